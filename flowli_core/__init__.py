@@ -1,1 +1,63 @@
-"""Typed background jobs for ASGI backends."""
+"""Typed background jobs for ASGI backends: define once, run in the request, in a test or in a durable worker."""
+
+from flowli_core._current import CurrentJob, current_job
+from flowli_core._policy import LastError
+from flowli_core._runtime import Defaults
+from flowli_core.context import PerJob, per_job
+from flowli_core.declare import With, job
+from flowli_core.driver import Driver, FinishedState, Keep, QueueCounts, State, StateCounts
+from flowli_core.errors import (
+    DefinitionError,
+    DriverError,
+    FlowliError,
+    Issue,
+    LeaseLost,
+    SchedulingError,
+    StoreUnavailable,
+    StrategyError,
+    ValidationError,
+)
+from flowli_core.job import BoundJob, Job
+from flowli_core.records import JobRecord, Page, Receipt
+from flowli_core.registry import Jobs
+from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
+
+__all__ = [
+    "Abort",
+    "BoundJob",
+    "CurrentJob",
+    "Defaults",
+    "DefinitionError",
+    "Driver",
+    "DriverError",
+    "Exponential",
+    "FinishedState",
+    "Fixed",
+    "FlowliError",
+    "Issue",
+    "Job",
+    "JobRecord",
+    "JobTimeout",
+    "Jobs",
+    "Keep",
+    "LastError",
+    "LeaseLost",
+    "Page",
+    "PerJob",
+    "QueueCounts",
+    "Receipt",
+    "Retry",
+    "RetryAfter",
+    "SchedulingError",
+    "State",
+    "StateCounts",
+    "StoreUnavailable",
+    "StrategyError",
+    "ValidationError",
+    "With",
+    "current_job",
+    "exponential",
+    "fixed",
+    "job",
+    "per_job",
+]

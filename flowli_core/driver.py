@@ -246,7 +246,7 @@ RequeueAnswer = Literal["requeued", "unfinished", "key_taken", "unknown"]
 class StoredRecord:
     """A record as it is stored.
 
-    `progress` is what the last Retried, Failed or Released ack carried; `failed_at` is when a Retried or Failed one came.
+    `progress` is what the last Retried, Failed or Released ack carried; `failed_at` is when an attempt last failed.
     `started_at` is when the attempt that runs, or ran last, was reserved or, once settled, when its handler started.
     """
 

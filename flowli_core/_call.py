@@ -1,0 +1,166 @@
+"""One call of a job: its arguments checked, turned into a record, and sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import uuid_utils
+
+from flowli_core import _names
+from flowli_core._policy import Policy, pack_policy, unpack_progress
+from flowli_core.definition import check_retry
+from flowli_core.driver import NewRecord
+from flowli_core.durations import duration
+from flowli_core.errors import DriverError, StrategyError, ValidationError
+from flowli_core.records import Receipt
+from flowli_core.retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from flowli_core._runtime import Runtime
+    from flowli_core.definition import Definition
+    from flowli_core.driver import Enqueued
+
+BESIDE_INPUT = frozenset({"meta", "queue", "key"})
+"""What a call takes by name beside the input itself; the rest goes through `options(...)`."""
+
+_BATCH = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """What a caller chose for its calls. Raises ValidationError for what cannot be."""
+
+    meta: Any = None
+    queue: str | None = None
+    key: str | None = None
+    id: str | None = None
+    retry: Retry | None = None
+    timeout: timedelta | None = None
+
+    def over(self, **given: Any) -> CallOptions:
+        """These options with those that are given (and not None) in their place, checked."""
+        if (retry := check_retry(given.get("retry"))) is not None and (retry.retry_on is not None or retry.give_up_on):
+            raise ValidationError("options(retry=...) takes max_attempts and backoff; retry_on belongs to the job")
+        if given.get("queue") is not None:
+            _names.name(given["queue"], argument="queue", error=ValidationError)
+        if given.get("key") is not None:
+            _names.key(given["key"])
+        if given.get("id") is not None:
+            _names.record_id(given["id"])
+        if given.get("timeout") is not None:
+            given["timeout"] = duration(given["timeout"], argument="timeout", error=ValidationError)
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+class Call:
+    """A job, its runtime and the options of a call."""
+
+    __slots__ = ("definition", "options", "runtime")
+
+    def __init__(self, definition: Definition, runtime: Runtime, options: CallOptions) -> None:
+        self.definition = definition
+        self.runtime = runtime
+        self.options = options
+
+    def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
+        """Tell a call's own options from the fields of its input; answer the fields."""
+        codec = self.definition.input
+        if not (args == (None,) if codec is None else codec.is_value(args)):
+            return self, kwargs
+        unknown = sorted(kwargs.keys() - BESIDE_INPUT)
+        if unknown:
+            msg = f"{self.definition.name}: beside an input a call takes meta, queue and key, not {', '.join(unknown)}"
+            raise ValidationError(msg)
+        return (Call(self.definition, self.runtime, self.options.over(**kwargs)) if kwargs else self), {}
+
+    async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the handler with validated arguments."""
+        self._check_registered()
+        codec = self.definition.input
+        made = None
+        if codec is None:
+            self._refuse_input(args, kwargs)
+        else:
+            made = codec.check(args[0]) if codec.is_value(args) else codec.build(args, kwargs)
+        return await self.runtime.run(self.definition, input=made, meta=self._meta())
+
+    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any], due: timedelta | datetime) -> NewRecord:
+        """Make a record of validated arguments."""
+        self._check_registered()
+        definition, options = self.definition, self.options
+        plan = self.runtime.plans[definition.name]
+        meta = self._meta()
+        policy = plan.policy
+        if options.retry is not None or options.timeout is not None:
+            retry = options.retry or plan.retry
+            timeout = options.timeout or plan.timeout
+            policy = pack_policy(Policy(max_attempts=retry.max_attempts, backoff=retry.backoff, timeout=timeout))
+        return NewRecord(
+            id=options.id or str(uuid_utils.uuid7()),
+            name=definition.name,
+            queue=options.queue or plan.queue,
+            input=self._wire(args, kwargs),
+            meta=None if definition.meta is None or meta is None else definition.meta.pack_value(meta),
+            key=None if options.key is None else f"{definition.name}:{options.key}",
+            due=due,
+            policy=policy,
+            max_recoveries=plan.max_recoveries,
+            keep_completed=plan.keep_completed,
+            keep_failed=plan.keep_failed,
+        )
+
+    async def send(self, records: Sequence[NewRecord]) -> list[Receipt]:
+        """Store records, each thousand of them whole or not at all."""
+        driver = await self.runtime.store()
+        receipts: list[Receipt] = []
+        for start in range(0, len(records), _BATCH):
+            batch = records[start : start + _BATCH]
+            try:
+                answers = await driver.enqueue(batch)
+            except DriverError as error:
+                error.ids = error.ids or tuple(record.id for record in batch)
+                raise
+            receipts += [_receipt(self.definition.name, answer) for answer in answers]
+        return receipts
+
+    def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        codec = self.definition.input
+        if codec is None:
+            self._refuse_input(args, kwargs)
+            return b"null"
+        return codec.pack_value(args[0]) if codec.is_value(args) else codec.pack(args, kwargs)
+
+    def _refuse_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if args not in ((), (None,)) or kwargs:
+            msg = f"{self.definition.name} takes no input"
+            raise ValidationError(msg)
+
+    def _meta(self) -> object:
+        meta, codec = self.options.meta, self.definition.meta
+        if meta is None:
+            return None
+        if codec is None:
+            msg = f"{self.definition.name} takes no meta; declare it: @job(..., meta=Model)"
+            raise ValidationError(msg)
+        return codec.check(meta)
+
+    def _check_registered(self) -> None:
+        if self.runtime.jobs.get(self.definition.name) is not self.definition:
+            msg = f"{self.definition.name!r} is not in this registry; make it an attribute of the class"
+            raise StrategyError(msg)
+
+
+def _receipt(name: str, answer: Enqueued) -> Receipt:
+    return Receipt(
+        id=answer.id,
+        name=name,
+        state=answer.state,
+        scheduled_for=answer.scheduled_for,
+        attempts_made=unpack_progress(answer.progress).attempts_made,
+        disposition=answer.disposition,
+    )

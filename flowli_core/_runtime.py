@@ -1,0 +1,176 @@
+"""What stands behind a registry: its driver, its context, its defaults, and how its jobs are run in process."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from flowli_core import _names
+from flowli_core._current import CurrentJob, as_current
+from flowli_core._policy import Policy, pack_policy
+from flowli_core.definition import check_retry
+from flowli_core.driver import Driver, Keep
+from flowli_core.durations import Duration, duration
+from flowli_core.errors import DefinitionError, StrategyError
+from flowli_core.retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowli_core.context import ContextScope
+    from flowli_core.definition import Definition
+
+MOST_RECOVERIES = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What holds for each job of a runtime that says nothing else. Raises DefinitionError for what cannot be.
+
+    A finished record is removed once it is older than `keep_completed` or `keep_failed` (which holds for cancelled ones
+    too), or once there are more of its state than `keep` allows. After more than `max_recoveries` lost
+    workers a record fails.
+    """
+
+    retry: Retry = Retry()  # noqa: RUF009 - frozen, so safe to share
+    timeout: Duration | None = None
+    queue: str = "default"
+    keep_completed: Duration = "1h"
+    keep_failed: Duration = "14d"
+    keep: Keep = Keep()  # noqa: RUF009 - frozen, so safe to share
+    max_recoveries: int = 3
+
+    def __post_init__(self) -> None:
+        if check_retry(self.retry) is None:
+            raise DefinitionError("retry must be a Retry(...), got None")
+        _names.name(self.queue, argument="queue")
+        if self.timeout is not None:
+            duration(self.timeout, argument="timeout")
+        duration(self.keep_completed, argument="keep_completed", zero=True)
+        duration(self.keep_failed, argument="keep_failed", zero=True)
+        whole_number(self.max_recoveries, argument="max_recoveries", low=0, high=MOST_RECOVERIES)
+        for state in ("completed", "failed", "cancelled"):
+            whole_number(getattr(self.keep, state), argument=f"keep.{state}", low=0, high=10**9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How records of one job are made: the job's settings over the runtime's."""
+
+    retry: Retry
+    timeout: timedelta | None
+    queue: str
+    keep_completed: timedelta
+    keep_failed: timedelta
+    max_recoveries: int
+    policy: bytes
+
+
+class Runtime:
+    """One registry's driver, context and jobs. Opened lazily, closed once."""
+
+    def __init__(
+        self, *, jobs: Mapping[str, Definition], driver: Driver | None, context: ContextScope, defaults: Defaults
+    ) -> None:
+        self.jobs = jobs
+        self.context = context
+        self.defaults = defaults
+        self.plans = {name: _plan(definition, defaults) for name, definition in jobs.items()}
+        self._driver = driver
+        self._open_lock = asyncio.Lock()
+        self._is_open = False
+        self._is_closed = False
+
+    @property
+    def driver(self) -> Driver | None:
+        """The driver as it was given, open or not."""
+        return self._driver
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._is_closed
+
+    async def store(self) -> Driver:
+        """Answer the open driver. Raises StrategyError where there is none, or after `close`."""
+        if self._driver is None:
+            raise StrategyError(
+                "this runtime has no driver: give one, AppJobs(..., driver=MemoryDriver()), or use run()"
+            )
+        self._refuse_closed()
+        if not self._is_open:
+            async with self._open_lock:
+                if not self._is_open:
+                    await self._driver.open()
+                    self._is_open = True
+        return self._driver
+
+    async def open(self) -> None:
+        """Open the driver, where there is one, and make the shared context."""
+        self._refuse_closed()
+        if self._driver is not None:
+            await self.store()
+        await self.context.open()
+
+    async def close(self) -> None:
+        """Close the context, and the driver if it was opened here. Again does nothing."""
+        self._is_closed = True
+        try:
+            await self.context.close()
+        finally:
+            if self._is_open and self._driver is not None:
+                self._is_open = False
+                await self._driver.close()
+
+    async def run(self, definition: Definition, *, input: object, meta: object) -> Any:
+        """Call a handler here and now, with the runtime's context; its error is the caller's."""
+        self._refuse_closed()
+        plan = self.plans[definition.name]
+        current = CurrentJob(id="run", name=definition.name, queue=plan.queue)
+        with as_current(current):
+            async with self.context.execution() as ctx:
+                return await call(definition, input=input, meta=meta, ctx=ctx)
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise StrategyError("this runtime is closed; make a new one")
+
+
+async def call(definition: Definition, *, input: object, meta: object, ctx: object) -> Any:
+    """Call a handler with what it asks for: a coroutine here, a plain function in a thread."""
+    given = {"input": input, "meta": meta, "ctx": ctx}
+    arguments = {name: given[name] for name in definition.parameters}
+    if definition.is_async:
+        return await definition.handler(**arguments)
+    return await asyncio.to_thread(definition.handler, **arguments)
+
+
+def whole_number(value: object, *, argument: str, low: int, high: int) -> int:
+    """Accept a whole number within bounds. Raises DefinitionError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        msg = f"{argument} must be a whole number from {low} to {high:,}, got {value!r}"
+        raise DefinitionError(msg)
+    return value
+
+
+def _plan(definition: Definition, defaults: Defaults) -> Plan:
+    retry = definition.retry or defaults.retry
+    keep_completed, keep_failed = definition.keep_completed, definition.keep_failed
+    timeout = definition.timeout
+    if timeout is None and defaults.timeout is not None:
+        timeout = duration(defaults.timeout, argument="timeout")
+    if keep_completed is None:
+        keep_completed = duration(defaults.keep_completed, argument="keep_completed", zero=True)
+    if keep_failed is None:
+        keep_failed = duration(defaults.keep_failed, argument="keep_failed", zero=True)
+    return Plan(
+        retry=retry,
+        timeout=timeout,
+        queue=definition.queue or defaults.queue,
+        keep_completed=keep_completed,
+        keep_failed=keep_failed,
+        max_recoveries=defaults.max_recoveries,
+        policy=pack_policy(Policy(max_attempts=retry.max_attempts, backoff=retry.backoff, timeout=timeout)),
+    )

@@ -1,0 +1,190 @@
+"""Declaring jobs: the decorator `@job(...)`, and `With[AppContext]()` to author jobs against one context.
+
+The overloads are long because they are the whole of the static typing: for each shape of a handler they say what it
+asks of the context, what a call takes and what it gives. There is one list for handlers with an input and one for those
+without, each free (`job`) and tied to a context (`With`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
+
+from flowli_core.definition import Settings, define
+from flowli_core.job import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import TypeForm
+
+    from flowli_core import _handlers
+
+P = ParamSpec("P")
+In = TypeVar("In")
+M = TypeVar("M")
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+class _Declaration:
+    """What `@job(...)` gives before it sees the handler."""
+
+    def __init__(self, input: object, meta: object, settings: Settings) -> None:
+        self._input, self._meta, self._settings = input, meta, settings
+
+    def _declare(self, handler: object) -> Job[Any, Any, Any, Any, Any]:
+        return Job(define(handler, declared_input=self._input, declared_meta=self._meta, settings=self._settings))
+
+
+class Declare(_Declaration, Generic[P, In, M]):
+    """`@job(Model)`, waiting for its handler."""
+
+    @overload
+    def __call__(self, handler: _handlers.AsyncI[In, R], /) -> Job[object, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncIC[In, C, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncIM[In, M, R], /) -> Job[object, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncICM[In, C, M, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainI[In, R], /) -> Job[object, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainIC[In, C, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainIM[In, M, R], /) -> Job[object, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainICM[In, C, M, R], /) -> Job[C, P, In, M, R]: ...
+    def __call__(self, handler: object, /) -> Job[Any, Any, Any, Any, Any]:
+        """Take the handler, and answer the job."""
+        return self._declare(handler)
+
+
+class DeclareBare(_Declaration, Generic[M]):
+    """`@job()`, waiting for its handler."""
+
+    @overload
+    def __call__(self, handler: _handlers.Async[R], /) -> Job[object, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncC[C, R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncM[M, R], /) -> Job[object, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncCM[C, M, R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.Plain[R], /) -> Job[object, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainC[C, R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainM[M, R], /) -> Job[object, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainCM[C, M, R], /) -> Job[C, [], None, M, R]: ...
+    def __call__(self, handler: object, /) -> Job[Any, Any, Any, Any, Any]:
+        """Take the handler, and answer the job."""
+        return self._declare(handler)
+
+
+class DeclareWith(_Declaration, Generic[C, P, In, M]):
+    """`@app.job(Model)`, waiting for its handler."""
+
+    @overload
+    def __call__(self, handler: _handlers.AsyncI[In, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncIC[In, C, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncIM[In, M, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncICM[In, C, M, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainI[In, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainIC[In, C, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainIM[In, M, R], /) -> Job[C, P, In, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainICM[In, C, M, R], /) -> Job[C, P, In, M, R]: ...
+    def __call__(self, handler: object, /) -> Job[Any, Any, Any, Any, Any]:
+        """Take the handler, and answer the job."""
+        return self._declare(handler)
+
+
+class DeclareBareWith(_Declaration, Generic[C, M]):
+    """`@app.job()`, waiting for its handler."""
+
+    @overload
+    def __call__(self, handler: _handlers.Async[R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncC[C, R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncM[M, R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.AsyncCM[C, M, R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.Plain[R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainC[C, R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainM[M, R], /) -> Job[C, [], None, M, R]: ...
+    @overload
+    def __call__(self, handler: _handlers.PlainCM[C, M, R], /) -> Job[C, [], None, M, R]: ...
+    def __call__(self, handler: object, /) -> Job[Any, Any, Any, Any, Any]:
+        """Take the handler, and answer the job."""
+        return self._declare(handler)
+
+
+@overload
+def job(**settings: Unpack[Settings]) -> DeclareBare[None]: ...
+@overload
+def job(*, meta: type[M], **settings: Unpack[Settings]) -> DeclareBare[M]: ...
+@overload  # A class is both a callable and a type; the first that fits is meant, so that calls know its fields.
+def job(  # type: ignore[overload-overlap]
+    input: Callable[P, In], /, **settings: Unpack[Settings]
+) -> Declare[P, In, None]: ...
+@overload
+def job(  # type: ignore[overload-overlap]
+    input: Callable[P, In], /, *, meta: type[M], **settings: Unpack[Settings]
+) -> Declare[P, In, M]: ...
+@overload
+def job(input: TypeForm[In], /, **settings: Unpack[Settings]) -> Declare[[In], In, None]: ...
+@overload
+def job(input: TypeForm[In], /, *, meta: type[M], **settings: Unpack[Settings]) -> Declare[[In], In, M]: ...
+def job(input: Any = None, /, *, meta: Any = None, **settings: Unpack[Settings]) -> Any:
+    """Declare a job: `@job(Model, meta=Meta, retry=Retry(...), timeout="30s", queue="mail")`.
+
+    `input` is whatever type pydantic can validate: a model, a dataclass, a TypedDict, `int`, `list[int]`, `int | str`;
+    without one the job takes no input. The handler takes any of `input`, `ctx` and `meta` by name; it is async, or a
+    plain function, which runs in a thread. Raises DefinitionError.
+    """
+    declare: Any = DeclareBare if input is None else Declare
+    return declare(input, meta, settings)
+
+
+class With(Generic[C]):
+    """Author jobs against a context: `app = With[AppContext]()`. What does not fit it is a type error right there."""
+
+    @overload
+    def job(self, /, **settings: Unpack[Settings]) -> DeclareBareWith[C, None]: ...
+    @overload
+    def job(self, /, *, meta: type[M], **settings: Unpack[Settings]) -> DeclareBareWith[C, M]: ...
+    @overload
+    def job(  # type: ignore[overload-overlap]
+        self, input: Callable[P, In], /, **settings: Unpack[Settings]
+    ) -> DeclareWith[C, P, In, None]: ...
+    @overload
+    def job(  # type: ignore[overload-overlap]
+        self, input: Callable[P, In], /, *, meta: type[M], **settings: Unpack[Settings]
+    ) -> DeclareWith[C, P, In, M]: ...
+    @overload
+    def job(self, input: TypeForm[In], /, **settings: Unpack[Settings]) -> DeclareWith[C, [In], In, None]: ...
+    @overload
+    def job(
+        self, input: TypeForm[In], /, *, meta: type[M], **settings: Unpack[Settings]
+    ) -> DeclareWith[C, [In], In, M]: ...
+    def job(self, input: Any = None, /, *, meta: Any = None, **settings: Unpack[Settings]) -> Any:
+        """Declare a job, as `job` does."""
+        declare: Any = DeclareBareWith if input is None else DeclareWith
+        return declare(input, meta, settings)
+
+    def use(self, job: Job[C, P, In, M, R], /) -> Job[C, P, In, M, R]:
+        """Adopt a job that was declared elsewhere: a type error here when the context lacks what it asks for."""
+        return job

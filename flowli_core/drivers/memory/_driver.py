@@ -1,0 +1,399 @@
+"""What every driver does, method by method.
+
+Each method does all of its work under one lock and without awaiting, so each is one transition, whatever threads and
+event loops call it. Being in an index of the store is the state of a record, and its token is there only while it is
+active: so nothing can be settled twice, and nothing be in two places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from functools import partial
+from heapq import nlargest
+from typing import TYPE_CHECKING, Literal, assert_never
+
+from flowli_core.clock import Clock, SystemClock
+from flowli_core.driver import (
+    MAX_BATCH_BYTES,
+    RECOVER_PER_STEP,
+    TRIM_PER_STEP,
+    WORKER_MEMORY,
+    Ack,
+    AckAnswer,
+    CancelAnswer,
+    Cancelled,
+    Completed,
+    Enqueued,
+    Failed,
+    FinishedState,
+    HeartbeatAnswer,
+    Keep,
+    Lease,
+    NewRecord,
+    Position,
+    QueueCounts,
+    Recovered,
+    Released,
+    RequeueAnswer,
+    Reserved,
+    Retried,
+    State,
+    Step,
+    StepAnswer,
+    StoredRecord,
+)
+from flowli_core.drivers.memory._records import Worker, due_at, duration, milliseconds, moment, stamp
+from flowli_core.drivers.memory._store import Store
+from flowli_core.drivers.memory._wakeups import Waiter, WakeUps
+from flowli_core.durations import ZERO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+
+class MemoryDriver:
+    """A driver that keeps its records in this process: `close` loses none of them, the end of the process all."""
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock: Clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._store = Store()
+        self._token = 0
+        self._workers: OrderedDict[str, Worker] = OrderedDict()
+        self._wakeups = WakeUps()
+        self._closed = False
+
+    async def open(self) -> None:
+        """Let `wait` wait again after a `close`."""
+        with self._lock:
+            self._closed = False
+
+    async def close(self) -> None:
+        """Let the waiters return. The records stay."""
+        with self._lock:
+            self._closed = True
+            self._wakeups.release_all()
+
+    async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
+        """Store the records, all or none, and answer for each in its place."""
+        with self._lock:
+            now = self._read_clock()
+            dues = [due_at(record.due, now) for record in records]  # a naive moment raises, before anything is stored
+            answers = [self._store.add(record, due) for record, due in zip(records, dues, strict=True)]
+            self._wake()
+            return answers
+
+    async def step(self, step: Step) -> StepAnswer:
+        """Settle, recover, trim, reserve: in this order, so that late acks count and recovered records can be taken."""
+        with self._lock:
+            now = self._read_clock()
+            self._store.promote(step.queues)
+            last = self._workers.get(step.worker)
+            acks: tuple[AckAnswer, ...] = tuple("lost" for _ in step.acks)
+            recovered: list[Recovered] = []
+            reserved: list[Reserved] = []
+            if last is None or step.sequence > last.sequence:
+                acks = tuple([self._settle(ack, now) for ack in step.acks])
+                recovered = self._recover(now)
+                self._trim(step.keep, now)
+                reserved = self._reserve(step, now)
+                self._remember(step, acks, reserved, now)
+            elif step.sequence == last.sequence:
+                acks = last.acks
+                reserved = self._reserve_again(step, last, now)
+            self._wake_after(step)
+            return StepAnswer(
+                now=moment(now),
+                acks=acks,
+                reserved=tuple(reserved),
+                recovered=tuple(recovered),
+                next_due=self._next_due(step, reserved, now),
+            )
+
+    async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
+        """Take the wake marker of one of the queues, or stand in line for it."""
+        waiter = Waiter(queues, timeout)
+        try:
+            with self._lock:
+                self._read_clock()
+                self._store.promote(queues)
+                self._wake()
+                ready = self._closed or self._wakeups.join(waiter)
+            if ready:
+                await asyncio.sleep(0)  # one who always finds work must not keep the loop for itself
+            else:
+                self._keep_time(waiter)
+                await waiter.future
+        except asyncio.CancelledError:
+            with self._lock:
+                if waiter.woken_by is not None:  # no step will follow, so the wake-up is the next one's
+                    self._wakeups.arm(waiter.woken_by)
+            raise
+        finally:
+            waiter.stop_alarm()
+            with self._lock:
+                self._wakeups.leave(waiter)
+
+    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
+        """Extend the leases whose token is current: also one that has ended, where nobody has recovered it yet."""
+        lost: set[str] = set()
+        cancelled: set[str] = set()
+        with self._lock:
+            now = self._read_clock()
+            self._hear(worker, now)
+            for held in leases:
+                record = self._store.records.get(held.id)
+                if record is None or record.token != held.token:
+                    lost.add(held.id)
+                    continue
+                self._store.leases.put(held.id, now + milliseconds(lease))
+                if record.cancel:
+                    cancelled.add(held.id)
+        return HeartbeatAnswer(frozenset(lost), frozenset(cancelled))
+
+    async def cancel(self, record_id: str) -> CancelAnswer:
+        """Cancel a waiting record at once; ask for an active one."""
+        with self._lock:
+            self._read_clock()
+            record = self._store.records.get(record_id)
+            if record is None:
+                return "unknown"
+            if record.status == "active":
+                record.cancel = True
+                return "requested"
+            if record.status != "waiting":
+                return "finished"
+            self._store.leave(record)
+            self._store.finish(record, "cancelled")
+            return "cancelled"
+
+    async def requeue(self, record_id: str, *, progress: bytes | None = None) -> RequeueAnswer:
+        """Make a finished or scheduled record due now, as if no worker had ever been lost with it."""
+        with self._lock:
+            now = self._read_clock()
+            record = self._store.records.get(record_id)
+            if record is None:
+                return "unknown"
+            if record.state(now) in {"queued", "active"}:
+                return "unfinished"
+            key = record.new.key
+            if key is not None and self._store.keys.setdefault(key, record_id) != record_id:
+                return "key_taken"
+            self._store.leave(record)
+            record.progress = progress
+            record.result = None
+            record.finished = None
+            record.cancel = False
+            record.recoveries = 0
+            self._store.put_back(record, now)
+            self._wake()
+            return "requeued"
+
+    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
+        """Remove up to `limit` records that finished in this state more than `older_than` ago, the oldest first."""
+        with self._lock:
+            until = self._read_clock() - milliseconds(older_than) - 1
+            removed = 0
+            while removed < limit and (oldest := self._store.finished[state].first_until(until)) is not None:
+                self._store.remove(oldest)
+                removed += 1
+            self._wake()
+            return removed
+
+    async def get(self, record_id: str) -> StoredRecord | None:
+        """Answer the record, or None."""
+        with self._lock:
+            now = self._read_clock()
+            record = self._store.records.get(record_id)
+            return None if record is None else record.stored(now)
+
+    async def page(self, state: State, *, limit: int, after: Position | None = None) -> list[StoredRecord]:
+        """List the records in a state, newest first, from behind `after`. Looks at every record in that state."""
+        with self._lock:
+            now = self._read_clock()
+            places = self._store.places(state)
+            if after is not None:
+                end = (stamp(after.at), after.id)
+                places = (place for place in places if place < end)
+            page = [self._store.records[record_id].stored(now) for _, record_id in nlargest(limit, places)]
+            self._wake()
+            return page
+
+    async def counts(self) -> QueueCounts:
+        """Count the records in each state, over all and by queue."""
+        with self._lock:
+            self._read_clock()
+            counts = self._store.counts()
+            self._wake()
+            return counts
+
+    # The parts of a step.
+
+    def _settle(self, ack: Ack, now: int) -> AckAnswer:
+        record = self._store.records.get(ack.id)
+        if record is None:
+            return "lost"
+        if record.token != ack.token:
+            return "duplicate" if record.settled == ack.token else "lost"
+        started = record.started if ack.started_at is None else stamp(ack.started_at)
+        self._store.leave(record)
+        record.settled = ack.token
+        record.started = started
+        match ack.outcome:
+            case Completed(result):
+                record.result = result
+                self._store.finish(record, "completed")
+            case Retried(delay, progress):
+                record.progress = progress
+                record.failed = now
+                self._store.put_back(record, now + milliseconds(delay))
+            case Failed(progress):
+                record.progress = progress
+                record.failed = now
+                self._store.finish(record, "failed")
+            case Released(delay, progress):
+                record.progress = record.progress if progress is None else progress
+                self._store.put_back(record, now + milliseconds(delay) if delay else min(record.due, now))
+            case Cancelled():
+                self._store.finish(record, "cancelled")
+            case _ as never:
+                assert_never(never)
+        return "ok"
+
+    def _recover(self, now: int) -> list[Recovered]:
+        recovered: list[Recovered] = []
+        while len(recovered) < RECOVER_PER_STEP and (first := self._store.leases.first_until(now)) is not None:
+            record = self._store.records[first]
+            self._store.leave(record)
+            record.recoveries += 1
+            state: Literal["queued", "failed", "cancelled"] = "cancelled" if record.cancel else "queued"
+            if record.recoveries > record.new.max_recoveries and not record.cancel:
+                state = "failed"
+                self._store.finish(record, "failed")
+            else:
+                self._store.put_back(record, min(record.due, now))
+            recovered.append(
+                Recovered(
+                    id=first,
+                    name=record.new.name,
+                    queue=record.new.queue,
+                    recoveries=record.recoveries,
+                    state=state,
+                )
+            )
+        return recovered
+
+    def _trim(self, keep: Keep, now: int) -> None:
+        budget = TRIM_PER_STEP
+        while budget and (expired := self._store.expiries.first_until(now)) is not None:
+            self._store.remove(expired)
+            budget -= 1
+        most: tuple[tuple[FinishedState, int], ...]
+        most = (("completed", keep.completed), ("failed", keep.failed), ("cancelled", keep.cancelled))
+        for state, limit in most:
+            finished = self._store.finished[state]
+            while budget and len(finished) > limit and (oldest := finished.first()) is not None:
+                self._store.remove(oldest[1])
+                budget -= 1
+
+    def _reserve(self, step: Step, now: int) -> list[Reserved]:
+        token = self._token + 1
+        ends = now + milliseconds(step.lease)
+        suspects = step.suspect
+        size = 0
+        reserved: list[Reserved] = []
+        for queue in self._store.named(step.queues):
+            while len(reserved) < step.want and (first := queue.next_due(suspects=suspects)) is not None:
+                record = self._store.records[first[0]]
+                size += len(record.new.input)
+                if reserved and size > MAX_BATCH_BYTES:
+                    return reserved
+                self._token = token
+                suspects = suspects and not record.is_suspect()
+                first[1].discard(first[0])
+                self._store.hand_out(record, worker=step.worker, token=token, ends=ends)
+                reserved.append(record.reserved(token))
+        return reserved
+
+    def _reserve_again(self, step: Step, last: Worker, now: int) -> list[Reserved]:
+        self._hear(step.worker, now)
+        records = self._store.records
+        held = [record for one in last.batch if (record := records.get(one)) and record.token == last.token]
+        for record in held:
+            self._store.leases.put(record.new.id, now + milliseconds(step.lease))
+        return [record.reserved(last.token) for record in held]
+
+    def _remember(self, step: Step, acks: tuple[AckAnswer, ...], reserved: list[Reserved], now: int) -> None:
+        batch = tuple([one.id for one in reserved])
+        self._workers[step.worker] = Worker(step.sequence, acks, self._token, batch, now)
+        self._hear(step.worker, now)
+        forgotten = now - milliseconds(WORKER_MEMORY)
+        while next(iter(self._workers.values())).heard <= forgotten:
+            self._workers.popitem(last=False)
+
+    def _hear(self, worker: str, now: int) -> None:
+        known = self._workers.get(worker)
+        if known is not None:
+            known.heard = now
+            self._workers.move_to_end(worker)
+
+    def _next_due(self, step: Step, reserved: list[Reserved], now: int) -> timedelta | None:
+        took_suspect = step.suspect and any(self._store.records[one.id].is_suspect() for one in reserved)
+        times = [] if (lease := self._store.leases.first()) is None else [lease[0]]
+        for queue in self._store.named(step.queues):
+            if queue.has_due(suspects=step.suspect and not took_suspect):
+                return ZERO
+            if (later := queue.next_later(suspects=step.suspect)) is not None:
+                times.append(later)
+        return duration(max(min(times) - now, 0)) if times else None
+
+    # Time, and who is told what it brings.
+
+    def _read_clock(self) -> int:
+        return self._store.tick(stamp(self._clock.now()))
+
+    def _wake(self) -> None:
+        """Wake one waiter of each stirred queue where something is due; the others may have to watch for less long."""
+        for name in self._store.stirred:
+            queue = self._store.queues.get(name)
+            if queue is None:
+                self._wakeups.disarm(name)
+                continue
+            if queue.has_due():
+                self._wakeups.arm(name)
+            later = queue.next_later()
+            for waiter in self._wakeups.line(name):
+                if later is not None and (waiter.alarm_for is None or later < waiter.alarm_for):
+                    waiter.alarm_for = later
+                    waiter.call(partial(self._keep_time, waiter))
+        self._store.stirred.clear()
+
+    def _wake_after(self, step: Step) -> None:
+        """Let another take what this step has left; but not what it would not take, or its runner ran in circles."""
+        for name in step.queues:
+            queue = self._store.queues.get(name)
+            if queue is None or not queue.has_due():
+                self._wakeups.disarm(name)
+            elif queue.has_due(suspects=step.suspect):
+                self._store.stirred.add(name)
+        self._wake()
+
+    def _keep_time(self, waiter: Waiter) -> None:
+        """Wake one waiter when a scheduled record becomes due; release this one when its time is up."""
+        with self._lock:
+            now = self._read_clock()
+            self._store.promote(waiter.queues)
+            self._wake()
+            left = waiter.deadline - waiter.loop.time()
+            if left <= 0:
+                waiter.release()
+            if waiter.future.done():
+                return
+            laters = [queue.next_later() for queue in self._store.named(waiter.queues)]
+            waiter.alarm_for = min((later for later in laters if later is not None), default=None)
+            if waiter.alarm_for is not None:
+                left = min(left, (waiter.alarm_for - now) / 1000)
+            waiter.set_alarm(left, partial(self._keep_time, waiter))

@@ -1,0 +1,77 @@
+"""Reading the store: `jobs.inspect`. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from flowli_core import _names
+from flowli_core.driver import State, position
+from flowli_core.errors import ValidationError
+from flowli_core.records import JobRecord, Page, job_record, pack_cursor, unpack_cursor
+
+if TYPE_CHECKING:
+    from flowli_core._runtime import Runtime
+    from flowli_core.driver import QueueCounts
+    from flowli_core.records import ScheduleRecord
+
+MOST_PER_PAGE = 1_000
+DEFAULT_PER_PAGE = 25
+
+
+class Inspect:
+    """What is in the store. Each call raises StrategyError without a driver, and DriverError where the store fails."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def get_job(self, id: str) -> JobRecord | None:
+        """Answer a record, or None where there is none (any more). Raises ValidationError for what can be no id."""
+        record_id = _names.record_id(id)
+        stored = await (await self._runtime.store()).get(record_id)
+        return None if stored is None else job_record(stored)
+
+    async def get_queue_counts(self) -> QueueCounts:
+        """Count the records in each state, over all queues and in each."""
+        return await (await self._runtime.store()).counts()
+
+    async def get_jobs_by_state(
+        self, state: State, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None
+    ) -> Page[JobRecord]:
+        """List the records in a state, newest first: `limit` of them (1 to 1,000), from where `cursor` ended.
+
+        Newest means finished last, due last or, for active ones, enqueued last. Paging is stable: what is added or
+        removed meanwhile neither repeats nor hides another record. Raises ValidationError for a wrong argument.
+        """
+        _check_state(state)
+        _check_limit(limit)
+        after = None if cursor is None else unpack_cursor(cursor)
+        found = await (await self._runtime.store()).page(state, limit=limit + 1, after=after)
+        shown = found[:limit]
+        following = pack_cursor(position(shown[-1])) if len(found) > limit else None
+        return Page(tuple(map(job_record, shown)), following)
+
+    async def get_schedule(self, key: str) -> ScheduleRecord | None:
+        """Answer a recurring definition, or None. None exists before `schedule` can make one."""
+        _names.key(key)
+        await self._runtime.store()
+        return None
+
+    async def get_schedules(self, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None) -> Page[ScheduleRecord]:
+        """List the recurring definitions. None exists before `schedule` can make one."""
+        _check_limit(limit)
+        if cursor is not None:
+            unpack_cursor(cursor)
+        await self._runtime.store()
+        return Page(())
+
+
+def _check_state(state: object) -> None:
+    if state not in get_args(State):
+        msg = f"state must be one of {', '.join(get_args(State))}, got {state!r}"
+        raise ValidationError(msg)
+
+
+def _check_limit(limit: object) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_PER_PAGE:
+        msg = f"limit must be a whole number from 1 to {MOST_PER_PAGE:,}, got {limit!r}"
+        raise ValidationError(msg)

@@ -1,0 +1,140 @@
+"""Jobs as a user holds them: `Job`, the declaration, and `BoundJob`, what `jobs.send_email` is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+
+from flowli_core._call import Call, CallOptions
+from flowli_core.clock import SystemClock
+from flowli_core.definition import Declared
+from flowli_core.durations import ZERO, Duration, When, due
+from flowli_core.errors import SchedulingError, ValidationError
+from flowli_core.registry import Jobs, runtime_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flowli_core.records import Receipt
+    from flowli_core.retry import Retry
+
+P = ParamSpec("P")
+In = TypeVar("In")
+M = TypeVar("M")
+R = TypeVar("R")
+C_contra = TypeVar("C_contra", contravariant=True)
+
+_NO_OPTIONS = CallOptions()
+
+
+class Job(Declared, Generic[C_contra, P, In, M, R]):
+    """A declared job: what it takes, what it asks of its context, what it gives. Immutable, and bound to no runtime.
+
+    As an attribute of a registry it gives the `BoundJob` of that registry. Made by `@job(...)`.
+    """
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> Self: ...
+    @overload
+    def __get__(self, instance: Jobs[C_contra], owner: type[Any]) -> BoundJob[P, In, M, R]: ...
+    def __get__(self, instance: Jobs[C_contra] | None, owner: type[Any]) -> Self | BoundJob[P, In, M, R]:
+        return self if instance is None else BoundJob(Call(self.definition, runtime_of(instance), _NO_OPTIONS))
+
+    def on(self, jobs: Jobs[C_contra], /) -> BoundJob[P, In, M, R]:
+        """Bind to a registry that holds this job, where the attribute is not at hand."""
+        return BoundJob(Call(self.definition, runtime_of(jobs), _NO_OPTIONS))
+
+
+class BoundJob(Generic[P, In, M, R]):
+    """A job of a registry. Each call takes the declared input itself, or the fields that make it.
+
+    What a call can raise: ValidationError for its arguments, StrategyError where the runtime has no driver or is
+    closed, DriverError where the store fails. Nothing is written unless all of a call is valid.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def options(
+        self,
+        *,
+        meta: M | None = None,
+        queue: str | None = None,
+        key: str | None = None,
+        id: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+    ) -> Self:
+        """Answer this job with options for its next calls; they go before the job's own and the runtime's.
+
+        While an unfinished record of this job holds `key`, enqueueing answers that record's receipt. `id` makes
+        enqueueing repeatable: sent twice it adds one. Of `retry` a record keeps `max_attempts` and `backoff`; rules
+        about exceptions belong to the definition.
+        """
+        call = self._call
+        options = call.options.over(meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout)
+        return type(self)(Call(call.definition, call.runtime, options))
+
+    @overload
+    async def run(self, input: In, /, *, meta: M | None = ...) -> R: ...
+    @overload
+    async def run(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the handler here and now, and answer its result or raise its error. Needs no driver."""
+        call, fields = self._call.split(args, kwargs)
+        return await call.run(args, fields)
+
+    @overload
+    async def enqueue(
+        self, input: In, /, *, meta: M | None = ..., queue: str | None = ..., key: str | None = ...
+    ) -> Receipt: ...
+    @overload
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
+    async def enqueue(self, *args: Any, **kwargs: Any) -> Receipt:
+        """Store a call, to be run by a worker as soon as one is free. From its return on, it is run at least once."""
+        call, fields = self._call.split(args, kwargs)
+        (receipt,) = await call.send([call.record(args, fields, ZERO)])
+        return receipt
+
+    @overload
+    async def delay(
+        self, delay: When, input: In, /, *, meta: M | None = ..., queue: str | None = ..., key: str | None = ...
+    ) -> Receipt: ...
+    @overload
+    async def delay(self, delay: When, /, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
+    async def delay(self, delay: When, /, *args: Any, **kwargs: Any) -> Receipt:
+        """Store a call that is due after `delay`: a duration, or an aware datetime (one in the past means now).
+
+        Raises SchedulingError for what is neither.
+        """
+        when = due(delay, argument="delay", now=SystemClock().now())
+        call, fields = self._call.split(args, kwargs)
+        (receipt,) = await call.send([call.record(args, fields, when)])
+        return receipt
+
+    async def enqueue_many(
+        self, inputs: Iterable[In], /, *, meta: M | None = None, queue: str | None = None
+    ) -> list[Receipt]:
+        """Store many calls in one round trip per thousand; answer in their order.
+
+        All are checked before any is stored. Each thousand is stored whole or not at all.
+        """
+        call = Call(self._call.definition, self._call.runtime, self._call.options.over(meta=meta, queue=queue))
+        if call.options.key is not None or call.options.id is not None:
+            raise ValidationError("enqueue_many takes no key and no id: they name one record")
+        return await call.send([call.record((value,), {}, ZERO) for value in inputs])
+
+    async def schedule(
+        self,
+        key: str,
+        *,
+        cron: str | None = None,
+        every: Duration | None = None,
+        input: In | None = None,
+        meta: M | None = None,
+        timezone: str = "UTC",
+    ) -> Receipt:
+        """Run the job again and again. Not in this release: always raises SchedulingError."""
+        del key, cron, every, input, meta, timezone
+        raise SchedulingError("recurring schedules are not in this release yet; use delay() for a single later run")

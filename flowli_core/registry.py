@@ -1,0 +1,129 @@
+"""The registry, which is the runtime: `class AppJobs(Jobs[AppContext])`, and what it offers beside the jobs."""
+
+from __future__ import annotations
+
+import typing
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+from flowli_core._runtime import Defaults, Runtime
+from flowli_core.context import ContextScope, ContextSource
+from flowli_core.control import Control
+from flowli_core.definition import Declared
+from flowli_core.errors import DefinitionError
+from flowli_core.inspect import Inspect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from flowli_core.definition import Definition
+    from flowli_core.driver import Driver
+
+C_co = TypeVar("C_co", covariant=True)
+
+
+class Jobs(Generic[C_co]):
+    """A set of jobs, bound to a context and a driver.
+
+    Subclass it with the jobs as attributes; the class is checked at import. Without a driver `run` still works.
+    `async with jobs:` opens the context and the driver and closes both; otherwise they are opened when first needed,
+    and `aclose` closes them. Raises DefinitionError for options that cannot be.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _declared_jobs(cls)
+
+    def __init__(
+        self,
+        *,
+        context: ContextSource[C_co],
+        driver: Driver | None = None,
+        defaults: Defaults | None = None,
+    ) -> None:
+        scope = ContextScope(context, expected=_declared_context(type(self)))
+        self._runtime = Runtime(
+            jobs=_declared_jobs(type(self)), driver=driver, context=scope, defaults=_check_defaults(defaults)
+        )
+        self._inspect = Inspect(self._runtime)
+        self._control = Control(self._runtime)
+
+    @property
+    def inspect(self) -> Inspect:
+        """Read the store."""
+        return self._inspect
+
+    @property
+    def control(self) -> Control:
+        """Act on stored jobs: cancel, requeue, purge."""
+        return self._control
+
+    async def aclose(self) -> None:
+        """Close the context and the driver that this runtime opened. Again does nothing."""
+        await self._runtime.close()
+
+    async def __aenter__(self) -> Self:
+        await self._runtime.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def runtime_of(jobs: Jobs[Any]) -> Runtime:
+    """What stands behind a registry. For the library's own modules."""
+    return jobs._runtime  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - kept out of the names that jobs may have
+
+
+def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
+    found: dict[str, tuple[str, Definition]] = {}
+    for attribute, value in _attributes(cls).items():
+        if not isinstance(value, Declared):
+            continue
+        _refuse_hidden(cls, attribute)
+        definition = value.definition
+        if definition.name in found:
+            other, earlier = found[definition.name]
+            msg = (
+                f"{cls.__qualname__} has two jobs named {definition.name!r}: {other} ({earlier.location}) and "
+                f"{attribute} ({definition.location}); give one of them another name: @job(..., name='...')"
+            )
+            raise DefinitionError(msg)
+        found[definition.name] = (attribute, definition)
+    return {name: definition for name, (_, definition) in found.items()}
+
+
+def _attributes(cls: type) -> dict[str, object]:
+    return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+
+
+def _refuse_hidden(cls: type, attribute: str) -> None:
+    if hasattr(Jobs, attribute) or attribute in {"_runtime", "_inspect", "_control"}:
+        msg = f"{cls.__qualname__}.{attribute}: {attribute!r} belongs to the runtime; give the job another attribute"
+        raise DefinitionError(msg)
+
+
+def _declared_context(cls: type) -> type | None:
+    """The class in `Jobs[...]`, where it is one that isinstance can check."""
+    for base in cls.__mro__:
+        for generic in cast("tuple[object, ...]", base.__dict__.get("__orig_bases__", ())):
+            origin = typing.get_origin(generic)
+            if not (isinstance(origin, type) and issubclass(origin, Jobs)):
+                continue
+            (declared,) = typing.get_args(generic)
+            if isinstance(declared, type) and not getattr(declared, "_is_protocol", False):
+                return declared
+            if declared is None:
+                return type(None)
+    return None
+
+
+def _check_defaults(defaults: object) -> Defaults:
+    if defaults is None:
+        return Defaults()
+    if not isinstance(defaults, Defaults):
+        msg = f"defaults must be a Defaults(...), got {type(defaults).__name__}"
+        raise DefinitionError(msg)
+    return defaults

@@ -1,0 +1,1 @@
+"""Flowli for fastapi."""
