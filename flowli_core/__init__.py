@@ -2,6 +2,7 @@
 
 from flowli_core._current import CurrentJob, current_job
 from flowli_core._policy import LastError
+from flowli_core._report import RunCounts
 from flowli_core._runtime import Defaults
 from flowli_core.context import PerJob, per_job
 from flowli_core.declare import With, job
@@ -17,10 +18,12 @@ from flowli_core.errors import (
     StrategyError,
     ValidationError,
 )
+from flowli_core.hooks import Hook, Hooks, JobEvent
 from flowli_core.job import BoundJob, Job
 from flowli_core.records import JobRecord, Page, Receipt
 from flowli_core.registry import Jobs
 from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
+from flowli_core.runner import Health, Runner
 
 __all__ = [
     "Abort",
@@ -34,8 +37,12 @@ __all__ = [
     "FinishedState",
     "Fixed",
     "FlowliError",
+    "Health",
+    "Hook",
+    "Hooks",
     "Issue",
     "Job",
+    "JobEvent",
     "JobRecord",
     "JobTimeout",
     "Jobs",
@@ -48,6 +55,8 @@ __all__ = [
     "Receipt",
     "Retry",
     "RetryAfter",
+    "RunCounts",
+    "Runner",
     "SchedulingError",
     "State",
     "StateCounts",

@@ -83,28 +83,21 @@ class Runtime:
         self._is_open = False
         self._is_closed = False
 
-    @property
-    def driver(self) -> Driver | None:
-        """The driver as it was given, open or not."""
-        return self._driver
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._is_closed
-
     async def store(self) -> Driver:
         """Answer the open driver. Raises StrategyError where there is none, or after `close`."""
-        if self._driver is None:
-            raise StrategyError(
-                "this runtime has no driver: give one, AppJobs(..., driver=MemoryDriver()), or use run()"
-            )
+        driver = self.require_driver()
         self._refuse_closed()
         if not self._is_open:
             async with self._open_lock:
                 if not self._is_open:
-                    await self._driver.open()
+                    await driver.open()
                     self._is_open = True
+        return driver
+
+    def require_driver(self) -> Driver:
+        """Answer the driver, open or not. Raises StrategyError where there is none."""
+        if self._driver is None:
+            raise StrategyError("this runtime has no driver: AppJobs(..., driver=MemoryDriver()); run() needs none")
         return self._driver
 
     async def open(self) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from typing_extensions import TypeIs
+
     from flowli_core.definition import Definition
     from flowli_core.driver import Driver
 
@@ -70,6 +72,11 @@ class Jobs(Generic[C_co]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def is_registry(value: object) -> TypeIs[Jobs[Any]]:
+    """Whether this is a registry, whatever its context."""
+    return isinstance(value, Jobs)
 
 
 def runtime_of(jobs: Jobs[Any]) -> Runtime:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowli_core.durations import Duration, duration
+from flowli_core.runner import Runner
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["ManualClock"]
+    from flowli_core._report import RunCounts
+    from flowli_core.registry import Jobs
+
+__all__ = ["ManualClock", "drain"]
 
 
 class ManualClock:
@@ -30,3 +34,11 @@ class ManualClock:
     def back(self, by: timedelta) -> None:
         """Move the time backward, as a corrected machine clock does."""
         self._now -= by
+
+
+async def drain(jobs: Jobs[Any], *, concurrency: int = 10) -> RunCounts:
+    """Run every job that is due now, and what becomes due at once because of it; answer what came of them.
+
+    With a ManualClock nothing else becomes due until the clock is advanced, so a test never waits.
+    """
+    return await Runner(jobs, concurrency=concurrency).run_once()

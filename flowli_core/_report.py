@@ -1,0 +1,120 @@
+"""What a runner makes known: counts, log lines and hooks. None of it can change an outcome."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from flowli_core.driver import Cancelled, Completed, Failed, Released, Retried
+from flowli_core.hooks import HookCalls, Hooks, JobEvent
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from flowli_core._attempt import Attempt
+    from flowli_core.driver import Recovered, Reserved
+    from flowli_core.hooks import HookName
+
+logger = logging.getLogger("flowli")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCounts:
+    """How many attempts ended in which way, as the store accepted it, and how many leases were recovered."""
+
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    released: int = 0
+    cancelled: int = 0
+    lost: int = 0
+    recovered: int = 0
+
+
+class Report:
+    """Tells of one worker's jobs. `tasks` is where its hooks run."""
+
+    def __init__(self, hooks: Hooks, *, worker: str, tasks: asyncio.TaskGroup) -> None:
+        self._hooks = hooks
+        self._worker = worker
+        self._calls = HookCalls(hooks, tasks)
+        self._counts: Counter[str] = Counter()
+
+    def counts(self) -> RunCounts:
+        """What has happened so far."""
+        return RunCounts(**self._counts)
+
+    def started(self, attempt: Attempt) -> None:
+        """Its handler is about to be called."""
+        self._emit("on_job_started", attempt)
+
+    def accepted(self, attempt: Attempt) -> None:
+        """The store has accepted its outcome."""
+        what = (attempt.reserved.id, attempt.reserved.name)
+        match attempt.outcome:
+            case Completed():
+                self._counts["completed"] += 1
+                self._emit("on_job_completed", attempt)
+            case Failed():
+                self._counts["failed"] += 1
+                logger.error("job %s (%s) failed for good", *what, exc_info=attempt.error)
+                self._emit("on_job_failed", attempt)
+            case Retried(delay):
+                self._counts["retried"] += 1
+                kind = type(attempt.error).__name__
+                logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *what, kind, delay)
+                self._emit("on_job_retry_scheduled", attempt, retry_in=delay)
+            case Released():
+                self._counts["released"] += 1
+            case Cancelled() | None:
+                self._counts["cancelled"] += 1
+
+    def lost(self, attempt: Attempt) -> None:
+        """Its lease is somebody else's."""
+        self._counts["lost"] += 1
+        what = (attempt.reserved.id, attempt.reserved.name)
+        logger.warning("job %s (%s) lost its lease; its outcome is discarded", *what)
+        self._emit("on_lease_lost", attempt)
+
+    def recovered(self, recovered: Recovered) -> None:
+        """This worker recovered a lease that had run out."""
+        self._counts["recovered"] += 1
+        logger.warning("job %s (%s) had lost its worker and is %s", recovered.id, recovered.name, recovered.state)
+        if self._hooks.on_lease_recovered is not None:
+            event = JobEvent(
+                id=recovered.id,
+                name=recovered.name,
+                queue=recovered.queue,
+                worker=self._worker,
+                attempt=0,
+                recoveries=recovered.recoveries,
+            )
+            self._calls.emit("on_lease_recovered", event)
+
+    def parked(self, reserved: Reserved, delay: timedelta, why: str) -> None:
+        """It cannot be run here (yet), and is given back."""
+        logger.warning("job %s is given back for %s: %s", reserved.id, delay, why)
+
+    def left_behind(self, attempt: Attempt) -> None:
+        """Its handler goes on although it was told to end, and the runner ends now."""
+        logger.warning("job %s (%s) still runs as its runner ends", attempt.reserved.id, attempt.reserved.name)
+
+    def _emit(self, name: HookName, attempt: Attempt, *, retry_in: timedelta | None = None) -> None:
+        if getattr(self._hooks, name) is None:
+            return
+        reserved = attempt.reserved
+        event = JobEvent(
+            id=reserved.id,
+            name=reserved.name,
+            queue=reserved.queue,
+            worker=self._worker,
+            attempt=attempt.number,
+            recoveries=reserved.recoveries,
+            error=attempt.error,
+            retry_in=retry_in,
+            duration=None if attempt.outcome is None else timedelta(seconds=attempt.ended - attempt.started),
+        )
+        self._calls.emit(name, event)

@@ -1,0 +1,135 @@
+"""Keeping leases alive from a thread, so that a handler which blocks the event loop does not lose its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+import time
+import traceback
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from flowli_core._attempt import Attempt
+    from flowli_core.driver import Driver
+
+logger = logging.getLogger("flowli")
+
+LONGEST_INTERVAL = timedelta(seconds=5)
+"""Heartbeats come at a third of the lease, and at least this often: a heartbeat is also how a cancel is noticed."""
+
+_SOUND, _BLOCKED, _STALLED = range(3)
+
+
+class Upkeep:
+    """A thread with an event loop of its own that renews what `held` answers, until it is left.
+
+    What is lost and what is cancelled is reported on the runner's loop. A loop that has answered nothing for
+    `stall_limit` is given up: its leases end, so that other workers take over, and its stack is logged.
+    """
+
+    def __init__(
+        self,
+        *,
+        driver: Driver,
+        worker: str,
+        lease: timedelta,
+        stall_limit: timedelta,
+        held: Callable[[], list[Attempt]],
+        report: Callable[[list[Attempt], list[Attempt]], None],
+    ) -> None:
+        self._driver = driver
+        self._worker = worker
+        self._lease = lease
+        self._interval = min(lease / 3, LONGEST_INTERVAL).total_seconds()
+        self._stall_limit = stall_limit.total_seconds()
+        self._held = held
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._pulse = time.monotonic()
+        self._warned = _SOUND
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._main, name=f"flowli-upkeep-{worker}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+
+    async def ended(self) -> None:
+        """Wait until the thread is gone; it ends once it has been left."""
+        await asyncio.to_thread(self._thread.join)
+
+    def _main(self) -> None:
+        with asyncio.Runner() as own:
+            while not self._ended.wait(self._interval):
+                held = self._held()
+                if not held:
+                    self._answer_pulse()
+                elif not self._is_stalled():
+                    own.run(self._renew(held))
+
+    async def _renew(self, held: list[Attempt]) -> None:
+        sent = time.monotonic()
+        try:
+            async with asyncio.timeout(self._interval):
+                answer = await self._driver.heartbeat(self._worker, [attempt.lease for attempt in held], self._lease)
+        except Exception as error:  # noqa: BLE001 - no fault of the store ends the renewing
+            logger.warning("leases could not be renewed: %s: %s", type(error).__name__, error)
+            # What nobody could renew in time is lost, whatever the store will say: another worker may have it.
+            lost = [attempt for attempt in held if time.monotonic() > attempt.lease_until]
+            cancelled: list[Attempt] = []
+        else:
+            lost = [attempt for attempt in held if attempt.reserved.id in answer.lost]
+            cancelled = [attempt for attempt in held if attempt.reserved.id in answer.cancelled]
+            for attempt in held:
+                if attempt.reserved.id not in answer.lost:
+                    attempt.lease_until = sent + self._lease.total_seconds()
+        if lost or cancelled:
+            self._tell(lambda: self._report(lost, cancelled))
+
+    def _is_stalled(self) -> bool:
+        """Look whether the runner's loop still turns, and log what it is at where it does not."""
+        silent = time.monotonic() - self._pulse
+        self._tell(self._answer_pulse)
+        is_stalled = silent > self._stall_limit
+        if is_stalled and self._warned < _STALLED:
+            self._warned = _STALLED
+            logger.error(
+                "the event loop has been blocked for %.0f s, over the limit of %.0f s: leases are renewed no more\n%s",
+                silent,
+                self._stall_limit,
+                self._stack(),
+            )
+        elif silent > 2 * self._interval and self._warned < _BLOCKED:
+            self._warned = _BLOCKED
+            logger.warning(
+                "the event loop is blocked: a handler must await, or be a plain function, which runs in a thread\n%s",
+                self._stack(),
+            )
+        return is_stalled
+
+    def _answer_pulse(self) -> None:
+        self._pulse = time.monotonic()
+        self._warned = _SOUND
+
+    def _tell(self, callback: Callable[[], None]) -> None:
+        # The loop may be closed already where a process is on its way out.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
+    def _stack(self) -> str:
+        # The documented way to another thread's stack, its name notwithstanding.
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return "".join(traceback.format_stack(frame, limit=30)) if frame is not None else ""

@@ -1,0 +1,109 @@
+"""Being told what a runner does. A hook sees an outcome that stands already; nothing that it does can change it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Literal
+
+from flowli_core.errors import DefinitionError
+
+logger = logging.getLogger("flowli")
+
+HOOK_TIMEOUT = timedelta(seconds=5)
+"""How long a hook may take. An async one is cancelled then; a plain one, in its thread, is no longer waited for."""
+
+HookName = Literal[
+    "on_job_started",
+    "on_job_completed",
+    "on_job_failed",
+    "on_job_retry_scheduled",
+    "on_lease_recovered",
+    "on_lease_lost",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """What happened to a job.
+
+    `error` is set where an attempt failed, `retry_in` where another follows, `duration` where a handler has ended.
+    `attempt` counts from 1; it is 0 for a recovered lease, whose attempts are not known here.
+    """
+
+    id: str
+    name: str
+    queue: str
+    worker: str
+    attempt: int
+    recoveries: int
+    error: BaseException | None = None
+    retry_in: timedelta | None = None
+    duration: timedelta | None = None
+
+
+Hook = Callable[[JobEvent], Awaitable[None] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Functions to call, async or plain (these run in a thread). For one job they are called in order.
+
+    on_job_completed, on_job_failed (for good) and on_job_retry_scheduled are called once the store has accepted the
+    outcome; on_lease_recovered when this runner recovered somebody's lease; on_lease_lost when this runner lost one.
+    """
+
+    on_job_started: Hook | None = None
+    on_job_completed: Hook | None = None
+    on_job_failed: Hook | None = None
+    on_job_retry_scheduled: Hook | None = None
+    on_lease_recovered: Hook | None = None
+    on_lease_lost: Hook | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            hook: object = getattr(self, field.name)
+            if hook is not None and not callable(hook):
+                msg = f"{field.name} must be a function, got {type(hook).__name__}"
+                raise DefinitionError(msg)
+
+
+class HookCalls:
+    """Calls hooks beside the jobs, in tasks of the runner's group."""
+
+    def __init__(self, hooks: Hooks, tasks: asyncio.TaskGroup) -> None:
+        self._hooks = hooks
+        self._tasks = tasks
+        self._last: dict[str, asyncio.Task[None]] = {}
+
+    def emit(self, name: HookName, event: JobEvent) -> None:
+        """Call a hook, where there is one, after the earlier ones for the same job."""
+        hook: Hook | None = getattr(self._hooks, name)
+        if hook is None:
+            return
+        task = self._tasks.create_task(_call(hook, name, event, self._last.get(event.id)))
+        self._last[event.id] = task
+        task.add_done_callback(lambda done: self._forget(event.id, done))
+
+    def _forget(self, job_id: str, task: asyncio.Task[None]) -> None:
+        if self._last.get(job_id) is task:
+            del self._last[job_id]
+
+
+async def _call(hook: Hook, name: HookName, event: JobEvent, earlier: asyncio.Task[None] | None) -> None:
+    if earlier is not None:
+        await asyncio.wait((earlier,))
+    try:
+        async with asyncio.timeout(HOOK_TIMEOUT.total_seconds()):
+            if inspect.iscoroutinefunction(hook):
+                await hook(event)
+            elif (answer := await asyncio.to_thread(hook, event)) is not None:
+                await answer
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a hook's SystemExit must not end the worker either
+        logger.warning("hook %s failed for job %s (%s): %r", name, event.id, event.name, error)

@@ -1,0 +1,168 @@
+"""What reserves jobs and runs them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from flowli_core import _names
+from flowli_core._runtime import whole_number
+from flowli_core._session import DRAIN, RunnerOptions, Session
+from flowli_core.durations import Duration, duration
+from flowli_core.errors import DefinitionError, StrategyError
+from flowli_core.hooks import Hooks
+from flowli_core.registry import Jobs, runtime_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from flowli_core._report import RunCounts
+
+MOST_CONCURRENT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How a runner is doing. `since_reserve` is None until the store has answered; `last_error` while it does not."""
+
+    is_running: bool
+    since_reserve: timedelta | None
+    last_error: str | None
+    active: int
+
+
+class Runner:
+    """Reserves jobs of a registry and runs them, up to `concurrency` at a time.
+
+    `queues` are served in order: the first that has something. By default those that the registry's jobs name. A lease
+    is renewed at a third of its length for as long as a job runs, so its length has nothing to do with the job's; it is
+    how long it takes until the jobs of a dead worker are found. A handler that was told to end and has not after
+    `cancel_grace` is settled without it. An event loop that has been blocked for `stall_limit` loses its leases.
+
+    A runner installs no signal handlers and ends no process. Raises DefinitionError for options that cannot be.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs[Any],
+        *,
+        concurrency: int = 10,
+        queues: Sequence[str] | None = None,
+        lease: Duration = "30s",
+        hooks: Hooks | None = None,
+        cancel_grace: Duration = "5s",
+        stall_limit: Duration = "5m",
+    ) -> None:
+        self._jobs = jobs
+        self._runtime = runtime_of(jobs)
+        self._options = RunnerOptions(
+            concurrency=whole_number(concurrency, argument="concurrency", low=1, high=MOST_CONCURRENT),
+            queues=_check_queues(queues) or _declared_queues(jobs),
+            lease=_check_lease(lease),
+            hooks=_check_hooks(hooks),
+            grace=duration(cancel_grace, argument="cancel_grace"),
+            stall_limit=duration(stall_limit, argument="stall_limit"),
+        )
+        self._session: Session | None = None
+        self._is_running = False
+        self._task: asyncio.Task[RunCounts] | None = None
+
+    @property
+    def jobs(self) -> Jobs[Any]:
+        """The registry whose jobs it runs."""
+        return self._jobs
+
+    def health(self) -> Health:
+        """How this runner is doing. Ready means: running, and the store answered a moment ago."""
+        session = self._session
+        return Health(
+            is_running=self._is_running,
+            since_reserve=session.link.since_answer() if session else None,
+            last_error=session.link.last_error if session else None,
+            active=len(session.running) if session else 0,
+        )
+
+    async def run(self) -> None:
+        """Run jobs until `stop`. A cancelled `run` first gives back what it holds; no attempt is used.
+
+        Raises StrategyError where it runs already or the runtime has no driver, and what the context's factory raises.
+        """
+        await self._serve(self._claim(once=False))
+
+    async def run_once(self) -> RunCounts:
+        """Run everything that is due now, and what becomes due at once because of it; answer what came of it.
+
+        Raises as `run` does, and DriverError where the store does not answer.
+        """
+        return await self._serve(self._claim(once=True))
+
+    async def stop(self, *, drain: Duration = DRAIN) -> None:
+        """Reserve no more, wait up to `drain` for what runs, then cancel it and give it back; no attempt is used.
+
+        Returns when all that is done, also where it was asked before. Does nothing where nothing runs.
+        """
+        within = duration(drain, argument="drain", zero=True)
+        if self._is_running and self._session is not None:
+            self._session.begin_stop(within)
+            await self._session.ended()
+
+    async def __aenter__(self) -> Self:
+        await self._runtime.open()
+        session = self._claim(once=False)
+        self._task = asyncio.create_task(self._serve(session))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            await self.stop()
+            await task
+
+    def _claim(self, *, once: bool) -> Session:
+        if self._is_running:
+            raise StrategyError("this runner runs already; make another Runner for a second one")
+        self._is_running = True
+        self._session = Session(self._runtime, self._options, once=once)
+        return self._session
+
+    async def _serve(self, session: Session) -> RunCounts:
+        try:
+            return await session.serve()
+        finally:
+            self._is_running = False
+
+
+def _check_queues(queues: object) -> tuple[str, ...] | None:
+    if queues is None:
+        return None
+    if isinstance(queues, str) or not isinstance(queues, list | tuple) or not queues:
+        raise DefinitionError("queues must be a list of at least one name, the first served first")
+    names: tuple[object, ...] = tuple(queues)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return tuple(dict.fromkeys(_names.name(name, argument="queues") for name in names))
+
+
+def _declared_queues(jobs: Jobs[Any]) -> tuple[str, ...]:
+    runtime = runtime_of(jobs)
+    return tuple(dict.fromkeys([runtime.defaults.queue, *(plan.queue for plan in runtime.plans.values())]))
+
+
+def _check_lease(lease: Duration) -> timedelta:
+    length = duration(lease, argument="lease", longest=timedelta(hours=24))
+    if length < timedelta(seconds=1):
+        msg = f"lease must be from 1s to 24h, got {lease!r}"
+        raise DefinitionError(msg)
+    return length
+
+
+def _check_hooks(hooks: object) -> Hooks:
+    if hooks is None:
+        return Hooks()
+    if not isinstance(hooks, Hooks):
+        msg = f"hooks must be a Hooks(...), got {type(hooks).__name__}"
+        raise DefinitionError(msg)
+    return hooks
