@@ -1,0 +1,41 @@
+# Each target sets up what it needs in .venv; a second call is quick.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PACKAGES = flowli_core flowli_starlette flowli_fastapi flowli_litestar
+BIN = .venv/bin
+
+.PHONY: demo test check format bench clean
+
+demo: .venv/ready
+	$(BIN)/python examples/demo.py
+
+test: .venv/ready
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Everything that must hold before a change lands: style, types, layers, and the tests with branch coverage.
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --verbose
+	$(BIN)/mypy $(PACKAGES) examples tests benchmarks
+	$(BIN)/pyright
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --fail-under=95
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/drain.py
+
+clean:
+	rm -rf .venv dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Flowli needs Python 3.11 or later")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,133 @@
+"""How long an idle worker over SQLite takes to notice a record: enqueued in its own process, and in another one.
+
+    python benchmarks/sqlite_wakeup.py [rounds]
+
+A round begins when `enqueue` is called and ends when `wait` has returned to the worker, so it holds the commit as well.
+Both processes read the same clock of the machine (CLOCK_MONOTONIC on Linux), and the other one sends its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from flowli_core.driver import Ack, Completed, NewRecord, Reserved, Step
+from flowli_core.drivers.sqlite import SqliteDriver
+
+_TIMEOUT = timedelta(seconds=30)
+_LEASE = timedelta(seconds=30)
+_IDLE_SECONDS = 10
+
+
+def _record(number: int) -> NewRecord:
+    return NewRecord(id=f"job-{time.time_ns()}-{number}", name="noop", queue="default", input=b"{}")
+
+
+class _Worker:
+    """Takes and settles what is due."""
+
+    def __init__(self, driver: SqliteDriver, name: str) -> None:
+        self._driver = driver
+        self._name = name
+        self._sequence = 0
+        self._held: tuple[Reserved, ...] = ()
+
+    async def take_all(self) -> list[str]:
+        """Answer the inputs of all that is due, settled."""
+        inputs: list[str] = []
+        while True:
+            self._sequence += 1
+            acks = tuple(Ack(held.id, held.token, Completed(b"null")) for held in self._held)
+            step = Step(
+                worker=self._name, sequence=self._sequence, queues=("default",), want=10, lease=_LEASE, acks=acks
+            )
+            self._held = (await self._driver.step(step)).reserved
+            inputs += [held.input.decode() for held in self._held]
+            if not self._held:
+                return inputs
+
+
+async def _same_process(driver: SqliteDriver, rounds: int) -> list[float]:
+    worker = _Worker(driver, "same")
+    taken: list[float] = []
+    for number in range(rounds):
+        await worker.take_all()
+        waiting = asyncio.create_task(driver.wait(("default",), _TIMEOUT))
+        await asyncio.sleep(0.005)
+        called = time.monotonic()
+        await driver.enqueue([_record(number)])
+        await waiting
+        taken.append(time.monotonic() - called)
+    await worker.take_all()
+    return taken
+
+
+async def _other_process(driver: SqliteDriver, path: Path, rounds: int) -> list[float]:
+    worker = _Worker(driver, "other")
+    taken: list[float] = []
+    enqueuer = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, "--enqueue", str(path), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert enqueuer.stdin is not None
+    assert enqueuer.stdout is not None
+    for number in range(rounds):
+        await worker.take_all()
+        waiting = asyncio.create_task(driver.wait(("default",), _TIMEOUT))
+        # Not in step with the looks of the watcher.
+        await asyncio.sleep(0.02 + 0.0007 * (number % 23))
+        enqueuer.stdin.write(b"\n")
+        await waiting
+        woken = time.monotonic()
+        taken.append(woken - float(await enqueuer.stdout.readline()))
+    enqueuer.stdin.close()
+    await enqueuer.wait()
+    return taken
+
+
+async def _enqueue_on_demand(path: str) -> None:
+    """The other process: enqueue a record for each line, and answer when that was done."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    number = 0
+    while await asyncio.to_thread(sys.stdin.readline):
+        number += 1
+        called = time.monotonic()
+        await driver.enqueue([_record(number)])
+        print(called, flush=True)
+    await driver.close()
+
+
+async def _idle(driver: SqliteDriver) -> float:
+    """Answer the share of one CPU that a process takes that waits for ten seconds."""
+    await _Worker(driver, "idle").take_all()
+    before = time.process_time()
+    await driver.wait(("default",), timedelta(seconds=_IDLE_SECONDS))
+    return (time.process_time() - before) / _IDLE_SECONDS
+
+
+def _print(name: str, taken: list[float]) -> None:
+    cuts = statistics.quantiles(taken, n=100)
+    print(f"{name:15} p50 {cuts[49] * 1e3:6.2f} ms   p99 {cuts[98] * 1e3:6.2f} ms   worst {max(taken) * 1e3:6.2f} ms")
+
+
+async def _main(rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "jobs.sqlite3"
+        driver = SqliteDriver(path)
+        await driver.open()
+        _print("same process", await _same_process(driver, rounds))
+        _print("other process", await _other_process(driver, path, rounds))
+        print(f"idle            {await _idle(driver):.2%} of one CPU")
+        await driver.close()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--enqueue"]:
+        asyncio.run(_enqueue_on_demand(sys.argv[2]))
+    else:
+        asyncio.run(_main(int(sys.argv[1]) if len(sys.argv) > 1 else 300))
