@@ -175,7 +175,7 @@ class Session:
                 self._sent, self._settled = self._settled, []
                 # Before it is sent: a wake-up that comes while it is under way is about what it may have missed.
                 self._has_work = self._has_work and not want
-                suspect = not any(map(self._is_suspect, self.running))
+                suspect = not any(attempt.reserved.suspect for attempt in self.running)
                 return await self.link.step(acks=[ack for ack, _ in self._sent], want=want, suspect=suspect)
             except Exception as error:
                 failures += 1
@@ -300,9 +300,6 @@ class Session:
         if next_due:
             delay = min(next_due, IDLE).total_seconds()
             self._look_again = asyncio.get_running_loop().call_later(delay, self._look)
-
-    def _is_suspect(self, attempt: Attempt) -> bool:
-        return attempt.reserved.recoveries >= self._runtime.plans[attempt.reserved.name].max_recoveries
 
     def _end_all(self) -> None:
         for attempt in list(self.running):

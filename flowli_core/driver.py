@@ -179,6 +179,7 @@ class Reserved:
     """A record that the worker may run until its lease ends.
 
     The token proves it: one number for the whole batch, never used twice, and always greater for a later delivery.
+    `suspect` says that this is its last chance: see `Step`.
     """
 
     id: str
@@ -190,6 +191,7 @@ class Reserved:
     policy: bytes
     progress: bytes | None
     recoveries: int
+    suspect: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

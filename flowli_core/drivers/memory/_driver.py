@@ -91,7 +91,7 @@ class MemoryDriver:
         with self._lock:
             now = self._read_clock()
             self._store.promote(step.queues)
-            last = self._workers.get(step.worker)
+            last = self._last_step(step.worker, now)
             acks: tuple[AckAnswer, ...] = tuple("lost" for _ in step.acks)
             recovered: list[Recovered] = []
             reserved: list[Reserved] = []
@@ -123,10 +123,12 @@ class MemoryDriver:
                 self._wake()
                 ready = self._closed or self._wakeups.join(waiter)
             if ready:
-                await asyncio.sleep(0)  # one who always finds work must not keep the loop for itself
+                waiter.call(
+                    waiter.release
+                )  # soon, not now: one who always finds work must not keep the loop for itself
             else:
                 self._keep_time(waiter)
-                await waiter.future
+            await waiter.future
         except asyncio.CancelledError:
             with self._lock:
                 if waiter.woken_by is not None:  # no step will follow, so the wake-up is the next one's
@@ -326,13 +328,17 @@ class MemoryDriver:
             self._store.leases.put(record.new.id, now + milliseconds(step.lease))
         return [record.reserved(last.token) for record in held]
 
+    def _last_step(self, worker: str, now: int) -> Worker | None:
+        """Answer what is known of a worker, when the silent ones have been forgotten."""
+        forgotten = now - milliseconds(WORKER_MEMORY)
+        while self._workers and next(iter(self._workers.values())).heard <= forgotten:
+            self._workers.popitem(last=False)
+        return self._workers.get(worker)
+
     def _remember(self, step: Step, acks: tuple[AckAnswer, ...], reserved: list[Reserved], now: int) -> None:
         batch = tuple([one.id for one in reserved])
         self._workers[step.worker] = Worker(step.sequence, acks, self._token, batch, now)
-        self._hear(step.worker, now)
-        forgotten = now - milliseconds(WORKER_MEMORY)
-        while next(iter(self._workers.values())).heard <= forgotten:
-            self._workers.popitem(last=False)
+        self._workers.move_to_end(step.worker)
 
     def _hear(self, worker: str, now: int) -> None:
         known = self._workers.get(worker)
@@ -341,10 +347,12 @@ class MemoryDriver:
             self._workers.move_to_end(worker)
 
     def _next_due(self, step: Step, reserved: list[Reserved], now: int) -> timedelta | None:
-        took_suspect = step.suspect and any(self._store.records[one.id].is_suspect() for one in reserved)
+        records = self._store.records
         times = [] if (lease := self._store.leases.first()) is None else [lease[0]]
         for queue in self._store.named(step.queues):
-            if queue.has_due(suspects=step.suspect and not took_suspect):
+            if queue.has_due(suspects=False):
+                return ZERO
+            if step.suspect and queue.has_due() and not any(records[one.id].is_suspect() for one in reserved):
                 return ZERO
             if (later := queue.next_later(suspects=step.suspect)) is not None:
                 times.append(later)
@@ -389,8 +397,8 @@ class MemoryDriver:
             self._wake()
             left = waiter.deadline - waiter.loop.time()
             if left <= 0:
-                waiter.release()
-            if waiter.future.done():
+                waiter.call(waiter.release)
+            if left <= 0 or waiter.future.done():
                 return
             laters = [queue.next_later() for queue in self._store.named(waiter.queues)]
             waiter.alarm_for = min((later for later in laters if later is not None), default=None)

@@ -16,8 +16,8 @@ class Index:
     """Ids in (time, id) order; each is there once.
 
     Most come in order: those are kept in a row, which costs less than a heap, and only the others in a heap.
-    Removing an id leaves its place behind, to be dropped when it comes first. Once more than half of all places are such
-    garbage they are made anew, so that memory follows the number of ids, at no cost that counts.
+    Removing an id leaves its place behind, to be dropped when it comes first. Once more than half of the places are
+    such garbage they are made anew, so that memory follows the number of ids, at no cost that counts.
     """
 
     __slots__ = ("_heap", "_row", "_times")
@@ -62,9 +62,9 @@ class Index:
             row.popleft()
         while heap and times.get(heap[0][1]) != heap[0][0]:
             heappop(heap)
-        if not heap:
-            return row[0] if row else None
-        return min(row[0], heap[0]) if row else heap[0]
+        if row and heap:
+            return min(row[0], heap[0])
+        return row[0] if row else heap[0] if heap else None
 
     def first_until(self, time: int) -> str | None:
         """Answer the first id if its time is not after `time`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -112,6 +111,7 @@ class Record:
             policy=new.policy,
             progress=self.progress,
             recoveries=self.recoveries,
+            suspect=self.is_suspect(),
         )
 
     def stored(self, now: int) -> StoredRecord:
@@ -171,7 +171,9 @@ class Queue:
 
     ordinary: Lane = field(default_factory=Lane)
     suspects: Lane = field(default_factory=Lane)
-    others: Counter[Status] = field(default_factory=Counter[Status])
+    others: dict[Status, int] = field(
+        default_factory=lambda: {"active": 0, "completed": 0, "failed": 0, "cancelled": 0}
+    )
 
     def lane(self, record: Record) -> Lane:
         """Answer where a record waits."""
@@ -202,7 +204,12 @@ class Queue:
     def next_due(self, *, suspects: bool) -> tuple[str, Index] | None:
         """Answer the id of the first due record, and the index to take it from."""
         ordinary = self.ordinary.due.first()
-        if suspects and (suspect := self.suspects.due.first()) is not None and (ordinary is None or suspect < ordinary):
+        if (
+            suspects
+            and self.suspects.due
+            and (suspect := self.suspects.due.first()) is not None
+            and (ordinary is None or suspect < ordinary)
+        ):
             return suspect[1], self.suspects.due
         return None if ordinary is None else (ordinary[1], self.ordinary.due)
 

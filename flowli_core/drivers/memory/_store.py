@@ -113,10 +113,10 @@ class Store:
         """Forget a finished record, and its queue where it was the last one there."""
         record = self.records.pop(record_id)
         self.leave(record)
-        name = record.new.queue
-        if self.queues[name].is_empty():
-            del self.queues[name]
-            self.stirred.add(name)
+        queue = self.queues[record.new.queue]
+        if not queue.others[record.status] and queue.is_empty():
+            del self.queues[record.new.queue]
+            self.stirred.add(record.new.queue)
 
     def places(self, state: State) -> Iterable[tuple[int, str]]:
         """Answer the (time, id) of each record in a state, as `position` has them."""

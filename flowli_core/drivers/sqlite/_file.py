@@ -1,0 +1,152 @@
+"""Opening the file: is it ours, of a layout that we know, and can it be written? A new one is made on the way."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from flowli_core.drivers.sqlite import _statements as sql
+from flowli_core.errors import DriverError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Synchronous = Literal["normal", "full"]
+
+APPLICATION_ID = 0x464C574C
+"""Marks a file as ours, where the `file` program looks as well: "FLWL"."""
+
+LAYOUT = 1
+"""The layout of the tables that this version reads and writes, kept in the file as its user_version."""
+
+OLDEST_SQLITE = (3, 35, 0)
+
+_CACHE_KIB = 16 * 1024
+_WAL_LEFT = 64 * 1024 * 1024
+_RETRY_SECONDS = 0.005
+
+
+def check_sqlite() -> None:
+    """Raise DriverError where the SQLite that Python came with is too old, or was built without JSON."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE[:2]))
+        msg = f"SQLite {sqlite3.sqlite_version} is too old; use a Python that was built with {oldest} or newer"
+        raise DriverError(msg)
+
+
+def connect(path: str, *, busy_seconds: float) -> sqlite3.Connection:
+    """Open a connection for the calling thread. Transactions are begun and ended by hand."""
+    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, cached_statements=64)
+    connection.execute("PRAGMA temp_store = memory")
+    return connection
+
+
+def connect_reader(path: str, *, busy_seconds: float) -> sqlite3.Connection:
+    """Open a connection that cannot write."""
+    connection = connect(path, busy_seconds=busy_seconds)
+    connection.execute("PRAGMA query_only = on")
+    return connection
+
+
+def connect_writer(path: str, *, busy_seconds: float, synchronous: Synchronous) -> sqlite3.Connection:
+    """Open the connection that writes, and make the tables where the file is new.
+
+    Several processes may do this at the same moment: what is decided is decided under the write lock.
+
+    Raises DriverError where the file cannot be used.
+    """
+    try:
+        connection = connect(path, busy_seconds=busy_seconds)
+    except sqlite3.OperationalError as error:
+        raise _explained(path) from error
+    try:
+        _is_new(connection, path)  # before anything is changed: a file that is not ours stays as it was
+        _use_wal(connection, path, busy_seconds)
+        connection.execute("PRAGMA synchronous = " + synchronous)
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LEFT}")
+        # Also where there is nothing to make: it tells whether the file can be written.
+        connection.execute("BEGIN IMMEDIATE")
+        if _is_new(connection, path):
+            for statement in _statements_of(sql.SCHEMA):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {LAYOUT}")
+        connection.execute("COMMIT")
+        connection.execute("SELECT 1 FROM json_each('[]')")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Answer which file is there, to notice when it is replaced. None where there is none.
+
+    It must not be opened for this: closing any descriptor of a file drops all locks that this process holds on it.
+    """
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_new(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether the file has no tables yet. Raises DriverError where it has some that are not ours, or too new."""
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    layout: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application == APPLICATION_ID:
+        if layout != LAYOUT:
+            cure = "upgrade flowli" if layout > LAYOUT else "open it with the version that made it"
+            msg = f"{path} has layout {layout}, and this version of flowli knows layout {LAYOUT}; {cure}"
+            raise DriverError(msg)
+        return False
+    has_tables = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+    if application or layout or has_tables:
+        msg = f"{path} belongs to another application; give Flowli a file of its own"
+        raise DriverError(msg)
+    return True
+
+
+def _use_wal(connection: sqlite3.Connection, path: str, busy_seconds: float) -> None:
+    """Turn the write-ahead log on.
+
+    The change wants the file for itself, and SQLite does not always wait for that by itself when several try at once.
+    """
+    deadline = time.monotonic() + busy_seconds
+    mode = ""
+    while not mode:
+        try:
+            mode = connection.execute("PRAGMA journal_mode = wal").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+    if mode != "wal":
+        msg = f"{path} cannot use a write-ahead log; put it on a local disk, not on a network share"
+        raise DriverError(msg)
+
+
+def _statements_of(script: str) -> Iterator[str]:
+    """Split a script at its statements; `executescript` would commit the transaction that it runs in."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _explained(path: str) -> DriverError:
+    file = Path(path)
+    if not file.parent.is_dir():
+        return DriverError(f"{path} cannot be opened: the folder {file.parent} does not exist; make it first")
+    if file.is_dir():
+        return DriverError(f"{path} is a folder; give the path of a file in it")
+    if not os.access(file if file.exists() else file.parent, os.R_OK | os.W_OK):
+        return DriverError(f"{path} cannot be opened; give this user the right to read and write it and its folder")
+    return StoreUnavailable(f"{path} cannot be opened; see that file descriptors are left (ulimit -n)")

@@ -1,0 +1,1 @@
+INSERT OR REPLACE INTO payload (number, input, meta, policy) VALUES (?, ?, ?, ?);

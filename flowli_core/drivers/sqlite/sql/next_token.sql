@@ -1,0 +1,1 @@
+UPDATE store SET token = token + 1 RETURNING token;

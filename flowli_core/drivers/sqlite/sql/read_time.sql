@@ -1,0 +1,2 @@
+-- When was the last write?
+SELECT now FROM store;

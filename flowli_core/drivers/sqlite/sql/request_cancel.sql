@@ -1,0 +1,1 @@
+UPDATE record SET cancel_requested = 1 WHERE number = ?;

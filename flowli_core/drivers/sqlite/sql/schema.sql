@@ -1,0 +1,103 @@
+-- Layout 1. What never changes of a record is in `payload`, so that a reserve, a heartbeat or an ack rewrites a short row.
+-- All times are in ms since 1970, UTC.
+
+CREATE TABLE record (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    key TEXT,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'active', 'completed', 'failed', 'cancelled')),
+    due INTEGER NOT NULL CHECK (typeof(due) = 'integer'),
+    token INTEGER,                               -- the current one
+    settled INTEGER,                             -- the one under which it was last settled
+    lease_end INTEGER,
+    worker TEXT,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    recoveries INTEGER NOT NULL DEFAULT 0 CHECK (typeof(recoveries) = 'integer'),
+    max_recoveries INTEGER NOT NULL CHECK (typeof(max_recoveries) = 'integer'),
+    keep_completed INTEGER NOT NULL CHECK (typeof(keep_completed) = 'integer'),
+    keep_failed INTEGER NOT NULL CHECK (typeof(keep_failed) = 'integer'),
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    started_at INTEGER,
+    failed_at INTEGER,
+    finished_at INTEGER,
+    forget_at INTEGER,                           -- when a finished record is to be removed
+    suspect INTEGER NOT NULL CHECK (suspect = (recoveries >= max_recoveries)),
+    progress BLOB,
+    result BLOB,
+    CHECK ((state = 'active') = (typeof(token) = 'integer' AND typeof(lease_end) = 'integer')),
+    CHECK ((state IN ('waiting', 'active')) = (finished_at IS NULL AND forget_at IS NULL))
+);
+
+-- With what its condition names, so that counting and paging read the index alone.
+CREATE INDEX record_due ON record (state, queue, suspect, due, id) WHERE state = 'waiting';
+CREATE INDEX record_lease ON record (lease_end) WHERE lease_end IS NOT NULL;
+CREATE INDEX record_finished ON record (state, finished_at, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX record_forget ON record (forget_at) WHERE forget_at IS NOT NULL;
+CREATE UNIQUE INDEX record_key ON record (key) WHERE key IS NOT NULL AND finished_at IS NULL;
+
+CREATE TABLE payload (
+    number INTEGER PRIMARY KEY,
+    input BLOB NOT NULL,
+    meta BLOB,
+    policy BLOB NOT NULL
+);
+
+-- What a reader is shown. The casts and defaults are for rows that somebody changed by hand: a payload of the wrong kind
+-- reaches the core as bytes that it cannot decode, and the core knows what to do with those.
+CREATE VIEW stored AS
+SELECT
+    record.number, record.id, record.name, record.queue, record.key, record.state, record.due, record.token,
+    record.lease_end, record.worker, record.recoveries, record.max_recoveries, record.suspect,
+    CAST(record.created_at AS INTEGER) AS created_at,
+    CAST(record.updated_at AS INTEGER) AS updated_at,
+    CAST(record.started_at AS INTEGER) AS started_at,
+    CAST(record.failed_at AS INTEGER) AS failed_at,
+    CAST(record.finished_at AS INTEGER) AS finished_at,
+    CAST(record.progress AS BLOB) AS progress,
+    CAST(record.result AS BLOB) AS result,
+    CAST(coalesce(payload.input, '') AS BLOB) AS input,
+    CAST(payload.meta AS BLOB) AS meta,
+    CAST(coalesce(payload.policy, '{}') AS BLOB) AS policy
+FROM record LEFT JOIN payload ON payload.number = record.number;
+
+-- The last step of each worker that wrote something: what to answer if it is sent again.
+CREATE TABLE worker (
+    id TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    token INTEGER,
+    acks TEXT NOT NULL,
+    heard INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- One row: the last token, and the time of the last write, by which a clock that was set back is noticed.
+CREATE TABLE store (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    token INTEGER NOT NULL,
+    now INTEGER NOT NULL
+);
+INSERT INTO store VALUES (1, 0, 0);
+
+CREATE TABLE counts (
+    queue TEXT NOT NULL,
+    state TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (queue, state)
+) WITHOUT ROWID;
+
+CREATE TRIGGER record_added AFTER INSERT ON record BEGIN
+    INSERT INTO counts VALUES (new.queue, new.state, 1) ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+
+CREATE TRIGGER record_moved AFTER UPDATE OF state ON record WHEN old.state <> new.state BEGIN
+    UPDATE counts SET n = n - 1 WHERE queue = old.queue AND state = old.state;
+    INSERT INTO counts VALUES (new.queue, new.state, 1) ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+
+CREATE TRIGGER record_removed AFTER DELETE ON record BEGIN
+    UPDATE counts SET n = n - 1 WHERE queue = old.queue AND state = old.state;
+    DELETE FROM counts WHERE queue = old.queue AND n = 0;
+    DELETE FROM payload WHERE number = old.number;
+END;

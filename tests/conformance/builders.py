@@ -1,0 +1,208 @@
+"""Short ways to write a record, a step and what a worker does with them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from flowli_core.driver import (
+    STATES,
+    Ack,
+    AckAnswer,
+    Completed,
+    Driver,
+    Failed,
+    Keep,
+    Lease,
+    NewRecord,
+    Outcome,
+    Position,
+    Reserved,
+    State,
+    StateCounts,
+    Step,
+    StepAnswer,
+    StoredRecord,
+    position,
+)
+from flowli_core.durations import ZERO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+LEASE = timedelta(seconds=30)
+HOUR = timedelta(hours=1)
+DONE = Completed(b'"done"')
+BROKEN = Failed(b'{"failures":1}')
+PATIENCE = 20
+"""Seconds after which a test that waits for an event fails, instead of hanging. No test takes nearly as long."""
+
+_numbers = itertools.count(1)
+
+
+def fresh_id() -> str:
+    """Answer an id that is greater than all before."""
+    return f"id-{next(_numbers):08d}"
+
+
+def record(
+    record_id: str | None = None,
+    *,
+    name: str = "send_email",
+    queue: str = "q",
+    input: bytes = b"{}",
+    meta: bytes | None = None,
+    key: str | None = None,
+    due: timedelta | datetime = ZERO,
+    policy: bytes = b"{}",
+    max_recoveries: int = 3,
+    keep_completed: timedelta = HOUR,
+    keep_failed: timedelta = timedelta(days=14),
+) -> NewRecord:
+    """Make a record that is due now."""
+    return NewRecord(
+        id=fresh_id() if record_id is None else record_id,
+        name=name,
+        queue=queue,
+        input=input,
+        meta=meta,
+        key=key,
+        due=due,
+        policy=policy,
+        max_recoveries=max_recoveries,
+        keep_completed=keep_completed,
+        keep_failed=keep_failed,
+    )
+
+
+def step(
+    worker: str = "w",
+    *,
+    sequence: int = 1,
+    queues: tuple[str, ...] = ("q",),
+    want: int = 1,
+    lease: timedelta = LEASE,
+    acks: Iterable[Ack] = (),
+    suspect: bool = True,
+    keep: Keep = Keep(),  # noqa: B008 - frozen
+) -> Step:
+    """Make a step that reserves one record."""
+    return Step(
+        worker=worker,
+        sequence=sequence,
+        queues=queues,
+        want=want,
+        lease=lease,
+        acks=tuple(acks),
+        suspect=suspect,
+        keep=keep,
+    )
+
+
+def ack(held: Reserved, outcome: Outcome = DONE, *, started_at: datetime | None = None) -> Ack:
+    """Make the ack of a record that is held."""
+    return Ack(held.id, held.token, outcome, started_at)
+
+
+def lease_of(held: Reserved) -> Lease:
+    """Make what a heartbeat says about a record that is held."""
+    return Lease(held.id, held.token)
+
+
+class Worker:
+    """The runner's side of `step`: it counts its steps and keeps the last one, to send it again."""
+
+    def __init__(self, driver: Driver, name: str = "w", *, queues: tuple[str, ...] = ("q",)) -> None:
+        self.driver = driver
+        self.last = step(name, sequence=0, queues=queues, want=0)
+
+    async def step(
+        self, *acks: Ack, want: int = 0, lease: timedelta = LEASE, suspect: bool = True, keep: Keep | None = None
+    ) -> StepAnswer:
+        """Make the next step."""
+        self.last = replace(
+            self.last,
+            sequence=self.last.sequence + 1,
+            acks=acks,
+            want=want,
+            lease=lease,
+            suspect=suspect,
+            keep=keep or Keep(),
+        )
+        return await self.driver.step(self.last)
+
+    async def again(self) -> StepAnswer:
+        """Send the last step again, as one who has not had its answer."""
+        return await self.driver.step(self.last)
+
+    async def take(self, want: int = 1, *, lease: timedelta = LEASE, suspect: bool = True) -> tuple[Reserved, ...]:
+        """Reserve up to `want` records."""
+        return (await self.step(want=want, lease=lease, suspect=suspect)).reserved
+
+    async def take_one(self, *, lease: timedelta = LEASE) -> Reserved:
+        """Reserve the record that must be due."""
+        (held,) = await self.take(lease=lease)
+        return held
+
+    async def settle(self, held: Reserved, outcome: Outcome = DONE, *, started_at: datetime | None = None) -> AckAnswer:
+        """Report the outcome of a record."""
+        (answer,) = (await self.step(ack(held, outcome, started_at=started_at))).acks
+        return answer
+
+
+async def finish(driver: Driver, record_id: str, outcome: Outcome, *, queue: str = "q") -> None:
+    """Store a record, run it and settle it, before anything else that is due in its queue."""
+    worker = Worker(driver, f"finisher of {record_id}", queues=(queue,))
+    await driver.enqueue([record(record_id, queue=queue)])
+    assert await worker.settle(await worker.take_one(), outcome) == "ok"
+
+
+async def stored(driver: Driver, record_id: str) -> StoredRecord:
+    """Answer a record that must be there."""
+    found = await driver.get(record_id)
+    assert found is not None, f"{record_id} is gone"
+    return found
+
+
+async def everything(driver: Driver, state: State, *, limit: int = 100) -> list[StoredRecord]:
+    """List all records in a state, page by page."""
+    found: list[StoredRecord] = []
+    after: Position | None = None
+    while page := await driver.page(state, limit=limit, after=after):
+        found += page
+        after = position(page[-1])
+    return found
+
+
+async def assert_consistent(driver: Driver) -> None:
+    """Each record is in the listing of its own state and in no other, and the counts are those of the listings."""
+    listed = {state: await everything(driver, state) for state in STATES}
+    ids = [one.id for state in STATES for one in listed[state]]
+    assert len(ids) == len(set(ids)), "a record is listed twice"
+    by_queue: dict[str, dict[str, int]] = {}
+    for state in STATES:
+        places = [position(one) for one in listed[state]]
+        assert places == sorted(places, key=lambda place: (place.at, place.id), reverse=True)
+        for one in listed[state]:
+            assert one.state == state
+            assert await driver.get(one.id) == one
+            in_queue = by_queue.setdefault(one.queue, {})
+            in_queue[state] = in_queue.get(state, 0) + 1
+    counts = await driver.counts()
+    assert counts.by_queue == {queue: StateCounts(**states) for queue, states in by_queue.items()}
+    assert {state: getattr(counts, state) for state in STATES} == {state: len(listed[state]) for state in STATES}
+
+
+def ids(records: Sequence[Reserved | StoredRecord]) -> list[str]:
+    """Answer the ids, in order."""
+    return [one.id for one in records]
+
+
+async def soon(waiting: asyncio.Task[None]) -> None:
+    """Wait for what must happen now."""
+    async with asyncio.timeout(PATIENCE):
+        await waiting

@@ -1,0 +1,331 @@
+"""What a driver must do, in the plainest words: a dict of calls, searched from end to end each time.
+
+Slow and without indexes, so that it can be seen to be right. Times are those of the ManualClock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from flowli_core.driver import (
+    FINISHED,
+    WORKER_MEMORY,
+    Ack,
+    AckAnswer,
+    CancelAnswer,
+    Cancelled,
+    Completed,
+    Enqueued,
+    Failed,
+    FinishedState,
+    HeartbeatAnswer,
+    Lease,
+    NewRecord,
+    Released,
+    RequeueAnswer,
+    Retried,
+    State,
+    Step,
+    StepAnswer,
+    StoredRecord,
+)
+from flowli_core.durations import ZERO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(slots=True)
+class Call:
+    """A record, and all that has happened to it."""
+
+    new: NewRecord
+    created_at: datetime
+    due: datetime
+    state: State
+    progress: bytes | None = None
+    result: bytes | None = None
+    recoveries: int = 0
+    cancel: bool = False
+    token: int | None = None
+    settled: int | None = None
+    worker: str | None = None
+    ends: datetime | None = None
+    failed_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    def is_suspect(self) -> bool:
+        """Whether it was recovered as often as it may be."""
+        return self.recoveries >= self.new.max_recoveries
+
+    def enqueued(self, disposition: Literal["accepted", "duplicate", "existing"]) -> Enqueued:
+        """Answer an enqueue with it."""
+        return Enqueued(
+            id=self.new.id,
+            disposition=disposition,
+            state=self.state,
+            scheduled_for=self.due,
+            progress=self.progress,
+        )
+
+    def differences(self, found: StoredRecord) -> dict[str, tuple[object, object]]:
+        """Compare it with what a driver tells, in all that the contract speaks of: (expected, found) by field."""
+        new = self.new
+        expected: dict[str, object] = {
+            "name": new.name,
+            "queue": new.queue,
+            "input": new.input,
+            "meta": new.meta,
+            "key": new.key,
+            "policy": new.policy,
+            "max_recoveries": new.max_recoveries,
+            "state": self.state,
+            "progress": self.progress,
+            "result": self.result,
+            "recoveries": self.recoveries,
+            "created_at": self.created_at,
+            "scheduled_for": self.due,
+            "failed_at": self.failed_at,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+        }
+        if self.state in {"active", "completed"}:
+            expected["worker"] = self.worker
+        return {
+            name: (value, getattr(found, name)) for name, value in expected.items() if getattr(found, name) != value
+        }
+
+
+@dataclass(slots=True)
+class Told:
+    """The last step of a worker."""
+
+    sequence: int
+    acks: tuple[AckAnswer, ...]
+    batch: list[tuple[str, int]]
+    heard: datetime
+
+
+@dataclass(slots=True)
+class Model:
+    """A driver. Where a driver has a choice (the numbers that it takes for tokens) the model follows, and checks it."""
+
+    now: datetime
+    calls: dict[str, Call] = field(default_factory=dict[str, Call])
+    workers: dict[str, Told] = field(default_factory=dict[str, Told])
+    tokens: list[int] = field(default_factory=lambda: [0])
+
+    def advance(self, by: timedelta) -> None:
+        """Let time pass: what has become due is queued, and silent workers are forgotten."""
+        self.now += by
+        for call in self.calls.values():
+            if call.state == "scheduled" and call.due <= self.now:
+                call.state = "queued"
+        self.workers = {name: told for name, told in self.workers.items() if told.heard + WORKER_MEMORY > self.now}
+
+    def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
+        """Store what is new."""
+        return [self._enqueue(new) for new in records]
+
+    def _enqueue(self, new: NewRecord) -> Enqueued:
+        if new.id in self.calls:
+            return self.calls[new.id].enqueued("duplicate")
+        holder = self._holder(new.key)
+        if holder is not None:
+            return holder.enqueued("existing")
+        due = new.due if isinstance(new.due, datetime) else self.now + new.due
+        call = self.calls[new.id] = Call(new, self.now, self.now, "queued")
+        self._wait(call, max(due, self.now))
+        return call.enqueued("accepted")
+
+    def step(self, step: Step, answer: StepAnswer) -> None:
+        """Make a step, and check the driver's answer against it."""
+        assert answer.now == self.now
+        told = self.workers.get(step.worker)
+        if told is not None and step.sequence < told.sequence:
+            assert answer.acks == ("lost",) * len(step.acks)
+            assert (answer.reserved, answer.recovered) == ((), ())
+            return
+        if told is not None and step.sequence == told.sequence:
+            held = [(one, token) for one, token in told.batch if one in self.calls and self.calls[one].token == token]
+            assert answer.acks == told.acks
+            assert [(one.id, one.token) for one in answer.reserved] == held
+            assert answer.recovered == ()
+            for one, _ in held:
+                self.calls[one].ends = self.now + step.lease
+            told.heard = self.now
+        else:
+            acks = tuple(self._settle(ack) for ack in step.acks)
+            assert answer.acks == acks
+            self._recover(answer)
+            self._trim(step)
+            batch = self._reserve(step, answer)
+            self.workers[step.worker] = Told(step.sequence, acks, batch, self.now)
+        for one in answer.reserved:
+            call = self.calls[one.id]
+            seen = (one.name, one.queue, one.input, one.meta, one.policy, one.progress, one.recoveries)
+            new = call.new
+            assert seen == (new.name, new.queue, new.input, new.meta, new.policy, call.progress, call.recoveries)
+        assert answer.next_due == self._next_due(step, answer)
+
+    def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
+        """Extend what is held."""
+        held = {one.id for one in leases if self._is_current(one.id, one.token)}
+        for one in held:
+            self.calls[one].ends = self.now + lease
+        if worker in self.workers:
+            self.workers[worker].heard = self.now
+        lost = frozenset(one.id for one in leases if not self._is_current(one.id, one.token))
+        return HeartbeatAnswer(lost, frozenset(one for one in held if self.calls[one].cancel))
+
+    def cancel(self, record_id: str) -> CancelAnswer:
+        """Cancel, or ask for it."""
+        call = self.calls.get(record_id)
+        if call is None:
+            return "unknown"
+        if call.state == "active":
+            call.cancel = True
+            return "requested"
+        if call.state in FINISHED:
+            return "finished"
+        self._finish(call, "cancelled")
+        return "cancelled"
+
+    def requeue(self, record_id: str, progress: bytes | None) -> RequeueAnswer:
+        """Put back by hand."""
+        call = self.calls.get(record_id)
+        if call is None:
+            return "unknown"
+        if call.state in {"queued", "active"}:
+            return "unfinished"
+        holder = self._holder(call.new.key)
+        if holder is not None and holder is not call:
+            return "key_taken"
+        call.recoveries, call.cancel, call.progress, call.result, call.finished_at = 0, False, progress, None, None
+        self._wait(call, self.now)
+        return "requeued"
+
+    def purge(self, state: FinishedState, older_than: timedelta, limit: int) -> int:
+        """Remove the oldest."""
+        old = [call for call in self.oldest_first(state) if _end(call) < self.now - older_than][:limit]
+        for call in old:
+            del self.calls[call.new.id]
+        return len(old)
+
+    def listed(self, state: State) -> list[str]:
+        """Answer the ids in a state, newest first."""
+        times: dict[State, dict[str, datetime | None]] = {
+            "queued": {one: call.due for one, call in self.calls.items()},
+            "scheduled": {one: call.due for one, call in self.calls.items()},
+            "active": dict.fromkeys(self.calls, self.now),
+        }
+        ends = {one: call.finished_at for one, call in self.calls.items()}
+        here = [one for one, call in self.calls.items() if call.state == state]
+        return sorted(here, key=lambda one: (times.get(state, ends)[one] or self.now, one), reverse=True)
+
+    def oldest_first(self, state: FinishedState) -> list[Call]:
+        """Answer the records that finished in a state."""
+        here = [call for call in self.calls.values() if call.state == state]
+        return sorted(here, key=lambda call: (_end(call), call.new.id))
+
+    def _settle(self, ack: Ack) -> AckAnswer:
+        call = self.calls.get(ack.id)
+        if call is None or call.token != ack.token:
+            return "duplicate" if call is not None and call.settled == ack.token else "lost"
+        call.token, call.settled, call.ends = None, ack.token, None
+        call.started_at = ack.started_at or call.started_at
+        match ack.outcome:
+            case Completed(result):
+                call.result = result
+                self._finish(call, "completed")
+            case Failed(progress):
+                call.progress, call.failed_at = progress, self.now
+                self._finish(call, "failed")
+            case Retried(delay, progress):
+                call.progress, call.failed_at = progress, self.now
+                self._wait(call, self.now + delay)
+            case Released(delay, progress):
+                call.progress = call.progress if progress is None else progress
+                self._wait(call, self.now + delay if delay else call.due)
+            case Cancelled():
+                self._finish(call, "cancelled")
+        return "ok"
+
+    def _recover(self, answer: StepAnswer) -> None:
+        expired = [call for call in self.calls.values() if call.ends is not None and call.ends <= self.now]
+        for call in expired:
+            call.token = call.ends = None
+            call.recoveries += 1
+            if call.recoveries > call.new.max_recoveries and not call.cancel:
+                self._finish(call, "failed")
+            else:
+                self._wait(call, call.due)
+        told = sorted((one.id, one.name, one.queue, one.recoveries, one.state) for one in answer.recovered)
+        mine = [(call.new.id, call.new.name, call.new.queue, call.recoveries, call.state) for call in expired]
+        assert told == sorted(mine)
+
+    def _trim(self, step: Step) -> None:
+        for state in FINISHED:
+            for call in self.oldest_first(state):
+                keep = call.new.keep_completed if state == "completed" else call.new.keep_failed
+                if _end(call) + keep <= self.now:
+                    del self.calls[call.new.id]
+            most: int = getattr(step.keep, state)
+            left = self.oldest_first(state)
+            for call in left[: max(len(left) - most, 0)]:
+                del self.calls[call.new.id]
+
+    def _reserve(self, step: Step, answer: StepAnswer) -> list[tuple[str, int]]:
+        due: list[Call] = []
+        for queue in dict.fromkeys(step.queues):
+            here = [call for call in self.calls.values() if call.new.queue == queue and call.state == "queued"]
+            due += sorted(here, key=lambda call: (call.due, call.new.id))
+        suspects = [call for call in due if call.is_suspect()]
+        allowed = suspects[:1] if step.suspect else []
+        expected = [call for call in due if not call.is_suspect() or call in allowed][: step.want]
+        assert [one.id for one in answer.reserved] == [call.new.id for call in expected]
+        if not expected:
+            return []
+        (token,) = {one.token for one in answer.reserved}
+        assert token > max(self.tokens), "a token was used before, or does not grow"
+        self.tokens.append(token)
+        for call in expected:
+            call.state, call.token, call.worker = "active", token, step.worker
+            call.ends, call.started_at = self.now + step.lease, self.now
+        return [(call.new.id, token) for call in expected]
+
+    def _next_due(self, step: Step, answer: StepAnswer) -> timedelta | None:
+        took_suspect = any(self.calls[one.id].is_suspect() for one in answer.reserved)
+        waits = [call.ends - self.now for call in self.calls.values() if call.ends is not None]
+        for call in self.calls.values():
+            if call.new.queue not in step.queues or (call.is_suspect() and not step.suspect):
+                continue
+            if call.state == "scheduled" or (call.state == "queued" and not (call.is_suspect() and took_suspect)):
+                waits.append(call.due - self.now)
+        return max(min(waits), ZERO) if waits else None
+
+    def _wait(self, call: Call, due: datetime) -> None:
+        if call.cancel:
+            self._finish(call, "cancelled")
+            return
+        call.due = due
+        call.state = "queued" if due <= self.now else "scheduled"
+
+    def _finish(self, call: Call, state: FinishedState) -> None:
+        call.state = state
+        call.finished_at = self.now
+
+    def _holder(self, key: str | None) -> Call | None:
+        unfinished = [call for call in self.calls.values() if call.state not in FINISHED]
+        return next((call for call in unfinished if key is not None and call.new.key == key), None)
+
+    def _is_current(self, record_id: str, token: int) -> bool:
+        return record_id in self.calls and self.calls[record_id].token == token
+
+
+def _end(call: Call) -> datetime:
+    assert call.finished_at is not None
+    return call.finished_at

@@ -1,0 +1,125 @@
+"""Cancelling what waits, and asking for what is active."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import HeartbeatAnswer, Released, Retried
+from flowli_core.durations import ZERO
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, lease_of, record, stored
+
+if TYPE_CHECKING:
+    from flowli_core.driver import Driver, Outcome, State
+    from flowli_core.testing import ManualClock
+
+
+async def test_a_queued_record_is_cancelled_at_once(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A cancelled record is never handed out."""
+    await driver.enqueue([record("a")])
+    clock.advance("1s")
+    assert await driver.cancel("a") == "cancelled"
+    found = await stored(driver, "a")
+    assert (found.state, found.finished_at, found.updated_at) == ("cancelled", clock.now(), clock.now())
+    assert await worker.take() == ()
+
+
+async def test_a_scheduled_record_is_cancelled_at_once(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A cancelled record does not become due."""
+    await driver.enqueue([record("a", due=timedelta(seconds=5))])
+    assert await driver.cancel("a") == "cancelled"
+    assert (await worker.step()).next_due is None
+    clock.advance("5s")
+    assert await worker.take() == ()
+
+
+async def test_a_suspect_is_cancelled_at_once(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A record that waits apart can be cancelled like any other."""
+    await driver.enqueue([record("a", max_recoveries=1)])
+    await worker.take_one()
+    clock.advance(LEASE)
+    await worker.step()
+    assert await driver.cancel("a") == "cancelled"
+    assert await worker.take() == ()
+
+
+async def test_an_active_record_is_only_asked_for(driver: Driver, worker: Worker) -> None:
+    """The worker is told at its next heartbeats; the record stays active until it answers."""
+    await driver.enqueue([record("a"), record("b")])
+    a, b = await worker.take(2)
+    assert await driver.cancel("a") == "requested"
+    assert await driver.cancel("a") == "requested"
+    assert (await stored(driver, "a")).state == "active"
+    for _ in range(2):
+        answer = await driver.heartbeat("w", [lease_of(a), lease_of(b)], LEASE)
+        assert answer == HeartbeatAnswer(cancelled=frozenset({"a"}))
+
+
+@pytest.mark.parametrize(("outcome", "state"), [(DONE, "completed"), (BROKEN, "failed")])
+async def test_what_ends_in_spite_of_a_cancel_has_ended(
+    driver: Driver, worker: Worker, outcome: Outcome, state: State
+) -> None:
+    """A handler that was faster than the cancel keeps its outcome."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    await driver.cancel("a")
+    assert await worker.settle(held, outcome) == "ok"
+    assert (await stored(driver, "a")).state == state
+
+
+@pytest.mark.parametrize(
+    "outcome", [Retried(ZERO, b"1"), Retried(LEASE, b"1"), Released(progress=b"1"), Released(LEASE, b"1")]
+)
+async def test_what_would_run_again_is_cancelled(
+    driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome
+) -> None:
+    """A retry or a release of a record that is to be cancelled ends it, and frees its key."""
+    await driver.enqueue([record("a", key="k")])
+    held = await worker.take_one()
+    await driver.cancel("a")
+    clock.advance("1s")
+    assert await worker.settle(held, outcome) == "ok"
+    found = await stored(driver, "a")
+    assert (found.state, found.finished_at, found.progress) == ("cancelled", clock.now(), b"1")
+    clock.advance("1d")
+    assert await worker.take() == ()
+    (answer,) = await driver.enqueue([record("b", key="k")])
+    assert answer.disposition == "accepted"
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+async def test_a_lost_worker_of_a_cancelled_record_ends_it(
+    driver: Driver, worker: Worker, clock: ManualClock, limit: int
+) -> None:
+    """A recovery of a record that is to be cancelled ends it, be it its last or not."""
+    await driver.enqueue([record("a", max_recoveries=limit)])
+    await worker.take_one()
+    await driver.cancel("a")
+    clock.advance(LEASE)
+    answer = await worker.step(want=1)
+    assert [(one.id, one.state) for one in answer.recovered] == [("a", "cancelled")]
+    assert answer.reserved == ()
+    found = await stored(driver, "a")
+    assert (found.state, found.finished_at) == ("cancelled", clock.now())
+
+
+async def test_a_finished_record_cannot_be_cancelled(driver: Driver) -> None:
+    """What has ended stays as it ended."""
+    await finish(driver, "a", DONE)
+    await finish(driver, "b", BROKEN)
+    before = [await stored(driver, name) for name in "ab"]
+    assert [await driver.cancel(name) for name in "ab"] == ["finished", "finished"]
+    assert [await stored(driver, name) for name in "ab"] == before
+
+
+async def test_cancelling_again_says_finished(driver: Driver) -> None:
+    """A record is cancelled once."""
+    await driver.enqueue([record("a")])
+    assert [await driver.cancel("a"), await driver.cancel("a")] == ["cancelled", "finished"]
+
+
+async def test_an_unknown_record_cannot_be_cancelled(driver: Driver) -> None:
+    """There is nothing to cancel."""
+    assert await driver.cancel("nobody") == "unknown"

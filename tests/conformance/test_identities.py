@@ -1,0 +1,202 @@
+"""Ids and keys: what is stored, what was there before, and who holds a key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import Cancelled, Released, Retried
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, ids, record, stored
+
+if TYPE_CHECKING:
+    from flowli_core.driver import Driver, Outcome
+    from flowli_core.testing import ManualClock
+
+
+async def test_a_new_record_is_accepted(driver: Driver, clock: ManualClock) -> None:
+    """An enqueued record is there, due now, and untouched."""
+    (answer,) = await driver.enqueue([record("a", name="n", input=b'{"x":1}', meta=b"{}", key="k", policy=b'{"p":1}')])
+    assert (answer.id, answer.disposition, answer.state) == ("a", "accepted", "queued")
+    assert (answer.scheduled_for, answer.progress) == (clock.now(), None)
+    found = await stored(driver, "a")
+    assert (found.name, found.queue, found.state, found.key) == ("n", "q", "queued", "k")
+    assert (found.input, found.meta, found.policy) == (b'{"x":1}', b"{}", b'{"p":1}')
+    assert (found.progress, found.result, found.recoveries, found.max_recoveries) == (None, None, 0, 3)
+    assert found.created_at == found.updated_at == found.scheduled_for == clock.now()
+    assert (found.failed_at, found.started_at, found.finished_at, found.worker) == (None, None, None, None)
+
+
+async def test_an_unknown_id_has_no_record(driver: Driver) -> None:
+    """What was never enqueued is not there."""
+    assert await driver.get("nobody") is None
+
+
+async def test_an_empty_batch_is_answered_with_nothing(driver: Driver) -> None:
+    """Enqueueing nothing is no error."""
+    assert await driver.enqueue([]) == []
+
+
+async def test_a_batch_is_answered_in_its_order(driver: Driver) -> None:
+    """Each record of a batch has its own answer, in its place."""
+    answers = await driver.enqueue([record("c"), record("a", due=timedelta(seconds=5)), record("b")])
+    assert [(one.id, one.state) for one in answers] == [("c", "queued"), ("a", "scheduled"), ("b", "queued")]
+
+
+async def test_the_same_id_again_adds_nothing(driver: Driver, clock: ManualClock) -> None:
+    """A re-sent enqueue is answered `duplicate`, and changes nothing of what is stored."""
+    await driver.enqueue([record("a", input=b"1")])
+    before = await stored(driver, "a")
+    clock.advance("1s")
+    (answer,) = await driver.enqueue([record("a", input=b"2", queue="elsewhere", key="k", due=timedelta(seconds=9))])
+    assert (answer.id, answer.disposition, answer.state) == ("a", "duplicate", "queued")
+    assert answer.scheduled_for == before.scheduled_for
+    assert await stored(driver, "a") == before
+
+
+async def test_a_duplicate_tells_how_far_the_first_has_come(driver: Driver, worker: Worker) -> None:
+    """The answer to a duplicate describes the stored record: its state, its due time, its progress."""
+    await driver.enqueue([record("a")])
+    await worker.settle(await worker.take_one(), Retried(timedelta(seconds=7), b'{"failures":1}'))
+    (answer,) = await driver.enqueue([record("a")])
+    found = await stored(driver, "a")
+    assert (answer.disposition, answer.state, answer.progress) == ("duplicate", "scheduled", b'{"failures":1}')
+    assert answer.scheduled_for == found.scheduled_for
+
+
+async def test_a_finished_record_still_holds_its_id(driver: Driver) -> None:
+    """An id is taken for as long as its record is kept."""
+    await finish(driver, "a", DONE)
+    (answer,) = await driver.enqueue([record("a")])
+    assert (answer.disposition, answer.state) == ("duplicate", "completed")
+
+
+async def test_a_duplicate_does_not_take_its_key(driver: Driver) -> None:
+    """A key that came with a duplicate is still free."""
+    await driver.enqueue([record("a")])
+    await driver.enqueue([record("a", key="k")])
+    (answer,) = await driver.enqueue([record("b", key="k")])
+    assert answer.disposition == "accepted"
+
+
+async def test_the_same_id_twice_in_a_batch_is_stored_once(driver: Driver) -> None:
+    """The second of a batch is a duplicate of the first."""
+    answers = await driver.enqueue([record("a", input=b"1"), record("a", input=b"2")])
+    assert [one.disposition for one in answers] == ["accepted", "duplicate"]
+    assert (await stored(driver, "a")).input == b"1"
+    assert (await driver.counts()).queued == 1
+
+
+async def test_the_same_key_twice_in_a_batch_is_given_once(driver: Driver) -> None:
+    """The second of a batch is answered with the first."""
+    answers = await driver.enqueue([record("a", key="k"), record("b", key="k")])
+    assert [(one.id, one.disposition) for one in answers] == [("a", "accepted"), ("a", "existing")]
+    assert await driver.get("b") is None
+
+
+async def test_one_unfinished_record_holds_a_key(driver: Driver, worker: Worker) -> None:
+    """Whether it waits, is scheduled or active: its key is taken, and the answer says by whom."""
+    await driver.enqueue([record("queued", key="k1"), record("scheduled", key="k2", due=timedelta(hours=2))])
+    held = await worker.take_one()
+    answers = await driver.enqueue([record("x", key="k1", queue="elsewhere"), record("y", key="k2")])
+    assert [(one.id, one.disposition, one.state) for one in answers] == [
+        (held.id, "existing", "active"),
+        ("scheduled", "existing", "scheduled"),
+    ]
+    assert await driver.get("x") is None
+
+
+async def test_the_key_of_another_does_not_hold_up_the_rest_of_a_batch(driver: Driver) -> None:
+    """Only the record whose key is taken is not stored."""
+    await driver.enqueue([record("a", key="k")])
+    answers = await driver.enqueue([record("b"), record("c", key="k"), record("d", key="l")])
+    assert [one.disposition for one in answers] == ["accepted", "existing", "accepted"]
+
+
+@pytest.mark.parametrize("outcome", [DONE, BROKEN, Cancelled()])
+async def test_a_record_that_ends_frees_its_key(driver: Driver, worker: Worker, outcome: Outcome) -> None:
+    """Completed, failed or cancelled: the key may be taken again."""
+    await driver.enqueue([record("a", key="k")])
+    await worker.settle(await worker.take_one(), outcome)
+    (answer,) = await driver.enqueue([record("b", key="k")])
+    assert answer.disposition == "accepted"
+
+
+@pytest.mark.parametrize("outcome", [Retried(timedelta(seconds=5), b"{}"), Released(), Released(timedelta(seconds=5))])
+async def test_a_record_that_goes_on_keeps_its_key(driver: Driver, worker: Worker, outcome: Outcome) -> None:
+    """Retried or released: the key is still taken."""
+    await driver.enqueue([record("a", key="k")])
+    await worker.settle(await worker.take_one(), outcome)
+    (answer,) = await driver.enqueue([record("b", key="k")])
+    assert (answer.id, answer.disposition) == ("a", "existing")
+
+
+async def test_cancelling_a_waiting_record_frees_its_key(driver: Driver) -> None:
+    """A cancelled record holds no key."""
+    await driver.enqueue([record("a", key="k")])
+    await driver.cancel("a")
+    (answer,) = await driver.enqueue([record("b", key="k")])
+    assert answer.disposition == "accepted"
+
+
+async def test_failing_by_too_many_recoveries_frees_the_key(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A record whose workers were lost too often holds no key."""
+    await driver.enqueue([record("a", key="k", max_recoveries=0)])
+    await worker.take_one()
+    clock.advance(LEASE)
+    await worker.step()
+    (answer,) = await driver.enqueue([record("b", key="k")])
+    assert answer.disposition == "accepted"
+
+
+async def test_the_end_of_one_record_does_not_free_the_key_of_the_next(driver: Driver, worker: Worker) -> None:
+    """A removed or re-settled record cannot give away a key that has gone to another."""
+    await driver.enqueue([record("a", key="k")])
+    held = await worker.take_one()
+    await worker.settle(held)
+    await driver.enqueue([record("b", key="k")])
+    assert await worker.settle(held) == "duplicate"
+    assert await driver.cancel("a") == "finished"
+    (answer,) = await driver.enqueue([record("c", key="k")])
+    assert (answer.id, answer.disposition) == ("b", "existing")
+
+
+async def test_removing_a_finished_record_does_not_free_the_key_of_the_next(driver: Driver, clock: ManualClock) -> None:
+    """Purging one that had the key before leaves it with the one that has it."""
+    await driver.enqueue([record("a", key="k")])
+    await driver.cancel("a")
+    await driver.enqueue([record("b", key="k")])
+    clock.advance("1m")
+    assert await driver.purge("cancelled", older_than=timedelta(seconds=1), limit=10) == 1
+    (answer,) = await driver.enqueue([record("c", key="k")])
+    assert (answer.id, answer.disposition) == ("b", "existing")
+
+
+async def test_an_id_may_be_used_again_once_its_record_is_removed(driver: Driver, clock: ManualClock) -> None:
+    """A removed record leaves no trace."""
+    await finish(driver, "a", DONE)
+    clock.advance("1m")
+    await driver.purge("completed", older_than=timedelta(seconds=1), limit=10)
+    (answer,) = await driver.enqueue([record("a", input=b"2")])
+    assert answer.disposition == "accepted"
+    found = await stored(driver, "a")
+    assert (found.input, found.result, found.finished_at, found.started_at) == (b"2", None, None, None)
+
+
+async def test_a_batch_with_a_bad_record_stores_none(driver: Driver) -> None:
+    """All or none: a record that cannot be stored keeps the others out as well."""
+    naive = datetime(2030, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+    with pytest.raises(Exception):  # noqa: B017 - which one is the driver's business; the core refuses it before
+        await driver.enqueue([record("a", key="k"), record("b", due=naive)])
+    assert await driver.get("a") is None
+    (answer,) = await driver.enqueue([record("c", key="k")])
+    assert answer.disposition == "accepted"
+
+
+async def test_a_large_batch_is_stored_whole(driver: Driver, worker: Worker) -> None:
+    """A thousand records in one call are a thousand records."""
+    names = [f"r{number:04d}" for number in range(1000)]
+    answers = await driver.enqueue([record(name) for name in names])
+    assert [one.id for one in answers] == names
+    assert ids(await worker.take(2000)) == names

@@ -1,0 +1,95 @@
+"""The memory driver's own memory: what is left of jobs that are long gone."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import Cancelled, Retried
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.durations import ZERO
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, lease_of, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flowli_core.driver import Outcome
+    from flowli_core.testing import ManualClock
+
+ENDS: list[Outcome] = [DONE, BROKEN, Cancelled()]
+SPARE = 64 * 1024
+
+
+@pytest.fixture(autouse=True)
+def traced() -> Iterator[None]:
+    """Count every byte."""
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+def in_use() -> int:
+    """Answer how many bytes are in use."""
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+async def live_and_die(driver: MemoryDriver, clock: ManualClock, *, rounds: int) -> None:
+    """Run jobs in all the ways there are, in ever new queues, under ever new keys and workers; then let years pass."""
+    for number in range(rounds):
+        queue = f"queue-{number}"
+        names = [f"{number}-{which}" for which in range(10)]
+        await driver.enqueue([record(name, queue=queue, key=name, due=LEASE) for name in names])
+        await driver.cancel(names[0])
+        clock.advance(LEASE)
+        worker = Worker(driver, f"worker-{number}", queues=(queue,))
+        held = await worker.take(10)
+        for _ in range(3):
+            await driver.heartbeat("w", [lease_of(one) for one in held], LEASE)
+        await worker.step(*[ack(one, Retried(ZERO, b"{}")) for one in held])
+        held = await worker.take(10)
+        await worker.step(*[ack(one, ENDS[place % 3]) for place, one in enumerate(held[:-1])])
+        await driver.wait((queue, "nothing"), ZERO)
+        clock.advance(LEASE)
+        await worker.settle(await worker.take_one())
+    clock.advance("15d")
+    await Worker(driver, f"after {rounds}").step()
+
+
+async def test_nothing_is_left_of_jobs_that_are_gone(clock: ManualClock) -> None:
+    """After retention the driver is as large as after far fewer jobs."""
+    driver = MemoryDriver(clock=clock)
+    await live_and_die(driver, clock, rounds=20)
+    before = in_use()
+    await live_and_die(driver, clock, rounds=400)
+    assert in_use() - before < SPARE
+
+
+async def test_a_long_lease_that_is_often_renewed_takes_no_memory(clock: ManualClock) -> None:
+    """Heartbeats leave nothing behind."""
+    driver = MemoryDriver(clock=clock)
+    worker = Worker(driver)
+    await driver.enqueue([record()])
+    held = await worker.take_one()
+    before = in_use()
+    for _ in range(5000):
+        clock.advance(timedelta(seconds=1))
+        await driver.heartbeat("w", [lease_of(held)], LEASE)
+    assert in_use() - before < SPARE
+
+
+async def test_cancelled_schedules_take_no_memory(clock: ManualClock) -> None:
+    """Records that were put off and called off leave nothing behind, though one before them still waits."""
+    driver = MemoryDriver(clock=clock)
+    await driver.enqueue([record(due=timedelta(days=100))])
+    before = in_use()
+    for number in range(5000):
+        await driver.enqueue([record(f"r{number}", due=timedelta(days=200), keep_failed=ZERO)])
+        await driver.cancel(f"r{number}")
+    await Worker(driver).step()
+    await driver.purge("cancelled", older_than=-LEASE, limit=10_000)
+    assert in_use() - before < SPARE

@@ -1,0 +1,252 @@
+"""Random calls to a driver and to the model of one: both must answer the same, and hold the same records, always.
+
+The calls include what faults make of calls: steps sent again because their reply was lost, late copies of old steps,
+acks and heartbeats under old and invented tokens, workers that die with what they hold. Quick by default; set
+FLOWLI_MODEL=long for a search that takes minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from flowli_core.driver import (
+    FINISHED,
+    STATES,
+    Ack,
+    Cancelled,
+    Completed,
+    Failed,
+    Keep,
+    Lease,
+    NewRecord,
+    Outcome,
+    Released,
+    Retried,
+    Step,
+)
+from flowli_core.durations import ZERO
+from flowli_core.testing import ManualClock
+from tests.conformance.builders import everything, ids, record
+from tests.conformance.drivers import CANDIDATES
+from tests.conformance.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    import pytest
+
+    from flowli_core.clock import Clock
+    from flowli_core.driver import Driver, FinishedState
+
+T = TypeVar("T")
+
+LONG = os.environ.get("FLOWLI_MODEL") == "long"
+EXAMPLES = {"memory": 3000 if LONG else 250}
+OTHERS = 600 if LONG else 80
+STEPS = 60 if LONG else 40
+
+SECOND = timedelta(seconds=1)
+QUEUES = ("q1", "q2", "q3")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a worker says that it holds: a token that is current, one that was, or one that never was."""
+
+    kind: str
+    pick: int
+
+
+record_ids = st.integers(0, 30).map("r{:02d}".format)
+delays = st.sampled_from([ZERO, ZERO, ZERO, timedelta(milliseconds=1), SECOND, 10 * SECOND, -10 * SECOND])
+leases = st.sampled_from([SECOND, 10 * SECOND, 30 * SECOND])
+payloads = st.sampled_from([b"1", b"2", b"3"])
+claims = st.builds(Claim, kind=st.sampled_from(["current"] * 6 + ["old", "invented"]), pick=st.integers(0, 200))
+outcomes: st.SearchStrategy[Outcome] = st.one_of(
+    st.builds(Completed, payloads),
+    st.builds(Failed, payloads),
+    st.builds(Retried, st.sampled_from([ZERO, SECOND, 10 * SECOND]), payloads),
+    st.builds(Released, st.sampled_from([ZERO, SECOND]), st.none() | payloads),
+    st.just(Cancelled()),
+)
+records = st.builds(
+    record,
+    record_ids,
+    queue=st.sampled_from(QUEUES),
+    input=payloads,
+    meta=st.none() | payloads,
+    key=st.sampled_from([None, None, "k1", "k2"]),
+    due=delays.filter(lambda delay: delay >= ZERO),
+    max_recoveries=st.sampled_from([0, 1, 2]),
+    keep_completed=st.sampled_from([ZERO, 10 * SECOND, 600 * SECOND]),
+    keep_failed=st.sampled_from([5 * SECOND, 900 * SECOND]),
+)
+keeps = st.builds(Keep, st.sampled_from([1, 3, 100]), st.sampled_from([0, 2, 100]), st.sampled_from([1, 100]))
+
+
+class DriverMachine(RuleBasedStateMachine):
+    """One driver, its model, and three workers that misbehave."""
+
+    def __init__(self, make: Callable[[Path, Clock], Driver], directory: Path) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.model = Model(self.clock.now())
+        self.driver = make(directory, self.clock)
+        self.loop = asyncio.Runner()
+        self.names = ["w0", "w1", "w2"]
+        self.sent: dict[str, list[Step]] = {name: [] for name in self.names}
+        self.seen: list[tuple[str, int]] = [("r00", 0)]
+        self.run(self.driver.open())
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run(call)
+
+    def teardown(self) -> None:
+        self.run(self.driver.close())
+        self.loop.close()
+
+    def claimed(self, claim: Claim) -> tuple[str, int]:
+        current = [(one, call.token) for one, call in self.model.calls.items() if call.token is not None]
+        if claim.kind == "current" and current:
+            return current[claim.pick % len(current)]
+        record_id, token = self.seen[claim.pick % len(self.seen)]
+        return (record_id, token) if claim.kind != "invented" else (record_id, claim.pick)
+
+    def send(self, step: Step) -> None:
+        answer = self.run(self.driver.step(step))
+        self.model.step(step, answer)
+        self.seen += [(one.id, one.token) for one in answer.reserved]
+
+    @rule(batch=st.lists(records, min_size=1, max_size=4), past=st.booleans())
+    def enqueue(self, batch: list[NewRecord], past: bool) -> None:  # noqa: FBT001 - hypothesis passes by name
+        if past:
+            batch = [record(one.id, queue=one.queue, key=one.key, due=self.clock.now() - SECOND) for one in batch]
+        assert self.run(self.driver.enqueue(batch)) == self.model.enqueue(batch)
+
+    @rule(
+        worker=st.integers(0, 2),
+        acks=st.lists(st.tuples(claims, outcomes, st.booleans()), max_size=4),
+        queues=st.sampled_from([QUEUES, QUEUES, ("q1",), ("q3", "q2")]),
+        want=st.integers(0, 4),
+        lease=leases,
+        suspect=st.booleans(),
+        keep=keeps,
+    )
+    def step(
+        self,
+        worker: int,
+        acks: list[tuple[Claim, Outcome, bool]],
+        queues: tuple[str, ...],
+        want: int,
+        lease: timedelta,
+        suspect: bool,  # noqa: FBT001 - hypothesis passes by name
+        keep: Keep,
+    ) -> None:
+        name = self.names[worker]
+        started = self.clock.now() - timedelta(milliseconds=5)
+        step = Step(
+            worker=name,
+            sequence=len(self.sent[name]) + 1,
+            queues=queues,
+            want=want,
+            lease=lease,
+            acks=tuple(
+                Ack(*self.claimed(claim), outcome, started if has_started else None)
+                for claim, outcome, has_started in acks
+            ),
+            suspect=suspect,
+            keep=keep,
+        )
+        self.sent[name].append(step)
+        self.send(step)
+
+    @rule(worker=st.integers(0, 2))
+    def send_the_last_step_again(self, worker: int) -> None:
+        """The reply was lost; or it came, and this is a copy."""
+        name = self.names[worker]
+        if name in self.model.workers:
+            self.send(self.sent[name][-1])
+
+    @rule(worker=st.integers(0, 2), pick=st.integers(0, 100))
+    def send_an_old_step_again(self, worker: int, pick: int) -> None:
+        """A copy that the network kept for a while."""
+        name = self.names[worker]
+        if name in self.model.workers:
+            self.send(self.sent[name][pick % len(self.sent[name])])
+
+    @rule(worker=st.integers(0, 2))
+    def a_worker_dies(self, worker: int) -> None:
+        """Its leases go on without it; another comes in its place."""
+        self.names[worker] += "'"
+        self.sent[self.names[worker]] = []
+
+    @rule(worker=st.integers(0, 2), held=st.lists(claims, max_size=5), lease=leases)
+    def heartbeat(self, worker: int, held: list[Claim], lease: timedelta) -> None:
+        unique = dict(self.claimed(claim) for claim in held)
+        beats = [Lease(record_id, token) for record_id, token in unique.items()]
+        name = self.names[worker]
+        assert self.run(self.driver.heartbeat(name, beats, lease)) == self.model.heartbeat(name, beats, lease)
+
+    @rule(record_id=record_ids)
+    def cancel(self, record_id: str) -> None:
+        assert self.run(self.driver.cancel(record_id)) == self.model.cancel(record_id)
+
+    @rule(record_id=record_ids, progress=st.none() | payloads)
+    def requeue(self, record_id: str, progress: bytes | None) -> None:
+        answer = self.run(self.driver.requeue(record_id, progress=progress))
+        assert answer == self.model.requeue(record_id, progress)
+
+    @precondition(lambda self: any(call.state in FINISHED for call in self.model.calls.values()))
+    @rule(state=st.sampled_from(FINISHED), older_than=st.sampled_from([ZERO, 10 * SECOND]), limit=st.integers(0, 3))
+    def purge(self, state: FinishedState, older_than: timedelta, limit: int) -> None:
+        answer = self.run(self.driver.purge(state, older_than=older_than, limit=limit))
+        assert answer == self.model.purge(state, older_than, limit)
+
+    @rule(by=st.sampled_from([timedelta(milliseconds=1), SECOND, SECOND, 10 * SECOND, 30 * SECOND, 300 * SECOND]))
+    def time_passes(self, by: timedelta) -> None:
+        self.clock.advance(by)
+        self.model.advance(by)
+
+    @invariant()
+    def both_hold_the_same(self) -> None:
+        self.run(self.compare())
+
+    async def compare(self) -> None:
+        by_queue: dict[tuple[str, str], int] = {}
+        for state in STATES:
+            found = await everything(self.driver, state, limit=7)
+            assert ids(found) == self.model.listed(state), state
+            for one in found:
+                assert self.model.calls[one.id].differences(one) == {}
+                by_queue[one.queue, state] = by_queue.get((one.queue, state), 0) + 1
+        counts = await self.driver.counts()
+        counted = {(queue, state): getattr(some, state) for queue, some in counts.by_queue.items() for state in STATES}
+        assert {place: number for place, number in counted.items() if number} == by_queue
+        assert {queue for queue, _ in counted} == {queue for queue, _ in by_queue}
+        for state in STATES:
+            assert getattr(counts, state) == len(self.model.listed(state))
+
+
+def test_a_driver_does_what_the_model_does(driver_name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever is called in whatever order, answers and records are those of the model."""
+    make = CANDIDATES[driver_name].make
+    make(tmp_path_factory.mktemp("model"), ManualClock())  # skips where the driver cannot run
+    run_state_machine_as_test(
+        lambda: DriverMachine(make, tmp_path_factory.mktemp("model")),
+        settings=settings(
+            max_examples=EXAMPLES.get(driver_name, OTHERS),
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=not LONG,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,168 @@
+"""What each outcome makes of an active record."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import Cancelled, Completed, Failed, Released, Retried
+from flowli_core.durations import ZERO
+from tests.conformance.builders import LEASE, Worker, ack, ids, record, stored
+
+if TYPE_CHECKING:
+    from flowli_core.driver import Driver, Outcome
+    from flowli_core.testing import ManualClock
+
+
+async def test_completed_keeps_the_result(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A completed record shows its result, and who made it when."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    clock.advance("3s")
+    assert await worker.settle(held, Completed(b'{"sent":true}')) == "ok"
+    found = await stored(driver, "a")
+    assert (found.state, found.result, found.worker) == ("completed", b'{"sent":true}', "w")
+    assert (found.finished_at, found.updated_at, found.failed_at) == (clock.now(), clock.now(), None)
+    assert await worker.take() == ()
+
+
+async def test_failed_keeps_the_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A failed record shows what the core wrote about its failures."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    clock.advance("3s")
+    assert await worker.settle(held, Failed(b'{"failures":1}')) == "ok"
+    found = await stored(driver, "a")
+    assert (found.state, found.progress, found.result, found.worker) == ("failed", b'{"failures":1}', None, "w")
+    assert found.failed_at == found.finished_at == found.updated_at == clock.now()
+    assert await worker.take() == ()
+
+
+async def test_retried_waits_with_its_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A retry is scheduled; its next worker is given the progress."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    clock.advance("3s")
+    assert await worker.settle(held, Retried(timedelta(seconds=10), b'{"failures":1}')) == "ok"
+    found = await stored(driver, "a")
+    assert (found.state, found.progress, found.result) == ("scheduled", b'{"failures":1}', None)
+    assert found.scheduled_for == clock.now() + timedelta(seconds=10)
+    assert (found.failed_at, found.updated_at, found.finished_at) == (clock.now(), clock.now(), None)
+    clock.advance("10s")
+    assert (await worker.take_one()).progress == b'{"failures":1}'
+
+
+async def test_retried_without_a_delay_is_due_now(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A retry without a delay may be taken at once."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    clock.advance("3s")
+    await worker.settle(held, Retried(ZERO, b"{}"))
+    found = await stored(driver, "a")
+    assert (found.state, found.scheduled_for) == ("queued", clock.now())
+    assert ids(await worker.take()) == ["a"]
+
+
+async def test_released_leaves_no_failure(driver: Driver, worker: Worker) -> None:
+    """A record that is given back looks as if it had failed never."""
+    await driver.enqueue([record("a")])
+    await worker.settle(await worker.take_one(), Released())
+    found = await stored(driver, "a")
+    assert (found.state, found.progress, found.failed_at, found.finished_at) == ("queued", None, None, None)
+    assert (await worker.take_one()).progress is None
+
+
+async def test_released_may_replace_the_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """Progress that comes with a release is stored; without any the old one stays. Neither is a failure."""
+    await driver.enqueue([record("a")])
+    await worker.settle(await worker.take_one(), Retried(ZERO, b"1"))
+    failed_at = clock.now()
+    clock.advance("1s")
+    await worker.settle(await worker.take_one(), Released())
+    assert (await stored(driver, "a")).progress == b"1"
+    await worker.settle(await worker.take_one(), Released(progress=b"2"))
+    found = await stored(driver, "a")
+    assert (found.progress, found.failed_at) == (b"2", failed_at)
+    assert (await worker.take_one()).progress == b"2"
+
+
+async def test_completing_leaves_the_progress_of_earlier_failures(driver: Driver, worker: Worker) -> None:
+    """A record that failed once and then completed shows both."""
+    await driver.enqueue([record("a")])
+    await worker.settle(await worker.take_one(), Retried(ZERO, b"1"))
+    await worker.settle(await worker.take_one(), Completed(b"2"))
+    found = await stored(driver, "a")
+    assert (found.state, found.progress, found.result) == ("completed", b"1", b"2")
+
+
+async def test_cancelled_ends_a_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A handler that was cancelled as asked leaves a cancelled record."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    await driver.cancel("a")
+    clock.advance("1s")
+    assert await worker.settle(held, Cancelled()) == "ok"
+    found = await stored(driver, "a")
+    assert (found.state, found.finished_at, found.result, found.failed_at) == ("cancelled", clock.now(), None, None)
+
+
+@pytest.mark.parametrize(
+    "outcome", [Completed(b"1"), Failed(b"{}"), Retried(timedelta(seconds=5), b"{}"), Released(), Cancelled()]
+)
+async def test_an_ack_tells_when_the_handler_started(
+    driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome
+) -> None:
+    """Before it is settled a record shows when it was reserved, afterwards when its handler began."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    reserved_at = clock.now()
+    assert (await stored(driver, "a")).started_at == reserved_at
+    clock.advance("5s")
+    started_at = reserved_at + timedelta(milliseconds=1250)
+    await worker.settle(held, outcome, started_at=started_at)
+    assert (await stored(driver, "a")).started_at == started_at
+
+
+async def test_an_ack_without_a_start_leaves_the_time_of_reserving(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """A record whose handler never started shows when it was reserved."""
+    await driver.enqueue([record("a")])
+    reserved_at = clock.now()
+    held = await worker.take_one()
+    clock.advance("5s")
+    await worker.settle(held, Released())
+    assert (await stored(driver, "a")).started_at == reserved_at
+
+
+async def test_every_attempt_has_its_own_start(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A later delivery replaces the start of the one before."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    await worker.settle(held, Retried(ZERO, b"{}"), started_at=clock.now())
+    clock.advance("1m")
+    await worker.take_one()
+    assert (await stored(driver, "a")).started_at == clock.now()
+
+
+async def test_many_outcomes_in_one_step(driver: Driver, worker: Worker) -> None:
+    """A busy runner settles a whole batch, each record in its own way."""
+    await driver.enqueue([record(name) for name in "abcde"])
+    batch = await worker.take(5)
+    outcomes: list[Outcome] = [Completed(b"1"), Failed(b"{}"), Retried(LEASE, b"{}"), Released(), Cancelled()]
+    acks = [ack(held, outcome) for held, outcome in zip(batch, outcomes, strict=True)]
+    assert (await worker.step(*acks)).acks == ("ok",) * 5
+    states = [(await stored(driver, name)).state for name in "abcde"]
+    assert states == ["completed", "failed", "scheduled", "queued", "cancelled"]
+
+
+async def test_a_released_record_may_be_reserved_by_the_same_step(driver: Driver, worker: Worker) -> None:
+    """Acks come before reserving, so a step may take what it has just given back; under a new token."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    answer = await worker.step(ack(held, Released()), want=1)
+    assert answer.acks == ("ok",)
+    assert ids(answer.reserved) == ["a"]
+    assert answer.reserved[0].token > held.token

@@ -1,0 +1,173 @@
+"""How long what has finished is kept: by time, by number, by hand."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import FINISHED, TRIM_PER_STEP, Cancelled, Keep, QueueCounts
+from flowli_core.durations import ZERO
+from tests.conformance.builders import (
+    BROKEN,
+    DONE,
+    HOUR,
+    Worker,
+    ack,
+    everything,
+    finish,
+    fresh_id,
+    ids,
+    record,
+    stored,
+)
+
+if TYPE_CHECKING:
+    from flowli_core.driver import Driver, FinishedState, Outcome
+    from flowli_core.testing import ManualClock
+
+ENDS: dict[FinishedState, Outcome] = {"completed": DONE, "failed": BROKEN, "cancelled": Cancelled()}
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("state", FINISHED)
+async def test_a_finished_record_is_kept_for_its_own_time(
+    driver: Driver, worker: Worker, clock: ManualClock, state: FinishedState
+) -> None:
+    """Each record says how long it is kept: for one time if it completes, for another if it does not."""
+    keep = timedelta(seconds=10)
+    lengths = {"completed": (keep, HOUR), "failed": (HOUR, keep), "cancelled": (HOUR, keep)}
+    completed, failed = lengths[state]
+    await driver.enqueue([record("a", keep_completed=completed, keep_failed=failed)])
+    await worker.settle(await worker.take_one(), ENDS[state])
+    clock.advance("9999ms")
+    await worker.step()
+    assert (await stored(driver, "a")).state == state
+    clock.advance("1ms")
+    await worker.step()
+    assert await driver.get("a") is None
+
+
+async def test_times_differ_from_record_to_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A record that is kept long does not keep others, and does not go with them."""
+    seconds = [30, 10, 20]
+    await driver.enqueue([record(str(keep), keep_completed=timedelta(seconds=keep)) for keep in seconds])
+    await worker.step(*[ack(held) for held in await worker.take(3)])
+    left: list[list[str]] = []
+    for _ in range(3):
+        clock.advance("10s")
+        await worker.step()
+        left.append(ids(await everything(driver, "completed")))
+    assert left == [["30", "20"], ["30"], []]
+
+
+@pytest.mark.parametrize("state", FINISHED)
+async def test_the_oldest_go_when_there_are_too_many(
+    driver: Driver, worker: Worker, clock: ManualClock, state: FinishedState
+) -> None:
+    """A step keeps no more finished records of a state than it is told to."""
+    for name in "abcde":
+        await finish(driver, name, ENDS[state])
+        clock.advance("1ms")
+    others = Keep(completed=0, failed=0, cancelled=0)
+    keep = {
+        "completed": Keep(completed=2, failed=others.failed, cancelled=others.cancelled),
+        "failed": Keep(completed=others.completed, failed=2, cancelled=others.cancelled),
+        "cancelled": Keep(completed=others.completed, failed=others.failed, cancelled=2),
+    }
+    await worker.step(keep=keep[state])
+    assert ids(await everything(driver, state)) == ["e", "d"]
+
+
+async def test_each_state_has_a_number_of_its_own(driver: Driver, worker: Worker) -> None:
+    """Many completed records do not drive out a failed one."""
+    for name, outcome in (("a", BROKEN), ("b", Cancelled()), ("c", DONE), ("d", DONE)):
+        await finish(driver, name, outcome)
+    await worker.step(keep=Keep(completed=1, failed=1, cancelled=1))
+    assert [ids(await everything(driver, state)) for state in FINISHED] == [["d"], ["a"], ["b"]]
+
+
+async def test_a_step_trims_what_it_has_just_finished(driver: Driver, worker: Worker) -> None:
+    """With nothing to keep, a settled record is gone with its ack."""
+    await driver.enqueue([record("a"), record("b", keep_completed=ZERO)])
+    a, b = await worker.take(2)
+    assert (await worker.step(ack(b))).acks == ("ok",)
+    assert await driver.get("b") is None
+    assert (await worker.step(ack(a), keep=Keep(completed=0))).acks == ("ok",)
+    assert await driver.get("a") is None
+    assert (await worker.step(ack(a))).acks == ("lost",)
+
+
+async def test_trimming_is_bounded(driver: Driver, worker: Worker) -> None:
+    """A step removes a limited number of records, and the next ones go on."""
+    await driver.enqueue([record() for _ in range(TRIM_PER_STEP + 5)])
+    await worker.step(*[ack(held) for held in await worker.take(TRIM_PER_STEP + 5)], keep=Keep(completed=10**6))
+    assert (await driver.counts()).completed == TRIM_PER_STEP + 5
+    await worker.step(keep=Keep(completed=0))
+    assert (await driver.counts()).completed == 5
+    await worker.step(keep=Keep(completed=0))
+    assert (await driver.counts()).completed == 0
+
+
+async def test_unfinished_records_are_never_trimmed(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """Retention is about what has finished."""
+    await driver.enqueue([record("a", keep_completed=ZERO, keep_failed=ZERO) for _ in range(1)])
+    await driver.enqueue([record("b", due=timedelta(days=30), keep_failed=ZERO), record("c", keep_failed=ZERO)])
+    await worker.take_one(lease=timedelta(days=60))
+    clock.advance("20d")
+    await worker.step(keep=Keep(completed=0, failed=0, cancelled=0))
+    assert [(await stored(driver, name)).state for name in "abc"] == ["active", "scheduled", "queued"]
+
+
+async def test_nothing_is_left_after_retention(driver: Driver, clock: ManualClock) -> None:
+    """However many jobs ran in however many queues: when their time is over, the store is as new."""
+    for number in range(30):
+        outcome = list(ENDS.values())[number % 3]
+        await finish(driver, fresh_id(), outcome, queue=f"queue-{number}")
+    clock.advance("14d")
+    await Worker(driver).step()
+    assert await driver.counts() == QueueCounts()
+    assert [await everything(driver, state) for state in FINISHED] == [[], [], []]
+
+
+@pytest.mark.parametrize("state", FINISHED)
+async def test_purging_removes_what_is_older(driver: Driver, clock: ManualClock, state: FinishedState) -> None:
+    """A purge takes the records that finished in its state before a time, and leaves all others."""
+    for name, end in (("a", state), ("b", state), ("x", FINISHED[FINISHED.index(state) - 1])):
+        await finish(driver, name, ENDS[end])
+        clock.advance("10s")
+    await driver.enqueue([record("w")])
+    assert await driver.purge(state, older_than=timedelta(seconds=25), limit=10) == 1
+    assert await driver.get("a") is None
+    assert [await driver.get(name) is not None for name in "bxw"] == [True, True, True]
+
+
+async def test_purging_is_limited(driver: Driver, clock: ManualClock) -> None:
+    """A purge removes no more than asked, the oldest first, and says how many."""
+    for name in "cab":
+        await finish(driver, name, DONE)
+        clock.advance("1s")
+    assert await driver.purge("completed", older_than=ZERO, limit=2) == 2
+    assert ids(await everything(driver, "completed")) == ["b"]
+    assert await driver.purge("completed", older_than=ZERO, limit=2) == 1
+    assert await driver.purge("completed", older_than=ZERO, limit=2) == 0
+
+
+async def test_purging_spares_what_finished_exactly_then(driver: Driver, clock: ManualClock) -> None:
+    """Only what finished more than that long ago is removed."""
+    await finish(driver, "a", DONE)
+    clock.advance("10s")
+    assert await driver.purge("completed", older_than=timedelta(seconds=10), limit=10) == 0
+    clock.advance("1ms")
+    assert await driver.purge("completed", older_than=timedelta(seconds=10), limit=10) == 1
+
+
+async def test_the_ack_of_a_removed_record_is_lost(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """When a record is gone nobody knows that it was settled."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    await worker.settle(held)
+    clock.advance("2s")
+    await driver.purge("completed", older_than=SECOND, limit=10)
+    assert await worker.settle(held) == "lost"

@@ -1,0 +1,281 @@
+"""Steps that are sent again, or late, and what a step says about the time to come."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from flowli_core.driver import WORKER_MEMORY, Released, Retried
+from flowli_core.durations import ZERO
+from tests.conformance.builders import BROKEN, LEASE, Worker, ack, ids, lease_of, record, step, stored
+
+if TYPE_CHECKING:
+    from flowli_core.driver import Driver
+    from flowli_core.testing import ManualClock
+
+
+async def test_a_step_tells_the_time_of_the_store(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The answer carries the store's now."""
+    assert (await worker.step()).now == clock.now()
+
+
+async def test_a_step_on_an_empty_store_does_nothing(driver: Driver, worker: Worker) -> None:
+    """There is nothing to hand out and nothing foreseen."""
+    answer = await worker.step(want=10)
+    assert (answer.acks, answer.reserved, answer.recovered, answer.next_due) == ((), (), (), None)
+
+
+async def test_a_step_that_wants_nothing_takes_nothing(driver: Driver, worker: Worker) -> None:
+    """With `want` zero a step settles and looks around, but reserves nothing."""
+    await driver.enqueue([record("a"), record("b")])
+    held = await worker.take_one()
+    answer = await worker.step(ack(held), want=0)
+    assert (answer.acks, answer.reserved, answer.next_due) == (("ok",), (), ZERO)
+    assert (await stored(driver, "b")).state == "queued"
+
+
+async def test_a_step_sent_again_is_answered_the_same(driver: Driver, worker: Worker) -> None:
+    """Same acks, same batch, same token: nothing is settled or reserved twice."""
+    await driver.enqueue([record(name) for name in "abcd"])
+    a, b = await worker.take(2)
+    first = await worker.step(ack(a), ack(b, BROKEN), ack(a), want=1)
+    second = await worker.again()
+    assert first.acks == second.acks == ("ok", "ok", "duplicate")
+    assert first.reserved == second.reserved
+    assert ids(second.reserved) == ["c"]
+    assert (await driver.counts()).queued == 1
+
+
+async def test_a_step_sent_again_reserves_nothing_new(driver: Driver, worker: Worker) -> None:
+    """A step that found nothing the first time is given nothing the second time, whatever has come since."""
+    assert await worker.take(5) == ()
+    await driver.enqueue([record("a")])
+    answer = await worker.again()
+    assert (answer.reserved, answer.next_due) == ((), ZERO)
+    assert ids(await worker.take(5)) == ["a"]
+
+
+async def test_a_step_sent_again_renews_its_leases(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    """The batch is handed out anew, so its leases begin anew."""
+    await driver.enqueue([record("a")])
+    await worker.take_one()
+    clock.advance("20s")
+    await worker.again()
+    clock.advance("29999ms")
+    assert (await other.step()).recovered == ()
+    clock.advance("1ms")
+    assert [one.id for one in (await other.step()).recovered] == ["a"]
+
+
+async def test_a_step_sent_again_revives_leases_that_nobody_recovered(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """A re-sent step does not recover, so what it holds is still its own."""
+    await driver.enqueue([record("a")])
+    first = await worker.step(want=1)
+    clock.advance("1m")
+    second = await worker.again()
+    assert (second.recovered, second.reserved) == ((), first.reserved)
+
+
+async def test_a_step_sent_again_answers_only_what_is_still_held(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    """What others have recovered in the meantime is not handed out again."""
+    await driver.enqueue([record(name) for name in "abc"])
+    a, b, c = await worker.take(3)
+    clock.advance("20s")
+    await driver.heartbeat("w", [lease_of(b)], LEASE)
+    clock.advance("10s")
+    taken = await other.take_one()
+    assert taken.id == "a"
+    answer = await worker.again()
+    assert [(one.id, one.token) for one in answer.reserved] == [("b", b.token)]
+    assert await worker.settle(a) == "lost"
+    assert await worker.settle(c) == "lost"
+
+
+async def test_a_step_sent_again_tells_no_recovery_twice(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    """Hooks on recoveries are told once."""
+    await driver.enqueue([record("a")])
+    await other.take_one()
+    clock.advance(LEASE)
+    assert len((await worker.step()).recovered) == 1
+    assert (await worker.again()).recovered == ()
+
+
+async def test_a_step_sent_again_carries_the_progress_of_now(driver: Driver, worker: Worker) -> None:
+    """The batch of a re-sent step looks as it did the first time."""
+    await driver.enqueue([record("a", meta=b"m", policy=b"p")])
+    await worker.settle(await worker.take_one(), Retried(ZERO, b"1"))
+    first = await worker.step(want=1)
+    assert (await worker.again()).reserved == first.reserved
+    assert first.reserved[0].progress == b"1"
+
+
+async def test_a_late_step_does_nothing(driver: Driver, worker: Worker) -> None:
+    """A copy of an old step, with a lower sequence, settles nothing and reserves nothing."""
+    await driver.enqueue([record("a"), record("b")])
+    held = await worker.take_one()
+    await worker.step()
+    before = await stored(driver, "a")
+    answer = await driver.step(replace(worker.last, sequence=1, acks=(ack(held), ack(held)), want=5))
+    assert (answer.acks, answer.reserved, answer.recovered) == (("lost", "lost"), (), ())
+    assert await stored(driver, "a") == before
+    assert (await stored(driver, "b")).state == "queued"
+
+
+async def test_a_late_step_recovers_nothing(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A copy of an old step leaves expired leases to others."""
+    await driver.enqueue([record("a")])
+    await worker.take_one()
+    await worker.step()
+    clock.advance(LEASE)
+    assert (await driver.step(replace(worker.last, sequence=1))).recovered == ()
+    assert (await stored(driver, "a")).state == "active"
+
+
+async def test_a_late_step_does_not_hide_the_last(driver: Driver, worker: Worker) -> None:
+    """After a late copy the last step may still be sent again."""
+    await driver.enqueue([record("a")])
+    await worker.step()
+    first = await worker.step(want=1)
+    await driver.step(replace(worker.last, sequence=1))
+    assert (await worker.again()).reserved == first.reserved
+
+
+async def test_each_worker_has_its_own_sequence(driver: Driver) -> None:
+    """Two workers may both make their first step."""
+    await driver.enqueue([record("a"), record("b")])
+    first = await driver.step(step("one", sequence=1))
+    second = await driver.step(step("two", sequence=1))
+    assert (ids(first.reserved), ids(second.reserved)) == (["a"], ["b"])
+
+
+async def test_a_sequence_may_begin_anywhere(driver: Driver) -> None:
+    """The first step of a worker that nobody knows counts, whatever its number."""
+    await driver.enqueue([record("a")])
+    assert ids((await driver.step(step(sequence=41))).reserved) == ["a"]
+    assert (await driver.step(step(sequence=40))).reserved == ()
+
+
+async def test_a_silent_worker_is_forgotten(driver: Driver, clock: ManualClock) -> None:
+    """A worker that was not heard of for long may begin anew."""
+    await driver.step(step(sequence=7))
+    await driver.enqueue([record("a")])
+    clock.advance(WORKER_MEMORY - timedelta(milliseconds=1))
+    assert (await driver.step(step(sequence=1))).reserved == ()
+    clock.advance(WORKER_MEMORY)
+    assert ids((await driver.step(step(sequence=1))).reserved) == ["a"]
+
+
+async def test_a_worker_that_steps_is_remembered(driver: Driver, clock: ManualClock) -> None:
+    """Each step is a sign of life."""
+    for sequence in range(1, 5):
+        await driver.step(step(sequence=sequence))
+        clock.advance(WORKER_MEMORY - timedelta(seconds=1))
+    await driver.enqueue([record()])
+    assert (await driver.step(step(sequence=2))).reserved == ()
+
+
+async def test_what_is_left_is_due_at_once(driver: Driver, worker: Worker) -> None:
+    """A step that could have taken more says that the next is due now."""
+    await driver.enqueue([record() for _ in range(3)])
+    assert (await worker.step(want=2)).next_due == ZERO
+
+
+async def test_the_next_scheduled_record_is_foreseen(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A step says how long until the first scheduled record of its queues is due."""
+    await driver.enqueue([record(due=timedelta(seconds=9)), record(due=timedelta(milliseconds=4001))])
+    await driver.enqueue([record(queue="elsewhere", due=timedelta(seconds=1))])
+    assert (await worker.step(want=1)).next_due == timedelta(milliseconds=4001)
+    clock.advance("4s")
+    assert (await worker.step(want=1)).next_due == timedelta(milliseconds=1)
+
+
+async def test_the_end_of_any_lease_is_foreseen(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """Leases count, whoever holds them, because anybody may recover them."""
+    await driver.enqueue([record(queue="elsewhere")])
+    await Worker(driver, "there", queues=("elsewhere",)).take_one(lease=timedelta(seconds=8))
+    clock.advance("3s")
+    assert (await worker.step(want=1)).next_due == timedelta(seconds=5)
+
+
+async def test_the_soonest_is_foreseen(driver: Driver, worker: Worker) -> None:
+    """Of a lease and a scheduled record the one that comes first counts."""
+    await driver.enqueue([record("a"), record("b", due=timedelta(seconds=10))])
+    assert (await worker.step(want=1, lease=timedelta(seconds=60))).next_due == timedelta(seconds=10)
+    await driver.enqueue([record("c")])
+    assert (await worker.step(want=1, lease=timedelta(seconds=5))).next_due == timedelta(seconds=5)
+
+
+async def test_tasks_that_step_at_once_share_the_work(driver: Driver) -> None:
+    """Many workers stepping together never reserve the same record twice, and leave none."""
+    names = [f"r{number:03d}" for number in range(200)]
+    await driver.enqueue([record(name) for name in names])
+    taken: list[str] = []
+    tokens: dict[int, str] = {}
+
+    async def work(worker: Worker, name: str) -> None:
+        while batch := await worker.take(3):
+            assert tokens.setdefault(batch[0].token, name) == name
+            taken.extend(ids(batch))
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(10):
+            group.create_task(work(Worker(driver, f"w{number}"), f"w{number}"))
+    assert sorted(taken) == names
+
+
+async def test_tasks_that_enqueue_at_once_store_an_id_once(driver: Driver, worker: Worker) -> None:
+    """Of many calls with the same id exactly one is accepted."""
+    answers = await asyncio.gather(*(driver.enqueue([record("a", key="k")]) for _ in range(20)))
+    dispositions = [one.disposition for (one,) in answers]
+    assert sorted(dispositions) == ["accepted"] + ["duplicate"] * 19
+    assert len(await worker.take(20)) == 1
+
+
+async def test_threads_with_loops_of_their_own_share_a_driver(driver: Driver, worker: Worker) -> None:
+    """Records may be enqueued from any event loop."""
+    names = [[f"{thread}-{number}" for number in range(20)] for thread in range(4)]
+
+    def enqueue(some: list[str]) -> None:
+        async def each() -> None:
+            for name in some:
+                await driver.enqueue([record(name)])
+
+        asyncio.run(each())
+
+    await asyncio.gather(*(asyncio.to_thread(enqueue, some) for some in names))
+    assert sorted(ids(await worker.take(100))) == sorted(name for some in names for name in some)
+
+
+async def test_a_cancelled_call_happened_or_did_not(driver: Driver, worker: Worker) -> None:
+    """An enqueue whose caller goes away stores all of its records or none, and harms no later call."""
+    for number in range(20):
+        names = [f"{number}-{which}" for which in "ab"]
+        call = asyncio.create_task(driver.enqueue([record(name) for name in names]))
+        for _ in range(number % 5):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        found = [await driver.get(name) is not None for name in names]
+        assert found in ([True, True], [False, False])
+    await driver.enqueue([record("last")])
+    assert (await driver.get("last")) is not None
+
+
+async def test_a_released_record_is_not_in_the_batch_of_a_step_sent_again(driver: Driver, worker: Worker) -> None:
+    """What was given back under the same token is not held any more, even if it is still around."""
+    await driver.enqueue([record("a"), record("b")])
+    first, second = await worker.take(2)
+    # The runner of a zombie: another name, the same tokens.
+    await Worker(driver, "zombie").settle(first, Released())
+    assert ids((await worker.again()).reserved) == [second.id]
