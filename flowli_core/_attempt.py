@@ -48,8 +48,8 @@ class Attempt:
     """
 
     __slots__ = (
-        "_current",
         "_executor",
+        "_is_in_thread",
         "_on_ended",
         "_on_settled",
         "_runtime",
@@ -103,16 +103,8 @@ class Attempt:
         self._on_settled = on_settled
         self._on_ended = on_ended
         self._saw_end = False
+        self._is_in_thread = False
         self._timer: asyncio.TimerHandle | None = None
-        self._current = CurrentJob(
-            id=reserved.id,
-            name=reserved.name,
-            queue=reserved.queue,
-            attempt=self.number,
-            recoveries=reserved.recoveries,
-            token=reserved.token,
-            cancelled=self._look_for_end,
-        )
 
     @property
     def number(self) -> int:
@@ -131,7 +123,7 @@ class Attempt:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.policy.timeout.total_seconds(), self.end, End.TIMEOUT, grace)
         try:
-            with as_current(self._current):
+            with as_current(self._current_job()):
                 outcome = await self._run()
         except BaseException as error:  # noqa: BLE001 - the one place: whatever a handler raises becomes an outcome
             outcome = self._after(error)
@@ -147,11 +139,23 @@ class Attempt:
         is_first, self.end_reason = self.end_reason is None, reason
         if self.outcome is not None or self.task is None:
             return
-        if self.definition.is_async and is_first:
+        if is_first and not self._is_in_thread:
             self.task.cancel()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(grace.total_seconds(), self._give_up, grace)
+
+    def _current_job(self) -> CurrentJob:
+        reserved = self.reserved
+        return CurrentJob(
+            id=reserved.id,
+            name=reserved.name,
+            queue=reserved.queue,
+            attempt=self.number,
+            recoveries=reserved.recoveries,
+            token=reserved.token,
+            cancelled=self._look_for_end,
+        )
 
     async def _run(self) -> Outcome:
         definition, reserved = self.definition, self.reserved
@@ -194,9 +198,12 @@ class Attempt:
             return await definition.handler(**arguments)
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
+        # A thread cannot be cancelled: to stop waiting for it would let its job run twice at once.
+        self._is_in_thread = True
         result, error = await loop.run_in_executor(
             self._executor, lambda: context.run(_guarded, definition.handler, arguments)
         )
+        self._is_in_thread = False
         if error is not None:
             raise error
         return result

@@ -118,21 +118,18 @@ class Session:
             held=lambda: list(self._held.values()),
             report=self._on_heartbeat,
         )
-        with upkeep:
+        try:
             async with asyncio.TaskGroup() as tasks:
                 self._report = Report(self._options.hooks, worker=self.link.worker, tasks=tasks)
                 try:
-                    await self._work(driver, tasks)
-                except asyncio.CancelledError:
-                    # Gives back what is held. A second cancellation leaves at once; the leases end by themselves then.
-                    self.begin_stop(ZERO)
-                    await self._work(driver, tasks)
-                    raise
+                    with upkeep:
+                        await self._work_until_cancelled(driver, tasks)
                 except Exception as error:  # noqa: BLE001 - raised below: the task group would wrap it
                     failure = error
                 finally:
                     self._let_go()
-        await upkeep.ended()
+        finally:
+            await upkeep.ended()
         if failure is not None:
             raise failure
         return self._report.counts()
@@ -150,6 +147,16 @@ class Session:
             if self._stopping.is_set():
                 break
         return None
+
+    async def _work_until_cancelled(self, driver: Driver, tasks: asyncio.TaskGroup) -> None:
+        try:
+            await self._work(driver, tasks)
+        except asyncio.CancelledError:
+            # Gives back what is held. A second cancellation leaves at once; the leases end by themselves then.
+            self.begin_stop(ZERO)
+            with contextlib.suppress(Exception):  # the link has said what the store has against it
+                await self._work(driver, tasks)
+            raise
 
     async def _work(self, driver: Driver, tasks: asyncio.TaskGroup) -> None:
         while True:

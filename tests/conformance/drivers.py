@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-import pytest
-
+from flowli_core.clock import Clock
+from flowli_core.driver import Driver
 from flowli_core.drivers.memory import MemoryDriver
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from flowli_core.clock import Clock
-    from flowli_core.driver import Driver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A driver under test.
 
-    `make` is given an empty directory and the clock to use; it skips the test where the driver cannot run here.
+    `make` is given an empty directory and the clock to use, and skips the test where the driver cannot run here.
     `skips` names the cases that do not apply to the driver, each with its reason.
     """
 
@@ -35,10 +28,7 @@ def _memory(directory: Path, clock: Clock) -> Driver:
 
 
 def _sqlite(directory: Path, clock: Clock) -> Driver:
-    spec = find_spec("flowli_core.drivers.sqlite")
-    if spec is None or spec.origin is None:
-        pytest.skip("there is no SQLite driver yet")
-    from flowli_core.drivers.sqlite import SqliteDriver  # noqa: PLC0415 - only where it is there
+    from flowli_core.drivers.sqlite import SqliteDriver  # noqa: PLC0415 - the other drivers do without it
 
     return SqliteDriver(directory / "jobs.sqlite3", clock=clock)
 

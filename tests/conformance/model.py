@@ -154,16 +154,15 @@ class Model:
             assert answer.acks == told.acks
             assert [(one.id, one.token) for one in answer.reserved] == held
             assert answer.recovered == ()
-            for one, _ in held:
-                self.calls[one].ends = self.now + step.lease
+            for record_id, _ in held:
+                self.calls[record_id].ends = self.now + step.lease
             told.heard = self.now
         else:
-            acks = tuple(self._settle(ack) for ack in step.acks)
-            assert answer.acks == acks
+            assert answer.acks == tuple(self._settle(ack) for ack in step.acks)
             self._recover(answer)
             self._trim(step)
             batch = self._reserve(step, answer)
-            self.workers[step.worker] = Told(step.sequence, acks, batch, self.now)
+            self.workers[step.worker] = Told(step.sequence, answer.acks, batch, self.now)
         for one in answer.reserved:
             call = self.calls[one.id]
             seen = (one.name, one.queue, one.input, one.meta, one.policy, one.progress, one.recoveries)

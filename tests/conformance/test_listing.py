@@ -213,7 +213,8 @@ async def test_counts_agree_with_the_listings_after_every_transition(
     await holds()
     batch = await worker.take(8)
     await holds()
-    outcomes = [DONE, BROKEN, Cancelled(), Retried(LEASE, b"{}"), Retried(ZERO, b"{}"), Released(), Released(LEASE)]
+    outcomes: list[Outcome] = [DONE, BROKEN, Cancelled()]
+    outcomes += [Retried(LEASE, b"{}"), Retried(ZERO, b"{}"), Released(), Released(LEASE)]
     for held, outcome in zip(batch, outcomes, strict=False):
         assert await worker.settle(held, outcome) == "ok"
         assert await worker.settle(held, outcome) == "duplicate"
@@ -232,8 +233,7 @@ async def test_counts_agree_with_the_listings_after_every_transition(
         await holds()
         await driver.requeue(name)
         await holds()
-    held = await worker.take(3)
-    await worker.step(*[ack(one, Failed(b"{}")) for one in held], keep=Keep(failed=1))
+    await worker.step(*[ack(one, Failed(b"{}")) for one in await worker.take(3)], keep=Keep(failed=1))
     await holds()
     clock.advance("1d")
     await worker.step(*[ack(one, Completed(b"1")) for one in await worker.take(10)])

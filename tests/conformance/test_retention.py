@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -70,13 +71,7 @@ async def test_the_oldest_go_when_there_are_too_many(
     for name in "abcde":
         await finish(driver, name, ENDS[state])
         clock.advance("1ms")
-    others = Keep(completed=0, failed=0, cancelled=0)
-    keep = {
-        "completed": Keep(completed=2, failed=others.failed, cancelled=others.cancelled),
-        "failed": Keep(completed=others.completed, failed=2, cancelled=others.cancelled),
-        "cancelled": Keep(completed=others.completed, failed=others.failed, cancelled=2),
-    }
-    await worker.step(keep=keep[state])
+    await worker.step(keep=replace(Keep(completed=0, failed=0, cancelled=0), **{state: 2}))
     assert ids(await everything(driver, state)) == ["e", "d"]
 
 
@@ -134,8 +129,9 @@ async def test_nothing_is_left_after_retention(driver: Driver, clock: ManualCloc
 @pytest.mark.parametrize("state", FINISHED)
 async def test_purging_removes_what_is_older(driver: Driver, clock: ManualClock, state: FinishedState) -> None:
     """A purge takes the records that finished in its state before a time, and leaves all others."""
-    for name, end in (("a", state), ("b", state), ("x", FINISHED[FINISHED.index(state) - 1])):
-        await finish(driver, name, ENDS[end])
+    another = ENDS[FINISHED[FINISHED.index(state) - 1]]
+    for name, outcome in (("a", ENDS[state]), ("b", ENDS[state]), ("x", another)):
+        await finish(driver, name, outcome)
         clock.advance("10s")
     await driver.enqueue([record("w")])
     assert await driver.purge(state, older_than=timedelta(seconds=25), limit=10) == 1

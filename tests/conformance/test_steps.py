@@ -266,8 +266,8 @@ async def test_a_cancelled_call_happened_or_did_not(driver: Driver, worker: Work
             await asyncio.sleep(0)
         call.cancel()
         await asyncio.wait([call])
-        found = [await driver.get(name) is not None for name in names]
-        assert found in ([True, True], [False, False])
+        found = ids(await driver.page("queued", limit=100))
+        assert len(set(names) & set(found)) in {0, 2}
     await driver.enqueue([record("last")])
     assert (await driver.get("last")) is not None
 
