@@ -1,0 +1,614 @@
+"""What must be accepted, and what type it must have. Checked by mypy and pyright, and run by test_types.py.
+
+Each `async def` below that takes the registry is a set of uses of one kind; the test calls it with a real registry, so
+what the checkers promise here is also what happens.
+"""
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Generic, ParamSpec, Protocol, TypeVar, assert_type
+
+from flowli_core import (
+    Abort,
+    BoundJob,
+    CurrentJob,
+    Defaults,
+    Exponential,
+    Fixed,
+    Job,
+    JobRecord,
+    Jobs,
+    Keep,
+    LastError,
+    Page,
+    PerJob,
+    QueueCounts,
+    Receipt,
+    Retry,
+    RetryAfter,
+    SchedulingError,
+    State,
+    StateCounts,
+    With,
+    current_job,
+    exponential,
+    fixed,
+    job,
+    per_job,
+)
+from flowli_core.driver import CancelAnswer, RequeueAnswer
+from flowli_core.drivers.memory import MemoryDriver
+from pydantic import BaseModel, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import TypedDict
+
+P = ParamSpec("P")
+In = TypeVar("In")
+M = TypeVar("M")
+R = TypeVar("R")
+C_co = TypeVar("C_co", covariant=True)
+
+# What a user's app has
+
+
+class Mailer:
+    def send(self, to: str) -> int:
+        return len(to)
+
+
+class HasMailer(Protocol):
+    @property
+    def mailer(self) -> Mailer: ...
+
+
+class HasClock(Protocol):
+    @property
+    def started(self) -> datetime: ...
+
+
+@dataclass
+class AppContext:
+    mailer: Mailer
+    started: datetime
+
+
+class Email(BaseModel):
+    to: str
+    subject: str = "hi"
+
+
+class Meta(BaseModel):
+    request_id: str
+
+
+@pydantic_dataclass
+class Resize:
+    width: int
+    height: int = 1
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Row(TypedDict):
+    id: int
+
+
+class Event(BaseModel):
+    payload: dict[str, Any]
+
+
+# Declarations: every shape of a handler
+
+
+@job(Email, meta=Meta, retry=Retry(max_attempts=3, backoff=exponential("2s", max_delay="5m", jitter=True)))
+async def send(input: Email, ctx: HasMailer, meta: Meta | None) -> int:
+    return ctx.mailer.send(input.to)
+
+
+@job(Email, name="send-in-thread", timeout="30s", queue="mail", tags=["mail"], description="Sends.")
+def send_in_thread(input: Email, ctx: HasMailer) -> int:
+    return ctx.mailer.send(input.to)
+
+
+@job(Email, meta=Meta)
+async def meta_first(meta: Meta | None, input: Email) -> str:
+    return meta.request_id if meta else ""
+
+
+@job(Email, meta=Meta)
+def context_last(meta: Meta | None, input: Email, ctx: HasMailer) -> str:
+    return input.subject
+
+
+@job(Email, meta=Meta)
+async def meta_unused(input: Email) -> str:
+    return input.to
+
+
+@job(Email)
+async def keyword_only(*, ctx: HasClock, input: Email) -> datetime:
+    return ctx.started
+
+
+@job(Resize, retry=Retry(max_attempts=2, backoff=fixed(timedelta(seconds=1)), retry_on=(ConnectionError,)))
+async def resize(input: Resize) -> tuple[int, int]:
+    return (input.width, input.height)
+
+
+@job(Point, keep_completed="1h", keep_failed=timedelta(days=1))
+async def plot(input: Point) -> Point:
+    return input
+
+
+@job(Row)
+async def store_row(input: Row) -> Row:
+    return input
+
+
+@job(Event)
+async def record_event(input: Event) -> None: ...
+
+
+@job(int)
+async def double(input: int) -> int:
+    return input * 2
+
+
+@job(list[int])
+async def total(input: list[int]) -> int:
+    return sum(input)
+
+
+@job(int | str)
+async def either(input: int | str) -> int | str:
+    return input
+
+
+@job(int | str, meta=Meta)
+def either_with_meta(meta: Meta | None, input: int | str) -> int | str:
+    return input
+
+
+@job(Annotated[int, Field(gt=0)])
+async def positive(input: int) -> int:
+    return input
+
+
+@job()
+async def nightly(ctx: AppContext) -> str:
+    return ctx.started.isoformat()
+
+
+@job()
+async def ping() -> bool:
+    return True
+
+
+@job()
+def ping_in_thread() -> bool:
+    return True
+
+
+@job(meta=Meta)
+def audit(meta: Meta | None) -> str:
+    return "" if meta is None else meta.request_id
+
+
+@job(meta=Meta)
+async def audit_with_context(ctx: HasClock, meta: Meta | None) -> datetime:
+    return ctx.started
+
+
+@job(int)
+async def stubborn(input: int) -> int:
+    if input == 1:
+        raise Abort("enough")
+    if input == 2:
+        raise RetryAfter("30s", "not yet")
+    if input == 3:
+        raise RetryAfter(timedelta(seconds=30))
+    return input
+
+
+@job()
+async def who_am_i() -> str:
+    current = current_job()
+    assert_type(current, CurrentJob)
+    assert_type(current.id, str)
+    assert_type(current.attempt, int)
+    assert_type(current.recoveries, int)
+    assert_type(current.token, int)
+    assert_type(current.cancelled, bool)
+    return current.name
+
+
+# Handlers that are more than a function
+
+
+def traced(handler: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(handler)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        return handler(*args, **kwargs)
+
+    return inner
+
+
+@job(Email)
+@traced
+async def decorated(input: Email, ctx: HasMailer) -> int:
+    return ctx.mailer.send(input.to)
+
+
+class Service:
+    async def method(self, input: Email) -> int:
+        return len(input.to)
+
+    async def __call__(self, input: Email, ctx: HasMailer) -> str:
+        return input.to
+
+
+service = Service()
+of_a_method = job(Email)(service.method)
+of_an_object = job(Email, name="of_an_object")(service)
+
+
+# Declarations against a context
+
+app = With[AppContext]()
+
+
+@app.job(Email, meta=Meta, queue="mail")
+async def scoped(input: Email, ctx: AppContext, meta: Meta | None) -> bytes:
+    return input.to.encode()
+
+
+@app.job(Email)
+def scoped_asks_for_less(input: Email, ctx: HasMailer) -> int:
+    return ctx.mailer.send(input.to)
+
+
+@app.job()
+async def scoped_bare(ctx: AppContext) -> str:
+    return ctx.started.isoformat()
+
+
+@app.job(int | str)
+async def scoped_either(input: int | str) -> str:
+    return str(input)
+
+
+class AppJobs(Jobs[AppContext]):
+    send = app.use(send)
+    send_in_thread = app.use(send_in_thread)
+    meta_first = meta_first
+    context_last = context_last
+    meta_unused = meta_unused
+    keyword_only = keyword_only
+    resize = resize
+    plot = plot
+    store_row = store_row
+    record_event = record_event
+    double = double
+    total = total
+    either = either
+    either_with_meta = either_with_meta
+    positive = positive
+    nightly = nightly
+    ping = ping
+    ping_in_thread = ping_in_thread
+    audit = audit
+    audit_with_context = audit_with_context
+    stubborn = stubborn
+    who_am_i = who_am_i
+    decorated = decorated
+    of_a_method = of_a_method
+    of_an_object = of_an_object
+    scoped = scoped
+    scoped_asks_for_less = scoped_asks_for_less
+    scoped_bare = scoped_bare
+    scoped_either = scoped_either
+
+
+# Contexts: a value, and each way to make one
+
+
+def make() -> AppContext:
+    return AppContext(mailer=Mailer(), started=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+async def make_async() -> AppContext:
+    return make()
+
+
+@asynccontextmanager
+async def make_and_close() -> AsyncGenerator[AppContext]:
+    yield make()
+
+
+class Session(AppContext):
+    async def __aenter__(self) -> "Session":
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+def open_session() -> Session:
+    return Session(mailer=Mailer(), started=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@dataclass
+class Larger(AppContext):
+    more: int = 0
+
+
+assert_type(per_job(make), PerJob[AppContext])
+assert_type(per_job(make_async), PerJob[AppContext])
+assert_type(per_job(make_and_close), PerJob[AppContext])
+
+contexts = [
+    AppJobs(context=make()),
+    AppJobs(context=make),
+    AppJobs(context=lambda: make()),
+    AppJobs(context=make_async),
+    AppJobs(context=make_and_close),
+    AppJobs(context=open_session),
+    AppJobs(context=per_job(make)),
+    AppJobs(context=per_job(make_async)),
+    AppJobs(context=per_job(make_and_close)),
+    AppJobs(context=Larger(mailer=Mailer(), started=datetime(2026, 1, 1, tzinfo=UTC), more=1)),
+]
+assert_type(contexts, list[AppJobs])
+
+
+class NeedsNothing(Jobs[None]):
+    ping = ping
+
+
+class TakesAnything(Jobs[object]):
+    ping = ping
+
+
+NeedsNothing(context=None)
+TakesAnything(context=3)
+
+
+# Registries: subclassed, mixed in, with a driver and defaults
+
+
+@job(int)
+async def spell(input: int) -> str:
+    return str(input)
+
+
+class MoreJobs(AppJobs):
+    spell = spell
+
+
+class Mixin:
+    nightly = nightly
+
+
+class Mixed(Mixin, Jobs[AppContext]):
+    send = send
+
+
+class ForAnyContext(Jobs[C_co], Generic[C_co]):
+    ping = ping
+
+
+class ForThisContext(ForAnyContext[AppContext]):
+    send = send
+
+
+with_all = MoreJobs(
+    context=make,
+    driver=MemoryDriver(),
+    defaults=Defaults(retry=Retry(max_attempts=2), timeout="1m", queue="other", keep=Keep(completed=10)),
+)
+
+
+async def subclasses(jobs: AppJobs) -> None:
+    more = MoreJobs(context=make())
+    assert_type(await more.spell.run(3), str)
+    assert_type(await more.send.run(to="a"), int)
+    assert_type(await Mixed(context=make).nightly.run(), str)
+    assert_type(await ForThisContext(context=make).ping.run(), bool)
+    async with more as opened:
+        assert_type(opened, MoreJobs)
+
+
+# Calls
+
+
+async def runs_with_fields_or_the_instance(jobs: AppJobs) -> None:
+    assert_type(await jobs.send.run(to="a"), int)
+    assert_type(await jobs.send.run(to="a", subject="b"), int)
+    assert_type(await jobs.send.run(Email(to="a")), int)
+    assert_type(await jobs.send.run(Email(to="a"), meta=Meta(request_id="r")), int)
+    assert_type(await jobs.send.run(Email(to="a"), meta=None), int)
+    assert_type(await jobs.send_in_thread.run(to="a"), int)
+    assert_type(await jobs.meta_first.run(to="a"), str)
+    assert_type(await jobs.context_last.run(Email(to="a"), meta=Meta(request_id="r")), str)
+    assert_type(await jobs.meta_unused.run(Email(to="a"), meta=Meta(request_id="r")), str)
+    assert_type(await jobs.keyword_only.run(to="a"), datetime)
+
+
+async def runs_with_each_type_of_input(jobs: AppJobs) -> None:
+    assert_type(await jobs.resize.run(width=2), tuple[int, int])
+    assert_type(await jobs.resize.run(2, height=3), tuple[int, int])
+    assert_type(await jobs.resize.run(Resize(2)), tuple[int, int])
+    assert_type(await jobs.plot.run(x=1), Point)
+    assert_type(await jobs.plot.run(1, 2), Point)
+    assert_type(await jobs.plot.run(Point(1)), Point)
+    assert_type(await jobs.store_row.run({"id": 1}), Row)
+    assert_type(await jobs.store_row.run(Row(id=1)), Row)
+    assert_type(await jobs.record_event.run(payload={"any": ["thing"]}), None)
+    assert_type(await jobs.double.run(3), int)
+    assert_type(await jobs.total.run([1, 2]), int)
+    assert_type(await jobs.either.run(3), int | str)
+    assert_type(await jobs.either.run("three"), int | str)
+    assert_type(await jobs.either_with_meta.run("three", meta=Meta(request_id="r")), int | str)
+    assert_type(await jobs.positive.run(3), int)
+    assert_type(await jobs.stubborn.run(4), int)
+
+
+async def runs_without_input(jobs: AppJobs) -> None:
+    assert_type(await jobs.nightly.run(), str)
+    assert_type(await jobs.ping.run(), bool)
+    assert_type(await jobs.ping_in_thread.run(), bool)
+    assert_type(await jobs.who_am_i.run(), str)
+    assert_type(await jobs.audit.run(), str)
+    assert_type(await jobs.audit.run(None, meta=Meta(request_id="r")), str)
+    assert_type(await jobs.audit.options(meta=Meta(request_id="r")).run(), str)
+    assert_type(await jobs.audit_with_context.run(), datetime)
+
+
+async def runs_handlers_that_are_more_than_a_function(jobs: AppJobs) -> None:
+    assert_type(await jobs.decorated.run(to="a"), int)
+    assert_type(await jobs.of_a_method.run(to="a"), int)
+    assert_type(await jobs.of_an_object.run(to="a"), str)
+
+
+async def runs_what_was_authored_against_the_context(jobs: AppJobs) -> None:
+    assert_type(await jobs.scoped.run(to="a"), bytes)
+    assert_type(await jobs.scoped.run(Email(to="a"), meta=Meta(request_id="r")), bytes)
+    assert_type(await jobs.scoped_asks_for_less.run(to="a"), int)
+    assert_type(await jobs.scoped_bare.run(), str)
+    assert_type(await jobs.scoped_either.run(3), str)
+
+
+async def enqueues(jobs: AppJobs) -> None:
+    assert_type(await jobs.send.enqueue(to="a"), Receipt)
+    assert_type(await jobs.send.enqueue(Email(to="a")), Receipt)
+    assert_type(await jobs.send.enqueue(Email(to="a"), meta=Meta(request_id="r"), queue="mail", key="k"), Receipt)
+    assert_type(await jobs.resize.enqueue(2, height=3), Receipt)
+    assert_type(await jobs.plot.enqueue(x=1), Receipt)
+    assert_type(await jobs.store_row.enqueue({"id": 1}), Receipt)
+    assert_type(await jobs.double.enqueue(3), Receipt)
+    assert_type(await jobs.either.enqueue("three", queue="other"), Receipt)
+    assert_type(await jobs.nightly.enqueue(), Receipt)
+    assert_type(await jobs.nightly.enqueue(None, key="tonight"), Receipt)
+
+
+async def enqueues_many(jobs: AppJobs) -> None:
+    assert_type(await jobs.send.enqueue_many([Email(to="a"), Email(to="b")]), list[Receipt])
+    assert_type(await jobs.send.enqueue_many([Email(to="a")], meta=Meta(request_id="r"), queue="mail"), list[Receipt])
+    assert_type(await jobs.send.enqueue_many(Email(to=name) for name in "abc"), list[Receipt])
+    assert_type(await jobs.store_row.enqueue_many([{"id": 1}, {"id": 2}]), list[Receipt])
+    assert_type(await jobs.double.enqueue_many(range(3)), list[Receipt])
+    assert_type(await jobs.either.enqueue_many([1, "two"]), list[Receipt])
+
+
+async def delays(jobs: AppJobs) -> None:
+    assert_type(await jobs.send.delay("10m", to="a"), Receipt)
+    assert_type(await jobs.send.delay(timedelta(minutes=10), Email(to="a")), Receipt)
+    assert_type(await jobs.send.delay(datetime(2026, 1, 1, tzinfo=UTC), Email(to="a"), queue="mail"), Receipt)
+    assert_type(await jobs.plot.delay("10m", 1, y=2), Receipt)
+    assert_type(await jobs.double.delay("10m", 3, key="k"), Receipt)
+    assert_type(await jobs.nightly.delay("1d"), Receipt)
+
+
+async def takes_options(jobs: AppJobs) -> None:
+    options = jobs.send.options(meta=Meta(request_id="r"), queue="mail", key="o", id="an-id", timeout="1m")
+    assert_type(await options.enqueue(to="a"), Receipt)
+    assert_type(await options.run(to="a"), int)
+    assert_type(await jobs.send.options(retry=Retry(max_attempts=9)).options(queue="q").delay("1s", to="a"), Receipt)
+    assert_type(await jobs.double.options(timeout=timedelta(seconds=3)).run(3), int)
+
+
+async def schedules_are_typed_before_they_exist(jobs: AppJobs) -> None:
+    with suppress(SchedulingError):
+        assert_type(await jobs.send.schedule("daily", cron="0 8 * * *", input=Email(to="a")), Receipt)
+    with suppress(SchedulingError):
+        await jobs.nightly.schedule("often", every="15m", timezone="Europe/Paris")
+
+
+# What calls give
+
+
+async def reads_receipts(jobs: AppJobs) -> None:
+    receipt = await jobs.send.enqueue(to="a")
+    assert_type(receipt.id, str)
+    assert_type(receipt.name, str)
+    assert_type(receipt.state, State)
+    assert_type(receipt.scheduled_for, datetime)
+    assert_type(receipt.attempts_made, int)
+    if receipt.disposition == "accepted":
+        assert receipt.state != "failed"
+
+
+async def inspects(jobs: AppJobs) -> None:
+    receipt = await jobs.send.enqueue(to="a")
+    record = await jobs.inspect.get_job(receipt.id)
+    assert_type(record, JobRecord | None)
+    assert record is not None
+    assert_type(record.input, object)
+    assert_type(record.result, object)
+    assert_type(record.backoff, Fixed | Exponential | None)
+    assert_type(record.last_error, LastError | None)
+    assert_type(record.next_retry_at, datetime | None)
+    counts = await jobs.inspect.get_queue_counts()
+    assert_type(counts, QueueCounts)
+    assert_type(counts.queued, int)
+    assert_type(counts.by_queue["default"], StateCounts)
+    page = await jobs.inspect.get_jobs_by_state("queued", limit=1, cursor=None)
+    assert_type(page, Page[JobRecord])
+    assert_type(page.items, tuple[JobRecord, ...])
+    assert_type(page.cursor, str | None)
+
+
+async def controls(jobs: AppJobs) -> None:
+    receipt = await jobs.send.enqueue(to="a")
+    assert_type(await jobs.control.cancel(receipt.id), CancelAnswer)
+    assert_type(await jobs.control.requeue(receipt.id), RequeueAnswer)
+    assert_type(await jobs.control.purge("completed", older_than="1h"), int)
+    assert_type(await jobs.control.purge("failed", older_than=timedelta(hours=1)), int)
+
+
+# Jobs as values
+
+
+async def a_job_is_itself_on_the_class_and_bound_on_the_instance(jobs: AppJobs) -> None:
+    assert_type(AppJobs.audit, Job[object, [], None, Meta, str])
+    assert_type(AppJobs.either_with_meta, Job[object, [int | str], int | str, Meta, int | str])
+    assert_type(jobs.audit, BoundJob[[], None, Meta, str])
+    assert_type(jobs.audit_with_context, BoundJob[[], None, Meta, datetime])
+    assert_type(jobs.either_with_meta, BoundJob[[int | str], int | str, Meta, int | str])
+
+
+async def run_twice(bound: BoundJob[P, In, M, R], *args: P.args, **kwargs: P.kwargs) -> tuple[R, R]:
+    return await bound.run(*args, **kwargs), await bound.run(*args, **kwargs)
+
+
+async def enqueue_each(bound: BoundJob[P, In, M, R], inputs: list[In]) -> list[Receipt]:
+    return [await bound.enqueue(value) for value in inputs]
+
+
+async def a_function_takes_any_job(jobs: AppJobs) -> None:
+    assert_type(await run_twice(jobs.send, to="a"), tuple[int, int])
+    assert_type(await enqueue_each(jobs.plot, [Point(1), Point(2)]), list[Receipt])
+    assert_type(await asyncio.gather(jobs.send.run(to="a"), jobs.ping.enqueue()), tuple[int, Receipt])
+
+
+async def a_function_asks_for_what_it_needs(jobs: AppJobs) -> None:
+    async def welcome(some: Jobs[HasMailer]) -> int:
+        await send.on(some).enqueue(to="a")
+        return await send.on(some).run(to="a")
+
+    assert_type(await welcome(jobs), int)
+    assert_type(await nightly.on(jobs).run(), str)
+    assert_type(await jobs.nightly.run(), str)
+
+
+def backoffs_are_values() -> None:
+    assert_type(fixed("1s", jitter=(0.5, 1.0)), Fixed)
+    assert_type(exponential("1s", max_delay=timedelta(hours=1), factor=3, jitter=True), Exponential)
+    assert_type(Retry(give_up_on=(ValueError, KeyError)).backoff, Fixed | Exponential)
