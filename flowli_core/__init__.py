@@ -6,7 +6,7 @@ from flowli_core._report import RunCounts
 from flowli_core._runtime import Defaults
 from flowli_core.context import PerJob, per_job
 from flowli_core.declare import With, job
-from flowli_core.driver import Driver, FinishedState, Keep, QueueCounts, State, StateCounts
+from flowli_core.driver import CancelAnswer, Driver, FinishedState, Keep, QueueCounts, RequeueAnswer, State, StateCounts
 from flowli_core.errors import (
     DefinitionError,
     DriverError,
@@ -19,8 +19,8 @@ from flowli_core.errors import (
     ValidationError,
 )
 from flowli_core.hooks import Hook, Hooks, JobEvent
-from flowli_core.job import BoundJob, Job
-from flowli_core.records import JobRecord, Page, Receipt
+from flowli_core.job import BoundJob, Job, NoMeta
+from flowli_core.records import JobRecord, Page, Receipt, ScheduleRecord
 from flowli_core.registry import Jobs
 from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
 from flowli_core.runner import Health, Runner
@@ -28,6 +28,7 @@ from flowli_core.runner import Health, Runner
 __all__ = [
     "Abort",
     "BoundJob",
+    "CancelAnswer",
     "CurrentJob",
     "Defaults",
     "DefinitionError",
@@ -49,14 +50,17 @@ __all__ = [
     "Keep",
     "LastError",
     "LeaseLost",
+    "NoMeta",
     "Page",
     "PerJob",
     "QueueCounts",
     "Receipt",
+    "RequeueAnswer",
     "Retry",
     "RetryAfter",
     "RunCounts",
     "Runner",
+    "ScheduleRecord",
     "SchedulingError",
     "State",
     "StateCounts",

@@ -1,15 +1,13 @@
-"""The shapes that a handler may have: any of input, ctx and meta, by name, async or plain.
+"""The shapes that a handler may have: any of input, ctx and meta, by name.
 
-Keyword-only protocols, so that the order of a handler's parameters is its own. A plain handler may not return an
-awaitable; the async shapes are tried first.
+Keyword-only protocols, so that the order of a handler's parameters is its own. `R_co` is what calling it gives: a
+coroutine where it is async, which `Job` unwraps where it is bound. With shapes for async and plain handlers apart, both
+would fit an async one, and where its types hold an Any, mypy answers two fits with Any.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 In_contra = TypeVar("In_contra", contravariant=True)
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -17,65 +15,33 @@ M_contra = TypeVar("M_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Async(Protocol[R_co]):
-    def __call__(self) -> Awaitable[R_co]: ...
-
-
-class AsyncC(Protocol[C_contra, R_co]):
-    def __call__(self, *, ctx: C_contra) -> Awaitable[R_co]: ...
-
-
-class AsyncM(Protocol[M_contra, R_co]):
-    def __call__(self, *, meta: M_contra | None) -> Awaitable[R_co]: ...
-
-
-class AsyncCM(Protocol[C_contra, M_contra, R_co]):
-    def __call__(self, *, ctx: C_contra, meta: M_contra | None) -> Awaitable[R_co]: ...
-
-
-class AsyncI(Protocol[In_contra, R_co]):
-    def __call__(self, *, input: In_contra) -> Awaitable[R_co]: ...
-
-
-class AsyncIC(Protocol[In_contra, C_contra, R_co]):
-    def __call__(self, *, input: In_contra, ctx: C_contra) -> Awaitable[R_co]: ...
-
-
-class AsyncIM(Protocol[In_contra, M_contra, R_co]):
-    def __call__(self, *, input: In_contra, meta: M_contra | None) -> Awaitable[R_co]: ...
-
-
-class AsyncICM(Protocol[In_contra, C_contra, M_contra, R_co]):
-    def __call__(self, *, input: In_contra, ctx: C_contra, meta: M_contra | None) -> Awaitable[R_co]: ...
-
-
-class Plain(Protocol[R_co]):
+class Handler(Protocol[R_co]):
     def __call__(self) -> R_co: ...
 
 
-class PlainC(Protocol[C_contra, R_co]):
+class HandlerC(Protocol[C_contra, R_co]):
     def __call__(self, *, ctx: C_contra) -> R_co: ...
 
 
-class PlainM(Protocol[M_contra, R_co]):
+class HandlerM(Protocol[M_contra, R_co]):
     def __call__(self, *, meta: M_contra | None) -> R_co: ...
 
 
-class PlainCM(Protocol[C_contra, M_contra, R_co]):
+class HandlerCM(Protocol[C_contra, M_contra, R_co]):
     def __call__(self, *, ctx: C_contra, meta: M_contra | None) -> R_co: ...
 
 
-class PlainI(Protocol[In_contra, R_co]):
+class HandlerI(Protocol[In_contra, R_co]):
     def __call__(self, *, input: In_contra) -> R_co: ...
 
 
-class PlainIC(Protocol[In_contra, C_contra, R_co]):
+class HandlerIC(Protocol[In_contra, C_contra, R_co]):
     def __call__(self, *, input: In_contra, ctx: C_contra) -> R_co: ...
 
 
-class PlainIM(Protocol[In_contra, M_contra, R_co]):
+class HandlerIM(Protocol[In_contra, M_contra, R_co]):
     def __call__(self, *, input: In_contra, meta: M_contra | None) -> R_co: ...
 
 
-class PlainICM(Protocol[In_contra, C_contra, M_contra, R_co]):
+class HandlerICM(Protocol[In_contra, C_contra, M_contra, R_co]):
     def __call__(self, *, input: In_contra, ctx: C_contra, meta: M_contra | None) -> R_co: ...

@@ -38,7 +38,7 @@ _KIB = 1024
 
 
 class Codec(Generic[T]):
-    """Reads and writes one declared type: a model, a dataclass, a TypedDict, a plain type, or a pydantic TypeAdapter.
+    """Reads and writes one declared type.
 
     Raises DefinitionError where pydantic cannot make a schema of it.
     """
@@ -47,7 +47,7 @@ class Codec(Generic[T]):
         self._declared: Any = declared
         self._label = label
         try:
-            self._adapter: TypeAdapter[T] = _adapter(declared)
+            self._adapter: TypeAdapter[T] = TypeAdapter(cast("Any", declared))
         except (pydantic.PydanticUserError, NameError) as error:
             msg = f"{label} cannot be {declared!r}: {str(error).splitlines()[0]}"
             raise DefinitionError(msg) from error
@@ -73,6 +73,8 @@ class Codec(Generic[T]):
 
     def build(self, args: tuple[object, ...], kwargs: dict[str, object]) -> T:
         """Call the constructor and validate what it made. Raises ValidationError."""
+        if self._kind == "plain":
+            raise self._error([Issue("", "give the value itself, and nothing else")])
         self._refuse_unknown(kwargs)
         if self._kind == "typed dict":
             return self.check(dict(*cast("Any", args), **kwargs))
@@ -178,11 +180,6 @@ def _issues(error: pydantic.ValidationError) -> Iterator[Issue]:
     for detail in error.errors(include_url=False, include_context=False):
         got = "" if detail["type"] in {"missing", "json_invalid"} else f", got {type(detail['input']).__name__}"
         yield Issue(".".join(map(str, detail["loc"])), detail["msg"] + got)
-
-
-def _adapter(declared: Any) -> TypeAdapter[Any]:
-    made: Any = declared
-    return made if type(declared) is TypeAdapter else TypeAdapter(made)
 
 
 def _kind(declared: object) -> _Kind:

@@ -51,7 +51,7 @@ class Settings(TypedDict, total=False):
     keep_completed: Duration
     keep_failed: Duration
     description: str
-    tags: Sequence[str]
+    tags: list[str] | tuple[str, ...]
 
 
 class Declared:
@@ -117,6 +117,9 @@ def _parameters(handler: Callable[..., Any], name: str, *, has_input: bool, has_
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             continue
         if parameter.name in HANDLER_PARAMETERS and parameter.kind is not parameter.POSITIONAL_ONLY:
+            if parameter.default is not parameter.empty:
+                msg = f"{name}: {parameter.name} is always given to a handler; it takes no default"
+                raise DefinitionError(msg)
             found.add(parameter.name)
         elif parameter.default is parameter.empty:
             msg = f"{name}: a handler takes input, ctx and meta by name, not {parameter.name!r}"

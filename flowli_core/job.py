@@ -12,7 +12,7 @@ from flowli_core.errors import SchedulingError, ValidationError
 from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
 
     from flowli_core.records import Receipt
     from flowli_core.retry import Retry
@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 In = TypeVar("In")
 M = TypeVar("M")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 C_contra = TypeVar("C_contra", contravariant=True)
 
 _NO_OPTIONS = CallOptions()
 
 
-class Job(Declared, Generic[C_contra, P, In, M, R]):
+class NoMeta:
+    """The meta of a job that declares none: neither its calls nor its handler take any."""
+
+
+class Job(Declared, Generic[C_contra, P, In, M, R_co]):
     """A declared job: what it takes, what it asks of its context, what it gives. Immutable, and bound to no runtime.
 
     As an attribute of a registry it gives the `BoundJob` of that registry. Made by `@job(...)`.
@@ -35,16 +40,24 @@ class Job(Declared, Generic[C_contra, P, In, M, R]):
     @overload
     def __get__(self, instance: None, owner: type[Any]) -> Self: ...
     @overload
-    def __get__(self, instance: Jobs[C_contra], owner: type[Any]) -> BoundJob[P, In, M, R]: ...
-    def __get__(self, instance: Jobs[C_contra] | None, owner: type[Any]) -> Self | BoundJob[P, In, M, R]:
-        return self if instance is None else BoundJob(Call(self.definition, runtime_of(instance), _NO_OPTIONS))
+    def __get__(
+        self: Job[C_contra, P, In, M, Awaitable[T]], instance: Jobs[C_contra], owner: type[Any]
+    ) -> BoundJob[P, In, M, T]: ...
+    @overload
+    def __get__(self, instance: Jobs[C_contra], owner: type[Any]) -> BoundJob[P, In, M, R_co]: ...
+    def __get__(self, instance: Jobs[Any] | None, owner: type[Any]) -> object:
+        return self if instance is None else self.on(instance)
 
-    def on(self, jobs: Jobs[C_contra], /) -> BoundJob[P, In, M, R]:
+    @overload
+    def on(self: Job[C_contra, P, In, M, Awaitable[T]], jobs: Jobs[C_contra], /) -> BoundJob[P, In, M, T]: ...
+    @overload
+    def on(self, jobs: Jobs[C_contra], /) -> BoundJob[P, In, M, R_co]: ...
+    def on(self, jobs: Jobs[Any], /) -> BoundJob[Any, Any, Any, Any]:
         """Bind to a registry that holds this job, where the attribute is not at hand."""
         return BoundJob(Call(self.definition, runtime_of(jobs), _NO_OPTIONS))
 
 
-class BoundJob(Generic[P, In, M, R]):
+class BoundJob(Generic[P, In, M, R_co]):
     """A job of a registry. Each call takes the declared input itself, or the fields that make it.
 
     What a call can raise: ValidationError for its arguments, StrategyError where the runtime has no driver or is
@@ -77,9 +90,9 @@ class BoundJob(Generic[P, In, M, R]):
         return type(self)(Call(call.definition, call.runtime, options))
 
     @overload
-    async def run(self, input: In, /, *, meta: M | None = ...) -> R: ...
+    async def run(self, input: In, /, *, meta: M | None = ...) -> R_co: ...
     @overload
-    async def run(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def run(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
     async def run(self, *args: Any, **kwargs: Any) -> Any:
         """Call the handler here and now, and answer its result or raise its error. Needs no driver."""
         call, fields = self._call.split(args, kwargs)

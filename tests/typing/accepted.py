@@ -42,6 +42,7 @@ from flowli_core import (
 )
 from flowli_core.driver import CancelAnswer, RequeueAnswer
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.job import NoMeta
 from pydantic import BaseModel, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
@@ -99,6 +100,10 @@ class Point:
 
 class Row(TypedDict):
     id: int
+
+
+class Loose(TypedDict):
+    payload: Any
 
 
 class Event(BaseModel):
@@ -230,6 +235,39 @@ async def who_am_i() -> str:
     return current.name
 
 
+# An Any in one place is no Any in the others
+
+
+@job(Email)
+async def report(input: Email) -> dict[str, Any]:
+    return {"to": input.to}
+
+
+@job(Email)
+def report_in_thread(input: Email) -> dict[str, Any]:
+    return {"to": input.to}
+
+
+@job(dict[str, Any])
+async def merge(input: dict[str, Any]) -> int:
+    return len(input)
+
+
+@job(Email, meta=dict[str, Any])
+async def loose_meta(input: Email, meta: dict[str, Any] | None) -> int:
+    return 0
+
+
+@job(Email)
+async def loose_context(input: Email, ctx: Any) -> int:
+    return 0
+
+
+@job(Loose)
+async def store_loose(input: Loose) -> int:
+    return 0
+
+
 # Handlers that are more than a function
 
 
@@ -308,6 +346,12 @@ class AppJobs(Jobs[AppContext]):
     audit_with_context = audit_with_context
     stubborn = stubborn
     who_am_i = who_am_i
+    report = report
+    report_in_thread = report_in_thread
+    merge = merge
+    loose_meta = loose_meta
+    loose_context = loose_context
+    store_loose = store_loose
     decorated = decorated
     of_a_method = of_a_method
     of_an_object = of_an_object
@@ -471,6 +515,16 @@ async def runs_without_input(jobs: AppJobs) -> None:
     assert_type(await jobs.audit_with_context.run(), datetime)
 
 
+async def keeps_types_beside_an_any(jobs: AppJobs) -> None:
+    assert_type(await jobs.report.run(to="a"), dict[str, Any])
+    assert_type(await jobs.report_in_thread.run(to="a"), dict[str, Any])
+    assert_type(await jobs.merge.run({"a": 1}), int)
+    assert_type(await jobs.merge.enqueue({"a": 1}), Receipt)
+    assert_type(await jobs.loose_meta.run(Email(to="a"), meta={"a": 1}), int)
+    assert_type(await jobs.loose_context.run(to="a"), int)
+    assert_type(await jobs.store_loose.run({"payload": 1}), int)
+
+
 async def runs_handlers_that_are_more_than_a_function(jobs: AppJobs) -> None:
     assert_type(await jobs.decorated.run(to="a"), int)
     assert_type(await jobs.of_a_method.run(to="a"), int)
@@ -579,6 +633,12 @@ async def controls(jobs: AppJobs) -> None:
 async def a_job_is_itself_on_the_class_and_bound_on_the_instance(jobs: AppJobs) -> None:
     assert_type(AppJobs.audit, Job[object, [], None, Meta, str])
     assert_type(AppJobs.either_with_meta, Job[object, [int | str], int | str, Meta, int | str])
+    assert_type(AppJobs.ping_in_thread, Job[object, [], None, NoMeta, bool])
+    assert_type(jobs.nightly, BoundJob[[], None, NoMeta, str])
+    assert_type(jobs.double, BoundJob[[int], int, NoMeta, int])
+    assert_type(jobs.total, BoundJob[[list[int]], list[int], NoMeta, int])
+    assert_type(jobs.store_row, BoundJob[[Row], Row, NoMeta, Row])
+    assert_type(jobs.merge, BoundJob[[dict[str, Any]], dict[str, Any], NoMeta, int])
     assert_type(jobs.audit, BoundJob[[], None, Meta, str])
     assert_type(jobs.audit_with_context, BoundJob[[], None, Meta, datetime])
     assert_type(jobs.either_with_meta, BoundJob[[int | str], int | str, Meta, int | str])

@@ -8,7 +8,7 @@ each line. The comment above a line says what a user did wrong. This file is rea
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from flowli_core import Defaults, Jobs, Retry, RetryAfter, With, exponential, fixed, job, per_job
 from flowli_core.drivers.memory import MemoryDriver
@@ -37,6 +37,10 @@ class Point:
 
 class Row(TypedDict):
     id: int
+
+
+class Loose(TypedDict):
+    payload: Any
 
 
 class HasMailer(Protocol):
@@ -115,6 +119,29 @@ async def nightly(ctx: AppContext) -> str:
     return ""
 
 
+# An Any in one place is no Any in the others.
+
+
+@job(Email)
+async def report(input: Email) -> dict[str, Any]:
+    return {}
+
+
+@job(dict[str, Any])
+async def merge(input: dict[str, Any]) -> int:
+    return len(input)
+
+
+@job(Email)
+async def loose_context(input: Email, ctx: Any) -> int:
+    return 0
+
+
+@job(Loose)
+async def store_loose(input: Loose) -> int:
+    return 0
+
+
 app = With[AppContext]()
 
 
@@ -130,6 +157,10 @@ class AppJobs(Jobs[AppContext]):
     total = total
     either = either
     nightly = nightly
+    report = report
+    merge = merge
+    loose_context = loose_context
+    store_loose = store_loose
 
 
 jobs = AppJobs(context=AppContext(1), driver=MemoryDriver())
@@ -176,11 +207,17 @@ async def wrong_inputs() -> None:
     # neither of a union
     await jobs.either.run(3.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     # a list of the wrong things
-    await jobs.total.run(["a"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await jobs.total.run(["a"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType, reportCallIssue]
     # one where a list is asked for
-    await jobs.total.enqueue(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await jobs.total.enqueue(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     # a value by name: a plain type has no fields
     await jobs.double.run(value=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # text for an int
+    await jobs.double.run("three")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    # nothing for an int
+    await jobs.double.enqueue()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # nothing for a list
+    await jobs.total.run()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     # an input for a job that takes none
     await jobs.nightly.run(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     # a field for a job that takes none
@@ -193,6 +230,22 @@ async def wrong_inputs() -> None:
     await jobs.send.enqueue_many([{"to": "a"}])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     # one where many are asked for
     await jobs.send.enqueue_many(Email(to="a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def wrong_beside_an_any() -> None:
+    # a handler that gives Any values still takes an Email
+    await jobs.report.run(too="a")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # and what it gives is still a dict
+    number: int = await jobs.report.run(to="a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    # a dict of anything is still a dict
+    await jobs.merge.run(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    # and its handler still gives an int
+    text: str = await jobs.merge.run({"a": object()})  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    # a handler with any context still takes an Email
+    await jobs.loose_context.enqueue(Other(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    # a TypedDict with an Any still has its keys
+    await jobs.store_loose.enqueue({"a": 1})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    del number, text
 
 
 # What goes beside the input
@@ -291,7 +344,7 @@ async def wrong_jobs() -> None:
     # the context is another class
     await jobs.needs_other.run()  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     # the same through on()
-    needs_cache.on(jobs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    needs_cache.on(jobs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     # a job is not set on a runtime
     jobs.send = 3  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -416,6 +469,11 @@ Retry(3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 RetryAfter(30)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+# the parentheses were forgotten
+@job  # type: ignore[type-var]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+async def no_parentheses(input: Email) -> None: ...
+
+
 # a handler takes input, ctx and meta, and nothing else
 @job(Email)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def unknown_parameter(input: Email, request: int) -> None: ...
@@ -454,6 +512,11 @@ async def list_for_one(input: list[int]) -> None: ...
 # the handler takes less than is declared
 @job(int | str)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def narrower(input: int) -> None: ...
+
+
+# the meta that is taken is not declared
+@job(Email)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+async def meta_not_declared(input: Email, meta: Meta | None) -> None: ...
 
 
 # the meta that is taken is another model

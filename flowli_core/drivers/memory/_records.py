@@ -42,7 +42,7 @@ def stamp(moment: datetime) -> int:
     return (moment - _EPOCH) // _MS
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def moment(stamped: int) -> datetime:
     """Answer the moment of a stamp. Cached, because the records of a batch share theirs."""
     return _EPOCH + stamped * _MS
