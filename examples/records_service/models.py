@@ -1,0 +1,85 @@
+"""What comes in and goes out over HTTP."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+Currency = Literal[
+    "AED", "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "EUR", "GBP", "ILS",
+    "INR", "JPY", "KRW", "MXN", "NGN", "PLN", "SEK", "TRY", "USD", "ZAR",
+]  # fmt: skip
+
+_WITHOUT_CENTS = frozenset({"JPY", "KRW"})
+_FIRST_DAY = date(2000, 1, 1)
+_AHEAD = timedelta(days=366)
+
+
+def _in_business(day: date) -> date:
+    last = datetime.now(UTC).date() + _AHEAD
+    if not _FIRST_DAY <= day <= last:
+        msg = f"must be from {_FIRST_DAY} to {last}"
+        raise ValueError(msg)
+    return day
+
+
+class NewRecord(BaseModel):
+    """A payment, as a client sends it. `reference` is the client's own name for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reference: Annotated[str, Field(pattern=r"^[A-Z]{3}-[0-9]{4}-[0-9]{4}$")]
+    name: Annotated[str, Field(max_length=120, pattern=r"\S")]
+    email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]{1,64}@([a-z0-9-]+\.)+[a-z]{2,}$")]
+    currency: Currency
+    amount: Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=2)]
+    booked_on: Annotated[date, AfterValidator(_in_business)]
+    note: Annotated[str, Field(max_length=500)] = ""
+
+    @field_validator("amount")
+    @classmethod
+    def _is_payable(cls, amount: Decimal, info: ValidationInfo) -> Decimal:
+        if info.data.get("currency") in _WITHOUT_CENTS and amount % 1:
+            msg = f"{info.data['currency']} has no cents"
+            raise ValueError(msg)
+        return amount
+
+
+class Record(NewRecord):
+    """A record as it is stored."""
+
+    id: str
+    created_at: datetime
+
+
+class AuditLine(BaseModel):
+    """Who did what to a record."""
+
+    action: str
+    request_id: str | None
+
+
+class RecordDetails(Record):
+    """A record, and what the jobs have done for it so far.
+
+    `deliveries` are the messages that were sent, `follow_ups` what the later look at it found.
+    """
+
+    audit: list[AuditLine]
+    deliveries: list[str]
+    follow_ups: list[str]
+
+
+class JobIds(BaseModel):
+    """The jobs that a new record leads to; see `GET /jobs/{id}`."""
+
+    notification: str
+    follow_up: str
+
+
+class Created(BaseModel):
+    """The answer to `POST /records`."""
+
+    record: Record
+    jobs: JobIds

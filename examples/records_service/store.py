@@ -1,0 +1,141 @@
+"""The service's own database: records, and what was done for them."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from .models import AuditLine, NewRecord, Record, RecordDetails
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS records (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    created_at TEXT NOT NULL,
+    reference TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    email TEXT NOT NULL,
+    currency TEXT NOT NULL,
+    amount TEXT NOT NULL,
+    booked_on TEXT NOT NULL,
+    note TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS audit (record_id TEXT, action TEXT, request_id TEXT, PRIMARY KEY (record_id, action));
+CREATE TABLE IF NOT EXISTS deliveries (message_id TEXT PRIMARY KEY, record_id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS follow_ups (job_id TEXT PRIMARY KEY, record_id TEXT NOT NULL, finding TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS deliveries_of ON deliveries (record_id);
+CREATE INDEX IF NOT EXISTS follow_ups_of ON follow_ups (record_id);
+"""
+
+_INSERT = """
+INSERT INTO records (id, created_at, reference, name, email, currency, amount, booked_on, note)
+VALUES (:id, :created_at, :reference, :name, :email, :currency, :amount, :booked_on, :note)
+ON CONFLICT (reference) DO NOTHING
+"""
+
+
+class ReferenceTakenError(Exception):
+    """Another record has this reference."""
+
+
+class RecordStore:
+    """Records in a SQLite file. Every method blocks for a moment, so it is called in a thread, from as many as like.
+
+    Jobs run at least once, so what they write is keyed by the job: written twice, it is there once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._opened: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        self._opened = sqlite3.connect(self._path, check_same_thread=False)
+        self._opened.row_factory = sqlite3.Row
+        self._opened.execute("PRAGMA journal_mode = WAL")
+        self._opened.execute("PRAGMA synchronous = NORMAL")
+        self._opened.executescript(_SCHEMA)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
+    def add(self, new: NewRecord) -> Record:
+        """Store a record. One that is sent again is answered as it was; its reference alone is an error."""
+        record = Record(id=str(uuid4()), created_at=datetime.now(UTC), **new.model_dump())
+        with self._transaction() as connection:
+            connection.execute(_INSERT, record.model_dump(mode="json"))
+            row = connection.execute("SELECT * FROM records WHERE reference = ?", (new.reference,)).fetchone()
+        stored = _record(row)
+        if stored.model_copy(update={"id": record.id, "created_at": record.created_at}) != record:
+            raise ReferenceTakenError
+        return stored
+
+    def add_audit(self, record_id: str, *, action: str, request_id: str | None) -> None:
+        """Note what was done to a record, once."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO audit VALUES (?, ?, ?)", (record_id, action, request_id))
+
+    def add_delivery(self, message_id: str, *, record_id: str) -> None:
+        """Note that a message was sent."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO deliveries VALUES (?, ?)", (message_id, record_id))
+
+    def add_follow_up(self, job_id: str, *, record_id: str) -> str:
+        """Look whether a record's message was sent; note and answer what was found."""
+        with self._transaction() as connection:
+            query = "SELECT count(*) FROM deliveries WHERE record_id = ?"
+            (sent,) = connection.execute(query, (record_id,)).fetchone()
+            finding = "notified" if sent else "not notified yet"
+            connection.execute("INSERT OR IGNORE INTO follow_ups VALUES (?, ?, ?)", (job_id, record_id, finding))
+        return finding
+
+    def get(self, record_id: str) -> RecordDetails | None:
+        """Answer a record and what was done for it, or None."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT * FROM records WHERE id = ?", (record_id,)).fetchone()
+            if row is None:
+                return None
+            audit, deliveries, follow_ups = (
+                connection.execute(query, (record_id,)).fetchall()
+                for query in (
+                    "SELECT action, request_id FROM audit WHERE record_id = ?",
+                    "SELECT message_id FROM deliveries WHERE record_id = ?",
+                    "SELECT finding FROM follow_ups WHERE record_id = ?",
+                )
+            )
+        return RecordDetails(
+            **_record(row).model_dump(),
+            audit=[AuditLine(action=line["action"], request_id=line["request_id"]) for line in audit],
+            deliveries=[line["message_id"] for line in deliveries],
+            follow_ups=[line["finding"] for line in follow_ups],
+        )
+
+    def page(self, *, limit: int, offset: int) -> list[Record]:
+        """List records in the order in which they came."""
+        with self._transaction() as connection:
+            query = "SELECT * FROM records ORDER BY number LIMIT ? OFFSET ?"
+            return [_record(row) for row in connection.execute(query, (limit, offset))]
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        with self._lock:
+            if self._opened is None:
+                raise RuntimeError("the store is not open: `with store:`")
+            with self._opened:
+                yield self._opened
+
+
+def _record(row: Any) -> Record:
+    return Record.model_validate({name: row[name] for name in Record.model_fields})

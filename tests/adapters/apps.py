@@ -1,0 +1,123 @@
+"""Small registries, stores that break on command, and what they do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from flowli_core import Jobs, StoreUnavailable, job
+from flowli_core.driver import StepAnswer
+from flowli_core.drivers.memory import MemoryDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Step
+
+PATIENCE = 20
+"""Seconds after which a test that waits for an event fails, instead of hanging. No test takes nearly as long."""
+
+
+@dataclass
+class Events:
+    """A context that remembers. For one event loop, the one on which the test itself runs."""
+
+    log: list[str] = field(default_factory=list[str])
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@job(int)
+async def double(input: int, ctx: Events) -> int:
+    """Be done at once."""
+    ctx.log.append(f"double {input}")
+    ctx.done.set()
+    return 2 * input
+
+
+@job()
+async def held(ctx: Events) -> str:
+    """Be done once the test says so."""
+    ctx.started.set()
+    await ctx.release.wait()
+    ctx.done.set()
+    return "held"
+
+
+class EventJobs(Jobs[Events]):
+    """A registry."""
+
+    double = double
+    held = held
+
+
+class OtherJobs(Jobs[Events]):
+    """Another registry."""
+
+    double = double
+
+
+class WatchedDriver(MemoryDriver):
+    """A store that notes when it is opened and closed."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self._log = log
+
+    async def open(self) -> None:
+        self._log.append("driver opened")
+        await super().open()
+
+    async def close(self) -> None:
+        self._log.append("driver closed")
+        await super().close()
+
+
+class AbsentDriver(MemoryDriver):
+    """A store that cannot be reached while `is_absent`."""
+
+    is_absent = True
+
+    async def open(self) -> None:
+        if self.is_absent:
+            raise StoreUnavailable("the store is away")
+        await super().open()
+
+    async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
+        if self.is_absent:
+            raise StoreUnavailable("the store is away")
+        return await super().enqueue(records)
+
+    async def step(self, step: Step) -> StepAnswer:
+        if self.is_absent:
+            raise StoreUnavailable("the store is away")
+        return await super().step(step)
+
+    async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
+        if self.is_absent:
+            raise StoreUnavailable("the store is away")
+        await super().wait(queues, timeout)
+
+
+class BuggyDriver(MemoryDriver):
+    """A store with a bug that no runner survives: while `is_buggy`, it answers acks that nobody has sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_buggy = True
+        self.crashes = 0
+
+    async def step(self, step: Step) -> StepAnswer:
+        if not self.is_buggy:
+            return await super().step(step)
+        self.crashes += 1
+        self.on_crash()
+        acks: list[AckAnswer] = ["ok"] * (len(step.acks) + 1)
+        return StepAnswer(now=datetime.now(UTC), acks=tuple(acks))
+
+    def on_crash(self) -> None:
+        """Do nothing; a test may want to know."""

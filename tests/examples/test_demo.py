@@ -1,0 +1,138 @@
+"""The demonstration succeeds, and could fail."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from examples.records_service.models import NewRecord
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PATIENCE = 100
+HEADER = "reference,name,email,amount,currency,booked_on,note,refused_for"
+GOOD = "INV-2025-0001,Zoë,zoe@example.com,12.50,EUR,2025-02-28,,"
+
+
+def run_demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / "demo.py"), *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def table(output: str) -> dict[str, str]:
+    return dict(re.findall(r"^  (\S.*?)  +(\S.*)$", output, re.MULTILINE))
+
+
+def write_csv(path: Path, *rows: str) -> str:
+    file = path / "rows.csv"
+    file.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
+    return str(file)
+
+
+def read_rows() -> list[dict[str, str]]:
+    with (EXAMPLES / "records.csv").open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def is_refused(row: dict[str, str]) -> bool:
+    try:
+        NewRecord.model_validate({name: cell for name, cell in row.items() if cell and name != "refused_for"})
+    except ValidationError:
+        return True
+    return False
+
+
+def test_the_rows_are_many_and_varied() -> None:
+    rows = read_rows()
+    assert len(rows) >= 220
+    assert 15 <= len([row for row in rows if row["refused_for"]]) <= 25
+    assert [bool(row["refused_for"]) for row in rows] == [is_refused(row) for row in rows]
+    assert len({row["currency"] for row in rows}) > 15
+    assert any("\n" in row["note"] for row in rows)
+    assert any(len(row["note"]) == 500 for row in rows)
+
+
+def test_every_row_is_accounted_for() -> None:
+    rows = read_rows()
+    refused = len([row for row in rows if row["refused_for"]])
+    accepted = len(rows) - refused
+    greylisted = [row for row in rows if row["email"].endswith("@example.org") and not row["refused_for"]]
+    done = run_demo()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    found = table(done.stdout)
+    assert found["records accepted"] == str(accepted)
+    assert found["records refused"] == str(refused)
+    assert found["jobs completed"] == str(2 * accepted)
+    assert found["retries"] == str(len(greylisted))
+    assert (found["jobs failed"], found["jobs lost"]) == ("0", "0")
+    assert re.fullmatch(r"\d+ ms", found["from due to start, p99"])
+    assert "\x1b" not in done.stdout
+
+
+def test_a_job_that_fails_is_named(tmp_path: Path) -> None:
+    done = run_demo(write_csv(tmp_path, GOOD, "INV-2025-0002,Nobody,nobody@example.net,1,EUR,2025-02-28,,"))
+    assert done.returncode == 1
+    assert table(done.stdout)["jobs failed"] == "1"
+    assert "failed: the notification of INV-2025-0002" in done.stderr
+    assert "NoSuchMailboxError: 550" in done.stderr
+    assert "INV-2025-0001" not in done.stderr
+
+
+def test_a_job_that_the_store_no_longer_knows_is_lost(tmp_path: Path) -> None:
+    done = run_demo(write_csv(tmp_path, GOOD), RECORDS_KEEP_COMPLETED="0")
+    assert done.returncode == 1
+    assert table(done.stdout)["jobs lost"] == "2"
+    assert "lost: the notification of INV-2025-0001" in done.stderr
+    assert "lost: the follow-up of INV-2025-0001" in done.stderr
+
+
+def test_what_should_have_been_refused_and_was_not_is_named(tmp_path: Path) -> None:
+    rows = (GOOD + "amount", "INV-2025-0002,Zoë,zoe,1,EUR,2025-02-28,,note", "INV-2025-0003,Zoë,zoe,1,EUR,2025-02-28,,")
+    done = run_demo(write_csv(tmp_path, *rows))
+    assert done.returncode == 1
+    assert "INV-2025-0001 was accepted in spite of its amount" in done.stderr
+    assert "INV-2025-0002 was refused for {'email'}, not for its note" in done.stderr
+    assert "INV-2025-0003 was answered 422" in done.stderr
+
+
+def test_what_is_not_done_in_time_is_stuck(tmp_path: Path) -> None:
+    done = run_demo(write_csv(tmp_path, GOOD), "--limit", "1")
+    assert done.returncode == 1
+    assert "not everything was done within 1 s" in done.stderr
+    assert "scheduled: the follow-up of INV-2025-0001" in done.stderr
+
+
+def test_a_service_that_cannot_start_is_reported(tmp_path: Path) -> None:
+    done = run_demo(write_csv(tmp_path, GOOD), RECORDS_CONCURRENCY="none")
+    assert done.returncode == 1
+    assert "the service ended by itself" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process there")
+def test_ctrl_c_leaves_nothing_running() -> None:
+    command = [sys.executable, str(EXAMPLES / "demo.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        service = int(demo.stdout.readline().rpartition(" ")[2])
+        demo.stdout.readline()  # the first look at the jobs: the service answers by now
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=PATIENCE)
+    assert demo.returncode == 130
+    assert errors == "interrupted: the service is stopped, and its files are removed\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(service, 0)

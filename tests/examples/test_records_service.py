@@ -1,0 +1,244 @@
+"""How a service's own tests can look: requests go in, due jobs are run, and time passes when the test says so."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from examples.records_service.app import create_app
+from examples.records_service.jobs import AppContext, AppJobs, Notification
+from examples.records_service.mailer import PretendedMailer, ServerBusyError
+from examples.records_service.store import RecordStore
+from flowli_core import Hooks, RunCounts, Runner, StoreUnavailable
+from flowli_core.drivers.memory import MemoryDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from flowli_core.driver import Enqueued, NewRecord
+    from flowli_core.testing import ManualClock
+
+PATIENCE = 20
+"""Seconds after which a test that waits for an event fails, instead of hanging."""
+
+
+def payment(**changes: object) -> dict[str, object]:
+    return {
+        "reference": "INV-2025-0001",
+        "name": "Zoë Ångström",
+        "email": "zoe@example.com",
+        "amount": "12.50",
+        "currency": "EUR",
+        "booked_on": "2025-02-28",
+        **changes,
+    }
+
+
+def post(client: TestClient, **changes: object) -> dict[str, Any]:
+    answer = client.post("/records", json=payment(**changes), headers={"X-Request-ID": "req_1"})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def details(client: TestClient, made: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/records/{made['record']['id']}").json()
+    return found
+
+
+def job_of(client: TestClient, made: dict[str, Any], what: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/jobs/{made['jobs'][what]}").json()
+    return found
+
+
+def test_a_record_is_stored_and_audited_before_the_answer(client: TestClient) -> None:
+    made = post(client)
+    found = details(client, made)
+    assert {name: found[name] for name in payment()} == payment()
+    assert found["audit"] == [{"action": "created", "request_id": "req_1"}]
+    assert found["deliveries"] == []
+    assert client.get("/records").json() == [made["record"]]
+
+
+def test_the_payer_is_told_by_a_job(
+    client: TestClient, run_due: Callable[[], RunCounts], mailer: PretendedMailer
+) -> None:
+    made = post(client)
+    assert job_of(client, made, "notification")["state"] == "queued"
+    assert run_due() == RunCounts(completed=1)
+    job = job_of(client, made, "notification")
+    assert (job["state"], job["queue"], job["meta"]) == ("completed", "mail", {"request_id": "req_1"})
+    assert details(client, made)["deliveries"] == [job["id"]]
+    assert "Dear Zoë Ångström" in mailer.sent[job["id"]]
+
+
+def test_a_busy_server_is_tried_again(client: TestClient, run_due: Callable[[], RunCounts], clock: ManualClock) -> None:
+    made = post(client, email="zoe@example.org")
+    assert run_due() == RunCounts(retried=1)
+    job = job_of(client, made, "notification")
+    assert (job["state"], job["failure_count"], job["last_error"]["message"]) == (
+        "scheduled",
+        1,
+        "451 greylisted, try again later",
+    )
+    clock.advance("1s")
+    assert run_due() == RunCounts(completed=1)
+    assert job_of(client, made, "notification")["attempts_made"] == 2
+
+
+def test_a_mailbox_that_does_not_exist_is_not_tried_again(client: TestClient, run_due: Callable[[], RunCounts]) -> None:
+    made = post(client, email="nobody@example.net")
+    assert run_due() == RunCounts(failed=1)
+    (failed,) = client.get("/jobs", params={"state": "failed"}).json()["items"]
+    assert failed["id"] == made["jobs"]["notification"]
+    assert failed["attempts_made"] == 1
+    assert failed["last_error"]["type"].endswith("NoSuchMailboxError")
+
+
+@pytest.mark.parametrize(
+    ("email", "finding"), [("zoe@example.com", "notified"), ("no@example.net", "not notified yet")]
+)
+def test_two_seconds_later_somebody_looks_again(
+    client: TestClient, run_due: Callable[[], RunCounts], clock: ManualClock, email: str, finding: str
+) -> None:
+    made = post(client, email=email)
+    run_due()
+    clock.advance("1999ms")
+    assert run_due() == RunCounts()
+    clock.advance("1ms")
+    assert run_due() == RunCounts(completed=1)
+    assert details(client, made)["follow_ups"] == [finding]
+    assert job_of(client, made, "follow_up")["result"] == finding
+
+
+def test_a_record_that_is_sent_again_is_done_once(
+    client: TestClient, run_due: Callable[[], RunCounts], clock: ManualClock
+) -> None:
+    made = post(client)
+    assert post(client) == made
+    clock.advance("2s")
+    assert run_due() == RunCounts(completed=2)
+    assert post(client) == made
+    assert run_due() == RunCounts()
+    found = details(client, made)
+    assert [len(found[what]) for what in ("audit", "deliveries", "follow_ups")] == [1, 1, 1]
+
+
+def test_a_reference_belongs_to_one_record(client: TestClient) -> None:
+    made = post(client)
+    assert client.post("/records", json=payment(amount="13.00")).status_code == 409
+    assert client.get("/records").json() == [made["record"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("reference", "invoice 1"),
+        ("name", "  "),
+        ("name", "x" * 121),
+        ("email", "zoe.example.com"),
+        ("email", "zoe@localhost"),
+        ("amount", "-1"),
+        ("amount", "0.001"),
+        ("amount", "1000000.01"),
+        ("currency", "XXX"),
+        ("booked_on", "2025-02-30"),
+        ("booked_on", "1066-10-14"),
+        ("booked_on", "3025-01-01"),
+        ("note", "x" * 501),
+        ("surprise", 1),
+    ],
+)
+def test_what_is_invalid_is_refused_and_leads_to_nothing(client: TestClient, name: str, value: object) -> None:
+    answer = client.post("/records", json=payment(**{name: value}))
+    assert answer.status_code == 422
+    assert [place["loc"] for place in answer.json()["detail"]] == [["body", name]]
+    assert client.get("/records").json() == []
+    assert client.get("/jobs/counts").json()["queued"] == 0
+
+
+@pytest.mark.parametrize("name", ["reference", "name", "email", "amount", "currency", "booked_on"])
+def test_what_is_missing_is_refused(client: TestClient, name: str) -> None:
+    answer = client.post("/records", json={key: value for key, value in payment().items() if key != name})
+    assert answer.status_code == 422
+    assert ["body", name] in [place["loc"] for place in answer.json()["detail"]]
+
+
+def test_a_yen_has_no_cents(client: TestClient) -> None:
+    assert client.post("/records", json=payment(currency="JPY")).status_code == 422
+    assert post(client, currency="JPY", amount="1200")["record"]["amount"] == "1200"
+
+
+def test_jobs_are_counted_and_listed_page_by_page(client: TestClient, run_due: Callable[[], RunCounts]) -> None:
+    made = [post(client, reference=f"INV-2025-000{number}") for number in range(5)]
+    run_due()
+    counts = client.get("/jobs/counts").json()
+    assert (counts["completed"], counts["scheduled"]) == (5, 5)
+    assert counts["by_queue"]["mail"]["completed"] == 5
+    query, listed = {"state": "completed", "limit": "2"}, list[str]()
+    while True:
+        page = client.get("/jobs", params=query).json()
+        listed += [job["id"] for job in page["items"]]
+        if page["cursor"] is None:
+            break
+        query["cursor"] = page["cursor"]
+    assert sorted(listed) == sorted(one["jobs"]["notification"] for one in made)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/records/none", 404), ("/jobs/none", 404), ("/jobs?state=lost", 422), ("/jobs?state=failed&cursor=x", 422)],
+)
+def test_what_is_not_there_is_said_so(client: TestClient, path: str, status: int) -> None:
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+class BreakingDriver(MemoryDriver):
+    """A store that cannot be reached while `is_broken`."""
+
+    is_broken = False
+
+    async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
+        if self.is_broken:
+            raise StoreUnavailable("the store is away for a moment")
+        return await super().enqueue(records)
+
+
+def test_a_record_can_be_sent_again_after_the_store_was_away(store: RecordStore, mailer: PretendedMailer) -> None:
+    driver = BreakingDriver()
+    jobs = AppJobs(context=AppContext(store=store, mailer=mailer), driver=driver)
+    with TestClient(create_app(jobs, store=store)) as client:
+        driver.is_broken = True
+        answer = client.post("/records", json=payment())
+        assert (answer.status_code, answer.json()) == (503, {"detail": "the store is away for a moment"})
+        driver.is_broken = False
+        made = post(client)
+        counts = client.get("/jobs/counts").json()
+        assert (counts["queued"], counts["scheduled"]) == (1, 1)
+        assert len(details(client, made)["audit"]) == 1
+
+
+def test_with_a_runner_nobody_has_to_ask(store: RecordStore, mailer: PretendedMailer) -> None:
+    jobs = AppJobs(context=AppContext(store=store, mailer=mailer), driver=MemoryDriver())
+    is_told = threading.Event()
+    runner = Runner(jobs, hooks=Hooks(on_job_completed=lambda _: is_told.set()))
+    with TestClient(create_app(jobs, store=store, runner=runner)) as client:
+        made = post(client)
+        assert is_told.wait(PATIENCE)
+        assert list(mailer.sent) == [made["jobs"]["notification"]]
+        assert client.get("/health").json()["is_running"] is True
+
+
+async def test_a_job_is_a_function_that_can_be_called(tmp_path: Path) -> None:
+    with RecordStore(tmp_path / "records.sqlite3") as store:
+        jobs = AppJobs(context=AppContext(store=store, mailer=PretendedMailer()))
+        message = Notification(record_id="r", to="zoe@example.org", subject="Hi", text="...")
+        with pytest.raises(ServerBusyError):
+            await jobs.send_notification.run(message)
+        assert await jobs.send_notification.run(message) == "run"
