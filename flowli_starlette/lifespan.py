@@ -26,7 +26,8 @@ def jobs_lifespan(
 ) -> Callable[[Any], AbstractAsyncContextManager[dict[str, Any]]]:
     """Make a lifespan: `FastAPI(lifespan=jobs_lifespan(jobs, runner=Runner(jobs)))`.
 
-    It opens the registry's context and driver, and puts the registry into the lifespan state as `jobs`. With a runner,
+    It opens the registry's context and driver, and puts the registry into the lifespan state as `jobs`, and the
+    EmbeddedRunner (or None), whose `health()` says how often it was restarted, as `jobs_runner`. With a runner,
     jobs run beside the requests; when the server stops, they are given `drain` to end (keep that below the server's
     own limit), and what has not is given back. An existing lifespan goes into `inner`: it is entered first and left
     last, so that jobs may use what it opens; its state is kept.
@@ -36,7 +37,7 @@ def jobs_lifespan(
     async def lifespan(app: Any) -> AsyncGenerator[dict[str, Any]]:
         async with AsyncExitStack() as stack:
             state = None if inner is None else await stack.enter_async_context(inner(app))
-            await stack.enter_async_context(embedded(jobs, runner=runner, drain=drain))
-            yield {**(state or {}), "jobs": jobs}
+            beside = await stack.enter_async_context(embedded(jobs, runner=runner, drain=drain))
+            yield {**(state or {}), "jobs": jobs, "jobs_runner": beside}
 
     return lifespan

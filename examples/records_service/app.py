@@ -36,7 +36,7 @@ def create_app(jobs: AppJobs, *, store: RecordStore, runner: Runner | None = Non
     async def health(response: Response) -> Health | None:
         """Say how the runner is doing; 503 until it has reached its store, and while it does not."""
         report = runner.health() if runner else None
-        if report and (not report.is_running or report.since_reserve is None or report.last_error):
+        if report and not report.is_ready:
             response.status_code = 503
         return report
 

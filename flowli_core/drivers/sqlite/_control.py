@@ -25,7 +25,7 @@ def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], le
         transaction.run(sql.HEAR_WORKER, (transaction.now, worker))
     current: set[tuple[str, int]] = {(record_id, token) for record_id, token, _ in rows}
     lost = frozenset(held.id for held in leases if (held.id, held.token) not in current)
-    return HeartbeatAnswer(lost, frozenset(record_id for record_id, _, cancel in rows if cancel) - lost)
+    return HeartbeatAnswer(lost, frozenset(record_id for record_id, _, cancel in rows if cancel))
 
 
 def cancel(transaction: Transaction, record_id: str) -> CancelAnswer:

@@ -83,11 +83,13 @@ class _Session:
             self.file = identity(path)
 
     async def close(self) -> None:
-        """End the threads and close what they have opened; the one that writes goes last, and tidies the file up."""
+        """End the threads, which close what they have opened: also where the caller is cancelled while he waits."""
         self.wakeups.close()
-        await self.watcher.close()
-        await self.reading.close()
-        await self.writing.close()
+        parts = (self.watcher, self.reading, self.writing)
+        for part in parts:
+            part.end()
+        for part in parts:
+            await part.ended()
 
 
 _inherited: list[_Session] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flowli_core.drivers.sqlite import _statements as sql
+from flowli_core.drivers.sqlite._transaction import snapshot
 from flowli_core.errors import DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ def connect_writer(path: str, *, busy_seconds: float, synchronous: Synchronous) 
     except sqlite3.OperationalError as error:
         raise _explained(path) from error
     try:
-        _is_new(connection, path)  # before anything is changed: a file that is not ours stays as it was
+        # Before anything is changed: a file that is not ours stays as it was.
+        with snapshot(connection):
+            _is_new(connection, path)
         _use_wal(connection, path, busy_seconds)
         connection.execute("PRAGMA synchronous = " + synchronous)
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -96,7 +99,10 @@ def identity(path: str) -> tuple[int, int] | None:
 
 
 def _is_new(connection: sqlite3.Connection, path: str) -> bool:
-    """Whether the file has no tables yet. Raises DriverError where it has some that are not ours, or too new."""
+    """Whether the file has no tables yet. Raises DriverError where it has some that are not ours, or too new.
+
+    To be called in a transaction: another process may be making the tables.
+    """
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     layout: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if application == APPLICATION_ID:

@@ -12,6 +12,7 @@ from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ class Lane:
         self._path = path
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
+        self._ended: Future[None] | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -37,16 +39,18 @@ class Lane:
             raise DriverError(msg) from None
         return await asyncio.wrap_future(done)
 
-    async def close(self) -> None:
-        """Finish what was asked for before, then close the connection and end the thread."""
-        try:
-            done = self._executor.submit(self._disconnect)
-        except RuntimeError:
-            return  # somebody else closes it
-        self._executor.shutdown(wait=False)
-        # Shielded, because a cancelled caller must not take the work out of the queue.
-        await asyncio.shield(asyncio.wrap_future(done))
-        self._executor.shutdown()  # it has nothing left to do, so this does not block
+    def end(self) -> None:
+        """Have it finish what was asked for before, then close the connection and end the thread."""
+        if self._ended is None:
+            self._ended = self._executor.submit(self._disconnect)
+            self._executor.shutdown(wait=False)
+
+    async def ended(self) -> None:
+        """Wait for that."""
+        if self._ended is not None:
+            # Shielded, because a cancelled caller must not take the work out of the queue.
+            await asyncio.shield(asyncio.wrap_future(self._ended))
+            self._executor.shutdown()  # it has nothing left to do, so this does not block
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

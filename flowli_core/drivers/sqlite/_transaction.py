@@ -93,7 +93,9 @@ def snapshot(connection: sqlite3.Connection) -> Generator[None, None, None]:
     try:
         yield
     finally:
-        connection.execute("COMMIT")
+        # Some errors of SQLite have ended the transaction already.
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
 
 def heads(connection: sqlite3.Connection, queue: str) -> Heads:

@@ -65,11 +65,15 @@ class Watcher:
                 self._thread.start()
             self._changed.notify()
 
-    async def close(self) -> None:
-        """End the thread; it takes no longer than one look."""
+    def end(self) -> None:
+        """Have the thread end; it takes no longer than one look."""
         with self._changed:
             self._closed = True
             self._changed.notify()
+
+    async def ended(self) -> None:
+        """Wait for that."""
+        with self._changed:
             thread, ended = self._thread, self._ended
         if ended is not None:
             await asyncio.shield(asyncio.wrap_future(ended))
@@ -90,7 +94,8 @@ class Watcher:
                         self._changed.wait_for(lambda: self._closed, _AFTER_FAILURE_SECONDS)
         finally:
             with self._changed:
-                self._ended = None
+                if self._ended is ended:  # else another thread has been started since this one gave up
+                    self._ended = None
             ended.set_result(None)
 
     def _goes_on(self) -> bool:

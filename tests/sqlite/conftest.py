@@ -1,0 +1,48 @@
+"""A driver over a file of its own, and what another program would see in that file."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.drivers.sqlite import SqliteDriver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file will be."""
+    return tmp_path / "jobs.sqlite3"
+
+
+@pytest.fixture
+async def driver(path: Path) -> AsyncIterator[SqliteDriver]:
+    """An open driver."""
+    made = SqliteDriver(path)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def foreign(path: Path, driver: SqliteDriver) -> Iterator[sqlite3.Connection]:
+    """Another program's connection to the file that the driver has open."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder into which every user may look, for a program that runs as another one."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)

@@ -1,0 +1,179 @@
+"""What the other processes do. Each is run as `python -m tests.sqlite.programs NAME PATH ...` and writes to stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+from flowli_core.driver import Ack, NewRecord, Retried
+from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.errors import DriverError, StoreUnavailable
+from tests.conformance.builders import DONE, HOUR, LEASE, Worker
+
+_NOBODY = 65534
+_MIB = 1024 * 1024
+
+
+def say(*words: object) -> None:
+    """Write a line."""
+    print(*words, flush=True)  # noqa: T201 - it is how a program answers
+
+
+async def hear() -> bool:
+    """Wait for a line; False at the end."""
+    return bool(await asyncio.to_thread(sys.stdin.readline))
+
+
+def new(number: int | str) -> NewRecord:
+    """A record whose id no other process makes."""
+    return NewRecord(id=f"{os.getpid()}-{number}", name="n", queue="q", input=b"x" * 100, keep_completed=HOUR)
+
+
+async def open_as_nobody(path: Path) -> None:
+    """Open the file with no more rights than any user has."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
+    driver = SqliteDriver(path, busy_timeout="50ms")
+    try:
+        await driver.open()
+    except DriverError as error:
+        say(error)
+    await driver.close()
+
+
+async def open_together(path: Path) -> None:
+    """Wait for a line, then open the file and store a record."""
+    say("ready")
+    await hear()
+    driver = SqliteDriver(path)
+    await driver.open()
+    await driver.enqueue([new(0)])
+    await driver.close()
+    say("done")
+
+
+async def enqueue_on_demand(path: Path) -> None:
+    """Store a record for each line."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    say("ready")
+    number = 0
+    while await hear():
+        number += 1
+        await driver.enqueue([new(number)])
+        say("enqueued")
+    await driver.close()
+
+
+async def work(path: Path) -> None:
+    """Take and settle what is due, for ever; say the id and the token of each record."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    worker = Worker(driver, f"w{os.getpid()}")
+    say("ready")
+    while True:
+        answer = await worker.step(want=5)
+        if not answer.reserved:
+            await driver.wait(("q",), timedelta(seconds=30))
+            continue
+        settled = await worker.step(*[Ack(held.id, held.token, DONE) for held in answer.reserved])
+        for held, ack in zip(answer.reserved, settled.acks, strict=True):
+            say(held.id, held.token, ack)
+
+
+async def churn(path: Path) -> None:
+    """Store, reserve, settle and retry, for ever; say the ids of the records that are stored."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    worker = Worker(driver, f"w{os.getpid()}")
+    number = 0
+    while True:
+        batch = [new(number + i) for i in range(1 + number % 7)]
+        number += len(batch)
+        await driver.enqueue(batch)
+        say(*[record.id for record in batch])
+        held = (await worker.step(want=4)).reserved
+        acks = [Ack(one.id, one.token, Retried(LEASE, b"{}") if i % 3 else DONE) for i, one in enumerate(held)]
+        await worker.step(*acks)
+
+
+async def fork(path: Path) -> None:
+    """Fork with an open driver; say what the child is told, and whether both can go on with drivers of their own."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    await driver.enqueue([new("before")])
+    inherits, tells = os.pipe()
+    with warnings.catch_warnings():
+        # From 3.12 on Python warns of what is done here on purpose.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        # The loop of the parent must not be run on here; a thread has none.
+        os.write(tells, _in_the_child(driver, path).encode())
+        os._exit(0)
+    os.close(tells)
+    with os.fdopen(inherits) as told:
+        say(told.read())
+    os.waitpid(child, 0)  # noqa: ASYNC222 - it has ended
+    await driver.enqueue([new("after")])
+    say((await driver.counts()).queued)
+    await driver.close()
+
+
+def _in_the_child(driver: SqliteDriver, path: Path) -> str:
+    said: list[str] = []
+    asyncio._set_running_loop(None)
+
+    async def use() -> None:
+        try:
+            await driver.enqueue([new("refused")])
+        except DriverError as error:
+            said.append(str(error))
+        await driver.close()
+        for own in (driver, SqliteDriver(path)):
+            await own.open()
+            await own.enqueue([new(f"child {id(own)}")])
+            await own.close()
+
+    asyncio.run(use())
+    return said[0]
+
+
+async def fill_the_disk(path: Path) -> None:
+    """Store records until files may not grow any more, then let them."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * _MIB, resource.RLIM_INFINITY))
+    stored = 0
+    try:
+        while stored < 100:
+            await driver.enqueue([NewRecord(id=f"big-{stored}", name="n", queue="q", input=b"x" * 256 * 1024)])
+            stored += 1
+    except StoreUnavailable as error:
+        say(error)
+    say(stored, (await driver.counts()).queued)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await driver.enqueue([new("more")])
+    say((await driver.counts()).queued - stored)
+    await driver.close()
+
+
+PROGRAMS = {
+    "open-as-nobody": open_as_nobody,
+    "open-together": open_together,
+    "enqueue-on-demand": enqueue_on_demand,
+    "work": work,
+    "churn": churn,
+    "fork": fork,
+    "fill-the-disk": fill_the_disk,
+}
+
+if __name__ == "__main__":
+    asyncio.run(PROGRAMS[sys.argv[1]](Path(sys.argv[2])))

@@ -1,0 +1,133 @@
+"""What the driver says when the file cannot be used just now, and what it makes of rows that were changed by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import traceback
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.errors import DriverError, StoreUnavailable
+from tests.conformance.builders import DONE, HOUR, PATIENCE, Worker, ack, ids, record, stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_locked_file_is_unavailable_until_the_lock_is_gone(
+    path: Path, driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    impatient = SqliteDriver(path, busy_timeout="20ms")
+    await impatient.open()
+    foreign.execute("BEGIN IMMEDIATE")
+    refused = record("refused")
+    with pytest.raises(StoreUnavailable) as unavailable:
+        await impatient.enqueue([refused])
+    assert unavailable.value.ids == ("refused",)
+    assert str(path) in str(unavailable.value)
+    assert "busy_timeout" in str(unavailable.value)
+    worker = Worker(impatient)
+    with pytest.raises(StoreUnavailable):
+        await worker.take()
+    assert (await impatient.counts()).queued == 0  # who reads does not wait
+    foreign.execute("ROLLBACK")
+    await impatient.enqueue([refused])
+    assert ids((await worker.again()).reserved) == ["refused"]
+    await impatient.close()
+
+
+async def test_a_call_waits_for_a_short_lock(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
+    foreign.execute("BEGIN IMMEDIATE")
+    enqueueing = asyncio.create_task(driver.enqueue([record()]))
+    assert (await driver.counts()).queued == 0
+    foreign.execute("ROLLBACK")
+    async with asyncio.timeout(PATIENCE):
+        await enqueueing
+
+
+async def test_a_waiter_hears_of_work_while_the_file_is_locked(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    """Who waits only reads."""
+    await driver.enqueue([record()])
+    foreign.execute("BEGIN IMMEDIATE")
+    async with asyncio.timeout(PATIENCE):
+        await driver.wait(("q",), HOUR)
+    foreign.execute("ROLLBACK")
+
+
+async def test_a_lost_payload_reaches_the_core_as_one_that_it_cannot_decode(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    """A bad row is handed out and can be settled; it does not stand in the way of the others."""
+    await driver.enqueue([record("a"), record("b"), record("c", input=b'{"good":1}')])
+    foreign.execute("DELETE FROM payload WHERE number = (SELECT number FROM record WHERE id = 'a')")
+    foreign.execute("UPDATE payload SET input = 'a text', meta = 7 WHERE number = 2")
+    worker = Worker(driver)
+    a, b, c = await worker.take(3)
+    assert (a.input, a.meta, a.policy) == (b"", None, b"{}")
+    assert (b.input, b.meta) == (b"a text", b"7")
+    assert c.input == b'{"good":1}'
+    assert (await worker.step(*[ack(one, DONE) for one in (a, b, c)])).acks == ("ok",) * 3
+    assert (await stored(driver, "a")).input == b""
+
+
+async def test_times_that_make_no_sense_hide_no_record(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
+    await driver.enqueue([record("a"), record("b")])
+    foreign.execute("UPDATE record SET created_at = 'yesterday', started_at = 1e300 WHERE id = 'a'")
+    foreign.execute("UPDATE record SET updated_at = -9e18 WHERE id = 'b'")
+    assert ids(await driver.page("queued", limit=10)) == ["b", "a"]
+    assert (await stored(driver, "a")).created_at.year == 1970
+    assert ids(await Worker(driver).take(2)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'waitng'",
+        "state = 'active'",
+        "state = 'completed'",
+        "due = 'soon'",
+        "recoveries = 'many'",
+        "suspect = 1",
+        "id = (SELECT id FROM record WHERE id <> 'a')",
+    ],
+)
+async def test_changes_that_would_break_an_invariant_are_refused(
+    driver: SqliteDriver, foreign: sqlite3.Connection, change: str
+) -> None:
+    """Also where another program makes them."""
+    await driver.enqueue([record("a"), record("b")])
+    with pytest.raises(sqlite3.IntegrityError):
+        foreign.execute(f"UPDATE record SET {change} WHERE id = 'a'")  # noqa: S608 - from the list above
+
+
+async def test_a_text_that_is_none_is_an_error_that_does_not_show_it(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    await driver.enqueue([record("a")])
+    foreign.execute("UPDATE record SET name = CAST(x'736563726574ff' AS TEXT)")
+    with pytest.raises(DriverError, match="changed its tables by hand") as refused:
+        await driver.get("a")
+    assert "secret" not in "".join(traceback.format_exception(refused.value))
+
+
+async def test_missing_tables_are_an_error_of_ours(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
+    foreign.execute("DROP TABLE worker")
+    with pytest.raises(DriverError, match="changed its tables by hand"):
+        await Worker(driver).take()
+    foreign.execute("CREATE TABLE worker (id PRIMARY KEY, sequence, token, acks, heard)")
+    assert await Worker(driver).take() == ()
+
+
+async def test_a_waiter_is_released_when_the_file_can_no_longer_be_watched(
+    driver: SqliteDriver, foreign: sqlite3.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its next step says what is wrong; to sleep on would hide it."""
+    foreign.execute("ALTER TABLE record RENAME TO elsewhere")
+    async with asyncio.timeout(PATIENCE):
+        await driver.wait(("q",), HOUR)
+    assert "watching an SQLite file failed" in caplog.text

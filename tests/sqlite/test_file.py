@@ -1,0 +1,245 @@
+"""What `open` accepts, and what it says of the rest."""
+
+# ruff: noqa: ASYNC240 - nothing else runs on the loops of these tests
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sqlite3
+import traceback
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.errors import DefinitionError, DriverError, FlowliError, StoreUnavailable
+from tests.conformance.builders import record
+from tests.sqlite.processes import output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SQL = files("flowli_core.drivers.sqlite") / "sql"
+
+
+async def refusal(path: Path) -> str:
+    """Answer what `open` says of a file."""
+    driver = SqliteDriver(path, busy_timeout="50ms")
+    with pytest.raises(DriverError) as refused:
+        await driver.open()
+    await driver.close()
+    return str(refused.value)
+
+
+def write(path: Path, script: str) -> None:
+    """Have another program write to a file."""
+    connection = sqlite3.connect(path)
+    connection.executescript(script)
+    connection.close()
+
+
+async def make(path: Path, records: int = 0) -> None:
+    """Leave a file of ours behind, with so many records in it."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    await driver.enqueue([record(input=b"x" * 1000) for _ in range(records)])
+    await driver.close()
+
+
+async def test_what_was_stored_is_there_when_the_file_is_opened_again(path: Path) -> None:
+    driver = SqliteDriver(path)
+    for _ in range(3):
+        await driver.open()
+        await driver.enqueue([record()])
+        await driver.close()
+    await driver.open()
+    assert (await driver.counts()).queued == 3
+    await driver.close()
+
+
+async def test_opening_again_does_nothing(driver: SqliteDriver) -> None:
+    await driver.enqueue([record()])
+    await driver.open()
+    assert (await driver.counts()).queued == 1
+
+
+async def test_an_empty_file_is_taken(path: Path) -> None:
+    path.touch()
+    await make(path, records=1)
+
+
+async def test_the_file_is_marked_as_ours(path: Path) -> None:
+    await make(path)
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"FLWL", "big"),)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+async def test_a_newer_layout_is_refused_with_its_number(path: Path) -> None:
+    await make(path)
+    write(path, "PRAGMA user_version = 99")
+    said = await refusal(path)
+    assert "layout 99" in said
+    assert "upgrade flowli" in said
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE TABLE customers (name TEXT); INSERT INTO customers VALUES ('Ann')",
+        "PRAGMA user_version = 7",
+        "PRAGMA application_id = 7",
+    ],
+)
+async def test_the_file_of_another_application_is_refused_and_left_as_it_is(path: Path, script: str) -> None:
+    write(path, script)
+    before = path.read_bytes()
+    assert "belongs to another application" in await refusal(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
+    path.write_text("secret notes\n" * 200)
+    said = await refusal(path)
+    assert "is not an SQLite database" in said
+    assert "secret" not in said
+    assert path.read_text() == "secret notes\n" * 200
+
+
+async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    said = await refusal(tmp_path / "missing" / "jobs.sqlite3")
+    assert f"the folder {tmp_path / 'missing'} does not exist; make it first" in said
+
+
+async def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert "is a folder" in await refusal(tmp_path)
+
+
+async def test_a_file_that_cannot_be_written_is_refused(shared_folder: Path) -> None:
+    path = shared_folder / "jobs.sqlite3"
+    await make(path)
+    path.chmod(0o444)
+    shared_folder.chmod(0o555)
+    assert "give this user the right to write it" in await output("open-as-nobody", path)
+
+
+async def test_a_folder_that_cannot_be_written_is_refused(shared_folder: Path) -> None:
+    shared_folder.chmod(0o555)
+    assert "give this user the right to read and write it" in await output("open-as-nobody", shared_folder / "new")
+
+
+async def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    assert "SQLite 3.34.1 is too old; use a Python that was built with 3.35 or newer" in await refusal(path)
+
+
+@pytest.mark.parametrize("path", ["", ":memory:", b"jobs.sqlite3", "a\0b"])
+def test_what_is_no_path_is_refused_at_once(path: object) -> None:
+    with pytest.raises(DefinitionError, match="path must be the path of a file"):
+        SqliteDriver(path)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: SqliteDriver("jobs", synchronous="off"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        lambda: SqliteDriver("jobs", busy_timeout="soon"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(wrong: Callable[[], SqliteDriver]) -> None:
+    with pytest.raises(FlowliError):
+        wrong()
+
+
+async def test_the_path_is_that_of_the_folder_in_which_it_was_given(
+    path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    driver = SqliteDriver(path.name)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    await driver.open()
+    await driver.close()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("attempt", range(5))
+async def test_many_drivers_may_make_the_file_at_the_same_moment(path: Path, attempt: int) -> None:
+    drivers = [SqliteDriver(path) for _ in range(8)]
+    await asyncio.gather(*[driver.open() for driver in drivers])
+    await asyncio.gather(*[driver.enqueue([record()]) for driver in drivers])
+    assert (await drivers[0].counts()).queued == 8
+    await asyncio.gather(*[driver.close() for driver in drivers])
+
+
+async def test_full_synchronous_is_taken(path: Path) -> None:
+    driver = SqliteDriver(path, synchronous="full")
+    await driver.open()
+    await driver.enqueue([record()])
+    await driver.close()
+
+
+async def test_a_file_that_was_replaced_is_noticed(path: Path, driver: SqliteDriver) -> None:
+    """What was written to the old one would be lost with it."""
+    await driver.enqueue([record()])
+    path.rename(path.with_suffix(".old"))
+    with pytest.raises(DriverError, match="was removed or replaced while it was open"):
+        await driver.enqueue([record()])
+
+
+async def test_damaged_pages_are_an_error_of_ours(path: Path) -> None:
+    await make(path, records=200)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (os.path.getsize(path) - 4096))  # noqa: PTH202 - the path is open
+    driver = SqliteDriver(path)
+    with pytest.raises(DriverError, match="is damaged; restore it from a backup"):
+        await open_and_enqueue(driver)
+    await driver.close()
+
+
+async def open_and_enqueue(driver: SqliteDriver) -> None:
+    """Read the first page, and then some others."""
+    await driver.open()
+    await driver.enqueue([record()])
+
+
+async def test_values_that_sqlite_cannot_hold_are_errors_of_ours(driver: SqliteDriver) -> None:
+    for bad in (record(queue="secret\ud800"), record(max_recoveries=2**70)):
+        with pytest.raises(DriverError, match="cannot hold") as refused:
+            await driver.enqueue([record(), bad])
+        assert not isinstance(refused.value, StoreUnavailable)
+        assert "secret" not in "".join(traceback.format_exception(refused.value))
+    assert (await driver.counts()).queued == 0
+
+
+def test_each_statement_is_in_a_file_of_its_own() -> None:
+    """No file is left behind, and none is missing from the package."""
+    statements = importlib.import_module("flowli_core.drivers.sqlite._statements")
+    names = {name.lower() for name in vars(statements) if name.isupper() and not name.startswith("_")}
+    assert {f"{name}.sql" for name in names} == {file.name for file in SQL.iterdir()}
+
+
+def test_no_statement_reads_all_records() -> None:
+    """Each finds what it needs through an index, however many records there are."""
+    connection = sqlite3.connect(":memory:")
+    connection.executescript((SQL / "schema.sql").read_text())
+    for file in SQL.iterdir():
+        if file.name == "schema.sql":
+            continue
+        statement = "".join(line for line in file.read_text().splitlines(keepends=True) if not line.startswith("--"))
+        plan = connection.execute("EXPLAIN QUERY PLAN " + statement, [None] * parameters(statement)).fetchall()
+        scans = [step[3] for step in plan if step[3].startswith(("SCAN record", "SCAN payload", "SCAN stored"))]
+        assert scans == [], file.name
+    connection.close()
+
+
+def parameters(statement: str) -> int:
+    """Answer how many parameters a statement has, numbered or not."""
+    numbered = [number for number in range(1, 20) if f"?{number}" in statement]
+    return max(numbered, default=statement.count("?"))

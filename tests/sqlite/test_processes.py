@@ -1,0 +1,135 @@
+"""Several processes over one file, and what is left when one of them is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from flowli_core.drivers.sqlite import SqliteDriver
+from tests.conformance.builders import HOUR, PATIENCE, Worker, assert_consistent, record
+from tests.sqlite.processes import output, peer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.sqlite.processes import Peer
+
+Q = ("q",)
+
+
+async def test_processes_may_make_the_file_at_the_same_moment(path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(peer("open-together", path)) for _ in range(5)]
+        for each in peers:
+            assert await each.line() == "ready"
+        for each in peers:
+            await each.tell()
+        for each in peers:
+            assert await each.line() == "done"
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM record").fetchone() == (5,)
+    connection.close()
+
+
+async def test_no_record_is_handed_to_two_workers_and_none_is_lost(path: Path, driver: SqliteDriver) -> None:
+    """Two workers drain what this process enqueues at the same time."""
+    enqueued = [record() for _ in range(400)]
+    said: dict[int, list[str]] = {0: [], 1: []}
+    all_settled = asyncio.Event()
+
+    async def listen(worker: Peer, lines: list[str]) -> None:
+        while True:
+            lines.append(await worker.line())
+            if len(said[0]) + len(said[1]) >= len(enqueued):
+                all_settled.set()
+
+    async with peer("work", path) as one, peer("work", path) as other:
+        assert [await one.line(), await other.line()] == ["ready", "ready"]
+        listening = [asyncio.create_task(listen(one, said[0])), asyncio.create_task(listen(other, said[1]))]
+        for i in range(0, len(enqueued), 10):
+            await driver.enqueue(enqueued[i : i + 10])
+        async with asyncio.timeout(PATIENCE):
+            await all_settled.wait()
+        for task in listening:
+            task.cancel()
+        await asyncio.wait(listening)
+    ids, tokens, acks = zip(*[line.split() for line in said[0] + said[1]], strict=True)
+    assert sorted(ids) == sorted(one.id for one in enqueued)
+    assert set(acks) == {"ok"}
+    assert set(tokens[: len(said[0])]).isdisjoint(tokens[len(said[0]) :])
+    assert (await driver.counts()).completed == len(enqueued)
+
+
+async def test_a_process_killed_at_any_moment_leaves_whole_transitions(path: Path) -> None:
+    """What was answered is there, nothing is there by half, and the next process goes on with it."""
+    moments = random.Random(20260101)  # noqa: S311 - not a secret
+    stored: list[str] = []
+    for _ in range(8):
+        async with peer("churn", path) as victim:
+            for _ in range(moments.randrange(1, 40)):
+                stored += (await victim.line()).split()
+            # It goes on meanwhile, so this falls anywhere in what it does.
+            busy_for(moments.random() / 200)
+            stored += [record_id for line in await victim.kill() for record_id in line.split()]
+        check_file(path, stored)
+    survivor = SqliteDriver(path)
+    await survivor.open()
+    await survivor.enqueue([record()])
+    await Worker(survivor, "survivor").step(want=100)
+    await assert_consistent(survivor)
+    await survivor.close()
+
+
+def busy_for(seconds: float) -> None:
+    """Spin: a sleep would be in step with the scheduler."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+def check_file(path: Path, stored: list[str]) -> None:
+    """Look at a file with nothing but SQLite."""
+    connection = sqlite3.connect(path)
+    try:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        counted = connection.execute("SELECT queue, state, count(*) FROM record GROUP BY 1, 2 ORDER BY 1, 2").fetchall()
+        assert connection.execute("SELECT * FROM counts WHERE n <> 0 ORDER BY 1, 2").fetchall() == counted
+        numbers = connection.execute("SELECT number FROM record ORDER BY 1").fetchall()
+        assert connection.execute("SELECT number FROM payload ORDER BY 1").fetchall() == numbers
+        there = {row[0] for row in connection.execute("SELECT id FROM record")}
+        assert set(stored) <= there
+    finally:
+        connection.close()
+
+
+async def test_another_process_wakes_a_waiter(path: Path, driver: SqliteDriver) -> None:
+    worker = Worker(driver)
+    async with peer("enqueue-on-demand", path) as enqueuer:
+        assert await enqueuer.line() == "ready"
+        for _ in range(3):
+            assert await worker.take() == ()
+            waiting = asyncio.create_task(driver.wait(Q, HOUR))
+            await enqueuer.tell()
+            async with asyncio.timeout(PATIENCE):
+                await waiting
+            assert len(await worker.take()) == 1
+
+
+async def test_a_forked_process_is_told_to_open_a_driver_of_its_own(path: Path) -> None:
+    told, queued = (await output("fork", path)).splitlines()
+    assert "open a driver in each process, after the fork" in told
+    # One before the fork, one by each driver of the child, one by the parent afterwards.
+    assert queued == "4"
+
+
+async def test_a_full_disk_is_said_and_the_driver_goes_on_when_there_is_room(path: Path) -> None:
+    said, stored, more = (await output("fill-the-disk", path)).splitlines()
+    assert str(path) in said
+    stored_before, counted = stored.split()
+    assert 0 < int(stored_before) < 100
+    assert counted == stored_before
+    assert more == "1"

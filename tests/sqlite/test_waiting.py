@@ -1,0 +1,173 @@
+"""What wakes a waiter when it was not this driver object that made the work, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import Released
+from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.testing import ManualClock
+from tests.conformance.builders import HOUR, LEASE, PATIENCE, Worker, fresh_id, ids, record, soon
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+Q = ("q",)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
+    """A driver whose time stands still."""
+    made = SqliteDriver(path, clock=clock)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def elsewhere(driver: SqliteDriver, path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
+    """A second driver over the same file, as another process has it."""
+    made = SqliteDriver(path, clock=clock)
+    await made.open()
+    yield made
+    await made.close()
+
+
+def wait(driver: SqliteDriver, *queues: str) -> asyncio.Task[None]:
+    """Start to wait, for longer than any test takes."""
+    return asyncio.create_task(driver.wait(queues or Q, HOUR))
+
+
+async def test_an_enqueue_elsewhere_wakes_a_waiter(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    waiting = wait(driver)
+    await elsewhere.enqueue([record()])
+    await soon(waiting)
+
+
+async def test_an_enqueue_elsewhere_before_the_wait_is_not_missed(
+    driver: SqliteDriver, elsewhere: SqliteDriver
+) -> None:
+    assert await Worker(driver).take() == ()
+    await elsewhere.enqueue([record()])
+    await soon(wait(driver))
+
+
+async def test_each_process_wakes_a_waiter_of_its_own(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    here, there = wait(driver), wait(elsewhere)
+    await driver.enqueue([record()])
+    await soon(here)
+    await soon(there)
+
+
+async def test_a_record_given_back_elsewhere_wakes_a_waiter_again(
+    driver: SqliteDriver, elsewhere: SqliteDriver
+) -> None:
+    """It looks as it did when the waiter was told of it before."""
+    other = Worker(elsewhere, "other")
+    await elsewhere.enqueue([record("a")])
+    await soon(wait(driver))
+    held = await other.take_one()
+    assert await Worker(driver).take() == ()
+    waiting = wait(driver)
+    assert await other.settle(held, Released()) == "ok"
+    await soon(waiting)
+
+
+async def test_a_record_that_was_reserved_and_given_back_between_two_looks_wakes_a_waiter(
+    driver: SqliteDriver, elsewhere: SqliteDriver
+) -> None:
+    """The watcher sees it before and after, at the same place, and must not take it for old news."""
+    other = Worker(elsewhere, "other")
+    await elsewhere.enqueue([record("a")])
+    await soon(wait(driver))
+    await other.settle(await other.take_one(), Released())
+    await soon(wait(driver))
+
+
+async def test_a_schedule_made_elsewhere_wakes_a_waiter_when_it_is_due(
+    driver: SqliteDriver, elsewhere: SqliteDriver, clock: ManualClock
+) -> None:
+    waiting = wait(driver)
+    await elsewhere.enqueue([record(due=timedelta(minutes=5))])
+    clock.advance("5m")
+    await soon(waiting)
+
+
+async def test_the_end_of_a_lease_wakes_a_waiter_of_any_queue(
+    driver: SqliteDriver, elsewhere: SqliteDriver, clock: ManualClock
+) -> None:
+    """Whoever steps next recovers it."""
+    await elsewhere.enqueue([record()])
+    await Worker(elsewhere).take_one()
+    waiting = wait(driver, "other")
+    clock.advance(LEASE)
+    await soon(waiting)
+    assert len((await Worker(driver, "rescuer", queues=("other",)).step()).recovered) == 1
+
+
+async def test_one_record_wakes_one_waiter(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    """The second sleeps on until there is more, whoever stored it."""
+    for origin in (driver, elsewhere):
+        waiters = [wait(driver), wait(driver)]
+        await asyncio.sleep(0)
+        await origin.enqueue([record()])
+        async with asyncio.timeout(PATIENCE):
+            woken, asleep = await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        await looked(driver, elsewhere)
+        assert (len(woken), len(asleep)) == (1, 1)
+        assert not any(waiter.done() for waiter in asleep)
+        await Worker(driver, f"worker of {id(origin)}").take()
+        await origin.enqueue([record()])
+        await soon(asleep.pop())
+        await Worker(driver, f"second worker of {id(origin)}").take()
+
+
+async def looked(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    """Wait until the driver has seen all that was committed before: it looks at all queues at once."""
+    await elsewhere.enqueue([record(queue="looked")])
+    await soon(wait(driver, "looked"))
+    await Worker(driver, f"looker {fresh_id()}", queues=("looked",)).take()
+
+
+async def test_a_watcher_that_has_ended_begins_again(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    """It ends some time after the last waiter has gone."""
+    for _ in range(2):
+        await driver.wait(Q, timedelta(milliseconds=1))
+        (watching,) = watchers()
+        await asyncio.to_thread(watching.join, PATIENCE)
+        assert watchers() == []
+    waiting = wait(driver)
+    await elsewhere.enqueue([record()])
+    await soon(waiting)
+
+
+def watchers() -> list[threading.Thread]:
+    """Answer the threads that look for waiters."""
+    return [thread for thread in threading.enumerate() if thread.name == "flowli-sqlite-watcher"]
+
+
+async def test_a_suspect_that_a_step_may_not_take_does_not_keep_its_worker_awake(
+    driver: SqliteDriver, elsewhere: SqliteDriver
+) -> None:
+    """It is told of once; then the worker sleeps until there is something else."""
+    await elsewhere.enqueue([record("suspect", max_recoveries=0)])
+    worker = Worker(driver)
+    await soon(wait(driver))
+    assert await worker.take(suspect=False) == ()
+    waiting = wait(driver)
+    await looked(driver, elsewhere)
+    assert not waiting.done()
+    await elsewhere.enqueue([record("good")])
+    await soon(waiting)
+    assert ids(await worker.take(suspect=False)) == ["good"]
