@@ -9,10 +9,14 @@ import logging
 import signal
 import sys
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowli_core import FlowliError, Jobs, Runner
+from flowli_core.durations import ZERO, duration
 from flowli_core.registry import is_registry
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 _USAGE_ERROR = 2
 
@@ -45,17 +49,18 @@ def _worker(arguments: argparse.Namespace) -> int:
         return _USAGE_ERROR
     queues = arguments.queues.split(",") if arguments.queues else None
     runner = Runner(jobs, concurrency=arguments.concurrency, queues=queues, lease=arguments.lease)
-    asyncio.run(_run(jobs, runner, drain=arguments.drain))
+    drain = duration(arguments.drain, argument="drain", zero=True)
+    asyncio.run(_run(jobs, runner, drain=drain))
     return 0
 
 
-async def _run(jobs: Jobs[Any], runner: Runner, *, drain: str) -> None:
+async def _run(jobs: Jobs[Any], runner: Runner, *, drain: timedelta) -> None:
     loop = asyncio.get_running_loop()
     stops: set[asyncio.Task[None]] = set()
 
     def stop() -> None:
         # A second signal leaves at once.
-        task = loop.create_task(runner.stop(drain="0s" if stops else drain))
+        task = loop.create_task(runner.stop(drain=ZERO if stops else drain))
         stops.add(task)
 
     for number in (signal.SIGTERM, signal.SIGINT):
