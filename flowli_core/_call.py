@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flowli_core._runtime import Runtime
+    from flowli_core.codec import Codec
     from flowli_core.definition import Definition
     from flowli_core.driver import Enqueued
 
@@ -44,7 +45,8 @@ class CallOptions:
 
     def over(self, **given: Any) -> CallOptions:
         """These options with those that are given (and not None) in their place, checked."""
-        if (retry := check_retry(given.get("retry"))) is not None and (retry.retry_on is not None or retry.give_up_on):
+        retry = check_retry(given.get("retry"), error=ValidationError)
+        if retry is not None and (retry.retry_on is not None or retry.give_up_on):
             raise ValidationError("options(retry=...) takes max_attempts and backoff; retry_on belongs to the job")
         if given.get("queue") is not None:
             _names.name(given["queue"], argument="queue", error=ValidationError)
@@ -87,14 +89,16 @@ class Call:
             self._refuse_input(args, kwargs)
         else:
             made = codec.check(args[0]) if codec.is_value(args) else codec.build(args, kwargs)
-        return await self.runtime.run(self.definition, input=made, meta=self._meta())
+        codec = self._meta_codec()
+        meta = None if codec is None else codec.check(self.options.meta)
+        return await self.runtime.run(self.definition, input=made, meta=meta)
 
     def record(self, args: tuple[Any, ...], kwargs: dict[str, Any], due: timedelta | datetime) -> NewRecord:
         """Make a record of validated arguments."""
         self._check_registered()
         definition, options = self.definition, self.options
         plan = self.runtime.plans[definition.name]
-        meta = self._meta()
+        meta = self._meta_codec()
         policy = plan.policy
         if options.retry is not None or options.timeout is not None:
             retry = options.retry or plan.retry
@@ -105,7 +109,7 @@ class Call:
             name=definition.name,
             queue=options.queue or plan.queue,
             input=self._wire(args, kwargs),
-            meta=None if definition.meta is None or meta is None else definition.meta.pack_value(meta),
+            meta=None if meta is None else meta.pack_value(options.meta),
             key=None if options.key is None else f"{definition.name}:{options.key}",
             due=due,
             policy=policy,
@@ -140,14 +144,14 @@ class Call:
             msg = f"{self.definition.name} takes no input"
             raise ValidationError(msg)
 
-    def _meta(self) -> object:
-        meta, codec = self.options.meta, self.definition.meta
-        if meta is None:
+    def _meta_codec(self) -> Codec[Any] | None:
+        """What reads the meta of this call, where it has any."""
+        if self.options.meta is None:
             return None
-        if codec is None:
+        if self.definition.meta is None:
             msg = f"{self.definition.name} takes no meta; declare it: @job(..., meta=Model)"
             raise ValidationError(msg)
-        return codec.check(meta)
+        return self.definition.meta
 
     def _check_registered(self) -> None:
         if self.runtime.jobs.get(self.definition.name) is not self.definition:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
+from flowli_core.errors import DefinitionError
 from flowli_core.retry import Backoff, Exponential, Fixed
 
 VERSION = 1
@@ -58,7 +59,7 @@ def unpack_policy(wire: bytes) -> Policy:
             backoff=_unpack_backoff(data["backoff"]),
             timeout=None if timeout is None else timeout * _MS,
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError, DefinitionError) as error:
         msg = f"the record's policy cannot be read: {type(error).__name__}"
         raise ValueError(msg) from error
 
@@ -146,8 +147,12 @@ def unpack_progress(wire: bytes | None) -> Progress:
     try:
         data = json.loads(wire)
         error = data["last_error"]
-        return Progress(data["attempts_made"], data["failure_count"], None if error is None else LastError(**error))
-    except (KeyError, TypeError, ValueError):
+        return Progress(
+            attempts_made=int(data["attempts_made"]),
+            failure_count=int(data["failure_count"]),
+            last_error=None if error is None else LastError(**error),
+        )
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError):
         return FRESH
 
 

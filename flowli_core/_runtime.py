@@ -17,7 +17,7 @@ from flowli_core.errors import DefinitionError, StrategyError
 from flowli_core.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flowli_core.context import ContextScope
     from flowli_core.definition import Definition
@@ -52,7 +52,7 @@ class Defaults:
         duration(self.keep_failed, argument="keep_failed", zero=True)
         whole_number(self.max_recoveries, argument="max_recoveries", low=0, high=MOST_RECOVERIES)
         for state in ("completed", "failed", "cancelled"):
-            whole_number(getattr(self.keep, state), argument=f"keep.{state}", low=0, high=10**9)
+            whole_number(getattr(self.keep, state, None), argument=f"keep.{state}", low=0, high=10**9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +113,11 @@ class Runtime:
         try:
             await self.context.close()
         finally:
-            if self._is_open and self._driver is not None:
-                self._is_open = False
-                await self._driver.close()
+            # Not while it is being opened: nobody would close it then.
+            async with self._open_lock:
+                if self._is_open and self._driver is not None:
+                    self._is_open = False
+                    await self._driver.close()
 
     async def run(self, definition: Definition, *, input: object, meta: object) -> Any:
         """Call a handler here and now, with the runtime's context; its error is the caller's."""
@@ -137,7 +139,15 @@ async def call(definition: Definition, *, input: object, meta: object, ctx: obje
     arguments = {name: given[name] for name in definition.parameters}
     if definition.is_async:
         return await definition.handler(**arguments)
-    return await asyncio.to_thread(definition.handler, **arguments)
+    return await asyncio.to_thread(_in_thread, definition.handler, arguments)
+
+
+def _in_thread(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        return handler(**arguments)
+    except StopIteration as error:
+        # No future can carry it. A coroutine that raises one ends in the same way.
+        raise RuntimeError("the handler raised StopIteration") from error
 
 
 def whole_number(value: object, *, argument: str, low: int, high: int) -> int:

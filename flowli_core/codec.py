@@ -4,24 +4,32 @@ The JSON is proven at the call. It is read back at once and compared with what t
 (a secret that prints as asterisks, a NaN, a dict with numbers for keys, a validator that changes its own output) is
 refused where it was written, not found by a worker at night. Where fields are given, the JSON holds the fields as they
 were given: a validator sees them once at the call and once in the worker, and never its own output.
+
+What is wrong is told without the value. The one exception are the words of a user's own validator, which are passed on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import typing
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import pydantic
 import typing_extensions
-from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter
+from pydantic.dataclasses import is_pydantic_dataclass
+from pydantic_core import PydanticSerializationError, SchemaError, to_json
 
 from flowli_core.errors import DefinitionError, Issue, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pydantic.fields import FieldInfo
 
 T = TypeVar("T")
 
@@ -32,8 +40,12 @@ MAX_DEPTH = 64
 """How deep a payload may nest."""
 
 _Kind = Literal["model", "own init", "dataclass", "typed dict", "plain"]
+"""How a value is made. "own init": its constructor answers for it; "dataclass": a plain one, which checks nothing."""
+
+_Write: TypeAlias = Callable[[], bytes]
 
 _ISSUES_SHOWN = 5
+_WORDS_SHOWN = 200
 _KIB = 1024
 
 
@@ -48,11 +60,17 @@ class Codec(Generic[T]):
         self._label = label
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(cast("Any", declared))
-        except (pydantic.PydanticUserError, NameError) as error:
-            msg = f"{label} cannot be {declared!r}: {str(error).splitlines()[0]}"
-            raise DefinitionError(msg) from error
+        except (pydantic.PydanticUserError, SchemaError, NameError) as error:
+            raise self._undefined(error) from error
         self._kind = _kind(declared)
-        self._known = _field_names(declared)
+        self._known = _field_names(declared, self._kind)
+
+    def complete(self) -> None:
+        """Resolve what was not yet defined when the type was declared. Raises DefinitionError where it still is not."""
+        try:
+            self._adapter.rebuild(raise_errors=True)
+        except (pydantic.PydanticUserError, SchemaError, NameError) as error:
+            raise self._undefined(error) from error
 
     def is_value(self, args: tuple[object, ...]) -> bool:
         """Whether these positional arguments are the value itself rather than arguments of its constructor."""
@@ -66,19 +84,23 @@ class Codec(Generic[T]):
         if self._kind == "dataclass" and type(value) is self._declared:
             # pydantic takes an instance on trust, and a plain dataclass has checked nothing.
             candidate = {f.name: getattr(value, f.name) for f in dataclasses.fields(cast("Any", value)) if f.init}
+        return self._checked(candidate)
+
+    def _checked(self, candidate: object) -> T:
         try:
             return self._adapter.validate_python(candidate)
         except pydantic.ValidationError as error:
             raise self._refused(error) from None
 
     def build(self, args: tuple[object, ...], kwargs: dict[str, object]) -> T:
-        """Call the constructor and validate what it made. Raises ValidationError."""
+        """Validate what the constructor makes of these arguments. Raises ValidationError."""
         if self._kind == "plain":
             raise self._error([Issue("", "give the value itself, and nothing else")])
         self._refuse_unknown(kwargs)
-        if self._kind == "typed dict":
-            return self.check(dict(*cast("Any", args), **kwargs))
         try:
+            if self._kind in {"typed dict", "dataclass"}:
+                # Validated as fields, and made once: a constructor must not see its own output either.
+                return self._checked(self._fields(args, kwargs))
             return self.check(self._declared(*args, **kwargs))
         except pydantic.ValidationError as error:
             raise self._refused(error) from None
@@ -88,15 +110,16 @@ class Codec(Generic[T]):
     def pack_value(self, value: object) -> bytes:
         """Turn a value into JSON that gives it back. Raises ValidationError."""
         made = self.check(value)
-        return self._proven(made, [lambda: self._dumped(made)])
+        advice = "" if self._kind == "plain" else "give the fields rather than the instance, or "
+        return self._proven(made, [*self._dumps(made), _raw(value)], advice=advice)
 
     def pack(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
         """Turn constructor arguments into JSON that gives back what they make. Raises ValidationError."""
         made = self.build(args, kwargs)
-        fields = self._fields(args, kwargs)
-        return self._proven(
-            made, [lambda: to_json(fields, by_alias=True, inf_nan_mode="null"), lambda: self._dumped(made)]
-        )
+        writes = self._dumps(made)
+        with contextlib.suppress(TypeError):  # An `__init__` of a model's own may not say which field is which.
+            writes.insert(0, _raw(self._fields(args, kwargs)))
+        return self._proven(made, writes)
 
     def unpack(self, wire: bytes) -> T:
         """Read JSON. Raises ValidationError where it is too large, no JSON, or not what is declared."""
@@ -106,36 +129,38 @@ class Codec(Generic[T]):
         except pydantic.ValidationError as error:
             raise self._refused(error) from None
 
-    def _proven(self, made: T, candidates: list[Any]) -> bytes:
+    def _proven(self, made: T, writes: list[_Write], *, advice: str = "") -> bytes:
         reason = "it does not come back from JSON as it was"
-        for candidate in candidates:
+        for write in writes:
             try:
-                wire = cast("bytes", candidate())
-                self._check_limits(wire)
-                back = self._adapter.validate_json(wire)
-            except pydantic.ValidationError:
-                continue
+                wire = write()
             except (PydanticSerializationError, ValueError, RecursionError) as error:
-                reason = f"it cannot be written as JSON ({str(error)[:200]})"
+                reason = f"it cannot be written as JSON ({_words(error)})"
                 continue
-            if self._same(back, made):
+            self._check_limits(wire)
+            try:
+                back = self._adapter.validate_json(wire)
+            except Exception:  # noqa: BLE001, S112 - a user's validator may raise anything where it sees its own output
+                continue
+            if _same(back, made):
                 return wire
-        advice = "; give the fields rather than the instance, or store a reference" if len(candidates) == 1 else ""
-        raise self._error([Issue("", f"{reason}, so a worker would get something else{advice}")])
+        raise self._error([Issue("", f"{reason}, so a worker would get something else; {advice}store a reference")])
 
-    def _same(self, one: T, other: T) -> bool:
-        if one == other:
-            return True
-        # Not every type compares by value, and private attributes (which do not travel) count for a model's `==`.
-        return bool(self._adapter.dump_python(one, warnings=False) == self._adapter.dump_python(other, warnings=False))
+    def _dumps(self, value: T) -> list[_Write]:
+        def dump(*, by_alias: bool) -> bytes:
+            return self._adapter.dump_json(value, by_alias=by_alias, round_trip=True, warnings="error")
 
-    def _dumped(self, value: T) -> bytes:
-        return self._adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error")
+        # By name as well, because an alias may be for other readers alone.
+        return [lambda: dump(by_alias=True), lambda: dump(by_alias=False)]
 
     def _fields(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-        if args and self._kind != "typed dict":
+        if self._kind == "typed dict":
+            return dict(*cast("Any", args), **kwargs)
+        if issubclass(self._declared, RootModel):
+            return args[0] if args else kwargs.get("root", kwargs)
+        if args or self._kind == "dataclass":
             return dict(inspect.signature(self._declared).bind(*args, **kwargs).arguments)
-        return dict(*cast("Any", args), **kwargs)
+        return kwargs
 
     def _refuse_unknown(self, kwargs: dict[str, object]) -> None:
         # A model may ignore what it does not know, which is right for data; in a call it is a misspelt name.
@@ -152,6 +177,9 @@ class Codec(Generic[T]):
         if wire.count(b"{") + wire.count(b"[") > MAX_DEPTH and _depth(wire) > MAX_DEPTH:
             raise self._error([Issue("", f"it nests deeper than {MAX_DEPTH} levels")])
 
+    def _undefined(self, error: Exception) -> DefinitionError:
+        return DefinitionError(f"{self._label} cannot be {self._declared!r}: {str(error).splitlines()[0]}")
+
     def _refused(self, error: pydantic.ValidationError) -> ValidationError:
         return self._error(list(_issues(error)))
 
@@ -166,7 +194,7 @@ def pack_result(result: object) -> bytes:
     try:
         wire = to_json(result, inf_nan_mode="null")
     except (PydanticSerializationError, ValueError, RecursionError) as error:
-        msg = f"result cannot be written as JSON: {str(error)[:200]}"
+        msg = f"result cannot be written as JSON: {_words(error)}"
         raise ValidationError(msg) from error
     if len(wire) > MAX_PAYLOAD:
         msg = (
@@ -176,10 +204,59 @@ def pack_result(result: object) -> bytes:
     return wire
 
 
+def _raw(value: object) -> _Write:
+    return lambda: to_json(value, by_alias=True, inf_nan_mode="null")
+
+
+def _words(error: Exception) -> str:
+    text = str(error)
+    # The one message of pydantic's serializer that quotes the value.
+    return "a value in it is not of its declared type" if "input_value=" in text else text[:_WORDS_SHOWN]
+
+
 def _issues(error: pydantic.ValidationError) -> Iterator[Issue]:
-    for detail in error.errors(include_url=False, include_context=False):
+    for detail in error.errors(include_url=False):
+        problem = detail["msg"]
+        if detail["type"] == "union_tag_invalid":
+            # The one message of pydantic's validator that quotes the value.
+            problem = f"Input should have one of the tags {detail.get('ctx', {}).get('expected_tags')}"
         got = "" if detail["type"] in {"missing", "json_invalid"} else f", got {type(detail['input']).__name__}"
-        yield Issue(".".join(map(str, detail["loc"])), detail["msg"] + got)
+        yield Issue(".".join(map(str, detail["loc"]))[:_WORDS_SHOWN], problem + got)
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values are equal, private attributes left aside: they do not travel."""
+    if one == other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, datetime):
+        # In the hour that a zone repeats, a time is equal to none of another zone, and JSON has offsets alone.
+        return one.isoformat() == cast("datetime", other).isoformat()
+    parts, others = _parts(one), _parts(other)
+    return (
+        parts is not None
+        and others is not None
+        and parts.keys() == others.keys()
+        and all(_same(part, others[name]) for name, part in parts.items())
+    )
+
+
+def _parts(value: object) -> Mapping[object, object] | None:
+    """What a value consists of, where it may be the same although it says that it is not equal."""
+    match value:
+        case dict():
+            return cast("dict[object, object]", value)
+        case list() | tuple():
+            return dict(enumerate(cast("list[object]", value)))
+        case BaseModel():
+            return {name: getattr(value, name) for name in (*type(value).model_fields, *(value.model_extra or ()))}
+        case _ if dataclasses.is_dataclass(value):
+            return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        case _ if type(value).__eq__ is object.__eq__:
+            return cast("dict[object, object] | None", getattr(value, "__dict__", None))
+        case _:
+            return None
 
 
 def _kind(declared: object) -> _Kind:
@@ -187,18 +264,26 @@ def _kind(declared: object) -> _Kind:
         return "typed dict"
     if isinstance(declared, type) and issubclass(declared, BaseModel):
         return "model" if declared.__init__ is BaseModel.__init__ else "own init"
-    return "dataclass" if isinstance(declared, type) and dataclasses.is_dataclass(declared) else "plain"
+    if isinstance(declared, type) and dataclasses.is_dataclass(declared):
+        return "own init" if is_pydantic_dataclass(declared) else "dataclass"
+    return "plain"
 
 
-def _field_names(declared: object) -> frozenset[str] | None:
-    """What a constructor accepts by name, or None where that is not for us to say."""
-    if _kind(declared) != "model":
+def _field_names(declared: Any, kind: _Kind) -> frozenset[str] | None:
+    """What a call may give by name, or None where the constructor says so itself."""
+    fields: dict[str, FieldInfo] = {}
+    if kind == "typed dict":
+        config, names = getattr(declared, "__pydantic_config__", {}), set(declared.__annotations__)
+    elif kind == "model":
+        config, names, fields = declared.model_config, set(declared.model_fields), declared.model_fields
+    elif kind == "own init" and dataclasses.is_dataclass(declared):
+        config, fields = cast("Any", declared).__pydantic_config__, cast("Any", declared).__pydantic_fields__
+        names = set(fields)
+    else:
         return None
-    model = cast("type[BaseModel]", declared)
-    if model.model_config.get("extra") == "allow":
+    if config.get("extra") == "allow":
         return None
-    names = set(model.model_fields)
-    for field in model.model_fields.values():
+    for field in fields.values():
         match field.validation_alias or field.alias:
             case None:
                 pass

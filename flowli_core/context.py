@@ -88,7 +88,10 @@ class ContextScope:
             return
         async with self._lock:
             if not self._is_made:
-                self._shared = await self._make(self._source, self._stack)
+                async with AsyncExitStack() as stack:
+                    self._shared = await self._make(self._source, stack)
+                    # Only now: what is of the wrong type is left again at once.
+                    self._stack = stack.pop_all()
                 self._is_made = True
 
     async def close(self) -> None:
@@ -100,10 +103,18 @@ class ContextScope:
 
     @asynccontextmanager
     async def execution(self) -> AsyncGenerator[object]:
-        """Give the context for one execution."""
+        """Give the context for one execution. What is raised inside is raised again, even if a context swallows it."""
         if self._factory is not None:
+            failure: BaseException | None = None
             async with AsyncExitStack() as stack:
-                yield await self._make(self._factory, stack)
+                made = await self._make(self._factory, stack)
+                try:
+                    yield made
+                except BaseException as error:
+                    failure = error
+                    raise
+            if failure is not None:
+                raise failure
         else:
             await self.open()
             yield self._shared
@@ -111,10 +122,11 @@ class ContextScope:
     async def _make(self, source: object, stack: AsyncExitStack) -> object:
         made = source() if callable(source) else source
         if callable(source):
-            if inspect.isawaitable(made):
-                made = await made
-            elif isinstance(made, AbstractAsyncContextManager):
+            # First of all: a pool of connections may be both, and is closed only where it was entered.
+            if isinstance(made, AbstractAsyncContextManager):
                 made = await stack.enter_async_context(cast("AbstractAsyncContextManager[object]", made))
+            elif inspect.isawaitable(made):
+                made = await made
         self._check(made)
         return made
 

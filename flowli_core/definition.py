@@ -11,7 +11,7 @@ from typing import Any, TypedDict, cast
 from flowli_core import _names
 from flowli_core.codec import Codec
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import DefinitionError
+from flowli_core.errors import DefinitionError, FlowliError
 from flowli_core.retry import Retry
 
 HANDLER_PARAMETERS = frozenset({"input", "ctx", "meta"})
@@ -36,6 +36,12 @@ class Definition:
     tags: tuple[str, ...]
     location: str
 
+    def complete(self) -> None:
+        """Resolve what its types named before it was defined. Raises DefinitionError where that still is not."""
+        for codec in (self.input, self.meta):
+            if codec is not None:
+                codec.complete()
+
 
 class Settings(TypedDict, total=False):
     """What `@job` takes beside the types; what is left out follows the runtime's `Defaults`.
@@ -54,6 +60,9 @@ class Settings(TypedDict, total=False):
     tags: list[str] | tuple[str, ...]
 
 
+_SETTINGS = frozenset(Settings.__annotations__)
+
+
 class Declared:
     """A declared job, whatever its types."""
 
@@ -67,10 +76,11 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
     if not callable(handler):
         msg = f"a job's handler must be a function, got {type(handler).__name__}"
         raise DefinitionError(msg)
-    if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+    if any(inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called) for called in _called(handler)):
         msg = f"handler at {location} is a generator; a job returns one result"
         raise DefinitionError(msg)
     name = _job_name(handler, settings.get("name"), location)
+    _check_settings(settings, name)
     parameters = _parameters(handler, name, has_input=declared_input is not None, has_meta=declared_meta is not None)
     return Definition(
         name=name,
@@ -90,12 +100,12 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
     )
 
 
-def check_retry(retry: object) -> Retry | None:
-    """Accept a Retry or nothing. Raises DefinitionError."""
+def check_retry(retry: object, *, error: type[FlowliError] = DefinitionError) -> Retry | None:
+    """Accept a Retry or nothing. Raises `error`."""
     if retry is None or isinstance(retry, Retry):
         return retry
     msg = f"retry must be a Retry(...), got {type(retry).__name__}"
-    raise DefinitionError(msg)
+    raise error(msg)
 
 
 def optional_duration(value: object, argument: str, *, zero: bool = False) -> timedelta | None:
@@ -111,9 +121,25 @@ def _job_name(handler: object, given: object, location: str) -> str:
     return _names.name(name, argument="name")
 
 
+def _check_settings(settings: Settings, name: str) -> None:
+    unknown = sorted(settings.keys() - _SETTINGS)
+    if unknown:
+        msg = f"{name}: @job takes {', '.join(sorted(_SETTINGS))} and meta, not {', '.join(unknown)}"
+        raise DefinitionError(msg)
+    description: object = settings.get("description", "")
+    if not isinstance(description, str):
+        msg = f"{name}: description must be a str, got {type(description).__name__}"
+        raise DefinitionError(msg)
+
+
 def _parameters(handler: Callable[..., Any], name: str, *, has_input: bool, has_meta: bool) -> frozenset[str]:
     found: set[str] = set()
-    for parameter in inspect.signature(handler).parameters.values():
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:
+        msg = f"{name}: the parameters of this handler cannot be seen; wrap it in a function of your own"
+        raise DefinitionError(msg) from None
+    for parameter in signature.parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             continue
         if parameter.name in HANDLER_PARAMETERS and parameter.kind is not parameter.POSITIONAL_ONLY:
@@ -137,9 +163,12 @@ def _parameters(handler: Callable[..., Any], name: str, *, has_input: bool, has_
 
 
 def _is_async(handler: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(inspect.unwrap(handler)) or inspect.iscoroutinefunction(
-        getattr(handler, "__call__", None)  # noqa: B004 - an object whose __call__ is async
-    )
+    return any(map(inspect.iscoroutinefunction, _called(handler)))
+
+
+def _called(handler: Callable[..., Any]) -> tuple[object, ...]:
+    """What a call may run: the function itself, the one that a decorator wrapped, the `__call__` of an object."""
+    return (handler, inspect.unwrap(handler), getattr(handler, "__call__", None))  # noqa: B004 - for its kind
 
 
 def _location(handler: object) -> str:

@@ -61,7 +61,11 @@ def due(value: object, *, argument: str, now: datetime) -> timedelta | datetime:
     if value.tzinfo is None or value.utcoffset() is None:
         msg = f"{argument} must be an aware datetime, got a naive one; say which zone: datetime(..., tzinfo=UTC)"
         raise SchedulingError(msg)
-    moment = value.astimezone(UTC)
+    try:
+        moment = value.astimezone(UTC)
+    except OverflowError:
+        msg = f"{argument} is outside of the years 1 to 9999 in UTC: {value.isoformat()}"
+        raise SchedulingError(msg) from None
     if moment - now > LONGEST:
         msg = f"{argument} must be at most {spelled(LONGEST)} from now, got {moment.isoformat()}"
         raise SchedulingError(msg)
@@ -73,7 +77,7 @@ def spelled(value: timedelta) -> str:
     for unit in ("d", "h", "m", "s"):
         if value and value % _UNITS[unit] == ZERO:
             return f"{value // _UNITS[unit]}{unit}"
-    return f"{value / _UNITS['ms']:g}ms"
+    return f"{value / _UNITS['ms']:.3f}".rstrip("0").rstrip(".") + "ms"
 
 
 def _parsed(value: object, argument: str, error: type[FlowliError]) -> timedelta:

@@ -43,6 +43,7 @@ class Jobs(Generic[C_co]):
         driver: Driver | None = None,
         defaults: Defaults | None = None,
     ) -> None:
+        _check_driver(driver)
         scope = ContextScope(context, expected=_declared_context(type(self)))
         self._runtime = Runtime(
             jobs=_declared_jobs(type(self)), driver=driver, context=scope, defaults=_check_defaults(defaults)
@@ -98,6 +99,7 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
                 f"{attribute} ({definition.location}); give one of them another name: @job(..., name='...')"
             )
             raise DefinitionError(msg)
+        definition.complete()
         found[definition.name] = (attribute, definition)
     return {name: definition for name, (_, definition) in found.items()}
 
@@ -120,11 +122,26 @@ def _declared_context(cls: type) -> type | None:
             if not (isinstance(origin, type) and issubclass(origin, Jobs)):
                 continue
             (declared,) = typing.get_args(generic)
-            if isinstance(declared, type) and not getattr(declared, "_is_protocol", False):
-                return declared
-            if declared is None:
-                return type(None)
+            return declared if _can_be_checked(declared) else None
     return None
+
+
+def _can_be_checked(declared: object) -> TypeIs[type]:
+    # Not so Any, protocols and TypedDicts, which are types too.
+    if not isinstance(declared, type) or getattr(declared, "_is_protocol", False):
+        return False
+    try:
+        isinstance(None, declared)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_driver(driver: object) -> None:
+    if driver is not None and (isinstance(driver, type) or not callable(getattr(driver, "step", None))):
+        kind = "the class itself" if isinstance(driver, type) else type(driver).__name__
+        msg = f"driver must be a driver such as MemoryDriver(), got {kind}"
+        raise DefinitionError(msg)
 
 
 def _check_defaults(defaults: object) -> Defaults:

@@ -50,6 +50,7 @@ class Fixed:
     jitter: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        _check_delay(self.delay, "delay", zero=True)
         _check_jitter(self.jitter)
 
     def after(self, failures: int, random: Random) -> timedelta:
@@ -68,7 +69,9 @@ class Exponential:
     jitter: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.factor) and self.factor >= 1):
+        _check_delay(self.first, "first")
+        _check_delay(self.max_delay, "max_delay")
+        if _number(self.factor, "factor") < 1:
             msg = f"factor must be at least 1, got {self.factor!r}"
             raise DefinitionError(msg)
         if self.max_delay < self.first:
@@ -79,7 +82,7 @@ class Exponential:
     def after(self, failures: int, random: Random) -> timedelta:
         """How long to wait after so many failed attempts in a row."""
         try:
-            grown = self.first * self.factor ** (failures - 1)
+            grown = self.first * float(self.factor) ** (failures - 1)
         except OverflowError:
             grown = self.max_delay
         return _spread(min(grown, self.max_delay), self.jitter, random)
@@ -125,7 +128,7 @@ class Retry:
     def __post_init__(self) -> None:
         _check_attempts(self.max_attempts)
         _check_backoff(self.backoff)
-        _check_exceptions(self.retry_on or (), "retry_on")
+        _check_exceptions(() if self.retry_on is None else self.retry_on, "retry_on")
         _check_exceptions(self.give_up_on, "give_up_on")
 
 
@@ -171,10 +174,18 @@ def _ratios(jitter: object) -> tuple[float, float] | None:
     return (float(low), float(high))
 
 
-def _check_jitter(jitter: tuple[Any, ...] | None) -> None:
+def _check_delay(delay: object, argument: str, *, zero: bool = False) -> None:
+    if not isinstance(delay, timedelta):
+        msg = f"{argument} must be a timedelta, got {type(delay).__name__}; fixed() and exponential() take durations"
+        raise DefinitionError(msg)
+    duration(delay, argument=argument, zero=zero)
+
+
+def _check_jitter(jitter: object) -> None:
     if jitter is None:
         return
-    if len(jitter) != 2 or not 0 <= _number(jitter[0], "jitter") <= _number(jitter[1], "jitter") <= 1:  # noqa: PLR2004 - a pair
+    pair = cast("tuple[object, ...]", jitter if isinstance(jitter, tuple) else ())
+    if len(pair) != 2 or not 0 <= _number(pair[0], "jitter") <= _number(pair[1], "jitter") <= 1:  # noqa: PLR2004 - a pair
         msg = f"jitter must be two ratios between 0 and 1, the lower first, got {jitter!r}"
         raise DefinitionError(msg)
 

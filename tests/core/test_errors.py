@@ -1,0 +1,74 @@
+"""The tree of errors is the one that is drawn."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from flowli_core import (
+    Abort,
+    DefinitionError,
+    DriverError,
+    FlowliError,
+    Issue,
+    JobTimeout,
+    LeaseLost,
+    RetryAfter,
+    SchedulingError,
+    StoreUnavailable,
+    StrategyError,
+    ValidationError,
+    errors,
+)
+
+TREE: dict[type[BaseException], type[BaseException]] = {
+    FlowliError: Exception,
+    DefinitionError: FlowliError,
+    ValidationError: FlowliError,
+    StrategyError: FlowliError,
+    SchedulingError: FlowliError,
+    DriverError: FlowliError,
+    StoreUnavailable: DriverError,
+    LeaseLost: DriverError,
+}
+
+
+@pytest.mark.parametrize("error", TREE, ids=lambda error: str(error.__name__))
+def test_an_error_is_where_the_tree_has_it(error: type[BaseException]) -> None:
+    assert error.__bases__ == (TREE[error],)
+    assert error.__doc__
+
+
+def test_the_tree_that_is_drawn_is_the_tree() -> None:
+    drawn: dict[str, str] = {}
+    path: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if found := re.match(r"^([│├└─ ]*)([A-Z]\w+)(?:\s{2,}|$)", line):
+            depth = len(found[1]) // 4
+            del path[depth:]
+            drawn[found[2]] = path[-1] if path else "Exception"
+            path.append(found[2])
+    assert drawn == {error.__name__: base.__name__ for error, base in TREE.items()}
+    defined = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert defined == set(drawn)
+
+
+@pytest.mark.parametrize("said", [Abort("why"), RetryAfter("1s"), JobTimeout("slow")])
+def test_what_a_handler_says_to_its_runner_is_no_error_of_ours(said: Exception) -> None:
+    assert not isinstance(said, FlowliError)
+
+
+def test_a_timeout_of_a_job_is_a_timeout() -> None:
+    assert issubclass(JobTimeout, TimeoutError)
+
+
+def test_a_validation_error_has_its_issues_and_a_driver_error_its_ids() -> None:
+    issue = Issue("to.0", "Field required")
+    assert str(issue) == "to.0: Field required"
+    assert str(Issue("", "it is too large")) == "it is too large"
+    assert ValidationError("wrong", [issue]).issues == (issue,)
+    assert ValidationError("wrong").issues == ()
+    assert StoreUnavailable("gone", ids=["a", "b"]).ids == ("a", "b")
+    assert str(DriverError("gone")) == "gone"
+    assert DriverError("gone").ids == ()
