@@ -8,6 +8,7 @@ import enum
 import logging
 import random
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowli_core._current import CurrentJob, as_current
@@ -21,7 +22,7 @@ from flowli_core.retry import JobTimeout, Retry, next_delay
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from flowli_core._policy import Policy
     from flowli_core._runtime import Runtime
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from flowli_core.driver import Reserved
 
 logger = logging.getLogger("flowli")
+
+_BREATHER = timedelta(seconds=1)
+"""For how long a job is given back whose task somebody else cancelled: perhaps itself, and it would do so again."""
 
 
 class End(enum.Enum):
@@ -126,7 +130,7 @@ class Attempt:
             with as_current(self._current_job()):
                 outcome = await self._run()
         except BaseException as error:  # noqa: BLE001 - the one place: whatever a handler raises becomes an outcome
-            outcome = self._after(error)
+            outcome = self._decided(error)
         if self._timer is not None:
             self._timer.cancel()
         self._on_ended(self)
@@ -144,6 +148,10 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(grace.total_seconds(), self._give_up, grace)
+
+    def refuse(self, error: BaseException) -> None:
+        """Settle without the handler, because the record cannot be read; `on_ended` is not called."""
+        self._settle(self._failed_for_good(error))
 
     def _current_job(self) -> CurrentJob:
         reserved = self.reserved
@@ -208,6 +216,12 @@ class Attempt:
             raise error
         return result
 
+    def _decided(self, error: BaseException) -> Outcome:
+        try:
+            return self._after(error)
+        except BaseException as inner:  # noqa: BLE001 - an error that fails at its own `str`, or has lost its delay
+            return self._failed_for_good(inner)
+
     def _after(self, error: BaseException) -> Outcome:
         """Decide what follows from what a handler raised."""
         reason = self.end_reason
@@ -220,7 +234,7 @@ class Attempt:
                 case End.TIMEOUT:
                     error = self._timeout_error()
                 case None if self.task is not None and self.task.cancelling():
-                    return Released()
+                    return Released(_BREATHER)
                 case None:
                     pass  # The handler's own doing: an error like another.
         self.error = error

@@ -29,6 +29,8 @@ class Link:
     def __init__(self, runtime: Runtime, *, worker: str, queues: tuple[str, ...], lease: timedelta, keep: Keep) -> None:
         self.worker = worker
         self.last_error: str | None = None
+        self.sent_at = 0.0
+        """When the step that was answered last was sent, by `time.monotonic`: no lease that it gave is older."""
         self._runtime = runtime
         self._queues = queues
         self._lease = lease
@@ -72,6 +74,7 @@ class Link:
         if step is None:
             raise AssertionError("there is no unanswered step")
         driver = await self._runtime.store()
+        self.sent_at = time.monotonic()
         answer = await driver.step(step)
         self._unanswered = None
         self._answered_at = time.monotonic()
@@ -81,7 +84,7 @@ class Link:
             self.last_error = None
         return answer
 
-    def note_failure(self, error: Exception) -> None:
+    def note_failure(self, error: BaseException) -> None:
         """Remember a failed call, and say so once for each new trouble."""
         described = f"{type(error).__name__}: {error}"
         if described == self.last_error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flowli_core.driver import Cancelled, Completed, Failed, Released, Retried
+from flowli_core.durations import spelled
+from flowli_core.errors import LeaseLost
 from flowli_core.hooks import HookCalls, Hooks, JobEvent
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class Report:
             case Retried(delay):
                 self._counts["retried"] += 1
                 kind = type(attempt.error).__name__
-                logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *what, kind, delay)
+                logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *what, kind, spelled(delay))
                 self._emit("on_job_retry_scheduled", attempt, retry_in=delay)
             case Released():
                 self._counts["released"] += 1
@@ -83,20 +85,22 @@ class Report:
         """This worker recovered a lease that had run out."""
         self._counts["recovered"] += 1
         logger.warning("job %s (%s) had lost its worker and is %s", recovered.id, recovered.name, recovered.state)
-        if self._hooks.on_lease_recovered is not None:
-            event = JobEvent(
-                id=recovered.id,
-                name=recovered.name,
-                queue=recovered.queue,
-                worker=self._worker,
-                attempt=0,
-                recoveries=recovered.recoveries,
-            )
-            self._calls.emit("on_lease_recovered", event)
+        event = JobEvent(
+            id=recovered.id,
+            name=recovered.name,
+            queue=recovered.queue,
+            worker=self._worker,
+            attempt=0,
+            recoveries=recovered.recoveries,
+        )
+        self._calls.emit("on_lease_recovered", event)
+        if recovered.state == "failed":
+            lost = LeaseLost(f"worker lost: the lease ended unrenewed {recovered.recoveries} times")
+            self._calls.emit("on_job_failed", replace(event, error=lost))
 
     def parked(self, reserved: Reserved, delay: timedelta, why: str) -> None:
         """It cannot be run here (yet), and is given back."""
-        logger.warning("job %s is given back for %s: %s", reserved.id, delay, why)
+        logger.warning("job %s is given back for %s: %s", reserved.id, spelled(delay), why)
 
     def left_behind(self, attempt: Attempt) -> None:
         """Its handler goes on although it was told to end, and the runner ends now."""

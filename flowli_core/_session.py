@@ -11,27 +11,29 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowli_core._attempt import Attempt, End
-from flowli_core._link import FIRST_PAUSE, Link, pauses
+from flowli_core._link import Link, pauses
 from flowli_core._policy import (
     LastError,
     NewerVersionError,
-    describe_error,
+    Policy,
     pack_progress,
     unpack_policy,
     unpack_progress,
 )
 from flowli_core._report import Report, RunCounts
 from flowli_core._upkeep import Upkeep
-from flowli_core.driver import Ack, Failed, Released
+from flowli_core.driver import Ack, Released
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
 from flowli_core.hooks import Hooks
+from flowli_core.retry import Fixed
 
 if TYPE_CHECKING:
-    from flowli_core._policy import Policy
+    from collections.abc import Coroutine
+
     from flowli_core._runtime import Runtime
     from flowli_core.driver import Driver, Reserved, StepAnswer
 
@@ -45,6 +47,11 @@ IDLE = timedelta(seconds=5)
 
 _TRIES_ONCE = 3
 _LAST_WORDS = 2.0
+
+_NO_POLICY = Policy(max_attempts=1, backoff=Fixed(delay=ZERO))
+"""Of a record whose own cannot be read: it fails at once."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +84,14 @@ class Session:
         self._settled: list[tuple[Ack, Attempt | None]] = []
         self._sent: list[tuple[Ack, Attempt | None]] = []
         self._has_work = True
+        self._owes_step = False
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
-        self._leave_at = float("inf")
+        self._leave_at: float | None = None
+        self._limit: asyncio.Timeout | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._listener_pauses = pauses()
         self._look_again: asyncio.TimerHandle | None = None
         self._executor = ThreadPoolExecutor(options.concurrency, thread_name_prefix="flowli-job")
         self._report: Report
@@ -89,7 +99,7 @@ class Session:
     async def serve(self) -> RunCounts:
         """Open the runtime and serve. What the store throws ends it only where it runs `once`, or is to leave."""
         try:
-            driver = await self._open()
+            driver = await self._within_limit(self._open())
             return RunCounts() if driver is None else await self._serve(driver)
         finally:
             self._executor.shutdown(wait=False, cancel_futures=True)
@@ -97,10 +107,15 @@ class Session:
 
     def begin_stop(self, drain: timedelta) -> None:
         """Reserve no more, and end what still runs after `drain`."""
-        seconds = drain.total_seconds()
-        latest = time.monotonic() + seconds + self._options.grace.total_seconds() + _LAST_WORDS
-        self._leave_at = min(self._leave_at, latest)
-        asyncio.get_running_loop().call_later(seconds, self._end_all)
+        loop, seconds = asyncio.get_running_loop(), drain.total_seconds()
+        latest = loop.time() + _LAST_WORDS
+        if self._held or self.link.last_error is None:
+            # Otherwise nothing is left to do but to give back what a failed step may have reserved.
+            latest += seconds + self._options.grace.total_seconds()
+        self._leave_at = latest if self._leave_at is None else min(self._leave_at, latest)
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(self._leave_at)
+        loop.call_later(seconds, self._end_all)
         self._stopping.set()
         self._wake.set()
 
@@ -134,6 +149,20 @@ class Session:
             raise failure
         return self._report.counts()
 
+    async def _within_limit(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do this, but no longer than a stop allows: also where the store hangs."""
+        limit = self._limit = asyncio.timeout_at(self._leave_at)
+        try:
+            async with limit:
+                return await work
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            msg = f"the store did not answer in the time that the stop allowed ({self.link.last_error})"
+            raise StoreUnavailable(msg) from None
+        finally:
+            self._limit = None
+
     async def _open(self) -> Driver | None:
         for pause in pauses():
             try:
@@ -150,21 +179,21 @@ class Session:
 
     async def _work_until_cancelled(self, driver: Driver, tasks: asyncio.TaskGroup) -> None:
         try:
-            await self._work(driver, tasks)
+            await self._within_limit(self._work(driver, tasks))
         except asyncio.CancelledError:
             # Gives back what is held. A second cancellation leaves at once; the leases end by themselves then.
             self.begin_stop(ZERO)
             with contextlib.suppress(Exception):  # the link has said what the store has against it
-                await self._work(driver, tasks)
+                await self._within_limit(self._work(driver, tasks))
             raise
 
     async def _work(self, driver: Driver, tasks: asyncio.TaskGroup) -> None:
         while True:
             is_stopping = self._stopping.is_set()
             free = 0 if is_stopping else self._options.concurrency - len(self.running)
-            if self._settled or self.link.is_unanswered or (free and self._has_work):
+            if self._settled or self._owes_step or self.link.is_unanswered or (free and self._has_work):
                 self._take(await self._step(free))
-            elif not self._held and (is_stopping or (self._once and not self.running)):
+            elif not self._held and (is_stopping or (self._once and self._is_all_settled())):
                 return
             else:
                 if free and not self._once and self._listener is None:
@@ -181,14 +210,14 @@ class Session:
                     return await self.link.resend()
                 self._sent, self._settled = self._settled, []
                 # Before it is sent: a wake-up that comes while it is under way is about what it may have missed.
-                self._has_work = self._has_work and not want
+                self._has_work, self._owes_step = self._has_work and not want, False
                 suspect = not any(attempt.reserved.suspect for attempt in self.running)
                 return await self.link.step(acks=[ack for ack, _ in self._sent], want=want, suspect=suspect)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 failures += 1
-                self.link.note_failure(error)
-                if (self._once and failures >= _TRIES_ONCE) or time.monotonic() > self._leave_at:
+                if _is_cancelled(error) or (self._once and failures >= _TRIES_ONCE):
                     raise
+                self.link.note_failure(error)
             await self._pause(pause)
         raise AssertionError("pauses never end")
 
@@ -211,16 +240,27 @@ class Session:
         self._arm(answer.next_due)
 
     def _start(self, reserved: Reserved) -> None:
-        if self._stopping.is_set():
+        lease_until = self.link.sent_at + self._options.lease.total_seconds()
+        if self._stopping.is_set() or time.monotonic() > lease_until:
+            # The runner is to end, or the answer came so late that another may have the record already.
             self._settled.append((Ack(reserved.id, reserved.token, Released()), None))
             return
         definition = self._runtime.jobs.get(reserved.name)
         if definition is None:
             self._park(reserved, LastError("UnknownJob", f"this worker knows no job {reserved.name!r}"))
             return
-        policy = self._policy(reserved)
-        if policy is None:
+        policy, refusal = _NO_POLICY, None
+        try:
+            policy = unpack_policy(reserved.policy)
+        except NewerVersionError:
+            self._park(reserved, LastError("NewerRecord", "written by a later release than this worker's"))
             return
+        except ValueError as error:
+            refusal = error
+        earlier = self._held.get(reserved.id)
+        if earlier is not None:
+            # Its lease had ended unnoticed, and nobody but this runner took it over.
+            self._end_lost(earlier)
         attempt = Attempt(
             reserved,
             definition=definition,
@@ -232,22 +272,16 @@ class Session:
             on_settled=self._on_settled,
             on_ended=self._on_ended,
         )
-        attempt.lease_until = attempt.started + self._options.lease.total_seconds()
-        self.running.add(attempt)
+        attempt.lease_until = lease_until
+        if refusal is not None:
+            attempt.refuse(refusal)
+        else:
+            self.running.add(attempt)
+            self._report.started(attempt)
+            # Not in the task group: that would wait for ever for a handler that ignores its cancellation.
+            attempt.task = asyncio.create_task(attempt.execute(grace=self._options.grace))
+        # Last: from now on the thread may find it cancelled, and a task that is cancelled before it begins never does.
         self._held[reserved.id] = attempt
-        self._report.started(attempt)
-        # Not in the task group: that would wait for ever for a handler that ignores its cancellation.
-        attempt.task = asyncio.create_task(attempt.execute(grace=self._options.grace))
-
-    def _policy(self, reserved: Reserved) -> Policy | None:
-        try:
-            return unpack_policy(reserved.policy)
-        except NewerVersionError:
-            self._park(reserved, LastError("NewerRecord", "written by a later release than this worker's"))
-        except ValueError as error:
-            failed = Failed(pack_progress(unpack_progress(reserved.progress).failed(describe_error(error))))
-            self._settled.append((Ack(reserved.id, reserved.token, failed), None))
-        return None
 
     def _park(self, reserved: Reserved, why: LastError) -> None:
         """Give back what another worker may know: a rolling deploy must neither lose nor fail a job."""
@@ -257,6 +291,8 @@ class Session:
 
     def _on_ended(self, attempt: Attempt) -> None:
         self.running.discard(attempt)
+        # Another suspect, if there is one, was passed over because of this one.
+        self._has_work = self._has_work or attempt.reserved.suspect
         self._wake.set()
 
     def _on_settled(self, attempt: Attempt) -> None:
@@ -270,10 +306,13 @@ class Session:
         for attempt in lost:
             # A settled one is left to the answer to its ack, which may be on its way, or be why the lease is gone.
             if attempt.outcome is None:
-                attempt.end(End.LEASE_LOST, self._options.grace)
-                self._lose(attempt)
+                self._end_lost(attempt)
         for attempt in cancelled:
             attempt.end(End.CANCELLED, self._options.grace)
+
+    def _end_lost(self, attempt: Attempt) -> None:
+        attempt.end(End.LEASE_LOST, self._options.grace)
+        self._lose(attempt)
 
     def _lose(self, attempt: Attempt) -> None:
         if self._drop(attempt):
@@ -290,23 +329,35 @@ class Session:
     async def _listen(self, driver: Driver) -> None:
         try:
             await driver.wait(self._options.queues, IDLE)
-        except Exception as error:  # noqa: BLE001 - the step that follows meets the same trouble, and has the patience
+            self._listener_pauses = pauses()
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_cancelled(error):
+                raise
             self.link.note_failure(error)
-            await asyncio.sleep(FIRST_PAUSE)
-        self._listener = None
-        self._look()
+            await asyncio.sleep(next(self._listener_pauses))
+        finally:
+            self._listener = None
+            self._look()
 
     def _look(self) -> None:
         self._has_work = True
+        # Also where no slot is free: a step passes the wake-up on to a runner that has one.
+        self._owes_step = True
         self._wake.set()
 
     def _arm(self, next_due: timedelta | None) -> None:
         if self._look_again is not None:
             self._look_again.cancel()
             self._look_again = None
+        if len(self.running) >= self._options.concurrency:
+            # Nothing can be taken; but the store is asked now and then whether it is there, for `health`.
+            next_due = IDLE
         if next_due:
             delay = min(next_due, IDLE).total_seconds()
             self._look_again = asyncio.get_running_loop().call_later(delay, self._look)
+
+    def _is_all_settled(self) -> bool:
+        return all(attempt.outcome is not None for attempt in self.running)
 
     def _end_all(self) -> None:
         for attempt in list(self.running):
@@ -325,8 +376,17 @@ class Session:
         """End what would outlive the session. A handler that ignores that is named in the log, and left behind."""
         if self._listener is not None:
             self._listener.cancel()
-        self._arm(None)
+        if self._look_again is not None:
+            self._look_again.cancel()
+        self._held.clear()
         for attempt in self.running:
             self._report.left_behind(attempt)
-            if attempt.task is not None:
+            attempt.end(End.STOPPED, self._options.grace)
+            if attempt.outcome is not None and attempt.task is not None:
                 attempt.task.cancel()
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether this task was cancelled. A CancelledError alone may as well come from something inside a driver."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

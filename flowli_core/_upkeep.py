@@ -48,14 +48,17 @@ class Upkeep:
         self._worker = worker
         self._lease = lease
         self._interval = min(lease / 3, LONGEST_INTERVAL).total_seconds()
+        self._hurry = self._interval / 4
         self._stall_limit = stall_limit.total_seconds()
         self._held = held
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._pulse = time.monotonic()
+        self._asked: float | None = None
         self._warned = _SOUND
-        self._ended = threading.Event()
+        self._ending = threading.Event()
+        self._gone = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._main, name=f"flowli-upkeep-{worker}", daemon=True)
 
     def __enter__(self) -> Self:
@@ -65,32 +68,58 @@ class Upkeep:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
+        # In this order, and the thread looks in the other: one of the two sees what the other has done.
+        self._ending.set()
+        if self._task is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     async def ended(self) -> None:
-        """Wait until the thread is gone; it ends once it has been left."""
-        await asyncio.to_thread(self._thread.join)
+        """Wait until the thread is gone; it ends once it has been left.
+
+        Not with `asyncio.to_thread`: hooks that hang may have taken all the threads there are for that.
+        """
+        if self._thread.ident is not None:
+            await self._gone.wait()
+            self._thread.join()
 
     def _main(self) -> None:
-        with asyncio.Runner() as own:
-            while not self._ended.wait(self._interval):
-                held = self._held()
-                if not held:
-                    self._answer_pulse()
-                elif not self._is_stalled():
-                    own.run(self._renew(held))
-
-    async def _renew(self, held: list[Attempt]) -> None:
-        sent = time.monotonic()
         try:
-            async with asyncio.timeout(self._interval):
+            with contextlib.suppress(asyncio.CancelledError):
+                asyncio.run(self._keep())
+        finally:
+            self._tell(self._gone.set)
+
+    async def _keep(self) -> None:
+        self._task = asyncio.current_task()
+        pause = self._interval
+        while not self._ending.is_set():
+            await asyncio.sleep(pause)
+            pause = self._interval
+            held = self._held()
+            if not held:
+                self._answer_pulse()
+            elif not self._is_stalled() and not await self._renew(held):
+                pause = self._hurry
+
+    async def _renew(self, held: list[Attempt]) -> bool:
+        """Renew these leases; answer whether the store did."""
+        sent = time.monotonic()
+        left = min(attempt.lease_until for attempt in held) - sent
+        try:
+            # Hardly past the end of a lease: its handler is to be cancelled then.
+            async with asyncio.timeout(min(self._interval, max(left, self._hurry))):
                 answer = await self._driver.heartbeat(self._worker, [attempt.lease for attempt in held], self._lease)
-        except Exception as error:  # noqa: BLE001 - no fault of the store ends the renewing
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - no fault of the store ends the renewing
+            if self._ending.is_set():
+                return False
             logger.warning("leases could not be renewed: %s: %s", type(error).__name__, error)
             # What nobody could renew in time is lost, whatever the store will say: another worker may have it.
             lost = [attempt for attempt in held if time.monotonic() > attempt.lease_until]
             cancelled: list[Attempt] = []
+            is_renewed = False
         else:
+            is_renewed = True
             lost = [attempt for attempt in held if attempt.reserved.id in answer.lost]
             cancelled = [attempt for attempt in held if attempt.reserved.id in answer.cancelled]
             for attempt in held:
@@ -98,11 +127,16 @@ class Upkeep:
                     attempt.lease_until = sent + self._lease.total_seconds()
         if lost or cancelled:
             self._tell(lambda: self._report(lost, cancelled))
+        return is_renewed
 
     def _is_stalled(self) -> bool:
         """Look whether the runner's loop still turns, and log what it is at where it does not."""
-        silent = time.monotonic() - self._pulse
-        self._tell(self._answer_pulse)
+        now = time.monotonic()
+        asked = self._asked
+        if asked is None:
+            asked = self._asked = now
+            self._tell(self._answer_pulse)
+        silent = now - asked
         is_stalled = silent > self._stall_limit
         if is_stalled and self._warned < _STALLED:
             self._warned = _STALLED
@@ -121,10 +155,10 @@ class Upkeep:
         return is_stalled
 
     def _answer_pulse(self) -> None:
-        self._pulse = time.monotonic()
+        self._asked = None
         self._warned = _SOUND
 
-    def _tell(self, callback: Callable[[], None]) -> None:
+    def _tell(self, callback: Callable[[], object]) -> None:
         # The loop may be closed already where a process is on its way out.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback)

@@ -65,10 +65,12 @@ class EmbeddedRunner:
         task, self._task = self._task, None
         if task is None:
             return
-        await self._runner.stop(drain=self._drain)
-        if not self._runner.health().is_running:
+        try:
+            await self._runner.stop(drain=self._drain)
+        finally:
+            # It may be between two runs; or this is cancelled, and what the runner holds is given back at once.
             task.cancel()
-        await asyncio.wait((task,))
+            await asyncio.wait((task,))
 
     async def _supervise(self) -> None:
         waits = pauses()
@@ -107,9 +109,11 @@ async def embedded(
             beside.start()
         yield beside
     finally:
-        if beside is not None:
-            await beside.stop()
-        await jobs.aclose()
+        try:
+            if beside is not None:
+                await beside.stop()
+        finally:
+            await jobs.aclose()
 
 
 async def _open(jobs: Jobs[Any]) -> None:

@@ -97,13 +97,34 @@ class HookCalls:
 async def _call(hook: Hook, name: HookName, event: JobEvent, earlier: asyncio.Task[None] | None) -> None:
     if earlier is not None:
         await asyncio.wait((earlier,))
+    # A task of its own, in no group: a hook that ignores its cancellation would hold up whoever waits for it.
+    calling = asyncio.create_task(_error_of(hook, event))
     try:
-        async with asyncio.timeout(HOOK_TIMEOUT.total_seconds()):
-            if inspect.iscoroutinefunction(hook):
-                await hook(event)
-            elif (answer := await asyncio.to_thread(hook, event)) is not None:
-                await answer
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a hook's SystemExit must not end the worker either
-        logger.warning("hook %s failed for job %s (%s): %r", name, event.id, event.name, error)
+        done, _ = await asyncio.wait((calling,), timeout=HOOK_TIMEOUT.total_seconds())
+    finally:
+        calling.cancel()
+    error = calling.result() if done else TimeoutError(f"no longer waited for after {HOOK_TIMEOUT}")
+    if error is not None:
+        logger.warning("hook %s failed for job %s (%s)", name, event.id, event.name, exc_info=error)
+
+
+async def _error_of(hook: Hook, event: JobEvent) -> BaseException | None:
+    """Call a hook; answer what it raised, its SystemExit too, for none of that may end the worker."""
+    try:
+        if inspect.iscoroutinefunction(hook):
+            await hook(event)
+            return None
+        answer, error = await asyncio.to_thread(_guarded, hook, event)
+        if answer is not None:
+            await answer
+    except BaseException as raised:  # noqa: BLE001 - see above
+        return raised
+    return error
+
+
+def _guarded(hook: Hook, event: JobEvent) -> tuple[Awaitable[None] | None, BaseException | None]:
+    # No future can carry a StopIteration.
+    try:
+        return hook(event), None
+    except BaseException as error:  # noqa: BLE001 - logged by the caller
+        return None, error

@@ -23,24 +23,34 @@ if TYPE_CHECKING:
 
 MOST_CONCURRENT = 10_000
 
+READY_WITHIN = timedelta(seconds=30)
+"""A runner asks its store for work at least every few seconds; one that has not for this long is stuck."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How a runner is doing. `since_reserve` is None until the store has answered; `last_error` while it does not."""
+    """How a runner is doing. `since_reserve` is None until the store has answered; `last_error` says why not."""
 
     is_running: bool
     since_reserve: timedelta | None
     last_error: str | None
     active: int
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it runs, and the store has answered within the last 30 seconds and answers now."""
+        recently = self.since_reserve is not None and self.since_reserve < READY_WITHIN
+        return self.is_running and recently and self.last_error is None
+
 
 class Runner:
     """Reserves jobs of a registry and runs them, up to `concurrency` at a time.
 
-    `queues` are served in order: the first that has something. By default those that the registry's jobs name. A lease
-    is renewed at a third of its length for as long as a job runs, so its length has nothing to do with the job's; it is
-    how long it takes until the jobs of a dead worker are found. A handler that was told to end and has not after
-    `cancel_grace` is settled without it. An event loop that has been blocked for `stall_limit` loses its leases.
+    `queues` are served in order: the first that has something. By default those of the registry's jobs, in the order in
+    which the jobs are declared. A lease is renewed at a third of its length for as long as a job runs, so its length
+    has nothing to do with the job's; it is how long it takes until the jobs of a dead worker are found. A handler that
+    was told to end and has not after `cancel_grace` is settled without it. An event loop that has been blocked for
+    `stall_limit` loses its leases.
 
     A runner installs no signal handlers and ends no process. Raises DefinitionError for options that cannot be.
     """
@@ -76,7 +86,7 @@ class Runner:
         return self._jobs
 
     def health(self) -> Health:
-        """How this runner is doing. Ready means: running, and the store answered a moment ago."""
+        """How this runner is doing."""
         session = self._session
         return Health(
             is_running=self._is_running,
@@ -119,15 +129,21 @@ class Runner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        if task is not None:
+        if task is None:
+            return
+        try:
             await self.stop()
-            await task
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait((task,))
+            raise
+        await task
 
     def _claim(self, *, once: bool) -> Session:
         if self._is_running:
             raise StrategyError("this runner runs already; make another Runner for a second one")
-        self._is_running = True
         self._session = Session(self._runtime, self._options, once=once)
+        self._is_running = True
         return self._session
 
     async def _serve(self, session: Session) -> RunCounts:
@@ -148,7 +164,7 @@ def _check_queues(queues: object) -> tuple[str, ...] | None:
 
 def _declared_queues(jobs: Jobs[Any]) -> tuple[str, ...]:
     runtime = runtime_of(jobs)
-    return tuple(dict.fromkeys([runtime.defaults.queue, *(plan.queue for plan in runtime.plans.values())]))
+    return tuple(dict.fromkeys([*(plan.queue for plan in runtime.plans.values()), runtime.defaults.queue]))
 
 
 def _check_lease(lease: Duration) -> timedelta:

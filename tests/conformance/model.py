@@ -165,9 +165,10 @@ class Model:
             self.workers[step.worker] = Told(step.sequence, answer.acks, batch, self.now)
         for one in answer.reserved:
             call = self.calls[one.id]
-            seen = (one.name, one.queue, one.input, one.meta, one.policy, one.progress, one.recoveries)
             new = call.new
-            assert seen == (new.name, new.queue, new.input, new.meta, new.policy, call.progress, call.recoveries)
+            assert (one.name, one.queue, one.input, one.meta) == (new.name, new.queue, new.input, new.meta)
+            assert (one.policy, one.progress) == (new.policy, call.progress)
+            assert (one.recoveries, one.suspect) == (call.recoveries, call.is_suspect())
         assert answer.next_due == self._next_due(step, answer)
 
     def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:

@@ -24,7 +24,7 @@ async def test_a_reserved_record_carries_what_its_handler_needs(driver: Driver, 
     await driver.enqueue([record("a", name="n", input=b"1", meta=b"2", policy=b"3")])
     held = await worker.take_one()
     assert (held.id, held.name, held.queue, held.input, held.meta, held.policy) == ("a", "n", "q", b"1", b"2", b"3")
-    assert (held.progress, held.recoveries) == (None, 0)
+    assert (held.progress, held.recoveries, held.suspect) == (None, 0, False)
     assert held.token > 0
 
 
@@ -307,7 +307,7 @@ async def test_a_suspect_is_handed_out_only_to_one_who_asks(driver: Driver, work
     await worker.settle(answer.reserved[0])
     answer = await worker.step(want=5, suspect=False)
     assert (answer.reserved, answer.next_due) == ((), None)
-    assert ids(await worker.take(5)) == ["a"]
+    assert [(held.id, held.suspect) for held in await worker.take(5)] == [("a", True)]
 
 
 async def test_suspects_are_handed_out_one_at_a_time(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -93,3 +94,26 @@ async def test_cancelled_schedules_take_no_memory(clock: ManualClock) -> None:
         await driver.cancel(f"r{number}")
         await worker.step()
     assert in_use() - before < SPARE
+
+
+class Id(str):
+    """An id whose end can be seen."""
+
+    __slots__ = ("__weakref__",)
+
+
+async def test_ids_of_cancelled_schedules_are_let_go(clock: ManualClock) -> None:
+    """When many scheduled records are called off at once, the memory driver forgets their ids, whoever waits before."""
+    driver = MemoryDriver(clock=clock)
+    worker = Worker(driver)
+    await driver.enqueue([record(due=timedelta(days=100))])
+    made = [Id(f"r{number}") for number in range(1500)]
+    seen = [weakref.ref(one) for one in made]
+    await driver.enqueue([record(one, due=timedelta(days=200), keep_failed=ZERO) for one in made])
+    del made
+    for number in range(1500):
+        await driver.cancel(f"r{number}")
+    await worker.step()
+    await worker.step()
+    gc.collect()
+    assert sum(one() is not None for one in seen) < 200

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from flowli_core.driver import (
     FINISHED,
@@ -51,8 +59,35 @@ T = TypeVar("T")
 
 LONG = os.environ.get("FLOWLI_MODEL") == "long"
 EXAMPLES = {"memory": 3000 if LONG else 250}
-OTHERS = 600 if LONG else 80
+OTHERS = 600 if LONG else 70
 STEPS = 60 if LONG else 40
+
+# A search that never gets anywhere finds no faults either: it must have seen each of these.
+MUST_REACH = (
+    "ack ok",
+    "ack duplicate",
+    "ack lost",
+    "cancel cancelled",
+    "cancel finished",
+    "cancel requested",
+    "cancel unknown",
+    "enqueue accepted",
+    "enqueue duplicate",
+    "enqueue existing",
+    "heartbeat cancelled",
+    "heartbeat lost",
+    "purged",
+    "recovered cancelled",
+    "recovered failed",
+    "recovered queued",
+    "requeue key_taken",
+    "requeue requeued",
+    "requeue unfinished",
+    "requeue unknown",
+    "reserved, recovered 0 times",
+    "reserved, recovered 1 times",
+    "reserved, recovered 2 times",
+)
 
 SECOND = timedelta(seconds=1)
 QUEUES = ("q1", "q2", "q3")
@@ -84,21 +119,22 @@ records = st.builds(
     queue=st.sampled_from(QUEUES),
     input=payloads,
     meta=st.none() | payloads,
-    key=st.sampled_from([None, None, "k1", "k2"]),
+    key=st.sampled_from([None, None, None, "k1", "k2", "k3"]),
     due=delays.filter(lambda delay: delay >= ZERO),
-    max_recoveries=st.sampled_from([0, 1, 2]),
-    keep_completed=st.sampled_from([ZERO, 10 * SECOND, 600 * SECOND]),
-    keep_failed=st.sampled_from([5 * SECOND, 900 * SECOND]),
+    max_recoveries=st.sampled_from([2, 1, 0]),
+    keep_completed=st.sampled_from([600 * SECOND, 10 * SECOND, ZERO]),
+    keep_failed=st.sampled_from([900 * SECOND, 5 * SECOND]),
 )
-keeps = st.builds(Keep, st.sampled_from([1, 3, 100]), st.sampled_from([0, 2, 100]), st.sampled_from([1, 100]))
+keeps = st.builds(Keep, st.sampled_from([100, 100, 3, 1]), st.sampled_from([100, 100, 2, 0]), st.sampled_from([100, 1]))
+picks = st.integers(0, 200)
 
 
 drafts = st.builds(
     step,
     queues=st.sampled_from([QUEUES, QUEUES, ("q1",), ("q3", "q2")]),
-    want=st.integers(0, 4),
+    want=st.sampled_from([4, 2, 1, 0]),
     lease=leases,
-    suspect=st.booleans(),
+    suspect=st.sampled_from([True, False]),
     keep=keeps,
 )
 
@@ -106,8 +142,9 @@ drafts = st.builds(
 class DriverMachine(RuleBasedStateMachine):
     """One driver, its model, and three workers that misbehave."""
 
-    def __init__(self, make: Callable[[Path, Clock], Driver], directory: Path) -> None:
+    def __init__(self, make: Callable[[Path, Clock], Driver], directory: Path, reached: Counter[str]) -> None:
         super().__init__()
+        self.reached = reached
         self.clock = ManualClock()
         self.model = Model(self.clock.now())
         self.driver = make(directory, self.clock)
@@ -135,18 +172,37 @@ class DriverMachine(RuleBasedStateMachine):
         answer = self.run(self.driver.step(step))
         self.model.step(step, answer)
         self.seen += [(one.id, one.token) for one in answer.reserved]
+        self.reached.update([f"ack {ack}" for ack in answer.acks])
+        self.reached.update([f"recovered {one.state}" for one in answer.recovered])
+        self.reached.update([f"reserved, recovered {one.recoveries} times" for one in answer.reserved])
+
+    @initialize(batch=st.lists(records, min_size=3, max_size=8))
+    def begin(self, batch: list[NewRecord]) -> None:
+        """Have something there, because a search may leave out any of the rules below."""
+        self.enqueue(batch, past=False)
 
     @rule(batch=st.lists(records, min_size=1, max_size=4), past=st.booleans())
     def enqueue(self, batch: list[NewRecord], past: bool) -> None:  # noqa: FBT001 - hypothesis passes by name
         if past:
             batch = [record(one.id, queue=one.queue, key=one.key, due=self.clock.now() - SECOND) for one in batch]
-        assert self.run(self.driver.enqueue(batch)) == self.model.enqueue(batch)
+        answers = self.run(self.driver.enqueue(batch))
+        assert answers == self.model.enqueue(batch)
+        self.reached.update([f"enqueue {one.disposition}" for one in answers])
 
     @rule(worker=st.integers(0, 2), draft=drafts, acks=st.lists(st.tuples(claims, outcomes, st.booleans()), max_size=4))
     def step(self, worker: int, draft: Step, acks: list[tuple[Claim, Outcome, bool]]) -> None:
         name = self.names[worker]
         started = self.clock.now() - timedelta(milliseconds=5)
         reports = [Ack(*self.claimed(claim), outcome, started if known else None) for claim, outcome, known in acks]
+        self.sent[name].append(replace(draft, worker=name, sequence=len(self.sent[name]) + 1, acks=tuple(reports)))
+        self.send(self.sent[name][-1])
+
+    @rule(worker=st.integers(0, 2), draft=drafts, outcome=outcomes)
+    def finish_all(self, worker: int, draft: Step, outcome: Outcome) -> None:
+        """Settle all that the worker holds, as a runner does; whether its leases have ended or not."""
+        name = self.names[worker]
+        held = [(one, call.token) for one, call in self.model.calls.items() if call.worker == name]
+        reports = [Ack(one, token, outcome) for one, token in held if token is not None]
         self.sent[name].append(replace(draft, worker=name, sequence=len(self.sent[name]) + 1, acks=tuple(reports)))
         self.send(self.sent[name][-1])
 
@@ -170,30 +226,97 @@ class DriverMachine(RuleBasedStateMachine):
         self.names[worker] += "'"
         self.sent[self.names[worker]] = []
 
-    @rule(worker=st.integers(0, 2), held=st.lists(claims, max_size=5), lease=leases)
+    @rule(worker=st.integers(0, 2), held=st.lists(claims, min_size=1, max_size=5), lease=leases)
     def heartbeat(self, worker: int, held: list[Claim], lease: timedelta) -> None:
-        unique = dict(self.claimed(claim) for claim in held)
-        beats = [Lease(record_id, token) for record_id, token in unique.items()]
-        name = self.names[worker]
-        assert self.run(self.driver.heartbeat(name, beats, lease)) == self.model.heartbeat(name, beats, lease)
+        self.beat(self.names[worker], dict(self.claimed(claim) for claim in held), lease)
 
-    @rule(record_id=record_ids)
-    def cancel(self, record_id: str) -> None:
-        assert self.run(self.driver.cancel(record_id)) == self.model.cancel(record_id)
+    def beat(self, name: str, held: dict[str, int], lease: timedelta) -> None:
+        leases = [Lease(record_id, token) for record_id, token in held.items()]
+        answer = self.run(self.driver.heartbeat(name, leases, lease))
+        assert answer == self.model.heartbeat(name, leases, lease)
+        self.reached["heartbeat lost"] += len(answer.lost)
+        self.reached["heartbeat cancelled"] += len(answer.cancelled)
 
-    @rule(record_id=record_ids, progress=st.none() | payloads)
-    def requeue(self, record_id: str, progress: bytes | None) -> None:
-        answer = self.run(self.driver.requeue(record_id, progress=progress))
-        assert answer == self.model.requeue(record_id, progress)
+    def known(self, pick: int) -> str:
+        """Answer the id of a record, or, now and then, of none."""
+        return sorted([*self.model.calls, "nobody"])[pick % (len(self.model.calls) + 1)]
+
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        self.cancel_one(self.known(pick))
+
+    @precondition(lambda self: any(call.state == "active" for call in self.model.calls.values()))
+    @rule(pick=picks, lease=leases)
+    def cancel_what_is_active(self, pick: int, lease: timedelta) -> None:
+        """Ask for a record to be cancelled, and let its worker hear of it."""
+        active = self.model.listed("active")
+        self.cancel_one(active[pick % len(active)])
+        tokens = {one: call.token for one, call in self.model.calls.items() if call.token is not None}
+        self.beat(self.names[0], tokens, lease)
+
+    def cancel_one(self, record_id: str) -> None:
+        answer = self.run(self.driver.cancel(record_id))
+        assert answer == self.model.cancel(record_id)
+        self.reached[f"cancel {answer}"] += 1
+
+    @rule(pick=picks, progress=st.none() | payloads)
+    def requeue(self, pick: int, progress: bytes | None) -> None:
+        self.requeue_one(self.known(pick), progress)
 
     @precondition(lambda self: any(call.state in FINISHED for call in self.model.calls.values()))
-    @rule(state=st.sampled_from(FINISHED), older_than=st.sampled_from([ZERO, 10 * SECOND]), limit=st.integers(0, 3))
-    def purge(self, state: FinishedState, older_than: timedelta, limit: int) -> None:
+    @rule(pick=picks, progress=st.none() | payloads)
+    def requeue_what_has_finished(self, pick: int, progress: bytes | None) -> None:
+        finished = [one for state in FINISHED for one in self.model.listed(state)]
+        self.requeue_one(finished[pick % len(finished)], progress)
+
+    @precondition(lambda self: any(call.state in FINISHED and call.new.key for call in self.model.calls.values()))
+    @rule(pick=picks, new=records)
+    def requeue_when_the_key_may_have_gone(self, pick: int, new: NewRecord) -> None:
+        finished = [call.new for call in self.model.calls.values() if call.state in FINISHED and call.new.key]
+        old = finished[pick % len(finished)]
+        self.enqueue([replace(new, key=old.key)], past=False)
+        self.requeue_one(old.id, None)
+
+    def requeue_one(self, record_id: str, progress: bytes | None) -> None:
+        answer = self.run(self.driver.requeue(record_id, progress=progress))
+        assert answer == self.model.requeue(record_id, progress)
+        self.reached[f"requeue {answer}"] += 1
+
+    @precondition(lambda self: any(call.state in FINISHED for call in self.model.calls.values()))
+    @rule(
+        pick=picks,
+        after=st.sampled_from([timedelta(milliseconds=1), SECOND, ZERO]),
+        older_than=st.sampled_from([ZERO, SECOND]),
+        limit=st.sampled_from([3, 1, 0]),
+    )
+    def purge(self, pick: int, after: timedelta, older_than: timedelta, limit: int) -> None:
+        states: list[FinishedState] = [state for state in FINISHED if self.model.listed(state)]
+        state = states[pick % len(states)]
+        self.time_passes_by(after)
         answer = self.run(self.driver.purge(state, older_than=older_than, limit=limit))
         assert answer == self.model.purge(state, older_than, limit)
+        self.reached["purged"] += answer
 
     @rule(by=st.sampled_from([timedelta(milliseconds=1), SECOND, SECOND, 10 * SECOND, 30 * SECOND, 300 * SECOND]))
     def time_passes(self, by: timedelta) -> None:
+        self.time_passes_by(by)
+
+    @precondition(lambda self: any(call.ends is not None for call in self.model.calls.values()))
+    @rule(over=st.sampled_from([ZERO, timedelta(milliseconds=1), -timedelta(milliseconds=1)]))
+    def a_lease_ends(self, over: timedelta) -> None:
+        """Time passes until just before, at, or just after the end of the first lease."""
+        end = min(call.ends for call in self.model.calls.values() if call.ends is not None)
+        self.time_passes_by(max(end - self.clock.now() + over, ZERO))
+
+    @precondition(lambda self: any(call.ends is not None for call in self.model.calls.values()))
+    @rule(worker=st.integers(0, 2), draft=drafts)
+    def all_leases_end(self, worker: int, draft: Step) -> None:
+        """Every worker was lost; one of them is the first to come back, with nothing to report."""
+        end = max(call.ends for call in self.model.calls.values() if call.ends is not None)
+        self.time_passes_by(max(end - self.clock.now(), ZERO))
+        self.step(worker, draft, [])
+
+    def time_passes_by(self, by: timedelta) -> None:
         self.clock.advance(by)
         self.model.advance(by)
 
@@ -219,10 +342,11 @@ class DriverMachine(RuleBasedStateMachine):
 
 def test_a_driver_does_what_the_model_does(driver_name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever is called in whatever order, answers and records are those of the model."""
+    reached: Counter[str] = Counter()
 
     class Machine(DriverMachine):
         def __init__(self) -> None:
-            super().__init__(CANDIDATES[driver_name].make, tmp_path_factory.mktemp("model"))
+            super().__init__(CANDIDATES[driver_name].make, tmp_path_factory.mktemp("model"), reached)
 
     run_state_machine_as_test(
         Machine,
@@ -231,6 +355,9 @@ def test_a_driver_does_what_the_model_does(driver_name: str, tmp_path_factory: p
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=not LONG,
+            phases=tuple(Phase) if LONG else (Phase.generate,),  # making a failure short takes minutes
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
+    missed = [what for what in MUST_REACH if not reached[what]]
+    assert not missed, f"the search never saw: {missed}"

@@ -39,6 +39,7 @@ class Index:
 
     def put(self, record_id: str, time: int) -> None:
         """Add an id, or move it to another time."""
+        moved = record_id in self._times
         self._times[record_id] = time
         place = (time, record_id)
         row = self._row
@@ -46,14 +47,13 @@ class Index:
             row.append(place)
         else:
             heappush(self._heap, place)
-        if len(row) + len(self._heap) > 2 * len(self._times) + _SPARE:
-            self._rebuild()
+        if moved:
+            self._tidy()
 
     def discard(self, record_id: str) -> None:
         """Remove an id that may be there."""
         self._times.pop(record_id, None)
-        if len(self._row) + len(self._heap) > 2 * len(self._times) + _SPARE:
-            self._rebuild()
+        self._tidy()
 
     def first(self) -> tuple[int, str] | None:
         """Answer the first (time, id), or None where there is none."""
@@ -77,6 +77,10 @@ class Index:
             if time > later_than:
                 self._times[record_id] = max(time - by, later_than)
         self._rebuild()
+
+    def _tidy(self) -> None:
+        if len(self._row) + len(self._heap) > 2 * len(self._times) + _SPARE:
+            self._rebuild()
 
     def _rebuild(self) -> None:
         self._row = deque(sorted(self.places()))
