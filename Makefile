@@ -30,6 +30,8 @@ format: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/drain.py
+	$(BIN)/python benchmarks/sqlite_wakeup.py
+	$(BIN)/python benchmarks/redis_driver.py
 
 clean:
 	rm -rf .venv dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import enum
 import logging
 import random
@@ -21,11 +20,11 @@ from flowli_core.retry import JobTimeout, Retry, next_delay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
     from datetime import datetime
 
     from flowli_core._policy import Policy
     from flowli_core._runtime import Runtime
+    from flowli_core._threads import Threads
     from flowli_core.definition import Definition
     from flowli_core.driver import Reserved
 
@@ -52,12 +51,12 @@ class Attempt:
     """
 
     __slots__ = (
-        "_executor",
         "_is_in_thread",
         "_on_ended",
         "_on_settled",
         "_runtime",
         "_saw_end",
+        "_threads",
         "_timer",
         "definition",
         "end_reason",
@@ -83,7 +82,7 @@ class Attempt:
         rules: Retry,
         policy: Policy,
         runtime: Runtime,
-        executor: Executor,
+        threads: Threads,
         started_at: datetime,
         on_settled: Callable[[Attempt], None],
         on_ended: Callable[[Attempt], None],
@@ -103,7 +102,7 @@ class Attempt:
         self.end_reason: End | None = None
         self.task: asyncio.Task[None] | None = None
         self._runtime = runtime
-        self._executor = executor
+        self._threads = threads
         self._on_settled = on_settled
         self._on_ended = on_ended
         self._saw_end = False
@@ -178,17 +177,8 @@ class Attempt:
         if scope.is_ready:
             result = await self._call(given, meta, scope.shared)
         else:
-            failure: BaseException | None = None
-            result = None
             async with scope.execution() as ctx:
-                try:
-                    result = await self._call(given, meta, ctx)
-                except BaseException as error:
-                    failure = error
-                    raise
-            if failure is not None:
-                # The context swallowed it; a failure stays one.
-                raise failure
+                result = await self._call(given, meta, ctx)
         if self._saw_end:
             # It looked, saw that it was to end, and returned: nobody can say that the work is done.
             raise asyncio.CancelledError
@@ -204,13 +194,9 @@ class Attempt:
         arguments = {name: all_given[name] for name in definition.parameters}
         if definition.is_async:
             return await definition.handler(**arguments)
-        loop = asyncio.get_running_loop()
-        context = contextvars.copy_context()
         # A thread cannot be cancelled: to stop waiting for it would let its job run twice at once.
         self._is_in_thread = True
-        result, error = await loop.run_in_executor(
-            self._executor, lambda: context.run(_guarded, definition.handler, arguments)
-        )
+        result, error = await self._threads.call(definition.handler, **arguments)
         self._is_in_thread = False
         if error is not None:
             raise error
@@ -289,11 +275,3 @@ class Attempt:
         if self.end_reason is not None:
             self._saw_end = True
         return self._saw_end
-
-
-def _guarded(handler: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, BaseException | None]:
-    # A future cannot carry a StopIteration, and one that carries a SystemExit would end the loop.
-    try:
-        return handler(**arguments), None
-    except BaseException as error:  # noqa: BLE001 - passed on to the one place
-        return None, error

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uuid_utils
+from pydantic import BaseModel
 
 from flowli_core import _names
 from flowli_core._policy import Policy, pack_policy, unpack_progress
 from flowli_core.definition import check_retry
 from flowli_core.driver import NewRecord
-from flowli_core.durations import duration
-from flowli_core.errors import DriverError, StrategyError, ValidationError
+from flowli_core.durations import ZERO, duration
+from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
 from flowli_core.records import Receipt
 from flowli_core.retry import Retry
 
@@ -118,6 +120,24 @@ class Call:
             keep_failed=plan.keep_failed,
         )
 
+    def records(self, inputs: object) -> list[NewRecord]:
+        """Make a record of each of many inputs; what is wrong with one names its place among them."""
+        several = _several(inputs)
+        if several is None:
+            msg = f"{self.definition.name}: inputs must be a list of inputs, got {type(inputs).__name__}"
+            raise ValidationError(msg)
+        made: list[NewRecord] = []
+        for index, value in enumerate(several):
+            try:
+                made.append(self.record((value,), {}, ZERO))
+            except ValidationError as error:
+                issues = [
+                    Issue(f"[{index}]{'.' if issue.path else ''}{issue.path}", issue.problem) for issue in error.issues
+                ]
+                msg = f"inputs[{index}]: {error}"
+                raise ValidationError(msg, issues) from None
+        return made
+
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt]:
         """Store records, each thousand of them whole or not at all."""
         driver = await self.runtime.store()
@@ -157,6 +177,12 @@ class Call:
         if self.runtime.jobs.get(self.definition.name) is not self.definition:
             msg = f"{self.definition.name!r} is not in this registry; make it an attribute of the class"
             raise StrategyError(msg)
+
+
+def _several(inputs: object) -> Iterable[object] | None:
+    if isinstance(inputs, str | bytes | BaseModel | Mapping):
+        return None  # One input, though it can be iterated over.
+    return cast("Iterable[object]", inputs) if isinstance(inputs, Iterable) else None
 
 
 def _receipt(name: str, answer: Enqueued) -> Receipt:

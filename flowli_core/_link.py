@@ -1,7 +1,8 @@
-"""The runner's line to its store: one step at a time, sent again until it is answered."""
+"""The runner's line to its store: one step at a time, sent again until it is answered, and an ear for its wake-ups."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -9,18 +10,23 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flowli_core.driver import Ack, Keep, Step, StepAnswer
+from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flowli_core._runtime import Runtime
+    from flowli_core.driver import Driver
 
 logger = logging.getLogger("flowli")
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between attempts to reach the store; they double from the first, and each is spread over half its length."""
+
+IDLE = timedelta(seconds=5)
+"""How long a runner waits at the most before it looks again: what a dead worker left behind is found no later."""
 
 
 class Link:
@@ -94,6 +100,86 @@ class Link:
             logger.warning("the store does not answer, going on trying: %s", described)
         else:
             logger.error("the driver failed in an unexpected way, going on trying", exc_info=error)
+
+
+class Lookout:
+    """Knows whether a step is worth while: from the store's wake-ups, from what the last step foresaw, or to be sure.
+
+    `has_work`: a step may get something to run. `owes_step`: the store is to be asked even where no slot is free, which
+    passes a wake-up that this runner was given on to one that has a slot.
+    """
+
+    def __init__(self, link: Link, *, queues: tuple[str, ...]) -> None:
+        self.has_work = True
+        self.owes_step = False
+        self._link = link
+        self._queues = queues
+        self._wake = asyncio.Event()
+        self._listener: asyncio.Task[None] | None = None
+        self._pauses = pauses()
+        self._look_again: asyncio.TimerHandle | None = None
+
+    async def wait(self) -> None:
+        """Wait until something has changed."""
+        await self._wake.wait()
+        self._wake.clear()
+
+    def wake(self) -> None:
+        """Say that something has changed."""
+        self._wake.set()
+
+    def look(self) -> None:
+        """Have the store asked."""
+        self.has_work = self.owes_step = True
+        self._wake.set()
+
+    def asks(self, want: int) -> None:
+        """A step is about to be sent. A wake-up that comes while it is under way is about what it may have missed."""
+        self.has_work = self.has_work and not want
+        self.owes_step = False
+
+    def hears(self, next_due: timedelta | None, *, is_full: bool) -> None:
+        """A step was answered. Where no slot is free, ask again only for `health`: is the store still there?"""
+        self.has_work = self.has_work or next_due == ZERO
+        if self._look_again is not None:
+            self._look_again.cancel()
+            self._look_again = None
+        if is_full:
+            next_due = IDLE
+        if next_due:
+            delay = min(next_due, IDLE).total_seconds()
+            self._look_again = asyncio.get_running_loop().call_later(delay, self.look)
+
+    def listen(self, driver: Driver, tasks: asyncio.TaskGroup) -> None:
+        """Listen for the store's wake-ups, unless that is being done."""
+        if self._listener is None:
+            self._listener = tasks.create_task(self._listen(driver))
+
+    def close(self) -> None:
+        """Stop looking and listening. A driver passes a wake-up on where its wait is cancelled."""
+        if self._listener is not None:
+            self._listener.cancel()
+        if self._look_again is not None:
+            self._look_again.cancel()
+
+    async def _listen(self, driver: Driver) -> None:
+        try:
+            await driver.wait(self._queues, IDLE)
+            self._pauses = pauses()
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            self._link.note_failure(error)
+            await asyncio.sleep(next(self._pauses))
+        finally:
+            self._listener = None
+            self.look()
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether this task was cancelled. A CancelledError alone may as well come from something inside a driver."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def pauses() -> Iterator[float]:

@@ -35,6 +35,10 @@ class RunCounts:
     lost: int = 0
     recovered: int = 0
 
+    def __add__(self, other: RunCounts) -> RunCounts:
+        """Both together."""
+        return RunCounts(**{name: getattr(self, name) + getattr(other, name) for name in RunCounts.__slots__})
+
 
 class Report:
     """Tells of one worker's jobs. `tasks` is where its hooks run."""
@@ -44,6 +48,10 @@ class Report:
         self._worker = worker
         self._calls = HookCalls(hooks, tasks)
         self._counts: Counter[str] = Counter()
+
+    def close(self) -> None:
+        """Nothing more will be told."""
+        self._calls.close()
 
     def counts(self) -> RunCounts:
         """What has happened so far."""

@@ -119,11 +119,11 @@ class Runtime:
                     self._is_open = False
                     await self._driver.close()
 
-    async def run(self, definition: Definition, *, input: object, meta: object) -> Any:
+    async def run(self, definition: Definition, *, input: object, meta: object, queue: str | None = None) -> Any:
         """Call a handler here and now, with the runtime's context; its error is the caller's."""
         self._refuse_closed()
         plan = self.plans[definition.name]
-        current = CurrentJob(id="run", name=definition.name, queue=plan.queue)
+        current = CurrentJob(id="run", name=definition.name, queue=queue or plan.queue)
         with as_current(current):
             async with self.context.execution() as ctx:
                 return await call(definition, input=input, meta=meta, ctx=ctx)

@@ -8,13 +8,12 @@ import os
 import secrets
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowli_core._attempt import Attempt, End
-from flowli_core._link import Link, pauses
+from flowli_core._link import Link, Lookout, is_cancelled, pauses
 from flowli_core._policy import (
     LastError,
     NewerVersionError,
@@ -24,6 +23,7 @@ from flowli_core._policy import (
     unpack_progress,
 )
 from flowli_core._report import Report, RunCounts
+from flowli_core._threads import Threads
 from flowli_core._upkeep import Upkeep
 from flowli_core.driver import Ack, Released
 from flowli_core.durations import ZERO
@@ -41,9 +41,6 @@ DRAIN = timedelta(seconds=10)
 
 PARKED = timedelta(seconds=30)
 """For how long a record that this worker does not know how to run is given back."""
-
-IDLE = timedelta(seconds=5)
-"""How long an idle runner waits before it looks again: what a dead worker left behind is found no later than this."""
 
 _TRIES_ONCE = 3
 _LAST_WORDS = 2.0
@@ -83,17 +80,12 @@ class Session:
         self._held: dict[str, Attempt] = {}
         self._settled: list[tuple[Ack, Attempt | None]] = []
         self._sent: list[tuple[Ack, Attempt | None]] = []
-        self._has_work = True
-        self._owes_step = False
-        self._wake = asyncio.Event()
+        self._lookout = Lookout(self.link, queues=options.queues)
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._leave_at: float | None = None
         self._limit: asyncio.Timeout | None = None
-        self._listener: asyncio.Task[None] | None = None
-        self._listener_pauses = pauses()
-        self._look_again: asyncio.TimerHandle | None = None
-        self._executor = ThreadPoolExecutor(options.concurrency, thread_name_prefix="flowli-job")
+        self._threads = Threads(options.concurrency, name="flowli-job")
         self._report: Report
 
     async def serve(self) -> RunCounts:
@@ -102,7 +94,7 @@ class Session:
             driver = await self._within_limit(self._open())
             return RunCounts() if driver is None else await self._serve(driver)
         finally:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._threads.close()
             self._ended.set()
 
     def begin_stop(self, drain: timedelta) -> None:
@@ -117,7 +109,7 @@ class Session:
             self._limit.reschedule(self._leave_at)
         loop.call_later(seconds, self._end_all)
         self._stopping.set()
-        self._wake.set()
+        self._lookout.wake()
 
     async def ended(self) -> None:
         """Wait until `serve` is over."""
@@ -144,6 +136,7 @@ class Session:
                 finally:
                     self._let_go()
         finally:
+            self._report.close()
             await upkeep.ended()
         if failure is not None:
             raise failure
@@ -191,15 +184,15 @@ class Session:
         while True:
             is_stopping = self._stopping.is_set()
             free = 0 if is_stopping else self._options.concurrency - len(self.running)
-            if self._settled or self._owes_step or self.link.is_unanswered or (free and self._has_work):
+            is_owed = self._settled or self.link.is_unanswered or self._lookout.owes_step
+            if is_owed or (free and self._lookout.has_work):
                 self._take(await self._step(free))
             elif not self._held and (is_stopping or (self._once and self._is_all_settled())):
                 return
             else:
-                if free and not self._once and self._listener is None:
-                    self._listener = tasks.create_task(self._listen(driver))
-                await self._wake.wait()
-                self._wake.clear()
+                if free and not self._once:
+                    self._lookout.listen(driver, tasks)
+                await self._lookout.wait()
 
     async def _step(self, want: int) -> StepAnswer:
         """Exchange a step with the store, however long that takes."""
@@ -209,13 +202,12 @@ class Session:
                 if self.link.is_unanswered:
                     return await self.link.resend()
                 self._sent, self._settled = self._settled, []
-                # Before it is sent: a wake-up that comes while it is under way is about what it may have missed.
-                self._has_work, self._owes_step = self._has_work and not want, False
+                self._lookout.asks(want)
                 suspect = not any(attempt.reserved.suspect for attempt in self.running)
                 return await self.link.step(acks=[ack for ack, _ in self._sent], want=want, suspect=suspect)
             except (Exception, asyncio.CancelledError) as error:
                 failures += 1
-                if _is_cancelled(error) or (self._once and failures >= _TRIES_ONCE):
+                if is_cancelled(error) or (self._once and failures >= _TRIES_ONCE):
                     raise
                 self.link.note_failure(error)
             await self._pause(pause)
@@ -236,13 +228,13 @@ class Session:
             self._report.recovered(recovered)
         for reserved in answer.reserved:
             self._start(reserved)
-        self._has_work = self._has_work or answer.next_due == ZERO
-        self._arm(answer.next_due)
+        self._lookout.hears(answer.next_due, is_full=len(self.running) >= self._options.concurrency)
 
     def _start(self, reserved: Reserved) -> None:
-        lease_until = self.link.sent_at + self._options.lease.total_seconds()
-        if self._stopping.is_set() or time.monotonic() > lease_until:
-            # The runner is to end, or the answer came so late that another may have the record already.
+        lease = self._options.lease.total_seconds()
+        lease_until = self.link.sent_at + lease
+        if self._stopping.is_set() or time.monotonic() > lease_until - lease / 10:
+            # The runner is to end, or the answer came so late that another has the record already, or nearly so.
             self._settled.append((Ack(reserved.id, reserved.token, Released()), None))
             return
         definition = self._runtime.jobs.get(reserved.name)
@@ -267,7 +259,7 @@ class Session:
             rules=self._runtime.plans[reserved.name].retry,
             policy=policy,
             runtime=self._runtime,
-            executor=self._executor,
+            threads=self._threads,
             started_at=self.link.store_time(),
             on_settled=self._on_settled,
             on_ended=self._on_ended,
@@ -291,16 +283,16 @@ class Session:
 
     def _on_ended(self, attempt: Attempt) -> None:
         self.running.discard(attempt)
-        # Another suspect, if there is one, was passed over because of this one.
-        self._has_work = self._has_work or attempt.reserved.suspect
-        self._wake.set()
+        if attempt.reserved.suspect:
+            self._lookout.look()  # for another one, passed over because of this one
+        self._lookout.wake()
 
     def _on_settled(self, attempt: Attempt) -> None:
         if isinstance(attempt.error, KeyboardInterrupt):
             self.begin_stop(DRAIN)
         if attempt.end_reason is not End.LEASE_LOST:
             self._settled.append((attempt.ack(), attempt))
-        self._wake.set()
+        self._lookout.wake()
 
     def _on_heartbeat(self, lost: list[Attempt], cancelled: list[Attempt]) -> None:
         for attempt in lost:
@@ -317,7 +309,7 @@ class Session:
     def _lose(self, attempt: Attempt) -> None:
         if self._drop(attempt):
             self._report.lost(attempt)
-            self._wake.set()
+            self._lookout.wake()
 
     def _drop(self, attempt: Attempt) -> bool:
         # The same record may have been reserved here again after its lease was lost.
@@ -325,36 +317,6 @@ class Session:
         if is_held:
             del self._held[attempt.reserved.id]
         return is_held
-
-    async def _listen(self, driver: Driver) -> None:
-        try:
-            await driver.wait(self._options.queues, IDLE)
-            self._listener_pauses = pauses()
-        except (Exception, asyncio.CancelledError) as error:
-            if _is_cancelled(error):
-                raise
-            self.link.note_failure(error)
-            await asyncio.sleep(next(self._listener_pauses))
-        finally:
-            self._listener = None
-            self._look()
-
-    def _look(self) -> None:
-        self._has_work = True
-        # Also where no slot is free: a step passes the wake-up on to a runner that has one.
-        self._owes_step = True
-        self._wake.set()
-
-    def _arm(self, next_due: timedelta | None) -> None:
-        if self._look_again is not None:
-            self._look_again.cancel()
-            self._look_again = None
-        if len(self.running) >= self._options.concurrency:
-            # Nothing can be taken; but the store is asked now and then whether it is there, for `health`.
-            next_due = IDLE
-        if next_due:
-            delay = min(next_due, IDLE).total_seconds()
-            self._look_again = asyncio.get_running_loop().call_later(delay, self._look)
 
     def _is_all_settled(self) -> bool:
         return all(attempt.outcome is not None for attempt in self.running)
@@ -374,19 +336,10 @@ class Session:
 
     def _let_go(self) -> None:
         """End what would outlive the session. A handler that ignores that is named in the log, and left behind."""
-        if self._listener is not None:
-            self._listener.cancel()
-        if self._look_again is not None:
-            self._look_again.cancel()
+        self._lookout.close()
         self._held.clear()
         for attempt in self.running:
             self._report.left_behind(attempt)
             attempt.end(End.STOPPED, self._options.grace)
             if attempt.outcome is not None and attempt.task is not None:
                 attempt.task.cancel()
-
-
-def _is_cancelled(error: BaseException) -> bool:
-    """Whether this task was cancelled. A CancelledError alone may as well come from something inside a driver."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -14,16 +14,16 @@ import contextlib
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import pydantic
 import typing_extensions
 from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter
 from pydantic.dataclasses import is_pydantic_dataclass
-from pydantic_core import PydanticSerializationError, SchemaError, to_json
+from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
+from flowli_core._proof import depth, difference
 from flowli_core.errors import DefinitionError, Issue, ValidationError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Codec(Generic[T]):
     def pack_value(self, value: object) -> bytes:
         """Turn a value into JSON that gives it back. Raises ValidationError."""
         made = self.check(value)
-        advice = "" if self._kind == "plain" else "give the fields rather than the instance, or "
+        advice = "" if self._kind == "plain" else ", so give the fields rather than the instance"
         return self._proven(made, [*self._dumps(made), _raw(value)], advice=advice)
 
     def pack(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
@@ -130,21 +130,31 @@ class Codec(Generic[T]):
             raise self._refused(error) from None
 
     def _proven(self, made: T, writes: list[_Write], *, advice: str = "") -> bytes:
-        reason = "it does not come back from JSON as it was"
+        found: list[Issue] = []
         for write in writes:
             try:
                 wire = write()
             except (PydanticSerializationError, ValueError, RecursionError) as error:
-                reason = f"it cannot be written as JSON ({_words(error)})"
+                found.append(Issue("", f"it cannot be written as JSON ({_words(error)})"))
                 continue
             self._check_limits(wire)
             try:
                 back = self._adapter.validate_json(wire)
-            except Exception:  # noqa: BLE001, S112 - a user's validator may raise anything where it sees its own output
-                continue
-            if _same(back, made):
-                return wire
-        raise self._error([Issue("", f"{reason}, so a worker would get something else; {advice}store a reference")])
+            except pydantic.ValidationError as error:
+                place = next(_issues(error)).path
+                found.append(
+                    Issue(place, "cannot be read back from its JSON, which holds no NaN, no infinity and no secret")
+                )
+            except Exception as error:  # noqa: BLE001 - a user's validator may raise anything where it sees its own output
+                found.append(Issue("", f"its own output cannot be validated again ({type(error).__name__})"))
+            else:
+                differing = difference(made, back)
+                if differing is None:
+                    return wire
+                found.append(Issue(differing.path, differing.problem))
+        issue = next((one for one in found if one.path), found[0])
+        told = f"{issue.problem}; a worker would get something else{advice}"
+        raise self._error([Issue(issue.path, told)])
 
     def _dumps(self, value: T) -> list[_Write]:
         def dump(*, by_alias: bool) -> bytes:
@@ -174,7 +184,7 @@ class Codec(Generic[T]):
             raise self._error(
                 [Issue("", f"its JSON is {size} KiB, the limit is {limit} KiB; store a reference instead")]
             )
-        if wire.count(b"{") + wire.count(b"[") > MAX_DEPTH and _depth(wire) > MAX_DEPTH:
+        if wire.count(b"{") + wire.count(b"[") > MAX_DEPTH and depth(wire) > MAX_DEPTH:
             raise self._error([Issue("", f"it nests deeper than {MAX_DEPTH} levels")])
 
     def _undefined(self, error: Exception) -> DefinitionError:
@@ -192,7 +202,9 @@ class Codec(Generic[T]):
 def pack_result(result: object) -> bytes:
     """Write what a handler returned. Raises ValidationError where it is not JSON-able or too long."""
     try:
-        wire = to_json(result, inf_nan_mode="null")
+        wire = to_json(result, inf_nan_mode="constants")
+        if b"NaN" in wire or b"Infinity" in wire:
+            from_json(wire, allow_inf_nan=False)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         msg = f"result cannot be written as JSON: {_words(error)}"
         raise ValidationError(msg) from error
@@ -222,41 +234,6 @@ def _issues(error: pydantic.ValidationError) -> Iterator[Issue]:
             problem = f"Input should have one of the tags {detail.get('ctx', {}).get('expected_tags')}"
         got = "" if detail["type"] in {"missing", "json_invalid"} else f", got {type(detail['input']).__name__}"
         yield Issue(".".join(map(str, detail["loc"]))[:_WORDS_SHOWN], problem + got)
-
-
-def _same(one: object, other: object) -> bool:
-    """Whether two values are equal, private attributes left aside: they do not travel."""
-    if one == other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, datetime):
-        # In the hour that a zone repeats, a time is equal to none of another zone, and JSON has offsets alone.
-        return one.isoformat() == cast("datetime", other).isoformat()
-    parts, others = _parts(one), _parts(other)
-    return (
-        parts is not None
-        and others is not None
-        and parts.keys() == others.keys()
-        and all(_same(part, others[name]) for name, part in parts.items())
-    )
-
-
-def _parts(value: object) -> Mapping[object, object] | None:
-    """What a value consists of, where it may be the same although it says that it is not equal."""
-    match value:
-        case dict():
-            return cast("dict[object, object]", value)
-        case list() | tuple():
-            return dict(enumerate(cast("list[object]", value)))
-        case BaseModel():
-            return {name: getattr(value, name) for name in (*type(value).model_fields, *(value.model_extra or ()))}
-        case _ if dataclasses.is_dataclass(value):
-            return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        case _ if type(value).__eq__ is object.__eq__:
-            return cast("dict[object, object] | None", getattr(value, "__dict__", None))
-        case _:
-            return None
 
 
 def _kind(declared: object) -> _Kind:
@@ -292,20 +269,3 @@ def _field_names(declared: Any, kind: _Kind) -> frozenset[str] | None:
             case alias:
                 names.add(alias)
     return frozenset(names)
-
-
-def _depth(wire: bytes) -> int:
-    """How deep brackets nest in JSON, those in strings left out."""
-    deepest = depth = 0
-    quoted = escaped = False
-    for char in wire:
-        if quoted:
-            quoted, escaped = escaped or char != 0x22, not escaped and char == 0x5C  # noqa: PLR2004 - a quote, a backslash
-        elif char == 0x22:  # noqa: PLR2004 - a quote
-            quoted = True
-        elif char in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in b"}]":
-            depth -= 1
-    return deepest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, get_args
 
 from flowli_core import _names
@@ -52,7 +54,10 @@ class Control:
             raise ValidationError(msg)
         age = duration(older_than, argument="older_than", zero=True, error=ValidationError)
         driver = await self._runtime.store()
-        removed = 0
-        while found := await driver.purge(state, older_than=age, limit=_PURGED_AT_ONCE):
+        removed, started = 0, time.monotonic()
+        # What finishes while this goes on is not of it, or it might never end.
+        while found := await driver.purge(
+            state, older_than=age + timedelta(seconds=time.monotonic() - started), limit=_PURGED_AT_ONCE
+        ):
             removed += found
         return removed

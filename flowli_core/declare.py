@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Unpack, overload
 
 from typing_extensions import TypeVar
 
-from flowli_core.definition import Settings, define
+from flowli_core.definition import Declared, Settings, Undecorated, define
 from flowli_core.errors import DefinitionError
 from flowli_core.job import Job, NoMeta
 
@@ -34,7 +34,7 @@ R = TypeVar("R")
 C = TypeVar("C")
 
 
-class _Declaration:
+class _Declaration(Undecorated):
     """What `@job(...)` gives before it sees the handler."""
 
     def __init__(self, input: object, meta: object, settings: Settings) -> None:
@@ -151,9 +151,16 @@ class With(Generic[C]):
 
     def use(self, job: Job[C, P, In, M, R], /) -> Job[C, P, In, M, R]:
         """Adopt a job that was declared elsewhere: a type error here when the context lacks what it asks for."""
+        _refuse_other(job)
         return job
 
 
 def _refuse_handler(input: object) -> None:
     if inspect.isroutine(input):
         raise DefinitionError("@job needs its parentheses: @job() for a job without input, @job(Model) for one with")
+
+
+def _refuse_other(job: object) -> None:
+    if not isinstance(job, Declared):
+        msg = f"use(...) takes a job, got {type(job).__name__}"
+        raise DefinitionError(msg)

@@ -63,6 +63,10 @@ class Settings(TypedDict, total=False):
 _SETTINGS = frozenset(Settings.__annotations__)
 
 
+class Undecorated:
+    """What `@job(...)` gives before it has its handler."""
+
+
 class Declared:
     """A declared job, whatever its types."""
 

@@ -41,9 +41,10 @@ def duration(
     Raises `error`, naming `argument`; a bare number is refused, because its unit would be a guess.
     """
     parsed = value if isinstance(value, timedelta) else _parsed(value, argument, error)
+    shown = repr(value) if isinstance(value, str) else spelled(parsed)
     if parsed < ZERO or (parsed == ZERO and not zero):
         bound = "not be negative" if zero else "be longer than zero"
-        msg = f"{argument} must {bound}, got {parsed!r}"
+        msg = f"{argument} must {bound}, got {shown}"
         raise error(msg)
     if parsed > longest:
         msg = f"{argument} must be at most {spelled(longest)}, got {spelled(parsed)}"

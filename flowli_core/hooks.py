@@ -10,12 +10,15 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Literal
 
+from flowli_core._threads import Threads
 from flowli_core.errors import DefinitionError
 
 logger = logging.getLogger("flowli")
 
 HOOK_TIMEOUT = timedelta(seconds=5)
 """How long a hook may take. An async one is cancelled then; a plain one, in its thread, is no longer waited for."""
+
+_MOST_THREADS = 8
 
 HookName = Literal[
     "on_job_started",
@@ -79,52 +82,48 @@ class HookCalls:
         self._hooks = hooks
         self._tasks = tasks
         self._last: dict[str, asyncio.Task[None]] = {}
+        self._threads = Threads(_MOST_THREADS, name="flowli-hook")
 
     def emit(self, name: HookName, event: JobEvent) -> None:
         """Call a hook, where there is one, after the earlier ones for the same job."""
         hook: Hook | None = getattr(self._hooks, name)
         if hook is None:
             return
-        task = self._tasks.create_task(_call(hook, name, event, self._last.get(event.id)))
+        task = self._tasks.create_task(self._call(hook, name, event, self._last.get(event.id)))
         self._last[event.id] = task
         task.add_done_callback(lambda done: self._forget(event.id, done))
+
+    def close(self) -> None:
+        """Let go of the threads; call none after that."""
+        self._threads.close()
 
     def _forget(self, job_id: str, task: asyncio.Task[None]) -> None:
         if self._last.get(job_id) is task:
             del self._last[job_id]
 
+    async def _call(self, hook: Hook, name: HookName, event: JobEvent, earlier: asyncio.Task[None] | None) -> None:
+        if earlier is not None:
+            await asyncio.wait((earlier,))
+        # A task of its own, in no group: a hook that ignores its cancellation would hold up whoever waits for it.
+        calling = asyncio.create_task(_error_of(hook, event, self._threads))
+        try:
+            done, _ = await asyncio.wait((calling,), timeout=HOOK_TIMEOUT.total_seconds())
+        finally:
+            calling.cancel()
+        error = calling.result() if done else TimeoutError(f"no longer waited for after {HOOK_TIMEOUT}")
+        if error is not None:
+            logger.warning("hook %s failed for job %s (%s)", name, event.id, event.name, exc_info=error)
 
-async def _call(hook: Hook, name: HookName, event: JobEvent, earlier: asyncio.Task[None] | None) -> None:
-    if earlier is not None:
-        await asyncio.wait((earlier,))
-    # A task of its own, in no group: a hook that ignores its cancellation would hold up whoever waits for it.
-    calling = asyncio.create_task(_error_of(hook, event))
-    try:
-        done, _ = await asyncio.wait((calling,), timeout=HOOK_TIMEOUT.total_seconds())
-    finally:
-        calling.cancel()
-    error = calling.result() if done else TimeoutError(f"no longer waited for after {HOOK_TIMEOUT}")
-    if error is not None:
-        logger.warning("hook %s failed for job %s (%s)", name, event.id, event.name, exc_info=error)
 
-
-async def _error_of(hook: Hook, event: JobEvent) -> BaseException | None:
+async def _error_of(hook: Hook, event: JobEvent, threads: Threads) -> BaseException | None:
     """Call a hook; answer what it raised, its SystemExit too, for none of that may end the worker."""
     try:
         if inspect.iscoroutinefunction(hook):
             await hook(event)
             return None
-        answer, error = await asyncio.to_thread(_guarded, hook, event)
+        answer, error = await threads.call(hook, event)
         if answer is not None:
             await answer
     except BaseException as raised:  # noqa: BLE001 - see above
         return raised
     return error
-
-
-def _guarded(hook: Hook, event: JobEvent) -> tuple[Awaitable[None] | None, BaseException | None]:
-    # No future can carry a StopIteration.
-    try:
-        return hook(event), None
-    except BaseException as error:  # noqa: BLE001 - logged by the caller
-        return None, error

@@ -82,8 +82,9 @@ class BoundJob(Generic[P, In, M, R_co]):
         """Answer this job with options for its next calls; they go before the job's own and the runtime's.
 
         While an unfinished record of this job holds `key`, enqueueing answers that record's receipt. `id` makes
-        enqueueing repeatable: sent twice it adds one. Of `retry` a record keeps `max_attempts` and `backoff`; rules
-        about exceptions belong to the definition.
+        enqueueing repeatable: sent twice it adds one; ids are common to all jobs. A `queue` that no job declares is
+        served only by runners that are told to. Of `retry` a record keeps `max_attempts` and `backoff`; rules about
+        exceptions belong to the definition. `run` looks at `meta` and `queue` alone.
         """
         call = self._call
         options = call.options.over(meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout)
@@ -136,7 +137,7 @@ class BoundJob(Generic[P, In, M, R_co]):
         call = Call(self._call.definition, self._call.runtime, self._call.options.over(meta=meta, queue=queue))
         if call.options.key is not None or call.options.id is not None:
             raise ValidationError("enqueue_many takes no key and no id: they name one record")
-        return await call.send([call.record((value,), {}, ZERO) for value in inputs])
+        return await call.send(call.records(inputs))
 
     async def schedule(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from flowli_core._runtime import Defaults, Runtime
 from flowli_core.context import ContextScope, ContextSource
 from flowli_core.control import Control
-from flowli_core.definition import Declared
+from flowli_core.definition import Declared, Undecorated
 from flowli_core.errors import DefinitionError
 from flowli_core.inspect import Inspect
 
@@ -66,7 +66,11 @@ class Jobs(Generic[C_co]):
         await self._runtime.close()
 
     async def __aenter__(self) -> Self:
-        await self._runtime.open()
+        try:
+            await self._runtime.open()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -82,12 +86,19 @@ def is_registry(value: object) -> TypeIs[Jobs[Any]]:
 
 def runtime_of(jobs: Jobs[Any]) -> Runtime:
     """What stands behind a registry. For the library's own modules."""
+    given: object = jobs
+    if not is_registry(given):
+        msg = f"a registry is wanted, an instance such as AppJobs(context=...), got {_described(given)}"
+        raise DefinitionError(msg)
     return jobs._runtime  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - kept out of the names that jobs may have
 
 
 def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
     found: dict[str, tuple[str, Definition]] = {}
     for attribute, value in _attributes(cls).items():
+        if isinstance(value, Undecorated):
+            msg = f"{cls.__qualname__}.{attribute} is a @job(...) without its handler"
+            raise DefinitionError(msg)
         if not isinstance(value, Declared):
             continue
         _refuse_hidden(cls, attribute)
@@ -151,3 +162,7 @@ def _check_defaults(defaults: object) -> Defaults:
         msg = f"defaults must be a Defaults(...), got {type(defaults).__name__}"
         raise DefinitionError(msg)
     return defaults
+
+
+def _described(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

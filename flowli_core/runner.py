@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +12,7 @@ from flowli_core import _names
 from flowli_core._runtime import whole_number
 from flowli_core._session import DRAIN, RunnerOptions, Session
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import DefinitionError, StrategyError
+from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
 from flowli_core.hooks import Hooks
 from flowli_core.registry import Jobs, runtime_of
 
@@ -81,6 +82,11 @@ class Runner:
         self._task: asyncio.Task[RunCounts] | None = None
 
     @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that it serves, in order."""
+        return self._options.queues
+
+    @property
     def jobs(self) -> Jobs[Any]:
         """The registry whose jobs it runs."""
         return self._jobs
@@ -120,7 +126,9 @@ class Runner:
             await self._session.ended()
 
     async def __aenter__(self) -> Self:
-        await self._runtime.open()
+        # A store that cannot be reached just now is tried again; what else is wrong is said here.
+        with contextlib.suppress(StoreUnavailable):
+            await self._runtime.open()
         session = self._claim(once=False)
         self._task = asyncio.create_task(self._serve(session))
         return self

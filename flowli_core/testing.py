@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from flowli_core._report import RunCounts
 from flowli_core.durations import Duration, duration
+from flowli_core.errors import DefinitionError
 from flowli_core.runner import Runner
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from flowli_core._report import RunCounts
     from flowli_core.registry import Jobs
 
 __all__ = ["ManualClock", "drain"]
@@ -21,6 +20,8 @@ class ManualClock:
     """A clock that stands still until it is advanced. Give it to a driver: `MemoryDriver(clock=clock)`."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        if start.tzinfo is None:
+            raise DefinitionError("start must be an aware datetime: datetime(..., tzinfo=UTC)")
         self._now = start.astimezone(UTC)
 
     def now(self) -> datetime:
@@ -31,14 +32,23 @@ class ManualClock:
         """Move the time forward."""
         self._now += duration(by, argument="by", zero=True)
 
-    def back(self, by: timedelta) -> None:
+    def back(self, by: Duration) -> None:
         """Move the time backward, as a corrected machine clock does."""
-        self._now -= by
+        self._now -= duration(by, argument="by", zero=True)
 
 
 async def drain(jobs: Jobs[Any], *, concurrency: int = 10) -> RunCounts:
-    """Run every job that is due now, and what becomes due at once because of it; answer what came of them.
+    """Run every job that is due now, in whatever queue, and what becomes due at once because of it.
 
-    With a ManualClock nothing else becomes due until the clock is advanced, so a test never waits.
+    Answers what came of them. With a ManualClock nothing else becomes due until the clock is advanced, so a test never
+    waits.
     """
-    return await Runner(jobs, concurrency=concurrency).run_once()
+    total, served = RunCounts(), set[str]()
+    while True:
+        counts = await jobs.inspect.get_queue_counts()
+        others = {name for name, of_queue in counts.by_queue.items() if of_queue.queued} - served
+        if served and not others:
+            return total
+        queues = [*Runner(jobs).queues, *sorted(others)]
+        served.update(queues)
+        total += await Runner(jobs, concurrency=concurrency, queues=queues).run_once()

@@ -8,6 +8,7 @@ import importlib
 import logging
 import signal
 import sys
+import traceback
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from flowli_core.registry import is_registry
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+logger = logging.getLogger("flowli")
 
 _USAGE_ERROR = 2
 
@@ -47,10 +50,17 @@ def _worker(arguments: argparse.Namespace) -> int:
     except _TargetError as error:
         print(f"flowli: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to its user
         return _USAGE_ERROR
+    except Exception:  # noqa: BLE001 - whatever a user's module raises, with its traceback
+        traceback.print_exc()
+        print(f"flowli: importing {arguments.target!r} failed, see above", file=sys.stderr)  # noqa: T201
+        return _USAGE_ERROR
     queues = arguments.queues.split(",") if arguments.queues else None
     runner = Runner(jobs, concurrency=arguments.concurrency, queues=queues, lease=arguments.lease)
     drain = duration(arguments.drain, argument="drain", zero=True)
+    served = ", ".join(runner.queues)
+    logger.info("the worker starts: %s, queues %s, concurrency %d", arguments.target, served, arguments.concurrency)
     asyncio.run(_run(jobs, runner, drain=drain))
+    logger.info("the worker has stopped")
     return 0
 
 
@@ -59,14 +69,17 @@ async def _run(jobs: Jobs[Any], runner: Runner, *, drain: timedelta) -> None:
     stops: set[asyncio.Task[None]] = set()
 
     def stop() -> None:
-        # A second signal leaves at once.
+        # A second signal waits no longer for what runs.
         task = loop.create_task(runner.stop(drain=ZERO if stops else drain))
         stops.add(task)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    async with jobs:
+    try:
+        # Not inside of `async with jobs`: run() opens it, with patience for the store and an ear for signals.
         await runner.run()
+    finally:
+        await jobs.aclose()
     if stops:
         await asyncio.wait(stops)
 
@@ -75,16 +88,24 @@ class _TargetError(Exception):
     pass
 
 
+def _missing(target: str, error: Exception) -> _TargetError:
+    return _TargetError(f"no registry at {target!r} (module:attribute, from the current directory): {error}")
+
+
 def _load(target: str) -> Jobs[Any]:
     module_name, _, attribute = target.partition(":")
     sys.path.insert(0, "")
     try:
         found: Any = importlib.import_module(module_name)
+    except (ModuleNotFoundError, ValueError, TypeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not module_name.startswith(error.name or "\0"):
+            raise  # Of something that the module itself imports.
+        raise _missing(target, error) from error
+    try:
         for name in (attribute or "jobs").split("."):
             found = getattr(found, name)
-    except (ImportError, ValueError, AttributeError) as error:
-        msg = f"no registry at {target!r} (module:attribute, from the current directory): {error}"
-        raise _TargetError(msg) from error
+    except AttributeError as error:
+        raise _missing(target, error) from error
     if not is_registry(found):
         msg = f"{target!r} is a {type(found).__name__}, not a Jobs(...)"
         raise _TargetError(msg)

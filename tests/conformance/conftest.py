@@ -12,7 +12,7 @@ from tests.conformance.builders import Worker, assert_consistent
 from tests.conformance.drivers import CANDIDATES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from flowli_core.driver import Driver
@@ -26,6 +26,14 @@ def driver_name(request: pytest.FixtureRequest) -> str:
     if reason := CANDIDATES[name].skips.get(case):
         pytest.skip(f"{name}: {reason}")
     return name
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Let each driver look for what the test's drivers have left; made first, so it ends when they are closed."""
+    yield
+    for candidate in CANDIDATES.values():
+        candidate.clean_up()
 
 
 @pytest.fixture

@@ -16,10 +16,12 @@ class Candidate:
     """A driver under test.
 
     `make` is given an empty directory and the clock to use, and skips the test where the driver cannot run here.
-    `skips` names the cases that do not apply to the driver, each with its reason.
+    `skips` names the cases that do not apply to the driver, each with its reason. `clean_up` is called after each test,
+    with its drivers closed; it fails where they left behind what they should not.
     """
 
     make: Callable[[Path, Clock], Driver]
+    clean_up: Callable[[], None] = lambda: None
     skips: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -33,7 +35,21 @@ def _sqlite(directory: Path, clock: Clock) -> Driver:
     return SqliteDriver(directory / "jobs.sqlite3", clock=clock)
 
 
+def _redis(directory: Path, clock: Clock) -> Driver:
+    from flowli_core.drivers.redis import RedisDriver  # noqa: PLC0415 - the other drivers do without it
+    from tests.redis import server  # noqa: PLC0415
+
+    return RedisDriver.from_url(server.shared_url(), prefix=server.fresh_prefix(), clock=clock)
+
+
+def _clean_up_redis() -> None:
+    from tests.redis import server  # noqa: PLC0415 - the other drivers do without it
+
+    server.clean_up()
+
+
 CANDIDATES: Mapping[str, Candidate] = {
     "memory": Candidate(make=_memory),
     "sqlite": Candidate(make=_sqlite),
+    "redis": Candidate(make=_redis, clean_up=_clean_up_redis),
 }

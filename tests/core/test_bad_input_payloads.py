@@ -73,17 +73,29 @@ EVERYWHERE = [
 ]
 
 ON_THE_WIRE = [
-    wrong(16, "NaN", "letter", "does not come back", to=SECRET, weight=math.nan),
-    wrong(16, "infinity", "letter", "does not come back", to=SECRET, weight=math.inf),
-    wrong(16, "NaN among anything", "anything", "does not come back", args=([SECRET, math.nan],)),
+    wrong(16, "NaN", "letter", "weight: cannot be read back", to=SECRET, weight=math.nan),
+    wrong(16, "infinity", "letter", "weight: cannot be read back", to=SECRET, weight=math.inf),
+    wrong(
+        16,
+        "NaN among anything",
+        "anything",
+        "1: comes back from JSON as NoneType",
+        args=([SECRET, math.nan],),
+    ),
     wrong(17, "lone surrogate", "anything", "cannot be written as JSON", "surrogates", args=([SECRET, "\ud800"],)),
-    wrong(18, "bytes", "anything", "store a reference", args=(SECRET.encode(),)),
+    wrong(18, "bytes", "anything", "comes back from JSON as str, not as bytes", args=(SECRET.encode(),)),
     wrong(18, "bytes that are no text", "anything", "cannot be written as JSON", args=(b"\xff" + SECRET.encode(),)),
-    wrong(18, "set", "anything", "does not come back", args=({SECRET},)),
-    wrong(18, "tuple", "anything", "does not come back", args=((SECRET,),)),
-    wrong(18, "datetime", "anything", "does not come back", args=([SECRET, datetime(2026, 1, 1, tzinfo=UTC)],)),
+    wrong(18, "set", "anything", "as list, not as set", args=({SECRET},)),
+    wrong(18, "tuple", "anything", "as list, not as tuple", args=((SECRET,),)),
+    wrong(
+        18,
+        "datetime",
+        "anything",
+        "1: comes back from JSON as str",
+        args=([SECRET, datetime(2026, 1, 1, tzinfo=UTC)],),
+    ),
     wrong(18, "object", "anything", "Unable to serialize unknown type", args=([SECRET, object()],)),
-    wrong(19, "number as a key", "anything", "does not come back", args=({1: SECRET},)),
+    wrong(19, "number as a key", "anything", "with other keys; JSON's keys are text", args=({1: SECRET},)),
     wrong(20, "cycle", "anything", "Circular reference", args=(cycle(),)),
     wrong(21, "depth 65", "anything", "nests deeper than 64 levels", args=(nested(DEPTH + 1),)),
     wrong(21, "depth 65 in a model", "letter", "nests deeper than 64 levels", to="a", body=nested(DEPTH)),
@@ -91,10 +103,10 @@ ON_THE_WIRE = [
     wrong(22, "300 KiB", "letter", "is 301 KiB", "limit is 256 KiB", to=SECRET, body="x" * 300 * 1024),
     wrong(22, "a byte too many", "anything", "is 257 KiB", "store a reference", args=("x" * (SIZE - 1),)),
     wrong(22, "meta of 300 KiB", "letter", "letter: meta", "256 KiB", args=LETTER, meta={"request_id": "x" * 307_200}),
-    wrong(23, "5,001 digits", "anything", "does not come back", args=(10**5000,)),
-    wrong(24, "1e400", "letter", "does not come back", to=SECRET, weight=float("1e400")),
+    wrong(23, "5,001 digits", "anything", "cannot be read back", args=(10**5000,)),
+    wrong(24, "1e400", "letter", "weight: cannot be read back", to=SECRET, weight=float("1e400")),
     wrong(26, "secret in a model", "login", "the fields rather than the instance", args=(login_of(SECRET),)),
-    wrong(26, "model overwritten with a wrong value", "letter", "not of its declared type", args=(mutated(),)),
+    wrong(26, "model overwritten with a wrong value", "letter", "copies: cannot be read back", args=(mutated(),)),
 ]
 
 

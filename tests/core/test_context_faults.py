@@ -127,3 +127,19 @@ async def test_the_driver_is_closed_even_where_the_context_fails_to() -> None:
         await jobs.aclose()
     async with asyncio.timeout(20):
         await waiting
+
+
+async def test_a_runtime_whose_context_cannot_be_made_lets_go_of_its_driver() -> None:
+    """Entering it opens the driver first; one that never got in must not leave threads and files behind."""
+
+    def broken() -> Session:
+        raise ConnectionError("no database")
+
+    driver = MemoryDriver()
+    waiting = asyncio.create_task(driver.wait(("nothing",), timedelta(hours=1)))
+    await asyncio.sleep(0)
+    with pytest.raises(ConnectionError):
+        async with AppJobs(context=broken, driver=driver):
+            raise AssertionError("it was entered")
+    async with asyncio.timeout(20):
+        await waiting

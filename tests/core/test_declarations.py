@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
-from flowli_core import Defaults, Jobs, Keep, Retry, Runner, With, exponential, fixed, job
+from flowli_core import Defaults, DefinitionError, Jobs, Keep, Retry, Runner, With, exponential, fixed, job
 from flowli_core.drivers.memory import MemoryDriver
 
 
@@ -164,3 +166,30 @@ def test_what_is_at_the_limit_is_accepted() -> None:
     jobs = Nothing(context=None, driver=MemoryDriver(), defaults=Defaults(keep=Keep(0, 0, 0), max_recoveries=0))
     Runner(jobs, concurrency=10_000, lease="24h")
     Runner(jobs, concurrency=1, lease="1s")
+
+
+def test_a_declaration_without_its_handler_is_found_at_import() -> None:
+    with pytest.raises(DefinitionError, match=r"Forgetful.work is a @job\(...\) without its handler"):
+        type("Forgetful", (Nothing,), {"work": job(Tree)})
+
+
+def test_what_wants_a_registry_is_given_an_instance() -> None:
+    wrong: list[tuple[Any, str]] = [(Nothing, "got the class Nothing"), (None, "got NoneType"), ("jobs", "got str")]
+    for given, said in wrong:
+        with pytest.raises(DefinitionError, match=f"a registry is wanted.*{said}"):
+            Runner(given)
+
+
+def test_only_a_job_can_be_adopted() -> None:
+    anything: Any = 3
+    with pytest.raises(DefinitionError, match=r"use\(...\) takes a job, got int"):
+        With[None]().use(anything)
+
+
+def test_a_duration_is_quoted_as_it_was_written() -> None:
+    for written in ("0s", timedelta(0)):
+        with pytest.raises(DefinitionError, match=r"timeout must be longer than zero, got '?0"):
+            job(name="brief", timeout=written)(do_nothing_at_all)
+
+
+async def do_nothing_at_all() -> None: ...

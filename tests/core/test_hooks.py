@@ -288,3 +288,26 @@ async def test_a_hook_may_be_an_object_with_an_async_call() -> None:
 def test_a_hook_must_be_a_function() -> None:
     with pytest.raises(DefinitionError, match="on_job_failed must be a function, got str"):
         Hooks(on_job_failed="log")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_a_plain_hook_that_found_no_thread_in_time_is_not_called_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others hang in all the threads there are. It would tell of what was long ago."""
+    monkeypatch.setattr("flowli_core.hooks._MOST_THREADS", 1)
+    work = Work()
+    release = threading.Event()
+    told: list[str] = []
+
+    def block(event: JobEvent) -> None:
+        told.append(event.id)
+        assert release.wait(PATIENCE)
+
+    ids = await work.add(1, 2, 3)
+    async with running(Runner(work.jobs, concurrency=1, hooks=Hooks(on_job_completed=block))):
+        await until(lambda: caplog.text.count("no longer waited for") == 3)
+        release.set()
+        later = await work.add(4)
+        await until(lambda: told[1:] == later)
+    assert told == [ids[0], *later]

@@ -311,3 +311,27 @@ async def test_a_run_ends_although_all_the_threads_for_blocking_calls_are_taken(
     finally:
         release.set()
         await asyncio.gather(*taken)
+
+
+async def test_a_heartbeat_that_misses_a_job_whose_ack_is_on_its_way_changes_nothing() -> None:
+    """The store has settled it, so its lease is gone; the answer that says so is only slower than the heartbeat."""
+    work = Work()
+    events: list[str] = []
+
+    async def on_completed(_: JobEvent) -> None:
+        events.append("completed")
+
+    async def on_lost(_: JobEvent) -> None:
+        events.append("lost")
+
+    (record_id,) = await work.add(1)
+    work.driver.hold("step").opened.set()
+    gate = work.driver.hold("step")
+    hooks = Hooks(on_job_completed=on_completed, on_lease_lost=on_lost)
+    task = asyncio.create_task(Runner(work.jobs, lease="1s", hooks=hooks).run_once())
+    await soon(gate.reached.wait())
+    assert await work.states([record_id]) == ["completed"]
+    await until(lambda: work.driver.calls["heartbeat"] >= 2)
+    gate.opened.set()
+    assert await soon(task) == RunCounts(completed=1)
+    assert events == ["completed"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,7 +18,7 @@ from flowli_core.testing import ManualClock
 from tests.core.running import Deeds, Duties, Work, running, soon, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
 AT_ONCE = Retry(max_attempts=3, backoff=fixed("0s"))
 
@@ -383,3 +385,22 @@ async def test_a_failure_does_not_stop_a_runner() -> None:
         await until(lambda: work.driver.calls["step"] > 0)
         for record_id, number in zip(ids, range(10), strict=True):
             await work.until(record_id, "failed" if number % 2 else "completed")
+
+
+async def test_a_failure_that_a_context_swallows_is_still_one() -> None:
+    work = Work()
+
+    @asynccontextmanager
+    async def make() -> AsyncGenerator[Deeds]:
+        with contextlib.suppress(ValueError):
+            yield work.deeds
+
+    async def act(_: int) -> None:
+        raise ValueError("no")
+
+    work.deeds.act = act
+    receipt = await work.jobs.act.enqueue(1)
+    assert await Runner(Duties(context=per_job(make), driver=work.driver)).run_once() == RunCounts(failed=1)
+    error = (await work.job(receipt.id)).last_error
+    assert error is not None
+    assert error.type == "ValueError"

@@ -54,6 +54,8 @@ RESULTS: dict[str, object] = {
     "a dataclass": [Parcel(1.5)],
     "the everyday": {"at": datetime(2026, 1, 1, tzinfo=UTC), "of": {1}, 2: "two"},
     "an object": object(),
+    "not a number": {"ratio": float("nan"), "of": SECRET},
+    "an infinity": [float("inf")],
     "a cycle": cycle,
     "a lone surrogate": f"{SECRET}\ud800",
     "300 KiB": SECRET + "x" * 300 * 1024,
@@ -228,6 +230,8 @@ async def test_a_result_is_kept_as_json(made: str, result: object, jobs: AppJobs
     ("made", "says"),
     [
         ("an object", "result cannot be written as JSON: Unable to serialize unknown type"),
+        ("not a number", "result cannot be written as JSON"),
+        ("an infinity", "result cannot be written as JSON"),
         ("a cycle", "result cannot be written as JSON: Error serializing to JSON: ValueError: Circular reference"),
         ("a lone surrogate", "result cannot be written as JSON"),
         ("300 KiB", "result is 301 KiB of JSON, the limit is 256 KiB; store a reference"),

@@ -256,7 +256,11 @@ def _commit(session: _Session, transaction: Transaction) -> None:
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
-    given: str | bytes = os.fspath(path)
+    try:
+        given: str | bytes = os.fspath(path)
+    except TypeError:
+        msg = f"path must be the path of a file, got {type(path).__name__}"
+        raise DefinitionError(msg) from None
     if isinstance(given, bytes) or not given or given.startswith(":") or "\0" in given:
         msg = f"path must be the path of a file, got {given!r}; to keep records in memory use MemoryDriver"
         raise DefinitionError(msg)

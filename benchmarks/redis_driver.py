@@ -1,0 +1,277 @@
+"""Enqueueing, draining and picking up jobs on Redis, each beside a hand-written ideal in the same run.
+
+    python benchmarks/redis_driver.py [--url redis://...] [--jobs 20000] [--rounds 3]
+
+Without a URL a redis-server is started on a socket of its own. The ideal keeps one hash per job and a lease, claims and
+acknowledges a hundred at a time with the next claim under way, and has one task per job; it does no more than that.
+Seconds differ from minute to minute: compare ratios. (Not named redis.py: Python would take it for the client.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib.util
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, TypeAdapter
+from redis.asyncio import Redis
+
+from flowli_core import Jobs, Runner, job
+from flowli_core.drivers.redis import RedisDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+BATCH = 100
+PICKUPS = 100
+
+IDEAL_ENQUEUE = """
+for i = 1, #ARGV, 2 do
+  redis.call('HSET', KEYS[3] .. ARGV[i], 'input', ARGV[i + 1], 'name', 'send_email')
+  redis.call('ZADD', KEYS[1], 0, ARGV[i])
+end
+"""
+IDEAL_STEP = """
+for i = 2, #ARGV do
+  redis.call('ZREM', KEYS[2], ARGV[i])
+  redis.call('DEL', KEYS[3] .. ARGV[i])
+end
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', 0, 'LIMIT', 0, ARGV[1])
+local jobs = {}
+for i, id in ipairs(ids) do
+  redis.call('ZREM', KEYS[1], id)
+  redis.call('ZADD', KEYS[2], 1, id)
+  jobs[i] = { id, redis.call('HGET', KEYS[3] .. id, 'input') }
+end
+return jobs
+"""
+
+
+class Email(BaseModel):
+    """A payload of four strings, about a hundred bytes of JSON."""
+
+    to: str
+    subject: str
+    template: str
+    locale: str
+
+
+@job(Email)
+async def send_email(input: Email) -> None:
+    """Do nothing."""
+    del input
+
+
+class BenchJobs(Jobs[None]):
+    """One job that does nothing."""
+
+    send_email = send_email
+
+
+EMAIL = Email(to="someone@example.com", subject="Welcome aboard", template="welcome-2026", locale="en-GB")
+ADAPTER = TypeAdapter(Email)
+WIRE = ADAPTER.dump_json(EMAIL)
+
+
+class Ideal:
+    """The least that a job queue on Redis can do."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.keys = ("{ideal}:due", "{ideal}:lease", "{ideal}:job:")
+
+    async def load(self) -> None:
+        """Load the scripts."""
+        self.add_digest = await self.client.script_load(IDEAL_ENQUEUE)
+        self.step_digest = await self.client.script_load(IDEAL_STEP)
+
+    async def add(self, *ids: str) -> None:
+        """Store jobs in one call."""
+        words = [word for one in ids for word in (one, WIRE)]
+        await self.client.evalsha(self.add_digest, 3, *self.keys, *words)
+
+    async def step(self, want: int, done: list[bytes]) -> list[Any]:
+        """Acknowledge, and claim the next."""
+        found: list[Any] = await self.client.evalsha(self.step_digest, 3, *self.keys, want, *done)
+        return found
+
+    async def drain(self) -> int:
+        """Run everything."""
+
+        async def run(wire: bytes) -> None:
+            ADAPTER.validate_json(wire)
+
+        total, done = 0, list[bytes]()
+        batch = await self.step(BATCH, [])
+        while batch:
+            following = asyncio.create_task(self.step(BATCH, done))
+            await asyncio.gather(*(asyncio.create_task(run(wire)) for _, wire in batch))
+            done = [record_id for record_id, _ in batch]
+            total += len(batch)
+            batch = await following
+        await self.step(0, done)
+        return total
+
+
+async def timed(count: int, work: Any) -> float:
+    """How many a second."""
+    start = time.perf_counter()
+    await work
+    return count / (time.perf_counter() - start)
+
+
+async def in_flight(count: int, width: int, call: Callable[[int], Awaitable[object]]) -> None:
+    """Make calls, so many at a time."""
+
+    async def lane(first: int) -> None:
+        for number in range(first, count, width):
+            await call(number)
+
+    await asyncio.gather(*(lane(first) for first in range(width)))
+
+
+async def one_round(url: str, count: int) -> dict[str, tuple[float, float]]:
+    """Each figure of ours, and the ideal's."""
+    client: Any = Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
+    await client.flushdb()
+    found: dict[str, tuple[float, float]] = {}
+    ideal = Ideal(client)
+    await ideal.load()
+    few = count // 10
+    async with BenchJobs(context=None, driver=RedisDriver.from_url(url, prefix="bench")) as jobs:
+        enqueue = jobs.send_email.enqueue
+        found["enqueue, one by one"] = (
+            await timed(few, in_flight(few, 1, lambda _: enqueue(EMAIL))),
+            await timed(few, in_flight(few, 1, lambda number: ideal.add(f"a{number:030}"))),
+        )
+        found["enqueue, 100 in flight"] = (
+            await timed(few, in_flight(few, 100, lambda _: enqueue(EMAIL))),
+            await timed(few, in_flight(few, 100, lambda number: ideal.add(f"b{number:030}"))),
+        )
+        await Runner(jobs, concurrency=100).run_once()
+        await ideal.drain()
+        emails = [EMAIL.model_copy() for _ in range(count)]
+        before = (await client.info("memory"))["used_memory"]
+        many = await timed(count, jobs.send_email.enqueue_many(emails))
+        size = ((await client.info("memory"))["used_memory"] - before) / count
+
+        async def add_all() -> None:
+            for start in range(0, count, BATCH):
+                await ideal.add(*(f"c{number:030}" for number in range(start, start + BATCH)))
+
+        found["enqueue_many"] = (many, await timed(count, add_all()))
+        ideal_rate = await timed(count, ideal.drain())
+        found["drain, concurrency 100"] = (
+            await timed(count, Runner(jobs, concurrency=100).run_once()),
+            ideal_rate,
+        )
+        await jobs.send_email.enqueue_many(emails)
+        found["drain, concurrency 300"] = (
+            await timed(count, Runner(jobs, concurrency=300).run_once()),
+            ideal_rate,
+        )
+        found["bytes per queued job"] = (size, 450.0)
+    ours, bare = await pickup(url), await bare_pickup(client)
+    for name, place in (("pickup p50 ms", 49), ("pickup p99 ms", 98)):
+        found[name] = (sorted(ours)[place] * 1000, sorted(bare)[place] * 1000)
+    await client.aclose()
+    return found
+
+
+async def pickup(url: str) -> list[float]:
+    """From the call to the handler, on an idle runner."""
+    begun = asyncio.Event()
+
+    @job(name="note")
+    async def note() -> None:
+        begun.set()
+
+    registry: Any = type("Notes", (Jobs,), {"note": note})
+    times: list[float] = []
+    jobs: Any = registry(context=None, driver=RedisDriver.from_url(url, prefix="pickup"))
+    async with jobs, Runner(jobs):
+        for _ in range(PICKUPS):
+            await asyncio.sleep(0.02)
+            begun.clear()
+            start = time.perf_counter()
+            await jobs.note.enqueue()
+            await begun.wait()
+            times.append(time.perf_counter() - start)
+    return times
+
+
+async def bare_pickup(client: Any) -> list[float]:
+    """The same with nothing but a blocking pop."""
+    begun = asyncio.Event()
+
+    async def pop() -> None:
+        for _ in range(PICKUPS):
+            await client.bzpopmin("bare", 4)
+            begun.set()
+
+    popping = asyncio.create_task(pop())
+    times: list[float] = []
+    for number in range(PICKUPS):
+        await asyncio.sleep(0.02)
+        begun.clear()
+        start = time.perf_counter()
+        await client.zadd("bare", {str(number): 0})
+        await begun.wait()
+        times.append(time.perf_counter() - start)
+    await popping
+    return times
+
+
+@contextlib.contextmanager
+def started() -> Generator[str]:
+    """A server for this run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "socket"
+        words = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)  # noqa: S603 - no input of anybody
+        try:
+            while not path.exists():
+                time.sleep(0.01)
+            yield f"unix://{path}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Use uvloop's where it is installed."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    make: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    return make
+
+
+def main() -> None:
+    """Run the rounds and print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url")
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    with contextlib.nullcontext(given.url) if given.url else started() as url:
+        rounds: list[dict[str, tuple[float, float]]] = []
+        for _ in range(given.rounds):
+            with asyncio.Runner(loop_factory=fast_loop()) as runner:
+                rounds.append(runner.run(one_round(url, given.jobs)))
+    print(f"{'':24} {'flowli':>10} {'ideal':>10} {'ratio':>7}   (medians of {given.rounds} rounds)")
+    for name in rounds[0]:
+        ours = statistics.median(one[name][0] for one in rounds)
+        ideal = statistics.median(one[name][1] for one in rounds)
+        ratio = statistics.median(one[name][0] / one[name][1] for one in rounds)
+        print(f"{name:24} {ours:10,.2f} {ideal:10,.2f} {ratio:7.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""The Redis driver: `RedisDriver(client, prefix="app")` or `RedisDriver.from_url(url, prefix="app")`."""
+
+from flowli_core.drivers.redis._driver import RedisDriver
+
+__all__ = ["RedisDriver"]

@@ -1,0 +1,337 @@
+"""The driver over Redis, Valkey, and what speaks their commands.
+
+Each transition is one script, so it happens wholly or not at all; a call that a client sends again does nothing twice.
+The time is the server's. Waits are made on connections of their own, and calls from other event loops than the one that
+opened the driver (renewing leases is such a call) on a thread of its own, so that none stands behind another.
+
+All that a user needs who may do nothing else, for the prefix "app" (`open` names a command that is missing):
+
+    ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +del +pexpire
+      +hget +hmget +hexists +hgetall +hset +hsetnx +hincrby +hdel +scard +smembers +sismember +sadd +srem
+      +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +bzpopmin
+
+and `+select` where the URL names a database. Without `+info` the version and the eviction policy go unchecked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from flowli_core import _names
+from flowli_core.driver import Enqueued, HeartbeatAnswer, QueueCounts, Recovered, Reserved, StateCounts, StepAnswer
+from flowli_core.drivers.redis._client import PermissionMissingError, check_client, from_url, like
+from flowli_core.drivers.redis._keys import Keys
+from flowli_core.drivers.redis._lines import Line, SideLoop
+from flowli_core.drivers.redis._packing import (
+    Shape,
+    digest_of,
+    milliseconds,
+    moment,
+    shape_of,
+    stamp,
+    unpack_blob,
+    unpack_shape,
+    unpack_stored,
+)
+from flowli_core.drivers.redis._scripts import Scripts
+from flowli_core.errors import DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import timedelta
+
+    from flowli_core.clock import Clock
+    from flowli_core.driver import (
+        AckAnswer,
+        CancelAnswer,
+        FinishedState,
+        Lease,
+        NewRecord,
+        Position,
+        RequeueAnswer,
+        State,
+        Step,
+        StoredRecord,
+    )
+    from flowli_core.drivers.redis._client import UserClient
+
+logger = logging.getLogger("flowli")
+
+T = TypeVar("T")
+
+_ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}
+_OLDEST = (6, 2)
+
+
+class _Session:
+    """What is there between `open` and `close`: the connections of the loop that opened, and a side loop for others."""
+
+    def __init__(self, client: UserClient, *, is_ours: bool) -> None:
+        self.process = os.getpid()
+        self.home = asyncio.get_running_loop()
+        self.line = Line(client, is_ours=is_ours)
+        self.side = SideLoop(lambda: Line.sibling(client))
+
+    async def close(self) -> None:
+        await self.side.close()
+        if asyncio.get_running_loop() is self.home:
+            await self.line.close()
+        elif self.home.is_running():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.line.close(), self.home))
+
+
+class RedisDriver:
+    """A driver that keeps its records in Redis under one prefix.
+
+    `client` is yours: it is used on the event loop that opens the driver, and not closed. For waits and for renewing
+    leases the driver opens connections of its own to the same server. `clock` is for tests: without one the time is the
+    server's. A server that evicts keys is refused, because it would lose jobs, unless `allow_eviction` says otherwise.
+    """
+
+    def __init__(
+        self, client: UserClient, *, prefix: str = "flowli", clock: Clock | None = None, allow_eviction: bool = False
+    ) -> None:
+        self._client = check_client(client)
+        self._is_ours = False
+        self._keys = Keys(_names.name(prefix, argument="prefix"))
+        self._clock = clock
+        self._allow_eviction = allow_eviction
+        self._scripts = Scripts(self._keys, self._now)
+        self._shapes: dict[bytes, Shape] = {}
+        self._lock = threading.Lock()
+        self._session: _Session | None = None
+        self._dues: dict[str, int] = {}
+        self._server_time = (0, 0.0)
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, prefix: str = "flowli", clock: Clock | None = None, allow_eviction: bool = False
+    ) -> Self:
+        """Make a driver with a client of its own, which `close` closes."""
+        driver = cls(like(from_url(url)), prefix=prefix, clock=clock, allow_eviction=allow_eviction)
+        driver._is_ours = True
+        return driver
+
+    async def open(self) -> None:
+        """Connect, and check the server's version and that it keeps what it is given."""
+        with self._lock:
+            if self._session is None:
+                self._session = _Session(self._client, is_ours=self._is_ours)
+        try:
+            await self._run(self._check_server)
+        except DriverError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let the waiters return, and close the connections that belong to the driver."""
+        with self._lock:
+            session, self._session = self._session, None
+        if session is not None and session.process == os.getpid():
+            await session.close()
+
+    async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
+        """Store the records, all or none, and answer for each in its place."""
+        if not records:
+            return []
+        try:
+            now, answers = await self._run(lambda line: self._scripts.enqueue(line.client, records=records))
+        except DriverError as error:
+            error.ids = tuple(record.id for record in records)
+            raise
+        self._note_time(now)
+        for record, answer in zip(records, answers, strict=True):
+            digest, text = shape_of(record)
+            if digest not in self._shapes:
+                self._shapes[digest] = unpack_shape(text)
+            if int(answer[3]) > now:
+                self._dues[record.queue] = min(int(answer[3]), self._dues.get(record.queue, int(answer[3])))
+        return [
+            Enqueued(
+                disposition=disposition.decode(),
+                id=record_id.decode(),
+                state=state.decode(),
+                scheduled_for=moment(int(due)),
+                progress=progress,
+            )
+            for disposition, record_id, state, due, progress in answers
+        ]
+
+    async def step(self, step: Step) -> StepAnswer:
+        """Settle, recover, trim, reserve."""
+        return await self._run(lambda line: self._step(line, step))
+
+    async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
+        """Take the wake marker of one of the queues, or wait for one, or for what is known to be due soon."""
+        dues = [self._dues[queue] for queue in queues if queue in self._dues]
+        left = milliseconds(timeout)
+        if dues:
+            left = min(left, min(dues) - self._time())
+        if left <= 0:
+            await asyncio.sleep(0)
+            return
+        await self._run(lambda line: line.pop([self._keys.wake(queue) for queue in queues], seconds=left / 1000))
+
+    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
+        """Extend the leases whose token is current."""
+        lost, cancelled = await self._run(
+            lambda line: self._scripts.heartbeat(line.client, worker=worker, leases=leases, lease=lease)
+        )
+        return HeartbeatAnswer(frozenset(one.decode() for one in lost), frozenset(one.decode() for one in cancelled))
+
+    async def cancel(self, record_id: str) -> CancelAnswer:
+        """Cancel a waiting record at once; ask for an active one."""
+        reply = await self._run(lambda line: self._scripts.cancel(line.client, record_id=record_id))
+        answer: CancelAnswer = reply.decode()
+        return answer
+
+    async def requeue(self, record_id: str, *, progress: bytes | None = None) -> RequeueAnswer:
+        """Make a finished or scheduled record due now."""
+        reply = await self._run(lambda line: self._scripts.requeue(line.client, record_id=record_id, progress=progress))
+        answer: RequeueAnswer = reply.decode()
+        return answer
+
+    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
+        """Remove up to `limit` records that finished in this state more than `older_than` ago, the oldest first."""
+        reply = await self._run(
+            lambda line: self._scripts.purge(line.client, state=state, older_than=older_than, limit=limit)
+        )
+        return int(reply)
+
+    async def get(self, record_id: str) -> StoredRecord | None:
+        """Answer the record, or None."""
+
+        async def read(line: Line) -> list[StoredRecord]:
+            row = await self._scripts.read(line.client, record_id=record_id)
+            return await self._stored(line, [] if row is None else [row])
+
+        found = await self._run(read)
+        return found[0] if found else None
+
+    async def page(self, state: State, *, limit: int, after: Position | None = None) -> list[StoredRecord]:
+        """List the records in a state, newest first, from behind `after`."""
+        at = -1 if after is None else stamp(after.at)
+
+        async def read(line: Line) -> list[StoredRecord]:
+            rows = await self._scripts.page(line.client, state=state, after=after, at=at, limit=limit)
+            return await self._stored(line, rows)
+
+        return await self._run(read)
+
+    async def counts(self) -> QueueCounts:
+        """Count the records in each state, over all and by queue."""
+        waiting, pairs = await self._run(lambda line: self._scripts.counts(line.client))
+        found: dict[str, dict[str, int]] = {}
+        for name, queued, scheduled in waiting:
+            found[name.decode()] = {"queued": queued, "scheduled": scheduled}
+        for field, number in zip(pairs[::2], pairs[1::2], strict=True):
+            state, _, queue = field.decode().partition(" ")
+            found.setdefault(queue, {})[state] = int(number)
+        by_queue = {queue: StateCounts(**states) for queue, states in found.items() if any(states.values())}
+        totals: dict[str, int] = {}
+        for states in found.values():
+            for state, number in states.items():
+                totals[state] = totals.get(state, 0) + number
+        return QueueCounts(**totals, by_queue=by_queue)
+
+    async def _step(self, line: Line, step: Step) -> StepAnswer:
+        now, acks, rows, token, recovered, next_due = await self._scripts.step(line.client, step=step)
+        self._note_time(now)
+        for queue in step.queues:
+            if next_due < 0:
+                self._dues.pop(queue, None)
+            else:
+                self._dues[queue] = now + next_due
+        await self._learn(line, [digest_of(row[1]) for row in rows] + [row[1] for row in recovered])
+        return StepAnswer(
+            now=moment(now),
+            acks=tuple([_ACKS[letter] for letter in acks.decode()]),
+            reserved=tuple([self._reserved(row, int(token)) for row in rows]),
+            recovered=tuple([self._recovered(row) for row in recovered]),
+            next_due=None if next_due < 0 else moment(next_due) - moment(0),
+        )
+
+    def _reserved(self, row: Any, token: int) -> Reserved:
+        record_id, raw, progress, recoveries, suspect = row
+        shape, blob = self._shapes[digest_of(raw)], unpack_blob(raw)
+        return Reserved(
+            id=record_id.decode(),
+            token=token,
+            name=shape.name,
+            queue=shape.queue,
+            input=blob.input,
+            meta=blob.meta,
+            policy=shape.policy,
+            progress=progress,
+            recoveries=recoveries,
+            suspect=bool(suspect),
+        )
+
+    def _recovered(self, row: Any) -> Recovered:
+        record_id, digest, recoveries, state = row
+        shape = self._shapes[digest]
+        return Recovered(
+            id=record_id.decode(), name=shape.name, queue=shape.queue, recoveries=recoveries, state=state.decode()
+        )
+
+    async def _stored(self, line: Line, rows: list[Any]) -> list[StoredRecord]:
+        await self._learn(line, [digest_of(row[1]) for row in rows])
+        return [unpack_stored(row, self._shapes.__getitem__) for row in rows]
+
+    async def _learn(self, line: Line, digests: list[bytes]) -> None:
+        """Read the shapes that other processes have made."""
+        unknown = sorted({digest for digest in digests if digest not in self._shapes})
+        if unknown:
+            texts = await line.client.execute("HMGET", self._keys.shape, *unknown)
+            self._shapes.update({digest: unpack_shape(text) for digest, text in zip(unknown, texts, strict=True)})
+
+    async def _check_server(self, line: Line) -> None:
+        try:
+            server: dict[str, Any] = await line.client.execute("INFO", "server")
+            memory: dict[str, Any] = await line.client.execute("INFO", "memory")
+        except PermissionMissingError:
+            logger.warning("this Redis user may not call INFO, so the server's version and eviction policy are unknown")
+            server, memory = {}, {}
+        version = str(server.get("redis_version", "6.2"))
+        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+            msg = f"Redis {version} is too old: Flowli needs 6.2 or later"
+            raise DriverError(msg)
+        policy = str(memory.get("maxmemory_policy", "noeviction"))
+        if policy != "noeviction" and not self._allow_eviction:
+            msg = (
+                f"the server's maxmemory-policy is {policy}, so it may throw jobs away; set it to noeviction, "
+                "or pass allow_eviction=True where losing jobs is acceptable"
+            )
+            raise DriverError(msg)
+        refused = (await self._scripts.check(line.client)).decode()
+        if refused:
+            msg = f"Redis does not let this user call {refused}; the driver's documentation lists the rights it needs"
+            raise DriverError(msg)
+
+    async def _run(self, work: Callable[[Line], Awaitable[T]]) -> T:
+        session = self._session
+        if session is None:
+            raise DriverError("the driver is not open; await its open() first")
+        if session.process != os.getpid():
+            raise DriverError("the driver was opened before this process was forked; open one in each process")
+        if asyncio.get_running_loop() is session.home:
+            return await work(session.line)
+        return await session.side.run(work)
+
+    def _now(self) -> int:
+        return -1 if self._clock is None else stamp(self._clock.now())
+
+    def _note_time(self, now: int) -> None:
+        self._server_time = (now, time.monotonic())
+
+    def _time(self) -> int:
+        """The store's time in ms, as far as can be told without asking."""
+        if self._clock is not None:
+            return stamp(self._clock.now())
+        told, at = self._server_time
+        return told + int((time.monotonic() - at) * 1000)

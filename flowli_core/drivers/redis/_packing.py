@@ -1,0 +1,181 @@
+r"""How records are written: what many share is stored once, and each keeps the rest as one string.
+
+A shape is "most recoveries, ms to keep when completed, ms to keep when failed, queue\nname\npolicy", stored under a
+digest of itself. A record's blob is "digest created key\nlength of meta or -\nmeta input". The scripts read the
+numbers, the queue and the key; they never look into a payload.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from flowli_core.driver import (
+    Ack,
+    Cancelled,
+    Completed,
+    Failed,
+    NewRecord,
+    Outcome,
+    Released,
+    Retried,
+    State,
+    StoredRecord,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Word = bytes | str | int | float
+"""What a command is made of."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_DIGEST = 8
+
+
+def milliseconds(duration: timedelta) -> int:
+    """The whole milliseconds in a duration."""
+    return duration // _MS
+
+
+def stamp(moment: datetime) -> int:
+    """A moment in ms since 1970."""
+    return (moment - _EPOCH) // _MS
+
+
+@lru_cache(maxsize=1024)
+def moment(stamped: int) -> datetime:
+    """The moment of a stamp."""
+    return _EPOCH + stamped * _MS
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What records of one kind share."""
+
+    name: str
+    queue: str
+    policy: bytes
+    max_recoveries: int
+
+
+@lru_cache(maxsize=4096)
+def _pack_shape(numbers: tuple[int, timedelta, timedelta], queue: str, name: str, policy: bytes) -> tuple[bytes, bytes]:
+    most, completed, failed = numbers
+    head = f"{most} {milliseconds(completed)} {milliseconds(failed)} {queue}\n{name}\n"
+    text = head.encode() + policy
+    return base64.urlsafe_b64encode(hashlib.blake2b(text, digest_size=6).digest()), text
+
+
+def unpack_shape(text: bytes) -> Shape:
+    """Read a shape."""
+    numbers, name, policy = text.split(b"\n", 2)
+    most, _, _, queue = numbers.split(b" ", 3)
+    return Shape(name.decode(), queue.decode(), policy, int(most))
+
+
+def shape_of(record: NewRecord) -> tuple[bytes, bytes]:
+    """Answer the digest and the text of a record's shape."""
+    numbers = (record.max_recoveries, record.keep_completed, record.keep_failed)
+    return _pack_shape(numbers, record.queue, record.name, record.policy)
+
+
+def pack_record(record: NewRecord) -> tuple[Word, ...]:
+    """What enqueue.lua takes for a record: id, digest, key, kind of due time, ms, the rest of its blob."""
+    kind, ms = ("a", stamp(record.due)) if isinstance(record.due, datetime) else ("d", milliseconds(record.due))
+    meta = record.meta
+    rest = b"-\n" + record.input if meta is None else b"%d\n" % len(meta) + meta + record.input
+    return record.id, shape_of(record)[0], record.key or "", kind, ms, rest
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A record's own part, read."""
+
+    created: int
+    key: str | None
+    meta: bytes | None
+    input: bytes
+
+
+def digest_of(blob: bytes) -> bytes:
+    """The digest of a record's shape."""
+    return blob[:_DIGEST]
+
+
+def unpack_blob(blob: bytes) -> Blob:
+    """Read a record's own part."""
+    header, length, rest = blob[_DIGEST:].split(b"\n", 2)
+    created, _, key = header.partition(b" ")
+    if length == b"-":
+        return Blob(int(created), key.decode() or None, None, rest)
+    size = int(length)
+    return Blob(int(created), key.decode() or None, rest[:size], rest[size:])
+
+
+def pack_ack(ack: Ack) -> tuple[Word, ...]:
+    """What step.lua takes for an ack: id, token, kind, start, delay, data."""
+    kind, delay, data = _pack_outcome(ack.outcome)
+    started = "" if ack.started_at is None else stamp(ack.started_at)
+    return ack.id, ack.token, kind, started, delay, data
+
+
+def _pack_outcome(outcome: Outcome) -> tuple[str, int, bytes]:
+    match outcome:
+        case Completed(result):
+            return "c", 0, result
+        case Retried(delay, progress):
+            return "r", milliseconds(delay), progress
+        case Failed(progress):
+            return "f", 0, progress
+        case Released(delay, None):
+            return "g", milliseconds(delay), b""
+        case Released(delay, progress):
+            return "p", milliseconds(delay), progress or b""
+        case Cancelled():
+            return "x", 0, b""
+
+
+def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredRecord:
+    """Read what read.lua answers of a record."""
+    record_id, raw, state, due, progress, recoveries, token, text, finished = row
+    blob, common = unpack_blob(raw), shape(digest_of(raw))
+    worker, started, failed, updated, result = b"", 0, 0, blob.created, b""
+    if text is not None:
+        head, _, result = text.partition(b"\n")
+        _, _, started, failed, updated, _, worker = head.split(b" ", 6)
+    if token is not None:
+        _, started, _, worker = token.split(b" ", 3)
+        updated = started
+    name: State = state.decode()
+    return StoredRecord(
+        id=record_id.decode(),
+        name=common.name,
+        queue=common.queue,
+        state=name,
+        input=blob.input,
+        meta=blob.meta,
+        key=blob.key,
+        policy=common.policy,
+        progress=progress,
+        result=result if name == "completed" else None,
+        recoveries=int(recoveries),
+        max_recoveries=common.max_recoveries,
+        worker=worker.decode() or None,
+        created_at=moment(blob.created),
+        updated_at=moment(int(updated)),
+        scheduled_for=moment(int(due)),
+        failed_at=_moment_or_none(failed),
+        started_at=_moment_or_none(started),
+        finished_at=None if finished is None else moment(int(float(finished))),
+    )
+
+
+def _moment_or_none(stamped: bytes | int) -> datetime | None:
+    number = int(stamped)
+    return moment(number) if number else None

@@ -1,0 +1,163 @@
+"""The scripts: one method for each file in lua/, with named arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from flowli_core.driver import MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY
+from flowli_core.drivers.redis._client import MissingScriptError
+from flowli_core.drivers.redis._packing import milliseconds, pack_ack, pack_record, shape_of
+from flowli_core.errors import DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
+
+    from flowli_core.driver import Lease, NewRecord, Position, State, Step
+    from flowli_core.drivers.redis._client import Client
+    from flowli_core.drivers.redis._keys import Keys
+    from flowli_core.drivers.redis._packing import Word
+
+OPERATIONS = ("cancel", "check", "counts", "enqueue", "heartbeat", "page", "purge", "read", "requeue", "step")
+
+_TRIES = 20
+_MOMENT = 0.01
+
+
+class Script:
+    """A file in lua/ behind the columns that all share, and the digest under which a server knows it."""
+
+    def __init__(self, name: str) -> None:
+        folder = resources.files("flowli_core.drivers.redis").joinpath("lua")
+        shared = "" if name == "check" else folder.joinpath("columns.lua").read_text()
+        self.text = shared + folder.joinpath(f"{name}.lua").read_text()
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Scripts:
+    """Calls the scripts with the keys of one prefix.
+
+    Every key is declared, so each call names all queues of the prefix. A script that knows of one more answers `stale`;
+    then their names are read anew.
+    """
+
+    def __init__(self, keys: Keys, now: Callable[[], int]) -> None:
+        self._keys = keys
+        self._now = now
+        self._scripts = {name: Script(name) for name in OPERATIONS}
+        self._queues: dict[str, tuple[str, str, str]] = {}
+
+    async def check(self, client: Client) -> Any:
+        """Name a command that this user may not call."""
+        scratch = self._keys.scratch
+        refused = await self._evaluate(client, self._scripts["check"], 1, (scratch,))
+        if not refused:
+            # No script may call this one. With something to take it does not block.
+            await client.execute("ZADD", scratch, 0, "0")
+            try:
+                await client.execute("BZPOPMIN", scratch, _MOMENT)
+            finally:
+                await client.execute("DEL", scratch)
+        return refused
+
+    async def enqueue(self, client: Client, *, records: Sequence[NewRecord]) -> Any:
+        """Store records."""
+        shapes = dict(shape_of(record) for record in records)
+        words: list[Word] = [len(shapes)]
+        for digest, text in shapes.items():
+            words += (digest, text)
+        for record in records:
+            words += pack_record(record)
+        return await self._call(client, "enqueue", words, queues={record.queue for record in records}, adds=True)
+
+    async def step(self, client: Client, *, step: Step) -> Any:
+        """Settle, recover, trim, reserve."""
+        words: list[Word] = [
+            step.worker,
+            step.sequence,
+            milliseconds(step.lease),
+            step.want,
+            int(step.suspect),
+            MAX_BATCH_BYTES,
+            RECOVER_PER_STEP,
+            TRIM_PER_STEP,
+            step.keep.completed,
+            step.keep.failed,
+            step.keep.cancelled,
+            milliseconds(WORKER_MEMORY),
+            len(step.queues),
+            *step.queues,
+        ]
+        for ack in step.acks:
+            words += pack_ack(ack)
+        return await self._call(client, "step", words, queues=step.queues, worker=step.worker)
+
+    async def heartbeat(self, client: Client, *, worker: str, leases: Sequence[Lease], lease: timedelta) -> Any:
+        """Extend leases."""
+        words: list[Word] = [milliseconds(lease), milliseconds(WORKER_MEMORY)]
+        for held in leases:
+            words += (held.id, held.token)
+        return await self._call(client, "heartbeat", words, worker=worker)
+
+    async def cancel(self, client: Client, *, record_id: str) -> Any:
+        """Cancel a record, or ask for it."""
+        return await self._call(client, "cancel", [record_id])
+
+    async def requeue(self, client: Client, *, record_id: str, progress: bytes | None) -> Any:
+        """Make a record due now."""
+        return await self._call(client, "requeue", [record_id, int(progress is not None), progress or b""])
+
+    async def purge(self, client: Client, *, state: State, older_than: timedelta, limit: int) -> Any:
+        """Remove finished records."""
+        return await self._call(client, "purge", [state, milliseconds(older_than), limit])
+
+    async def read(self, client: Client, *, record_id: str) -> Any:
+        """Read one record."""
+        return await self._call(client, "read", [record_id])
+
+    async def page(self, client: Client, *, state: State, after: Position | None, at: int, limit: int) -> Any:
+        """Read a page of a listing."""
+        return await self._call(client, "page", [state, at, after.id if after else "", limit])
+
+    async def counts(self, client: Client) -> Any:
+        """Count the records."""
+        return await self._call(client, "counts", [])
+
+    async def _call(
+        self,
+        client: Client,
+        name: str,
+        arguments: Sequence[Word],
+        *,
+        queues: Iterable[str] = (),
+        worker: str | None = None,
+        adds: bool = False,
+    ) -> Any:
+        now = self._now()
+        for attempt in range(_TRIES):
+            known = self._queues
+            others = {queue: self._keys.of_queue(queue) for queue in queues if queue not in known}
+            all_queues = {**known, **others}
+            keys = [*self._keys.columns, *(key for three in all_queues.values() for key in three)]
+            if worker is not None:
+                keys.append(self._keys.worker(worker))
+            words = (*keys, now, len(all_queues), len(known), *all_queues, *arguments)
+            reply = await self._evaluate(client, self._scripts[name], len(keys), words)
+            if reply != b"stale":
+                if adds and others:
+                    self._queues = all_queues
+                return reply
+            names = await client.execute("SMEMBERS", self._keys.queues)
+            self._queues = {queue: self._keys.of_queue(queue) for queue in sorted(one.decode() for one in names)}
+            await asyncio.sleep(0.001 * attempt)
+        raise DriverError("the queues of this prefix change faster than they can be read")
+
+    async def _evaluate(self, client: Client, script: Script, key_count: int, words: tuple[Word, ...]) -> Any:
+        try:
+            return await client.execute("EVALSHA", script.digest, key_count, *words)
+        except MissingScriptError:
+            await client.execute("SCRIPT LOAD", script.text)
+            return await client.execute("EVALSHA", script.digest, key_count, *words)

@@ -1,0 +1,114 @@
+"""What the worker processes of test_workers_sqlite run, and the process that enqueues for them.
+
+They meet in the folder that FLOWLI_TEST_FOLDER names: its store, a log that each run appends a line to, and a file
+whose appearance lets the waiting jobs go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+from flowli_core import Hooks, JobEvent, Jobs, Runner, current_job, hooks, job
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.drivers.sqlite import SqliteDriver
+
+POISON = -1
+
+
+class Folder:
+    """Where the processes meet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.store = path / "jobs.sqlite3"
+        self.gate = path / "go"
+        self._log = path / "log"
+
+    def note(self, number: int) -> None:
+        """Append a line to the log: in one write, so that the lines of several processes do not mix."""
+        log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(log, f"{number} {current_job().id} {os.getpid()}\n".encode())
+        finally:
+            os.close(log)
+
+    def runs(self) -> list[tuple[int, str, int]]:
+        """What the log says: the number, the id and the process of each run."""
+        if not self._log.exists():
+            return []
+        lines = [line.split() for line in self._log.read_text().splitlines()]
+        return [(int(number), record_id, int(process)) for number, record_id, process in lines]
+
+
+@job(int)
+async def quick(input: int, ctx: Folder) -> int:
+    """Run, or kill the worker."""
+    ctx.note(input)
+    if input == POISON:
+        os._exit(13)
+    await asyncio.sleep(0.005)
+    return input
+
+
+@job(int)
+async def slow(input: int, ctx: Folder) -> int:
+    """Run until the gate is there."""
+    ctx.note(input)
+    while not ctx.gate.exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.02)
+    return input
+
+
+class WorkerJobs(Jobs[Folder]):
+    quick = quick
+    slow = slow
+
+
+def make_jobs(folder: Folder) -> WorkerJobs:
+    """Make a registry on the store in a folder."""
+    return WorkerJobs(context=folder, driver=SqliteDriver(folder.store))
+
+
+jobs = make_jobs(Folder(Path(os.environ.get("FLOWLI_TEST_FOLDER", "nowhere"))))
+
+
+async def enqueue(most: int) -> None:
+    """Enqueue so many jobs, some one by one and some together."""
+    async with jobs:
+        for number in range(0, most, 10):
+            await asyncio.gather(*[jobs.quick.enqueue(number + i) for i in range(5)])
+            await jobs.quick.enqueue_many(range(number + 5, number + 10))
+
+
+async def hang() -> None:
+    """Stop a runner whose handler and whose hook hang in their threads, and return."""
+    hooks.HOOK_TIMEOUT = timedelta(milliseconds=10)
+    never, begun = threading.Event(), [threading.Event(), threading.Event()]
+
+    @job()
+    def hang() -> None:
+        begun[0].set()
+        never.wait()
+
+    def hook(_: JobEvent) -> None:
+        begun[1].set()
+        never.wait()
+
+    class HangingJobs(Jobs[None]):
+        hanging = hang
+
+    async with HangingJobs(context=None, driver=MemoryDriver()) as hanging:
+        await hanging.hanging.enqueue()
+        runner = Runner(hanging, cancel_grace="10ms", hooks=Hooks(on_job_started=hook))
+        async with runner:
+            await asyncio.gather(*[asyncio.to_thread(one.wait) for one in begun])
+            await runner.stop(drain="0s")
+
+
+if __name__ == "__main__":
+    asyncio.run(hang() if sys.argv[1] == "hang" else enqueue(int(sys.argv[1])))

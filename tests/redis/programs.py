@@ -1,0 +1,44 @@
+"""What the other processes do. Each is run as `python -m tests.redis.programs NAME URL PREFIX` and writes to stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from flowli_core import Runner, current_job
+from flowli_core.drivers.redis import RedisDriver
+from tests.core.running import Deeds, Duties
+
+LEASE = "1s"
+
+
+def say(*words: object) -> None:
+    """Write a line."""
+    print(*words, flush=True)  # noqa: T201 - it is how a program answers
+
+
+async def hold(_: int) -> object:
+    """Say what was started, and never end."""
+    say(current_job().id)
+    return await asyncio.Event().wait()
+
+
+async def finish(_: int) -> object:
+    """Say what was started, and be done."""
+    say(current_job().id)
+    return None
+
+
+PROGRAMS = {"hold": hold, "finish": finish}
+
+
+async def main(name: str, url: str, prefix: str) -> None:
+    """Run jobs until somebody kills this process."""
+    driver = RedisDriver.from_url(url, prefix=prefix)
+    async with Duties(context=Deeds(act=PROGRAMS[name]), driver=driver) as jobs:
+        say("ready")
+        await Runner(jobs, concurrency=50, lease=LEASE).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:4]))

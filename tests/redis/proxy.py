@@ -1,0 +1,100 @@
+"""A proxy in front of a server that breaks connections on command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FaultKind = Literal["drop", "lose", "swallow"]
+
+
+@dataclass
+class Fault:
+    """What happens to the next `times` requests that contain `match`.
+
+    drop: the connection is reset before the request reaches the server. lose: the server does as asked, and the
+    connection is reset instead of its reply. swallow: nothing is heard of the request or of the connection any more.
+    """
+
+    kind: FaultKind
+    match: bytes
+    times: int = 1
+
+
+class Proxy:
+    """Passes bytes on between clients and the server behind a Unix socket. `seen` counts the faults that happened."""
+
+    def __init__(self, upstream: Path, folder: Path) -> None:
+        self._upstream = upstream
+        self._socket = folder / "proxy"
+        self._faults: list[Fault] = []
+        self._server: asyncio.Server | None = None
+        self._links: set[asyncio.Task[None]] = set()
+        self.seen: Counter[FaultKind] = Counter()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"unix://{self._socket}"
+
+    def fault(self, kind: FaultKind, match: bytes, *, times: int = 1) -> None:
+        """Have something happen to requests."""
+        self._faults.append(Fault(kind, match, times))
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._serve, str(self._socket))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for link in self._links:
+            link.cancel()
+        if self._links:
+            await asyncio.wait(self._links)
+
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._links.add(task)
+        server, to_server = await asyncio.open_unix_connection(str(self._upstream))
+        replies = asyncio.create_task(_copy(server, to_client))
+        try:
+            while request := await client.read(2**16):
+                fault = self._fault_of(request)
+                if fault is None:
+                    to_server.write(request)
+                    continue
+                self.seen[fault] += 1
+                replies.cancel()
+                if fault == "lose":
+                    to_server.write(request)
+                    await server.read(2**16)
+                if fault == "swallow":
+                    await asyncio.Event().wait()
+                return
+        except (OSError, asyncio.CancelledError):
+            return
+        finally:
+            self._links.discard(task)
+            replies.cancel()
+            to_client.transport.abort()
+            to_server.transport.abort()
+
+    def _fault_of(self, request: bytes) -> FaultKind | None:
+        for fault in self._faults:
+            if fault.times and fault.match in request:
+                fault.times -= 1
+                return fault.kind
+        return None
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(2**16):
+        sink.write(data)
+    sink.transport.abort()

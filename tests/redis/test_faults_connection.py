@@ -1,0 +1,126 @@
+"""Connections that break: nothing is done twice, nothing is lost, and nobody waits for a lease because of it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core import Runner
+from flowli_core.drivers.redis import RedisDriver
+from flowli_core.drivers.redis._scripts import Script
+from tests.conformance.builders import Worker, ack, assert_consistent, ids, record
+from tests.core.running import Work, running, until
+from tests.redis.proxy import FaultKind, Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from tests.redis.server import Server
+
+ENQUEUE, STEP, HEARTBEAT = (Script(name).digest.encode() for name in ("enqueue", "step", "heartbeat"))
+BREAKS: tuple[FaultKind, ...] = ("drop", "lose")
+
+
+@asynccontextmanager
+async def behind_a_proxy(server: Server, folder: Path) -> AsyncGenerator[tuple[RedisDriver, Proxy]]:
+    """An open driver whose connections can be broken."""
+    async with Proxy(server.socket, folder) as proxy:
+        driver = RedisDriver.from_url(proxy.url)
+        await driver.open()
+        await driver.enqueue([record("warm up", queue="another")])
+        await Worker(driver).step()
+        yield driver, proxy
+        await assert_consistent(driver)
+        await driver.close()
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+async def test_an_enqueue_that_breaks_adds_one_record(server: Server, tmp_path: Path, kind: FaultKind) -> None:
+    """Whether the request or the reply was lost, the call is sent again and the record is there once."""
+    async with behind_a_proxy(server, tmp_path) as (driver, proxy):
+        proxy.fault(kind, ENQUEUE)
+        (answer,) = await driver.enqueue([record("a", key="k")])
+        assert answer.id == "a"
+        assert proxy.seen[kind] == 1
+        assert (await driver.counts()).by_queue["q"].queued == 1
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+async def test_a_reserve_that_breaks_hands_out_its_batch(server: Server, tmp_path: Path, kind: FaultKind) -> None:
+    """The batch of a lost reply is handed out again at once, under the same token."""
+    async with behind_a_proxy(server, tmp_path) as (driver, proxy):
+        worker = Worker(driver, "v")
+        await driver.enqueue([record(name) for name in "abc"])
+        proxy.fault(kind, STEP)
+        batch = await worker.take(3)
+        assert ids(batch) == ["a", "b", "c"]
+        assert {one.token for one in batch} == {batch[0].token}
+        assert proxy.seen[kind] == 1
+        assert (await worker.step(*[ack(one) for one in batch])).acks == ("ok", "ok", "ok")
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+async def test_an_ack_that_breaks_is_counted_once(server: Server, tmp_path: Path, kind: FaultKind) -> None:
+    """A settled record is settled once, and the ack is told that it was accepted."""
+    async with behind_a_proxy(server, tmp_path) as (driver, proxy):
+        worker = Worker(driver, "v")
+        await driver.enqueue([record("a")])
+        held = await worker.take_one()
+        proxy.fault(kind, STEP)
+        assert await worker.settle(held) == "ok"
+        assert proxy.seen[kind] == 1
+        assert (await driver.counts()).completed == 1
+
+
+async def test_a_late_copy_of_an_old_step_does_nothing(server: Server, tmp_path: Path) -> None:
+    """A step that arrives after a newer one settles nothing and takes nothing."""
+    async with behind_a_proxy(server, tmp_path) as (driver, _):
+        worker = Worker(driver, "v")
+        await driver.enqueue([record("a"), record("b")])
+        held = await worker.take_one()
+        late = worker.last
+        await worker.settle(held)
+        assert (await driver.step(late)).reserved == ()
+        assert (await driver.counts()).by_queue["q"].queued == 1
+
+
+async def test_a_wait_whose_connection_is_dead_keeps_no_job_waiting(server: Server, tmp_path: Path) -> None:
+    """A half-open blocking connection is given up, and a runner behind it goes on with new jobs."""
+    async with behind_a_proxy(server, tmp_path) as (driver, proxy):
+        work = Work(driver)
+        proxy.fault("swallow", b"BZPOPMIN")
+        async with running(Runner(work.jobs)):
+            await until(lambda: proxy.seen["swallow"] == 1)
+            (record_id,) = await work.add(1)
+            await work.until(record_id, "completed")
+
+
+async def test_a_dead_command_connection_is_replaced(server: Server, tmp_path: Path) -> None:
+    """A step that nobody answers is given up and sent again on another connection; its batch is not lost."""
+    async with behind_a_proxy(server, tmp_path) as (driver, proxy):
+        work = Work(driver)
+        (record_id,) = await work.add(1)
+        proxy.fault("swallow", STEP)
+        async with running(Runner(work.jobs)):
+            record = await work.until(record_id, "completed")
+        assert proxy.seen["swallow"] == 1
+        assert (record.attempts_made, record.recoveries) == (1, 0)
+
+
+async def test_heartbeats_go_on_when_their_connection_breaks(server: Server, tmp_path: Path) -> None:
+    """A heartbeat whose connection is reset is sent again, and no lease is lost."""
+    async with behind_a_proxy(server, tmp_path) as (driver, proxy):
+        work = Work(driver)
+        proxy.fault("drop", HEARTBEAT)
+
+        async def until_two_heartbeats(_: int) -> None:
+            await until(lambda: proxy.seen["drop"] == 1)
+
+        work.deeds.act = until_two_heartbeats
+        async with running(Runner(work.jobs, lease="1s")):
+            (record_id,) = await work.add(1)
+            record = await work.until(record_id, "completed")
+        assert (record.attempts_made, record.recoveries) == (1, 0)

@@ -1,0 +1,150 @@
+"""Opening a driver: what cannot work is said at once, with the cure, and without the password."""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from flowli_core import DefinitionError, DriverError, Runner, StoreUnavailable
+from flowli_core.drivers.redis import RedisDriver, _driver
+from tests.core.running import Work, running
+from tests.redis.server import Server, connect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+SECRET = "s3cret"  # noqa: S105 - of a server that lives for one test
+
+
+def documented_rights() -> list[str]:
+    """The least rights, as the driver's documentation lists them for the prefix "app"."""
+    found = re.search(r"ACL SETUSER app (.*?)\n\n", _driver.__doc__ or "", re.DOTALL)
+    assert found is not None
+    return found[1].replace(">password", f">{SECRET}").split()
+
+
+async def opened(url: str, **options: Any) -> RedisDriver:
+    """Open a driver and close it again."""
+    driver = RedisDriver.from_url(url, **options)
+    await driver.open()
+    await driver.close()
+    return driver
+
+
+@asynccontextmanager
+async def as_user(server: Server, *rights: str, password: str = SECRET) -> AsyncGenerator[RedisDriver]:
+    """A driver that logs in as a user with these rights."""
+    configure(server, "ACL", "SETUSER", "app", *rights)
+    client = Redis(unix_socket_path=str(server.socket), username="app", password=password)
+    driver = RedisDriver(client, prefix="app")
+    yield driver
+    await driver.close()
+    await client.aclose()
+
+
+def configure(server: Server, *words: str) -> None:
+    """Have the server's administrator send a command."""
+    admin = connect(server.url)
+    admin.execute_command(*words)
+    admin.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"http://user:{SECRET}@localhost", f"redis://user:{SECRET}@localhost:99999", f"user:{SECRET}", ""],
+)
+def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
+    """The message says what a URL looks like, and does not repeat it."""
+    with pytest.raises(DefinitionError, match=r"redis://|port") as caught:
+        RedisDriver.from_url(url)
+    assert SECRET not in str(caught.value)
+
+
+def test_clients_that_cannot_serve_are_refused() -> None:
+    """A client that blocks, or that makes text of payloads, is refused where it is given."""
+    blocking: Any = redis.Redis()
+    with pytest.raises(DefinitionError, match="asynchronous"):
+        RedisDriver(blocking)
+    with pytest.raises(DefinitionError, match="decode_responses"):
+        RedisDriver(Redis(decode_responses=True))
+
+
+@pytest.mark.parametrize("prefix", ["", "a{b}", "a b", "*"])
+def test_prefixes_that_a_cluster_or_a_pattern_would_misread_are_refused(prefix: str) -> None:
+    """All keys of a prefix share one hash tag, so it may not hold one."""
+    with pytest.raises(DefinitionError, match="prefix"):
+        RedisDriver(Redis(), prefix=prefix)
+
+
+async def test_a_server_that_is_not_there_is_said_to_be_out_of_reach(tmp_path: Path) -> None:
+    """It may come: the same call may be repeated."""
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        await opened(f"unix://{tmp_path / 'none'}")
+
+
+async def test_a_wrong_password_is_said_and_not_repeated(server: Server) -> None:
+    """The cure is to look at the credentials."""
+    async with as_user(server, "on", f">{SECRET}", "+@all", "~*", password="another") as driver:  # noqa: S106 - wrong
+        with pytest.raises(DriverError, match="password") as caught:
+            await driver.open()
+    assert "another" not in str(caught.value)
+    assert not isinstance(caught.value, StoreUnavailable)
+
+
+async def test_an_evicting_server_is_refused_unless_that_is_accepted(server: Server) -> None:
+    """A server that throws keys away loses jobs; the message names the setting."""
+    configure(server, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    with pytest.raises(DriverError, match="maxmemory-policy is allkeys-lru"):
+        await opened(server.url)
+    await opened(server.url, allow_eviction=True)
+
+
+@pytest.mark.parametrize(
+    "command", ["evalsha", "script|load", "zadd", "hset", "hincrby", "bzpopmin", "del", "time", "zscore"]
+)
+async def test_a_missing_right_is_named(server: Server, command: str) -> None:
+    """A user who may not call one of the commands learns which."""
+    rights = [right for right in documented_rights() if right != f"+{command}"]
+    async with as_user(server, *rights) as driver:
+        with pytest.raises(DriverError, match=command.split("|", maxsplit=1)[0]) as caught:
+            await driver.open()
+    assert not isinstance(caught.value, StoreUnavailable)
+
+
+async def test_the_documented_rights_are_enough(server: Server) -> None:
+    """Jobs are enqueued, delayed, run, listed, cancelled, requeued and purged by a user who may do nothing else."""
+    async with as_user(server, *documented_rights()) as driver:
+        await driver.open()
+        work = Work(driver)
+        async with running(Runner(work.jobs)):
+            now = await work.jobs.act.options(key="k").enqueue(1)
+            later = await work.jobs.act.delay("10ms", 2)
+            for receipt in (now, later):
+                await work.until(receipt.id, "completed")
+            far = await work.jobs.act.delay("1h", 3)
+            await work.jobs.control.cancel(far.id)
+            await work.jobs.control.requeue(far.id)
+            await work.until(far.id, "completed")
+        page = await work.jobs.inspect.get_jobs_by_state("completed")
+        assert {one.id for one in page.items} == {now.id, later.id, far.id}
+        await driver.purge("completed", older_than=timedelta(0), limit=10)
+        assert (await driver.counts()).active == 0
+
+
+async def test_without_the_right_to_info_it_opens_with_a_warning(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be looked at is said to be unknown."""
+    rights = [right for right in documented_rights() if right != "+info"]
+    async with as_user(server, *rights) as driver:
+        with caplog.at_level(logging.WARNING, "flowli"):
+            await driver.open()
+    assert "INFO" in caplog.text

@@ -1,0 +1,144 @@
+"""What a server says no to, and for how long: typed errors, nothing by half, and work goes on afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from flowli_core import DriverError, Runner, StoreUnavailable
+from flowli_core.driver import Retried
+from flowli_core.drivers.redis import RedisDriver
+from tests.conformance.builders import DONE, LEASE, Worker, ack, assert_consistent, lease_of, record
+from tests.core.running import Work, running, until
+from tests.redis.server import Server, connect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+
+@asynccontextmanager
+async def store(server: Server) -> AsyncGenerator[tuple[RedisDriver, Any]]:
+    """An open driver on a server that the test may ruin, and an administrator's connection."""
+    driver, admin = RedisDriver.from_url(server.url), connect(server.url)
+    await driver.open()
+    yield driver, admin
+    await assert_consistent(driver)
+    await driver.close()
+    admin.close()
+
+
+async def test_a_full_server_refuses_new_records_and_nothing_else(server: Server) -> None:
+    """Out of memory: enqueue stores nothing at all, while what runs is renewed, settled, retried and recovered."""
+    async with store(server) as (driver, admin):
+        worker = Worker(driver)
+        await driver.enqueue([record(name) for name in "abcd"])
+        done, again, abandoned, _ = await worker.take(4)
+        admin.config_set("maxmemory", 1)
+        with pytest.raises(DriverError, match="out of memory") as caught:
+            await driver.enqueue([record("e", key="k"), record("f", queue="another")])
+        assert not isinstance(caught.value, StoreUnavailable)
+        assert caught.value.ids == ("e", "f")
+        assert (await driver.heartbeat("w", [lease_of(abandoned)], timedelta(milliseconds=1))).lost == frozenset()
+        answer = await worker.step(ack(done), ack(again, Retried(LEASE, b"{}")))
+        assert answer.acks == ("ok", "ok")
+        recovered = {one.id for one in answer.recovered}
+        while not recovered:
+            recovered = {one.id for one in (await worker.step()).recovered}
+        assert recovered == {abandoned.id}
+        admin.config_set("maxmemory", 0)
+        assert await driver.get("e") is None
+        assert set((await driver.counts()).by_queue) == {"q"}
+        assert [one.disposition for one in await driver.enqueue([record("e", key="k")])] == ["accepted"]
+
+
+async def test_scripts_are_loaded_again_whenever_the_server_forgets_them(server: Server) -> None:
+    """SCRIPT FLUSH between any two calls is not noticed."""
+    async with store(server) as (driver, admin):
+        worker = Worker(driver)
+        for number in range(20):
+            admin.script_flush()
+            await driver.enqueue([record(f"r{number}")])
+            admin.script_flush()
+            held = await worker.take_one()
+            admin.script_flush()
+            assert await worker.settle(held) == "ok"
+        admin.script_flush()
+        assert (await driver.counts()).completed == 20
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"), [(("replicaof", "127.0.0.1", "1"), "READONLY"), (("min-replicas-to-write", "1"), "NOREPLICAS")]
+)
+async def test_a_server_that_may_not_write_just_now_is_unavailable(
+    server: Server, setting: tuple[str, ...], word: str
+) -> None:
+    """A replica, and a master without replicas: the call may be repeated, and succeeds once the server may."""
+    async with store(server) as (driver, admin):
+        held = await started(driver)
+        if word == "READONLY":
+            admin.replicaof("127.0.0.1", 1)
+        else:
+            admin.config_set(*setting)
+        for call in (driver.enqueue([record("b")]), Worker(driver, "v").step(ack(held)), driver.cancel("a")):
+            with pytest.raises(StoreUnavailable, match=word):
+                await call
+        if word == "READONLY":
+            admin.replicaof("NO", "ONE")
+        else:
+            admin.config_set("min-replicas-to-write", 0)
+        assert (await Worker(driver, "v2").step(ack(held, DONE))).acks == ("ok",)
+        assert [one.disposition for one in await driver.enqueue([record("b")])] == ["accepted"]
+
+
+async def started(driver: RedisDriver) -> Any:
+    """Store a record and reserve it."""
+    await driver.enqueue([record("a")])
+    return await Worker(driver).take_one()
+
+
+async def test_a_server_that_is_busy_with_another_script_is_unavailable(server: Server) -> None:
+    """Somebody else's endless script: the call may be repeated, and succeeds when the script was killed."""
+    async with store(server) as (driver, admin):
+        admin.config_set("lua-time-limit", 1)
+        intruder = threading.Thread(target=_run_for_ever, args=(server.url,))
+        intruder.start()
+        await until(lambda: _is_busy(admin))
+        with pytest.raises(StoreUnavailable, match="BUSY"):
+            await driver.enqueue([record("a")])
+        admin.script_kill()
+        await asyncio.to_thread(intruder.join)
+        assert [one.disposition for one in await driver.enqueue([record("a")])] == ["accepted"]
+
+
+async def test_a_runner_survives_a_server_that_comes_back_empty(server: Server) -> None:
+    """FLUSHALL under a runner: what was there is gone, and new jobs flow."""
+    async with store(server) as (driver, admin):
+        work = Work(driver)
+        async with running(Runner(work.jobs)):
+            (first,) = await work.add(1)
+            await work.until(first, "completed")
+            admin.flushall()
+            (second,) = await work.add(2)
+            await work.until(second, "completed")
+            assert await work.jobs.inspect.get_job(first) is None
+
+
+def _run_for_ever(url: str) -> None:
+    client = connect(url)
+    with pytest.raises(redis.ResponseError):
+        client.eval("while true do end", 0)
+    client.close()
+
+
+def _is_busy(admin: Any) -> bool:
+    try:
+        admin.ping()
+    except redis.ResponseError:
+        return True
+    return False

@@ -1,0 +1,43 @@
+"""The scripts: one file for each operation, and nothing in them that a large store would suffer from."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import resources
+
+from flowli_core.drivers.redis import _driver
+from flowli_core.drivers.redis._scripts import OPERATIONS, Scripts
+
+FOLDER = resources.files("flowli_core.drivers.redis").joinpath("lua")
+FILES = {file.name.removesuffix(".lua"): file.read_text() for file in FOLDER.iterdir()}
+
+
+def test_each_file_is_one_method() -> None:
+    """The files, but for what they share, and the public methods of Scripts are the same set."""
+    methods = {name for name, _ in inspect.getmembers(Scripts, inspect.isfunction) if not name.startswith("_")}
+    assert methods == set(FILES) - {"columns"} == set(OPERATIONS)
+
+
+def test_each_file_opens_with_its_signature() -> None:
+    """What it takes, what it answers and what it writes first stand at the top."""
+    for name, text in FILES.items():
+        head = "".join(line for line in text.splitlines(keepends=True)[:20] if line.startswith("--"))
+        assert "Answers" in head, name
+        assert name == "columns" or "First write:" in head or "Writes nothing." in head, name
+
+
+def test_no_script_calls_what_the_documentation_does_not_list() -> None:
+    """The least-privilege rights name every command that a script calls, and `check` tries each."""
+    called = {
+        command.lower()
+        for name, text in FILES.items()
+        if name != "check"
+        for command in [*re.findall(r"(?:call|many)\('([A-Z]+)'", text), "HMGET"]
+    }
+    documented = {right[1:] for right in re.findall(r"\+[a-z|]+", _driver.__doc__ or "")}
+    tried = {command.lower() for command in re.findall(r"\{ '([A-Z]+)'", FILES["check"])}
+    assert called <= documented
+    assert called <= tried <= documented
+    assert documented - tried == {"bzpopmin", "evalsha", "info", "script|load", "select"}
+    assert not called & {"keys", "scan", "eval", "lrange", "flushall", "flushdb"}
