@@ -218,7 +218,10 @@ class Attempt:
                 case End.STOPPED | End.LEASE_LOST:
                     return Released()
                 case End.TIMEOUT:
-                    error = self._timeout_error()
+                    # With where it was cancelled as its cause: what hung is what one wants to know.
+                    timeout = self._timeout_error()
+                    timeout.__cause__ = error
+                    error = timeout
                 case None if self.task is not None and self.task.cancelling():
                     return Released(_BREATHER)
                 case None:

@@ -44,7 +44,8 @@ from flowli_core.driver import (
     StepAnswer,
     StoredRecord,
 )
-from flowli_core.drivers.memory._records import Worker, due_at, duration, milliseconds, moment, stamp
+from flowli_core.drivers._times import due_at, duration, milliseconds, moment, stamp
+from flowli_core.drivers.memory._records import Worker
 from flowli_core.drivers.memory._store import Store
 from flowli_core.drivers.memory._wakeups import Waiter, WakeUps
 from flowli_core.durations import ZERO

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Literal
 
 from flowli_core.driver import (
@@ -17,42 +15,11 @@ from flowli_core.driver import (
     StateCounts,
     StoredRecord,
 )
+from flowli_core.drivers._times import moment, moment_or_none
 from flowli_core.drivers.memory._index import Index
-from flowli_core.durations import ZERO
 
 Status = Literal["waiting", "active"] | FinishedState
 """A state, without the difference that only the time makes."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
-
-
-def milliseconds(duration: timedelta) -> int:
-    """Answer the whole milliseconds in a duration."""
-    return duration // _MS
-
-
-def duration(milliseconds: int) -> timedelta:
-    """Answer the duration of so many milliseconds."""
-    return milliseconds * _MS
-
-
-def stamp(moment: datetime) -> int:
-    """Answer a moment in ms since 1970. Raises TypeError where it is naive."""
-    return (moment - _EPOCH) // _MS
-
-
-@lru_cache(maxsize=64)
-def moment(stamped: int) -> datetime:
-    """Answer the moment of a stamp. Cached, because the records of a batch share theirs."""
-    return _EPOCH + stamped * _MS
-
-
-def due_at(due: timedelta | datetime, now: int) -> int:
-    """Answer when a record is due: a moment in the past means now."""
-    if due is ZERO:
-        return now
-    return max(stamp(due) if isinstance(due, datetime) else now + milliseconds(due), now)
 
 
 @dataclass(slots=True, eq=False)
@@ -134,9 +101,9 @@ class Record:
             created_at=moment(self.created),
             updated_at=moment(self.updated),
             scheduled_for=moment(self.due),
-            failed_at=_moment_or_none(self.failed),
-            started_at=_moment_or_none(self.started),
-            finished_at=_moment_or_none(self.finished),
+            failed_at=moment_or_none(self.failed),
+            started_at=moment_or_none(self.started),
+            finished_at=moment_or_none(self.finished),
         )
 
 
@@ -239,7 +206,3 @@ class Worker:
     token: int
     batch: tuple[str, ...]
     heard: int
-
-
-def _moment_or_none(stamped: int | None) -> datetime | None:
-    return None if stamped is None else moment(stamped)

@@ -24,16 +24,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowli_core import _names
 from flowli_core.driver import Enqueued, HeartbeatAnswer, QueueCounts, Recovered, Reserved, StateCounts, StepAnswer
+from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.drivers.redis._client import PermissionMissingError, check_client, from_url, like
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
 from flowli_core.drivers.redis._packing import (
     Shape,
     digest_of,
-    milliseconds,
-    moment,
     shape_of,
-    stamp,
     unpack_blob,
     unpack_shape,
     unpack_stored,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from flowli_core.driver import (
     State,
     StoredRecord,
 )
+from flowli_core.drivers._times import milliseconds, moment, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,25 +34,7 @@ if TYPE_CHECKING:
 Word = bytes | str | int | float
 """What a command is made of."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
 _DIGEST = 8
-
-
-def milliseconds(duration: timedelta) -> int:
-    """The whole milliseconds in a duration."""
-    return duration // _MS
-
-
-def stamp(moment: datetime) -> int:
-    """A moment in ms since 1970."""
-    return (moment - _EPOCH) // _MS
-
-
-@lru_cache(maxsize=1024)
-def moment(stamped: int) -> datetime:
-    """The moment of a stamp."""
-    return _EPOCH + stamped * _MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from flowli_core.driver import MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY
+from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.redis._client import MissingScriptError
-from flowli_core.drivers.redis._packing import milliseconds, pack_ack, pack_record, shape_of
+from flowli_core.drivers.redis._packing import pack_ack, pack_record, shape_of
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from flowli_core.driver import CancelAnswer, FinishedState, HeartbeatAnswer, Lease, RequeueAnswer
+from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import find, finish, move, state_of
-from flowli_core.drivers.sqlite._times import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from flowli_core.clock import SystemClock
+from flowli_core.drivers._times import stamp
 from flowli_core.drivers.sqlite import _control as control
 from flowli_core.drivers.sqlite import _reading as reading
 from flowli_core.drivers.sqlite._enqueue import enqueue
 from flowli_core.drivers.sqlite._file import Synchronous, check_sqlite, connect_reader, connect_writer, identity
 from flowli_core.drivers.sqlite._lane import Lane
 from flowli_core.drivers.sqlite._step import IdleSteps, take_step
-from flowli_core.drivers.sqlite._times import stamp
 from flowli_core.drivers.sqlite._transaction import News, Transaction, heads, transact
 from flowli_core.drivers.sqlite._wakeups import Waiter, WakeUps
 from flowli_core.drivers.sqlite._watcher import Watcher

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from flowli_core.driver import Enqueued, NewRecord, State
+from flowli_core.drivers._times import due_at, milliseconds, moment
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import Status, state_of
-from flowli_core.drivers.sqlite._times import due_at, milliseconds, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

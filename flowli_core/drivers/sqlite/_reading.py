@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowli_core.driver import Position, QueueCounts, State, StateCounts, StoredRecord
+from flowli_core.drivers._times import moment, moment_or_none, stamp
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import Status, state_of
-from flowli_core.drivers.sqlite._times import moment, moment_or_none, stamp
 from flowli_core.drivers.sqlite._transaction import snapshot
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowli_core.driver import MAX_BATCH_BYTES, Reserved, Step
+from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite import _statements as sql
-from flowli_core.drivers.sqlite._times import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

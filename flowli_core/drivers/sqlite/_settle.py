@@ -18,9 +18,9 @@ from flowli_core.driver import (
     Released,
     Retried,
 )
+from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import Carried, Move, Row, find, finish, move, put_back
-from flowli_core.drivers.sqlite._times import milliseconds, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

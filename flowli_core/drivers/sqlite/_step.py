@@ -6,10 +6,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowli_core.driver import WORKER_MEMORY, AckAnswer, Recovered, Step, StepAnswer
+from flowli_core.drivers._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._reserve import Due, answer, reserve, reserve_again
 from flowli_core.drivers.sqlite._settle import recover, settle, trim
-from flowli_core.drivers.sqlite._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite._transaction import Heads, News, first_after, first_lease, heads
 from flowli_core.durations import ZERO
 

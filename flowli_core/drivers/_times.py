@@ -1,4 +1,4 @@
-"""Times and durations as the file has them: whole milliseconds, counted from 1970 in UTC."""
+"""Times and durations as stores have them: whole milliseconds, counted from 1970 in UTC."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def stamp(moment: datetime) -> int:
     return (moment - _EPOCH) // _MS
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def moment(stamped: int) -> datetime:
     """Answer the moment of a stamp. Cached, because the records of a batch share theirs.
 
-    A stamp that was damaged by hand is read as the nearest moment there is: one bad row must not hide the others.
+    A stamp that was damaged by hand is read as the nearest moment there is: one bad record must not hide the others.
     """
     return _EPOCH + min(max(stamped, _FIRST), _LAST) * _MS
 

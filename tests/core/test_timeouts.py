@@ -1,0 +1,34 @@
+"""What a record says of a handler that took too long."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flowli_core import Jobs, job
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.testing import drain
+
+
+async def answer_from_far_away() -> None:
+    await asyncio.Event().wait()
+
+
+@job(timeout="20ms")
+async def ask() -> None:
+    await answer_from_far_away()
+
+
+class AppJobs(Jobs[None]):
+    ask = ask
+
+
+async def test_a_timeout_tells_where_the_handler_hung() -> None:
+    async with AppJobs(context=None, driver=MemoryDriver()) as jobs:
+        receipt = await jobs.ask.enqueue()
+        await drain(jobs)
+        record = await jobs.inspect.get_job(receipt.id)
+    assert record is not None
+    assert record.last_error is not None
+    assert record.last_error.type == "flowli_core.retry.JobTimeout"
+    assert record.last_error.message == "the handler ran for longer than 20ms"
+    assert "in answer_from_far_away" in record.last_error.traceback
