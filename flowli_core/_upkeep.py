@@ -56,6 +56,7 @@ class Upkeep:
         self._loop_thread = threading.get_ident()
         self._asked: float | None = None
         self._warned = _SOUND
+        self._trouble: str | None = None
         self._ending = threading.Event()
         self._gone = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -113,13 +114,16 @@ class Upkeep:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - no fault of the store ends the renewing
             if self._ending.is_set():
                 return False
-            logger.warning("leases could not be renewed: %s: %s", type(error).__name__, error)
+            described = f"{type(error).__name__}: {error}"
+            if described != self._trouble:
+                self._trouble = described
+                logger.warning("leases could not be renewed, going on trying: %s", described)
             # What nobody could renew in time is lost, whatever the store will say: another worker may have it.
             lost = [attempt for attempt in held if time.monotonic() > attempt.lease_until]
             cancelled: list[Attempt] = []
             is_renewed = False
         else:
-            is_renewed = True
+            is_renewed, self._trouble = True, None
             lost = [attempt for attempt in held if attempt.reserved.id in answer.lost]
             cancelled = [attempt for attempt in held if attempt.reserved.id in answer.cancelled]
             for attempt in held:

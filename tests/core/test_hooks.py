@@ -35,7 +35,8 @@ class Diary:
 
     def _hook(self, name: str, *, plain: bool) -> Hook:
         async def note(event: JobEvent) -> None:
-            await asyncio.sleep(0)
+            for _ in range(20 if name == "on_job_started" else 1):
+                await asyncio.sleep(0)
             self.entries.append((name, event))
 
         return (lambda event: self.entries.append((name, event))) if plain else note

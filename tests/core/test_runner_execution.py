@@ -125,6 +125,22 @@ async def test_a_batch_is_reserved_in_one_step() -> None:
     assert len(acks) < 5, "the outcomes of a batch travel together"
 
 
+async def test_slots_are_filled_by_several_steps_where_one_may_not_carry_it_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flowli_core.drivers.memory._driver.MAX_BATCH_BYTES", 1)
+    work = Work()
+    all_here = asyncio.Barrier(5)
+
+    async def act(_: int) -> None:
+        await all_here.wait()
+
+    work.deeds.act = act
+    await work.add(*range(5))
+    assert await work.run(concurrency=5) == RunCounts(completed=5)
+    assert [len(answer.reserved) for answer in work.driver.answers[:5]] == [1] * 5
+
+
 async def test_jobs_start_in_the_order_in_which_they_were_enqueued() -> None:
     work = Work()
     order: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +38,8 @@ async def test_an_outage_ends_nothing_and_shows_in_the_health(caplog: pytest.Log
         await until(lambda: runner.health().last_error is not None)
         assert runner.health().last_error == "StoreUnavailable: cannot be reached"
         assert runner.health().is_running
+        steps = work.driver.calls["step"]
+        await until(lambda: work.driver.calls["step"] >= steps + 2)
         await work.driver.inner.open()
         work.driver.mend()
         (record_id,) = await work.add(1)
@@ -48,10 +51,11 @@ async def test_an_outage_ends_nothing_and_shows_in_the_health(caplog: pytest.Log
 
 
 @pytest.mark.parametrize("method", ["step", "wait"])
-async def test_a_failing_store_is_not_asked_without_a_pause(method: Method) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), asyncio.CancelledError()], ids=["gone", "cancelled"])
+async def test_a_failing_store_is_not_asked_without_a_pause(method: Method, error: BaseException) -> None:
     """However often the loop turns meanwhile."""
     work = Work()
-    work.driver.fail(method)
+    work.driver.fail(method, error=error)
     async with running(Runner(work.jobs)):
         await until(lambda: work.driver.calls[method] >= 1)
         for _ in range(50):
@@ -84,6 +88,36 @@ async def test_run_once_raises_where_the_store_is_not_there() -> None:
     with pytest.raises(StoreUnavailable):
         await work.run()
     assert work.driver.calls["step"] == 3
+
+
+async def test_run_once_ends_what_it_has_started_before_it_raises() -> None:
+    work = Work()
+    told = asyncio.Event()
+    thread_told = threading.Event()
+
+    async def act(number: int) -> None:
+        if number:
+            work.driver.fail("step")
+            return
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.set()
+
+    def toil(_: int) -> None:
+        me = current_job()
+        forever = threading.Event()
+        while not me.cancelled:
+            forever.wait(0.002)
+        thread_told.set()
+
+    work.deeds.act, work.deeds.toil = act, toil
+    await work.jobs.toil.enqueue(1)
+    await work.add(0, 1)
+    with pytest.raises(StoreUnavailable):
+        await work.run()
+    await soon(told.wait())
+    await until(thread_told.is_set)
 
 
 async def test_outcomes_are_kept_through_an_outage() -> None:

@@ -14,7 +14,7 @@ from flowli_core import Hooks, JobEvent, RunCounts, Runner, current_job
 from flowli_core.driver import Ack, Completed, StepAnswer
 from flowli_core.testing import ManualClock
 from tests.core.faulty import FaultKind
-from tests.core.running import Rival, Work, running, soon, until
+from tests.core.running import Rival, Work, breathe, running, soon, until
 
 
 async def cancelled_at(event: asyncio.Event) -> None:
@@ -165,7 +165,8 @@ async def test_a_handler_is_cancelled_when_its_lease_could_not_be_renewed_in_tim
         work.driver.mend()
 
 
-async def test_a_lease_that_could_not_be_renewed_for_a_while_is_kept() -> None:
+@pytest.mark.parametrize("beats", [0, 4], ids=["at first", "later"])
+async def test_a_lease_that_could_not_be_renewed_for_a_while_is_kept(beats: int) -> None:
     work = Work()
     release = asyncio.Event()
 
@@ -176,9 +177,10 @@ async def test_a_lease_that_could_not_be_renewed_for_a_while_is_kept() -> None:
     (record_id,) = await work.add(1)
     async with running(Runner(work.jobs, lease="1s")):
         await work.until(record_id, "active")
+        await until(lambda: work.driver.calls["heartbeat"] >= beats)
         work.driver.fail("heartbeat", times=1)
         work.driver.fail("heartbeat", times=1, error=asyncio.CancelledError("of something inside the driver"))
-        await until(lambda: work.driver.calls["heartbeat"] >= 5)
+        await until(lambda: work.driver.calls["heartbeat"] >= beats + 4)
         release.set()
         assert (await work.until(record_id, "completed")).recoveries == 0
 
@@ -335,3 +337,78 @@ async def test_a_heartbeat_that_misses_a_job_whose_ack_is_on_its_way_changes_not
     gate.opened.set()
     assert await soon(task) == RunCounts(completed=1)
     assert events == ["completed"]
+
+
+async def test_the_late_ack_of_a_lost_handler_does_not_end_the_one_that_has_the_record_now() -> None:
+    """Both belong to the same runner, and the first settled while the second was on its way."""
+    clock = ManualClock()
+    work = Work(clock=clock)
+    releases = [asyncio.Event(), asyncio.Event()]
+    tokens: list[int] = []
+    lost: list[str] = []
+
+    async def act(number: int) -> str:
+        if number:
+            return "other"
+        tokens.append(current_job().token)
+        await releases[len(tokens) - 1].wait()
+        return f"start {len(tokens)}"
+
+    async def on_lost(event: JobEvent) -> None:
+        lost.append(event.id)
+
+    work.deeds.act = act
+    (record_id,) = await work.add(0)
+    async with running(Runner(work.jobs, hooks=Hooks(on_lease_lost=on_lost))):
+        await until(lambda: len(tokens) == 1)
+        clock.advance("31s")
+        gate = work.driver.hold("step")
+        await work.add(1)
+        await soon(gate.reached.wait())
+        releases[0].set()
+        await breathe()
+        gate.opened.set()
+        await until(lambda: any(ack.token == tokens[0] for step in work.driver.steps for ack in step.acks))
+        await until(lambda: len(tokens) == 2)
+        releases[1].set()
+        record = await work.until(record_id, "completed")
+    assert (record.result, record.recoveries) == ("start 2", 1)
+    assert lost == [record_id]
+
+
+async def test_news_that_come_after_the_end_of_a_run_harm_nobody() -> None:
+    """The thread has told of a lost lease, and before the loop could listen the run was left."""
+    work = Work()
+    started, release = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
+
+    async def act(_: int) -> None:
+        started.set()
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def on_lost(event: JobEvent) -> None:
+        raise AssertionError(event)
+
+    work.deeds.act = act
+    work.driver.taken.update(await work.add(1))
+    task = asyncio.create_task(Runner(work.jobs, lease="1s", hooks=Hooks(on_lease_lost=on_lost)).run())
+    await soon(started.wait())
+    task.cancel()
+    await breathe()
+    task.cancel()
+    beats = work.driver.calls["heartbeat"]
+    for _ in range(2000):
+        time.sleep(0.01)  # noqa: ASYNC251 - so that nothing but the thread goes on
+        if work.driver.calls["heartbeat"] > beats:
+            break
+    time.sleep(0.05)  # noqa: ASYNC251 - and comes to tell of it
+    await asyncio.wait((task,))
+    release.set()
+    await breathe()
+    assert complaints == []

@@ -11,7 +11,7 @@ import pytest
 from flowli_core import Hooks, JobEvent, LeaseLost, RunCounts, Runner, current_job
 from flowli_core.testing import ManualClock
 from tests.core.faulty import FaultyDriver
-from tests.core.running import Deeds, Duties, Rival, Work, breathe, soon
+from tests.core.running import Deeds, Duties, Rival, Work, breathe, running, soon
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -120,36 +120,53 @@ async def test_two_poison_jobs_do_not_take_each_other_down_early() -> None:
     assert set(await town.work.states(innocents)) == {"completed"}
 
 
+async def make_suspects(work: Work, clock: ManualClock, *numbers: int) -> list[str]:
+    """Enqueue jobs that have lost as many workers as they may."""
+    ids = await work.add(*numbers)
+    for worker in range(3):
+        await Rival(work.driver.inner, f"dying {worker}").step(want=len(numbers))
+        clock.advance("31s")
+    return ids
+
+
 async def test_suspects_are_run_one_at_a_time_beside_what_is_not_suspect() -> None:
     """And a running suspect holds up nothing but other suspects."""
     town = Town()
     work = town.work
-    suspects = await work.add(100, 101, 102)
-    for worker in range(3):
-        await Rival(work.driver.inner, f"dying {worker}").step(want=3)
-        town.clock.advance("31s")
-    at_once: set[int] = set()
-    most = 0
+    suspects = await make_suspects(work, town.clock, 100, 101, 102)
+    running_suspects: list[int] = []
     release = asyncio.Event()
-    others_done: list[int] = []
 
     async def act(number: int) -> None:
-        nonlocal most
-        if number < 100:
-            others_done.append(number)
-            if len(others_done) == 5:
-                release.set()
-            return
-        at_once.add(number)
-        most = max(most, len(at_once))
-        await release.wait()
-        at_once.discard(number)
+        if number >= 100:
+            running_suspects.append(number)
+            await release.wait()
 
     work.deeds.act = act
-    await work.add(*range(5))
-    assert await work.run(concurrency=10) == RunCounts(completed=8, recovered=3)
-    assert most == 1
-    assert set(await work.states(suspects)) == {"completed"}
+    async with running(Runner(work.jobs, concurrency=10)):
+        for number in range(3):
+            (other,) = await work.add(number)
+            await work.until(other, "completed")
+        assert len(running_suspects) == 1
+        release.set()
+        for suspect in suspects:
+            await work.until(suspect, "completed")
+
+
+async def test_a_suspect_that_is_lost_makes_room_for_the_next() -> None:
+    """It ends without an ack, so there is no step that would ask for another anyway."""
+    town = Town()
+    work = town.work
+    first, second = await make_suspects(work, town.clock, 1, 2)
+    work.driver.taken.add(first)
+
+    async def act(number: int) -> None:
+        if number == 1:
+            await asyncio.Event().wait()
+
+    work.deeds.act = act
+    assert await work.run(lease="1s") == RunCounts(completed=1, lost=1, recovered=2)
+    assert await work.states([second]) == ["completed"]
 
 
 @pytest.mark.parametrize("most", [0, 1])

@@ -231,6 +231,16 @@ async def test_a_stop_right_after_the_start_is_heard() -> None:
     assert await work.states(ids) == ["queued"]
 
 
+async def test_an_idle_runner_stops_without_waiting_for_anything() -> None:
+    work = Work()
+    work.driver.only_wakes = True
+    runner = Runner(work.jobs)
+    async with running(runner) as task:
+        await until(lambda: work.driver.calls["wait"] == 1)
+        await soon(runner.stop())
+        await soon(task)
+
+
 async def test_run_once_can_be_stopped() -> None:
     work = Work()
     started = asyncio.Event()
