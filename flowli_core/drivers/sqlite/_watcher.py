@@ -22,7 +22,7 @@ from flowli_core.drivers.sqlite._wakeups import LEASES, WakeUps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.03
 _LINGER_SECONDS = 1.0
 _AFTER_FAILURE_SECONDS = 1.0
 _THREAD = "flowli-sqlite-watcher"
