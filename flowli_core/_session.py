@@ -27,7 +27,7 @@ from flowli_core._threads import Threads
 from flowli_core._upkeep import Upkeep
 from flowli_core.driver import Ack, Released
 from flowli_core.durations import ZERO
-from flowli_core.errors import StoreUnavailable
+from flowli_core.errors import StoreUnavailable, StrategyError
 from flowli_core.hooks import Hooks
 from flowli_core.retry import Fixed
 
@@ -205,6 +205,8 @@ class Session:
                 self._lookout.asks(want)
                 suspect = not any(attempt.reserved.suspect for attempt in self.running)
                 return await self.link.step(acks=[ack for ack, _ in self._sent], want=want, suspect=suspect)
+            except StrategyError:
+                raise  # The registry was closed: no store to wait for.
             except (Exception, asyncio.CancelledError) as error:
                 failures += 1
                 if is_cancelled(error) or (self._once and failures >= _TRIES_ONCE):

@@ -78,7 +78,7 @@ class Upkeep:
     async def ended(self) -> None:
         """Wait until the thread is gone; it ends once it has been left.
 
-        Not with `asyncio.to_thread`: hooks that hang may have taken all the threads there are for that.
+        Not with `asyncio.to_thread`: calls that hang may have taken all the threads there are for that.
         """
         if self._thread.ident is not None:
             await self._gone.wait()

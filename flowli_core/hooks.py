@@ -57,7 +57,8 @@ class Hooks:
     """Functions to call, async or plain (these run in a thread). For one job they are called in order.
 
     on_job_completed, on_job_failed (for good) and on_job_retry_scheduled are called once the store has accepted the
-    outcome; on_lease_recovered when this runner recovered somebody's lease; on_lease_lost when this runner lost one.
+    outcome; on_lease_recovered when this runner recovered somebody's lease, and on_job_failed with a LeaseLost where
+    that was one time too many; on_lease_lost when this runner lost one.
     """
 
     on_job_started: Hook | None = None

@@ -143,6 +143,15 @@ async def until(condition: Callable[[], Awaitable[bool] | bool]) -> None:
             await asyncio.sleep(0.002)
 
 
+async def cancelled_at(event: asyncio.Event) -> None:
+    """Wait for ever; say when that is ended."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        event.set()
+        raise
+
+
 async def breathe() -> None:
     """Let every task get as far as it can without waiting for anything."""
     for _ in range(20):
