@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from flowli_core import _names
 from flowli_core._runtime import whole_number
@@ -166,7 +166,7 @@ def _check_queues(queues: object) -> tuple[str, ...] | None:
         return None
     if isinstance(queues, str) or not isinstance(queues, list | tuple) or not queues:
         raise DefinitionError("queues must be a list of at least one name, the first served first")
-    names: tuple[object, ...] = tuple(queues)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    names = cast("list[object] | tuple[object, ...]", queues)
     return tuple(dict.fromkeys(_names.name(name, argument="queues") for name in names))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.core.counting import CountingDriver
 from tests.core.mailing import START, AppJobs, ran
+
+if TYPE_CHECKING:
+    from flowli_core.driver import FinishedState
 
 
 @pytest.fixture
@@ -136,3 +140,29 @@ async def test_an_active_job_is_asked_to_end(driver: CountingDriver) -> None:
         assert await jobs.control.requeue(receipt.id) == "unfinished"
         await seen.wait()
     assert (await get(jobs, receipt.id)).state == "cancelled"
+
+
+class BusyDriver(CountingDriver):
+    """While it purges, jobs go on finishing: one more each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs = AppJobs(context=None, driver=self)
+
+    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
+        removed = await super().purge(state, older_than=older_than, limit=limit)
+        await self.jobs.send.enqueue(to="a")
+        await drain(self.jobs)
+        await asyncio.sleep(0.002)  # so that it is older than nothing at all, which is when it could be purged
+        return removed
+
+
+async def test_a_purge_ends_although_jobs_go_on_finishing() -> None:
+    """What finishes while it goes on is not of it."""
+    driver = BusyDriver()
+    receipt = await driver.jobs.send.enqueue(to="a")
+    await drain(driver.jobs)
+    await asyncio.sleep(0.002)  # as above
+    async with asyncio.timeout(20):
+        assert await driver.jobs.control.purge("completed") == 1
+    assert await driver.jobs.inspect.get_job(receipt.id) is None

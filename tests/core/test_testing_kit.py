@@ -18,6 +18,12 @@ async def count_down(input: int, ctx: AppJobsBox) -> int:
     return input
 
 
+@job(int)
+async def go_to_and_fro(input: int, ctx: AppJobsBox) -> None:
+    if input:
+        await ctx.jobs.go_to_and_fro.enqueue(input - 1, queue="here" if input % 2 else "there")
+
+
 class AppJobsBox:
     """Lets a job enqueue the next one."""
 
@@ -26,6 +32,7 @@ class AppJobsBox:
 
 class AppJobs(Jobs[AppJobsBox]):
     count_down = count_down
+    go_to_and_fro = go_to_and_fro
 
 
 async def test_drain_runs_what_is_due_in_any_queue() -> None:
@@ -36,6 +43,14 @@ async def test_drain_runs_what_is_due_in_any_queue() -> None:
         await jobs.count_down.enqueue(3, queue="elsewhere")
         assert (await drain(jobs)).completed == 4
         assert set((await jobs.inspect.get_queue_counts()).by_queue) == {"elsewhere", "q3", "q2", "q1"}
+
+
+async def test_drain_comes_back_to_a_queue_that_it_has_emptied() -> None:
+    box = AppJobsBox()
+    async with AppJobs(context=box, driver=MemoryDriver()) as jobs:
+        box.jobs = jobs
+        await jobs.go_to_and_fro.enqueue(6, queue="here")
+        assert (await drain(jobs)).completed == 7
 
 
 async def test_drain_with_nothing_to_do_does_nothing() -> None:
