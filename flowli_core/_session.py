@@ -83,6 +83,8 @@ class Session:
         self._lookout = Lookout(self.link, queues=options.queues)
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
+        # So that one half runs while the store is asked for the other.
+        self._most_at_once = (options.concurrency + 1) // 2
         self._leave_at: float | None = None
         self._limit: asyncio.Timeout | None = None
         self._threads = Threads(options.concurrency, name="flowli-job")
@@ -186,7 +188,7 @@ class Session:
             free = 0 if is_stopping else self._options.concurrency - len(self.running)
             is_owed = self._settled or self.link.is_unanswered or self._lookout.owes_step
             if is_owed or (free and self._lookout.has_work):
-                self._take(await self._step(free))
+                self._take(await self._step(min(free, self._most_at_once)))
             elif not self._held and (is_stopping or (self._once and self._is_all_settled())):
                 return
             else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
 import re
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 UserClient: TypeAlias = Redis
 """The client object that a user makes and gives to the driver."""
+
+hiredis: Any = importlib.import_module("hiredis") if importlib.util.find_spec("hiredis") else None
 
 PATIENCE = 5.0
 """Seconds after which a connection is given up that does not answer a command."""
@@ -177,7 +181,7 @@ def _made_like(client: UserClient, **other: Any) -> UserClient:
         _options(client) | {"health_check_interval": 0, "max_connections": _MOST_CONNECTIONS} | other
     )
     options.pop("maint_notifications_pool_handler", None)  # it belongs to the other pool
-    made: Redis = Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **options))
+    made: Redis = Redis.from_pool(ConnectionPool(connection_class=_packing_in_c(pool.connection_class), **options))
     return made
 
 
@@ -212,3 +216,16 @@ def _code_of(error: Exception) -> str:
     if any(words in text for words in _NO_PERMISSION):
         return "NOPERM"
     return text.split(" ", 1)[0]
+
+
+def _packing_in_c(connection_class: type[Any]) -> type[Any]:
+    """Let hiredis write the commands too: redis-py only lets it read, and a step has hundreds of words."""
+    if hiredis is None:
+        return connection_class
+    pack: Callable[[tuple[Word, ...]], bytes] = hiredis.pack_command
+
+    def pack_command(_: object, *args: Word) -> list[bytes]:
+        return [pack((*str(args[0]).split(), *args[1:]))]
+
+    made: type[Any] = type(connection_class.__name__, (connection_class,), {"pack_command": pack_command})
+    return made

@@ -20,6 +20,7 @@ import logging
 import os
 import threading
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowli_core import _names
@@ -29,10 +30,10 @@ from flowli_core.drivers.redis._client import PermissionMissingError, check_clie
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
 from flowli_core.drivers.redis._packing import (
+    DIGEST,
     Shape,
-    digest_of,
     shape_of,
-    unpack_blob,
+    unpack_payload,
     unpack_shape,
     unpack_stored,
 )
@@ -64,6 +65,8 @@ T = TypeVar("T")
 
 _ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}
 _OLDEST = (6, 2)
+_NOTHING: tuple[bytes | None, int] = (None, 0)
+"""The progress and the recoveries of a record that nothing has happened to yet."""
 
 
 class _Session:
@@ -138,27 +141,21 @@ class RedisDriver:
         if not records:
             return []
         try:
-            now, answers = await self._run(lambda line: self._scripts.enqueue(line.client, records=records))
+            now, refusals = await self._run(lambda line: self._scripts.enqueue(line.client, records=records))
         except DriverError as error:
             error.ids = tuple(record.id for record in records)
             raise
         self._note_time(now)
-        for record, answer in zip(records, answers, strict=True):
-            digest, text = shape_of(record)
-            if digest not in self._shapes:
-                self._shapes[digest] = unpack_shape(text)
-            if int(answer[3]) > now:
-                self._dues[record.queue] = min(int(answer[3]), self._dues.get(record.queue, int(answer[3])))
-        return [
-            Enqueued(
+        answers = [self._accepted(record, now) for record in records]
+        for place, disposition, record_id, state, due, progress in refusals:
+            answers[place - 1] = Enqueued(
                 disposition=disposition.decode(),
                 id=record_id.decode(),
                 state=state.decode(),
                 scheduled_for=moment(int(due)),
                 progress=progress,
             )
-            for disposition, record_id, state, due, progress in answers
-        ]
+        return answers
 
     async def step(self, step: Step) -> StepAnswer:
         """Settle, recover, trim, reserve."""
@@ -238,37 +235,58 @@ class RedisDriver:
         return QueueCounts(**totals, by_queue=by_queue)
 
     async def _step(self, line: Line, step: Step) -> StepAnswer:
-        now, acks, rows, token, recovered, next_due = await self._scripts.step(line.client, step=step)
+        answer = await self._scripts.step(line.client, step=step)
+        now, acks, ids, blobs, histories, token, recovered, next_due = answer
         self._note_time(now)
         for queue in step.queues:
             if next_due < 0:
                 self._dues.pop(queue, None)
             else:
                 self._dues[queue] = now + next_due
-        await self._learn(line, [digest_of(row[1]) for row in rows] + [row[1] for row in recovered])
+        await self._learn(line, {blob[:DIGEST] for blob in blobs}.union([row[1] for row in recovered]))
         return StepAnswer(
             now=moment(now),
             acks=tuple([_ACKS[letter] for letter in acks.decode()]),
-            reserved=tuple([self._reserved(row, int(token)) for row in rows]),
+            reserved=self._reserved(ids, blobs, histories, token=int(token)),
             recovered=tuple([self._recovered(row) for row in recovered]),
             next_due=None if next_due < 0 else moment(next_due) - moment(0),
         )
 
-    def _reserved(self, row: Any, token: int) -> Reserved:
-        record_id, raw, progress, recoveries, suspect = row
-        shape, blob = self._shapes[digest_of(raw)], unpack_blob(raw)
-        return Reserved(
-            id=record_id.decode(),
-            token=token,
-            name=shape.name,
-            queue=shape.queue,
-            input=blob.input,
-            meta=blob.meta,
-            policy=shape.policy,
-            progress=progress,
-            recoveries=recoveries,
-            suspect=bool(suspect),
-        )
+    def _accepted(self, record: NewRecord, now: int) -> Enqueued:
+        given = record.due
+        due = max(stamp(given), now) if isinstance(given, datetime) else now + milliseconds(given)
+        digest, text = shape_of(record)
+        if digest not in self._shapes:
+            self._shapes[digest] = unpack_shape(text)
+        if due > now:
+            self._dues[record.queue] = min(due, self._dues.get(record.queue, due))
+        state: State = "scheduled" if due > now else "queued"
+        return Enqueued(disposition="accepted", id=record.id, state=state, scheduled_for=moment(due))
+
+    def _reserved(
+        self, ids: list[bytes], blobs: list[bytes], histories: list[Any], *, token: int
+    ) -> tuple[Reserved, ...]:
+        before = {place - 1: (progress, recoveries) for place, progress, recoveries in histories}
+        made: list[Reserved] = []
+        for place, (record_id, raw) in enumerate(zip(ids, blobs, strict=True)):
+            shape = self._shapes[raw[:DIGEST]]
+            meta, given = unpack_payload(raw)
+            progress, recoveries = before.get(place, _NOTHING)
+            made.append(
+                Reserved(
+                    id=record_id.decode(),
+                    token=token,
+                    name=shape.name,
+                    queue=shape.queue,
+                    input=given,
+                    meta=meta,
+                    policy=shape.policy,
+                    progress=progress,
+                    recoveries=recoveries,
+                    suspect=recoveries >= shape.max_recoveries,
+                )
+            )
+        return tuple(made)
 
     def _recovered(self, row: Any) -> Recovered:
         record_id, digest, recoveries, state = row
@@ -278,12 +296,12 @@ class RedisDriver:
         )
 
     async def _stored(self, line: Line, rows: list[Any]) -> list[StoredRecord]:
-        await self._learn(line, [digest_of(row[1]) for row in rows])
+        await self._learn(line, {row[1][:DIGEST] for row in rows})
         return [unpack_stored(row, self._shapes.__getitem__) for row in rows]
 
-    async def _learn(self, line: Line, digests: list[bytes]) -> None:
+    async def _learn(self, line: Line, digests: set[bytes]) -> None:
         """Read the shapes that other processes have made."""
-        unknown = sorted({digest for digest in digests if digest not in self._shapes})
+        unknown = sorted(digests - self._shapes.keys())
         if unknown:
             texts = await line.client.execute("HMGET", self._keys.shape, *unknown)
             self._shapes.update({digest: unpack_shape(text) for digest, text in zip(unknown, texts, strict=True)})

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 Word = bytes | str | int | float
 """What a command is made of."""
 
-_DIGEST = 8
+DIGEST = 8
+"""How long the digest of a shape is, with which each record's blob begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +87,19 @@ class Blob:
     input: bytes
 
 
-def digest_of(blob: bytes) -> bytes:
-    """The digest of a record's shape."""
-    return blob[:_DIGEST]
-
-
 def unpack_blob(blob: bytes) -> Blob:
     """Read a record's own part."""
-    header, length, rest = blob[_DIGEST:].split(b"\n", 2)
-    created, _, key = header.partition(b" ")
+    created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
+    return Blob(int(created), key.decode() or None, *unpack_payload(blob))
+
+
+def unpack_payload(blob: bytes) -> tuple[bytes | None, bytes]:
+    """Read a record's meta and input."""
+    _, length, rest = blob.split(b"\n", 2)
     if length == b"-":
-        return Blob(int(created), key.decode() or None, None, rest)
+        return None, rest
     size = int(length)
-    return Blob(int(created), key.decode() or None, rest[:size], rest[size:])
+    return rest[:size], rest[size:]
 
 
 def pack_ack(ack: Ack) -> tuple[Word, ...]:
@@ -127,13 +128,13 @@ def _pack_outcome(outcome: Outcome) -> tuple[str, int, bytes]:
 def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredRecord:
     """Read what read.lua answers of a record."""
     record_id, raw, state, due, progress, recoveries, token, text, finished = row
-    blob, common = unpack_blob(raw), shape(digest_of(raw))
+    blob, common = unpack_blob(raw), shape(raw[:DIGEST])
     worker, started, failed, updated, result = b"", 0, 0, blob.created, b""
     if text is not None:
         head, _, result = text.partition(b"\n")
-        _, _, started, failed, updated, _, worker = head.split(b" ", 6)
+        _, _, started, failed, updated, _, _, worker = head.split(b" ", 7)
     if token is not None:
-        _, started, _, worker = token.split(b" ", 3)
+        _, started, _, _, worker = token.split(b" ", 4)
         updated = started
     name: State = state.decode()
     return StoredRecord(

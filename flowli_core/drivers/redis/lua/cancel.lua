@@ -21,7 +21,8 @@ call('ZREM', DUE[queue], id)
 call('ZREM', SUSPECT[queue], id)
 local text = call('HGET', OUTCOME, id)
 local before = text and outcome_of(text) or { settled = '0', started = '0', failed = '0', worker = '' }
-call('HSET', OUTCOME, id, outcome('cancelled', before.settled, before.started, before.failed, tonumber(due), before.worker, ''))
-make_finished(id, blob, shape, 'cancelled')
+local kind = kind_of(blob)
+call('HSET', OUTCOME, id, outcome('cancelled', before.settled, before.started, before.failed, tonumber(due), kind, before.worker, ''))
+make_finished(id, kind, shape, 'cancelled')
 write_counts()
 return 'cancelled'

@@ -17,6 +17,8 @@ if now < 0 then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+local now_text = string.format('%.0f', now)
+
 local queue_names, DUE, SUSPECT, WAKE = {}, {}, {}, {}
 local queue_count = tonumber(ARGV[2])
 for i = 1, queue_count do
@@ -48,10 +50,10 @@ local function read(key, ids)
   return found
 end
 
--- What records of one kind share: see pack_shape in _packing.py.
+-- What records of one kind share: see pack_shape in _packing.py. A record's blob begins with the digest of its shape.
 local shapes = {}
-local function shape_of(blob)
-  local digest = string.sub(blob, 1, 8)
+local function shape_of(text_with_digest)
+  local digest = string.sub(text_with_digest, 1, 8)
   local shape = shapes[digest]
   if not shape then
     local text = call('HGET', SHAPE, digest)
@@ -59,7 +61,13 @@ local function shape_of(blob)
       return nil
     end
     local most, completed, failed, queue = string.match(text, '^(%d+) (%d+) (%d+) ([^\n]*)\n')
-    shape = { most = tonumber(most), completed = tonumber(completed), failed = tonumber(failed), queue = queue }
+    -- Times that go into an index are text: Redis would print each number anew.
+    shape = {
+      most = tonumber(most),
+      queue = queue,
+      until_completed = string.format('%.0f', now + tonumber(completed)),
+      until_failed = string.format('%.0f', now + tonumber(failed)),
+    }
     shapes[digest] = shape
   end
   return shape
@@ -76,43 +84,61 @@ local function key_of(blob)
   return key ~= '' and key or nil
 end
 
--- token: "token reserved due worker", there exactly while the record is active.
-local function held(text)
-  local token, reserved, due, worker = string.match(text, '^(%d+) (%d+) (%d+) (.*)$')
-  return { token = token, reserved = reserved, due = tonumber(due), worker = worker }
+-- The digest of a record's shape, and whether it has a key: all that moving it takes to know.
+local function kind_of(blob)
+  local line_end = string.find(blob, '\n', 9, true)
+  return string.sub(blob, 1, 8) .. (line_end and string.byte(blob, line_end - 1) ~= 32 and '+' or '-')
 end
 
--- outcome: "state settled started failed updated due worker\nresult", from the first time that a record is moved on.
-local function outcome(state, settled, started, failed, due, worker, result)
-  return table.concat({ state, settled, started, failed, string.format('%.0f', now), string.format('%.0f', due), worker }, ' ') .. '\n' .. result
+-- token: "token reserved due kind worker", there exactly while the record is active.
+local function held(text)
+  local token, reserved, due, kind, worker = string.match(text, '^(%d+) (%d+) (%d+) (%S+) (.*)$')
+  return { token = token, reserved = reserved, due = tonumber(due), kind = kind, worker = worker }
+end
+
+-- outcome: "state settled started failed updated due kind worker\nresult", from the first time that a record is moved on.
+local function outcome(state, settled, started, failed, due, kind, worker, result)
+  return state .. ' ' .. settled .. ' ' .. started .. ' ' .. failed .. ' ' .. now_text .. ' '
+    .. string.format('%.0f', due) .. ' ' .. kind .. ' ' .. worker .. '\n' .. result
 end
 
 local function outcome_of(text)
-  local state, settled, started, failed, updated, due, worker, at =
-    string.match(text, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) ([^\n]*)\n()')
-  return { state = state, settled = settled, started = started, failed = failed, due = tonumber(due), worker = worker, at = at }
+  local state, settled, started, failed, updated, due, kind, worker, at =
+    string.match(text, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) ([^\n]*)\n()')
+  return {
+    state = state, settled = settled, started = started, failed = failed, due = tonumber(due), kind = kind, worker = worker, at = at,
+  }
 end
 
 -- Counts change together with the states they count: gathered here, written once.
 local changes = {}
 local function count(state, queue, by)
-  local field = state .. ' ' .. queue
-  changes[field] = (changes[field] or 0) + by
+  local of_state = changes[state]
+  if not of_state then
+    of_state = {}
+    changes[state] = of_state
+  end
+  of_state[queue] = (of_state[queue] or 0) + by
 end
 local function write_counts()
-  for field, by in pairs(changes) do
-    if by ~= 0 then
-      call('HINCRBY', COUNTS, field, by)
+  for state, queues in pairs(changes) do
+    for queue, by in pairs(queues) do
+      if by ~= 0 then
+        call('HINCRBY', COUNTS, state .. ' ' .. queue, by)
+      end
     end
   end
   changes = {}
 end
 
 -- A key is freed only by the record that holds it.
-local function free_key(id, blob)
-  local key = key_of(blob)
-  if key and call('HGET', HOLDER, key) == id then
-    call('HDEL', HOLDER, key)
+local function free_key(id, kind)
+  if string.byte(kind, 9) == 43 then
+    local blob = call('HGET', RECORD, id)
+    local key = blob and key_of(blob)
+    if key and call('HGET', HOLDER, key) == id then
+      call('HDEL', HOLDER, key)
+    end
   end
 end
 
@@ -132,11 +158,11 @@ local function make_wait(id, shape, due)
 end
 
 -- End a record: its caller has taken it out of where it was, and written its outcome.
-local function make_finished(id, blob, shape, state)
-  call('ZADD', FINISHED[state], now, id)
-  call('ZADD', EXPIRY, now + (state == 'completed' and shape.completed or shape.failed), id)
+local function make_finished(id, kind, shape, state)
+  call('ZADD', FINISHED[state], now_text, id)
+  call('ZADD', EXPIRY, state == 'completed' and shape.until_completed or shape.until_failed, id)
   count(state, shape.queue, 1)
-  free_key(id, blob)
+  free_key(id, kind)
 end
 
 -- Forget finished records.
@@ -144,22 +170,28 @@ local function remove(ids)
   if #ids == 0 then
     return
   end
-  local blobs, outcomes, by_state = read(RECORD, ids), read(OUTCOME, ids), {}
+  local outcomes, by_state, orphans = read(OUTCOME, ids), {}, {}
   for i, id in ipairs(ids) do
+    local state, kind
     if outcomes[i] then
-      local state = string.match(outcomes[i], '^%S+')
+      state, kind = string.match(outcomes[i], '^(%S+) %d+ %d+ %d+ %d+ %d+ (%S+) ')
+    end
+    if FINISHED[state] then
       by_state[state] = by_state[state] or {}
       table.insert(by_state[state], id)
-      local shape = blobs[i] and shape_of(blobs[i])
+      local shape = shape_of(kind)
       if shape then
         count(state, shape.queue, -1)
       end
+    else
+      orphans[#orphans + 1] = id
     end
   end
+  for _, finished in pairs(FINISHED) do
+    many('ZREM', finished, orphans, 1)
+  end
   for state, some in pairs(by_state) do
-    if FINISHED[state] then
-      many('ZREM', FINISHED[state], some, 1)
-    end
+    many('ZREM', FINISHED[state], some, 1)
   end
   many('ZREM', EXPIRY, ids, 1)
   for _, column in ipairs({ RECORD, OUTCOME, PROGRESS, RECOVERIES }) do

@@ -11,7 +11,7 @@ end
 local tokens, lost, cancelled, leases = read(TOKEN, ids), {}, {}, {}
 local has_requests = call('SCARD', CANCELLING) > 0
 for k, id in ipairs(ids) do
-  if tokens[k] and held(tokens[k]).token == ARGV[first + 1 + 2 * k] then
+  if tokens[k] and string.match(tokens[k], '^%d+') == ARGV[first + 1 + 2 * k] then
     leases[#leases + 1] = until_ms
     leases[#leases + 1] = id
     if has_requests and call('SISMEMBER', CANCELLING, id) == 1 then
@@ -24,7 +24,7 @@ end
 many('ZADD', LEASE, leases, 2)
 local WORKER = KEYS[#KEYS]
 if call('EXISTS', WORKER) == 1 then
-  call('HSET', WORKER, 'heard', string.format('%.0f', now))
+  call('HSET', WORKER, 'heard', now_text)
   call('PEXPIRE', WORKER, remember_ms)
 end
 return { lost, cancelled }

@@ -36,7 +36,7 @@ if has_progress then
 else
   call('HDEL', PROGRESS, id)
 end
-call('HSET', OUTCOME, id, outcome('-', before.settled, before.started, before.failed, now, before.worker, ''))
+call('HSET', OUTCOME, id, outcome('-', before.settled, before.started, before.failed, now, kind_of(blob), before.worker, ''))
 make_wait(id, shape, now)
 write_counts()
 return 'requeued'

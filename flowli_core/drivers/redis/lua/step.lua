@@ -4,7 +4,8 @@
 --                trim, how many completed, failed and cancelled are kept, how long a worker is remembered in ms, how many
 --                queues to serve, their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
--- Answers {now, acks, reserved as {id, blob, progress, recoveries, suspect}, token, recovered, ms to what is next or -1}.
+-- Answers {now, acks, ids reserved, their blobs, {place among them, progress, recoveries} for those that something
+--          happened to before, token, recovered, ms to what is next or -1}.
 -- A clock that was set back neither lengthens a lease nor hides what was due.
 -- First write: a ZREM that changes nothing. Redis lets a script that began so go on when memory is full, so that what
 -- runs can still be settled.
@@ -21,6 +22,7 @@ end
 local acks_from = first + 13 + served_count
 local ack_count = (#ARGV - acks_from + 1) / 6
 
+local lease_until = string.format('%.0f', now + lease_ms)
 call('ZREM', LEASE, '')
 
 local function mind_the_clock()
@@ -38,72 +40,74 @@ local function mind_the_clock()
       end
     end
   end
-  call('HSET', SERIAL, 'now', string.format('%.0f', now))
+  call('HSET', SERIAL, 'now', now_text)
 end
 mind_the_clock()
 
 local last = call('HMGET', WORKER, 'sequence', 'acks', 'token', 'batch', 'heard')
 local last_sequence = last[1] and tonumber(last[5]) > now - remember_ms and tonumber(last[1]) or nil
 
-local reserved, recovered, took_suspect = {}, {}, false
+local ids_reserved, blobs_reserved, histories, recovered, took_suspect = {}, {}, {}, {}, false
 
 local function settle()
+  if ack_count == 0 then
+    return ''
+  end
   local ids, answers, settled_here = {}, {}, {}
   for k = 1, ack_count do
     ids[k] = ARGV[acks_from + 6 * (k - 1)]
   end
-  if ack_count == 0 then
-    return ''
-  end
-  local tokens, outcomes, blobs = read(TOKEN, ids), read(OUTCOME, ids), read(RECORD, ids)
+  local tokens, outcomes = read(TOKEN, ids), read(OUTCOME, ids)
   local gone, written, progress, finished, later = {}, {}, {}, { completed = {}, failed = {}, cancelled = {} }, {}
-  local expiries = {}
+  local expiries, any_cancelling = {}, call('SCARD', CANCELLING) > 0
   for k = 1, ack_count do
     local from = acks_from + 6 * (k - 1)
-    local id, token, kind, started = ids[k], ARGV[from + 1], ARGV[from + 2], ARGV[from + 3]
-    local delay, data = tonumber(ARGV[from + 4]), ARGV[from + 5]
-    local active = tokens[k] and not settled_here[id] and held(tokens[k])
+    local id, token, ack, started, data = ids[k], ARGV[from + 1], ARGV[from + 2], ARGV[from + 3], ARGV[from + 5]
+    local active = not settled_here[id] and tokens[k] or nil
     local before = outcomes[k] and outcome_of(outcomes[k])
-    if blobs[k] and active and active.token == token then
-      local shape = shape_of(blobs[k])
-      local failed = before and before.failed or '0'
-      local state, due = '-', active.due
+    local active_token, reserved, due, kind, worker
+    if active then
+      active_token, reserved, due, kind, worker = string.match(active, '^(%d+) (%d+) (%d+) (%S+) (.*)$')
+    end
+    local shape = kind and active_token == token and shape_of(kind)
+    if shape then
+      local failed, state = before and before.failed or '0', '-'
       settled_here[id] = token
       gone[#gone + 1] = id
       count('active', shape.queue, -1)
-      if kind == 'f' or kind == 'r' then
-        failed = string.format('%.0f', now)
+      if ack == 'f' or ack == 'r' then
+        failed = now_text
       end
-      if kind == 'f' or kind == 'r' or kind == 'p' then
+      if ack == 'f' or ack == 'r' or ack == 'p' then
         progress[#progress + 1] = id
         progress[#progress + 1] = data
       end
-      if kind == 'c' then
+      if ack == 'c' then
         state = 'completed'
-      elseif kind == 'f' then
+      elseif ack == 'f' then
         state = 'failed'
-      elseif kind == 'x' or call('SISMEMBER', CANCELLING, id) == 1 then
+      elseif ack == 'x' or (any_cancelling and call('SISMEMBER', CANCELLING, id) == 1) then
         state = 'cancelled'
-      elseif kind == 'r' or delay > 0 then
-        due = now + delay
       else
-        due = math.min(due, now)
+        local delay = tonumber(ARGV[from + 4])
+        local at = (ack == 'r' or delay > 0) and now + delay or math.min(tonumber(due), now)
+        due = string.format('%.0f', at)
+        later[#later + 1] = { id, shape, at }
       end
-      if state == '-' then
-        later[#later + 1] = { id, shape, due }
-      else
-        table.insert(finished[state], now)
-        table.insert(finished[state], id)
-        expiries[#expiries + 1] = now + (state == 'completed' and shape.completed or shape.failed)
+      if state ~= '-' then
+        local places = finished[state]
+        places[#places + 1] = now_text
+        places[#places + 1] = id
+        expiries[#expiries + 1] = state == 'completed' and shape.until_completed or shape.until_failed
         expiries[#expiries + 1] = id
         count(state, shape.queue, 1)
-        free_key(id, blobs[k])
+        free_key(id, kind)
       end
       written[#written + 1] = id
-      written[#written + 1] = outcome(
-        state, token, started ~= '' and started or active.reserved, failed, due, active.worker, kind == 'c' and data or '')
+      written[#written + 1] = state .. ' ' .. token .. ' ' .. (started ~= '' and started or reserved) .. ' ' .. failed .. ' '
+        .. now_text .. ' ' .. due .. ' ' .. kind .. ' ' .. worker .. '\n' .. (ack == 'c' and data or '')
       answers[k] = 'o'
-    elseif blobs[k] and (settled_here[id] == token or (not settled_here[id] and before and before.settled == token)) then
+    elseif settled_here[id] == token or (not settled_here[id] and before and before.settled == token) then
       answers[k] = 'd'
     else
       answers[k] = 'l'
@@ -117,7 +121,7 @@ local function settle()
     many('ZADD', FINISHED[state], places, 2)
   end
   many('ZADD', EXPIRY, expiries, 2)
-  if call('SCARD', CANCELLING) > 0 then
+  if any_cancelling then
     many('SREM', CANCELLING, gone, 1)
   end
   for _, one in ipairs(later) do
@@ -131,13 +135,19 @@ local function recover()
   if #ids == 0 then
     return
   end
-  local tokens, outcomes, blobs = read(TOKEN, ids), read(OUTCOME, ids), read(RECORD, ids)
+  local tokens, outcomes = read(TOKEN, ids), read(OUTCOME, ids)
   many('ZREM', LEASE, ids, 1)
   many('HDEL', TOKEN, ids, 1)
   for k, id in ipairs(ids) do
-    local shape = blobs[k] and shape_of(blobs[k])
-    if shape and tokens[k] then
-      local active, before = held(tokens[k]), outcomes[k] and outcome_of(outcomes[k])
+    local active = tokens[k] and held(tokens[k])
+    if active and not active.kind then
+      -- Somebody has damaged it. The record itself says what is needed to go on.
+      local blob = call('HGET', RECORD, id)
+      active = blob and { reserved = now_text, due = now, kind = kind_of(blob), worker = '' }
+    end
+    local shape = active and shape_of(active.kind)
+    if shape then
+      local before, kind = outcomes[k] and outcome_of(outcomes[k]), active.kind
       local recoveries = call('HINCRBY', RECOVERIES, id, 1)
       local state, told, due = '-', 'queued', math.min(active.due, now)
       if call('SREM', CANCELLING, id) == 1 then
@@ -148,13 +158,13 @@ local function recover()
       count('active', shape.queue, -1)
       call('HSET', OUTCOME, id, outcome(
         state, before and before.settled or '0', active.reserved, before and before.failed or '0',
-        state == '-' and due or active.due, active.worker, ''))
+        state == '-' and due or active.due, kind, active.worker, ''))
       if state == '-' then
         make_wait(id, shape, due)
       else
-        make_finished(id, blobs[k], shape, state)
+        make_finished(id, kind, shape, state)
       end
-      recovered[#recovered + 1] = { id, string.sub(blobs[k], 1, 8), recoveries, told }
+      recovered[#recovered + 1] = { id, string.sub(kind, 1, 8), recoveries, told }
     end
   end
 end
@@ -172,85 +182,118 @@ local function trim()
   end
 end
 
--- The first ids of a queue that are due, with a suspect among them in its place where one may be had.
+-- The first ids of a queue that are due, their due times, and the place of a suspect among them where one may be had.
 local function due_in(queue, most)
   local found = call('ZRANGEBYSCORE', DUE[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
-  local places = {}
+  local ids, dues, suspect_at = {}, {}, nil
   for i = 1, #found, 2 do
-    places[#places + 1] = { found[i], tonumber(found[i + 1]), false }
+    ids[#ids + 1] = found[i]
+    dues[#dues + 1] = found[i + 1]
   end
   if may_suspect and not took_suspect then
-    local first_suspect = call('ZRANGEBYSCORE', SUSPECT[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
-    if first_suspect[1] then
-      local id, due, at = first_suspect[1], tonumber(first_suspect[2]), 1
-      while places[at] and (places[at][2] < due or (places[at][2] == due and places[at][1] < id)) do
+    local suspect = call('ZRANGEBYSCORE', SUSPECT[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
+    if suspect[1] then
+      local due = tonumber(suspect[2])
+      local at = 1
+      while ids[at] and (tonumber(dues[at]) < due or (tonumber(dues[at]) == due and ids[at] < suspect[1])) do
         at = at + 1
       end
-      table.insert(places, at, { id, due, true })
-      places[most + 1] = nil
+      table.insert(ids, at, suspect[1])
+      table.insert(dues, at, suspect[2])
+      suspect_at = at
+      if #ids > most then
+        suspect_at = at <= most and at or nil
+        ids[#ids], dues[#dues] = nil, nil
+      end
     end
   end
-  return places
+  return ids, dues, suspect_at
+end
+
+-- What a record has been through before. One that was never moved on has been through nothing.
+local function add_histories(ids, first_place)
+  local outcomes, moved, places = read(OUTCOME, ids), {}, {}
+  for i = 1, #ids do
+    if outcomes[i] then
+      moved[#moved + 1] = ids[i]
+      places[#places + 1] = first_place + i - 1
+    end
+  end
+  local progress, recoveries = read(PROGRESS, moved), read(RECOVERIES, moved)
+  for i, place in ipairs(places) do
+    histories[#histories + 1] = { place, progress[i], tonumber(recoveries[i] or 0) }
+  end
 end
 
 local function reserve()
-  local token, bytes, full = nil, 0, false
+  local token, head, bytes, full = nil, nil, 0, false
+  local tail = ' ' .. worker
   for _, queue in ipairs(served) do
-    local left = want - #reserved
-    local places = left > 0 and not full and DUE[queue] and due_in(queue, left) or {}
-    local ids = {}
-    for i, place in ipairs(places) do
-      ids[i] = place[1]
+    local left = want - #ids_reserved
+    local ids, dues, suspect_at = {}, {}, nil
+    if left > 0 and not full and DUE[queue] then
+      ids, dues, suspect_at = due_in(queue, left)
     end
-    local blobs, progress = read(RECORD, ids), read(PROGRESS, ids)
-    local recoveries = read(RECOVERIES, ids)
-    local taken, leases, tokens = {}, {}, {}
-    for i, place in ipairs(places) do
-      if not blobs[i] or not shape_of(blobs[i]) then
+    local blobs, first_place = read(RECORD, ids), #ids_reserved + 1
+    local taken, leases, tokens, held_now = {}, {}, {}, {}
+    for i, id in ipairs(ids) do
+      local blob = blobs[i]
+      if not blob or not shape_of(blob) then
         -- An orphan: its record is gone, and there is nothing to run.
-        call('ZREM', place[3] and SUSPECT[queue] or DUE[queue], ids[i])
+        call('ZREM', i == suspect_at and SUSPECT[queue] or DUE[queue], id)
       else
-        bytes = bytes + input_size(blobs[i])
-        if #reserved > 0 and bytes > most_bytes then
+        bytes = bytes + input_size(blob)
+        if #ids_reserved > 0 and bytes > most_bytes then
           full = true
           break
         end
-        token = token or call('HINCRBY', SERIAL, 'token', 1)
-        if place[3] then
-          took_suspect = true
-          call('ZREM', SUSPECT[queue], ids[i])
-        else
-          taken[#taken + 1] = ids[i]
+        if not token then
+          token = call('HINCRBY', SERIAL, 'token', 1)
+          head = string.format('%.0f', token) .. ' ' .. now_text .. ' '
         end
-        leases[#leases + 1] = now + lease_ms
-        leases[#leases + 1] = ids[i]
-        tokens[#tokens + 1] = ids[i]
-        tokens[#tokens + 1] = string.format('%.0f %.0f %.0f %s', token, now, place[2], worker)
-        reserved[#reserved + 1] = { ids[i], blobs[i], progress[i], tonumber(recoveries[i] or 0), place[3] and 1 or 0 }
+        if i == suspect_at then
+          took_suspect = true
+          call('ZREM', SUSPECT[queue], id)
+        else
+          taken[#taken + 1] = id
+        end
+        leases[#leases + 1] = lease_until
+        leases[#leases + 1] = id
+        tokens[#tokens + 1] = id
+        tokens[#tokens + 1] = head .. (string.find(dues[i], '^%d+$') and dues[i] or now_text) .. ' ' .. kind_of(blob) .. tail
+        held_now[#held_now + 1] = id
+        ids_reserved[#ids_reserved + 1] = id
+        blobs_reserved[#blobs_reserved + 1] = blob
       end
     end
     many('ZREM', DUE[queue], taken, 1)
     many('ZADD', LEASE, leases, 2)
     many('HSET', TOKEN, tokens, 2)
-    count('active', queue, #leases / 2)
+    count('active', queue, #held_now)
+    add_histories(held_now, first_place)
   end
   return token
 end
 
 local function reserve_again(token, batch)
-  local ids = {}
+  local ids, still = {}, {}
   for id in string.gmatch(batch, '%S+') do
     ids[#ids + 1] = id
   end
-  local tokens, blobs, progress, recoveries = read(TOKEN, ids), read(RECORD, ids), read(PROGRESS, ids), read(RECOVERIES, ids)
+  local tokens, blobs = read(TOKEN, ids), read(RECORD, ids)
   for i, id in ipairs(ids) do
     local shape = blobs[i] and shape_of(blobs[i])
     if shape and tokens[i] and held(tokens[i]).token == token then
-      local times = tonumber(recoveries[i] or 0)
-      call('ZADD', LEASE, now + lease_ms, id)
-      reserved[#reserved + 1] = { id, blobs[i], progress[i], times, times >= shape.most and 1 or 0 }
-      took_suspect = took_suspect or times >= shape.most
+      call('ZADD', LEASE, lease_until, id)
+      still[#still + 1] = id
+      ids_reserved[#ids_reserved + 1] = id
+      blobs_reserved[#blobs_reserved + 1] = blobs[i]
     end
+  end
+  add_histories(still, 1)
+  local recoveries = read(RECOVERIES, still)
+  for i = 1, #still do
+    took_suspect = took_suspect or tonumber(recoveries[i] or 0) >= shape_of(blobs_reserved[i]).most
   end
 end
 
@@ -288,20 +331,16 @@ if not last_sequence or sequence > last_sequence then
   recover()
   trim()
   token = reserve()
-  local batch = {}
-  for i, one in ipairs(reserved) do
-    batch[i] = one[1]
-  end
-  call('HSET', WORKER, 'sequence', ARGV[first + 1], 'acks', acks, 'token', token or 0, 'batch', table.concat(batch, ' '),
-    'heard', string.format('%.0f', now))
+  call('HSET', WORKER, 'sequence', ARGV[first + 1], 'acks', acks, 'token', token or 0, 'batch', table.concat(ids_reserved, ' '),
+    'heard', now_text)
   call('PEXPIRE', WORKER, remember_ms)
 elseif sequence == last_sequence then
   acks, token = last[2], tonumber(last[3])
   reserve_again(last[3], last[4])
-  call('HSET', WORKER, 'heard', string.format('%.0f', now))
+  call('HSET', WORKER, 'heard', now_text)
   call('PEXPIRE', WORKER, remember_ms)
 else
   acks = string.rep('l', ack_count)
 end
 write_counts()
-return { now, acks, reserved, token or 0, recovered, look_around() }
+return { now, acks, ids_reserved, blobs_reserved, histories, token or 0, recovered, look_around() }
