@@ -42,6 +42,10 @@ DRAIN = timedelta(seconds=10)
 PARKED = timedelta(seconds=30)
 """For how long a record that this worker does not know how to run is given back."""
 
+_LEAST_HALF = 25
+"""A step asks for half of the slots, so that one half runs while the store is asked for the other; but not for so few
+that the round trips cost more than the running."""
+
 _TRIES_ONCE = 3
 _LAST_WORDS = 2.0
 
@@ -83,8 +87,7 @@ class Session:
         self._lookout = Lookout(self.link, queues=options.queues)
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
-        # So that one half runs while the store is asked for the other.
-        self._most_at_once = (options.concurrency + 1) // 2
+        self._most_at_once = max((options.concurrency + 1) // 2, _LEAST_HALF)
         self._leave_at: float | None = None
         self._limit: asyncio.Timeout | None = None
         self._threads = Threads(options.concurrency, name="flowli-job")

@@ -270,12 +270,12 @@ async def test_11_nothing_waits_for_a_timer_while_there_is_work(app: App) -> Non
 
 
 async def test_12_a_job_costs_a_fraction_of_a_round_trip(app: App) -> None:
-    """A step settles what is done and reserves what is next, as many as there are slots."""
+    """A step settles what is done and reserves what is next, for half of the slots or more."""
     await app.jobs.work.enqueue_many(range(200))
     await drain(app.jobs, concurrency=50)
     trips = app.driver.calls
     assert trips["enqueue"] == 1
-    assert trips["step"] <= 200 / 50 + 2
+    assert trips["step"] <= 200 / 25 + 2
     assert set(trips) <= {"open", "enqueue", "step", "heartbeat", "counts"}
     assert trips["counts"] <= 2  # drain's own, to find the queues
 
