@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flowli_core.codec import Codec
     from flowli_core.definition import Definition
     from flowli_core.driver import Enqueued
+    from flowli_core.records import Disposition
 
 BESIDE_INPUT = frozenset({"meta", "queue", "key"})
 """What a call takes by name beside the input itself; the rest goes through `options(...)`."""
@@ -145,11 +146,13 @@ class Call:
         for start in range(0, len(records), _BATCH):
             batch = records[start : start + _BATCH]
             try:
-                answers = await driver.enqueue(batch)
+                answers = await self.runtime.outbox.enqueue(driver, batch)
             except DriverError as error:
                 error.ids = error.ids or tuple(record.id for record in batch)
                 raise
-            receipts += [_receipt(self.definition.name, answer) for answer in answers]
+            # The id was made for this call, so where it is there already, a client has sent the call twice.
+            duplicate: Disposition = "accepted" if self.options.id is None else "duplicate"
+            receipts += [_receipt(self.definition.name, answer, duplicate) for answer in answers]
         return receipts
 
     def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -185,12 +188,12 @@ def _several(inputs: object) -> Iterable[object] | None:
     return cast("Iterable[object]", inputs) if isinstance(inputs, Iterable) else None
 
 
-def _receipt(name: str, answer: Enqueued) -> Receipt:
+def _receipt(name: str, answer: Enqueued, duplicate: Disposition) -> Receipt:
     return Receipt(
         id=answer.id,
         name=name,
         state=answer.state,
         scheduled_for=answer.scheduled_for,
         attempts_made=unpack_progress(answer.progress).attempts_made,
-        disposition=answer.disposition,
+        disposition=duplicate if answer.disposition == "duplicate" else answer.disposition,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowli_core import _names
 from flowli_core._current import CurrentJob, as_current
+from flowli_core._outbox import Outbox
 from flowli_core._policy import Policy, pack_policy
 from flowli_core.definition import check_retry
 from flowli_core.driver import Driver, Keep
@@ -77,6 +78,7 @@ class Runtime:
         self.jobs = jobs
         self.context = context
         self.defaults = defaults
+        self.outbox = Outbox()
         self.plans = {name: _plan(definition, defaults) for name, definition in jobs.items()}
         self._driver = driver
         self._open_lock = asyncio.Lock()

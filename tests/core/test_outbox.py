@@ -1,0 +1,165 @@
+"""Enqueues that are made at the same time share a call of the driver, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core import DriverError, Jobs, StoreUnavailable, job
+from flowli_core.drivers.memory import MemoryDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flowli_core.driver import Enqueued, NewRecord
+
+
+@job(int)
+async def work(input: int) -> None:
+    del input
+
+
+class Work(Jobs[None]):
+    work = work
+
+
+class SlowDriver(MemoryDriver):
+    """Waits in each `enqueue` until it is let on; then it is `away`, or calls `before_answer` and answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+        self.let_on = asyncio.Event()
+        self.under_way = asyncio.Event()
+        self.is_away = False
+        self.before_answer: Callable[[], object] = lambda: None
+
+    async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
+        self.batches.append(len(records))
+        self.under_way.set()
+        await self.let_on.wait()
+        if self.is_away:
+            raise StoreUnavailable("away")
+        answers = await super().enqueue(records)
+        self.before_answer()
+        return answers
+
+
+async def settle() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_those_who_come_during_a_call_travel_together_in_the_next() -> None:
+    driver = SlowDriver()
+    async with Work(context=None, driver=driver) as jobs, asyncio.TaskGroup() as tasks:
+        calls = [tasks.create_task(jobs.work.enqueue(number)) for number in range(50)]
+        await driver.under_way.wait()
+        await settle()
+        driver.let_on.set()
+        receipts = [await call for call in calls]
+        assert driver.batches == [1, 49]
+        assert len({receipt.id for receipt in receipts}) == 50
+        for number, receipt in enumerate(receipts):
+            record = await jobs.inspect.get_job(receipt.id)
+            assert record is not None
+            assert record.input == number, "each has its own answer"
+
+
+async def test_a_lone_call_waits_for_nobody() -> None:
+    driver = SlowDriver()
+    driver.let_on.set()
+    async with Work(context=None, driver=driver) as jobs:
+        for number in range(3):
+            await jobs.work.enqueue(number)
+    assert driver.batches == [1, 1, 1]
+
+
+async def test_a_cancelled_sender_takes_nobody_with_it() -> None:
+    """The next one sends for all that are left: nobody waits for ever, and nothing is lost or stored twice."""
+    driver = SlowDriver()
+    async with Work(context=None, driver=driver) as jobs, asyncio.TaskGroup() as tasks:
+        first = asyncio.create_task(jobs.work.enqueue(0))
+        await driver.under_way.wait()
+        second = asyncio.create_task(jobs.work.enqueue(1))
+        others = [tasks.create_task(jobs.work.enqueue(number)) for number in range(2, 5)]
+        await settle()
+        first.cancel()
+        await settle()
+        assert driver.batches == [1, 4]
+        second.cancel()
+        await settle()
+        assert driver.batches == [1, 4, 3]
+        driver.let_on.set()
+        assert len({(await other).id for other in others}) == 3
+        assert first.cancelled()
+        assert second.cancelled()
+        assert (await jobs.inspect.get_queue_counts()).queued == 3
+
+
+async def test_one_that_is_cancelled_while_it_waits_holds_up_nobody() -> None:
+    driver = SlowDriver()
+    async with Work(context=None, driver=driver) as jobs, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(jobs.work.enqueue(0))
+        await driver.under_way.wait()
+        waiting = [asyncio.create_task(jobs.work.enqueue(number)) for number in range(1, 4)]
+        await settle()
+        waiting[0].cancel()
+        # When the first call ends it is the second's turn, and in that very moment the second is cancelled.
+        driver.before_answer = lambda: asyncio.get_running_loop().call_soon(waiting[1].cancel)
+        driver.let_on.set()
+        await first
+        await waiting[2]
+        assert [call.cancelled() for call in waiting] == [True, True, False]
+        assert driver.batches == [1, 1]
+        assert (await jobs.inspect.get_queue_counts()).queued == 2
+
+
+async def test_each_caller_gets_an_error_of_its_own() -> None:
+    driver = SlowDriver()
+    async with Work(context=None, driver=driver) as jobs:
+        calls = [asyncio.create_task(jobs.work.enqueue(number)) for number in range(4)]
+        await driver.under_way.wait()
+        await settle()
+        driver.is_away = True
+        driver.let_on.set()
+        errors = [
+            error for error in await asyncio.gather(*calls, return_exceptions=True) if isinstance(error, DriverError)
+        ]
+        assert len({id(error) for error in errors}) == 4
+        assert all(isinstance(error, StoreUnavailable) and str(error) == "away" for error in errors)
+        ids = [error.ids for error in errors]
+        assert all(len(one) == 1 for one in ids)
+        assert len(set(ids)) == 4
+        driver.is_away = False
+        assert (await jobs.work.enqueue(5)).disposition == "accepted", "the way is free again"
+
+
+async def test_a_call_that_a_client_sent_twice_is_accepted_once() -> None:
+    """The id was made for the call: that it is there already is no news to the caller."""
+
+    class Resending(MemoryDriver):
+        async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
+            await super().enqueue(records)
+            return await super().enqueue(records)
+
+    async with Work(context=None, driver=Resending()) as jobs:
+        assert (await jobs.work.enqueue(1)).disposition == "accepted"
+        assert (await jobs.work.options(id="mine").enqueue(1)).disposition == "duplicate"
+        assert (await jobs.inspect.get_queue_counts()).queued == 2
+
+
+@pytest.mark.parametrize("count", [2, 1500])
+async def test_a_batch_travels_alone(count: int) -> None:
+    driver = SlowDriver()
+    async with Work(context=None, driver=driver) as jobs, asyncio.TaskGroup() as tasks:
+        tasks.create_task(jobs.work.enqueue(0))
+        await driver.under_way.wait()
+        many = tasks.create_task(jobs.work.enqueue_many(range(count)))
+        await settle()
+        assert driver.batches == [1, min(count, 1000)]
+        driver.let_on.set()
+        assert len(await many) == count
