@@ -66,6 +66,11 @@ def current_job() -> CurrentJob:
         raise StrategyError("current_job() was called outside of a job") from None
 
 
+def running_job() -> CurrentJob | None:
+    """Answer the job that is running, or None outside of one."""
+    return _current.get(None)
+
+
 @contextmanager
 def as_current(job: CurrentJob) -> Generator[None]:
     """Make this the current job of the code inside."""

@@ -67,26 +67,33 @@ class Report:
         match attempt.outcome:
             case Completed():
                 self._counts["completed"] += 1
+                if logger.isEnabledFor(logging.INFO):
+                    took = spelled(_duration(attempt))
+                    logger.info("job %s (%s) completed in %s", *what, took, extra=_facts(attempt, "completed"))
                 self._emit("on_job_completed", attempt)
             case Failed():
                 self._counts["failed"] += 1
-                logger.error("job %s (%s) failed for good", *what, exc_info=attempt.error)
+                facts = _facts(attempt, "failed")
+                logger.error("job %s (%s) failed for good", *what, exc_info=attempt.error, extra=facts)
                 self._emit("on_job_failed", attempt)
             case Retried(delay):
                 self._counts["retried"] += 1
-                kind = type(attempt.error).__name__
-                logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *what, kind, spelled(delay))
+                told = (*what, type(attempt.error).__name__, spelled(delay))
+                facts = _facts(attempt, "retried")
+                logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *told, extra=facts)
                 self._emit("on_job_retry_scheduled", attempt, retry_in=delay)
             case Released():
                 self._counts["released"] += 1
+                logger.info("job %s (%s) is given back", *what, extra=_facts(attempt, "released"))
             case Cancelled() | None:
                 self._counts["cancelled"] += 1
+                logger.info("job %s (%s) was cancelled", *what, extra=_facts(attempt, "cancelled"))
 
     def lost(self, attempt: Attempt) -> None:
         """Its lease is somebody else's."""
         self._counts["lost"] += 1
         what = (attempt.reserved.id, attempt.reserved.name)
-        logger.warning("job %s (%s) lost its lease; its outcome is discarded", *what)
+        logger.warning("job %s (%s) lost its lease; its outcome is discarded", *what, extra=_facts(attempt, "lost"))
         self._emit("on_lease_lost", attempt)
 
     def recovered(self, recovered: Recovered) -> None:
@@ -127,6 +134,23 @@ class Report:
             recoveries=reserved.recoveries,
             error=attempt.error,
             retry_in=retry_in,
-            duration=None if attempt.outcome is None else timedelta(seconds=attempt.ended - attempt.started),
+            duration=None if attempt.outcome is None else _duration(attempt),
         )
         self._calls.emit(name, event)
+
+
+def _duration(attempt: Attempt) -> timedelta:
+    return timedelta(milliseconds=round((attempt.ended - attempt.started) * 1000, 1))
+
+
+def _facts(attempt: Attempt, outcome: str) -> dict[str, object]:
+    """What a log line about an attempt's end carries beside its text: see `flowli_core.logs`."""
+    reserved = attempt.reserved
+    return {
+        "job_id": reserved.id,
+        "job_name": reserved.name,
+        "queue": reserved.queue,
+        "attempt": attempt.number,
+        "outcome": outcome,
+        "duration_ms": _duration(attempt) / timedelta(milliseconds=1),
+    }

@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,6 +66,7 @@ class RunnerOptions:
     hooks: Hooks
     grace: timedelta
     stall_limit: timedelta
+    on_stall: Callable[[], None] | None = None
 
 
 class Session:
@@ -129,6 +131,7 @@ class Session:
             stall_limit=self._options.stall_limit,
             held=lambda: list(self._held.values()),
             report=self._on_heartbeat,
+            on_stall=self._options.on_stall,
         )
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -31,7 +31,8 @@ class Upkeep:
     """A thread with an event loop of its own that renews what `held` answers, until it is left.
 
     What is lost and what is cancelled is reported on the runner's loop. A loop that has answered nothing for
-    `stall_limit` is given up: its leases end, so that other workers take over, and its stack is logged.
+    `stall_limit` is given up: its leases end, so that other workers take over, its stack is logged, and `on_stall` is
+    called, from this thread.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Upkeep:
         stall_limit: timedelta,
         held: Callable[[], list[Attempt]],
         report: Callable[[list[Attempt], list[Attempt]], None],
+        on_stall: Callable[[], None] | None = None,
     ) -> None:
         self._driver = driver
         self._worker = worker
@@ -52,6 +54,7 @@ class Upkeep:
         self._stall_limit = stall_limit.total_seconds()
         self._held = held
         self._report = report
+        self._on_stall = on_stall
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._asked: float | None = None
@@ -150,6 +153,8 @@ class Upkeep:
                 self._stall_limit,
                 self._stack(),
             )
+            if self._on_stall is not None:
+                self._on_stall()
         elif silent > 2 * self._interval and self._warned < _BLOCKED:
             self._warned = _BLOCKED
             logger.warning(

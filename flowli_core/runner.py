@@ -17,7 +17,7 @@ from flowli_core.hooks import Hooks
 from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from flowli_core._report import RunCounts
@@ -51,7 +51,7 @@ class Runner:
     which the jobs are declared. A lease is renewed at a third of its length for as long as a job runs, so its length
     has nothing to do with the job's; it is how long it takes until the jobs of a dead worker are found. A handler that
     was told to end and has not after `cancel_grace` is settled without it. An event loop that has been blocked for
-    `stall_limit` loses its leases.
+    `stall_limit` loses its leases, and `on_stall` is called, from another thread: a worker process may leave there.
 
     A runner installs no signal handlers and ends no process. Raises DefinitionError for options that cannot be.
     """
@@ -66,6 +66,7 @@ class Runner:
         hooks: Hooks | None = None,
         cancel_grace: Duration = "5s",
         stall_limit: Duration = "5m",
+        on_stall: Callable[[], None] | None = None,
     ) -> None:
         self._jobs = jobs
         self._runtime = runtime_of(jobs)
@@ -76,6 +77,7 @@ class Runner:
             hooks=_check_hooks(hooks),
             grace=duration(cancel_grace, argument="cancel_grace"),
             stall_limit=duration(stall_limit, argument="stall_limit"),
+            on_stall=on_stall,
         )
         self._session: Session | None = None
         self._is_running = False

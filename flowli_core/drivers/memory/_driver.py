@@ -67,6 +67,9 @@ class MemoryDriver:
         self._wakeups = WakeUps()
         self._closed = False
 
+    def __repr__(self) -> str:
+        return "MemoryDriver()"
+
     async def open(self) -> None:
         """Let `wait` wait again after a `close`."""
         with self._lock:

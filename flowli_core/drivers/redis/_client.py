@@ -149,6 +149,17 @@ def from_url(url: str) -> UserClient:
     return client
 
 
+def address(client: UserClient) -> str:
+    """Where the client leads, as a URL without user and password."""
+    options = _options(client)
+    if "path" in options:
+        where = f"unix://{options['path']}"
+    else:
+        tls = "SSL" in client.connection_pool.connection_class.__name__
+        where = f"redis{'s' if tls else ''}://{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return f"{where}/{options.get('db') or 0}" if "path" not in options else where
+
+
 def for_commands(client: UserClient, *, is_ours: bool) -> Client:
     """Use the client as its owner made it, with a limit where it has none."""
     patience = PATIENCE if _options(client).get("socket_timeout") is None else None

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from flowli_core import _names
 from flowli_core.driver import Enqueued, HeartbeatAnswer, QueueCounts, Recovered, Reserved, StateCounts, StepAnswer
 from flowli_core.drivers._times import milliseconds, moment, stamp
-from flowli_core.drivers.redis._client import PermissionMissingError, check_client, from_url, like
+from flowli_core.drivers.redis._client import PermissionMissingError, address, check_client, from_url, like
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
 from flowli_core.drivers.redis._packing import (
@@ -99,7 +99,8 @@ class RedisDriver:
     ) -> None:
         self._client = check_client(client)
         self._is_ours = False
-        self._keys = Keys(_names.name(prefix, argument="prefix"))
+        self._prefix = _names.name(prefix, argument="prefix")
+        self._keys = Keys(self._prefix)
         self._clock = clock
         self._allow_eviction = allow_eviction
         self._scripts = Scripts(self._keys, self._now)
@@ -117,6 +118,9 @@ class RedisDriver:
         driver = cls(like(from_url(url)), prefix=prefix, clock=clock, allow_eviction=allow_eviction)
         driver._is_ours = True
         return driver
+
+    def __repr__(self) -> str:
+        return f"RedisDriver({address(self._client)!r}, prefix={self._prefix!r})"
 
     async def open(self) -> None:
         """Connect, and check the server's version and that it keeps what it is given."""

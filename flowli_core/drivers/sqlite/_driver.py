@@ -123,6 +123,9 @@ class SqliteDriver:
         self._lock = threading.Lock()
         self._session: _Session | None = None
 
+    def __repr__(self) -> str:
+        return f"SqliteDriver({self._path!r})"
+
     async def open(self) -> None:
         """Open the file, make it where there is none, and check that it is ours and can be written."""
         check_sqlite()

@@ -1,0 +1,47 @@
+"""The group of all commands, and the one line that says what was wrong."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import click
+
+from flowli_core._inert import inert
+from flowli_core.cli import _exits
+from flowli_core.cli._target import TargetError
+from flowli_core.cli.worker import worker
+from flowli_core.errors import FlowliError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})
+@click.version_option(version("flowli"), message="flowli %(version)s")
+def flowli() -> None:
+    """Typed background jobs."""
+
+
+flowli.add_command(worker)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; answer its exit code: see `_exits`."""
+    try:
+        code = flowli.main(argv, prog_name="flowli", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return _exits.USAGE
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = "flowli" if context is None else context.command_path
+        return _refused(f"{command}: {error.format_message()}", _exits.USAGE)
+    except TargetError as error:
+        return _refused(f"flowli: {error}", _exits.USAGE)
+    except FlowliError as error:
+        return _refused(f"flowli: {error}", _exits.FAILED)
+    except (click.Abort, KeyboardInterrupt):
+        return _exits.INTERRUPTED
+    return code if isinstance(code, int) else _exits.DONE
+
+
+def _refused(message: str, code: int) -> int:
+    click.echo(inert(message), err=True)
+    return code

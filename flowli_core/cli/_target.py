@@ -1,0 +1,134 @@
+"""Finding the registry that `module:attribute` names, and saying what was looked for where there is none."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowli_core._inert import inert
+from flowli_core.registry import Jobs, is_registry
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+DEFAULT_ATTRIBUTE = "jobs"
+
+
+class TargetError(Exception):
+    """There is no registry where the target says."""
+
+
+def load(target: str, *, app_dir: str = ".", factory: bool = False) -> Jobs[Any]:
+    """Import the module and answer its registry. Raises TargetError, in one line, for whatever keeps it from that.
+
+    Where the module itself fails, its traceback is printed first.
+    """
+    folder = Path(app_dir).absolute()
+    if not folder.is_dir():
+        msg = f"--app-dir {inert(app_dir)!r} is no directory"
+        raise TargetError(msg)
+    sys.path.insert(0, str(folder))
+    module_name, _, attribute = target.partition(":")
+    attribute = attribute or DEFAULT_ATTRIBUTE
+    module = _module(target, module_name, folder)
+    found: Any = module
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            msg = f"module {module_name!r} has no {inert(attribute)!r}{_attributes_near(module, attribute)}"
+            raise TargetError(msg) from None
+    return _registry(target, found, factory=factory)
+
+
+def _module(target: str, name: str, folder: Path) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        msg = f"{inert(target)!r} is not module:attribute, such as app.jobs:jobs{_written_as_path(name)}"
+        raise TargetError(msg)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            near = _written_as_path(name) or _modules_near(name, error.name, folder)
+            msg = f"there is no module {error.name!r}: looked for {_place(error.name)} in {inert(folder)}{near}"
+            raise TargetError(msg) from None
+        raise _failed(name, error) from error
+    except Exception as error:
+        raise _failed(name, error) from error
+
+
+def _failed(name: str, error: Exception) -> TargetError:
+    """Print what the module raised, from where our own part ends."""
+    trace = error.__traceback__
+    ours = (__file__, importlib.__file__)
+    while trace is not None and (
+        trace.tb_frame.f_code.co_filename in ours or "importlib" in trace.tb_frame.f_code.co_filename
+    ):
+        trace = trace.tb_next
+    lines = traceback.format_exception(type(error), error, trace)
+    sys.stderr.write(inert("".join(lines), lines=True))
+    return TargetError(f"importing {name!r} failed with {type(error).__name__}, see above")
+
+
+def _registry(target: str, found: Any, *, factory: bool) -> Jobs[Any]:
+    if factory:
+        if not callable(found):
+            msg = f"{target!r} is no function; leave --factory out where it is the registry itself"
+            raise TargetError(msg)
+        try:
+            found = found()
+        except Exception as error:
+            raise _failed(target, error) from error
+        if not is_registry(found):
+            msg = f"{target!r} gave a {type(found).__name__}, not a Jobs(...)"
+            raise TargetError(msg)
+        return found
+    if is_registry(found):
+        return found
+    given: object = found
+    if isinstance(given, type) and issubclass(given, Jobs):
+        name = given.__name__
+        msg = f"{target!r} is the class {name}; name an instance of it, such as jobs = {name}(context=...)"
+        raise TargetError(msg)
+    kind = type(found).__name__
+    cure = "; add --factory where calling it gives one" if inspect.isfunction(found) or inspect.isbuiltin(found) else ""
+    msg = f"{target!r} is a {kind}, not a Jobs(...){cure}"
+    raise TargetError(msg)
+
+
+def _written_as_path(name: str) -> str:
+    path = Path(name)
+    if path.suffix != ".py" and not path.parent.name:
+        return ""
+    return f"; did you mean {'.'.join(path.with_suffix('').parts)}:{DEFAULT_ATTRIBUTE}?"
+
+
+def _place(module: str) -> str:
+    return f"{module.replace('.', '/')}.py"
+
+
+def _modules_near(wanted: str, missing: str, folder: Path) -> str:
+    parent, _, name = missing.rpartition(".")
+    beside = folder.joinpath(*parent.split(".")) if parent else folder
+    names = [module.name for module in pkgutil.iter_modules([str(beside)])]
+    near = difflib.get_close_matches(name, names, n=1)
+    if not near:
+        return ""
+    meant = f"{parent}.{near[0]}" if parent else near[0]
+    return f"; did you mean {meant}{wanted[len(missing) :]}?"
+
+
+def _attributes_near(module: ModuleType, attribute: str) -> str:
+    registries = sorted(name for name, value in vars(module).items() if is_registry(value))
+    near = difflib.get_close_matches(attribute, registries or list(vars(module)), n=1)
+    if near:
+        return f"; did you mean {module.__name__}:{near[0]}?"
+    if registries:
+        return f"; its registries are {', '.join(registries)}"
+    return ", and no registry at all"

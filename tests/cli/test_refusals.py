@@ -1,0 +1,104 @@
+"""What cannot be is said in one line, with the right exit code, and without a traceback of ours."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+APP = """
+from flowli_core import Jobs, job
+from flowli_core.drivers.memory import MemoryDriver
+
+@job(int)
+async def double(input: int) -> int:
+    return 2 * input
+
+class AppJobs(Jobs[None]):
+    double = double
+
+jobs = AppJobs(context=None, driver=MemoryDriver())
+without_driver = AppJobs(context=None)
+
+def make():
+    return jobs
+
+def make_nothing():
+    return None
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "home.py").write_text(APP)
+    (tmp_path / "broken.py").write_text("import nonesuch\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in ("home", "broken"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("worker nowhere:jobs", 2, "there is no module 'nowhere': looked for nowhere.py in"),
+        ("worker hoome:jobs", 2, "did you mean home?"),
+        ("worker home.py:jobs", 2, "did you mean home:jobs?"),
+        ("worker src/home.py", 2, "did you mean src.home:jobs?"),
+        ("worker home:jbos", 2, "module 'home' has no 'jbos'; did you mean home:jobs?"),
+        ("worker home:nothing", 2, "its registries are jobs, without_driver"),
+        ("worker home:double", 2, "'home:double' is a Job, not a Jobs(...)"),
+        ("worker home:AppJobs", 2, "is the class AppJobs; name an instance"),
+        ("worker home:make", 2, "add --factory"),
+        ("worker home:jobs --factory", 2, "leave --factory out"),
+        ("worker home:make_nothing --factory", 2, "gave a NoneType, not a Jobs(...)"),
+        ("worker :", 2, "is not module:attribute"),
+        ("worker \x1b[31m", 2, "\\x1b[31m"),
+        ("worker", 2, "say where the registry is"),
+        ("worker home:without_driver", 1, "this runtime has no driver"),
+        ("worker home:jobs --app-dir nowhere", 2, "'nowhere' is no directory"),
+        ("worker home:jobs --concurrency 0", 2, "concurrency must be a whole number from 1"),
+        ("worker home:jobs --workers 0", 2, "0 is not in the range"),
+        ("worker home:jobs --lease 5", 2, "lease is not a duration"),
+        ("worker home:jobs --lease 10ms", 2, "lease must be from 1s to 24h"),
+        ("worker home:jobs --drain soon", 2, "drain is not a duration"),
+        ("worker home:jobs --queues a*b", 2, "queues may have letters"),
+        ("worker home:jobs --log-format xml", 2, "'xml' is not one of"),
+        ("worker home:jobs --nonsense", 2, "No such option"),
+        ("wroker", 2, "Did you mean 'worker'?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    words: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split(" ")) == code
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1, told
+    assert said in told[0]
+
+
+def test_a_module_that_fails_shows_its_own_traceback_and_none_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["worker", "broken:jobs"]) == 2
+    told = capsys.readouterr().err
+    assert "No module named 'nonesuch'" in told
+    assert "flowli_core" not in told
+    assert told.splitlines()[-1] == "flowli: importing 'broken' failed with ModuleNotFoundError, see above"
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"flowli {version('flowli')}\n"
+
+
+def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "Usage: flowli" in capsys.readouterr().err
