@@ -80,6 +80,8 @@ class Runtime:
         self.defaults = defaults
         self.outbox = Outbox()
         self.plans = {name: _plan(definition, defaults) for name, definition in jobs.items()}
+        self.host: object = None
+        """What `embedded` knows of the application that has opened this runtime."""
         self._driver = driver
         self._open_lock = asyncio.Lock()
         self._is_open = False
@@ -120,6 +122,13 @@ class Runtime:
                 if self._is_open and self._driver is not None:
                     self._is_open = False
                     await self._driver.close()
+
+    def reopen(self) -> None:
+        """Let a closed runtime be opened again, on another event loop perhaps: an application may start twice."""
+        if self._is_closed and not self._is_open:
+            self._is_closed = False
+            self._open_lock = asyncio.Lock()
+            self.context.reopen()
 
     async def run(self, definition: Definition, *, input: object, meta: object, queue: str | None = None) -> Any:
         """Call a handler here and now, with the runtime's context; its error is the caller's."""

@@ -101,6 +101,10 @@ class ContextScope:
             stack, self._stack = self._stack, AsyncExitStack()
             await stack.aclose()
 
+    def reopen(self) -> None:
+        """Be ready to be opened again, on another event loop perhaps."""
+        self._lock = asyncio.Lock()
+
     @asynccontextmanager
     async def execution(self) -> AsyncGenerator[object]:
         """Give the context for one execution. What is raised inside is raised again, even if a context swallows it."""

@@ -7,18 +7,18 @@ import logging
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from flowli_core._link import LONGEST_PAUSE, pauses
+from flowli_core._link import LONGEST_PAUSE, is_cancelled, pauses
 from flowli_core._session import DRAIN
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import DefinitionError, StoreUnavailable
+from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
 from flowli_core.registry import Jobs, runtime_of
 from flowli_core.runner import Health
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from datetime import timedelta
 
     from flowli_core.runner import Runner
 
@@ -29,11 +29,20 @@ _SETTLED_AFTER = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedHealth:
-    """How an embedded runner is doing: how often it was restarted, what ended it last, and its own health."""
+    """How an embedded runner is doing: how often it was restarted, what ended it last, and its own health.
+
+    `since_reserve` is how long ago the store last answered it, also where that was before a restart.
+    """
 
     restarts: int
     last_error: str | None
+    since_reserve: timedelta | None
     runner: Health
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it runs, and the store answers it."""
+        return self.runner.is_ready
 
 
 class EmbeddedRunner:
@@ -47,18 +56,27 @@ class EmbeddedRunner:
         self._drain = duration(drain, argument="drain", zero=True)
         self._restarts = 0
         self._last_error: str | None = None
+        self._reserved_at: float | None = None
         self._task: asyncio.Task[None] | None = None
 
     def health(self) -> EmbeddedHealth:
         """How it is doing."""
-        return EmbeddedHealth(restarts=self._restarts, last_error=self._last_error, runner=self._runner.health())
+        of_runner = self._runner.health()
+        since = of_runner.since_reserve
+        if since is None and self._reserved_at is not None:
+            since = timedelta(seconds=time.monotonic() - self._reserved_at)
+        return EmbeddedHealth(
+            restarts=self._restarts, last_error=self._last_error, since_reserve=since, runner=of_runner
+        )
 
     def start(self) -> None:
-        """Start the runner in a task of its own, which `stop` waits for.
+        """Start the runner in a task of its own, which `stop` waits for. Raises StrategyError where it runs already.
 
         A plain task rather than a task group: a group across a lifespan's `yield` would cancel the server's own task.
         """
-        self._task = asyncio.create_task(self._supervise())
+        if self._task is not None or self._runner.health().is_running:
+            raise StrategyError("this runner runs already; an embedded runner is started once, by its lifespan")
+        self._task = asyncio.create_task(self._supervise(), name="flowli-embedded-runner")
 
     async def stop(self) -> None:
         """Drain the runner, for as long as was allowed, and end."""
@@ -78,15 +96,32 @@ class EmbeddedRunner:
             started = time.monotonic()
             try:
                 await self._runner.run()
-            except Exception as error:
-                self._restarts += 1
-                self._last_error = f"{type(error).__name__}: {error}"
-                logger.exception("the embedded runner fell and will be restarted")
-            else:
-                return
+                if self._task is None:
+                    return
+                self._note_fall("it stopped, and nobody had asked the application to stop it")
+            except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+                # A task that lets one of the last three out would take the server's event loop with it, or go silently.
+                if is_cancelled(error):
+                    raise
+                self._note_fall(f"{type(error).__name__}: {error}", error)
             if time.monotonic() - started > _SETTLED_AFTER:
                 waits = pauses()
             await asyncio.sleep(min(next(waits), LONGEST_PAUSE))
+
+    def _note_fall(self, why: str, error: BaseException | None = None) -> None:
+        since = self._runner.health().since_reserve
+        if since is not None:
+            self._reserved_at = time.monotonic() - since.total_seconds()
+        self._restarts += 1
+        self._last_error = why
+        logger.error("the embedded runner fell and will be restarted: %s", why, exc_info=error)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """An application that has opened a registry, and the runner beside it, if there is one."""
+
+    runner: EmbeddedRunner | None
 
 
 @asynccontextmanager
@@ -96,15 +131,24 @@ async def embedded(
     """Open a runtime, and run its jobs beside the code inside, where a runner is given.
 
     A store that cannot be reached just now does not keep the application from starting; enqueueing raises until it can.
+    A registry that an earlier application has closed is opened again; one that another has open is a StrategyError.
     """
+    runtime = runtime_of(jobs)
     if runner is not None and runner.jobs is not jobs:
         raise DefinitionError("the runner is of another registry than the jobs; make it Runner(jobs)")
+    if runtime.host is not None:
+        name = type(jobs).__name__
+        msg = (
+            f"this {name} is open already, in another lifespan of this process, which would run its jobs twice and "
+            f"close it under this one; make another {name}(...), or attach it with a middleware"
+        )
+        raise StrategyError(msg)
+    if runner is not None:
+        runtime.require_driver()
     beside = None if runner is None else EmbeddedRunner(runner, drain=drain)
-    runtime = runtime_of(jobs)
+    runtime.host = Host(beside)
     try:
         await _open(jobs)
-        if runner is not None:
-            runtime.require_driver()
         if beside is not None:
             beside.start()
         yield beside
@@ -113,11 +157,15 @@ async def embedded(
             if beside is not None:
                 await beside.stop()
         finally:
-            await jobs.aclose()
+            try:
+                await jobs.aclose()
+            finally:
+                runtime.host = None
 
 
 async def _open(jobs: Jobs[Any]) -> None:
     runtime = runtime_of(jobs)
+    runtime.reopen()
     try:
         await runtime.open()
     except StoreUnavailable as error:

@@ -1,6 +1,19 @@
-"""Flowli in FastAPI: the lifespan that runs jobs beside an app, and the dependency that gives them to routes."""
+"""Flowli in FastAPI: the lifespan that runs jobs beside an app, dependencies for its routes, errors, a router."""
 
-from flowli_fastapi.dependency import get_jobs
-from flowli_starlette import jobs_lifespan
+from flowli_core.healthz import Healthz
+from flowli_fastapi.dependency import JobsDep, get_jobs, jobs_of
+from flowli_fastapi.errors import jobs_exception_handlers
+from flowli_fastapi.router import jobs_router
+from flowli_starlette import JobsMiddleware, JobsState, jobs_lifespan
 
-__all__ = ["get_jobs", "jobs_lifespan"]
+__all__ = [
+    "Healthz",
+    "JobsDep",
+    "JobsMiddleware",
+    "JobsState",
+    "get_jobs",
+    "jobs_exception_handlers",
+    "jobs_lifespan",
+    "jobs_of",
+    "jobs_router",
+]

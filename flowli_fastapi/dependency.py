@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar
 
+from fastapi import Depends
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotation at run time
 
-from flowli_core import Jobs, StrategyError
-from flowli_core.registry import is_registry
+import flowli_starlette
+from flowli_core import Jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+J = TypeVar("J", bound=Jobs[Any])
 
 
-def get_jobs(connection: HTTPConnection) -> Jobs[Any]:
-    """Give a route its registry: `jobs: Annotated[AppJobs, Depends(get_jobs)]`, for HTTP and websockets.
+async def get_jobs(connection: HTTPConnection) -> Jobs[Any]:
+    """Give a route or a websocket its registry: `jobs: Annotated[AppJobs, Depends(get_jobs)]`.
 
-    Raises StrategyError where the application's lifespan has not run.
+    In a test, `app.dependency_overrides[get_jobs]` may give another one. Where the app has several registries, name
+    the one that is meant: `jobs_of`. Raises StrategyError where there is none: the application's lifespan has not run.
     """
-    state = cast("dict[str, Any]", connection.scope.get("state") or {})
-    jobs = state.get("jobs")
-    if not is_registry(jobs):
-        raise StrategyError(
-            "no jobs in the lifespan state: give the app lifespan=jobs_lifespan(jobs), "
-            "and in a test enter its client: `with TestClient(app) as client:`"
-        )
-    return jobs
+    return flowli_starlette.get_jobs(connection)
+
+
+JobsDep: TypeAlias = Annotated[J, Depends(get_jobs)]
+"""The same, shorter: `jobs: JobsDep[AppJobs]`."""
+
+
+def jobs_of(kind: type[J]) -> Callable[[HTTPConnection], Awaitable[J]]:
+    """Give a route one of several registries: `jobs: Annotated[MailJobs, Depends(jobs_of(MailJobs))]`.
+
+    Two calls with the same class are equal, so a test may write `app.dependency_overrides[jobs_of(MailJobs)]`.
+    """
+    return _JobsOf(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _JobsOf(Generic[J]):
+    kind: type[J]
+
+    async def __call__(self, connection: HTTPConnection) -> J:
+        return flowli_starlette.get_jobs(connection, self.kind)

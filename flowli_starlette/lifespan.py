@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from flowli_core.embedded import embedded
+from typing_extensions import TypedDict
+
+from flowli_core import Jobs
+from flowli_core.embedded import EmbeddedRunner, embedded
+from flowli_starlette.connection import OPENED, opened_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from flowli_core import Jobs, Runner
+    from flowli_core import Runner
     from flowli_core.durations import Duration
 
-    Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
     GivenLifespan = (
         Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
         | Callable[[Any], AbstractAsyncContextManager[None]]
     )
 
+J = TypeVar("J", bound=Jobs[Any])
+
+
+class JobsState(TypedDict, Generic[J]):
+    """The lifespan state, for typed access: with `request: Request[JobsState[AppJobs]]`, `request.state["jobs"]`."""
+
+    jobs: J
+    jobs_runner: EmbeddedRunner | None
+
 
 def jobs_lifespan(
-    jobs: Jobs[Any], *, runner: Runner | None = None, inner: GivenLifespan | None = None, drain: Duration = "10s"
-) -> Callable[[Any], AbstractAsyncContextManager[dict[str, Any]]]:
-    """Make a lifespan: `FastAPI(lifespan=jobs_lifespan(jobs, runner=Runner(jobs)))`.
+    jobs: J, runner: Runner | None = None, inner: GivenLifespan | None = None, *, drain: Duration = "10s"
+) -> Callable[[Any], AbstractAsyncContextManager[JobsState[J]]]:
+    """Make a lifespan: `Starlette(lifespan=jobs_lifespan(jobs, runner=Runner(jobs)))`, and the same for FastAPI.
 
     It opens the registry's context and driver, and puts the registry into the lifespan state as `jobs`, and the
     EmbeddedRunner (or None), whose `health()` says how often it was restarted, as `jobs_runner`. With a runner,
-    jobs run beside the requests; when the server stops, they are given `drain` to end (keep that below the server's
-    own limit), and what has not is given back. An existing lifespan goes into `inner`: it is entered first and left
-    last, so that jobs may use what it opens; its state is kept.
+    jobs run beside the requests; when the server stops, they are given `drain` to end (keep that some seconds below
+    the server's own limit), and what has not is given back.
+
+    Another lifespan goes into `inner`: it is entered first and left last, so that jobs may use what it opens; its state
+    is kept. That may be another `jobs_lifespan`: `get_jobs(request, OtherJobs)` then tells the registries apart, and
+    `request.state.jobs` is that of the outermost. An application may be started again after it has ended; one
+    registry cannot be open in two at once.
     """
 
     @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncGenerator[dict[str, Any]]:
+    async def lifespan(app: Any) -> AsyncGenerator[JobsState[J]]:
         async with AsyncExitStack() as stack:
-            state = None if inner is None else await stack.enter_async_context(inner(app))
+            given = None if inner is None else await stack.enter_async_context(inner(app))
             beside = await stack.enter_async_context(embedded(jobs, runner=runner, drain=drain))
-            yield {**(state or {}), "jobs": jobs, "jobs_runner": beside}
+            state = given or {}
+            own: Mapping[str, Any] = {"jobs": jobs, "jobs_runner": beside, OPENED: (jobs, *opened_in(state))}
+            yield cast("JobsState[J]", {**state, **own})
 
     return lifespan

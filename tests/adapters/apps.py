@@ -121,3 +121,22 @@ class BuggyDriver(MemoryDriver):
 
     def on_crash(self) -> None:
         """Do nothing; a test may want to know."""
+
+
+@job(str)
+async def tell(input: str) -> str:
+    """Give back what came."""
+    return input
+
+
+@job(str)
+async def shout(input: str) -> str:
+    """Tell everybody."""
+    raise ValueError(input)
+
+
+class SecretJobs(Jobs[Events]):
+    """Jobs whose records hold what not everybody may read."""
+
+    tell = tell
+    shout = shout

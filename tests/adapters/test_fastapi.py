@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI, Request, WebSocket
+from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.testclient import TestClient
 
 from flowli_core import (
@@ -21,13 +21,17 @@ from flowli_core import (
 )
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import drain
-from flowli_fastapi import get_jobs, jobs_lifespan
+from flowli_fastapi import JobsDep, JobsState, get_jobs, jobs_exception_handlers, jobs_lifespan, jobs_of
 from tests.adapters.apps import PATIENCE, AbsentDriver, EventJobs, Events, OtherJobs, WatchedDriver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 JobsOf = Annotated[EventJobs, Depends(get_jobs)]
+
+
+class AppRequest(Request[JobsState[EventJobs]]):
+    """A class, because FastAPI knows no generic alias of Request."""
 
 
 def make_app(lifespan: Any = None) -> FastAPI:
@@ -263,3 +267,117 @@ async def test_no_signal_handler_is_touched() -> None:
         await jobs.double.enqueue(1)
         assert handlers() == before
     assert handlers() == before
+
+
+def test_an_alias_names_the_registry() -> None:
+    app = FastAPI(lifespan=jobs_lifespan(memory_jobs()))
+    router = APIRouter()
+
+    @router.post("/double/{number}")
+    async def enqueue(number: int, jobs: JobsDep[EventJobs]) -> str:
+        return (await jobs.double.enqueue(number)).id
+
+    app.include_router(router, prefix="/api")
+    with TestClient(app) as client:
+        assert client.post("/api/double/1").status_code == 200
+        assert "jobs" not in client.get("/openapi.json").text, "no parameter of the request"
+
+
+def test_of_several_registries_a_route_names_its_own() -> None:
+    first, second = memory_jobs(), OtherJobs(context=Events(), driver=MemoryDriver())
+    app = FastAPI(lifespan=jobs_lifespan(first, inner=jobs_lifespan(second)))
+
+    @app.get("/")
+    async def look(
+        one: Annotated[EventJobs, Depends(jobs_of(EventJobs))], other: Annotated[OtherJobs, Depends(jobs_of(OtherJobs))]
+    ) -> list[bool]:
+        return [one is first, other is second]
+
+    @app.get("/which")
+    async def which(jobs: JobsDep[EventJobs]) -> None:
+        raise AssertionError(jobs)
+
+    with TestClient(app) as client:
+        assert client.get("/").json() == [True, True]
+        with pytest.raises(StrategyError, match=r"2 registries here.*Depends\(jobs_of\(EventJobs\)\)"):
+            client.get("/which")
+        given = OtherJobs(context=Events(), driver=MemoryDriver())
+        app.dependency_overrides[jobs_of(OtherJobs)] = lambda: given
+        assert client.get("/").json() == [True, False]
+
+
+def test_a_mounted_application_sees_the_registry_of_its_parent() -> None:
+    app = FastAPI(lifespan=jobs_lifespan(memory_jobs()))
+    app.mount("/sub", make_app())
+    with TestClient(app) as client:
+        job_id = client.post("/sub/double/1").json()
+        assert client.get(f"/sub/job/{job_id}").json() == "queued"
+
+
+async def test_a_job_may_be_enqueued_or_run_after_the_response() -> None:
+    jobs = memory_jobs()
+    app = FastAPI(lifespan=jobs_lifespan(jobs))
+
+    @app.post("/later/{number}")
+    async def later(number: int, jobs: JobsDep[EventJobs], background: BackgroundTasks) -> None:
+        background.add_task(jobs.double.run, number)
+        background.add_task(jobs.double.enqueue, number)
+
+    with TestClient(app) as client:
+        assert client.post("/later/21").status_code == 200
+        assert client.portal is not None
+        assert client.portal.call(jobs.inspect.get_queue_counts).queued == 1
+
+
+def test_the_lifespan_state_is_typed() -> None:
+    jobs = memory_jobs()
+    app = FastAPI(lifespan=jobs_lifespan(jobs))
+
+    @app.get("/")
+    async def look(request: AppRequest) -> list[bool]:
+        state = request.state
+        return [state["jobs"] is jobs, state["jobs_runner"] is None]
+
+    with TestClient(app) as client:
+        assert client.get("/").json() == [True, True]
+
+
+def test_errors_have_the_shape_of_fastapis_own() -> None:
+    driver = AbsentDriver()
+    jobs = EventJobs(context=Events(), driver=driver)
+    app = make_app(jobs_lifespan(jobs))
+    for kind, handler in jobs_exception_handlers().items():
+        app.add_exception_handler(kind, handler)
+
+    @app.post("/double")
+    async def anything(jobs: JobsDep[EventJobs], body: Annotated[Any, Body()]) -> None:
+        await jobs.double.enqueue(body)
+
+    with TestClient(app) as client:
+        answer = client.post("/double/1")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert client.get("/ping").json() == "pong"
+        driver.is_absent = False
+        assert client.post("/double/1").status_code == 200
+        (place,) = client.post("/double", json="secret").json()["detail"]
+        assert (place["loc"], place["type"]) == (["job"], "value_error")
+        assert "secret" not in place["msg"]
+        (place,) = client.get("/job/%20").json()["detail"]
+        assert place["loc"] == ["job"]
+
+
+def test_a_websocket_that_sends_nonsense_is_closed() -> None:
+    app = FastAPI(lifespan=jobs_lifespan(memory_jobs()), exception_handlers=jobs_exception_handlers())
+
+    @app.websocket("/doubles")
+    async def doubles(websocket: WebSocket, jobs: JobsDep[EventJobs]) -> None:
+        await websocket.accept()
+        given: Any = await websocket.receive_text()
+        await jobs.double.enqueue(given)
+        await websocket.close(1000)
+
+    with TestClient(app) as client, client.websocket_connect("/doubles") as socket:
+        socket.send_text("nonsense")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_text()
+    assert closed.value.code == 1008

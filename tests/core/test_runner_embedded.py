@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from flowli_core import DefinitionError, Runner, StoreUnavailable, StrategyError
+from flowli_core import DefinitionError, Hooks, JobEvent, Runner, StoreUnavailable, StrategyError
 from flowli_core.embedded import EmbeddedRunner, embedded
 from tests.core.running import Deeds, Duties, Work, breathe, soon, until
 
@@ -203,3 +203,91 @@ async def test_a_runner_needs_a_driver_and_its_own_registry() -> None:
     with pytest.raises(StrategyError, match="no driver"):
         async with embedded(without, runner=Runner(without)):
             pass
+
+
+@pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+@pytest.mark.usefixtures("short_pauses")
+async def test_what_would_end_a_process_only_ends_one_run(ending: BaseException) -> None:
+    """A task that lets SystemExit out takes the event loop of the server with it."""
+    work = Work()
+    tries: list[int] = []
+
+    def make() -> Deeds:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ending
+        return work.deeds
+
+    jobs = Duties(context=make, driver=work.driver)
+    beside = EmbeddedRunner(Runner(jobs))
+    beside.start()
+    receipt = await jobs.act.enqueue(1)
+    await work.until(receipt.id, "completed")
+    assert beside.health().restarts == 1
+    await soon(beside.stop())
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_a_handler_that_raises_keyboard_interrupt_does_not_end_the_runner_for_good() -> None:
+    work = Work()
+
+    async def act(number: int) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+
+    work.deeds.act = act
+    async with embedded(work.jobs, runner=Runner(work.jobs)) as beside:
+        assert beside is not None
+        (first,) = await work.add(1)
+        await until(lambda: beside.health().restarts == 1)
+        last_error = beside.health().last_error
+        assert last_error is not None
+        assert "nobody had asked" in last_error
+        (second,) = await work.add(2)
+        await work.until(second, "completed")
+        assert await work.states([first]) == ["failed"]
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_the_time_since_the_last_reserve_outlives_a_restart() -> None:
+    work = Work()
+
+    async def act(_: int) -> None:
+        raise KeyboardInterrupt
+
+    def break_the_store(_: JobEvent) -> None:
+        work.driver.fail("step")
+
+    work.deeds.act = act
+    runner = Runner(work.jobs, hooks=Hooks(on_job_failed=break_the_store))
+    async with embedded(work.jobs, runner=runner) as beside:
+        assert beside is not None
+        await work.add(1)
+        await until(lambda: beside.health().runner.since_reserve is None and beside.health().restarts == 1)
+        assert beside.health().since_reserve is not None
+        assert not beside.health().is_ready
+        work.driver.mend()
+        await until(lambda: beside.health().is_ready)
+
+
+async def test_an_embedded_runner_is_started_once() -> None:
+    work = Work()
+    async with embedded(work.jobs, runner=Runner(work.jobs)) as beside:
+        assert beside is not None
+        with pytest.raises(StrategyError, match="runs already"):
+            beside.start()
+        with pytest.raises(StrategyError, match="is open already, in another lifespan of this process"):
+            async with embedded(work.jobs, runner=Runner(work.jobs)):
+                pass
+        (record_id,) = await work.add(1)
+        await work.until(record_id, "completed")
+
+
+async def test_an_application_can_be_started_again() -> None:
+    """With the same registry, whose driver and context are opened and closed each time."""
+    work = Work()
+    for _ in range(2):
+        async with embedded(work.jobs, runner=Runner(work.jobs)):
+            (record_id,) = await work.add(1)
+            await work.until(record_id, "completed")
+    assert (work.driver.calls["open"], work.driver.calls["close"]) == (2, 2)

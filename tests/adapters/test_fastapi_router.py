@@ -1,0 +1,165 @@
+"""`jobs_router`: what it shows, what it hides, and to whom."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI, Header, HTTPException
+from fastapi.testclient import TestClient
+
+from flowli_core import DefinitionError
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.testing import drain
+from flowli_fastapi import JobsMiddleware, jobs_lifespan, jobs_of, jobs_router
+from tests.adapters.apps import AbsentDriver, EventJobs, Events, OtherJobs, SecretJobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CARRIED = "42424242"
+
+
+async def require_password(x_password: Annotated[str, Header()]) -> None:
+    if x_password != "open sesame":  # noqa: S105 - a test
+        raise HTTPException(401)
+
+
+@pytest.fixture
+def jobs() -> SecretJobs:
+    return SecretJobs(context=Events(), driver=MemoryDriver())
+
+
+def client_of(jobs: Any, **options: Any) -> TestClient:
+    app = FastAPI(lifespan=jobs_lifespan(jobs))
+    app.include_router(jobs_router(**options), prefix="/admin")
+    return TestClient(app)
+
+
+@pytest.fixture
+def client(jobs: SecretJobs) -> Iterator[TestClient]:
+    with client_of(jobs, allow_anonymous=True) as client:
+        yield client
+
+
+def portal(client: TestClient) -> Any:
+    assert client.portal is not None
+    return client.portal
+
+
+def fill(client: TestClient, jobs: SecretJobs) -> None:
+    async def enqueue_and_run() -> None:
+        await jobs.tell.options(id="job-1", key=CARRIED).enqueue(CARRIED)
+        await jobs.shout.options(id="loud").enqueue(CARRIED)
+        await drain(jobs)
+
+    portal(client).call(enqueue_and_run)
+
+
+def test_it_is_not_made_by_accident() -> None:
+    with pytest.raises(DefinitionError, match="allow_anonymous=True"):
+        jobs_router()
+    with pytest.raises(DefinitionError, match="dependencies"):
+        jobs_router(dependencies=[])
+
+
+@pytest.mark.parametrize("path", ["/counts", "?state=failed", "/job-1"])
+def test_whom_its_dependencies_refuse_sees_nothing(jobs: SecretJobs, path: str) -> None:
+    with client_of(jobs, dependencies=[Depends(require_password)]) as client:
+        fill(client, jobs)
+        assert client.get(f"/admin/jobs{path}").status_code == 422
+        assert client.get(f"/admin/jobs{path}", headers={"X-Password": "hello"}).status_code == 401
+        assert client.get(f"/admin/jobs{path}", headers={"X-Password": "open sesame"}).status_code == 200
+
+
+def test_it_counts_lists_and_shows(client: TestClient, jobs: SecretJobs) -> None:
+    fill(client, jobs)
+    counts = client.get("/admin/jobs/counts").json()
+    assert (counts["completed"], counts["failed"]) == (1, 1)
+    assert counts["by_queue"]["default"]["failed"] == 1
+    (failed,) = client.get("/admin/jobs", params={"state": "failed"}).json()["items"]
+    assert (failed["id"], failed["name"], failed["attempts_made"]) == ("loud", "shout", 1)
+    assert failed == client.get("/admin/jobs/loud").json()
+    assert failed["last_error"] == {"type": "ValueError"}
+
+
+def test_it_pages(client: TestClient, jobs: SecretJobs) -> None:
+    portal(client).call(jobs.tell.enqueue_many, ["a", "b", "c"])
+    query: dict[str, str | None] = {"state": "queued", "limit": "2"}
+    seen: list[str] = []
+    for size in (2, 1):
+        page: dict[str, Any] = client.get("/admin/jobs", params=query).json()
+        assert len(page["items"]) == size
+        seen += [job["id"] for job in page["items"]]
+        query["cursor"] = page["cursor"]
+    assert query["cursor"] is None
+    assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize("is_shown", [False, True])
+def test_what_jobs_carry_is_hidden_unless_it_is_asked_for(jobs: SecretJobs, *, is_shown: bool) -> None:
+    with client_of(jobs, allow_anonymous=True, show_payloads=is_shown) as client:
+        fill(client, jobs)
+        for path in ("?state=completed", "?state=failed", "/loud", "/job-1"):
+            answer = client.get(f"/admin/jobs{path}")
+            assert answer.status_code == 200
+            assert (CARRIED in answer.text) is is_shown
+        schema = client.get("/openapi.json").json()["components"]["schemas"]
+        assert ("input" in schema["FullJobOut" if is_shown else "JobOut"]["properties"]) is is_shown
+
+
+def test_the_schema_describes_the_answers(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    assert set(schema["paths"]) == {"/admin/jobs", "/admin/jobs/counts", "/admin/jobs/{job_id}"}
+    assert {method for path in schema["paths"].values() for method in path} == {"get"}
+    answer = schema["paths"]["/admin/jobs/{job_id}"]["get"]["responses"]
+    assert answer["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/JobOut"}
+    assert set(answer) == {"200", "404", "422", "503"}
+    assert "input" not in schema["components"]["schemas"]["JobOut"]["properties"]
+    assert "FullJobOut" not in json.dumps(schema)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/none", 404),
+        ("/%20", 422),
+        ("?state=lost", 422),
+        ("", 422),
+        ("?state=failed&limit=0", 422),
+        ("?state=failed&limit=1001", 422),
+        ("?state=failed&cursor=x", 422),
+    ],
+)
+def test_what_is_not_there_or_makes_no_sense_is_said_so(client: TestClient, path: str, status: int) -> None:
+    answer = client.get(f"/admin/jobs{path}")
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+def test_a_store_that_is_away_is_a_503() -> None:
+    with client_of(EventJobs(context=Events(), driver=AbsentDriver()), allow_anonymous=True) as client:
+        for path in ("/counts", "?state=failed", "/job-1"):
+            answer = client.get(f"/admin/jobs{path}")
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert "the store is away" not in answer.text
+
+
+def test_of_several_registries_one_is_named(jobs: SecretJobs) -> None:
+    app = FastAPI(lifespan=jobs_lifespan(jobs, inner=jobs_lifespan(OtherJobs(context=Events(), driver=MemoryDriver()))))
+    app.include_router(jobs_router(allow_anonymous=True, jobs=jobs_of(SecretJobs), prefix="/secret"))
+    app.include_router(jobs_router(allow_anonymous=True, jobs=jobs_of(OtherJobs), prefix="/other"))
+    with TestClient(app) as client:
+        fill(client, jobs)
+        assert client.get("/secret/counts").json()["failed"] == 1
+        assert client.get("/other/counts").json()["failed"] == 0
+
+
+async def test_it_works_behind_the_middleware(jobs: SecretJobs) -> None:
+    app = FastAPI()
+    app.add_middleware(JobsMiddleware, jobs=jobs)
+    app.include_router(jobs_router(allow_anonymous=True))
+    with TestClient(app) as client:
+        assert client.get("/jobs/counts").json()["queued"] == 0
+    await jobs.aclose()
