@@ -42,6 +42,16 @@ def _redis(directory: Path, clock: Clock) -> Driver:
     return RedisDriver.from_url(server.shared_url(), prefix=server.fresh_prefix(), clock=clock)
 
 
+def _valkey(directory: Path, clock: Clock) -> Driver:
+    from valkey.asyncio import Valkey  # noqa: PLC0415 - the other drivers do without it
+
+    from tests.redis import server  # noqa: PLC0415
+    from tests.redis.clients import OwningDriver  # noqa: PLC0415
+
+    client = Valkey.from_url(server.shared_url())
+    return OwningDriver(client, client.aclose, prefix=server.fresh_prefix(), clock=clock)
+
+
 def _clean_up_redis() -> None:
     from tests.redis import server  # noqa: PLC0415 - the other drivers do without it
 
@@ -52,4 +62,5 @@ CANDIDATES: Mapping[str, Candidate] = {
     "memory": Candidate(make=_memory),
     "sqlite": Candidate(make=_sqlite),
     "redis": Candidate(make=_redis, clean_up=_clean_up_redis),
+    "valkey": Candidate(make=_valkey, clean_up=_clean_up_redis),
 }

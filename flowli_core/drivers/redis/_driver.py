@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from flowli_core import _names
 from flowli_core.driver import Enqueued, HeartbeatAnswer, QueueCounts, Recovered, Reserved, StateCounts, StepAnswer
 from flowli_core.drivers._times import milliseconds, moment, stamp
-from flowli_core.drivers.redis._client import PermissionMissingError, address, check_client, from_url, like
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
 from flowli_core.drivers.redis._packing import (
@@ -38,6 +37,8 @@ from flowli_core.drivers.redis._packing import (
     unpack_stored,
 )
 from flowli_core.drivers.redis._scripts import Scripts
+from flowli_core.drivers.redis.clients import adopt, from_url
+from flowli_core.drivers.redis.clients._errors import PermissionMissingError
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
         Step,
         StoredRecord,
     )
-    from flowli_core.drivers.redis._client import UserClient
+    from flowli_core.drivers.redis.clients import Source, UserClient
 
 logger = logging.getLogger("flowli")
 
@@ -72,11 +73,11 @@ _NOTHING: tuple[bytes | None, int] = (None, 0)
 class _Session:
     """What is there between `open` and `close`: the connections of the loop that opened, and a side loop for others."""
 
-    def __init__(self, client: UserClient, *, is_ours: bool) -> None:
+    def __init__(self, source: Source, *, is_ours: bool) -> None:
         self.process = os.getpid()
         self.home = asyncio.get_running_loop()
-        self.line = Line(client, is_ours=is_ours)
-        self.side = SideLoop(lambda: Line.sibling(client))
+        self.line = Line(source.commands() if is_ours else source.own(), waiting=source.waits())
+        self.side = SideLoop(lambda: Line(source.commands(), waiting=source.waits()))
 
     async def close(self) -> None:
         await self.side.close()
@@ -97,7 +98,7 @@ class RedisDriver:
     def __init__(
         self, client: UserClient, *, prefix: str = "flowli", clock: Clock | None = None, allow_eviction: bool = False
     ) -> None:
-        self._client = check_client(client)
+        self._source = adopt(client)
         self._is_ours = False
         self._prefix = _names.name(prefix, argument="prefix")
         self._keys = Keys(self._prefix)
@@ -115,18 +116,18 @@ class RedisDriver:
         cls, url: str, *, prefix: str = "flowli", clock: Clock | None = None, allow_eviction: bool = False
     ) -> Self:
         """Make a driver with a client of its own, which `close` closes."""
-        driver = cls(like(from_url(url)), prefix=prefix, clock=clock, allow_eviction=allow_eviction)
+        driver = cls(from_url(url), prefix=prefix, clock=clock, allow_eviction=allow_eviction)
         driver._is_ours = True
         return driver
 
     def __repr__(self) -> str:
-        return f"RedisDriver({address(self._client)!r}, prefix={self._prefix!r})"
+        return f"RedisDriver({self._source.address!r}, prefix={self._prefix!r})"
 
     async def open(self) -> None:
         """Connect, and check the server's version and that it keeps what it is given."""
         with self._lock:
             if self._session is None:
-                self._session = _Session(self._client, is_ours=self._is_ours)
+                self._session = _Session(self._source, is_ours=self._is_ours)
         try:
             await self._run(self._check_server)
         except DriverError:
@@ -312,16 +313,16 @@ class RedisDriver:
 
     async def _check_server(self, line: Line) -> None:
         try:
-            server: dict[str, Any] = await line.client.execute("INFO", "server")
-            memory: dict[str, Any] = await line.client.execute("INFO", "memory")
+            server = _facts(await line.client.at(self._keys.queues, "INFO", "server"))
+            memory = _facts(await line.client.at(self._keys.queues, "INFO", "memory"))
         except PermissionMissingError:
             logger.warning("this Redis user may not call INFO, so the server's version and eviction policy are unknown")
             server, memory = {}, {}
-        version = str(server.get("redis_version", "6.2"))
+        version = server.get("redis_version", "6.2")
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
             msg = f"Redis {version} is too old: Flowli needs 6.2 or later"
             raise DriverError(msg)
-        policy = str(memory.get("maxmemory_policy", "noeviction"))
+        policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and not self._allow_eviction:
             msg = (
                 f"the server's maxmemory-policy is {policy}, so it may throw jobs away; set it to noeviction, "
@@ -355,3 +356,11 @@ class RedisDriver:
             return stamp(self._clock.now())
         told, at = self._server_time
         return told + int((time.monotonic() - at) * 1000)
+
+
+def _facts(reply: Any) -> dict[str, str]:
+    """Read what INFO answers; some clients have read it already."""
+    if isinstance(reply, bytes):
+        pairs = (line.partition(":") for line in reply.decode().splitlines())
+        return {name: value for name, colon, value in pairs if colon}
+    return {str(name): str(value) for name, value in reply.items()}

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from flowli_core.drivers.redis._client import for_commands, for_waits, like
 from flowli_core.errors import DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from flowli_core.drivers.redis._client import Client, UserClient
+    from flowli_core.drivers.redis.clients import Client
 
 T = TypeVar("T")
 
@@ -35,19 +34,14 @@ class Line:
     wake-up. Therefore it leaves one behind, after that: whichever of the two the server sees first, one stays.
     """
 
-    def __init__(self, client: UserClient, *, is_ours: bool) -> None:
-        self.client: Client = for_commands(client, is_ours=is_ours)
-        self._waiting: Client = for_waits(client)
+    def __init__(self, client: Client, *, waiting: Client) -> None:
+        self.client = client
+        self._waiting = waiting
         self._waits: set[asyncio.Timeout] = set()
         self._chores: set[asyncio.Task[None]] = set()
         self._nobody_waits = asyncio.Event()
         self._nobody_waits.set()
         self._closed = asyncio.Event()
-
-    @classmethod
-    def sibling(cls, client: UserClient) -> Self:
-        """Make a line of its own to the same server."""
-        return cls(like(client), is_ours=True)
 
     async def pop(self, keys: Sequence[str], *, seconds: float) -> None:
         """Take a member of the first sorted set that has one, or return when the time is up or the line is closed."""

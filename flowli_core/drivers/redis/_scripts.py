@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from flowli_core.driver import MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY
 from flowli_core.drivers._times import milliseconds
-from flowli_core.drivers.redis._client import MissingScriptError
 from flowli_core.drivers.redis._packing import pack_ack, pack_record, shape_of
-from flowli_core.errors import DriverError
+from flowli_core.drivers.redis.clients._errors import MissingScriptError
+from flowli_core.errors import DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
     from flowli_core.driver import Lease, NewRecord, Position, State, Step
-    from flowli_core.drivers.redis._client import Client
     from flowli_core.drivers.redis._keys import Keys
     from flowli_core.drivers.redis._packing import Word
+    from flowli_core.drivers.redis.clients import Client
 
 OPERATIONS = ("cancel", "check", "counts", "enqueue", "heartbeat", "page", "purge", "read", "requeue", "step")
 
 _TRIES = 20
 _MOMENT = 0.01
+_LOADS = 5
+"""How often a script is loaded for one call: after a failover or a flush, in the middle of one, once may not do."""
 
 
 class Script:
@@ -157,8 +159,9 @@ class Scripts:
         raise DriverError("the queues of this prefix change faster than they can be read")
 
     async def _evaluate(self, client: Client, script: Script, key_count: int, words: tuple[Word, ...]) -> Any:
-        try:
-            return await client.execute("EVALSHA", script.digest, key_count, *words)
-        except MissingScriptError:
-            await client.execute("SCRIPT LOAD", script.text)
-            return await client.execute("EVALSHA", script.digest, key_count, *words)
+        for _ in range(_LOADS):
+            try:
+                return await client.execute("EVALSHA", script.digest, key_count, *words)
+            except MissingScriptError:
+                await client.at(self._keys.queues, "SCRIPT LOAD", script.text)
+        raise StoreUnavailable("the server forgets its scripts faster than they can be loaded")

@@ -1,0 +1,35 @@
+"""redis-py: `redis.asyncio.Redis`, what a Sentinel's `master_for` gives, and `redis.asyncio.RedisCluster`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+
+from flowli_core.drivers.redis.clients._redis_like import LEAST_PAUSE, LONGEST_PAUSE, Library
+
+
+def _retry(times: int) -> Retry:
+    backoff = ExponentialWithJitterBackoff(base=LEAST_PAUSE, cap=LONGEST_PAUSE) if times else NoBackoff()
+    return Retry(backoff, times, supported_errors=(exceptions.ConnectionError,))
+
+
+def _cluster_retry(times: int) -> dict[str, Any]:
+    return {"retry": _retry(times)}
+
+
+_LIBRARY = Library(
+    name="redis",
+    standalone=Redis,
+    cluster=RedisCluster,
+    cluster_node=ClusterNode,
+    pool=ConnectionPool,
+    errors=(exceptions.RedisError, exceptions.RedisClusterException, OSError),
+    retry=_retry,
+    cluster_retry=_cluster_retry,
+)
+adopt, from_url = _LIBRARY.adopt, _LIBRARY.from_url
