@@ -47,6 +47,12 @@ RECOVER_PER_STEP = 64
 TRIM_PER_STEP = 1000
 """How many finished records a step removes at the most."""
 
+WORKER_ALIVE = timedelta(minutes=1)
+"""A worker that was not heard of for this long is taken for gone. A runner steps every few seconds."""
+
+WORKER_HEARD = timedelta(seconds=15)
+"""How much later than it was a driver may say that a worker was heard of: so that idle ones need not be noted down."""
+
 WORKER_MEMORY = timedelta(minutes=10)
 """How long a driver remembers the last sequence of a worker that it no longer hears of."""
 
@@ -292,6 +298,19 @@ class QueueCounts(StateCounts):
     by_queue: Mapping[str, StateCounts] = field(default_factory=dict[str, StateCounts])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """Who works, and since when the work waits.
+
+    `workers` says when each was last heard of, to within 15 seconds; one that was not for a minute is taken for gone.
+    `oldest` is since when the first due record of a queue could have run, for each queue that has any due.
+    """
+
+    now: datetime
+    workers: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
+    oldest: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     """A record's place in the listing of its state: newest first, so by time and then by id, both descending."""
@@ -373,4 +392,8 @@ class Driver(Protocol):
 
     async def counts(self) -> QueueCounts:
         """Count the records in each state, over all and by queue."""
+        ...
+
+    async def activity(self) -> Activity:
+        """Tell which workers were heard of lately, and since when the first record of each queue waits."""
         ...

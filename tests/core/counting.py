@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from flowli_core.driver import (
+        Activity,
         CancelAnswer,
         Driver,
         Enqueued,
@@ -97,3 +98,7 @@ class CountingDriver:
     async def counts(self) -> QueueCounts:
         self.calls["counts"] += 1
         return await self.inner.counts()
+
+    async def activity(self) -> Activity:
+        self.calls["activity"] += 1
+        return await self.inner.activity()

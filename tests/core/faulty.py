@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from flowli_core.driver import (
+        Activity,
         CancelAnswer,
         Driver,
         Enqueued,
@@ -142,6 +143,9 @@ class FaultyDriver:
 
     async def counts(self) -> QueueCounts:
         return await self.inner.counts()
+
+    async def activity(self) -> Activity:
+        return await self.inner.activity()
 
     async def _call(self, method: Method, ask: Callable[[], Awaitable[T]]) -> T:
         self.calls[method] += 1

@@ -20,7 +20,7 @@ import redis
 PERMANENT = frozenset(
     {
         *("record", "shape", "token", "progress", "outcome", "recoveries", "lease", "completed", "failed", "cancelled"),
-        *("expiry", "holder", "cancelling", "counts", "queues", "serial"),
+        *("expiry", "holder", "cancelling", "counts", "queues", "serial", "workers"),
     }
 )
 PERMANENT_OF_QUEUES = ("due:", "suspect:", "wake:")

@@ -34,9 +34,10 @@ async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
 
 
 async def test_an_idle_step_writes_nothing(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
-    """Or idle workers would wake each other."""
+    """Or idle workers would wake each other. But for a sign of life now and again."""
     await driver.enqueue([record(due=HOUR)])
     worker = Worker(driver)
+    assert await worker.take() == ()
     before = version(foreign)
     for _ in range(3):
         assert await worker.take() == ()

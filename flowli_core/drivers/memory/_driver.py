@@ -19,9 +19,11 @@ from flowli_core.driver import (
     MAX_BATCH_BYTES,
     RECOVER_PER_STEP,
     TRIM_PER_STEP,
+    WORKER_ALIVE,
     WORKER_MEMORY,
     Ack,
     AckAnswer,
+    Activity,
     CancelAnswer,
     Cancelled,
     Completed,
@@ -237,6 +239,20 @@ class MemoryDriver:
             return counts
 
     # The parts of a step.
+
+    async def activity(self) -> Activity:
+        """Tell which workers were heard of lately, and since when the first record of each queue waits."""
+        with self._lock:
+            now = self._read_clock()
+            gone = now - milliseconds(WORKER_ALIVE)
+            workers = {name: moment(one.heard) for name, one in self._workers.items() if one.heard > gone}
+            oldest: dict[str, int] = {}
+            for due, record_id in self._store.places("queued"):
+                queue = self._store.records[record_id].new.queue
+                oldest[queue] = min(due, oldest.get(queue, due))
+            return Activity(
+                now=moment(now), workers=workers, oldest={name: moment(due) for name, due in oldest.items()}
+            )
 
     def _settle(self, ack: Ack, now: int) -> AckAnswer:
         record = self._store.records.get(ack.id)

@@ -24,7 +24,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowli_core import _names
-from flowli_core.driver import Enqueued, HeartbeatAnswer, QueueCounts, Recovered, Reserved, StateCounts, StepAnswer
+from flowli_core.driver import (
+    Activity,
+    Enqueued,
+    HeartbeatAnswer,
+    QueueCounts,
+    Recovered,
+    Reserved,
+    StateCounts,
+    StepAnswer,
+)
 from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
@@ -42,7 +51,7 @@ from flowli_core.drivers.redis.clients._errors import PermissionMissingError
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from datetime import timedelta
 
     from flowli_core.clock import Clock
@@ -239,6 +248,15 @@ class RedisDriver:
                 totals[state] = totals.get(state, 0) + number
         return QueueCounts(**totals, by_queue=by_queue)
 
+    async def activity(self) -> Activity:
+        """Tell which workers were heard of lately, and since when the first record of each queue waits."""
+        now, oldest, workers = await self._run(lambda line: self._scripts.activity(line.client))
+        return Activity(
+            now=moment(now),
+            workers={name.decode(): moment(int(at)) for name, at in _pairs(workers)},
+            oldest={name.decode(): moment(int(at)) for name, at in _pairs(oldest)},
+        )
+
     async def _step(self, line: Line, step: Step) -> StepAnswer:
         answer = await self._scripts.step(line.client, step=step)
         now, acks, ids, blobs, histories, token, recovered, next_due = answer
@@ -364,3 +382,7 @@ def _facts(reply: Any) -> dict[str, str]:
         pairs = (line.partition(":") for line in reply.decode().splitlines())
         return {name: value for name, colon, value in pairs if colon}
     return {str(name): str(value) for name, value in reply.items()}
+
+
+def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(flat[::2], flat[1::2], strict=True)

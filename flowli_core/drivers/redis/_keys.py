@@ -21,6 +21,7 @@ COLUMNS = (
     "counts",
     "queues",
     "serial",
+    "workers",
 )
 """In the order in which every script expects them: see lua/columns.lua."""
 

@@ -7,7 +7,14 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from flowli_core.driver import MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY
+from flowli_core.driver import (
+    MAX_BATCH_BYTES,
+    RECOVER_PER_STEP,
+    TRIM_PER_STEP,
+    WORKER_ALIVE,
+    WORKER_HEARD,
+    WORKER_MEMORY,
+)
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.redis._packing import pack_ack, pack_record, shape_of
 from flowli_core.drivers.redis.clients._errors import MissingScriptError
@@ -22,7 +29,19 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Client
 
-OPERATIONS = ("cancel", "check", "counts", "enqueue", "heartbeat", "page", "purge", "read", "requeue", "step")
+OPERATIONS = (
+    "activity",
+    "cancel",
+    "check",
+    "counts",
+    "enqueue",
+    "heartbeat",
+    "page",
+    "purge",
+    "read",
+    "requeue",
+    "step",
+)
 
 _TRIES = 20
 _MOMENT = 0.01
@@ -91,6 +110,7 @@ class Scripts:
             step.keep.failed,
             step.keep.cancelled,
             milliseconds(WORKER_MEMORY),
+            milliseconds(WORKER_HEARD),
             len(step.queues),
             *step.queues,
         ]
@@ -128,6 +148,10 @@ class Scripts:
     async def counts(self, client: Client) -> Any:
         """Count the records."""
         return await self._call(client, "counts", [])
+
+    async def activity(self, client: Client) -> Any:
+        """Tell who works, and since when the work waits."""
+        return await self._call(client, "activity", [milliseconds(WORKER_ALIVE)])
 
     async def _call(
         self,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from flowli_core.clock import Clock
     from flowli_core.driver import (
+        Activity,
         CancelAnswer,
         Enqueued,
         FinishedState,
@@ -216,6 +217,10 @@ class SqliteDriver:
     async def counts(self) -> QueueCounts:
         """Count the records in each state: from counts that are kept, but for how many of the waiting ones are due."""
         return await self._opened().reading.run(lambda connection: reading.counts(connection, self._now()))
+
+    async def activity(self) -> Activity:
+        """Tell which workers were heard of lately, and since when the first record of each queue waits."""
+        return await self._opened().reading.run(lambda connection: reading.activity(connection, self._now()))
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         session = self._opened()

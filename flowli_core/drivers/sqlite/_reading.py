@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowli_core.driver import Position, QueueCounts, State, StateCounts, StoredRecord
-from flowli_core.drivers._times import moment, moment_or_none, stamp
+from flowli_core.driver import WORKER_ALIVE, Activity, Position, QueueCounts, State, StateCounts, StoredRecord
+from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import Status, state_of
-from flowli_core.drivers.sqlite._transaction import snapshot
+from flowli_core.drivers.sqlite._transaction import heads, snapshot
 
 if TYPE_CHECKING:
     import sqlite3
+    from datetime import datetime
 
 _LAST_TIME = 2**63 - 1
 _BEHIND_ALL_IDS = "\U0010ffff"
@@ -98,6 +99,20 @@ def counts(connection: sqlite3.Connection, now: int) -> QueueCounts:
         cancelled=sum(of_queue.cancelled for of_queue in every),
         by_queue=by_queue,
     )
+
+
+def activity(connection: sqlite3.Connection, now: int) -> Activity:
+    """Tell which workers were heard of lately, and since when the first record of each queue waits."""
+    oldest: dict[str, datetime] = {}
+    with snapshot(connection):
+        workers = connection.execute(sql.FIND_WORKERS, (now - milliseconds(WORKER_ALIVE),)).fetchall()
+        for queue, status, _ in connection.execute(sql.COUNTS).fetchall():
+            if status == "waiting":
+                places = heads(connection, queue)
+                dues = [place.due for place in places if place is not None and place.due <= now]
+                oldest |= {queue: moment(min(dues))} if dues else {}
+    heard = {name: moment(at) for name, at in workers}
+    return Activity(now=moment(now), workers=heard, oldest=oldest)
 
 
 def _count_scheduled(connection: sqlite3.Connection, queue: str, waiting: int, now: int) -> int:

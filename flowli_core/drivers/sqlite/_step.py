@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowli_core.driver import WORKER_MEMORY, AckAnswer, Recovered, Step, StepAnswer
+from flowli_core.driver import WORKER_HEARD, WORKER_MEMORY, AckAnswer, Recovered, Step, StepAnswer
 from flowli_core.drivers._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._reserve import Due, answer, reserve, reserve_again
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowli_core.drivers.sqlite._transaction import Transaction
 
 _MEMORY = milliseconds(WORKER_MEMORY)
+_HEARD = milliseconds(WORKER_HEARD)
 _LOST: AckAnswer = "lost"
 _LETTERS: dict[AckAnswer, str] = {"ok": "o", "duplicate": "d", "lost": "l"}
 _ANSWERS: dict[str, AckAnswer] = {letter: ack for ack, letter in _LETTERS.items()}
@@ -35,12 +36,25 @@ class _Last(NamedTuple):
 class IdleSteps:
     """The sequences of steps that changed nothing, which the file does not remember: an idle worker writes nothing.
 
-    Only the driver object that sent a step can send it again, so it is enough that the object remembers. Not safe
-    against threads: only the lane that writes may use it.
+    But for a sign of life when it begins, and then now and again. Only the driver object that sent a step can send it
+    again, so it is enough that the object remembers. Not safe against threads: only the lane that writes may use it.
     """
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, tuple[int, _Last]] = OrderedDict()
+        self._heard: OrderedDict[str, int] = OrderedDict()
+
+    def owes_sign(self, worker: str, now: int) -> bool:
+        """Whether the file has not heard of a worker for so long that others might take it for gone."""
+        heard = self._heard.get(worker)
+        return heard is None or not heard <= now < heard + _HEARD
+
+    def note_sign(self, worker: str, now: int) -> None:
+        """Remember that the file is told of a worker now."""
+        self._heard[worker] = now
+        self._heard.move_to_end(worker)
+        while next(iter(self._heard.values())) <= now - _MEMORY:
+            self._heard.popitem(last=False)
 
     def get(self, worker: str, now: int) -> _Last | None:
         """Answer the last step of a worker that changed nothing."""
@@ -96,12 +110,13 @@ def _last(transaction: Transaction, worker: str, idle: IdleSteps) -> _Last | Non
 
 def _remember(transaction: Transaction, step: Step, last: _Last, idle: IdleSteps) -> None:
     now = transaction.now
-    if not transaction.has_written():
+    if not transaction.has_written() and not idle.owes_sign(step.worker, now):
         idle.put(step.worker, last, now)
         return
     letters = "".join([_LETTERS[ack] for ack in last.acks])
     transaction.run(sql.REMEMBER_STEP, (step.worker, last.sequence, last.token, letters, now))
     transaction.run(sql.FORGET_WORKERS, (now - _MEMORY,))
+    idle.note_sign(step.worker, now)
 
 
 def _look_around(transaction: Transaction, step: Step, *, took_suspect: bool) -> timedelta | None:

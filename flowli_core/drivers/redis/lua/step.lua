@@ -1,8 +1,8 @@
 -- Settle, recover, trim and reserve for one worker; or answer again what its step was answered before.
 -- KEYS[#KEYS]: the worker's last step (sequence, acks, token, batch).
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 where a suspect may be had, most bytes, most to recover, most to
---                trim, how many completed, failed and cancelled are kept, how long a worker is remembered in ms, how many
---                queues to serve, their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
+--                trim, how many completed, failed and cancelled are kept, how long a worker is remembered in ms, how often
+--                it is noted that it lives in ms, how many queues to serve, their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
 -- Answers {now, acks, ids reserved, their blobs, {place among them, progress, recoveries} for those that something
 --          happened to before, token, recovered, ms to what is next or -1}.
@@ -14,12 +14,13 @@ local worker, sequence, lease_ms = ARGV[first], tonumber(ARGV[first + 1]), tonum
 local want, may_suspect, most_bytes = tonumber(ARGV[first + 3]), ARGV[first + 4] == '1', tonumber(ARGV[first + 5])
 local most_recovered, most_trimmed = tonumber(ARGV[first + 6]), tonumber(ARGV[first + 7])
 local keep = { completed = ARGV[first + 8], failed = ARGV[first + 9], cancelled = ARGV[first + 10] }
-local remember_ms, served_count = tonumber(ARGV[first + 11]), tonumber(ARGV[first + 12])
+local remember_ms, heard_ms = tonumber(ARGV[first + 11]), tonumber(ARGV[first + 12])
+local served_count = tonumber(ARGV[first + 13])
 local served = {}
 for i = 1, served_count do
-  served[i] = ARGV[first + 12 + i]
+  served[i] = ARGV[first + 13 + i]
 end
-local acks_from = first + 13 + served_count
+local acks_from = first + 14 + served_count
 local ack_count = (#ARGV - acks_from + 1) / 6
 
 local lease_until = string.format('%.0f', now + lease_ms)
@@ -325,6 +326,15 @@ local function look_around()
   return soonest and math.max(soonest - now, 0) or -1
 end
 
+-- Lets others see that the worker lives. Now and again is enough, so that it costs a busy one nothing.
+local function sign_of_life()
+  local heard = tonumber(last[5] or -1)
+  if math.floor(heard / heard_ms) ~= math.floor(now / heard_ms) then
+    call('ZADD', WORKERS, now, worker)
+    many('ZREM', WORKERS, call('ZRANGEBYSCORE', WORKERS, '-inf', now - remember_ms, 'LIMIT', 0, 100), 1)
+  end
+end
+
 local acks, token = '', false
 if not last_sequence or sequence > last_sequence then
   acks = settle()
@@ -334,6 +344,7 @@ if not last_sequence or sequence > last_sequence then
   call('HSET', WORKER, 'sequence', ARGV[first + 1], 'acks', acks, 'token', token or 0, 'batch', table.concat(ids_reserved, ' '),
     'heard', now_text)
   call('PEXPIRE', WORKER, remember_ms)
+  sign_of_life()
 elseif sequence == last_sequence then
   acks, token = last[2], tonumber(last[3])
   reserve_again(last[3], last[4])

@@ -1,0 +1,1 @@
+SELECT id, heard FROM worker WHERE heard > ?;

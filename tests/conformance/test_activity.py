@@ -1,0 +1,71 @@
+"""Who works, and since when the work waits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from flowli_core.driver import WORKER_ALIVE, WORKER_HEARD, WORKER_MEMORY
+from tests.conformance.builders import LEASE, Worker, record
+
+if TYPE_CHECKING:
+    from flowli_core.driver import Driver
+    from flowli_core.testing import ManualClock
+
+SECOND = timedelta(seconds=1)
+
+
+async def test_an_empty_store_has_neither_workers_nor_work(driver: Driver, clock: ManualClock) -> None:
+    activity = await driver.activity()
+    assert (activity.workers, activity.oldest) == ({}, {})
+    assert abs(activity.now - clock.now()) < SECOND
+
+
+async def test_an_idle_worker_is_known_from_its_first_step_on(driver: Driver, clock: ManualClock) -> None:
+    started = clock.now()
+    await Worker(driver, "idle").take()
+    assert (await driver.activity()).workers == {"idle": started}
+
+
+async def test_a_worker_that_goes_on_is_never_taken_for_gone(driver: Driver, clock: ManualClock) -> None:
+    """Whether it finds something or not, and whether its steps are new or sent again."""
+    worker = Worker(driver)
+    for number in range(30):
+        if number % 10 == 0:
+            await driver.enqueue([record()])
+        await worker.take()
+        clock.advance(timedelta(seconds=5))
+        heard = (await driver.activity()).workers["w"]
+        assert clock.now() - heard <= WORKER_HEARD + timedelta(seconds=5)
+
+
+async def test_a_silent_worker_is_taken_for_gone_in_time(driver: Driver, clock: ManualClock) -> None:
+    await Worker(driver, "silent").take()
+    clock.advance(WORKER_ALIVE - SECOND)
+    await Worker(driver, "other").take()
+    assert (await driver.activity()).workers.keys() == {"silent", "other"}
+    clock.advance(SECOND)
+    assert (await driver.activity()).workers.keys() == {"other"}
+    clock.advance(WORKER_MEMORY)
+    await Worker(driver, "third").take()
+    assert (await driver.activity()).workers.keys() == {"third"}
+
+
+async def test_the_oldest_is_told_for_each_queue_that_has_any_due(driver: Driver, clock: ManualClock) -> None:
+    first = clock.now()
+    await driver.enqueue([record("a"), record("later", queue="r", due=LEASE)])
+    clock.advance(SECOND)
+    await driver.enqueue([record("b"), record("c", queue="s")])
+    assert (await driver.activity()).oldest == {"q": first, "s": first + SECOND}
+    await Worker(driver).take_one()
+    assert (await driver.activity()).oldest == {"q": first + SECOND, "s": first + SECOND}
+    clock.advance(LEASE)
+    assert (await driver.activity()).oldest["r"] == first + LEASE
+
+
+async def test_a_suspect_that_waits_counts_too(driver: Driver, clock: ManualClock) -> None:
+    since = clock.now()
+    await driver.enqueue([record("suspect", max_recoveries=0)])
+    clock.advance(SECOND)
+    await driver.enqueue([record("b")])
+    assert (await driver.activity()).oldest == {"q": since}
