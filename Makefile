@@ -4,13 +4,25 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PACKAGES = flowli_core flowli_starlette flowli_fastapi flowli_litestar
 BIN = .venv/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-faults soak mutants check format bench clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo.py
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The long ones of tests/faults: storms of kill -9, connections that flap, servers that die. pytest fails where none is found.
+test-faults: .venv/ready
+	$(BIN)/python -m pytest -m faults tests $(PYTEST_ARGS)
+
+# Load, kills, restarts and cuts for FLOWLI_SOAK_SECONDS (600), with flat memory and a clean audit at the end.
+soak: .venv/ready
+	$(BIN)/python -m pytest -m soak -s tests $(PYTEST_ARGS)
+
+# Break the shipped Lua in known ways; fails where the tests do not notice one of them.
+mutants: .venv/ready
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 # Everything that must hold before a change lands: style, types, layers, and the tests with branch coverage.
 check: .venv/ready

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import importlib.util
 import itertools
@@ -16,6 +17,8 @@ from typing import Any, Self
 
 import pytest
 import redis
+
+from flowli_core.drivers.redis import Finding, RedisDriver
 
 PERMANENT = frozenset(
     {
@@ -111,21 +114,50 @@ def fresh_prefix() -> str:
 
 
 def clean_up() -> None:
-    """Remove what the last test left behind. Fails where it left a key that would stay for ever and should not."""
+    """Remove what the last test left behind. Fails where that is not as it should be."""
     if not _used:
         return
-    admin = connect(shared_url())
-    leaked: list[str] = []
-    for prefix in _used:
+    used = tuple(_used)
+    _used.clear()
+    try:
+        inspect(shared_url(), *used, is_ours="FLOWLI_TEST_REDIS_URL" not in os.environ)
+    finally:
+        admin = connect(shared_url())
+        for prefix in used:
+            for key in admin.scan_iter(match=f"{{{prefix}}}*", count=1000):
+                admin.delete(key)
+        admin.close()
+
+
+def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
+    """Fail where a key would stay for ever and should not, or where a record is not as it must be.
+
+    On a server of `ours` there may be no keys but those of the prefixes.
+    """
+    admin = connect(url)
+    roots = tuple(f"{{{prefix}}}:1:" for prefix in prefixes)
+    everything = admin.scan_iter(count=1000) if is_ours else ()
+    leaked = [key.decode() for key in everything if not key.decode().startswith(roots)]
+    for prefix in prefixes:
         root = f"{{{prefix}}}:1:"
-        for key in list(admin.scan_iter(match=f"{{{prefix}}}*", count=1000)):
+        for key in admin.scan_iter(match=f"{{{prefix}}}*", count=1000):
             name = str(key.decode()).removeprefix(root)
             if name not in PERMANENT and not name.startswith(PERMANENT_OF_QUEUES) and admin.pttl(key) < 0:
                 leaked.append(key.decode())
-            admin.delete(key)
-    _used.clear()
     admin.close()
-    assert not leaked, "keys without an end were left behind"
+    assert not leaked, "keys without an end were left behind, or keys outside of the prefix"
+    for prefix in prefixes:
+        assert asyncio.run(findings(url, prefix)) == (), "the store is not as it must be"
+
+
+async def findings(url: str, prefix: str) -> tuple[Finding, ...]:
+    """What an audit finds under a prefix."""
+    driver = RedisDriver.from_url(url, prefix=prefix, allow_eviction=True)
+    await driver.open()
+    try:
+        return await driver.fsck()
+    finally:
+        await driver.close()
 
 
 def connect(url: str) -> Any:

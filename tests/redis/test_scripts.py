@@ -32,12 +32,16 @@ def test_no_script_calls_what_the_documentation_does_not_list() -> None:
     called = {
         command.lower()
         for name, text in FILES.items()
-        if name != "check"
+        if name not in {"check", "audit"}
         for command in [*re.findall(r"(?:call|many)\('([A-Z]+)'", text), "HMGET"]
     }
     documented = {right[1:] for right in re.findall(r"\+[a-z|]+", _driver.__doc__ or "")}
     tried = {command.lower() for command in re.findall(r"\{ '([A-Z]+)'", FILES["check"])}
+    for_the_audit = set(re.findall(r"call\('([A-Z]+)'", FILES["audit"])) - {one.upper() for one in called}
     assert called <= documented
     assert called <= tried <= documented
-    assert documented - tried == {"bzpopmin", "evalsha", "info", "script|load", "select"}
+    assert documented - tried == {
+        *("bzpopmin", "evalsha", "info", "script|load", "select"),
+        *(command.lower() for command in for_the_audit),
+    }
     assert not called & {"keys", "scan", "eval", "lrange", "flushall", "flushdb"}

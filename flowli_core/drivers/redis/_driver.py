@@ -10,7 +10,8 @@ All that a user needs who may do nothing else, for the prefix "app" (`open` name
       +hget +hmget +hexists +hgetall +hset +hsetnx +hincrby +hdel +scard +smembers +sismember +sadd +srem
       +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +bzpopmin
 
-and `+select` where the URL names a database. Without `+info` the version and the eviction policy go unchecked.
+and `+select` where the URL names a database; for `fsck` also `+hlen +hscan +sscan +zscan`. Without
+`+info` the version and the eviction policy go unchecked.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.drivers._times import milliseconds, moment, stamp
+from flowli_core.drivers.redis._audit import Audit
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
 from flowli_core.drivers.redis._packing import (
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
         Step,
         StoredRecord,
     )
+    from flowli_core.drivers.redis._audit import Finding
     from flowli_core.drivers.redis.clients import Source, UserClient
 
 logger = logging.getLogger("flowli")
@@ -256,6 +259,13 @@ class RedisDriver:
             workers={name.decode(): moment(int(at)) for name, at in _pairs(workers)},
             oldest={name.decode(): moment(int(at)) for name, at in _pairs(oldest)},
         )
+
+    async def fsck(self, *, limit: int = 1000) -> tuple[Finding, ...]:
+        """Look for what must never be, in all that there is under the prefix; answer the first `limit` findings.
+
+        Workers may go on meanwhile. It writes nothing, and looks at about a hundred entries in one call.
+        """
+        return await self._run(lambda line: Audit(self._scripts, line.client, self._keys, limit=limit).run())
 
     async def _step(self, line: Line, step: Step) -> StepAnswer:
         answer = await self._scripts.step(line.client, step=step)

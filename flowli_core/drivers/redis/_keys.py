@@ -40,6 +40,10 @@ class Keys:
         """Due, suspect and wake of a queue."""
         return self._root + "due:" + queue, self._root + "suspect:" + queue, self.wake(queue)
 
+    def named(self, name: str) -> str:
+        """The key of a column, or of a queue, by the name that the scripts have for it."""
+        return self._root + name
+
     def wake(self, queue: str) -> str:
         """The wake marker of a queue."""
         return self._root + "wake:" + queue

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = (
     "activity",
+    "audit",
     "cancel",
     "check",
     "counts",
@@ -71,6 +72,10 @@ class Scripts:
         self._now = now
         self._scripts = {name: Script(name) for name in OPERATIONS}
         self._queues: dict[str, tuple[str, str, str]] = {}
+
+    async def audit(self, client: Client, *, column: str, queue: str, cursor: bytes, size: int) -> Any:
+        """Look at a part of a column for what must not be."""
+        return await self._call(client, "audit", [column, queue, cursor, size])
 
     async def check(self, client: Client) -> Any:
         """Name a command that this user may not call."""

@@ -1,0 +1,175 @@
+"""The audit: it finds every kind of damage, names what is damaged, and finds nothing where nothing is."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowli_core.driver import Completed, Released
+from flowli_core.drivers.redis import RedisDriver
+from tests.conformance.builders import BROKEN, LEASE, Worker, ack, finish, record
+from tests.redis.server import connect, fresh_prefix, shared_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from flowli_core.drivers.redis import Finding
+
+
+@pytest.fixture
+def ruined() -> Iterator[str]:
+    """A prefix whose records the test damages: at the end it is emptied, so that nobody else finds that."""
+    prefix = fresh_prefix()
+    yield prefix
+    admin = connect(shared_url())
+    admin.delete(*admin.keys(f"{{{prefix}}}*"))
+    admin.close()
+
+
+class Store:
+    """A store with a record in each place, and hands to damage it."""
+
+    def __init__(self, driver: RedisDriver, prefix: str) -> None:
+        self.driver = driver
+        self.admin: Any = connect(shared_url())
+        self._root = f"{{{prefix}}}:1:"
+
+    def key(self, name: str) -> str:
+        """The name of a key."""
+        return self._root + name
+
+    async def fill(self) -> None:
+        """Make a record that waits, one that is active, a suspect, and one of each end."""
+        await finish(self.driver, "done", Completed(b"1"))
+        await finish(self.driver, "broken", BROKEN)
+        await self.driver.enqueue([record("suspect", max_recoveries=0), record("active", key="k2")])
+        worker = Worker(self.driver)
+        held = {one.id: one for one in await worker.take(2)}
+        await worker.settle(held["suspect"], Released())
+        waits = record("waits", key="k", due=timedelta(hours=1))
+        await self.driver.enqueue([waits, record("gone", key="k3", due=LEASE)])
+        await self.driver.cancel("gone")
+        await self.driver.enqueue([record("elsewhere", queue="p", due=LEASE)])
+
+    async def found(self) -> set[tuple[str, str]]:
+        """The keys and ids of what an audit finds."""
+        findings: tuple[Finding, ...] = await self.driver.fsck()
+        assert all(one.problem for one in findings)
+        return {(one.key.removeprefix(self._root), one.id) for one in findings}
+
+
+@pytest.fixture
+async def store(ruined: str) -> AsyncIterator[Store]:
+    driver = RedisDriver.from_url(shared_url(), prefix=ruined)
+    await driver.open()
+    made = Store(driver, ruined)
+    await made.fill()
+    yield made
+    made.admin.close()
+    await driver.close()
+
+
+async def test_a_sound_store_has_nothing_to_find(store: Store) -> None:
+    assert await store.found() == set()
+
+
+async def test_an_empty_store_has_nothing_to_find(driver: RedisDriver) -> None:
+    assert await driver.fsck() == ()
+
+
+COUNTS, COUNT, ACTIVE, HOLDER = ("counts", ""), ("counts", "failed q"), ("counts", "active q"), ("holder", "waits")
+DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tuple[str, str]] | None]] = [
+    ("in no index", lambda r, k: r.zrem(k("due:q"), "waits"), {("record", "waits")}),
+    ("in two indexes", lambda r, k: r.zadd(k("failed"), {"waits": 1}), {("record", "waits"), COUNTS, COUNT}),
+    (
+        "lease gone",
+        lambda r, k: r.zrem(k("lease"), "active"),
+        {("record", "active"), COUNTS, ACTIVE, ("token", "")},
+    ),
+    ("token gone", lambda r, k: r.hdel(k("token"), "active"), {("token", "active"), ("token", "")}),
+    ("token left", lambda r, k: r.hset(k("token"), "waits", "1 1 1 x- w"), {("token", "waits"), ("token", "")}),
+    ("token unreadable", lambda r, k: r.hset(k("token"), "active", "junk"), {("token", "active")}),
+    ("token from nowhere", lambda r, k: r.hset(k("serial"), "token", "1"), {("token", "active")}),
+    ("count too high", lambda r, k: r.hincrby(k("counts"), "active q", 1), {COUNTS, ACTIVE}),
+    ("count no number", lambda r, k: r.hset(k("counts"), "active q", "x"), {COUNTS, ACTIVE}),
+    (
+        "count of another queue",
+        lambda r, k: _move_count(r, k("counts")),
+        {("counts", "failed q"), ("counts", "failed p")},
+    ),
+    ("expiry gone", lambda r, k: r.zrem(k("expiry"), "done"), {("expiry", "done")}),
+    ("expiry wrong", lambda r, k: r.zadd(k("expiry"), {"broken": 5}), {("expiry", "broken")}),
+    ("expiry too early", lambda r, k: r.zadd(k("expiry"), {"waits": 5}), {("expiry", "waits")}),
+    ("outcome gone", lambda r, k: r.hdel(k("outcome"), "done"), {("outcome", "done")}),
+    ("outcome unreadable", lambda r, k: r.hset(k("outcome"), "done", "junk"), {("outcome", "done")}),
+    ("key not held", lambda r, k: r.hdel(k("holder"), "k"), {HOLDER}),
+    ("key of another", lambda r, k: r.hset(k("holder"), "k", "active"), {HOLDER, ("holder", "active")}),
+    ("key still held", lambda r, k: r.hset(k("holder"), "k3", "gone"), {("holder", "gone")}),
+    ("key of nobody", lambda r, k: r.hset(k("holder"), "k4", "nobody"), {("holder", "nobody")}),
+    ("no suspect", lambda r, k: _move(r, k("due:q"), k("suspect:q"), "waits"), {("suspect:q", "waits")}),
+    ("hidden suspect", lambda r, k: _move(r, k("suspect:q"), k("due:q"), "suspect"), {("due:q", "suspect")}),
+    ("too often recovered", lambda r, k: r.hset(k("recoveries"), "waits", 9), {("recoveries", "waits")}),
+    ("cancelling", lambda r, k: r.sadd(k("cancelling"), "waits"), {("cancelling", "waits")}),
+    ("cancelling nobody", lambda r, k: r.sadd(k("cancelling"), "nobody"), {("cancelling", "nobody")}),
+    ("orphan in an index", lambda r, k: r.zadd(k("due:q"), {"nobody": 1}), {("due:q", "nobody")}),
+    ("orphan in a column", lambda r, k: r.hset(k("progress"), "nobody", "1"), {("progress", "nobody")}),
+    (
+        "record unreadable",
+        lambda r, k: r.hset(k("record"), "waits", "junk"),
+        {("record", "waits"), HOLDER, ("due:q", "waits")},
+    ),
+    ("kinds gone", lambda r, k: r.hdel(k("shape"), *r.hkeys(k("shape"))), None),
+    ("queue unknown", lambda r, k: r.srem(k("queues"), "q"), None),
+    ("a key of another type", lambda r, k: (r.delete(k("expiry")), r.set(k("expiry"), "x")), None),
+]
+
+
+def _move(admin: Any, source: str, target: str, record_id: str) -> None:
+    admin.zadd(target, {record_id: admin.zscore(source, record_id)})
+    admin.zrem(source, record_id)
+
+
+def _move_count(admin: Any, key: str) -> None:
+    admin.hincrby(key, "failed q", -1)
+    admin.hincrby(key, "failed p", 1)
+
+
+@pytest.mark.parametrize(("damage", "expected"), [pytest.param(do, found, id=name) for name, do, found in DAMAGES])
+async def test_damage_is_found(
+    store: Store, damage: Callable[[Any, Callable[[str], str]], object], expected: set[tuple[str, str]] | None
+) -> None:
+    """What is wrong, and nothing else, is named by its key and its record; or anything at all where all is wrong."""
+    damage(store.admin, store.key)
+    found = await store.found()
+    assert found == (found if expected is None else expected)
+    assert found
+
+
+async def test_the_findings_are_limited(store: Store) -> None:
+    """Of a store that is broken everywhere it tells the first few."""
+    store.admin.hset(store.key("progress"), mapping={f"nobody{number}": "1" for number in range(500)})
+    assert len(await store.driver.fsck(limit=7)) == 7
+    assert len(await store.driver.fsck()) == 500
+
+
+async def test_an_audit_beside_workers_finds_nothing(store: Store) -> None:
+    """Records that move while it looks are judged where they are."""
+    worker, numbers = Worker(store.driver, "busy"), itertools.count()
+
+    async def work() -> None:
+        while not audits.done():
+            await store.driver.enqueue([record(f"r{next(numbers)}", key=f"key{next(numbers)}") for _ in range(20)])
+            held = await worker.take(20)
+            await worker.step(*[ack(one) for one in held[:10]], *[ack(one, Released(LEASE)) for one in held[10:]])
+
+    async def look() -> set[tuple[str, str]]:
+        return {found for _ in range(5) for found in await store.found()}
+
+    audits = asyncio.ensure_future(look())
+    await work()
+    assert await audits == set()
+    assert next(numbers) > 100
