@@ -124,6 +124,16 @@ class Host:
     runner: EmbeddedRunner | None
 
 
+def check_runner(jobs: Jobs[Any], runner: Runner | None) -> None:
+    """Refuse a runner that cannot run these jobs, where an application is declared rather than when it starts."""
+    runtime = runtime_of(jobs)
+    if runner is None:
+        return
+    if runner.jobs is not jobs:
+        raise DefinitionError("the runner is of another registry than the jobs; make it Runner(jobs)")
+    runtime.require_driver()
+
+
 @asynccontextmanager
 async def embedded(
     jobs: Jobs[Any], *, runner: Runner | None, drain: timedelta | str = DRAIN
@@ -133,9 +143,8 @@ async def embedded(
     A store that cannot be reached just now does not keep the application from starting; enqueueing raises until it can.
     A registry that an earlier application has closed is opened again; one that another has open is a StrategyError.
     """
+    check_runner(jobs, runner)
     runtime = runtime_of(jobs)
-    if runner is not None and runner.jobs is not jobs:
-        raise DefinitionError("the runner is of another registry than the jobs; make it Runner(jobs)")
     if runtime.host is not None:
         name = type(jobs).__name__
         msg = (
@@ -143,8 +152,6 @@ async def embedded(
             f"close it under this one; make another {name}(...), or attach it with a middleware"
         )
         raise StrategyError(msg)
-    if runner is not None:
-        runtime.require_driver()
     beside = None if runner is None else EmbeddedRunner(runner, drain=drain)
     runtime.host = Host(beside)
     try:

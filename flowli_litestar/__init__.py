@@ -1,1 +1,7 @@
-"""Flowli in Litestar. The plugin is not written yet; `flowli_core.embedded` does all that it will wrap."""
+"""Flowli in Litestar: one plugin, which gives routes their registry, runs jobs beside the app, and adds commands."""
+
+from flowli_core.healthz import Healthz
+from flowli_litestar.config import FlowliConfig
+from flowli_litestar.plugin import FlowliPlugin
+
+__all__ = ["FlowliConfig", "FlowliPlugin", "Healthz"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from typing_extensions import TypedDict
 
 from flowli_core import Jobs
-from flowli_core.embedded import EmbeddedRunner, embedded
+from flowli_core.embedded import EmbeddedRunner, check_runner, embedded
 from flowli_starlette.connection import OPENED, opened_in
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ def jobs_lifespan(
     Another lifespan goes into `inner`: it is entered first and left last, so that jobs may use what it opens; its state
     is kept. That may be another `jobs_lifespan`: `get_jobs(request, OtherJobs)` then tells the registries apart, and
     `request.state.jobs` is that of the outermost. An application may be started again after it has ended; one
-    registry cannot be open in two at once.
+    registry cannot be open in two at once. Raises DefinitionError for a runner of another registry, StrategyError for
+    one without a driver.
     """
+    check_runner(jobs, runner)
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncGenerator[JobsState[J]]:

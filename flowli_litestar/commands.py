@@ -1,0 +1,96 @@
+"""`litestar jobs`: what an application's registries are run and looked at with."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+from flowli_core import DefinitionError, Runner
+from flowli_core._session import DRAIN
+from flowli_core.cli._loop import run
+from flowli_core.cli._options import DURATION
+from flowli_core.cli._serve import Started, Worker, leave_stalled
+from flowli_core.durations import spelled
+from flowli_litestar.plugin import FlowliPlugin
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from litestar import Litestar
+
+_KEY = click.option("--key", help="Which registry, by its dependency_key; needed where there are several.")
+
+
+@click.group("jobs")
+def jobs_group() -> None:
+    """Run the application's background jobs, and look at them."""
+
+
+def _queues(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
+    return [name.strip() for name in value.split(",")] if value else None
+
+
+@jobs_group.command("run")
+@_KEY
+@click.option("-c", "--concurrency", type=int, default=10, show_default=True, help="How many jobs at a time.")
+@click.option("-q", "--queues", callback=_queues, help="Queues to serve, in order, with commas between.")
+@click.option("-b", "--burst", is_flag=True, help="Run what is due, and leave.")
+@click.option("--drain", type=DURATION, default=spelled(DRAIN), show_default=True, help="Time for jobs after a signal.")
+@click.option("--lease", type=DURATION, default="30s", show_default=True, help="When a dead worker's jobs are found.")
+@click.pass_context
+def run_jobs(
+    context: click.Context,
+    *,
+    key: str | None,
+    concurrency: int,
+    queues: list[str] | None,
+    drain: timedelta,
+    lease: timedelta,
+    burst: bool,
+) -> None:
+    """Run jobs until SIGTERM or SIGINT, inside the application's lifespan, and without its embedded runners.
+
+    `flowli worker module:jobs` does the same without the application, and has more to offer: --workers, --reload.
+    """
+    app: Litestar = context.obj.app
+    jobs = _plugin(app, key).config.jobs
+    try:
+        runner = Runner(jobs, concurrency=concurrency, queues=queues, lease=lease, on_stall=leave_stalled)
+    except DefinitionError as error:
+        raise click.UsageError(str(error)) from error
+
+    def tell(started: Started) -> None:
+        click.echo(started.banner(registry=type(jobs).__name__), err=True)
+
+    worker = Worker(jobs, runner, drain=drain, burst=burst, on_up=tell)
+    code = run(_inside(app, worker, _plugins(app)))
+    context.exit(code)
+
+
+async def _inside(app: Litestar, worker: Worker, plugins: list[FlowliPlugin]) -> int:
+    async with AsyncExitStack() as stack:
+        for plugin in plugins:
+            plugin.is_run_by_command = True
+        await stack.enter_async_context(app.lifespan())
+        try:
+            return await worker.run()
+        finally:
+            for plugin in plugins:
+                await plugin.config.jobs.aclose()
+
+
+def _plugins(app: Litestar) -> list[FlowliPlugin]:
+    return [plugin for plugin in app.plugins.cli if isinstance(plugin, FlowliPlugin)]
+
+
+def _plugin(app: Litestar, key: str | None) -> FlowliPlugin:
+    found = {plugin.config.dependency_key: plugin for plugin in _plugins(app)}
+    if key is None and len(found) == 1:
+        (only,) = found.values()
+        return only
+    if key not in found:
+        msg = f"say which registry with --key: {', '.join(found)}"
+        raise click.UsageError(msg)
+    return found[key]

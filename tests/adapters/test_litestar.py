@@ -1,0 +1,321 @@
+"""The plugin, as a Litestar application sees it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+from litestar import Litestar, Request, Router, WebSocket, get, post, websocket
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.exceptions import ImproperlyConfiguredException
+from litestar.params import FromPath, JSONBody  # noqa: TC002 - Litestar reads annotations at run time
+from litestar.testing import TestClient
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient as StarletteClient
+
+from flowli_core import DefinitionError, Hooks, Runner, StoreUnavailable, StrategyError
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_litestar import FlowliConfig, FlowliPlugin
+from flowli_litestar.commands import jobs_group
+from flowli_starlette import jobs_lifespan
+from tests.adapters.apps import PATIENCE, AbsentDriver, BuggyDriver, EventJobs, Events, OtherJobs, WatchedDriver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from litestar.types import ControllerRouterHandler
+
+
+@post("/double/{number:int}")
+async def enqueue(number: FromPath[int], jobs: NamedDependency[EventJobs]) -> str:
+    return (await jobs.double.enqueue(number)).id
+
+
+@post("/double")
+async def enqueue_what_was_sent(data: JSONBody[Any], jobs: NamedDependency[EventJobs]) -> str:
+    return (await jobs.double.enqueue(data)).id
+
+
+@get("/job/{job_id:str}")
+async def look(job_id: FromPath[str], jobs: NamedDependency[EventJobs]) -> str:
+    record = await jobs.inspect.get_job(job_id)
+    return record.state if record else "none"
+
+
+@get("/ping")
+async def ping() -> str:
+    return "pong"
+
+
+@websocket("/doubles")
+async def doubles(socket: WebSocket[Any, Any, Any], jobs: NamedDependency[EventJobs]) -> None:
+    await socket.accept()
+    number = int(await socket.receive_text())
+    await socket.send_text(str(await jobs.double.run(number)))
+    await socket.close()
+
+
+ROUTES: list[ControllerRouterHandler] = [enqueue, enqueue_what_was_sent, look, ping, doubles]
+
+
+def memory_jobs() -> EventJobs:
+    return EventJobs(context=Events(), driver=MemoryDriver())
+
+
+def app_of(jobs: EventJobs, *routes: ControllerRouterHandler, **options: Any) -> Litestar:
+    return Litestar([*ROUTES, *routes], plugins=[FlowliPlugin(FlowliConfig(jobs=jobs, **options))])
+
+
+def test_a_request_enqueues_and_the_runner_runs_it() -> None:
+    jobs, is_done = memory_jobs(), threading.Event()
+    runner = Runner(jobs, hooks=Hooks(on_job_completed=lambda _: is_done.set()))
+    with TestClient(app_of(jobs, runner=runner)) as client:
+        job_id = client.post("/double/21").text
+        assert is_done.wait(PATIENCE)
+        assert client.get(f"/job/{job_id}").text == "completed"
+    assert not runner.health().is_running
+
+
+def test_an_application_can_be_started_again() -> None:
+    jobs = memory_jobs()
+    app = app_of(jobs)
+    for _ in range(2):
+        with TestClient(app) as client:
+            job_id = client.post("/double/1").text
+            assert client.get(f"/job/{job_id}").text == "queued"
+
+
+def test_a_websocket_gets_the_registry() -> None:
+    with TestClient(app_of(memory_jobs())) as client, client.websocket_connect("/doubles") as socket:
+        socket.send_text("21")
+        assert socket.receive_text() == "42"
+
+
+def test_the_state_holds_the_registry_and_its_runner() -> None:
+    jobs = memory_jobs()
+
+    @get("/state")
+    async def look_at_state(state: State, request: Request[Any, Any, State]) -> list[bool]:
+        app_state = request.app.state
+        return [state["work"] is jobs, app_state["work"] is jobs, app_state["work_runner"].health().restarts == 0]
+
+    app = app_of(jobs, look_at_state, state_key="work", runner=Runner(jobs))
+    assert app.state["work_runner"] is None
+    with TestClient(app) as client:
+        assert client.get("/state").json() == [True, True, True]
+    assert app.state["work_runner"] is None
+
+
+def test_the_scopes_nest_with_the_applications_own_lifespan_outside() -> None:
+    log: list[str] = []
+
+    @asynccontextmanager
+    async def own(_: Litestar) -> AsyncGenerator[None]:
+        log.append("own entered")
+        yield
+        log.append("own left")
+
+    jobs = EventJobs(context=Events(log), driver=WatchedDriver(log))
+    with TestClient(Litestar([], plugins=[FlowliPlugin(FlowliConfig(jobs=jobs))], lifespan=[own])):
+        log.append("served")
+    assert log == ["own entered", "driver opened", "served", "driver closed", "own left"]
+
+
+def test_two_registries_have_two_plugins() -> None:
+    first, second = memory_jobs(), OtherJobs(context=Events(), driver=MemoryDriver())
+
+    @get("/")
+    async def which(jobs: NamedDependency[EventJobs], others: NamedDependency[OtherJobs]) -> list[bool]:
+        return [jobs is first, others is second]
+
+    plugins = [
+        FlowliPlugin(FlowliConfig(jobs=first)),
+        FlowliPlugin(FlowliConfig(jobs=second, dependency_key="others", state_key="others")),
+    ]
+    with TestClient(Litestar([which], plugins=plugins)) as client:
+        assert client.get("/").json() == [True, True]
+
+
+@pytest.mark.parametrize("option", ["dependency_key", "state_key"])
+def test_what_is_taken_is_refused(option: str) -> None:
+    taken: Any = {"dependencies": {"mine": Provide(memory_jobs, sync_to_thread=False)}, "state": State({"mine": 1})}
+    options: Any = {option: "mine"}
+    with pytest.raises(ImproperlyConfiguredException, match=f"another {option}"):
+        Litestar([], plugins=[FlowliPlugin(FlowliConfig(jobs=memory_jobs(), **options))], **taken)
+
+
+def test_what_is_no_registry_is_refused_at_once() -> None:
+    no_registry: Any = EventJobs
+    with pytest.raises(DefinitionError, match="a registry is wanted"):
+        FlowliPlugin(FlowliConfig(jobs=no_registry))
+
+
+def test_a_runner_of_another_registry_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="another registry"):
+        app_of(memory_jobs(), runner=Runner(memory_jobs()))
+
+
+def test_one_registry_is_not_open_in_two_applications_at_once() -> None:
+    jobs = memory_jobs()
+    refused: Any = pytest.RaisesGroup(pytest.RaisesExc(StrategyError, match="is open already"))
+    with StarletteClient(Starlette(lifespan=jobs_lifespan(jobs))), refused, TestClient(app_of(jobs)):
+        pass
+
+
+def test_errors_are_answered_as_litestar_answers_its_own() -> None:
+    driver = AbsentDriver()
+    with TestClient(app_of(EventJobs(context=Events(), driver=driver))) as client:
+        answer = client.post("/double/1")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.json() == {
+            "status_code": 503,
+            "detail": "the job could not be stored just now, try again in a moment",
+        }
+        assert client.get("/ping").text == "pong"
+        driver.is_absent = False
+        assert client.post("/double/1").status_code == 201
+        answer = client.post("/double", json="secret")
+        assert (answer.status_code, answer.json()["status_code"]) == (422, 422)
+        assert [issue["key"] for issue in answer.json()["extra"]] == [""]
+        assert "secret" not in answer.text
+        assert client.get("/job/%20").status_code == 422
+
+
+def test_an_applications_own_handlers_go_first() -> None:
+    def teapot(_: Request[Any, Any, Any], __: StoreUnavailable) -> Any:
+        raise AssertionError
+
+    jobs = EventJobs(context=Events(), driver=AbsentDriver())
+    plugin = FlowliPlugin(FlowliConfig(jobs=jobs))
+    app: Any = Litestar([enqueue], plugins=[plugin], exception_handlers={StoreUnavailable: teapot})
+    assert app.exception_handlers[StoreUnavailable] is teapot
+    without = FlowliPlugin(FlowliConfig(jobs=jobs, exception_handlers=False))
+    app = Litestar([enqueue], plugins=[without])
+    assert StoreUnavailable not in app.exception_handlers
+
+
+def test_readiness_has_a_path() -> None:
+    driver = BuggyDriver()
+    jobs = EventJobs(context=Events(), driver=driver)
+    app = app_of(jobs, runner=Runner(jobs), health_path="/healthz")
+    with TestClient(app) as client:
+        while client.get("/healthz").status_code != 503:
+            pass
+        assert client.get("/ping").text == "pong"
+        driver.is_buggy = False
+        while client.get("/healthz").status_code != 200:
+            pass
+        assert client.get("/healthz").json()["restarts"] == driver.crashes
+
+
+def test_routers_and_mounted_applications_have_it_too() -> None:
+    router = Router("/api", route_handlers=[enqueue])
+    jobs = memory_jobs()
+    inner: Any = Litestar([router, look], plugins=[FlowliPlugin(FlowliConfig(jobs=jobs))])
+    app = Starlette(routes=[Mount("/sub", inner)], lifespan=jobs_lifespan(jobs))
+    with StarletteClient(app) as client:
+        job_id = client.post("/sub/api/double/1").text
+        assert client.get(f"/sub/job/{job_id}").text == "queued"
+
+
+COMMAND_APP = """
+from __future__ import annotations
+from contextlib import asynccontextmanager
+from pathlib import Path
+from litestar import Litestar
+from flowli_core import Jobs, Runner, job
+from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_litestar import FlowliConfig, FlowliPlugin
+
+opened: list[str] = []
+
+@job(int)
+async def double(input: int) -> int:
+    print("double", input, opened, flush=True)
+    return 2 * input
+
+class AppJobs(Jobs[None]):
+    double = double
+
+@asynccontextmanager
+async def own(_: Litestar):
+    opened.append("database")
+    yield
+
+jobs = AppJobs(context=None, driver=SqliteDriver(Path(__file__).parent / "jobs.sqlite3"))
+plugin = FlowliPlugin(FlowliConfig(jobs=jobs, runner=Runner(jobs, lease="1h")))
+app = Litestar([], plugins=[plugin], lifespan=[own])
+"""
+
+
+@pytest.fixture
+def command_app(tmp_path: Path) -> Path:
+    (tmp_path / "command_app.py").write_text(COMMAND_APP)
+    return tmp_path
+
+
+def test_a_command_runs_the_jobs_inside_the_applications_lifespan(command_app: Path) -> None:
+    enqueue_one = "import asyncio; from command_app import jobs; asyncio.run(jobs.double.enqueue(21)); "
+    enqueue_one += "asyncio.run(jobs.aclose())"
+    subprocess.run([sys.executable, "-c", enqueue_one], cwd=command_app, check=True, timeout=PATIENCE)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error::DeprecationWarning",
+            "-m",
+            "litestar",
+            "--app",
+            "command_app:app",
+            "jobs",
+            "run",
+            "--burst",
+        ],
+        cwd=command_app,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "double 21 ['database']\n"
+    assert "AppJobs" in done.stderr
+    assert "1 completed" in done.stderr
+
+
+@pytest.fixture
+def two_registries() -> Any:
+    others = OtherJobs(context=Events(), driver=MemoryDriver())
+    first = FlowliPlugin(FlowliConfig(jobs=memory_jobs()))
+    second = FlowliPlugin(FlowliConfig(jobs=others, dependency_key="others", state_key="others"))
+    return SimpleNamespace(app=Litestar([], plugins=[first, second]))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "say which registry with --key: jobs, others"),
+        (["--key", "nobody"], "say which registry with --key: jobs, others"),
+        (["--key", "jobs", "-c", "0"], "concurrency must be a whole number"),
+        (["--key", "jobs", "--drain", "5"], "drain"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_refused(two_registries: Any, words: list[str], said: str) -> None:
+    done = CliRunner().invoke(jobs_group, ["run", "--burst", *words], obj=two_registries)
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_of_two_registries_one_is_chosen(two_registries: Any) -> None:
+    done = CliRunner().invoke(jobs_group, ["run", "--burst", "--key", "others"], obj=two_registries)
+    assert done.exit_code == 0
+    assert "OtherJobs" in done.output
