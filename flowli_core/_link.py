@@ -6,18 +6,18 @@ import asyncio
 import logging
 import random
 import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core.driver import Ack, Keep, Step, StepAnswer
+from flowli_core.driver import Ack, Keep, Step, StepAnswer, StepsAfterWaiting
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from flowli_core._runtime import Runtime
-    from flowli_core.driver import Driver
 
 logger = logging.getLogger("flowli")
 
@@ -29,27 +29,41 @@ IDLE = timedelta(seconds=5)
 """How long a runner waits at the most before it looks again: what a dead worker left behind is found no later."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the store answered to a step. No lease that it gave is older than `since`, by `time.monotonic`."""
+
+    answer: StepAnswer
+    since: float
+
+
 class Link:
     """Numbers the steps of one worker, and knows the store's time."""
 
     def __init__(self, runtime: Runtime, *, worker: str, queues: tuple[str, ...], lease: timedelta, keep: Keep) -> None:
         self.worker = worker
         self.last_error: str | None = None
-        self.sent_at = 0.0
-        """When the step that was answered last was sent, by `time.monotonic`: no lease that it gave is older."""
         self._runtime = runtime
         self._queues = queues
         self._lease = lease
         self._keep = keep
         self._sequence = 0
         self._unanswered: Step | None = None
+        self._waits = 0
+        self._ahead: Step | None = None
         self._answered_at: float | None = None
+        self._sent_at = 0.0
         self._store_time = datetime.now(UTC)
 
     @property
     def is_unanswered(self) -> bool:
         """Whether a step was sent whose answer never came: it may have reserved records."""
         return self._unanswered is not None
+
+    @property
+    def owes_recall(self) -> bool:
+        """Whether a wait is under way, or has failed, that may have been given records."""
+        return self._ahead is not None
 
     def since_answer(self) -> timedelta | None:
         """How long ago the store last answered a step."""
@@ -59,36 +73,80 @@ class Link:
         """The store's time now: that of its last answer and what has passed since."""
         return self._store_time + timedelta(seconds=time.monotonic() - (self._answered_at or time.monotonic()))
 
-    async def step(self, *, acks: Sequence[Ack], want: int, suspect: bool) -> StepAnswer:
+    async def step(self, *, acks: Sequence[Ack], want: int, suspect: bool) -> Told:
         """Send a new step. Raises DriverError, after which `resend` must come before another one."""
         self._sequence += 1
-        self._unanswered = Step(
+        self._unanswered = self._new_step(self._sequence, want=want, suspect=suspect, acks=tuple(acks))
+        return await self.resend()
+
+    async def resend(self) -> Told:
+        """Send the unanswered step once more; the store answers it as it would have the first time."""
+        step = self._unanswered
+        if step is None:
+            raise AssertionError("there is no unanswered step")
+        driver = await self._runtime.store()
+        sent_at = time.monotonic()
+        answer = await driver.step(step)
+        self._unanswered = None
+        return self._noted(answer, sent_at)
+
+    @property
+    def steps_after_waiting(self) -> bool:
+        """Whether `wait` takes a step as well."""
+        return isinstance(self._runtime.require_driver(), StepsAfterWaiting)
+
+    async def wait(self, *, want: int, suspect: bool) -> Told | None:
+        """Wait for a wake-up. A driver that can do so takes a step in the same breath: then this answers it.
+
+        Where that fails, `recall` must come before another one.
+        """
+        driver = await self._runtime.store()
+        if not isinstance(driver, StepsAfterWaiting):
+            await driver.wait(self._queues, IDLE)
+            return None
+        if self._ahead is not None:
+            return await self.recall()
+        self._waits += 1
+        self._ahead = replace(self._new_step(self._waits, want=want, suspect=suspect), ahead=True)
+        sent_at, store_time = self._sent_at, self._store_time
+        answer = await driver.wait_and_step(self._queues, IDLE, self._ahead)
+        self._ahead = None
+        if answer is None:
+            return None
+        # It was taken at some time of the wait. The store's clock tells when: after the last answer by as much.
+        since = min(sent_at + (answer.now - store_time).total_seconds(), time.monotonic())
+        return self._noted(answer, since)
+
+    async def recall(self) -> Told:
+        """Ask what the step of a failed wait was given, and for nothing more."""
+        if self._ahead is None:
+            raise AssertionError("no wait has failed")
+        driver = await self._runtime.store()
+        sent_at = time.monotonic()
+        answer = await driver.step(replace(self._ahead, want=0))
+        self._ahead = None
+        return self._noted(answer, sent_at)
+
+    def _new_step(self, sequence: int, *, want: int, suspect: bool, acks: tuple[Ack, ...] = ()) -> Step:
+        return Step(
             worker=self.worker,
-            sequence=self._sequence,
-            acks=tuple(acks),
+            sequence=sequence,
+            acks=acks,
             queues=self._queues,
             want=want,
             lease=self._lease,
             suspect=suspect,
             keep=self._keep,
         )
-        return await self.resend()
 
-    async def resend(self) -> StepAnswer:
-        """Send the unanswered step once more; the store answers it as it would have the first time."""
-        step = self._unanswered
-        if step is None:
-            raise AssertionError("there is no unanswered step")
-        driver = await self._runtime.store()
-        self.sent_at = time.monotonic()
-        answer = await driver.step(step)
-        self._unanswered = None
+    def _noted(self, answer: StepAnswer, sent_at: float) -> Told:
+        self._sent_at = sent_at
         self._answered_at = time.monotonic()
         self._store_time = answer.now
         if self.last_error is not None:
             logger.info("the store answers again")
             self.last_error = None
-        return answer
+        return Told(answer, since=sent_at)
 
     def note_failure(self, error: BaseException) -> None:
         """Remember a failed call, and say so once for each new trouble."""
@@ -109,15 +167,20 @@ class Lookout:
     passes a wake-up that this runner was given on to one that has a slot.
     """
 
-    def __init__(self, link: Link, *, queues: tuple[str, ...]) -> None:
+    def __init__(self, link: Link, *, on_told: Callable[[Told], None]) -> None:
         self.has_work = True
         self.owes_step = False
         self._link = link
-        self._queues = queues
+        self._on_told = on_told
         self._wake = asyncio.Event()
         self._listener: asyncio.Task[None] | None = None
         self._pauses = pauses()
         self._look_again: asyncio.TimerHandle | None = None
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether a wait is under way."""
+        return self._listener is not None
 
     async def wait(self) -> None:
         """Wait until something has changed."""
@@ -141,39 +204,53 @@ class Lookout:
     def hears(self, next_due: timedelta | None, *, is_full: bool) -> None:
         """A step was answered. Where no slot is free, ask again only for `health`: is the store still there?"""
         self.has_work = self.has_work or next_due == ZERO
-        if self._look_again is not None:
-            self._look_again.cancel()
-            self._look_again = None
+        self._look_not()
         if is_full:
             next_due = IDLE
         if next_due:
             delay = min(next_due, IDLE).total_seconds()
             self._look_again = asyncio.get_running_loop().call_later(delay, self.look)
 
-    def listen(self, driver: Driver, tasks: asyncio.TaskGroup) -> None:
-        """Listen for the store's wake-ups, unless that is being done."""
+    def listen(self, tasks: asyncio.TaskGroup, *, want: int, suspect: bool) -> None:
+        """Listen for the store's wake-ups, unless that is being done; a step that goes along asks for `want`."""
         if self._listener is None:
-            self._listener = tasks.create_task(self._listen(driver))
+            if self._link.steps_after_waiting:
+                self._look_not()  # that step looks
+            self._listener = tasks.create_task(self._listen(want=want, suspect=suspect))
 
-    def close(self) -> None:
-        """Stop looking and listening. A driver passes a wake-up on where its wait is cancelled."""
+    def hush(self) -> None:
+        """Stop listening. A driver passes a wake-up on where its wait is cancelled."""
         if self._listener is not None:
             self._listener.cancel()
+
+    def close(self) -> None:
+        """Stop looking and listening."""
+        self.hush()
+        self._look_not()
+
+    def _look_not(self) -> None:
         if self._look_again is not None:
             self._look_again.cancel()
+            self._look_again = None
 
-    async def _listen(self, driver: Driver) -> None:
+    async def _listen(self, *, want: int, suspect: bool) -> None:
+        told = None
         try:
-            await driver.wait(self._queues, IDLE)
-            self._pauses = pauses()
-        except (Exception, asyncio.CancelledError) as error:
-            if is_cancelled(error):
-                raise
-            self._link.note_failure(error)
-            await asyncio.sleep(next(self._pauses))
+            try:
+                told = await self._link.wait(want=want, suspect=suspect)
+                self._pauses = pauses()
+            except (Exception, asyncio.CancelledError) as error:
+                if is_cancelled(error):
+                    raise
+                self._link.note_failure(error)
+                await asyncio.sleep(next(self._pauses))
         finally:
             self._listener = None
+            self.wake()
+        if told is None:
             self.look()
+        else:
+            self._on_told(told)
 
 
 def is_cancelled(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowli_core._attempt import Attempt, End
-from flowli_core._link import Link, Lookout, is_cancelled, pauses
+from flowli_core._link import Link, Lookout, Told, is_cancelled, pauses
 from flowli_core._policy import (
     LastError,
     NewerVersionError,
@@ -33,10 +33,10 @@ from flowli_core.hooks import Hooks
 from flowli_core.retry import Fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
 
     from flowli_core._runtime import Runtime
-    from flowli_core.driver import Driver, Reserved, StepAnswer
+    from flowli_core.driver import Driver, Reserved
 
 DRAIN = timedelta(seconds=10)
 
@@ -86,7 +86,7 @@ class Session:
         self._held: dict[str, Attempt] = {}
         self._settled: list[tuple[Ack, Attempt | None]] = []
         self._sent: list[tuple[Ack, Attempt | None]] = []
-        self._lookout = Lookout(self.link, queues=options.queues)
+        self._lookout = Lookout(self.link, on_told=self._take_ahead)
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._most_at_once = max((options.concurrency + 1) // 2, _LEAST_HALF)
@@ -138,7 +138,7 @@ class Session:
                 self._report = Report(self._options.hooks, worker=self.link.worker, tasks=tasks)
                 try:
                     with upkeep:
-                        await self._work_until_cancelled(driver, tasks)
+                        await self._work_until_cancelled(tasks)
                 except Exception as error:  # noqa: BLE001 - raised below: the task group would wrap it
                     failure = error
                 finally:
@@ -178,41 +178,57 @@ class Session:
                 break
         return None
 
-    async def _work_until_cancelled(self, driver: Driver, tasks: asyncio.TaskGroup) -> None:
+    async def _work_until_cancelled(self, tasks: asyncio.TaskGroup) -> None:
         try:
-            await self._within_limit(self._work(driver, tasks))
+            await self._within_limit(self._work(tasks))
         except asyncio.CancelledError:
             # Gives back what is held. A second cancellation leaves at once; the leases end by themselves then.
             self.begin_stop(ZERO)
             with contextlib.suppress(Exception):  # the link has said what the store has against it
-                await self._within_limit(self._work(driver, tasks))
+                await self._within_limit(self._work(tasks))
             raise
 
-    async def _work(self, driver: Driver, tasks: asyncio.TaskGroup) -> None:
+    async def _work(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             is_stopping = self._stopping.is_set()
             free = 0 if is_stopping else self._options.concurrency - len(self.running)
             is_owed = self._settled or self.link.is_unanswered or self._lookout.owes_step
             if is_owed or (free and self._lookout.has_work):
                 self._take(await self._step(min(free, self._most_at_once)))
+            elif is_stopping and self._lookout.is_listening:
+                self._lookout.hush()
+                await self._lookout.wait()
+            elif is_stopping and self.link.owes_recall:
+                self._take_ahead(await self._until_answered(self.link.recall))
             elif not self._held and (is_stopping or (self._once and self._is_all_settled())):
                 return
             else:
                 if free and not self._once:
-                    self._lookout.listen(driver, tasks)
+                    want = min(free, self._most_at_once)
+                    self._lookout.listen(tasks, want=want, suspect=self._may_have_suspect())
                 await self._lookout.wait()
 
-    async def _step(self, want: int) -> StepAnswer:
+    def _may_have_suspect(self) -> bool:
+        return not any(attempt.reserved.suspect for attempt in self.running)
+
+    async def _step(self, want: int) -> Told:
         """Exchange a step with the store, however long that takes."""
+
+        async def exchange() -> Told:
+            if self.link.is_unanswered:
+                return await self.link.resend()
+            self._sent, self._settled = self._settled, []
+            self._lookout.asks(want)
+            acks = [ack for ack, _ in self._sent]
+            return await self.link.step(acks=acks, want=want, suspect=self._may_have_suspect())
+
+        return await self._until_answered(exchange)
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[Told]]) -> Told:
         failures = 0
         for pause in pauses():
             try:
-                if self.link.is_unanswered:
-                    return await self.link.resend()
-                self._sent, self._settled = self._settled, []
-                self._lookout.asks(want)
-                suspect = not any(attempt.reserved.suspect for attempt in self.running)
-                return await self.link.step(acks=[ack for ack, _ in self._sent], want=want, suspect=suspect)
+                return await ask()
             except StrategyError:
                 raise  # The registry was closed: no store to wait for.
             except (Exception, asyncio.CancelledError) as error:
@@ -223,10 +239,10 @@ class Session:
             await self._pause(pause)
         raise AssertionError("pauses never end")
 
-    def _take(self, answer: StepAnswer) -> None:
+    def _take(self, told: Told) -> None:
         """Act on what the store answered."""
         sent, self._sent = self._sent, []
-        for (_, attempt), code in zip(sent, answer.acks, strict=True):
+        for (_, attempt), code in zip(sent, told.answer.acks, strict=True):
             if attempt is None:
                 continue
             if code == "lost":
@@ -234,17 +250,21 @@ class Session:
             else:
                 self._drop(attempt)
                 self._report.accepted(attempt)
-        for recovered in answer.recovered:
-            self._report.recovered(recovered)
-        for reserved in answer.reserved:
-            self._start(reserved)
-        self._lookout.hears(answer.next_due, is_full=len(self.running) >= self._options.concurrency)
+        self._take_ahead(told)
 
-    def _start(self, reserved: Reserved) -> None:
-        lease = self._options.lease.total_seconds()
-        lease_until = self.link.sent_at + lease
-        if self._stopping.is_set() or time.monotonic() > lease_until - lease / 10:
-            # The runner is to end, or the answer came so late that another has the record already, or nearly so.
+    def _take_ahead(self, told: Told) -> None:
+        """Act on the answer to a step that came with a wait, or on the rest of another's; one may be under way now."""
+        for recovered in told.answer.recovered:
+            self._report.recovered(recovered)
+        for reserved in told.answer.reserved:
+            self._start(reserved, lease_until=told.since + self._options.lease.total_seconds())
+        self._lookout.hears(told.answer.next_due, is_full=len(self.running) >= self._options.concurrency)
+        self._lookout.wake()
+
+    def _start(self, reserved: Reserved, *, lease_until: float) -> None:
+        is_late = time.monotonic() > lease_until - self._options.lease.total_seconds() / 10
+        if self._stopping.is_set() or is_late or len(self.running) >= self._options.concurrency:
+            # The runner is to end; or another has the record already, or nearly so; or two steps filled the same slots.
             self._settled.append((Ack(reserved.id, reserved.token, Released()), None))
             return
         definition = self._runtime.jobs.get(reserved.name)

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from flowli_core.durations import ZERO
 
@@ -178,6 +178,8 @@ class Step:
     acks: tuple[Ack, ...] = ()
     suspect: bool = True
     keep: Keep = Keep()
+    ahead: bool = False
+    """Whether it belongs to the other sequence of its worker, that of `StepsAfterWaiting`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -396,4 +398,17 @@ class Driver(Protocol):
 
     async def activity(self) -> Activity:
         """Tell which workers were heard of lately, and since when the first record of each queue waits."""
+        ...
+
+
+@runtime_checkable
+class StepsAfterWaiting(Protocol):
+    """What a driver may do besides: it saves an idle runner the round trip between a wake-up and what it is about."""
+
+    async def wait_and_step(self, queues: tuple[str, ...], timeout: timedelta, step: Step) -> StepAnswer | None:
+        """Wait as `wait` does, and take the step in the same breath. None: it waited, and the step was never sent.
+
+        The step is `ahead`: it has no acks, and a sequence beside that of the steps that are sent meanwhile. Where this
+        fails or is cancelled nobody can say whether it was taken: sent again to `step` it is answered as any other.
+        """
         ...

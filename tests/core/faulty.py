@@ -33,7 +33,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Method = Literal["open", "close", "enqueue", "step", "wait", "heartbeat", "cancel", "requeue", "purge", "get", "page"]
+Method = Literal[
+    "open",
+    "close",
+    "enqueue",
+    "step",
+    "wait",
+    "heartbeat",
+    "cancel",
+    "requeue",
+    "purge",
+    "get",
+    "page",
+]
 
 FaultKind = Literal["before", "after", "hang"]
 
@@ -172,3 +184,46 @@ class FaultyDriver:
                 return fault
             faults.pop(0)
         return None
+
+
+class EagerDriver(FaultyDriver):
+    """One that takes a step in the same breath as it waits, while `is_waiting`; `ahead` are the answers to those."""
+
+    def __init__(self, inner: Driver) -> None:
+        super().__init__(inner)
+        self.ahead: list[StepAnswer] = []
+        self.is_waiting = False
+        self._cut = asyncio.Event()
+
+    def cut(self) -> None:
+        """Let the wait that is under way fail."""
+        self._cut.set()
+
+    async def wait_and_step(self, queues: tuple[str, ...], timeout: timedelta, step: Step) -> StepAnswer | None:
+        async def ask() -> StepAnswer:
+            async with asyncio.TaskGroup() as tasks:
+                cut = tasks.create_task(self._cut.wait())
+                waiting = tasks.create_task(self.inner.wait(queues, timedelta(hours=1) if self.only_wakes else timeout))
+                self.is_waiting = True
+                try:
+                    await asyncio.wait((cut, waiting), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    self.is_waiting = False
+                    cut.cancel()
+                    waiting.cancel()
+            if self._cut.is_set():
+                self._cut.clear()
+                raise StoreUnavailable("the connection was cut")
+            answer = await self.inner.step(_beside(step))
+            self.ahead.append(answer)
+            return answer
+
+        return await self._call("wait", ask)
+
+    async def step(self, step: Step) -> StepAnswer:
+        return await super().step(_beside(step) if step.ahead else step)
+
+
+def _beside(step: Step) -> Step:
+    """Have a driver that knows one sequence for each worker take this for another worker's."""
+    return replace(step, worker=f"{step.worker}+")

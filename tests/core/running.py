@@ -60,7 +60,8 @@ class Work:
     """A registry on a driver that can be broken, and what its handlers do."""
 
     def __init__(self, driver: Driver | None = None, *, clock: Clock | None = None, max_recoveries: int = 3) -> None:
-        self.driver = FaultyDriver(driver or MemoryDriver(clock=clock))
+        inner = driver or MemoryDriver(clock=clock)
+        self.driver = inner if isinstance(inner, FaultyDriver) else FaultyDriver(inner)
         self.deeds = Deeds()
         self.jobs = self.registry(max_recoveries=max_recoveries)
 

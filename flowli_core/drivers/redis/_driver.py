@@ -47,9 +47,9 @@ from flowli_core.drivers.redis._packing import (
     unpack_shape,
     unpack_stored,
 )
-from flowli_core.drivers.redis._scripts import Scripts
+from flowli_core.drivers.redis._scripts import STALE, Scripts
 from flowli_core.drivers.redis.clients import adopt, from_url
-from flowli_core.drivers.redis.clients._errors import PermissionMissingError
+from flowli_core.drivers.redis.clients._errors import MissingScriptError, PermissionMissingError
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
@@ -180,14 +180,36 @@ class RedisDriver:
 
     async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
         """Take the wake marker of one of the queues, or wait for one, or for what is known to be due soon."""
-        dues = [self._dues[queue] for queue in queues if queue in self._dues]
-        left = milliseconds(timeout)
-        if dues:
-            left = min(left, min(dues) - self._time())
+        left = self._until_due(queues, timeout)
         if left <= 0:
             await asyncio.sleep(0)
             return
-        await self._run(lambda line: line.pop([self._keys.wake(queue) for queue in queues], seconds=left / 1000))
+        await self._run(lambda line: line.pop(self._wakes(queues), seconds=left / 1000))
+
+    async def wait_and_step(self, queues: tuple[str, ...], timeout: timedelta, step: Step) -> StepAnswer | None:
+        """Wait, with the step already at the server, which takes it as soon as the wait ends."""
+        left = self._until_due(queues, timeout)
+        if left <= 0:
+            return await self.step(step)
+
+        async def pop(line: Line) -> StepAnswer | None:
+            then = self._scripts.step_command(step) if line.pairs else None
+            try:
+                reply = await line.pop(self._wakes(queues), seconds=left / 1000, then=then)
+            except MissingScriptError:
+                return None
+            return None if reply is None or reply == STALE else await self._told(line, step, reply)
+
+        return await self._run(pop)
+
+    def _wakes(self, queues: tuple[str, ...]) -> list[str]:
+        return [self._keys.wake(queue) for queue in queues]
+
+    def _until_due(self, queues: tuple[str, ...], timeout: timedelta) -> int:
+        """Answer the ms to wait: until `timeout`, or until something is known to be due."""
+        dues = [self._dues[queue] for queue in queues if queue in self._dues]
+        left = milliseconds(timeout)
+        return min(left, min(dues) - self._time()) if dues else left
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
         """Extend the leases whose token is current."""
@@ -268,7 +290,9 @@ class RedisDriver:
         return await self._run(lambda line: Audit(self._scripts, line.client, self._keys, limit=limit).run())
 
     async def _step(self, line: Line, step: Step) -> StepAnswer:
-        answer = await self._scripts.step(line.client, step=step)
+        return await self._told(line, step, await self._scripts.step(line.client, step=step))
+
+    async def _told(self, line: Line, step: Step, answer: Any) -> StepAnswer:
         now, acks, ids, blobs, histories, token, recovered, next_due = answer
         self._note_time(now)
         for queue in step.queues:

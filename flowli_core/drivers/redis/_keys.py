@@ -51,3 +51,7 @@ class Keys:
     def worker(self, worker: str) -> str:
         """What a worker was last told."""
         return self._root + "worker:" + worker
+
+    def ahead(self, worker: str) -> str:
+        """What a worker was last told by a step that came with a wait."""
+        return self._root + "ahead:" + worker

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowli_core.drivers.redis.clients import PairingClient
 from flowli_core.errors import DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Client
 
 T = TypeVar("T")
@@ -43,17 +45,30 @@ class Line:
         self._nobody_waits.set()
         self._closed = asyncio.Event()
 
-    async def pop(self, keys: Sequence[str], *, seconds: float) -> None:
-        """Take a member of the first sorted set that has one, or return when the time is up or the line is closed."""
+    @property
+    def pairs(self) -> bool:
+        """Whether a command can be sent along with a wait."""
+        return isinstance(self._waiting, PairingClient)
+
+    async def pop(self, keys: Sequence[str], *, seconds: float, then: tuple[Word, ...] | None = None) -> Any:
+        """Take a member of the first sorted set that has one, or return when the time is up or the line is closed.
+
+        `then` is a command that the server is to run right after that, where `pairs`; its reply is answered.
+        """
         if self._closed.is_set():
-            return
+            return None
         block = min(max(seconds, SHORTEST_BLOCK), _LONGEST_BLOCK)
         try:
             async with asyncio.timeout(block + _SPARE) as limit:
                 self._waits.add(limit)
                 self._nobody_waits.clear()
                 try:
-                    await self._waiting.execute("BZPOPMIN", *keys, block)
+                    pop: tuple[Word, ...] = ("BZPOPMIN", *keys, block)
+                    if then is not None and isinstance(self._waiting, PairingClient):
+                        _, reply = await self._waiting.execute_both(pop, then)
+                        return reply
+                    await self._waiting.execute(*pop)
+                    return None
                 finally:
                     self._waits.discard(limit)
                     if not self._waits:
@@ -65,6 +80,7 @@ class Line:
             if not self._closed.is_set():
                 raise StoreUnavailable("Redis did not end a wait in time; its connection is given up") from None
             self._hand_on(keys)
+            return None
 
     async def close(self) -> None:
         """End the waits, and close what belongs to the line."""

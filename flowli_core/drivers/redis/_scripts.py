@@ -44,6 +44,9 @@ OPERATIONS = (
     "step",
 )
 
+STALE = b"stale"
+"""What a script replies that was called without all queues of its prefix. It has done nothing."""
+
 _TRIES = 20
 _MOMENT = 0.01
 _LOADS = 5
@@ -80,7 +83,7 @@ class Scripts:
     async def check(self, client: Client) -> Any:
         """Name a command that this user may not call."""
         scratch = self._keys.scratch
-        refused = await self._evaluate(client, self._scripts["check"], 1, (scratch,))
+        refused = await self._evaluate(client, self._scripts["check"], (1, scratch))
         if not refused:
             # No script may call this one. With something to take it does not block.
             await client.execute("ZADD", scratch, 0, "0")
@@ -102,33 +105,19 @@ class Scripts:
 
     async def step(self, client: Client, *, step: Step) -> Any:
         """Settle, recover, trim, reserve."""
-        words: list[Word] = [
-            step.worker,
-            step.sequence,
-            milliseconds(step.lease),
-            step.want,
-            int(step.suspect),
-            MAX_BATCH_BYTES,
-            RECOVER_PER_STEP,
-            TRIM_PER_STEP,
-            step.keep.completed,
-            step.keep.failed,
-            step.keep.cancelled,
-            milliseconds(WORKER_MEMORY),
-            milliseconds(WORKER_HEARD),
-            len(step.queues),
-            *step.queues,
-        ]
-        for ack in step.acks:
-            words += pack_ack(ack)
-        return await self._call(client, "step", words, queues=step.queues, worker=step.worker)
+        return await self._call(client, "step", _step_words(step), queues=step.queues, told=self._told(step))
+
+    def step_command(self, step: Step) -> tuple[Word, ...]:
+        """Make the command of a step, to be sent by other means. Its reply may be STALE, or MissingScriptError."""
+        words = self._words(_step_words(step), step.queues, self._told(step))
+        return ("EVALSHA", self._scripts["step"].digest, *words)
 
     async def heartbeat(self, client: Client, *, worker: str, leases: Sequence[Lease], lease: timedelta) -> Any:
         """Extend leases."""
         words: list[Word] = [milliseconds(lease), milliseconds(WORKER_MEMORY)]
         for held in leases:
             words += (held.id, held.token)
-        return await self._call(client, "heartbeat", words, worker=worker)
+        return await self._call(client, "heartbeat", words, told=self._keys.worker(worker))
 
     async def cancel(self, client: Client, *, record_id: str) -> Any:
         """Cancel a record, or ask for it."""
@@ -165,32 +154,62 @@ class Scripts:
         arguments: Sequence[Word],
         *,
         queues: Iterable[str] = (),
-        worker: str | None = None,
+        told: str | None = None,
         adds: bool = False,
     ) -> Any:
-        now = self._now()
         for attempt in range(_TRIES):
             known = self._queues
-            others = {queue: self._keys.of_queue(queue) for queue in queues if queue not in known}
-            all_queues = {**known, **others}
-            keys = [*self._keys.columns, *(key for three in all_queues.values() for key in three)]
-            if worker is not None:
-                keys.append(self._keys.worker(worker))
-            words = (*keys, now, len(all_queues), len(known), *all_queues, *arguments)
-            reply = await self._evaluate(client, self._scripts[name], len(keys), words)
-            if reply != b"stale":
-                if adds and others:
-                    self._queues = all_queues
+            reply = await self._evaluate(client, self._scripts[name], self._words(arguments, queues, told))
+            if reply != STALE:
+                if adds:
+                    added = {queue: self._keys.of_queue(queue) for queue in queues if queue not in known}
+                    self._queues = {**known, **added} if added else known
                 return reply
             names = await client.execute("SMEMBERS", self._keys.queues)
             self._queues = {queue: self._keys.of_queue(queue) for queue in sorted(one.decode() for one in names)}
             await asyncio.sleep(0.001 * attempt)
         raise DriverError("the queues of this prefix change faster than they can be read")
 
-    async def _evaluate(self, client: Client, script: Script, key_count: int, words: tuple[Word, ...]) -> Any:
+    def _words(self, arguments: Sequence[Word], queues: Iterable[str], told: str | None) -> tuple[Word, ...]:
+        """Make what follows the digest: the number of keys, the keys, what each script takes, and this one's own."""
+        known = self._queues
+        others = {queue: self._keys.of_queue(queue) for queue in queues if queue not in known}
+        all_queues = {**known, **others} if others else known
+        keys = [*self._keys.columns, *(key for three in all_queues.values() for key in three)]
+        if told is not None:
+            keys.append(told)
+        return (len(keys), *keys, self._now(), len(all_queues), len(known), *all_queues, *arguments)
+
+    def _told(self, step: Step) -> str:
+        return self._keys.ahead(step.worker) if step.ahead else self._keys.worker(step.worker)
+
+    async def _evaluate(self, client: Client, script: Script, words: tuple[Word, ...]) -> Any:
         for _ in range(_LOADS):
             try:
-                return await client.execute("EVALSHA", script.digest, key_count, *words)
+                return await client.execute("EVALSHA", script.digest, *words)
             except MissingScriptError:
                 await client.at(self._keys.queues, "SCRIPT LOAD", script.text)
         raise StoreUnavailable("the server forgets its scripts faster than they can be loaded")
+
+
+def _step_words(step: Step) -> list[Word]:
+    words: list[Word] = [
+        step.worker,
+        step.sequence,
+        milliseconds(step.lease),
+        step.want,
+        int(step.suspect),
+        MAX_BATCH_BYTES,
+        RECOVER_PER_STEP,
+        TRIM_PER_STEP,
+        step.keep.completed,
+        step.keep.failed,
+        step.keep.cancelled,
+        milliseconds(WORKER_MEMORY),
+        milliseconds(WORKER_HEARD),
+        len(step.queues),
+        *step.queues,
+    ]
+    for ack in step.acks:
+        words += pack_ack(ack)
+    return words

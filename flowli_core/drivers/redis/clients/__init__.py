@@ -6,7 +6,7 @@ A library is added with one module that has `adopt`, as core_redis.py has, and a
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flowli_core.errors import DefinitionError
 
@@ -46,6 +46,18 @@ class Client(Protocol):
 
     async def close(self) -> None:
         """Close the connections that this object opened."""
+        ...
+
+
+@runtime_checkable
+class PairingClient(Protocol):
+    """What a client for waits may do besides."""
+
+    async def execute_both(self, first: tuple[Word, ...], second: tuple[Word, ...]) -> tuple[Any, Any]:
+        """Send two commands at once on one connection, and answer both replies when both are there.
+
+        The server begins the second when it has ended the first, also where that one blocks.
+        """
         ...
 
 

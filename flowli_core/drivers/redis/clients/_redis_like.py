@@ -89,18 +89,18 @@ class _Connections:
 
     def execute(self, *words: Word) -> Awaitable[Any]:
         """Send one command."""
-        return self._bounded(self._send, words)
+        return self._bounded(self._send(*words))
 
     async def at(self, key: str, *words: Word) -> Any:  # noqa: ARG002 - there is one server
         """Send a command that names no key."""
         return await self.execute(*words)
 
-    async def _bounded(self, send: Callable[..., Awaitable[Any]], words: tuple[Word, ...]) -> Any:
+    async def _bounded(self, asked: Awaitable[Any]) -> Any:
         task = asyncio.current_task()
         cancelled = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(self._patience):
-                reply = await send(*words)
+                reply = await asked
         except TimeoutError as error:
             msg = f"Redis did not answer within {self._patience or PATIENCE} s"
             raise StoreUnavailable(msg) from error
@@ -125,18 +125,30 @@ class _Connections:
             await self._client.connection_pool.disconnect(inuse_connections=False)
 
 
+class _Waits(_Connections):
+    """The same over one server, for waits."""
+
+    async def execute_both(self, first: tuple[Word, ...], second: tuple[Word, ...]) -> tuple[Any, Any]:
+        """Send two commands at once."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.execute_command(*first)
+        pipeline.execute_command(*second)
+        one, other = await self._bounded(pipeline.execute())
+        return one, other
+
+
 class _ClusterConnections(_Connections):
     """The same over a cluster, which routes by the keys of a command."""
 
     async def at(self, key: str, *words: Word) -> Any:
         """Send a command to the server that holds the key."""
 
-        async def send(*words: Word) -> Any:
+        async def ask() -> Any:
             await self._client.initialize()
             node = self._client.get_node_from_key(key)
             return await self._client.execute_command(*words, target_nodes=node)
 
-        return await self._bounded(send, words)
+        return await self._bounded(ask())
 
     async def _look_again(self, error: Exception) -> None:
         if code_of(error) == "READONLY":
@@ -172,7 +184,7 @@ class _Standalone:
 
     def waits(self) -> Client:
         """Make another for waits."""
-        return _Connections(self._library, _like(self._library, self._client, retries=0), is_ours=True, patience=None)
+        return _Waits(self._library, _like(self._library, self._client, retries=0), is_ours=True, patience=None)
 
 
 class _Cluster:

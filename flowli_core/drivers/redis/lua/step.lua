@@ -1,5 +1,5 @@
 -- Settle, recover, trim and reserve for one worker; or answer again what its step was answered before.
--- KEYS[#KEYS]: the worker's last step (sequence, acks, token, batch).
+-- KEYS[#KEYS]: the worker's last step of this sequence (sequence, acks, token, batch).
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 where a suspect may be had, most bytes, most to recover, most to
 --                trim, how many completed, failed and cancelled are kept, how long a worker is remembered in ms, how often
 --                it is noted that it lives in ms, how many queues to serve, their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
