@@ -6,7 +6,17 @@ from flowli_core._report import RunCounts
 from flowli_core._runtime import Defaults
 from flowli_core.context import PerJob, per_job
 from flowli_core.declare import With, job
-from flowli_core.driver import CancelAnswer, Driver, FinishedState, Keep, QueueCounts, RequeueAnswer, State, StateCounts
+from flowli_core.driver import (
+    Activity,
+    CancelAnswer,
+    Driver,
+    FinishedState,
+    Keep,
+    QueueCounts,
+    RequeueAnswer,
+    State,
+    StateCounts,
+)
 from flowli_core.errors import (
     DefinitionError,
     DriverError,
@@ -27,6 +37,7 @@ from flowli_core.runner import Health, Runner
 
 __all__ = [
     "Abort",
+    "Activity",
     "BoundJob",
     "CancelAnswer",
     "CurrentJob",

@@ -11,7 +11,7 @@ from flowli_core.records import JobRecord, Page, job_record, pack_cursor, unpack
 
 if TYPE_CHECKING:
     from flowli_core._runtime import Runtime
-    from flowli_core.driver import QueueCounts
+    from flowli_core.driver import Activity, QueueCounts
     from flowli_core.records import ScheduleRecord
 
 MOST_PER_PAGE = 1_000
@@ -33,6 +33,10 @@ class Inspect:
     async def get_queue_counts(self) -> QueueCounts:
         """Count the records in each state, over all queues and in each."""
         return await (await self._runtime.store()).counts()
+
+    async def get_activity(self) -> Activity:
+        """Tell which workers were heard of within the last minute, and since when the first job of each queue waits."""
+        return await (await self._runtime.store()).activity()
 
     async def get_jobs_by_state(
         self, state: State, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None

@@ -8,7 +8,11 @@ import click
 
 from flowli_core._inert import inert
 from flowli_core.cli import _exits
+from flowli_core.cli._operation import with_target
 from flowli_core.cli._target import TargetError
+from flowli_core.cli.health import check, doctor
+from flowli_core.cli.jobs import enqueue, jobs, run_job
+from flowli_core.cli.status import status
 from flowli_core.cli.worker import worker
 from flowli_core.errors import FlowliError
 
@@ -20,6 +24,8 @@ def flowli() -> None:
 
 
 flowli.add_command(worker)
+for _command in (status, jobs, enqueue, run_job, check, doctor):
+    flowli.add_command(with_target(_command))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = "flowli" if context is None else context.command_path
-        return _refused(f"{command}: {error.format_message()}", _exits.USAGE)
+        return _refused(f"{command}: {error.format_message()}", error.exit_code)
     except TargetError as error:
         return _refused(f"flowli: {error}", _exits.USAGE)
     except FlowliError as error:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
+_MAY_BE_ZERO = {"drain", "older_than", "oldest", "delay"}
+
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
@@ -22,7 +24,7 @@ class _DurationType(click.ParamType["timedelta"]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         label = (param.name if param is not None else None) or "it"
         try:
-            return duration(value, argument=label, zero=label in {"drain", "older_than", "every"})
+            return duration(value, argument=label, zero=label in _MAY_BE_ZERO)
         except DefinitionError as error:
             self.fail(str(error), param, ctx)
 

@@ -17,13 +17,13 @@ import click
 from flowli_core import DefinitionError, Runner
 from flowli_core._session import DRAIN
 from flowli_core.cli._health import HealthServer
+from flowli_core.cli._logs import set_up_logs
 from flowli_core.cli._loop import run
 from flowli_core.cli._options import DURATION, target_options
 from flowli_core.cli._parent import READY_VARIABLE, Parent
 from flowli_core.cli._serve import Lifeline, Started, Worker, leave_stalled
 from flowli_core.cli._target import load
 from flowli_core.durations import spelled
-from flowli_core.logs import JobFilter, JsonFormatter, PlainFormatter
 
 if TYPE_CHECKING:
     import threading
@@ -158,7 +158,7 @@ def worker(**given: Any) -> None:
     if target is None:
         raise click.UsageError("say where the registry is: flowli worker app.jobs:jobs, or FLOWLI_APP")
     options = WorkerOptions(**given | {"app": target})
-    _set_up_logs(options)
+    set_up_logs(level=options.log_level, style=options.log_format)
     ready = os.environ.pop(READY_VARIABLE, None)
     if ready is None and (options.workers > 1 or options.reload):
         parent = Parent(
@@ -221,13 +221,6 @@ def _health(options: WorkerOptions) -> HealthServer | None:
     except OSError as error:
         msg = f"cannot listen on {options.health_host}:{options.health_port}: {error.strerror}"
         raise click.UsageError(msg) from error
-
-
-def _set_up_logs(options: WorkerOptions) -> None:
-    handler = logging.StreamHandler()
-    handler.addFilter(JobFilter())
-    handler.setFormatter(JsonFormatter() if options.log_format == "json" else PlainFormatter())
-    logging.basicConfig(level=options.log_level.upper(), handlers=[handler])
 
 
 def _changes_in(app_dir: str) -> Callable[[threading.Event], Iterator[object]]:

@@ -15,6 +15,7 @@ from heapq import nlargest
 from typing import TYPE_CHECKING, Literal, assert_never
 
 from flowli_core.clock import Clock, SystemClock
+from flowli_core.diagnosis import Check
 from flowli_core.driver import (
     MAX_BATCH_BYTES,
     RECOVER_PER_STEP,
@@ -253,6 +254,12 @@ class MemoryDriver:
             return Activity(
                 now=moment(now), workers=workers, oldest={name: moment(due) for name, due in oldest.items()}
             )
+
+    async def diagnose(self) -> list[Check]:
+        """Tell how the store is: for `flowli doctor`."""
+        value = "the memory of this process"
+        cure = "nobody else sees these jobs, and its end loses them: use SQLite or Redis beside tests"
+        return [Check(name="persistence", value=value, verdict="warning", cure=cure)]
 
     def _settle(self, ack: Ack, now: int) -> AckAnswer:
         record = self._store.records.get(ack.id)

@@ -25,6 +25,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowli_core import _names
+from flowli_core.diagnosis import Check
 from flowli_core.driver import (
     Activity,
     Enqueued,
@@ -36,8 +37,9 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.drivers._times import milliseconds, moment, stamp
+from flowli_core.drivers.redis import _diagnosis as diagnosis
 from flowli_core.drivers.redis._audit import Audit
-from flowli_core.drivers.redis._keys import Keys
+from flowli_core.drivers.redis._keys import LAYOUT, Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
 from flowli_core.drivers.redis._packing import (
     DIGEST,
@@ -288,6 +290,36 @@ class RedisDriver:
         Workers may go on meanwhile. It writes nothing, and looks at about a hundred entries in one call.
         """
         return await self._run(lambda line: Audit(self._scripts, line.client, self._keys, limit=limit).run())
+
+    async def diagnose(self) -> list[Check]:
+        """Tell how the server and the keys are: for `flowli doctor`. Looks at every record."""
+        return await self._run(self._diagnose)
+
+    async def _diagnose(self, line: Line) -> list[Check]:
+        facts: dict[str, str] = {}
+        try:
+            for section in ("server", "memory", "persistence", "replication"):
+                facts |= _facts(await line.client.at(self._keys.queues, "INFO", section))
+            checks = diagnosis.of_server(facts)
+        except PermissionMissingError:
+            checks = [diagnosis.UNKNOWN]
+        asked = diagnosis.clock()
+        seconds, micros = await line.client.at(self._keys.queues, "TIME")
+        checks.append(diagnosis.of_clock(int(seconds) + int(micros) / 1e6, asked, diagnosis.clock()))
+        refused = (await self._scripts.check(line.client)).decode()
+        checks.append(
+            Check(name="ACL", value=f"{refused} is refused", verdict="bad", cure="see the driver's documentation")
+            if refused
+            else Check(name="ACL", value="all that is needed is allowed")
+        )
+        checks.append(Check(name="layout", value=str(LAYOUT)))
+        try:
+            found = [(one.key, one.id, one.problem) for one in await self.fsck()]
+        except PermissionMissingError as error:
+            checks.append(diagnosis.of_problems(error))
+        else:
+            checks.append(diagnosis.of_problems(found))
+        return checks
 
     async def _step(self, line: Line, step: Step) -> StepAnswer:
         return await self._told(line, step, await self._scripts.step(line.client, step=step))

@@ -24,6 +24,7 @@ from flowli_core.clock import SystemClock
 from flowli_core.drivers._times import stamp
 from flowli_core.drivers.sqlite import _control as control
 from flowli_core.drivers.sqlite import _reading as reading
+from flowli_core.drivers.sqlite._diagnosis import diagnose
 from flowli_core.drivers.sqlite._enqueue import enqueue
 from flowli_core.drivers.sqlite._file import Synchronous, check_sqlite, connect_reader, connect_writer, identity
 from flowli_core.drivers.sqlite._lane import Lane
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from flowli_core.clock import Clock
+    from flowli_core.diagnosis import Check
     from flowli_core.driver import (
         Activity,
         CancelAnswer,
@@ -221,6 +223,12 @@ class SqliteDriver:
     async def activity(self) -> Activity:
         """Tell which workers were heard of lately, and since when the first record of each queue waits."""
         return await self._opened().reading.run(lambda connection: reading.activity(connection, self._now()))
+
+    async def diagnose(self) -> list[Check]:
+        """Tell how the file is: for `flowli doctor`. Reads all of it."""
+        return await self._opened().reading.run(
+            lambda connection: diagnose(connection, self._path, self._synchronous, self._now())
+        )
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         session = self._opened()

@@ -1,0 +1,101 @@
+"""`flowli check` and `flowli doctor`: is it well, and what is it that is not."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flowli_core._inert import inert
+from flowli_core.cli import _exits
+from flowli_core.cli._operation import json_option, operation
+from flowli_core.cli._options import DURATION
+from flowli_core.cli._show import ago, as_json, is_terminal, styled, table
+from flowli_core.diagnosis import Check, Diagnosable
+from flowli_core.durations import spelled
+from flowli_core.registry import Jobs, runtime_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowli_core.driver import Activity
+
+_COLOURS = {"ok": "green", "warning": "yellow", "bad": "red"}
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(0), default=0, help="How many workers must be alive.")
+@click.option("--oldest", type=DURATION, help="For how long a job may wait at the most.")
+@click.option("--within", type=DURATION, default="5s", help="How soon the store must answer.")
+@operation
+async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, within: timedelta) -> int:
+    """Tell whether the store answers, with an exit code: 0 well, 1 not. For containers and alarms."""
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            activity = await jobs.inspect.get_activity()
+    except TimeoutError:
+        click.echo(f"the store did not answer within {spelled(within)}", err=True)
+        return _exits.FAILED
+    complaints = _complaints(activity, workers, oldest)
+    for complaint in complaints:
+        click.echo(complaint, err=True)
+    if complaints:
+        return _exits.FAILED
+    click.echo("ok")
+    return _exits.DONE
+
+
+def _complaints(activity: Activity, workers: int, oldest: timedelta | None) -> list[str]:
+    found: list[str] = []
+    if len(activity.workers) < workers:
+        found.append(f"{len(activity.workers)} of {workers} workers are alive")
+    waited = max((activity.now - since for since in activity.oldest.values()), default=timedelta(0))
+    if oldest is not None and waited > oldest:
+        found.append(f"a job has waited for {ago(waited)}, longer than {spelled(oldest)}")
+    return found
+
+
+@click.command()
+@json_option
+@operation
+async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
+    """Look at the store from all sides: exit code 1 where something is bad, 0 otherwise."""
+    driver = await runtime_of(jobs).store()
+    checks = [Check(name="driver", value=repr(driver))]
+    if isinstance(driver, Diagnosable):
+        checks += await driver.diagnose()
+    else:
+        checks.append(Check(name="diagnosis", value="this driver offers none"))
+    activity = await jobs.inspect.get_activity()
+    alive = len(activity.workers)
+    waits = bool(activity.oldest) and not alive
+    checks.append(
+        Check(
+            name="workers",
+            value=f"{alive} alive",
+            verdict="bad" if waits else "ok",
+            cure="jobs wait, and nobody runs them: flowli worker" if waits else "",
+        )
+    )
+    if is_json:
+        click.echo(as_json(checks))
+    else:
+        click.echo(checks_text(checks))
+    return _exits.FAILED if any(one.verdict == "bad" for one in checks) else _exits.DONE
+
+
+def checks_text(checks: Sequence[Check]) -> str:
+    """Write them for people, each cure below what it is for; in a pipe a line each."""
+    if not is_terminal():
+        rows = [(one.verdict, one.name, one.value, one.cure) for one in checks]
+        return table(["verdict", "check", "seen", "cure"], rows)
+    names = max(len(one.name) for one in checks)
+    margin = "\n" + " " * (names + 11)
+    lines: list[str] = []
+    for one in checks:
+        verdict = styled(one.verdict.ljust(7), fg=_COLOURS[one.verdict])
+        told = inert(one.value, lines=True) + (f"\n-> {inert(one.cure)}" if one.cure else "")
+        lines.append(f"{verdict}  {one.name.ljust(names)}  {told.replace(chr(10), margin)}")
+    return "\n".join(lines)

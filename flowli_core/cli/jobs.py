@@ -1,0 +1,254 @@
+"""`flowli jobs`, `flowli enqueue` and `flowli run`: looking at records, steering them, and making them."""
+
+from __future__ import annotations
+
+import difflib
+import traceback
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+from pydantic_core import from_json
+
+from flowli_core._call import Call, CallOptions
+from flowli_core._inert import inert
+from flowli_core.cli import _exits
+from flowli_core.cli._operation import RefusedError, json_option, operation
+from flowli_core.cli._options import DURATION
+from flowli_core.cli._show import as_json, fields, table
+from flowli_core.codec import pack_result
+from flowli_core.driver import STATES, FinishedState, State
+from flowli_core.durations import ZERO
+from flowli_core.errors import FlowliError
+from flowli_core.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
+from flowli_core.records import JobRecord
+from flowli_core.registry import Jobs, runtime_of
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from flowli_core.definition import Definition
+
+_FINISHED = get_args(FinishedState)
+
+
+@click.group()
+def jobs() -> None:
+    """Look at stored jobs, and steer them."""
+
+
+@jobs.command("list")
+@click.argument("state", type=click.Choice(STATES), default="failed")
+@click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=DEFAULT_PER_PAGE, help="How many at the most.")
+@click.option("--cursor", help="Where an earlier page ended.")
+@json_option
+@operation
+async def list_jobs(registry: Jobs[Any], *, state: State, limit: int, cursor: str | None, is_json: bool) -> None:
+    """List the jobs in STATE, the newest first: the failed ones, unless another is named."""
+    page = await registry.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor)
+    if is_json:
+        click.echo(as_json(page))
+        return
+    rows = [_row(record) for record in page.items]
+    click.echo(table(["id", "name", "queue", "attempts", "at", "error"], rows, right=["attempts"]))
+    if page.cursor is not None:
+        click.echo(f"more: --cursor {page.cursor}", err=True)
+
+
+@jobs.command()
+@click.argument("id")
+@json_option
+@operation
+async def show(registry: Jobs[Any], *, id: str, is_json: bool) -> int:
+    """Show all that is known of the job with this ID."""
+    record = await registry.inspect.get_job(id)
+    if record is None:
+        return _unknown(id)
+    click.echo(as_json(record) if is_json else fields(_pairs(record)))
+    return _exits.DONE
+
+
+@jobs.command()
+@click.argument("id")
+@operation
+async def cancel(registry: Jobs[Any], *, id: str) -> int:
+    """Cancel the job with this ID: at once where it waits, at its worker's next heartbeat where it runs."""
+    match await registry.control.cancel(id):
+        case "cancelled":
+            return _said("cancelled")
+        case "requested":
+            return _said("it runs: its worker has been asked to cancel it")
+        case "finished":
+            return _refused(f"{inert(id)} is finished already")
+        case "unknown":
+            return _unknown(id)
+
+
+@jobs.command()
+@click.argument("id")
+@operation
+async def requeue(registry: Jobs[Any], *, id: str) -> int:
+    """Run the finished or scheduled job with this ID now, with all its attempts before it."""
+    match await registry.control.requeue(id):
+        case "requeued":
+            return _said("requeued")
+        case "unfinished":
+            return _refused(f"{inert(id)} waits or runs already")
+        case "key_taken":
+            return _refused(f"another unfinished job holds the key of {inert(id)}")
+        case "unknown":
+            return _unknown(id)
+
+
+@jobs.command()
+@click.argument("state", type=click.Choice(_FINISHED))
+@click.option("--older-than", type=DURATION, default="0s", help="Only those that finished longer ago.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@operation
+async def purge(registry: Jobs[Any], *, state: FinishedState, older_than: timedelta, yes: bool) -> int:
+    """Remove the jobs that finished in STATE."""
+    if not yes:
+        click.confirm(f"Remove all {state} jobs that are old enough?", abort=True, err=True)
+    return _said(f"{await registry.control.purge(state, older_than=older_than)} removed")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("input", required=False)
+@click.option("--meta", help="The meta, as JSON.")
+@click.option("--queue", help="Another queue than the job's own.")
+@click.option("--key", help="Answer the unfinished job that holds this key, if there is one.")
+@click.option("--delay", type=DURATION, help="Not before this has passed.")
+@click.option("--json", "is_json", is_flag=True, help="The receipt as JSON.")
+@operation
+async def enqueue(
+    registry: Jobs[Any],
+    *,
+    name: str,
+    input: str | None,
+    meta: str | None,
+    queue: str | None,
+    key: str | None,
+    delay: timedelta | None,
+    is_json: bool,
+) -> None:
+    """Store a call of the job NAME with INPUT, which is JSON."""
+    definition = _definition(registry, name)
+    options = CallOptions().over(meta=_meta(definition, meta), queue=queue, key=key)
+    call = _JsonCall(definition, runtime_of(registry), options)
+    words = () if input is None else (_json(input, "INPUT"),)
+    (receipt,) = await call.send([call.record(words, {}, delay or ZERO)])
+    click.echo(as_json(receipt) if is_json else f"{receipt.id} {receipt.state} ({receipt.disposition})")
+
+
+@click.command("run")
+@click.argument("name")
+@click.argument("input", required=False)
+@click.option("--meta", help="The meta, as JSON.")
+@operation
+async def run_job(registry: Jobs[Any], *, name: str, input: str | None, meta: str | None) -> int:
+    """Call the job NAME here and now, with INPUT, which is JSON; print its result as JSON.
+
+    Nothing is stored. What the handler raises is shown, with exit code 1.
+    """
+    definition = _definition(registry, name)
+    given = None
+    if definition.input is not None:
+        given = definition.input.unpack(_needed(definition, input))
+    elif input is not None:
+        msg = f"{name} takes no input"
+        raise RefusedError(msg)
+    made = _meta(definition, meta)
+    runtime = runtime_of(registry)
+    try:
+        result = await runtime.run(definition, input=given, meta=made)
+    except FlowliError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is its user's to see
+        click.echo(inert("".join(traceback.format_exception(error)), lines=True), err=True, nl=False)
+        return _exits.FAILED
+    if result is not None:
+        click.echo(inert(pack_result(result).decode(), lines=True))
+    return _exits.DONE
+
+
+class _JsonCall(Call):
+    """A call whose input is JSON already: it is checked, and stored as it was given."""
+
+    __slots__ = ()
+
+    def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        codec = self.definition.input
+        if codec is None:
+            return super()._wire(args, kwargs)
+        wire = _needed(self.definition, *args)
+        codec.unpack(wire)
+        return wire
+
+
+def _definition(registry: Jobs[Any], name: str) -> Definition:
+    found = runtime_of(registry).jobs
+    if name not in found:
+        near = difflib.get_close_matches(name, found, n=1)
+        cure = f"did you mean {near[0]}?" if near else f"there are: {', '.join(found) or 'none'}"
+        msg = f"there is no job {inert(name)!r}; {cure}"
+        raise RefusedError(msg)
+    return found[name]
+
+
+def _needed(definition: Definition, wire: str | bytes | None = None) -> bytes:
+    if wire is None:
+        msg = f"{definition.name} takes an input: give it as JSON"
+        raise RefusedError(msg)
+    return wire if isinstance(wire, bytes) else _json(wire, "INPUT")
+
+
+def _meta(definition: Definition, text: str | None) -> Any:
+    if text is None:
+        return None
+    if definition.meta is None:
+        msg = f"{definition.name} takes no meta"
+        raise RefusedError(msg)
+    return definition.meta.unpack(_json(text, "--meta"))
+
+
+def _json(text: str, what: str) -> bytes:
+    try:
+        from_json(text)
+    except ValueError as error:
+        msg = f"{what} is not JSON: {error}"
+        raise RefusedError(msg) from None
+    return text.encode()
+
+
+def _row(record: JobRecord) -> list[object]:
+    error = record.last_error
+    at = record.finished_at or (record.scheduled_for if record.state != "active" else record.started_at)
+    told = "" if error is None else f"{error.type}: {error.message}"
+    return [record.id, record.name, record.queue, record.attempts_made, at, told]
+
+
+def _pairs(record: JobRecord) -> list[tuple[str, object]]:
+    error = record.last_error
+    shown: list[tuple[str, object]] = []
+    for name in JobRecord.__slots__:
+        value = getattr(record, name)
+        if name == "last_error":
+            if error is not None:
+                shown.append((name, f"{error.type}: {error.message}\n{error.traceback}".rstrip()))
+        elif value is not None:
+            shown.append((name, value))
+    return shown
+
+
+def _said(text: str) -> int:
+    click.echo(text)
+    return _exits.DONE
+
+
+def _refused(text: str) -> int:
+    click.echo(f"flowli: {text}", err=True)
+    return _exits.FAILED
+
+
+def _unknown(id: str) -> int:
+    return _refused(f"there is no job with the id {inert(id)} (any more)")

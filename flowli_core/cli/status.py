@@ -1,0 +1,108 @@
+"""`flowli status`: what waits, what runs, who works."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flowli_core.cli._operation import json_option, operation
+from flowli_core.cli._options import DURATION
+from flowli_core.cli._schedules import schedule_rows
+from flowli_core.cli._show import ago, as_json, fields, is_terminal, table, when
+from flowli_core.driver import STATES, Activity, QueueCounts
+from flowli_core.records import ScheduleRecord
+from flowli_core.registry import Jobs, runtime_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+    from flowli_core.driver import StateCounts
+
+_CLEAR = "\x1b[H\x1b[2J"
+_MOST_WORKERS = 8
+_MOST_SCHEDULES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What an operator asks first. `schedules` are those that are due next."""
+
+    driver: str
+    counts: QueueCounts
+    activity: Activity
+    schedules: tuple[ScheduleRecord, ...]
+
+
+async def read_status(jobs: Jobs[Any]) -> Status:
+    """Ask the store."""
+    counts = await jobs.inspect.get_queue_counts()
+    activity = await jobs.inspect.get_activity()
+    schedules = await jobs.inspect.get_schedules(limit=_MOST_SCHEDULES)
+    driver = repr(runtime_of(jobs).require_driver())
+    return Status(driver=driver, counts=counts, activity=activity, schedules=schedules.items)
+
+
+def status_text(status: Status) -> str:
+    """Write it for people."""
+    activity = status.activity
+    parts = [
+        fields(
+            [
+                ("driver", status.driver),
+                ("workers", _workers(activity.workers, activity.now)),
+                ("oldest", _oldest(activity)),
+            ]
+        ),
+        _queues(status),
+    ]
+    if status.schedules:
+        parts.append(schedule_rows(status.schedules, activity.now))
+    return "\n\n".join(parts)
+
+
+@click.command()
+@json_option
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option("--every", type=DURATION, default="2s", help="How often --watch looks.")
+@operation
+async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelta) -> None:
+    """Show what waits, what runs, and who works."""
+    while True:
+        found = await read_status(jobs)
+        text = as_json(found) if is_json else status_text(found)
+        click.echo((_CLEAR if watch and is_terminal() else "") + text)
+        if not watch:
+            return
+        await asyncio.sleep(every.total_seconds())
+
+
+def _workers(workers: Mapping[str, datetime], now: datetime) -> str:
+    if not workers:
+        return "none"
+    names = sorted(workers)
+    shown = [f"{name} (heard of {when(workers[name], now)})" for name in names[:_MOST_WORKERS]]
+    more = [f"and {len(names) - _MOST_WORKERS} more"] if len(names) > _MOST_WORKERS else []
+    return "\n".join([f"{len(names)} alive", *shown, *more])
+
+
+def _oldest(activity: Activity) -> str:
+    if not activity.oldest:
+        return "nothing waits"
+    queue, since = min(activity.oldest.items(), key=lambda pair: pair[1])
+    return f"waits for {ago(activity.now - since)}, in {queue}"
+
+
+def _queues(status: Status) -> str:
+    now, oldest = status.activity.now, status.activity.oldest
+    rows = [_row(name, counts, oldest.get(name), now) for name, counts in sorted(status.counts.by_queue.items())]
+    rows.append(_row("all", status.counts, min(oldest.values(), default=None), now))
+    return table(["queue", *STATES, "oldest"], rows, right=[*STATES, "oldest"])
+
+
+def _row(name: str, counts: StateCounts, oldest: datetime | None, now: datetime) -> list[object]:
+    waits = "" if oldest is None else ago(now - oldest)
+    return [name, *(getattr(counts, state) for state in STATES), waits]

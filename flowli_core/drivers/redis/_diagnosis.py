@@ -1,0 +1,94 @@
+"""How the server and the keys are: what `flowli doctor` shows of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from flowli_core.diagnosis import Check
+from flowli_core.errors import DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DRIFT = 1.0
+_NEARLY_FULL = 0.9
+_MIB = 1024 * 1024
+_SHOWN = 5
+
+UNKNOWN = Check(
+    name="server",
+    value="this Redis user may not call INFO",
+    verdict="warning",
+    cure="ACL SETUSER ... +info, so that the eviction policy and the persistence can be looked at",
+)
+
+
+def of_server(facts: Mapping[str, str]) -> list[Check]:
+    """What INFO says of the server: its version, and whether it keeps what it is given."""
+    name = "Valkey" if "valkey_version" in facts else "Redis"
+    version = facts.get("valkey_version") or facts.get("redis_version", "unknown")
+    mode = facts.get("redis_mode") or facts.get("server_mode", "standalone")
+    checks = [Check(name="server version", value=f"{name} {version}, {mode}, {facts.get('role', 'role unknown')}")]
+    policy = facts.get("maxmemory_policy", "unknown")
+    is_kept = policy == "noeviction"
+    checks.append(
+        Check(
+            name="eviction policy",
+            value=policy,
+            verdict="ok" if is_kept else "bad",
+            cure="" if is_kept else "the server may throw jobs away: CONFIG SET maxmemory-policy noeviction",
+        )
+    )
+    return [*checks, _memory(facts), _persistence(facts)]
+
+
+def _memory(facts: Mapping[str, str]) -> Check:
+    used, most = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
+    value = f"{used / _MIB:.1f} MiB of {most / _MIB:.1f} MiB" if most else f"{used / _MIB:.1f} MiB, no limit"
+    if most and used > most * _NEARLY_FULL:
+        cure = "no job can be enqueued once it is full: raise maxmemory, or purge"
+        return Check(name="memory", value=value, verdict="warning", cure=cure)
+    return Check(name="memory", value=value)
+
+
+def _persistence(facts: Mapping[str, str]) -> Check:
+    has_aof = facts.get("aof_enabled") == "1"
+    failed: list[str] = []
+    failed += ["the last append failed"] if facts.get("aof_last_write_status", "ok") != "ok" else []
+    failed += ["the last snapshot failed"] if facts.get("rdb_last_bgsave_status", "ok") != "ok" else []
+    value = "append-only file" if has_aof else "snapshots at the most"
+    if failed:
+        return Check(name="persistence", value=f"{value}; {', '.join(failed)}", verdict="bad", cure="see its disk")
+    if not has_aof:
+        cure = "a crash of the server loses what came after the last snapshot: CONFIG SET appendonly yes"
+        return Check(name="persistence", value=value, verdict="warning", cure=cure)
+    return Check(name="persistence", value=value)
+
+
+def of_clock(server: float, asked: float, answered: float) -> Check:
+    """How far the server's clock is from this machine's: at least, for a call takes its time."""
+    drift = max(asked - server, server - answered, 0.0)
+    is_close = drift < _DRIFT
+    return Check(
+        name="clock",
+        value=f"{drift:.1f} s from this machine's" if drift else "as this machine's",
+        verdict="ok" if is_close else "warning",
+        cure="" if is_close else "times are the server's; let both be kept by NTP",
+    )
+
+
+def of_problems(problems: list[tuple[str, str, str]] | DriverError) -> Check:
+    """What fsck has found, as key, id and problem."""
+    if isinstance(problems, DriverError):
+        return Check(name="fsck", value="not done", verdict="warning", cure=str(problems))
+    if not problems:
+        return Check(name="fsck", value="nothing found")
+    shown = [f"{key} {record_id}: {problem}" for key, record_id, problem in problems[:_SHOWN]]
+    more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    return Check(name="fsck", value="\n".join([*shown, *more]), verdict="bad", cure="see the driver's documentation")
+
+
+def clock() -> float:
+    """This machine's time."""
+    return time.time()
