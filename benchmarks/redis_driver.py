@@ -1,10 +1,11 @@
 """Enqueueing, draining and picking up jobs on Redis, each beside a hand-written ideal in the same run.
 
-    python benchmarks/redis_driver.py [--url redis://...] [--jobs 20000] [--rounds 3]
+    python redis_driver.py [--url redis://...] [--jobs 20000] [--rounds 3] [--delayed 1000000] [--idle 20]
 
 Without a URL a redis-server is started on a socket of its own. The ideal keeps one hash per job and a lease, claims and
 acknowledges a hundred at a time with the next claim under way, and has one task per job; it does no more than that.
-Seconds differ from minute to minute: compare ratios. (Not named redis.py: Python would take it for the client.)
+Seconds differ from minute to minute: compare ratios. Besides: what a runner costs that has nothing to do, and what a
+drain costs above a heap of delayed jobs. (Not named redis.py: Python would take it for the client.)
 """
 
 from __future__ import annotations
@@ -229,6 +230,64 @@ async def bare_pickup(client: Any) -> list[float]:
     return times
 
 
+async def idle(url: str, seconds: float) -> tuple[float, float]:
+    """How many commands a second a runner sends that has nothing to do, and which share of a CPU it takes."""
+    client: Any = Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
+
+    async def commands() -> int:
+        stats = await client.info("commandstats")
+        return sum(
+            one["calls"] for name, one in stats.items() if name not in {"cmdstat_info", "cmdstat_client|setinfo"}
+        )
+
+    async with BenchJobs(context=None, driver=RedisDriver.from_url(url, prefix="idle")) as jobs, Runner(jobs):
+        await jobs.send_email.enqueue(EMAIL)
+        await asyncio.sleep(2)  # until it has settled down
+        inside = await inner_calls(client)
+        before, cpu = await commands() - inside, time.process_time()
+        await asyncio.sleep(seconds)
+        spent = time.process_time() - cpu
+        sent = await commands() - await inner_calls(client) - before
+    await client.aclose()
+    return sent / seconds, spent / seconds
+
+
+async def inner_calls(client: Any) -> int:
+    """How often commands were called by scripts: those cost no round trip, but commandstats counts them too."""
+    stats = await client.info("commandstats")
+    outer = {"cmdstat_evalsha", "cmdstat_bzpopmin", "cmdstat_info", "cmdstat_script|load", "cmdstat_client|setinfo"}
+    return sum(one["calls"] for name, one in stats.items() if name not in outer)
+
+
+async def above_delayed(url: str, delayed: int, count: int) -> tuple[float, float]:
+    """How many jobs a second are drained above a heap of delayed ones, and above none."""
+    client: Any = Redis.from_url(url, socket_timeout=60)  # pyright: ignore[reportUnknownMemberType]
+    await client.flushdb(asynchronous=True)
+    emails = [EMAIL.model_copy() for _ in range(count)]
+    rates: list[float] = []
+    async with BenchJobs(context=None, driver=RedisDriver.from_url(url, prefix="bench")) as jobs:
+        for heap in (0, delayed):
+            await load_delayed(client, heap)
+            await jobs.send_email.enqueue_many(emails)
+            rates.append(await timed(count, Runner(jobs, concurrency=100).run_once()))
+    await client.flushdb(asynchronous=True)
+    await client.aclose()
+    return rates[1], rates[0]
+
+
+async def load_delayed(client: Any, count: int) -> None:
+    """Add records that are due in a day, by hand, as enqueue.lua stores them: by the driver it would take minutes."""
+    if not count:
+        return
+    (digest,) = (await client.hkeys("{bench}:1:shape"))[:1]
+    now = int(time.time() * 1000)
+    for start in range(0, count, 10_000):
+        ids = [f"delayed-{number:08}" for number in range(start, min(start + 10_000, count))]
+        blob = digest + b"%d \n-\n" % now + WIRE
+        await client.hset("{bench}:1:record", mapping=dict.fromkeys(ids, blob))
+        await client.zadd("{bench}:1:due:default", dict.fromkeys(ids, now + 86_400_000))
+
+
 @contextlib.contextmanager
 def started() -> Generator[str]:
     """A server for this run."""
@@ -259,18 +318,30 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--delayed", type=int, default=1_000_000)
+    parser.add_argument("--idle", type=float, default=20)
     given = parser.parse_args()
     with contextlib.nullcontext(given.url) if given.url else started() as url:
         rounds: list[dict[str, tuple[float, float]]] = []
         for _ in range(given.rounds):
             with asyncio.Runner(loop_factory=fast_loop()) as runner:
                 rounds.append(runner.run(one_round(url, given.jobs)))
+        with asyncio.Runner(loop_factory=fast_loop()) as runner:
+            heaped = runner.run(above_delayed(url, given.delayed, given.jobs)) if given.delayed else None
+            costs = runner.run(idle(url, given.idle)) if given.idle else None
     print(f"{'':24} {'flowli':>10} {'ideal':>10} {'ratio':>7}   (medians of {given.rounds} rounds)")
     for name in rounds[0]:
         ours = statistics.median(one[name][0] for one in rounds)
         ideal = statistics.median(one[name][1] for one in rounds)
         ratio = statistics.median(one[name][0] / one[name][1] for one in rounds)
         print(f"{name:24} {ours:10,.2f} {ideal:10,.2f} {ratio:7.2f}")
+
+    if heaped:
+        above, bare = heaped
+        print(f"drain above {given.delayed:,} delayed: {above:,.0f} jobs/s, above none {bare:,.0f}, {above / bare:.2f}")
+    if costs:
+        sent, cpu = costs
+        print(f"an idle runner, {given.idle:g} s: {sent:.2f} commands/s, {cpu:.1%} of a CPU")
 
 
 if __name__ == "__main__":
