@@ -14,8 +14,9 @@ What every driver guarantees:
   a thread while the main loop is blocked.
 - What the store says no to, or cannot do, is a `DriverError`; `StoreUnavailable` where the same call may be repeated.
 
-`input`, `meta`, `policy`, `progress` and `result` are JSON made and read by the core; a driver stores the bytes as they
-are.
+`input`, `meta`, `policy`, `progress`, `result` and the `spec` of a schedule are JSON made and read by the core; a
+driver stores the bytes as they are. A schedule's tick is one `put_schedule`: it stores the records and moves the next
+tick on, or does nothing where another was faster.
 """
 
 from __future__ import annotations
@@ -218,8 +219,11 @@ class StepAnswer:
     """What a step did. `acks` are in the order of the request.
 
     `next_due` is how long until there will be something to do if nobody calls: zero where there was left what this step
-    might have taken with a greater `want`, None where nothing is foreseen. Scheduled records and the ends of all leases
-    count; suspects that the step did not ask for do not.
+    might have taken with a greater `want`, None where nothing is foreseen. Scheduled records, the ends of all leases
+    and the ticks to come count; suspects that the step did not ask for do not.
+
+    `next_tick` is how long until a schedule has its next tick, zero where one has it now: see `due_schedules`.
+    `forgot` says that the store does not know the worker's step before this one: it has lost data.
     """
 
     now: datetime
@@ -227,6 +231,8 @@ class StepAnswer:
     reserved: tuple[Reserved, ...] = ()
     recovered: tuple[Recovered, ...] = ()
     next_due: timedelta | None = None
+    next_tick: timedelta | None = None
+    forgot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +327,25 @@ class Position:
     id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSchedule:
+    """A recurring definition as it is stored. What recurs, and when, is in `spec`, which only the core reads.
+
+    `next_tick` is None where there will be none: it is paused, or over. `last_record_id` is that of the last record
+    that was accepted with it. `revision` is another after each change; 0 says that it is not stored yet. One who waits
+    for the `queue` may be told of the next tick.
+    """
+
+    key: str
+    queue: str
+    spec: bytes
+    next_tick: datetime | None
+    last_tick: datetime | None = None
+    paused: bool = False
+    last_record_id: str | None = None
+    revision: int = 0
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -398,6 +423,30 @@ class Driver(Protocol):
 
     async def activity(self) -> Activity:
         """Tell which workers were heard of lately, and since when the first record of each queue waits."""
+        ...
+
+    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
+        """Store a schedule where its revision is still the given one, and with it the records of its ticks.
+
+        False, and nothing is stored, where it has been changed since, is gone, or (at revision 0) is there already.
+        The records are stored as `enqueue` does it; the last that is accepted becomes the schedule's last record.
+        """
+        ...
+
+    async def remove_schedule(self, key: str) -> bool:
+        """Remove a schedule; answer whether there was one. The records of its ticks stay."""
+        ...
+
+    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
+        """Answer the store's time, and the schedule where there is one."""
+        ...
+
+    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
+        """Answer the store's time, and the schedules whose next tick has come, the earliest first."""
+        ...
+
+    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
+        """List the schedules in the order of their keys, from behind `after`."""
         ...
 
 

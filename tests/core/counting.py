@@ -9,7 +9,7 @@ from flowli_core.drivers.memory import MemoryDriver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from flowli_core.driver import (
         Activity,
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
         Step,
         StepAnswer,
         StoredRecord,
+        StoredSchedule,
     )
 
-WRITES = frozenset({"enqueue", "step", "heartbeat", "cancel", "requeue", "purge"})
+WRITES = frozenset({"enqueue", "step", "heartbeat", "cancel", "requeue", "purge", "put_schedule", "remove_schedule"})
 
 
 class CountingDriver:
@@ -102,3 +103,23 @@ class CountingDriver:
     async def activity(self) -> Activity:
         self.calls["activity"] += 1
         return await self.inner.activity()
+
+    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
+        self.calls["put_schedule"] += 1
+        return await self.inner.put_schedule(schedule, records)
+
+    async def remove_schedule(self, key: str) -> bool:
+        self.calls["remove_schedule"] += 1
+        return await self.inner.remove_schedule(key)
+
+    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
+        self.calls["get_schedule"] += 1
+        return await self.inner.get_schedule(key)
+
+    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
+        self.calls["due_schedules"] += 1
+        return await self.inner.due_schedules(limit)
+
+    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
+        self.calls["page_schedules"] += 1
+        return await self.inner.page_schedules(limit=limit, after=after)

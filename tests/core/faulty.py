@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from flowli_core.errors import StoreUnavailable
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Step,
         StepAnswer,
         StoredRecord,
+        StoredSchedule,
     )
 
 T = TypeVar("T")
@@ -45,6 +46,11 @@ Method = Literal[
     "purge",
     "get",
     "page",
+    "put_schedule",
+    "remove_schedule",
+    "get_schedule",
+    "due_schedules",
+    "page_schedules",
 ]
 
 FaultKind = Literal["before", "after", "hang"]
@@ -128,7 +134,7 @@ class FaultyDriver:
             return answer
 
         answer = await self._call("step", ask)
-        return replace(answer, next_due=None) if self.only_wakes and answer.next_due else answer
+        return replace(answer, next_due=None, next_tick=None) if self.only_wakes and answer.next_due else answer
 
     async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
         limit = timedelta(hours=1) if self.only_wakes else timeout
@@ -158,6 +164,21 @@ class FaultyDriver:
 
     async def activity(self) -> Activity:
         return await self.inner.activity()
+
+    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
+        return await self._call("put_schedule", lambda: self.inner.put_schedule(schedule, records))
+
+    async def remove_schedule(self, key: str) -> bool:
+        return await self._call("remove_schedule", lambda: self.inner.remove_schedule(key))
+
+    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
+        return await self._call("get_schedule", lambda: self.inner.get_schedule(key))
+
+    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
+        return await self._call("due_schedules", lambda: self.inner.due_schedules(limit))
+
+    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
+        return await self._call("page_schedules", lambda: self.inner.page_schedules(limit=limit, after=after))
 
     async def _call(self, method: Method, ask: Callable[[], Awaitable[T]]) -> T:
         self.calls[method] += 1

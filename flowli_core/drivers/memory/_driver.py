@@ -46,16 +46,18 @@ from flowli_core.driver import (
     Step,
     StepAnswer,
     StoredRecord,
+    StoredSchedule,
 )
 from flowli_core.drivers._times import due_at, duration, milliseconds, moment, stamp
 from flowli_core.drivers.memory._records import Worker
+from flowli_core.drivers.memory._schedules import Schedules
 from flowli_core.drivers.memory._store import Store
 from flowli_core.drivers.memory._wakeups import Waiter, WakeUps
 from flowli_core.durations import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
 
 class MemoryDriver:
@@ -65,6 +67,7 @@ class MemoryDriver:
         self._clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._store = Store()
+        self._schedules = Schedules()
         self._token = 0
         self._workers: OrderedDict[str, Worker] = OrderedDict()
         self._wakeups = WakeUps()
@@ -112,12 +115,15 @@ class MemoryDriver:
                 acks = last.acks
                 reserved = self._reserve_again(step, last, now)
             self._wake_after(step)
+            tick = self._schedules.first_tick()
             return StepAnswer(
                 now=moment(now),
                 acks=acks,
                 reserved=tuple(reserved),
                 recovered=tuple(recovered),
                 next_due=self._next_due(step, reserved, now),
+                next_tick=None if tick is None else duration(max(tick - now, 0)),
+                forgot=step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
             )
 
     async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
@@ -238,6 +244,44 @@ class MemoryDriver:
             counts = self._store.counts()
             self._wake()
             return counts
+
+    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
+        """Compare the revision; store the records, and then the schedule with its next tick."""
+        with self._lock:
+            now = self._read_clock()
+            if not self._schedules.is_current(schedule):
+                return False
+            dues = [due_at(record.due, now) for record in records]
+            answers = [self._store.add(record, due) for record, due in zip(records, dues, strict=True)]
+            accepted = [answer.id for answer in answers if answer.disposition == "accepted"]
+            before = self._schedules.first_tick()
+            self._schedules.put(schedule, last_record_id=accepted[-1] if accepted else None)
+            self._wake()
+            first = self._schedules.first_tick()
+            if first is not None and (before is None or first < before):
+                self._wakeups.arm(schedule.queue)  # somebody must learn of the time
+            return True
+
+    async def remove_schedule(self, key: str) -> bool:
+        """Remove a schedule; answer whether there was one."""
+        with self._lock:
+            return self._schedules.remove(key)
+
+    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
+        """Answer the time, and the schedule where there is one."""
+        with self._lock:
+            return moment(self._read_clock()), self._schedules.get(key)
+
+    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
+        """Answer the time, and the schedules whose next tick has come, the earliest first."""
+        with self._lock:
+            now = self._read_clock()
+            return moment(now), self._schedules.due(now, limit)
+
+    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
+        """List the schedules in the order of their keys, from behind `after`."""
+        with self._lock:
+            return self._schedules.page(after, limit)
 
     # The parts of a step.
 
@@ -383,6 +427,8 @@ class MemoryDriver:
                 return ZERO
             if (later := queue.next_later(suspects=step.suspect)) is not None:
                 times.append(later)
+        if (tick := self._schedules.first_tick()) is not None and tick > now:
+            times.append(tick)
         return duration(max(min(times) - now, 0)) if times else None
 
     # Time, and who is told what it brings.

@@ -8,7 +8,8 @@ All that a user needs who may do nothing else, for the prefix "app" (`open` name
 
     ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +del +pexpire
       +hget +hmget +hexists +hgetall +hset +hsetnx +hincrby +hdel +scard +smembers +sismember +sadd +srem
-      +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +bzpopmin
+      +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +zrangebylex
+      +bzpopmin
 
 and `+select` where the URL names a database; for `fsck` also `+hlen +hscan +sscan +zscan`. Without
 `+info` the version and the eviction policy go unchecked.
@@ -36,7 +37,7 @@ from flowli_core.driver import (
     StateCounts,
     StepAnswer,
 )
-from flowli_core.drivers._times import milliseconds, moment, stamp
+from flowli_core.drivers._times import duration, milliseconds, moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
 from flowli_core.drivers.redis._audit import Audit
 from flowli_core.drivers.redis._keys import LAYOUT, Keys
@@ -46,6 +47,7 @@ from flowli_core.drivers.redis._packing import (
     Shape,
     shape_of,
     unpack_payload,
+    unpack_schedule,
     unpack_shape,
     unpack_stored,
 )
@@ -70,8 +72,10 @@ if TYPE_CHECKING:
         State,
         Step,
         StoredRecord,
+        StoredSchedule,
     )
     from flowli_core.drivers.redis._audit import Finding
+    from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Source, UserClient
 
 logger = logging.getLogger("flowli")
@@ -284,6 +288,34 @@ class RedisDriver:
             oldest={name.decode(): moment(int(at)) for name, at in _pairs(oldest)},
         )
 
+    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
+        """Compare the revision; store the records, and the schedule with its next tick."""
+        return bool(
+            await self._run(lambda line: self._scripts.put_schedule(line.client, schedule=schedule, records=records))
+        )
+
+    async def remove_schedule(self, key: str) -> bool:
+        """Remove a schedule; answer whether there was one."""
+        return bool(await self._run(lambda line: self._scripts.remove_schedule(line.client, key=key)))
+
+    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
+        """Answer the server's time, and the schedule where there is one."""
+        now, found = await self._schedules("one", key)
+        return now, found[0] if found else None
+
+    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
+        """Answer the server's time, and the schedules whose next tick has come, the earliest first."""
+        return await self._schedules("due", limit)
+
+    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
+        """List the schedules in the order of their keys, from behind `after`."""
+        _, found = await self._schedules("page", limit, *(() if after is None else (after,)))
+        return found
+
+    async def _schedules(self, *words: Word) -> tuple[datetime, list[StoredSchedule]]:
+        now, rows = await self._run(lambda line: self._scripts.read_schedules(line.client, *words))
+        return moment(now), [unpack_schedule(key, text) for key, text in rows]
+
     async def fsck(self, *, limit: int = 1000) -> tuple[Finding, ...]:
         """Look for what must never be, in all that there is under the prefix; answer the first `limit` findings.
 
@@ -325,7 +357,7 @@ class RedisDriver:
         return await self._told(line, step, await self._scripts.step(line.client, step=step))
 
     async def _told(self, line: Line, step: Step, answer: Any) -> StepAnswer:
-        now, acks, ids, blobs, histories, token, recovered, next_due = answer
+        now, acks, ids, blobs, histories, token, recovered, next_due, next_tick, forgot = answer
         self._note_time(now)
         for queue in step.queues:
             if next_due < 0:
@@ -339,6 +371,8 @@ class RedisDriver:
             reserved=self._reserved(ids, blobs, histories, token=int(token)),
             recovered=tuple([self._recovered(row) for row in recovered]),
             next_due=None if next_due < 0 else moment(next_due) - moment(0),
+            next_tick=None if next_tick < 0 else duration(next_tick),
+            forgot=bool(forgot) and not step.ahead,  # those are not told one after the other
         )
 
     def _accepted(self, record: NewRecord, now: int) -> Enqueued:

@@ -22,6 +22,7 @@ COLUMNS = (
     "queues",
     "serial",
     "workers",
+    "tick",
 )
 """In the order in which every script expects them: see lua/columns.lua."""
 
@@ -34,6 +35,8 @@ class Keys:
         self.columns = tuple(self._root + column for column in COLUMNS)
         self.queues = self._root + "queues"
         self.shape = self._root + "shape"
+        self.schedules = (self._root + "schedule", self._root + "schedules")
+        """What only the scripts for schedules take: each by its key, and the keys in order."""
         self.scratch = self._root + "scratch"
 
     def of_queue(self, queue: str) -> tuple[str, str, str]:

@@ -25,6 +25,7 @@ from flowli_core.driver import (
     Retried,
     State,
     StoredRecord,
+    StoredSchedule,
 )
 from flowli_core.drivers._times import milliseconds, moment, stamp
 
@@ -157,6 +158,22 @@ def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredReco
         failed_at=_moment_or_none(failed),
         started_at=_moment_or_none(started),
         finished_at=None if finished is None else moment(int(float(finished))),
+    )
+
+
+def unpack_schedule(key: bytes, text: bytes) -> StoredSchedule:
+    """Read what read_schedules.lua answers of a schedule."""
+    head, _, spec = text.partition(b"\n")
+    revision, paused, next_tick, last_tick, last_id, queue = head.decode().split(" ", 5)
+    return StoredSchedule(
+        key=key.decode(),
+        queue=queue,
+        spec=spec,
+        next_tick=None if next_tick == "-" else moment(int(next_tick)),
+        last_tick=None if last_tick == "-" else moment(int(last_tick)),
+        paused=paused == "1",
+        last_record_id=None if last_id == "-" else last_id,
+        revision=int(revision),
     )
 
 

@@ -15,7 +15,7 @@ from flowli_core.driver import (
     WORKER_HEARD,
     WORKER_MEMORY,
 )
-from flowli_core.drivers._times import milliseconds
+from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.redis._packing import pack_ack, pack_record, shape_of
 from flowli_core.drivers.redis.clients._errors import MissingScriptError
 from flowli_core.errors import DriverError, StoreUnavailable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
-    from flowli_core.driver import Lease, NewRecord, Position, State, Step
+    from flowli_core.driver import Lease, NewRecord, Position, State, Step, StoredSchedule
     from flowli_core.drivers.redis._keys import Keys
     from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Client
@@ -39,7 +39,10 @@ OPERATIONS = (
     "heartbeat",
     "page",
     "purge",
+    "put_schedule",
     "read",
+    "read_schedules",
+    "remove_schedule",
     "requeue",
     "step",
 )
@@ -59,6 +62,8 @@ class Script:
     def __init__(self, name: str) -> None:
         folder = resources.files("flowli_core.drivers.redis").joinpath("lua")
         shared = "" if name == "check" else folder.joinpath("columns.lua").read_text()
+        if name == "put_schedule":
+            shared += f"local function enqueue(first)\n{folder.joinpath('enqueue.lua').read_text()}end\n"
         self.text = shared + folder.joinpath(f"{name}.lua").read_text()
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -95,12 +100,7 @@ class Scripts:
 
     async def enqueue(self, client: Client, *, records: Sequence[NewRecord]) -> Any:
         """Store records."""
-        shapes = dict(shape_of(record) for record in records)
-        words: list[Word] = [len(shapes)]
-        for digest, text in shapes.items():
-            words += (digest, text)
-        for record in records:
-            words += pack_record(record)
+        words = _packed(records)
         return await self._call(client, "enqueue", words, queues={record.queue for record in records}, adds=True)
 
     async def step(self, client: Client, *, step: Step) -> Any:
@@ -147,6 +147,30 @@ class Scripts:
         """Tell who works, and since when the work waits."""
         return await self._call(client, "activity", [milliseconds(WORKER_ALIVE)])
 
+    async def put_schedule(self, client: Client, *, schedule: StoredSchedule, records: Sequence[NewRecord]) -> Any:
+        """Store a schedule, and the records of its ticks."""
+        words: list[Word] = [
+            schedule.key,
+            schedule.revision,
+            int(schedule.paused),
+            "-" if schedule.next_tick is None else stamp(schedule.next_tick),
+            "-" if schedule.last_tick is None else stamp(schedule.last_tick),
+            schedule.last_record_id or "-",
+            schedule.queue,
+            schedule.spec,
+            *(_packed(records) if records else ()),
+        ]
+        queues = {schedule.queue, *(record.queue for record in records)}
+        return await self._call(client, "put_schedule", words, queues=queues, extra=self._keys.schedules)
+
+    async def remove_schedule(self, client: Client, *, key: str) -> Any:
+        """Remove a schedule."""
+        return await self._call(client, "remove_schedule", [key], extra=self._keys.schedules)
+
+    async def read_schedules(self, client: Client, *words: Word) -> Any:
+        """Read schedules."""
+        return await self._call(client, "read_schedules", words, extra=self._keys.schedules)
+
     async def _call(
         self,
         client: Client,
@@ -156,10 +180,11 @@ class Scripts:
         queues: Iterable[str] = (),
         told: str | None = None,
         adds: bool = False,
+        extra: Sequence[str] = (),
     ) -> Any:
         for attempt in range(_TRIES):
             known = self._queues
-            reply = await self._evaluate(client, self._scripts[name], self._words(arguments, queues, told))
+            reply = await self._evaluate(client, self._scripts[name], self._words(arguments, queues, told, extra))
             if reply != STALE:
                 if adds:
                     added = {queue: self._keys.of_queue(queue) for queue in queues if queue not in known}
@@ -170,7 +195,9 @@ class Scripts:
             await asyncio.sleep(0.001 * attempt)
         raise DriverError("the queues of this prefix change faster than they can be read")
 
-    def _words(self, arguments: Sequence[Word], queues: Iterable[str], told: str | None) -> tuple[Word, ...]:
+    def _words(
+        self, arguments: Sequence[Word], queues: Iterable[str], told: str | None, extra: Sequence[str] = ()
+    ) -> tuple[Word, ...]:
         """Make what follows the digest: the number of keys, the keys, what each script takes, and this one's own."""
         known = self._queues
         others = {queue: self._keys.of_queue(queue) for queue in queues if queue not in known}
@@ -178,6 +205,7 @@ class Scripts:
         keys = [*self._keys.columns, *(key for three in all_queues.values() for key in three)]
         if told is not None:
             keys.append(told)
+        keys += extra
         return (len(keys), *keys, self._now(), len(all_queues), len(known), *all_queues, *arguments)
 
     def _told(self, step: Step) -> str:
@@ -190,6 +218,16 @@ class Scripts:
             except MissingScriptError:
                 await client.at(self._keys.queues, "SCRIPT LOAD", script.text)
         raise StoreUnavailable("the server forgets its scripts faster than they can be loaded")
+
+
+def _packed(records: Sequence[NewRecord]) -> list[Word]:
+    shapes = dict(shape_of(record) for record in records)
+    words: list[Word] = [len(shapes)]
+    for digest, text in shapes.items():
+        words += (digest, text)
+    for record in records:
+        words += pack_record(record)
+    return words
 
 
 def _step_words(step: Step) -> list[Word]:

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from flowli_core.clock import SystemClock
-from flowli_core.drivers._times import stamp
+from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.sqlite import _control as control
 from flowli_core.drivers.sqlite import _reading as reading
+from flowli_core.drivers.sqlite import _schedules as schedules
 from flowli_core.drivers.sqlite._diagnosis import diagnose
 from flowli_core.drivers.sqlite._enqueue import enqueue
 from flowli_core.drivers.sqlite._file import Synchronous, check_sqlite, connect_reader, connect_writer, identity
@@ -38,7 +39,7 @@ from flowli_core.errors import DefinitionError, DriverError
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from flowli_core.clock import Clock
     from flowli_core.diagnosis import Check
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         Step,
         StepAnswer,
         StoredRecord,
+        StoredSchedule,
     )
 
 T = TypeVar("T")
@@ -229,6 +231,29 @@ class SqliteDriver:
         return await self._opened().reading.run(
             lambda connection: diagnose(connection, self._path, self._synchronous, self._now())
         )
+
+    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
+        """Compare the revision; store the records, and then the schedule with its next tick."""
+        batch = tuple(records)
+        return await self._write(lambda transaction: schedules.put(transaction, schedule, batch))
+
+    async def remove_schedule(self, key: str) -> bool:
+        """Remove a schedule; answer whether there was one."""
+        return await self._write(lambda transaction: schedules.remove(transaction, key))
+
+    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
+        """Answer the time, and the schedule where there is one."""
+        found = await self._opened().reading.run(lambda connection: schedules.get(connection, key))
+        return moment(self._now()), found
+
+    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
+        """Answer the time, and the schedules whose next tick has come, the earliest first."""
+        now = self._now()
+        return moment(now), await self._opened().reading.run(lambda connection: schedules.due(connection, now, limit))
+
+    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
+        """List the schedules in the order of their keys, from behind `after`."""
+        return await self._opened().reading.run(lambda connection: schedules.page(connection, after, limit))
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         session = self._opened()

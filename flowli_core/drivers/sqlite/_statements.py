@@ -51,6 +51,15 @@ IS_KEY_HELD: Final = _load("is_key_held")
 REQUEUE: Final = _load("requeue")
 PURGE: Final = _load("purge")
 
+# Schedules.
+GET_SCHEDULE: Final = _load("get_schedule")
+FIND_DUE_SCHEDULES: Final = _load("find_due_schedules")
+FIND_FIRST_TICK: Final = _load("find_first_tick")
+PAGE_SCHEDULES: Final = _load("page_schedules")
+NEXT_REVISION: Final = _load("next_revision")
+PUT_SCHEDULE: Final = _load("put_schedule")
+REMOVE_SCHEDULE: Final = _load("remove_schedule")
+
 # Reading.
 GET: Final = _load("get")
 GET_MANY: Final = _load("get_many")

@@ -10,7 +10,7 @@ from flowli_core.drivers._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._reserve import Due, answer, reserve, reserve_again
 from flowli_core.drivers.sqlite._settle import recover, settle, trim
-from flowli_core.drivers.sqlite._transaction import Heads, News, first_after, first_lease, heads
+from flowli_core.drivers.sqlite._transaction import Heads, News, first_after, first_lease, first_tick, heads
 from flowli_core.durations import ZERO
 
 if TYPE_CHECKING:
@@ -90,12 +90,15 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnsw
             transaction.run(sql.HEAR_WORKER, (now, step.worker))
     else:
         acks = (_LOST,) * len(step.acks)
+    tick = first_tick(transaction.connection)
     return StepAnswer(
         now=moment(now),
         acks=acks,
         reserved=() if token is None else answer(batch, token),
         recovered=recovered,
-        next_due=_look_around(transaction, step, took_suspect=any(due.suspect for due in batch)),
+        next_due=_look_around(transaction, step, tick, took_suspect=any(due.suspect for due in batch)),
+        next_tick=None if tick is None else duration(max(tick - now, 0)),
+        forgot=step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
     )
 
 
@@ -119,7 +122,7 @@ def _remember(transaction: Transaction, step: Step, last: _Last, idle: IdleSteps
     idle.note_sign(step.worker, now)
 
 
-def _look_around(transaction: Transaction, step: Step, *, took_suspect: bool) -> timedelta | None:
+def _look_around(transaction: Transaction, step: Step, tick: int | None, *, took_suspect: bool) -> timedelta | None:
     """Answer when there will be something to do, and leave word of what there is for the waiters.
 
     A suspect that the step could not take wakes nobody, or an idle runner would run in circles around it.
@@ -127,6 +130,7 @@ def _look_around(transaction: Transaction, step: Step, *, took_suspect: bool) ->
     now = transaction.now
     lease = first_lease(transaction.connection)
     times = [] if lease is None else [lease[0]]
+    times += [] if tick is None or tick <= now else [tick]
     for queue in dict.fromkeys((*step.queues, *transaction.stirred)):
         first = heads(transaction.connection, queue)
         ordinary_due = first.ordinary is not None and first.ordinary.due <= now

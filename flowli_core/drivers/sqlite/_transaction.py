@@ -115,6 +115,12 @@ def first_lease(connection: sqlite3.Connection) -> tuple[int, int] | None:
     return row
 
 
+def first_tick(connection: sqlite3.Connection) -> int | None:
+    """Answer when the next tick of any schedule is."""
+    row: tuple[int] | None = connection.execute(sql.FIND_FIRST_TICK).fetchone()
+    return None if row is None else row[0]
+
+
 def _follow_clock(transaction: Transaction) -> int:
     """Answer the time of the last write. Where the clock was set back since, move what depends on it.
 

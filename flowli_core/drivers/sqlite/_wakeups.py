@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 LEASES = ""
-"""Stands for the ends of all leases, beside the names of queues, of which none is empty."""
+"""Stands for the ends of all leases and the ticks of schedules, beside the names of queues, of which none is empty."""
 
 _NOTHING = Heads(None, None)
 
@@ -53,6 +53,7 @@ class WakeUps:
         self._lines: dict[str, OrderedDict[Waiter, None]] = {}
         self._told: dict[str, Heads] = {}
         self._told_lease: tuple[int, int] | None = None
+        self._told_tick: int | None = None
         self._closed = False
 
     def join(self, waiter: Waiter) -> bool:
@@ -110,7 +111,7 @@ class WakeUps:
                     self._told.pop(queue, None)
                     self._markers.discard(queue)
 
-    def announce(self, first: Mapping[str, Heads], lease: tuple[int, int] | None, now: int) -> None:
+    def announce(self, first: Mapping[str, Heads], lease: tuple[int, int] | None, tick: int | None, now: int) -> None:
         """Tell of what the watcher has seen, where it was not told before."""
         with self._lock:
             for queue, heads in first.items():
@@ -123,6 +124,9 @@ class WakeUps:
                     self._told[queue] = due
             if lease is not None and lease[0] <= now and lease != self._told_lease:
                 self._told_lease = lease
+                self._arm(LEASES)
+            if tick is not None and tick <= now and tick != self._told_tick:
+                self._told_tick = tick
                 self._arm(LEASES)
 
     def _arm(self, queue: str) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from flowli_core.drivers.sqlite._transaction import Heads, first_after, first_lease, heads, snapshot
+from flowli_core.drivers.sqlite._transaction import Heads, first_after, first_lease, first_tick, heads, snapshot
 from flowli_core.drivers.sqlite._wakeups import LEASES, WakeUps
 
 if TYPE_CHECKING:
@@ -140,9 +140,9 @@ class Watcher:
                     first[queue] = heads(connection, queue)
                     times += _later(connection, queue, first[queue], now)
             lease = first_lease(connection)
-            self._wakeups.announce(first, lease, now)
-        if lease is not None and lease[0] > now:
-            times.append(lease[0])
+            tick = first_tick(connection)
+            self._wakeups.announce(first, lease, tick, now)
+        times += [time for time in (lease and lease[0], tick) if time is not None and time > now]
         return min(times, default=None)
 
 

@@ -8,6 +8,7 @@
 local RECORD, SHAPE, TOKEN, PROGRESS, OUTCOME, RECOVERIES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local HOLDER, CANCELLING, COUNTS, QUEUES, SERIAL, WORKERS = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17]
+local TICK = KEYS[18]
 local FINISHED = { completed = COMPLETED, failed = FAILED, cancelled = CANCELLED }
 
 local call = redis.call
@@ -22,7 +23,7 @@ local now_text = string.format('%.0f', now)
 local queue_names, DUE, SUSPECT, WAKE = {}, {}, {}, {}
 local queue_count = tonumber(ARGV[2])
 for i = 1, queue_count do
-  local name, at = ARGV[3 + i], 17 + 3 * (i - 1)
+  local name, at = ARGV[3 + i], 18 + 3 * (i - 1)
   queue_names[i] = name
   DUE[name], SUSPECT[name], WAKE[name] = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
 end

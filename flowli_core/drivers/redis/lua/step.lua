@@ -5,7 +5,8 @@
 --                it is noted that it lives in ms, how many queues to serve, their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
 -- Answers {now, acks, ids reserved, their blobs, {place among them, progress, recoveries} for those that something
---          happened to before, token, recovered, ms to what is next or -1}.
+--          happened to before, token, recovered, ms to what is next or -1, ms to the next tick of a schedule or -1,
+--          1 where the step before this one is not known}.
 -- A clock that was set back neither lengthens a lease nor hides what was due.
 -- First write: a ZREM that changes nothing. Redis lets a script that began so go on when memory is full, so that what
 -- runs can still be settled.
@@ -302,6 +303,10 @@ end
 local function look_around()
   local head = call('ZRANGE', LEASE, 0, 0, 'WITHSCORES')
   local soonest = head[2] and tonumber(head[2]) or nil
+  local tick = tonumber(call('ZRANGE', TICK, 0, 0, 'WITHSCORES')[2])
+  if tick and tick > now and (not soonest or tick < soonest) then
+    soonest = tick
+  end
   for _, queue in ipairs(served) do
     if DUE[queue] then
       local due = call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')
@@ -323,7 +328,7 @@ local function look_around()
       end
     end
   end
-  return soonest and math.max(soonest - now, 0) or -1
+  return soonest and math.max(soonest - now, 0) or -1, tick and math.max(tick - now, 0) or -1
 end
 
 -- Lets others see that the worker lives. Now and again is enough, so that it costs a busy one nothing.
@@ -354,4 +359,6 @@ else
   acks = string.rep('l', ack_count)
 end
 write_counts()
-return { now, acks, ids_reserved, blobs_reserved, histories, token or 0, recovered, look_around() }
+local forgot = sequence > 1 and (not last_sequence or last_sequence < sequence - 1) and 1 or 0
+local next_ms, tick_ms = look_around()
+return { now, acks, ids_reserved, blobs_reserved, histories, token or 0, recovered, next_ms, tick_ms, forgot }

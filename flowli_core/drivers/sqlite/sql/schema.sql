@@ -1,4 +1,4 @@
--- Layout 1. What never changes of a record is in `payload`, so that a reserve, a heartbeat or an ack rewrites a short row.
+-- Layout 2. What never changes of a record is in `payload`, so that a reserve, a heartbeat or an ack rewrites a short row.
 -- All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -72,13 +72,27 @@ CREATE TABLE worker (
     heard INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- One row: the last token, and the time of the last write, by which a clock that was set back is noticed.
+-- One row: the last token, the time of the last write, by which a clock that was set back is noticed, and the last
+-- revision of any schedule.
 CREATE TABLE store (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     token INTEGER NOT NULL,
-    now INTEGER NOT NULL
+    now INTEGER NOT NULL,
+    revision INTEGER NOT NULL
 );
-INSERT INTO store VALUES (1, 0, 0);
+INSERT INTO store VALUES (1, 0, 0, 0);
+
+CREATE TABLE schedule (
+    key TEXT PRIMARY KEY,
+    queue TEXT NOT NULL,
+    spec BLOB NOT NULL,
+    next_tick INTEGER,
+    last_tick INTEGER,
+    paused INTEGER NOT NULL,
+    last_record_id TEXT,
+    revision INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX schedule_tick ON schedule (next_tick) WHERE next_tick IS NOT NULL;
 
 CREATE TABLE counts (
     queue TEXT NOT NULL,

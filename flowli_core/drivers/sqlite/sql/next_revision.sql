@@ -1,0 +1,1 @@
+UPDATE store SET revision = revision + 1 RETURNING revision;

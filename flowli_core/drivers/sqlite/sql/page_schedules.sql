@@ -1,0 +1,1 @@
+SELECT key, queue, CAST(spec AS BLOB), next_tick, last_tick, paused, last_record_id, revision FROM schedule WHERE key > ? ORDER BY key LIMIT ?;

@@ -1,0 +1,210 @@
+"""A schedule is changed only by one who has seen it as it is, and together with the records of its ticks."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from flowli_core.driver import StoredSchedule
+from flowli_core.durations import ZERO
+from tests.conformance.builders import HOUR, LEASE, PATIENCE, Worker, ids, record, soon, step, stored
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from flowli_core.driver import Driver
+    from flowli_core.testing import ManualClock
+
+SECOND = timedelta(seconds=1)
+
+
+def schedule(
+    key: str = "digest", *, next_tick: datetime | None, queue: str = "q", spec: bytes = b"{}"
+) -> StoredSchedule:
+    """Make a schedule that is not stored yet."""
+    return StoredSchedule(key=key, queue=queue, spec=spec, next_tick=next_tick)
+
+
+async def current(driver: Driver, key: str = "digest") -> StoredSchedule:
+    """Answer a schedule that must be there."""
+    _, found = await driver.get_schedule(key)
+    assert found is not None
+    return found
+
+
+async def test_a_schedule_is_stored_as_it_is_given(driver: Driver, clock: ManualClock) -> None:
+    """All of it comes back, whatever its key and its bytes hold; what has no moment has none."""
+    given = StoredSchedule(
+        key="Zürich: «daily» {x}*",
+        queue="mail:slow",
+        spec=b'{"a": 1}\n second line \xff',
+        next_tick=clock.now() + HOUR,
+        last_tick=clock.now() - HOUR,
+        paused=True,
+        last_record_id="id-1",
+    )
+    assert await driver.put_schedule(given)
+    now, found = await driver.get_schedule(given.key)
+    assert found is not None
+    assert now == clock.now()
+    assert replace(found, revision=0) == given
+    over = replace(found, next_tick=None, last_tick=None, paused=False, last_record_id=None)
+    assert await driver.put_schedule(over)
+    assert replace(await current(driver, given.key), revision=found.revision) == over
+
+
+async def test_there_is_no_schedule_before_it_is_put_or_after_it_is_removed(driver: Driver, clock: ManualClock) -> None:
+    """Removing answers whether there was one."""
+    assert await driver.get_schedule("digest") == (clock.now(), None)
+    assert not await driver.remove_schedule("digest")
+    await driver.put_schedule(schedule(next_tick=clock.now()))
+    assert await driver.remove_schedule("digest")
+    assert await driver.get_schedule("digest") == (clock.now(), None)
+    assert await driver.due_schedules(10) == (clock.now(), [])
+    assert await driver.page_schedules(limit=10) == []
+
+
+async def test_only_one_of_several_makes_a_schedule(driver: Driver, clock: ManualClock) -> None:
+    """The others learn that it is there, and what they brought is not stored."""
+    tries = [
+        driver.put_schedule(schedule(next_tick=clock.now() + HOUR, spec=b"%d" % number), [record(f"r{number}")])
+        for number in range(5)
+    ]
+    assert sorted(await asyncio.gather(*tries)) == [False] * 4 + [True]
+    assert (await driver.counts()).queued == 1
+
+
+async def test_only_one_of_several_moves_a_tick_on(driver: Driver, clock: ManualClock) -> None:
+    """A tick has its records once, whoever saw that it had come."""
+    await driver.put_schedule(schedule(next_tick=clock.now()))
+    _, (seen,) = await driver.due_schedules(10)
+    moved = replace(seen, next_tick=clock.now() + HOUR, last_tick=seen.next_tick)
+    answers = await asyncio.gather(*[driver.put_schedule(moved, [record(f"tick-{n}")]) for n in range(5)])
+    assert sorted(answers) == [False] * 4 + [True]
+    assert (await driver.counts()).queued == 1
+    after = await current(driver)
+    assert (after.next_tick, after.last_tick) == (clock.now() + HOUR, clock.now())
+    assert (await stored(driver, after.last_record_id or "")).state == "queued"
+    assert await driver.due_schedules(10) == (clock.now(), [])
+
+
+async def test_one_that_was_removed_is_not_brought_back(driver: Driver, clock: ManualClock) -> None:
+    """Also not over another one that has taken its key since: no revision is used twice."""
+    await driver.put_schedule(schedule(next_tick=clock.now()))
+    seen = await current(driver)
+    await driver.remove_schedule("digest")
+    assert not await driver.put_schedule(seen, [record()])
+    await driver.put_schedule(schedule(next_tick=clock.now(), spec=b"new"))
+    assert not await driver.put_schedule(seen, [record()])
+    assert (await current(driver)).spec == b"new"
+    assert (await driver.counts()).queued == 0
+
+
+async def test_the_last_record_is_the_last_that_was_accepted(driver: Driver, clock: ManualClock) -> None:
+    """One whose id is there already, or whose key another holds, is not."""
+    await driver.put_schedule(schedule(next_tick=clock.now()))
+    assert await driver.put_schedule(await current(driver), [record("a"), record("b", key="k")])
+    assert (await current(driver)).last_record_id == "b"
+    assert await driver.put_schedule(await current(driver), [record("a"), record("c", key="k")])
+    assert (await current(driver)).last_record_id == "b"
+    assert await driver.put_schedule(await current(driver), [record("d"), record("e", key="k")])
+    assert (await current(driver)).last_record_id == "d"
+    assert (await driver.counts()).queued == 3
+
+
+async def test_due_are_those_whose_tick_has_come_the_earliest_first(driver: Driver, clock: ManualClock) -> None:
+    """Not those of the future, nor those that have none; and no more than were asked for."""
+    for key, seconds in (("late", 2), ("early", 1), ("later", 3), ("future", 4)):
+        await driver.put_schedule(schedule(key, next_tick=clock.now() + seconds * SECOND))
+    await driver.put_schedule(schedule("over", next_tick=None))
+    clock.advance("3s")
+    _, due = await driver.due_schedules(10)
+    assert [one.key for one in due] == ["early", "late", "later"]
+    _, due = await driver.due_schedules(2)
+    assert [one.key for one in due] == ["early", "late"]
+
+
+async def test_schedules_are_listed_by_key(driver: Driver, clock: ManualClock) -> None:
+    """Page by page, in the order of code points; also those that have no tick."""
+    keys = ["a", "a b", "aa", "b", "z", "Ä", "Ω"]
+    for key in reversed(keys):
+        await driver.put_schedule(schedule(key, next_tick=None if key == "b" else clock.now()))
+    found: list[str] = []
+    while page := await driver.page_schedules(limit=2, after=found[-1] if found else None):
+        found += [one.key for one in page]
+    assert found == sorted(keys)
+
+
+async def test_a_step_foresees_the_next_tick(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """Apart, because a runner has to act on it, and among all that is to come while it lies ahead."""
+    assert (await worker.step()).next_tick is None
+    await driver.put_schedule(schedule("later", next_tick=clock.now() + HOUR, queue="elsewhere"))
+    await driver.put_schedule(schedule("sooner", next_tick=clock.now() + SECOND, queue="elsewhere"))
+    await driver.put_schedule(schedule("over", next_tick=None))
+    answer = await worker.step()
+    assert (answer.next_tick, answer.next_due) == (SECOND, SECOND)
+    clock.advance("1500ms")
+    answer = await worker.step()
+    assert (answer.next_tick, answer.next_due) == (ZERO, None)
+    await driver.put_schedule(replace(await current(driver, "sooner"), next_tick=None))
+    answer = await worker.step()
+    assert (answer.next_tick, answer.next_due) == (HOUR - 1.5 * SECOND, HOUR - 1.5 * SECOND)
+
+
+async def test_a_step_tells_a_worker_whom_the_store_has_forgotten(driver: Driver) -> None:
+    """A first step is no sign of lost data; a later one is, where the one before it is not known."""
+    assert not (await driver.step(step(sequence=1))).forgot
+    assert not (await driver.step(step(sequence=2))).forgot
+    assert not (await driver.step(step(sequence=2))).forgot
+    assert (await driver.step(step(sequence=4))).forgot
+    assert (await driver.step(step("another", sequence=7))).forgot
+    assert not (await driver.step(step("another", sequence=8))).forgot
+
+
+async def test_the_records_of_a_tick_can_be_reserved(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """They are records like all others, in the order of their times."""
+    await driver.put_schedule(schedule(next_tick=clock.now()))
+    due = [record("second", due=clock.now() - SECOND), record("first", due=clock.now() - HOUR)]
+    assert await driver.put_schedule(await current(driver), [*due, record("other", queue="q2", meta=b"1")])
+    assert set(ids(await worker.take(10))) == {"first", "second"}
+    assert ids(await Worker(driver, "w2", queues=("q2",)).take(10)) == ["other"]
+
+
+async def test_one_who_waits_is_told_of_an_earlier_tick(live_driver: Driver) -> None:
+    """Or an idle runner would learn of it only when it looks again."""
+    worker = Worker(live_driver)
+    now = (await worker.step()).now
+    waiting = asyncio.create_task(live_driver.wait(("q",), timedelta(seconds=PATIENCE)))
+    await asyncio.sleep(0)
+    await live_driver.put_schedule(schedule(next_tick=now + timedelta(seconds=1)))
+    async with asyncio.timeout(PATIENCE / 2):
+        await waiting
+
+
+async def test_one_who_waits_is_told_of_the_records_of_a_tick(live_driver: Driver) -> None:
+    """As of those that are enqueued."""
+    worker = Worker(live_driver)
+    now = (await worker.step(lease=LEASE)).now
+    await live_driver.put_schedule(schedule(next_tick=now + HOUR, queue="elsewhere"))
+    waiting = asyncio.create_task(live_driver.wait(("q",), timedelta(seconds=PATIENCE)))
+    await asyncio.sleep(0)
+    await live_driver.put_schedule(await current(live_driver), [record()])
+    await soon(waiting)
+    assert len(await worker.take()) == 1
+
+
+async def test_a_clock_that_is_set_back_brings_no_tick_again(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """The next tick stays where it is: what has had its record has had it."""
+    await driver.put_schedule(schedule(next_tick=clock.now()))
+    tick = clock.now()
+    await driver.put_schedule(replace(await current(driver), next_tick=tick + SECOND), [record("t0")])
+    await worker.step()  # so that the store has seen this time
+    clock.back("1h")
+    answer = await worker.step(want=5)
+    assert ids(answer.reserved) == ["t0"]
+    assert answer.next_tick == HOUR + SECOND
+    assert (await driver.due_schedules(5))[1] == []
