@@ -4,10 +4,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PACKAGES = flowli_core flowli_starlette flowli_fastapi flowli_litestar
 BIN = .venv/bin
 
-.PHONY: demo test test-faults soak mutants check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test test-faults soak mutants check format bench clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo.py
+
+# The same service in each framework, with its files in .example, until Ctrl-C.
+example-fastapi example-starlette example-litestar: example-%: .venv/ready
+	mkdir -p .example
+	RECORDS_FOLDER=.example $(BIN)/python -m uvicorn records_service.on_$*.main:app --app-dir examples --port $(or $(PORT),8000)
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -46,7 +51,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/redis_driver.py
 
 clean:
-	rm -rf .venv dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Flowli needs Python 3.11 or later")'

@@ -113,7 +113,8 @@ async def running_service(folder: Path, problems: list[str]) -> AsyncGenerator[s
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    command = [sys.executable, "-m", "uvicorn", "records_service.main:app", "--app-dir", str(HERE), "--port", port]
+    service = "records_service.on_fastapi.main:app"
+    command = [sys.executable, "-m", "uvicorn", service, "--app-dir", str(HERE), "--port", port]
     with (folder / "service.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -142,7 +143,7 @@ async def _until_ready(address: str, process: asyncio.subprocess.Process) -> Non
     async with httpx2.AsyncClient(base_url=address, timeout=START_WITHIN) as client:
         while time.monotonic() < deadline:
             try:
-                if (await client.get("/health")).is_success:
+                if (await client.get("/health/")).is_success:
                     return
             except httpx2.TransportError:
                 if process.returncode is not None:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from fastapi.testclient import TestClient
 
-from examples.records_service.app import create_app
-from examples.records_service.jobs import AppContext, AppJobs
-from examples.records_service.mailer import PretendedMailer
-from examples.records_service.store import RecordStore
+from examples.records_service.domain.context import make_context
+from examples.records_service.domain.jobs import AppJobs
+from examples.records_service.domain.mailer import PretendedMailer
+from examples.records_service.domain.refunds import make_engine, make_sessions
+from examples.records_service.domain.service import Parts
+from examples.records_service.domain.store import RecordStore
 from flowli_core.drivers.memory import MemoryDriver
-from flowli_core.testing import ManualClock, drain
+from flowli_core.testing import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from flowli_core import RunCounts
 
 
 @pytest.fixture
@@ -40,21 +38,8 @@ def store(tmp_path: Path) -> RecordStore:
 
 
 @pytest.fixture
-def jobs(store: RecordStore, mailer: PretendedMailer, clock: ManualClock) -> AppJobs:
-    """The service's jobs, kept in memory."""
-    return AppJobs(context=AppContext(store=store, mailer=mailer), driver=MemoryDriver(clock=clock))
-
-
-@pytest.fixture
-def client(jobs: AppJobs, store: RecordStore) -> Iterator[TestClient]:
-    """A client of the service, which enqueues and runs nothing by itself."""
-    with TestClient(create_app(jobs, store=store)) as client:
-        yield client
-
-
-@pytest.fixture
-def run_due(client: TestClient, jobs: AppJobs) -> Callable[[], RunCounts]:
-    """Run the jobs that are due, on the service's event loop."""
-    portal = client.portal
-    assert portal is not None
-    return lambda: portal.call(drain, jobs)
+def parts(store: RecordStore, mailer: PretendedMailer, clock: ManualClock, tmp_path: Path) -> Parts:
+    """The service's parts, with its jobs in memory, and nothing that would run them."""
+    engine = make_engine(tmp_path / "records.sqlite3")
+    context = make_context(store, mailer, make_sessions(engine))
+    return Parts(jobs=AppJobs(context=context, driver=MemoryDriver(clock=clock)), store=store, engine=engine)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from examples.records_service.models import NewRecord
+from examples.records_service.domain.models import NewRecord
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 100

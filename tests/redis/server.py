@@ -41,6 +41,7 @@ class Server:
         self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="flowli-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
         self.socket = self._folder / "socket"
 
     @property
@@ -70,13 +71,18 @@ class Server:
         lines = iter(self._process.stdout.readline, b"")
         said = list(itertools.takewhile(lambda line: b"The server is now ready" not in line, lines))
         assert self._process.poll() is None, said
-        threading.Thread(target=lambda: list(lines), daemon=True).start()
+        self._reader = threading.Thread(target=lambda: list(lines), daemon=True)
+        self._reader.start()
 
     def kill(self) -> None:
         """End it as a crash does."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+        assert self._process.stdout is not None
+        if self._reader is not None:
+            self._reader.join()
+        self._process.stdout.close()
 
     def stop(self) -> None:
         """End it, and remove what it has written."""

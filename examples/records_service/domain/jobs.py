@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel
 
 from flowli_core import Jobs, Retry, current_job, exponential, job
 
+from .context import AppContext
 from .mailer import Mailer, ServerBusyError
-from .store import RecordStore
+from .refunds import Refund, RefundError, add_refund
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from .store import RecordStore
 
 
 class AuditEntry(BaseModel):
@@ -60,6 +65,15 @@ class HasMailer(HasStore, Protocol):
         ...
 
 
+class HasSession(Protocol):
+    """A context with a database session that belongs to one execution."""
+
+    @property
+    def session(self) -> AsyncSession:
+        """Committed if the handler returns, rolled back if it raises."""
+        ...
+
+
 @job(AuditEntry, meta=RequestMeta)
 def write_audit_log(input: AuditEntry, ctx: HasStore, meta: RequestMeta | None) -> None:
     """Note what was done. A plain function, because it blocks: Flowli runs it in a thread."""
@@ -91,12 +105,10 @@ def follow_up(input: FollowUp, ctx: HasStore) -> str:
     return ctx.store.add_follow_up(current_job().id, record_id=input.record_id)
 
 
-@dataclass(frozen=True, slots=True)
-class AppContext:
-    """What the jobs of this service share."""
-
-    store: RecordStore
-    mailer: Mailer
+@job(Refund, retry=Retry(max_attempts=3, give_up_on=(RefundError,)))
+async def pay_back(input: Refund, ctx: HasSession) -> str:
+    """Note a refund. What is refused half-way is not there afterwards, because the session is rolled back."""
+    return await add_refund(ctx.session, input)
 
 
 class AppJobs(Jobs[AppContext]):
@@ -105,3 +117,4 @@ class AppJobs(Jobs[AppContext]):
     write_audit_log = write_audit_log
     send_notification = send_notification
     follow_up = follow_up
+    pay_back = pay_back

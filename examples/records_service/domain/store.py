@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS records (
 CREATE TABLE IF NOT EXISTS audit (record_id TEXT, action TEXT, request_id TEXT, PRIMARY KEY (record_id, action));
 CREATE TABLE IF NOT EXISTS deliveries (message_id TEXT PRIMARY KEY, record_id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS follow_ups (job_id TEXT PRIMARY KEY, record_id TEXT NOT NULL, finding TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS refunds (id TEXT PRIMARY KEY, record_id TEXT NOT NULL, cents INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS deliveries_of ON deliveries (record_id);
 CREATE INDEX IF NOT EXISTS follow_ups_of ON follow_ups (record_id);
 """
@@ -107,12 +108,13 @@ class RecordStore:
             row = connection.execute("SELECT * FROM records WHERE id = ?", (record_id,)).fetchone()
             if row is None:
                 return None
-            audit, deliveries, follow_ups = (
+            audit, deliveries, follow_ups, refunds = (
                 connection.execute(query, (record_id,)).fetchall()
                 for query in (
                     "SELECT action, request_id FROM audit WHERE record_id = ?",
                     "SELECT message_id FROM deliveries WHERE record_id = ?",
                     "SELECT finding FROM follow_ups WHERE record_id = ?",
+                    "SELECT id FROM refunds WHERE record_id = ? ORDER BY id",
                 )
             )
         return RecordDetails(
@@ -120,6 +122,7 @@ class RecordStore:
             audit=[AuditLine(action=line["action"], request_id=line["request_id"]) for line in audit],
             deliveries=[line["message_id"] for line in deliveries],
             follow_ups=[line["finding"] for line in follow_ups],
+            refunds=[line["id"] for line in refunds],
         )
 
     def page(self, *, limit: int, offset: int) -> list[Record]:

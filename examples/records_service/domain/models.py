@@ -63,12 +63,13 @@ class AuditLine(BaseModel):
 class RecordDetails(Record):
     """A record, and what the jobs have done for it so far.
 
-    `deliveries` are the messages that were sent, `follow_ups` what the later look at it found.
+    `deliveries` are the messages that were sent, `follow_ups` what the later look at it found, `refunds` their ids.
     """
 
     audit: list[AuditLine]
     deliveries: list[str]
     follow_ups: list[str]
+    refunds: list[str]
 
 
 class JobIds(BaseModel):

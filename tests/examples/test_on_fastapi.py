@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from examples.records_service.app import create_app
-from examples.records_service.jobs import AppContext, AppJobs, Notification
-from examples.records_service.mailer import PretendedMailer, ServerBusyError
-from examples.records_service.store import RecordStore
+from examples.records_service.domain.context import make_context
+from examples.records_service.domain.jobs import AppJobs, Notification
+from examples.records_service.domain.mailer import PretendedMailer, ServerBusyError
+from examples.records_service.domain.refunds import make_sessions
+from examples.records_service.on_fastapi.app import create_app
 from flowli_core import Hooks, RunCounts, Runner, StoreUnavailable
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.testing import drain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
+    from examples.records_service.domain.service import Parts
     from flowli_core.driver import Enqueued, NewRecord
     from flowli_core.testing import ManualClock
 
 PATIENCE = 20
 """Seconds after which a test that waits for an event fails, instead of hanging."""
+
+
+@pytest.fixture
+def client(parts: Parts) -> Iterator[TestClient]:
+    """A client of the service, which enqueues and runs nothing by itself."""
+    with TestClient(create_app(parts)) as client:
+        yield client
+
+
+@pytest.fixture
+def run_due(client: TestClient, parts: Parts) -> Callable[[], RunCounts]:
+    """Run the jobs that are due, on the service's event loop."""
+    portal = client.portal
+    assert portal is not None
+    return lambda: portal.call(drain, parts.jobs)
 
 
 def payment(**changes: object) -> dict[str, object]:
@@ -210,13 +228,17 @@ class BreakingDriver(MemoryDriver):
         return await super().enqueue(records)
 
 
-def test_a_record_can_be_sent_again_after_the_store_was_away(store: RecordStore, mailer: PretendedMailer) -> None:
+def with_driver(parts: Parts, mailer: PretendedMailer, driver: MemoryDriver) -> Parts:
+    context = make_context(parts.store, mailer, make_sessions(parts.engine))
+    return replace(parts, jobs=AppJobs(context=context, driver=driver))
+
+
+def test_a_record_can_be_sent_again_after_the_store_was_away(parts: Parts, mailer: PretendedMailer) -> None:
     driver = BreakingDriver()
-    jobs = AppJobs(context=AppContext(store=store, mailer=mailer), driver=driver)
-    with TestClient(create_app(jobs, store=store)) as client:
+    with TestClient(create_app(with_driver(parts, mailer, driver))) as client:
         driver.is_broken = True
         answer = client.post("/records", json=payment())
-        assert (answer.status_code, answer.json()) == (503, {"detail": "the store is away for a moment"})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         driver.is_broken = False
         made = post(client)
         counts = client.get("/jobs/counts").json()
@@ -224,21 +246,49 @@ def test_a_record_can_be_sent_again_after_the_store_was_away(store: RecordStore,
         assert len(details(client, made)["audit"]) == 1
 
 
-def test_with_a_runner_nobody_has_to_ask(store: RecordStore, mailer: PretendedMailer) -> None:
-    jobs = AppJobs(context=AppContext(store=store, mailer=mailer), driver=MemoryDriver())
+def test_with_a_runner_nobody_has_to_ask(parts: Parts, mailer: PretendedMailer) -> None:
     is_told = threading.Event()
-    runner = Runner(jobs, hooks=Hooks(on_job_completed=lambda _: is_told.set()))
-    with TestClient(create_app(jobs, store=store, runner=runner)) as client:
+    runner = Runner(parts.jobs, hooks=Hooks(on_job_completed=lambda _: is_told.set()))
+    with TestClient(create_app(replace(parts, runner=runner))) as client:
         made = post(client)
         assert is_told.wait(PATIENCE)
         assert list(mailer.sent) == [made["jobs"]["notification"]]
-        assert client.get("/health").json()["is_running"] is True
+        assert client.get("/health").json()["status"] == "ready"
 
 
-async def test_a_job_is_a_function_that_can_be_called(tmp_path: Path) -> None:
-    with RecordStore(tmp_path / "records.sqlite3") as store:
-        jobs = AppJobs(context=AppContext(store=store, mailer=PretendedMailer()))
+def test_a_refund_is_committed_here_and_now_and_by_a_runner(
+    client: TestClient, run_due: Callable[[], RunCounts]
+) -> None:
+    """The same handler, each time with a database session of its own."""
+    path = f"/records/{post(client)['record']['id']}"
+    answer = client.post(f"{path}/refunds/now", json={"id": "a", "amount": "2.50"})
+    assert (answer.status_code, answer.json()) == (201, "10.00")
+    assert client.get(path).json()["refunds"] == ["a"]
+    job = client.post(f"{path}/refunds", json={"id": "b", "amount": "4"}).json()
+    assert client.get(path).json()["refunds"] == ["a"]
+    assert run_due().completed == 2
+    assert client.get(f"/jobs/{job['id']}").json()["result"] == "6.00"
+    assert client.get(path).json()["refunds"] == ["a", "b"]
+
+
+def test_a_refund_that_is_refused_is_rolled_back(client: TestClient, run_due: Callable[[], RunCounts]) -> None:
+    """Its row was written before it was refused."""
+    path = f"/records/{post(client)['record']['id']}"
+    too_much = {"id": "a", "amount": "12.51"}
+    answer = client.post(f"{path}/refunds/now", json=too_much)
+    assert (answer.status_code, answer.json()["detail"]) == (409, "that is more than was paid")
+    assert client.get(path).json()["refunds"] == []
+    job = client.post(f"{path}/refunds", json=too_much).json()
+    assert run_due().failed == 1
+    failed = client.get(f"/jobs/{job['id']}").json()
+    assert (failed["state"], failed["attempts_made"]) == ("failed", 1)
+    assert client.get(path).json()["refunds"] == []
+
+
+async def test_a_job_is_a_function_that_can_be_called(parts: Parts) -> None:
+    async with parts:
         message = Notification(record_id="r", to="zoe@example.org", subject="Hi", text="...")
         with pytest.raises(ServerBusyError):
-            await jobs.send_notification.run(message)
-        assert await jobs.send_notification.run(message) == "run"
+            await parts.jobs.send_notification.run(message)
+        assert await parts.jobs.send_notification.run(message) == "run"
+        await parts.jobs.aclose()

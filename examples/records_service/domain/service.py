@@ -1,0 +1,87 @@
+"""What the routes of each framework have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from flowli_core import Defaults, Keep, Runner
+from flowli_core.drivers.sqlite import SqliteDriver
+
+from .context import make_context
+from .jobs import AppJobs, AuditEntry, FollowUp, Notification, RequestMeta
+from .mailer import PretendedMailer
+from .models import Created, JobIds, NewRecord
+from .refunds import NewRefund, Refund, make_engine, make_sessions
+from .store import RecordStore
+
+if TYPE_CHECKING:
+    from flowli_core import Receipt
+
+    from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What an application is made of. Entered, the databases are open."""
+
+    jobs: AppJobs
+    store: RecordStore
+    engine: AsyncEngine
+    runner: Runner | None = None
+
+    @classmethod
+    def make(cls, settings: Settings) -> Self:
+        """Make them as the service runs."""
+        store, engine = RecordStore(settings.records_path), make_engine(settings.records_path)
+        jobs = AppJobs(
+            context=make_context(store, PretendedMailer(), make_sessions(engine)),
+            driver=SqliteDriver(settings.jobs_path),
+            defaults=Defaults(keep=Keep(completed=settings.keep_completed), keep_completed="1d"),
+        )
+        runner = Runner(jobs, concurrency=settings.concurrency, queues=["mail", "default"])  # first things first
+        return cls(jobs=jobs, store=store, engine=engine, runner=runner)
+
+    async def __aenter__(self) -> Self:
+        self.store.__enter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.store.__exit__()
+        await self.engine.dispose()
+
+
+async def create(new: NewRecord, *, jobs: AppJobs, store: RecordStore, request_id: str | None) -> Created:
+    """Store a record, note that in the audit log, and leave the rest to jobs. Raises ReferenceTakenError.
+
+    The jobs' ids are made from the record's: so a client that had no answer (a 503, a broken connection) just sends
+    the record again, and whatever had been done is not done twice.
+    """
+    meta = RequestMeta(request_id=request_id or str(uuid4()))
+    record = await asyncio.to_thread(store.add, new)
+    await jobs.write_audit_log.run(AuditEntry(record_id=record.id, action="created"), meta=meta)
+    notification = await jobs.send_notification.options(id=f"notification-{record.id}", meta=meta).enqueue(
+        Notification(
+            record_id=record.id,
+            to=record.email,
+            subject=f"We have booked {record.amount} {record.currency}",
+            text=f"Dear {record.name},\n\nyour payment {record.reference} is in our books.\n\n{record.note}",
+        )
+    )
+    follow_up = await jobs.follow_up.options(id=f"follow-up-{record.id}").delay("2s", FollowUp(record_id=record.id))
+    return Created(record=record, jobs=JobIds(notification=notification.id, follow_up=follow_up.id))
+
+
+async def refund_later(record_id: str, new: NewRefund, *, jobs: AppJobs) -> Receipt:
+    """Leave a refund to a runner."""
+    refund = Refund(record_id=record_id, **new.model_dump())
+    return await jobs.pay_back.options(id=f"refund-{record_id}-{new.id}").enqueue(refund)
+
+
+async def refund_now(record_id: str, new: NewRefund, *, jobs: AppJobs) -> str:
+    """Do the same here, with the same kind of context; answer what is left. Raises RefundError."""
+    return await jobs.pay_back.run(Refund(record_id=record_id, **new.model_dump()))

@@ -1,0 +1,90 @@
+"""The routes: records are stored at once, and the rest is left to jobs."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
+
+from flowli_core import JobRecord, Page, QueueCounts, Receipt, State
+from flowli_fastapi import JobsDep
+
+from ..domain import service
+from ..domain.jobs import AppJobs
+from ..domain.models import Created, NewRecord, Record, RecordDetails
+from ..domain.refunds import NewRefund, RefundError
+from ..domain.store import RecordStore, ReferenceTakenError
+
+router = APIRouter()
+
+
+def get_store(request: Request) -> RecordStore:
+    """Answer the database that the lifespan has opened."""
+    store: RecordStore = request.state.store
+    return store
+
+
+AppJobsDep = JobsDep[AppJobs]
+StoreDep = Annotated[RecordStore, Depends(get_store)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+
+
+@router.post("/records", status_code=201)
+async def create_record(
+    body: NewRecord, jobs: AppJobsDep, store: StoreDep, x_request_id: Annotated[str | None, Header()] = None
+) -> Created:
+    """Store a record, note that in the audit log, and leave the rest to jobs."""
+    try:
+        return await service.create(body, jobs=jobs, store=store, request_id=x_request_id)
+    except ReferenceTakenError:
+        raise HTTPException(409, f"there is another record {body.reference}") from None
+
+
+@router.get("/records")
+async def list_records(store: StoreDep, limit: Limit = 100, offset: Annotated[int, Query(ge=0)] = 0) -> list[Record]:
+    """List records in the order in which they came."""
+    return await asyncio.to_thread(store.page, limit=limit, offset=offset)
+
+
+@router.get("/records/{record_id}")
+async def read_record(record_id: str, store: StoreDep) -> RecordDetails:
+    """Show a record, and what was done for it."""
+    record = await asyncio.to_thread(store.get, record_id)
+    if record is None:
+        raise HTTPException(404, "there is no such record")
+    return record
+
+
+@router.post("/records/{record_id}/refunds", status_code=202)
+async def refund(record_id: str, body: NewRefund, jobs: AppJobsDep) -> Receipt:
+    """Leave a refund to a job."""
+    return await service.refund_later(record_id, body, jobs=jobs)
+
+
+@router.post("/records/{record_id}/refunds/now", status_code=201)
+async def refund_now(record_id: str, body: NewRefund, jobs: AppJobsDep) -> str:
+    """Refund here and now: the same handler, with a session of its own; answer what is left."""
+    try:
+        return await service.refund_now(record_id, body, jobs=jobs)
+    except RefundError as error:
+        raise HTTPException(409, str(error)) from None
+
+
+@router.get("/jobs/counts")
+async def count_jobs(jobs: AppJobsDep) -> QueueCounts:
+    """Count the jobs in each state."""
+    return await jobs.inspect.get_queue_counts()
+
+
+@router.get("/jobs")
+async def list_jobs(jobs: AppJobsDep, state: State, limit: Limit = 100, cursor: str | None = None) -> Page[JobRecord]:
+    """List the jobs in a state, newest first; `cursor` is what the page before gave."""
+    return await jobs.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor)
+
+
+@router.get("/jobs/{job_id}")
+async def read_job(job_id: str, jobs: AppJobsDep) -> JobRecord:
+    """Show a job."""
+    record = await jobs.inspect.get_job(job_id)
+    if record is None:
+        raise HTTPException(404, "there is no such job (any more)")
+    return record

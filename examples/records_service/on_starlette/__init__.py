@@ -1,0 +1,1 @@
+"""The service in Starlette: `make example-starlette`."""

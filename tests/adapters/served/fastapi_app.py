@@ -1,0 +1,35 @@
+"""The service in FastAPI."""
+
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+
+from flowli_fastapi import Healthz, get_jobs, jobs_exception_handlers, jobs_lifespan
+from tests.adapters.served.base import DRAIN, WorkJobs, crash, jobs, runner
+
+app = FastAPI(lifespan=jobs_lifespan(jobs, runner, drain=DRAIN), exception_handlers=jobs_exception_handlers())
+app.mount("/healthz", Healthz(jobs, errors=True))
+
+
+@app.post("/work/{number}")
+async def enqueue(number: int, jobs: Annotated[WorkJobs, Depends(get_jobs)]) -> str:
+    """Enqueue a job."""
+    return (await jobs.work.options(id=f"job-{number}").enqueue(number)).id
+
+
+@app.post("/anonymous/{number}")
+async def enqueue_without_id(number: int, jobs: Annotated[WorkJobs, Depends(get_jobs)]) -> str:
+    """Enqueue a job that would be there twice if it were sent twice."""
+    return (await jobs.work.enqueue(number)).id
+
+
+@app.get("/ping")
+async def ping() -> str:
+    """Need no store."""
+    return "pong"
+
+
+@app.post("/crash")
+async def crash_the_runner(jobs: Annotated[WorkJobs, Depends(get_jobs)]) -> None:
+    """Inject a fault."""
+    crash(jobs)

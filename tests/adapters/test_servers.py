@@ -1,0 +1,240 @@
+"""Real servers with an embedded runner: stopped in the middle, with a runner that falls, without their store."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+from collections import Counter
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowli_core import JobRecord, Jobs
+from flowli_core.driver import STATES
+from flowli_core.drivers.redis import RedisDriver
+from flowli_core.drivers.sqlite import SqliteDriver
+from tests.adapters.servers import FRAMEWORKS, PATIENCE, SERVERS, Framework, Server, ServerName, serving
+from tests.redis.server import Server as RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a process there cannot be told to stop by a signal")
+
+QUICK: list[tuple[ServerName, Framework, str]] = [
+    ("uvicorn", "fastapi", "redis"),
+    ("uvicorn-2", "starlette", "sqlite"),
+    ("granian", "litestar", "redis"),
+    ("hypercorn", "fastapi", "sqlite"),
+]
+ALL: list[tuple[ServerName, Framework, str]] = list(product(SERVERS, FRAMEWORKS, ("sqlite", "redis")))
+
+
+def quick(*names: tuple[ServerName, Framework, str]) -> list[Any]:
+    return [pytest.param(*one, id="-".join(one)) for one in names]
+
+
+def slow(names: Iterable[tuple[ServerName, Framework, str]]) -> list[Any]:
+    return [pytest.param(*one, id="-".join(["all", *one]), marks=pytest.mark.faults) for one in names]
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A server that keeps its data through a crash of its own."""
+    with RedisServer("--appendonly", "yes") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(store: str, request: pytest.FixtureRequest) -> str | None:
+    """Where the redis-server is, if this test is to have one."""
+    if store != "redis":
+        return None
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url
+
+
+async def stored(folder: Path, redis_url: str | None) -> list[JobRecord]:
+    """Answer all that there is in the store."""
+    driver = (
+        SqliteDriver(folder / "jobs.sqlite3") if redis_url is None else RedisDriver.from_url(redis_url, prefix="served")
+    )
+    found: list[JobRecord] = []
+    async with Jobs(context=None, driver=driver) as jobs:
+        for state in STATES:
+            cursor: str | None = None
+            while True:
+                page = await jobs.inspect.get_jobs_by_state(state, limit=1000, cursor=cursor)
+                found += page.items
+                cursor = page.cursor
+                if cursor is None:
+                    break
+    return found
+
+
+async def until_done(look: Callable[[], Any], count: int) -> list[JobRecord]:
+    """Look at the store until so many jobs are completed."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            found: list[JobRecord] = await look()
+            if Counter(job.state for job in found)["completed"] == count:
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def stopped_in_the_middle(
+    name: ServerName, framework: Framework, folder: Path, redis_url: str | None, *, requests: int
+) -> None:
+    """Send requests, stop the server while they come in, and have the next server do the rest."""
+    taken: set[int] = set()
+    is_half = asyncio.Event()
+
+    def on_taken(number: int) -> None:
+        taken.add(number)
+        if len(taken) >= requests // 2:
+            is_half.set()
+
+    async with serving(name, framework, folder, redis=redis_url) as first:
+        sending = asyncio.create_task(first.send(range(requests), on_taken=on_taken))
+        async with asyncio.timeout(PATIENCE):
+            await is_half.wait()
+        await first.stop()
+        await sending
+    between = await stored(folder, redis_url)
+    assert taken <= {job.input for job in between}, "what was answered is stored"
+    assert {job.state for job in between} <= {"completed", "queued"}, "what was not finished is given back at once"
+    waiting = [job for job in between if job.state == "queued"]
+    assert waiting, "the slow ones were under way"
+    assert {(job.attempts_made, job.recoveries) for job in waiting} == {(0, 0)}
+
+    (folder / "go").touch()
+    async with serving(name, framework, folder, redis=redis_url) as second:
+        # A client that had no answer sends again; the id makes it one job.
+        await second.send((number for number in range(requests) if number not in taken), on_taken=taken.add)
+        assert len(taken) == requests
+        done = await until_done(lambda: stored(folder, redis_url), requests)
+        await second.stop()
+    assert sorted(str(job.input) for job in done) == sorted(map(str, range(requests)))
+    assert Counter((job.attempts_made, job.failure_count, job.recoveries) for job in done) == {(1, 0, 0): requests}
+
+
+@pytest.mark.parametrize(("name", "framework", "store"), quick(*QUICK))
+async def test_a_server_that_is_stopped_in_the_middle_loses_nothing(
+    name: ServerName, framework: Framework, redis_url: str | None, tmp_path: Path
+) -> None:
+    await stopped_in_the_middle(name, framework, tmp_path, redis_url, requests=150)
+
+
+@pytest.mark.parametrize(("name", "framework", "store"), slow(ALL))
+async def test_a_thousand_requests_are_done_through_a_stop(
+    name: ServerName, framework: Framework, redis_url: str | None, tmp_path: Path
+) -> None:
+    await stopped_in_the_middle(name, framework, tmp_path, redis_url, requests=1_000)
+
+
+async def crashed(server: Server, look: Callable[[], Any]) -> None:
+    """Make the runner fall, again and again, while requests come in."""
+    taken: list[int] = []
+    await server.until_health(200)
+    for restarts in range(1, 4):
+        await server.client.post("/crash")
+        await server.send(range(restarts * 100 + 1, restarts * 100 + 40), on_taken=taken.append)
+        assert (await server.client.get("/ping")).is_success
+        async with asyncio.timeout(PATIENCE):
+            while (await server.until_health(200))["restarts"] != restarts:
+                await server.client.get("/ping")
+    assert len(taken) == 3 * 39
+    done = await until_done(look, len(taken))
+    assert {(job.attempts_made, job.recoveries) for job in done} <= {(1, 0), (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "framework", "store"),
+    [
+        *quick(("uvicorn", "litestar", "redis")),
+        *slow(one for one in ALL if one[0] != "uvicorn-2"),
+    ],
+)
+async def test_a_runner_that_falls_comes_back_and_requests_go_on(
+    name: ServerName, framework: Framework, redis_url: str | None, tmp_path: Path
+) -> None:
+    async with serving(name, framework, tmp_path, redis=redis_url) as server:
+        await crashed(server, lambda: stored(tmp_path, redis_url))
+        await server.stop()
+
+
+async def without_redis(server: Server, redis_server: RedisServer, *, seconds: float) -> list[int]:
+    """Take Redis away, look at what requests are answered meanwhile, and give it back."""
+    taken: list[int] = []
+    await server.send(range(1, 40), on_taken=taken.append)
+    redis_server.kill()
+    # Nothing of this waits for Redis: it comes back only afterwards.
+    answers = await asyncio.gather(*(server.client.post(f"/work/{number}") for number in range(101, 110)))
+    assert {(answer.status_code, answer.headers.get("Retry-After")) for answer in answers} == {(503, "1")}
+    assert (await server.client.get("/ping")).is_success
+    await server.until_health(503)
+    await asyncio.sleep(seconds)
+    assert (await server.client.get("/ping")).is_success
+    redis_server.start()
+    await server.until_health(200)
+    await server.send(range(201, 240), on_taken=taken.append)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("name", "framework", "seconds"),
+    [
+        pytest.param("uvicorn", "starlette", 0, id="uvicorn-starlette"),
+        *(
+            pytest.param(name, framework, 5, id=f"{name}-{framework}-5s", marks=pytest.mark.faults)
+            for name, framework in product(SERVERS, FRAMEWORKS)
+            if name != "uvicorn-2"  # whose workers' health would have to be asked for one by one
+        ),
+    ],
+)
+async def test_without_its_store_a_server_says_so_and_recovers_by_itself(
+    name: ServerName, framework: Framework, seconds: float, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    async with serving(name, framework, tmp_path, redis=redis_server.url) as server:
+        taken = await without_redis(server, redis_server, seconds=seconds)
+        assert len(taken) == 2 * 39
+        done = await until_done(lambda: stored(tmp_path, redis_server.url), len(taken))
+        assert {job.input for job in done if job.state == "completed"} == set(taken)
+        await server.stop()
+
+
+def leave(port: int, number: int) -> None:
+    """Send a request, and reset the connection without waiting for anything."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(f"POST /anonymous/{number} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "framework", "store"),
+    [
+        *quick(("hypercorn", "starlette", "redis")),
+        *slow(ALL),
+    ],
+)
+async def test_clients_that_leave_in_the_middle_leave_no_job_or_one(
+    name: ServerName, framework: Framework, redis_url: str | None, tmp_path: Path
+) -> None:
+    numbers = range(1, 49)
+    async with serving(name, framework, tmp_path, redis=redis_url) as server:
+        port = server.client.base_url.port
+        assert port is not None
+        for number in numbers:
+            await asyncio.to_thread(leave, port, number)
+            # Whoever asks next, over connections that somebody left in the middle, gets an answer of their own.
+            assert (await server.client.post(f"/work/{1000 + number}")).text.strip('"') == f"job-{1000 + number}"
+        found = await stored(tmp_path, redis_url)
+        await server.stop()
+    by_input = Counter(job.input for job in found)
+    assert set(by_input.values()) == {1}
+    assert {1000 + number for number in numbers} <= set(by_input)
+    assert set(by_input) <= {*numbers, *(1000 + number for number in numbers)}
