@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowli_core.clock import Clock
 from flowli_core.driver import Driver
 from flowli_core.drivers.memory import MemoryDriver
+
+if TYPE_CHECKING:
+    from tests.redis.clients import Library
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +46,22 @@ def _redis(directory: Path, clock: Clock) -> Driver:
     return RedisDriver.from_url(server.shared_url(), prefix=server.fresh_prefix(), clock=clock)
 
 
-def _valkey(directory: Path, clock: Clock) -> Driver:
-    from valkey.asyncio import Valkey  # noqa: PLC0415 - the other drivers do without it
-
+def _oldest_redis(directory: Path, clock: Clock) -> Driver:
+    from flowli_core.drivers.redis import RedisDriver  # noqa: PLC0415 - the other drivers do without it
     from tests.redis import server  # noqa: PLC0415
-    from tests.redis.clients import OwningDriver  # noqa: PLC0415
 
-    client = Valkey.from_url(server.shared_url())
-    return OwningDriver(client, client.aclose, prefix=server.fresh_prefix(), clock=clock)
+    url = server.oldest_url()
+    return RedisDriver.from_url(server.as_user(url), prefix=server.fresh_prefix(url), clock=clock)
+
+
+def _client_of(library: Library) -> Callable[[Path, Clock], Driver]:
+    def make(directory: Path, clock: Clock) -> Driver:
+        from tests.redis import clients, server  # noqa: PLC0415 - the other drivers do without them
+
+        client = clients.client_of(library, server.shared_url())
+        return clients.OwningDriver(client, prefix=server.fresh_prefix(), clock=clock)
+
+    return make
 
 
 def _clean_up_redis() -> None:
@@ -62,5 +74,7 @@ CANDIDATES: Mapping[str, Candidate] = {
     "memory": Candidate(make=_memory),
     "sqlite": Candidate(make=_sqlite),
     "redis": Candidate(make=_redis, clean_up=_clean_up_redis),
-    "valkey": Candidate(make=_valkey, clean_up=_clean_up_redis),
+    "redis-6.2-least-rights": Candidate(make=_oldest_redis, clean_up=_clean_up_redis),
+    "valkey": Candidate(make=_client_of("valkey"), clean_up=_clean_up_redis),
+    "coredis": Candidate(make=_client_of("coredis"), clean_up=_clean_up_redis),
 }

@@ -1,33 +1,58 @@
-"""Clients as a user makes them, with a driver that closes them in their owner's place."""
+"""Clients as a user makes them, with a driver that stands in for their owner."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+import coredis
+from redis.asyncio import Redis
+from valkey.asyncio import Valkey
 
 from flowli_core.drivers.redis import RedisDriver
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from flowli_core.clock import Clock
-    from flowli_core.drivers.redis.clients import UserClient
+
+Library = Literal["redis", "valkey", "coredis"]
+
+
+def client_of(library: Library, url: str) -> Any:
+    """Make a client of one server."""
+    if library == "redis":
+        return Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
+    if library == "valkey":
+        return Valkey.from_url(url)
+    return coredis.Redis.from_url(url)
 
 
 class OwningDriver(RedisDriver):
-    """A driver over a client that nobody else uses."""
+    """A driver over a client that nobody else uses: a task enters it, as a user's `async with` would, and leaves it."""
 
-    def __init__(
-        self,
-        client: UserClient,
-        close_client: Callable[[], Awaitable[object]],
-        *,
-        prefix: str,
-        clock: Clock | None = None,
-    ) -> None:
+    def __init__(self, client: Any, *, prefix: str, clock: Clock | None = None) -> None:
         super().__init__(client, prefix=prefix, clock=clock)
-        self._close_client = close_client
+        self._given = client
+        self._owner: asyncio.Task[None] | None = None
+        self._entered, self._leaving = asyncio.Event(), asyncio.Event()
+
+    async def open(self) -> None:
+        """Enter the client, and open the driver."""
+        if self._owner is None:
+            self._owner = asyncio.create_task(self._own())
+            await self._entered.wait()
+        await super().open()
 
     async def close(self) -> None:
-        """Close the driver, and then its client."""
+        """Close the driver, and leave the client."""
         await super().close()
-        await self._close_client()
+        self._leaving.set()
+        if self._owner is not None:
+            await self._owner
+        self._owner = None
+
+    async def _own(self) -> None:
+        self._leaving.clear()
+        async with self._given:
+            self._entered.set()
+            await self._leaving.wait()
+        self._entered.clear()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FaultKind = Literal["drop", "lose", "swallow"]
@@ -27,9 +28,13 @@ class Fault:
 
 
 class Proxy:
-    """Passes bytes on between clients and the server behind a Unix socket. `seen` counts the faults that happened."""
+    """Passes bytes on between clients and the server behind a Unix socket. `seen` counts the faults that happened.
 
-    def __init__(self, upstream: Path, folder: Path) -> None:
+    `rewrite` changes what the server says.
+    """
+
+    def __init__(self, upstream: Path, folder: Path, *, rewrite: Callable[[bytes], bytes] = bytes) -> None:
+        self._rewrite = rewrite
         self._upstream = upstream
         self._socket = folder / "proxy"
         self._faults: list[Fault] = []
@@ -63,7 +68,7 @@ class Proxy:
         assert task is not None
         self._links.add(task)
         server, to_server = await asyncio.open_unix_connection(str(self._upstream))
-        replies = asyncio.create_task(_copy(server, to_client))
+        replies = asyncio.create_task(self._copy(server, to_client))
         try:
             while request := await client.read(2**16):
                 fault = self._fault_of(request)
@@ -93,8 +98,7 @@ class Proxy:
                 return fault.kind
         return None
 
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while data := await source.read(2**16):
-        sink.write(data)
-    sink.transport.abort()
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(2**16):
+            sink.write(self._rewrite(data))
+        sink.transport.abort()

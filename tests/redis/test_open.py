@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import logging
-import re
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import coredis
 import pytest
 import redis
-from redis.asyncio import Redis
+import valkey
+import valkey.asyncio
+from redis.asyncio import Redis, RedisCluster
 
 from flowli_core import DefinitionError, DriverError, Runner, StoreUnavailable
-from flowli_core.drivers.redis import RedisDriver, _driver
+from flowli_core.drivers.redis import RedisDriver
 from tests.core.running import Work, running
-from tests.redis.server import Server, connect
+from tests.redis.proxy import Proxy
+from tests.redis.server import Server, connect, documented_rights
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-SECRET = "s3cret"  # noqa: S105 - of a server that lives for one test
-
-
-def documented_rights() -> list[str]:
-    """The least rights, as the driver's documentation lists them for the prefix "app"."""
-    found = re.search(r"ACL SETUSER app (.*?)\n\n", _driver.__doc__ or "", re.DOTALL)
-    assert found is not None
-    return found[1].replace(">password", f">{SECRET}").split()
+SECRET = "password"  # noqa: S105 - of a server that lives for one test
 
 
 async def opened(url: str, **options: Any) -> RedisDriver:
@@ -68,13 +66,61 @@ def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_clients_that_cannot_serve_are_refused() -> None:
-    """A client that blocks, or that makes text of payloads, is refused where it is given."""
-    blocking: Any = redis.Redis()
-    with pytest.raises(DefinitionError, match="asynchronous"):
-        RedisDriver(blocking)
-    with pytest.raises(DefinitionError, match="decode_responses"):
-        RedisDriver(Redis(decode_responses=True))
+@pytest.mark.parametrize(
+    ("client", "word"),
+    [
+        (redis.Redis(), "asynchronous"),
+        (valkey.Valkey(), "asynchronous"),
+        (object(), "asynchronous client of redis, valkey, coredis"),
+        ("redis://localhost", "from_url"),
+        (Redis(decode_responses=True), "decode_responses"),
+        (valkey.asyncio.Valkey(decode_responses=True), "decode_responses"),
+        (coredis.Redis(decode_responses=True), "decode_responses"),
+        (RedisCluster(host="localhost", decode_responses=True), "decode_responses"),
+        (coredis.RedisCluster("localhost", 6379), "of one server"),
+    ],
+)
+def test_clients_that_cannot_serve_are_refused(client: Any, word: str) -> None:
+    """A client that blocks, that makes text of payloads, or that is none, is refused where it is given."""
+    with pytest.raises(DefinitionError, match=word):
+        RedisDriver(client)
+
+
+async def test_a_server_without_a_command_is_refused(tmp_path: Path) -> None:
+    """Not by its name: whatever it calls itself, the message names what it lacks and what would do."""
+    for command in ("HSETNX", "BZPOPMIN"):
+        with Server("--rename-command", command, "") as lacking:
+            with pytest.raises(DriverError, match=f"(?i){command}.*Flowli needs Redis 6.2") as caught:
+                await opened(lacking.url)
+            assert not isinstance(caught.value, StoreUnavailable)
+
+
+async def test_a_server_that_is_too_old_is_refused(server: Server, tmp_path: Path) -> None:
+    """The version is what the server says of itself."""
+    version = server.call("INFO", "server")["redis_version"].encode()
+    told, old = b"redis_version:" + version, b"redis_version:5" + version[1:]
+    async with Proxy(server.socket, tmp_path, rewrite=lambda data: data.replace(told, old)) as proxy:
+        with pytest.raises(DriverError, match=r"of version 5\.\d.*Redis 6\.2 or later"):
+            await opened(proxy.url)
+
+
+def test_the_driver_needs_no_library_but_the_one_whose_client_it_is_given() -> None:
+    """Importing it imports none of them, and a URL of one that is not there names what to install."""
+    program = """
+import sys
+from flowli_core.drivers.redis import RedisDriver
+print(sorted({"redis", "valkey", "coredis"} & set(sys.modules)))
+sys.modules["valkey"] = None
+try:
+    RedisDriver.from_url("valkey://localhost")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "[]",
+        "DefinitionError the package valkey is not installed: pip install flowli[valkey]",
+    ]
 
 
 @pytest.mark.parametrize("prefix", ["", "a{b}", "a b", "*"])

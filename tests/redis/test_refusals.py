@@ -116,6 +116,50 @@ async def test_a_server_that_is_busy_with_another_script_is_unavailable(server: 
         assert [one.disposition for one in await driver.enqueue([record("a")])] == ["accepted"]
 
 
+async def test_a_server_that_cannot_save_is_unavailable(server: Server) -> None:
+    """MISCONF, as when the disk is full: nothing is written by half, and the same call succeeds when it can save."""
+    async with store(server) as (driver, admin):
+        in_the_way = server.folder / "dump.rdb"
+        in_the_way.mkdir()
+        admin.config_set("save", "900 1")
+        admin.bgsave()
+        await until(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err")
+        with pytest.raises(StoreUnavailable, match="MISCONF") as caught:
+            await driver.enqueue([record("a")])
+        assert caught.value.ids == ("a",)
+        in_the_way.rmdir()
+        admin.bgsave()
+        await until(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "ok")
+        assert [one.disposition for one in await driver.enqueue([record("a")])] == ["accepted"]
+
+
+async def test_a_server_that_loads_its_data_is_unavailable() -> None:
+    """LOADING, after a crash: what was stored is there when it is done, and the same call succeeds."""
+    slowly = ("--key-load-delay", "3000", "--loading-process-events-interval-bytes", "1024")
+    with Server(*slowly) as one:
+        async with store(one) as (driver, admin):
+            await driver.enqueue([record("a")])
+            for number in range(1000):
+                admin.set(f"another:{number}", "x" * 64)
+            admin.save()
+            one.kill()
+            restart = asyncio.create_task(asyncio.to_thread(one.start))
+            await until(lambda: _says(driver, "LOADING"))
+            assert not restart.done()
+            await restart
+            answers = await driver.enqueue([record("a"), record("b")])
+            assert [answer.disposition for answer in answers] == ["duplicate", "accepted"]
+
+
+async def _says(driver: RedisDriver, word: str) -> bool:
+    try:
+        await driver.enqueue([record("b")])
+    except StoreUnavailable as error:
+        assert error.ids == ("b",)  # noqa: PT017 - it comes and goes
+        return word in str(error)
+    return False
+
+
 async def test_a_runner_survives_a_server_that_comes_back_empty(server: Server) -> None:
     """FLUSHALL under a runner: what was there is gone, and new jobs flow."""
     async with store(server) as (driver, admin):

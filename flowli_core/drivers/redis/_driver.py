@@ -11,8 +11,8 @@ All that a user needs who may do nothing else, for the prefix "app" (`open` name
       +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +zrangebylex
       +bzpopmin
 
-and `+select` where the URL names a database; for `fsck` also `+hlen +hscan +sscan +zscan`. Without
-`+info` the version and the eviction policy go unchecked.
+and `+select` where the URL names a database; for `fsck` also `+hlen +hscan +sscan +zscan`; for what clients of a
+cluster ask, `+cluster|slots +command`. Without `+info` the version and the eviction policy go unchecked.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from flowli_core.drivers.redis._packing import (
 )
 from flowli_core.drivers.redis._scripts import STALE, Scripts
 from flowli_core.drivers.redis.clients import adopt, from_url
-from flowli_core.drivers.redis.clients._errors import MissingScriptError, PermissionMissingError
+from flowli_core.drivers.redis.clients._errors import NEEDED, MissingScriptError, PermissionMissingError
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
@@ -438,7 +438,7 @@ class RedisDriver:
             server, memory = {}, {}
         version = server.get("redis_version", "6.2")
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-            msg = f"Redis {version} is too old: Flowli needs 6.2 or later"
+            msg = f"this server is of version {version}; {NEEDED}"
             raise DriverError(msg)
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and not self._allow_eviction:
@@ -448,6 +448,9 @@ class RedisDriver:
             )
             raise DriverError(msg)
         refused = (await self._scripts.check(line.client)).decode()
+        if refused.startswith("unknown "):
+            msg = f"this server does not know {refused.removeprefix('unknown ')}; {NEEDED}"
+            raise DriverError(msg)
         if refused:
             msg = f"Redis does not let this user call {refused}; the driver's documentation lists the rights it needs"
             raise DriverError(msg)

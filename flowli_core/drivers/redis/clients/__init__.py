@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from flowli_core.drivers.redis._packing import Word
 
-LIBRARIES = {"redis": "redis_py", "valkey": "valkey_py"}
+LIBRARIES = {"redis": "redis_py", "valkey": "valkey_py", "coredis": "core_redis"}
 """The module here for each top-level package that a client's class may come from."""
 
 _SCHEMES = {"redis": "redis", "rediss": "redis", "unix": "redis", "valkey": "valkey", "valkeys": "valkey"}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flowli_core.drivers.redis.clients._errors import classified, code_of
+from flowli_core.drivers.redis.clients._limits import MOST_CONNECTIONS, PATIENCE, RETRIES
 from flowli_core.errors import DefinitionError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis.clients import Client, Source
 
 hiredis: Any = importlib.import_module("hiredis") if importlib.util.find_spec("hiredis") else None
-
-PATIENCE = 5.0
-"""Seconds after which a connection is given up that does not answer a command."""
-
-RETRIES = 3
-LEAST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
-
-_MOST_CONNECTIONS = 1024
-"""These libraries take one connection for each call under way, and refuse calls beyond the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,12 +210,12 @@ class _Cluster:
         given, nodes = self._client, self._client.nodes_manager
         options = _options(given)
         kept = {name: options[name] for name in inspect.signature(type(given).__init__).parameters if name in options}
-        limits = {"socket_timeout": None, "socket_connect_timeout": PATIENCE, "max_connections": _MOST_CONNECTIONS}
+        limits = {"socket_timeout": None, "socket_connect_timeout": PATIENCE, "max_connections": MOST_CONNECTIONS}
         class_of_connections = options["connection_class"]
         made = self._library.cluster(
             startup_nodes=[
                 self._library.cluster_node(node.host, node.port)
-                for node in {*nodes.startup_nodes.values(), *nodes.nodes_cache.values()}
+                for node in {**nodes.startup_nodes, **nodes.nodes_cache}.values()
             ],
             **(kept | limits | self._library.cluster_retry(retries)),
             ssl="SSL" in class_of_connections.__name__,
@@ -243,7 +235,7 @@ def _like(library: Library, client: Any, *, retries: int) -> Any:
     options.pop("maint_notifications_pool_handler", None)  # it belongs to the other pool
     options |= {
         "health_check_interval": 0,
-        "max_connections": _MOST_CONNECTIONS,
+        "max_connections": MOST_CONNECTIONS,
         "socket_timeout": None,
         "socket_connect_timeout": PATIENCE,
         "retry": library.retry(retries),

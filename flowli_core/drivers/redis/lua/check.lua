@@ -1,6 +1,6 @@
 -- Try every command that the other scripts use, on a key that nobody else uses, and tell which the user may not call.
 -- KEYS[1]: that key. The columns are not in front of this one, because they call some of the commands themselves.
--- Answers the name of the first that is refused, or ''.
+-- Answers the name of the first that is refused, or 'unknown' and the name of one that the server does not have, or ''.
 -- First write: DEL of that key. It is there only while this runs.
 local SCRATCH = KEYS[1]
 local tries = {
@@ -18,6 +18,9 @@ for _, one in ipairs(tries) do
   if string.find(refusal, 'NOPERM', 1, true) or string.find(refusal, "can't run this command", 1, true)
     or string.find(refusal, 'ACL failure', 1, true) or string.find(refusal, 'no permissions', 1, true) then
     return string.lower(one[1])
+  end
+  if string.find(string.lower(refusal), 'unknown', 1, true) then
+    return 'unknown ' .. string.lower(one[1])
   end
 end
 return ''

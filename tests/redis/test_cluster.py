@@ -1,0 +1,154 @@
+"""Jobs on a cluster: slots move, nodes fall, and the work goes on."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from redis.asyncio import RedisCluster
+from valkey.asyncio import ValkeyCluster
+
+from flowli_core import DriverError, Runner, StoreUnavailable
+from flowli_core.drivers.redis import RedisDriver
+from tests.conformance.builders import assert_consistent, record
+from tests.core.running import Rival, Work, running, until
+from tests.redis.server import documented_rights
+from tests.redis.topologies import Cluster, Node, added_in_the_end
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+Library = Literal["redis", "valkey"]
+LIBRARIES: tuple[Library, ...] = ("redis", "valkey")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster that all tests here share: each uses a prefix of its own."""
+    with Cluster() as made:
+        yield made
+
+
+@asynccontextmanager
+async def on_a(cluster: Cluster, library: Library, prefix: str, **login: str) -> AsyncGenerator[RedisDriver]:
+    """An open driver over a user's client."""
+    kind: Any = RedisCluster if library == "redis" else ValkeyCluster
+    async with kind(host="127.0.0.1", port=cluster.nodes[1].port, **login) as client:
+        driver = RedisDriver(client, prefix=prefix)
+        await driver.open()
+        yield driver
+        await assert_consistent(driver)
+        await driver.close()
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix that no other test uses."""
+    return f"p{abs(hash(request.node.nodeid))}"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_jobs_run_at_once_later_and_are_renewed_from_a_thread(
+    cluster: Cluster, library: Library, prefix: str
+) -> None:
+    """Wake-ups, and calls from another event loop, find the node that holds the keys."""
+    async with on_a(cluster, library, prefix) as driver:
+        work = Work(driver)
+        async with running(Runner(work.jobs)):
+            now = await work.jobs.act.enqueue(1)
+            later = await work.jobs.act.delay("60ms", 2)
+            for receipt in (now, later):
+                await work.until(receipt.id, "completed")
+            assert Rival(driver).step_from_a_thread().reserved == ()
+        page = await work.jobs.inspect.get_jobs_by_state("completed")
+        assert {one.id for one in page.items} == {now.id, later.id}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_a_slot_that_moves_takes_its_jobs_along(cluster: Cluster, library: Library, prefix: str) -> None:
+    """The new node does not know the scripts, and the old one says where it is: a running runner notices neither."""
+    async with on_a(cluster, library, prefix) as driver:
+        work = Work(driver)
+        async with running(Runner(work.jobs)):
+            (before,) = await work.add(1)
+            await work.until(before, "completed")
+            cluster.move(key(prefix), other_than(cluster, prefix))
+            (after,) = await work.add(2)
+            await work.until(after, "completed")
+        assert await work.states([before, after]) == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_the_documented_rights_are_enough(cluster: Cluster, library: Library) -> None:
+    """Those of a single server, and the two that clients of a cluster need."""
+    for node in cluster.nodes:
+        node.call("ACL", "SETUSER", "app", *documented_rights(), "+cluster|slots", "+command")
+    async with on_a(cluster, library, "app", username="app", password="password") as driver:  # noqa: S106 - a test's
+        work = Work(driver)
+        async with running(Runner(work.jobs)):
+            for receipt in (await work.jobs.act.enqueue(1), await work.jobs.act.delay("20ms", 2)):
+                await work.until(receipt.id, "completed")
+
+
+async def test_a_cluster_that_does_not_serve_the_keys_is_unavailable(cluster: Cluster, prefix: str) -> None:
+    """A slot that nobody serves: the error is typed, and names the record; the same call succeeds when it is served."""
+    async with on_a(cluster, "redis", prefix) as driver:
+        await driver.enqueue([record("a")])
+        owner = cluster.owner(key(prefix))
+        slot = owner.call("CLUSTER", "KEYSLOT", key(prefix))
+        number = owner.call("CLUSTER", "MYID")
+        for node in cluster.nodes:
+            node.call("CLUSTER", "DELSLOTS", slot)
+        with pytest.raises(StoreUnavailable, match=r"CLUSTERDOWN|slots are not covered") as caught:
+            await driver.enqueue([record("b")])
+        assert caught.value.ids == ("b",)
+        owner.call("CLUSTER", "ADDSLOTS", slot)
+        for node in cluster.nodes:
+            if node is not owner:
+                node.call("CLUSTER", "SETSLOT", slot, "NODE", number)
+        await until(lambda: b"cluster_state:ok" in owner.call("CLUSTER", "INFO"))
+        assert [one.disposition for one in await driver.enqueue([record("b"), record("a")])] == [
+            "accepted",
+            "duplicate",
+        ]
+
+
+async def test_a_replica_takes_over_under_a_running_runner(cluster: Cluster, prefix: str) -> None:
+    """The node that holds the keys is killed: what its replica has goes on there, without a restart of anything."""
+    async with on_a(cluster, "redis", prefix) as driver:
+        work = Work(driver)
+        async with running(Runner(work.jobs, lease="2s")):
+            (before,) = await work.add(1)
+            await work.until(before, "completed")
+            standby, owner = cluster.stand_by(key(prefix)), cluster.owner(key(prefix))
+            owner.kill()
+            await until(lambda: is_master(standby))
+            after = await added_in_the_end(work)
+            await work.until(after, "completed")
+            assert await work.states([before]) == ["completed"]
+
+
+async def test_a_server_that_is_in_no_cluster_is_said_to_be_none() -> None:
+    """A client for clusters, given the address of something else."""
+    with Node() as node:
+        client = RedisCluster(host="127.0.0.1", port=node.port)
+        with pytest.raises(DriverError, match="no member of a cluster") as caught:
+            await RedisDriver(client).open()
+        await client.aclose()
+    assert not isinstance(caught.value, StoreUnavailable)
+
+
+def key(prefix: str) -> str:
+    """A key of the prefix: all have one slot."""
+    return f"{{{prefix}}}"
+
+
+def other_than(cluster: Cluster, prefix: str) -> Node:
+    """A node that does not hold the keys."""
+    return next(node for node in cluster.nodes[:3] if node is not cluster.owner(key(prefix)))
+
+
+def is_master(node: Node) -> bool:
+    """Whether a node serves slots, and the cluster agrees."""
+    return b"myself,master" in node.call("CLUSTER", "NODES") and b"cluster_state:ok" in node.call("CLUSTER", "INFO")
