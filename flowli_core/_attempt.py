@@ -10,7 +10,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from flowli_core._current import CurrentJob, as_current
+from flowli_core._current import CurrentJob, set_current
 from flowli_core._policy import LastError, describe_error, pack_progress, unpack_progress
 from flowli_core.codec import pack_result
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Retried
@@ -126,8 +126,8 @@ class Attempt:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.policy.timeout.total_seconds(), self.end, End.TIMEOUT, grace)
         try:
-            with as_current(self._current_job()):
-                outcome = await self._run()
+            set_current(self._current_job())
+            outcome = await self._run()
         except BaseException as error:  # noqa: BLE001 - the one place: whatever a handler raises becomes an outcome
             outcome = self._decided(error)
         if self._timer is not None:

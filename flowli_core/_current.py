@@ -71,6 +71,11 @@ def running_job() -> CurrentJob | None:
     return _current.get(None)
 
 
+def set_current(job: CurrentJob) -> None:
+    """Make this the current job of a task that does nothing else."""
+    _current.set(job)
+
+
 @contextmanager
 def as_current(job: CurrentJob) -> Generator[None]:
     """Make this the current job of the code inside."""

@@ -34,6 +34,7 @@ from flowli_core.retry import Fixed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
+    from datetime import datetime
 
     from flowli_core._runtime import Runtime
     from flowli_core.driver import Driver, Reserved
@@ -256,12 +257,13 @@ class Session:
         """Act on the answer to a step that came with a wait, or on the rest of another's; one may be under way now."""
         for recovered in told.answer.recovered:
             self._report.recovered(recovered)
+        lease_until, store_time = told.since + self._options.lease.total_seconds(), self.link.store_time()
         for reserved in told.answer.reserved:
-            self._start(reserved, lease_until=told.since + self._options.lease.total_seconds())
+            self._start(reserved, lease_until=lease_until, store_time=store_time)
         self._lookout.hears(told.answer.next_due, is_full=len(self.running) >= self._options.concurrency)
         self._lookout.wake()
 
-    def _start(self, reserved: Reserved, *, lease_until: float) -> None:
+    def _start(self, reserved: Reserved, *, lease_until: float, store_time: datetime) -> None:
         is_late = time.monotonic() > lease_until - self._options.lease.total_seconds() / 10
         if self._stopping.is_set() or is_late or len(self.running) >= self._options.concurrency:
             # The runner is to end; or another has the record already, or nearly so; or two steps filled the same slots.
@@ -290,7 +292,7 @@ class Session:
             policy=policy,
             runtime=self._runtime,
             threads=self._threads,
-            started_at=self.link.store_time(),
+            started_at=store_time,
             on_settled=self._on_settled,
             on_ended=self._on_ended,
         )
