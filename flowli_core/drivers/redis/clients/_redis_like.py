@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flowli_core.drivers.redis.clients._errors import classified, code_of
+from flowli_core.drivers.redis.clients._express import Express, packing_in_c
 from flowli_core.drivers.redis.clients._limits import MOST_CONNECTIONS, PATIENCE, RETRIES
 from flowli_core.errors import DefinitionError, StoreUnavailable
 
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Client, Source
 
-hiredis: Any = importlib.import_module("hiredis") if importlib.util.find_spec("hiredis") else None
+_OFTEN = frozenset({"EVALSHA", "BZPOPMIN"})
+"""Commands whose replies need no response callback."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class Library:
     cluster_node: type[Any]
     pool: type[Any]
     errors: tuple[type[Exception], ...]
+    broken: type[Exception]
+    refused: type[Exception]
     retry: Callable[[int], Any]
     cluster_retry: Callable[[int], dict[str, Any]]
 
@@ -117,16 +119,36 @@ class _Connections:
             await self._client.connection_pool.disconnect(inuse_connections=False)
 
 
-class _Waits(_Connections):
-    """The same over one server, for waits."""
+class _Own(_Connections):
+    """The same over one server with a client that is ours: what is sent often goes by express."""
+
+    def __init__(self, library: Library, client: Any, *, patience: float | None, retries: int) -> None:
+        super().__init__(library, client, is_ours=True, patience=patience)
+        pool = client.connection_pool
+        self._express = Express(pool, broken=library.broken, refused=library.refused, retries=retries)
+
+    def execute(self, *words: Word) -> Awaitable[Any]:
+        """Send one command."""
+        return self._bounded(self._by_express(words) if words[0] in _OFTEN else self._send(*words))
 
     async def execute_both(self, first: tuple[Word, ...], second: tuple[Word, ...]) -> tuple[Any, Any]:
         """Send two commands at once."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.execute_command(*first)
-        pipeline.execute_command(*second)
-        one, other = await self._bounded(pipeline.execute())
+        one, other = await self._bounded(self._express.send(first, second))
         return one, other
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._express.close()
+        await super().close()
+
+    async def _by_express(self, words: tuple[Word, ...]) -> Any:
+        (reply,) = await self._express.send(words)
+        return reply
+
+    async def _look_again(self, error: Exception) -> None:
+        await super()._look_again(error)
+        if code_of(error) == "READONLY":
+            await self._express.forget()
 
 
 class _ClusterConnections(_Connections):
@@ -172,11 +194,11 @@ class _Standalone:
     def commands(self) -> Client:
         """Make another. The time limit is ours: the library makes a task for every command to keep its own."""
         made = _like(self._library, self._client, retries=RETRIES)
-        return _Connections(self._library, made, is_ours=True, patience=PATIENCE)
+        return _Own(self._library, made, patience=PATIENCE, retries=RETRIES)
 
     def waits(self) -> Client:
         """Make another for waits."""
-        return _Waits(self._library, _like(self._library, self._client, retries=0), is_ours=True, patience=None)
+        return _Own(self._library, _like(self._library, self._client, retries=0), patience=None, retries=0)
 
 
 class _Cluster:
@@ -222,7 +244,7 @@ class _Cluster:
             require_full_coverage=nodes.require_full_coverage,
             address_remap=nodes.address_remap,
         )
-        packing = _packing_in_c(class_of_connections)
+        packing = packing_in_c(class_of_connections)
         made.connection_kwargs["connection_class"] = packing
         for node in made.nodes_manager.startup_nodes.values():
             node.connection_class = packing
@@ -239,7 +261,7 @@ def _like(library: Library, client: Any, *, retries: int) -> Any:
         "socket_timeout": None,
         "socket_connect_timeout": PATIENCE,
         "retry": library.retry(retries),
-        "connection_class": _packing_in_c(pool.connection_class),
+        "connection_class": packing_in_c(pool.connection_class),
     }
     manager = _manager_of(client)
     if manager is None:
@@ -265,16 +287,3 @@ def _manager_of(client: Any) -> Any:
 def _options(client: Any) -> dict[str, Any]:
     pool = getattr(client, "connection_pool", client)
     return dict(pool.connection_kwargs)
-
-
-def _packing_in_c(connection_class: type[Any]) -> type[Any]:
-    """Let hiredis write the commands too: the libraries only let it read, and a step has hundreds of words."""
-    if hiredis is None:
-        return connection_class
-    pack: Callable[[tuple[Word, ...]], bytes] = hiredis.pack_command
-
-    def pack_command(_: object, *args: Word) -> list[bytes]:
-        return [pack((*str(args[0]).split(), *args[1:]))]
-
-    made: type[Any] = type(connection_class.__name__, (connection_class,), {"pack_command": pack_command})
-    return made

@@ -30,6 +30,8 @@ _LIBRARY = Library(
     cluster_node=ClusterNode,
     pool=ConnectionPool,
     errors=(exceptions.RedisError, exceptions.RedisClusterException, OSError),
+    broken=exceptions.ConnectionError,
+    refused=exceptions.ResponseError,
     retry=_retry,
     cluster_retry=_cluster_retry,
 )
