@@ -1,0 +1,134 @@
+"""`python -m tests.mutants [WORD...]`: break the shipped scripts in known ways, and see that the tests notice each.
+
+Each mutation is made in a copy of the tree, never here. Words choose the mutations whose name holds one of them. The
+exit code is 1 where a mutant survived or where a mutation no longer applies to the text.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.mutants.mutations import MUTATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tests.mutants.mutations import Mutation
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("flowli_core", "tests", "pyproject.toml")
+LUA = "flowli_core/drivers/redis/lua"
+AT_A_TIME = int(os.environ.get("FLOWLI_MUTANTS_AT_A_TIME", "2"))
+LONGEST = 600
+"""Seconds after which tests that hang are taken to have noticed something."""
+
+# What is quick comes first: the first failure ends the search.
+STAGES = (
+    ("tests/conformance", "-k", "redis and not does_what_the_model_does"),
+    ("tests/redis", "--deselect", "tests/redis/test_scripts.py"),
+    ("tests/conformance/test_model.py", "-k", "redis"),
+)
+
+
+def main(words: list[str]) -> int:
+    """Try the mutations, and tell."""
+    chosen = [one for one in MUTATIONS if not words or any(word in one.name for word in words)]
+    wrong = [one for one in MUTATIONS if _text(ROOT, one).count(one.old) != 1]
+    for one in wrong:
+        _say(f"NO LONGER APPLIES  {one.file}: {one.name}")
+    todo: queue.SimpleQueue[Mutation] = queue.SimpleQueue()
+    for one in chosen:
+        if one not in wrong:
+            todo.put(one)
+    noticed = _noticed_without_a_change()
+    if noticed is not None:
+        _say(f"{noticed} fails without a mutation: nothing can be learned from the others")
+        return 1
+    survivors: list[Mutation] = []
+    threads = [threading.Thread(target=_try_all, args=(todo, survivors)) for _ in range(AT_A_TIME)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _say(f"{len(chosen)} mutations: {len(survivors)} survived, {len(wrong)} no longer apply")
+    return 1 if survivors or wrong or not chosen else 0
+
+
+@contextmanager
+def _copy_of_the_tree() -> Generator[Path]:
+    with tempfile.TemporaryDirectory(prefix="flowli-mutant-") as folder:
+        copy = Path(folder).resolve()
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, copy / name)
+        ask = (sys.executable, "-c", "import flowli_core; print(flowli_core.__file__)")
+        used = subprocess.run(ask, cwd=copy, capture_output=True, text=True, check=True).stdout
+        assert used.startswith(str(copy)), f"the tests would use {used}"
+        yield copy
+
+
+def _noticed_without_a_change() -> str | None:
+    with _copy_of_the_tree() as copy:
+        return _caught_by(copy, *STAGES)
+
+
+def _try_all(todo: queue.SimpleQueue[Mutation], survivors: list[Mutation]) -> None:
+    with _copy_of_the_tree() as copy:
+        while True:
+            try:
+                mutation = todo.get_nowait()
+            except queue.Empty:
+                return
+            began = time.monotonic()
+            file, sound = copy / LUA / mutation.file, _text(copy, mutation)
+            file.write_text(sound.replace(mutation.old, mutation.new))
+            caught = _caught_by(copy, (mutation.first, "-k", "redis"), *STAGES)
+            file.write_text(sound)
+            took = f"{time.monotonic() - began:4.0f} s"
+            if caught is None:
+                survivors.append(mutation)
+                _say(f"SURVIVED {took}  {mutation.file}: {mutation.name}")
+            else:
+                _say(f"caught   {took}  {mutation.file}: {mutation.name}  [{caught}]")
+
+
+def _caught_by(copy: Path, *stages: tuple[str, ...]) -> str | None:
+    """The first test that fails on this copy."""
+    for stage in stages:
+        command = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no", *stage)
+        try:
+            run = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=LONGEST, check=False)
+        except subprocess.TimeoutExpired:
+            return f"{stage[0]} hung"
+        if run.returncode == 0:
+            continue
+        failed = [line.split(" ")[1] for line in run.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+        if run.returncode != 1 or not failed:
+            # Nothing was tested, so nothing was noticed.
+            raise RuntimeError(run.stdout[-2000:] + run.stderr[-2000:])
+        return failed[0]
+    return None
+
+
+def _text(root: Path, mutation: Mutation) -> str:
+    return (root / LUA / mutation.file).read_text()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - it is what this program is for
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
