@@ -99,6 +99,13 @@ class Server:
         self._process.wait()
         self._reader.join()
 
+    def terminate(self) -> None:
+        """End it as its administrator does."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait()
+        self._reader.join()
+
     def signal(self, number: int) -> None:
         """Send a signal to it."""
         assert self._process is not None

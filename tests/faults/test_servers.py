@@ -1,0 +1,115 @@
+"""Servers that end, come back, come back empty, or forget their scripts, under workers that go on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core import FlowliError, Receipt, Runner
+from flowli_core.drivers.redis import RedisDriver
+from tests.core.running import Work, running, until
+from tests.faults.scene import scene, stopped
+from tests.redis.server import Server, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.faults.scene import Scene
+
+KEEPS = ("--appendonly", "yes", "--appendfsync", "everysec")
+
+
+@pytest.mark.parametrize("end", [Server.terminate, Server.kill], ids=["SIGTERM", "kill -9"])
+async def test_a_server_that_is_started_again_has_lost_nothing(tmp_path: Path, end: Callable[[Server], None]) -> None:
+    """Faults 15 and 16: the same worker finishes every job that was accepted, before and after."""
+    with Server(*KEEPS) as server:
+        async with scene(tmp_path, server.url, "faults") as place:
+            ids = [receipt.id for receipt in await place.jobs.slow.enqueue_many(range(20))]
+            async with place.worker(concurrency=10) as process:
+                await place.started(10)
+                await asyncio.to_thread(end, server)
+                place.folder.gate.touch()
+                await asyncio.to_thread(server.start)
+                ids.append((await _patiently(place)).id)
+                counts = await place.until_finished()
+                assert process.returncode is None
+                assert await stopped(process) == 0
+            assert (counts.completed, counts.failed) == (21, 0)
+            await place.all_completed(ids)
+
+
+async def test_a_server_that_comes_back_empty_is_worked_with(tmp_path: Path) -> None:
+    """Fault 17: what was there is gone, the worker lives, and new jobs flow."""
+    with Server() as server:
+        async with scene(tmp_path, server.url, "faults") as place:
+            lost = await place.jobs.slow.enqueue(1)
+            async with place.worker() as process:
+                await place.started(1)
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.start)
+                place.folder.gate.touch()
+                fresh = await _patiently(place)
+                counts = await place.until_finished()
+                assert await stopped(process) == 0
+            assert counts.completed == 1
+            assert (await place.job(fresh.id)).state == "completed"
+            assert await place.jobs.inspect.get_job(lost.id) is None
+
+
+async def test_a_store_that_is_emptied_under_a_worker_floods_no_log(tmp_path: Path) -> None:
+    """Fault 18: FLUSHALL again and again."""
+    with Server() as server:
+        async with scene(tmp_path, server.url, "faults") as place, place.worker() as process:
+            admin = connect(server.url)
+            for number in range(5):
+                receipt = await place.jobs.quick.enqueue(number)
+                await until(lambda one=receipt.id: place.starts(one) == 1)  # type: ignore[misc]
+                admin.flushall()
+            receipt = await place.jobs.quick.enqueue(6)
+            await place.until_finished()
+            assert await stopped(process) == 0
+            admin.close()
+            assert (await place.job(receipt.id)).state == "completed"
+            assert b"Traceback" not in (tmp_path / "stderr").read_bytes()
+
+
+async def test_scripts_that_are_forgotten_all_the_time_are_not_missed(server: Server) -> None:
+    """Fault 19: SCRIPT FLUSH every 10 ms, while jobs are enqueued and run."""
+    driver = RedisDriver.from_url(server.url)
+    await driver.open()
+    work, admin, done = Work(driver), connect(server.url), threading.Event()
+
+    def flush() -> int:
+        times = 0
+        while not done.wait(0.01):
+            admin.script_flush()
+            times += 1
+        return times
+
+    flushing = asyncio.create_task(asyncio.to_thread(flush))
+    try:
+        async with running(Runner(work.jobs)):
+            ids = [record_id for number in range(40) for record_id in await work.add(number)]
+            for record_id in ids:
+                await work.until(record_id, "completed")
+    finally:
+        done.set()
+    assert await flushing > 10
+    assert await driver.fsck() == ()
+    await driver.close()
+    admin.close()
+
+
+async def _patiently(place: Scene) -> Receipt:
+    """Enqueue a job as soon as the store takes one; sent again under one id it is one job."""
+    job = place.jobs.quick.options(id="after")
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await job.enqueue(1)
+            except FlowliError:
+                await asyncio.sleep(0.02)

@@ -1,0 +1,129 @@
+"""A storm: workers are killed one after the other while 50,000 jobs are run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.faults.scene import Scene, scene, stopped
+from tests.redis.server import Server, connect
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from pathlib import Path
+
+JOBS = int(os.environ.get("FLOWLI_STORM_JOBS", "50000"))
+WORKERS, SLOTS, LEASE = 3, 20, "3s"
+SECONDS = float(os.environ.get("FLOWLI_STORM_SECONDS", "60"))
+LONGEST = 600
+"""Seconds after which what is left is taken for stuck."""
+
+
+class Storm:
+    """Kills a random worker each second, and starts another in its place."""
+
+    def __init__(self, place: Scene) -> None:
+        self.scene = place
+        self.admin: Any = connect(place.url)
+        self.random = Random(time.time_ns())  # noqa: S311 - no secret
+        self.workers: list[Process] = []
+        self.kills = 0
+        self.in_flight: set[str] = set()
+
+    def key(self, name: str) -> str:
+        """The name of a key in the store."""
+        return f"{{{self.scene.prefix}}}:1:{name}"
+
+    async def start(self) -> None:
+        """Start a worker."""
+        self.workers.append(await self.scene.spawn("--concurrency", str(SLOTS), "--lease", LEASE))
+
+    async def rage(self, until: float) -> None:
+        """Kill until it is time, and note what each that dies held."""
+        while time.monotonic() < until and not await self.is_over():
+            await asyncio.sleep(1)
+            busy = [worker for worker in self.workers if self._mark(worker) in b" ".join(self._tokens().values())]
+            if not busy:
+                continue  # A machine that is slow to start them kills nobody who has not begun.
+            victim = self.random.choice(busy)
+            self.workers.remove(victim)
+            victim.kill()
+            await victim.wait()
+            self.kills += 1
+            self.in_flight.update(one.decode() for one, text in self._tokens().items() if self._mark(victim) in text)
+            await self.start()
+
+    def _tokens(self) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = self.admin.hgetall(self.key("token"))
+        return found
+
+    @staticmethod
+    def _mark(worker: Process) -> bytes:
+        return f":{worker.pid}:".encode()
+
+    async def is_over(self) -> bool:
+        """Whether nothing waits or runs any more."""
+        counts = await self.scene.jobs.inspect.get_queue_counts()
+        return counts.completed >= JOBS or (
+            counts.completed > 0 and counts.queued + counts.scheduled + counts.active == 0
+        )
+
+    async def stop(self) -> None:
+        """End all workers."""
+        for worker in self.workers:
+            if worker.returncode is None:
+                worker.kill()
+                await worker.wait()
+        self.admin.close()
+
+
+@pytest.mark.faults
+async def test_a_storm_of_kills_loses_nothing_and_repeats_only_what_was_in_flight(tmp_path: Path) -> None:
+    """Every accepted id completes; only what a dead worker held has a second start; counts are exact; all is sound."""
+    with Server() as server:
+        async with scene(tmp_path, server.url, "storm") as place:
+            storm, began = Storm(place), time.monotonic()
+            try:
+                for _ in range(WORKERS):
+                    await storm.start()
+                producing = asyncio.create_task(_produce(place))
+                await storm.rage(began + SECONDS)
+                ids = await producing
+                async with asyncio.timeout(LONGEST):
+                    while not await storm.is_over():  # noqa: ASYNC110 - other processes do it
+                        await asyncio.sleep(0.1)
+                took = time.monotonic() - began
+                assert [await stopped(worker) for worker in storm.workers] == [0] * WORKERS
+                _check(storm, ids)
+            finally:
+                await storm.stop()
+            starts = Counter(record_id for _, record_id, _ in place.folder.runs())
+            counts = await place.jobs.inspect.get_queue_counts()
+            assert (counts.completed, counts.failed, counts.cancelled, counts.active) == (JOBS, 0, 0, 0)
+            again = sum(one > 1 for one in starts.values())
+            print(f"storm: {JOBS} jobs in {took:.0f} s, {storm.kills} kills, {again} jobs started more than once")  # noqa: T201
+
+
+async def _produce(place: Scene) -> list[str]:
+    ids: list[str] = []
+    for first in range(0, JOBS, 500):
+        ids += [receipt.id for receipt in await place.jobs.quick.enqueue_many(range(first, first + 500))]
+    return ids
+
+
+def _check(storm: Storm, ids: list[str]) -> None:
+    completed = {one.decode() for one, _ in storm.admin.zscan_iter(storm.key("completed"), count=1000)}
+    assert completed == set(ids)
+    assert len(ids) == JOBS
+    recoveries = {one.decode(): int(number) for one, number in storm.admin.hscan_iter(storm.key("recoveries"))}
+    starts = Counter(record_id for _, record_id, _ in storm.scene.folder.runs())
+    repeated = {record_id for record_id, number in starts.items() if number > 1}
+    assert set(starts) == set(ids)
+    assert repeated - storm.in_flight == set(), "a job was started twice that no dead worker held"
+    assert all(starts[one] <= 1 + recoveries.get(one, 0) for one in repeated)
