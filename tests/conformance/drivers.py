@@ -21,12 +21,14 @@ class Candidate:
 
     `make` is given an empty directory and the clock to use, and skips the test where the driver cannot run here.
     `skips` names the cases that do not apply to the driver, each with its reason. `clean_up` is called after each test,
-    with its drivers closed; it fails where they left behind what they should not.
+    with its drivers closed; it fails where they left behind what they should not. `forget` makes the store forget what
+    it is free to forget at any time.
     """
 
     make: Callable[[Path, Clock], Driver]
     clean_up: Callable[[], None] = lambda: None
     skips: Mapping[str, str] = field(default_factory=dict[str, str])
+    forget: Callable[[], None] = lambda: None
 
 
 def _memory(directory: Path, clock: Clock) -> Driver:
@@ -70,11 +72,19 @@ def _clean_up_redis() -> None:
     server.clean_up()
 
 
+def _flush_scripts() -> None:
+    from tests.redis import server  # noqa: PLC0415 - the other drivers do without it
+
+    admin = server.connect(server.shared_url())
+    admin.script_flush()
+    admin.close()
+
+
 CANDIDATES: Mapping[str, Candidate] = {
     "memory": Candidate(make=_memory),
     "sqlite": Candidate(make=_sqlite),
-    "redis": Candidate(make=_redis, clean_up=_clean_up_redis),
+    "redis": Candidate(make=_redis, clean_up=_clean_up_redis, forget=_flush_scripts),
     "redis-6.2-least-rights": Candidate(make=_oldest_redis, clean_up=_clean_up_redis),
-    "valkey": Candidate(make=_client_of("valkey"), clean_up=_clean_up_redis),
-    "coredis": Candidate(make=_client_of("coredis"), clean_up=_clean_up_redis),
+    "valkey": Candidate(make=_client_of("valkey"), clean_up=_clean_up_redis, forget=_flush_scripts),
+    "coredis": Candidate(make=_client_of("coredis"), clean_up=_clean_up_redis, forget=_flush_scripts),
 }

@@ -126,6 +126,15 @@ class Model:
                 call.state = "queued"
         self.workers = {name: told for name, told in self.workers.items() if told.heard + WORKER_MEMORY > self.now}
 
+    def back(self, by: timedelta) -> None:
+        """Let the clock be set back, between two steps: what was due stays so, and leases keep what they had left."""
+        seen, self.now = self.now, self.now - by
+        for call in self.calls.values():
+            if call.ends is not None and call.ends > self.now:
+                call.ends = max(call.ends - by, self.now)
+            if call.state == "queued" and self.now < call.due <= seen:
+                call.due = self.now
+
     def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
         """Store what is new."""
         return [self._enqueue(new) for new in records]
@@ -249,7 +258,7 @@ class Model:
                 self._wait(call, self.now + delay)
             case Released(delay, progress):
                 call.progress = call.progress if progress is None else progress
-                self._wait(call, self.now + delay if delay else call.due)
+                self._wait(call, self.now + delay if delay else min(call.due, self.now))
             case Cancelled():
                 self._finish(call, "cancelled")
         return "ok"
@@ -262,7 +271,7 @@ class Model:
             if call.recoveries > call.new.max_recoveries and not call.cancel:
                 self._finish(call, "failed")
             else:
-                self._wait(call, call.due)
+                self._wait(call, min(call.due, self.now))
         told = sorted((one.id, one.name, one.queue, one.recoveries, one.state) for one in answer.recovered)
         mine = [(call.new.id, call.new.name, call.new.queue, call.recoveries, call.state) for call in expired]
         assert told == sorted(mine)

@@ -10,7 +10,7 @@ import pytest
 
 from flowli_core.driver import RECOVER_PER_STEP, Ack, Cancelled, HeartbeatAnswer, Lease, Recovered, Released, Retried
 from flowli_core.durations import ZERO
-from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, ids, lease_of, record, stored
+from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, Worker, ack, ids, lease_of, record, stored
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -387,3 +387,10 @@ async def test_a_clock_set_back_keeps_nothing_from_running(driver: Driver, worke
     clock.back(timedelta(hours=1))
     await driver.enqueue([record("a")])
     assert sorted(ids(await worker.take(5))) == ["a", "b"]
+
+
+async def test_a_token_that_never_was_is_lost(driver: Driver, worker: Worker) -> None:
+    """Zero is no token: a record that was never settled is not taken for settled under it."""
+    await driver.enqueue([record("a", due=HOUR)])
+    await driver.cancel("a")
+    assert (await worker.step(Ack("a", 0, DONE))).acks == ("lost",)

@@ -34,9 +34,9 @@ LONGEST = 600
 
 # What is quick comes first: the first failure ends the search.
 STAGES = (
-    ("tests/conformance", "-k", "redis and not does_what_the_model_does"),
+    ("tests/conformance", "-k", "redis and not least and not does_what_the_model_does"),
     ("tests/redis", "--deselect", "tests/redis/test_scripts.py"),
-    ("tests/conformance/test_model.py", "-k", "redis"),
+    ("tests/conformance/test_model.py", "-k", "redis and not least"),
 )
 
 
@@ -94,7 +94,7 @@ def _try_all(todo: queue.SimpleQueue[Mutation], survivors: list[Mutation]) -> No
             began = time.monotonic()
             file, sound = copy / LUA / mutation.file, _text(copy, mutation)
             file.write_text(sound.replace(mutation.old, mutation.new))
-            caught = _caught_by(copy, (mutation.first, "-k", "redis"), *STAGES)
+            caught = _caught_by(copy, (mutation.first, "-k", "redis and not least"), *STAGES)
             file.write_text(sound)
             took = f"{time.monotonic() - began:4.0f} s"
             if caught is None:

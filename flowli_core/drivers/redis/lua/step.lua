@@ -109,7 +109,7 @@ local function settle()
       written[#written + 1] = state .. ' ' .. token .. ' ' .. (started ~= '' and started or reserved) .. ' ' .. failed .. ' '
         .. now_text .. ' ' .. due .. ' ' .. kind .. ' ' .. worker .. '\n' .. (ack == 'c' and data or '')
       answers[k] = 'o'
-    elseif settled_here[id] == token or (not settled_here[id] and before and before.settled == token) then
+    elseif settled_here[id] == token or (not settled_here[id] and before and before.settled == token and token ~= '0') then
       answers[k] = 'd'
     else
       answers[k] = 'l'
