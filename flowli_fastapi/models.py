@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - pydantic reads the annotations at run time
+from datetime import datetime, timedelta  # noqa: TC003 - pydantic reads the annotations at run time
 
 from pydantic import BaseModel, ConfigDict
 
@@ -98,3 +98,36 @@ class FullJobPageOut(_PageOut):
     """The same, with what the jobs carry."""
 
     items: list[FullJobOut]
+
+
+class ScheduleOut(_Out):
+    """A recurring definition, without what its jobs carry. `every` is in ISO 8601."""
+
+    key: str
+    name: str
+    queue: str | None = None
+    cron: str | None = None
+    every: timedelta | None = None
+    timezone: str | None = None
+    next_tick: datetime | None = None
+    last_tick: datetime | None = None
+    paused: bool = False
+
+
+class FullScheduleOut(ScheduleOut):
+    """The same, with the input and meta of its jobs."""
+
+    input: object = None
+    meta: object = None
+
+
+class SchedulePageOut(_PageOut):
+    """Some of the recurring definitions."""
+
+    items: list[ScheduleOut]
+
+
+class FullSchedulePageOut(_PageOut):
+    """The same, with what their jobs carry."""
+
+    items: list[FullScheduleOut]

@@ -12,7 +12,16 @@ from flowli_core import DefinitionError, Jobs, State, StoreUnavailable, Validati
 from flowli_core.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_fastapi.dependency import get_jobs
 from flowli_fastapi.errors import invalid_detail
-from flowli_fastapi.models import ErrorOut, FullJobOut, FullJobPageOut, JobCountsOut, JobOut, JobPageOut
+from flowli_fastapi.models import (
+    ErrorOut,
+    FullJobOut,
+    FullJobPageOut,
+    FullSchedulePageOut,
+    JobCountsOut,
+    JobOut,
+    JobPageOut,
+    SchedulePageOut,
+)
 from flowli_starlette.errors import RETRY_AFTER, TRY_LATER
 
 if TYPE_CHECKING:
@@ -24,7 +33,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorOut, "description": "The jobs' store cannot be reached just now"}
 }
 
-Limit = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="How many jobs a page holds at the most")]
+Limit = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="How many a page holds at the most")]
 Cursor = Annotated[str | None, Query(description="What the page before gave; none for the first")]
 
 
@@ -38,9 +47,9 @@ def jobs_router(
 ) -> APIRouter:
     """Make a read-only router: `app.include_router(jobs_router(dependencies=[Depends(require_admin)]))`.
 
-    It shows how many jobs are in each state, the jobs in a state page by page, and one job. Inputs, metas, keys,
-    results, and what errors say (which may quote them) are shown only with `show_payloads`. `jobs` is the dependency
-    that gives the registry; of several, name one with `jobs_of(...)`. Raises DefinitionError where neither
+    It shows how many jobs are in each state, the jobs in a state page by page, one job, and schedules. Inputs, metas,
+    keys, results, and what errors say (which may quote them) are shown only with `show_payloads`. `jobs` is the
+    dependency that gives the registry; of several, name one with `jobs_of(...)`. Raises DefinitionError where neither
     `dependencies` guard it nor `allow_anonymous` says that anybody may read it.
     """
     if not dependencies and not allow_anonymous:
@@ -50,6 +59,7 @@ def jobs_router(
         )
     router = APIRouter(prefix=prefix, tags=["jobs"], dependencies=list(dependencies), responses=_RESPONSES)
     job, page = (FullJobOut, FullJobPageOut) if show_payloads else (JobOut, JobPageOut)
+    schedules = FullSchedulePageOut if show_payloads else SchedulePageOut
     registry: Any = Depends(jobs)
 
     @router.get("/counts", summary="Count the jobs in each state")
@@ -63,6 +73,13 @@ def jobs_router(
     ) -> object:
         with _as_http_errors():
             return await jobs.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor)
+
+    @router.get("/schedules", summary="List the recurring definitions", response_model=schedules)
+    async def list_schedules(
+        limit: Limit = DEFAULT_PER_PAGE, cursor: Cursor = None, jobs: Jobs[Any] = registry
+    ) -> object:
+        with _as_http_errors():
+            return await jobs.inspect.get_schedules(limit=limit, cursor=cursor)
 
     @router.get("/{job_id}", summary="Show a job", response_model=job, responses={404: {"model": ErrorOut}})
     async def read_job(job_id: str, jobs: Jobs[Any] = registry) -> object:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flowli_core import DefinitionError, Runner
 from flowli_core._session import DRAIN
 from flowli_core.cli._loop import run
+from flowli_core.cli._operation import Registry, json_option, operation
 from flowli_core.cli._options import DURATION
 from flowli_core.cli._serve import Started, Worker, leave_stalled
+from flowli_core.cli._show import as_json
+from flowli_core.cli.status import read_status, status_text
 from flowli_core.durations import spelled
 from flowli_litestar.plugin import FlowliPlugin
 
@@ -20,12 +23,24 @@ if TYPE_CHECKING:
 
     from litestar import Litestar
 
-_KEY = click.option("--key", help="Which registry, by its dependency_key; needed where there are several.")
+    from flowli_core import Jobs
 
 
 @click.group("jobs")
-def jobs_group() -> None:
+@click.option("--key", help="Which registry, by its dependency_key; needed where there are several.")
+@click.pass_context
+def jobs_group(context: click.Context, key: str | None) -> None:
     """Run the application's background jobs, and look at them."""
+    app: Litestar = context.obj.app
+    context.obj = _AppRegistry(app, key)
+
+
+class _AppRegistry(Registry):
+    """The registry of an application's plugin. What `flowli`'s own operations take."""
+
+    def __init__(self, app: Litestar, key: str | None) -> None:
+        super().__init__(lambda: _plugin(app, key).config.jobs)
+        self.app = app
 
 
 def _queues(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
@@ -33,7 +48,6 @@ def _queues(_: click.Context, __: click.Parameter, value: str | None) -> list[st
 
 
 @jobs_group.command("run")
-@_KEY
 @click.option("-c", "--concurrency", type=int, default=10, show_default=True, help="How many jobs at a time.")
 @click.option("-q", "--queues", callback=_queues, help="Queues to serve, in order, with commas between.")
 @click.option("-b", "--burst", is_flag=True, help="Run what is due, and leave.")
@@ -43,7 +57,6 @@ def _queues(_: click.Context, __: click.Parameter, value: str | None) -> list[st
 def run_jobs(
     context: click.Context,
     *,
-    key: str | None,
     concurrency: int,
     queues: list[str] | None,
     drain: timedelta,
@@ -54,8 +67,8 @@ def run_jobs(
 
     `flowli worker module:jobs` does the same without the application, and has more to offer: --workers, --reload.
     """
-    app: Litestar = context.obj.app
-    jobs = _plugin(app, key).config.jobs
+    registry: _AppRegistry = context.obj
+    app, jobs = registry.app, registry.load()
     try:
         runner = Runner(jobs, concurrency=concurrency, queues=queues, lease=lease, on_stall=leave_stalled)
     except DefinitionError as error:
@@ -67,6 +80,15 @@ def run_jobs(
     worker = Worker(jobs, runner, drain=drain, burst=burst, on_up=tell)
     code = run(_inside(app, worker, _plugins(app)))
     context.exit(code)
+
+
+@jobs_group.command("status")
+@json_option
+@operation
+async def show_status(jobs: Jobs[Any], *, is_json: bool) -> None:
+    """Show what waits, what runs, and who works."""
+    found = await read_status(jobs)
+    click.echo(as_json(found) if is_json else status_text(found))
 
 
 async def _inside(app: Litestar, worker: Worker, plugins: list[FlowliPlugin]) -> int:

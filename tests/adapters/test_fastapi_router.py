@@ -64,7 +64,7 @@ def test_it_is_not_made_by_accident() -> None:
         jobs_router(dependencies=[])
 
 
-@pytest.mark.parametrize("path", ["/counts", "?state=failed", "/job-1"])
+@pytest.mark.parametrize("path", ["/counts", "?state=failed", "/schedules", "/job-1"])
 def test_whom_its_dependencies_refuse_sees_nothing(jobs: SecretJobs, path: str) -> None:
     with client_of(jobs, dependencies=[Depends(require_password)]) as client:
         fill(client, jobs)
@@ -82,6 +82,10 @@ def test_it_counts_lists_and_shows(client: TestClient, jobs: SecretJobs) -> None
     assert (failed["id"], failed["name"], failed["attempts_made"]) == ("loud", "shout", 1)
     assert failed == client.get("/admin/jobs/loud").json()
     assert failed["last_error"] == {"type": "ValueError"}
+
+
+def test_it_lists_schedules(client: TestClient) -> None:
+    assert client.get("/admin/jobs/schedules").json() == {"items": [], "cursor": None}
 
 
 def test_it_pages(client: TestClient, jobs: SecretJobs) -> None:
@@ -111,7 +115,7 @@ def test_what_jobs_carry_is_hidden_unless_it_is_asked_for(jobs: SecretJobs, *, i
 
 def test_the_schema_describes_the_answers(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/admin/jobs", "/admin/jobs/counts", "/admin/jobs/{job_id}"}
+    assert set(schema["paths"]) == {f"/admin/jobs{path}" for path in ("", "/counts", "/schedules", "/{job_id}")}
     assert {method for path in schema["paths"].values() for method in path} == {"get"}
     answer = schema["paths"]["/admin/jobs/{job_id}"]["get"]["responses"]
     assert answer["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/JobOut"}
@@ -130,6 +134,7 @@ def test_the_schema_describes_the_answers(client: TestClient) -> None:
         ("?state=failed&limit=0", 422),
         ("?state=failed&limit=1001", 422),
         ("?state=failed&cursor=x", 422),
+        ("/schedules?limit=0", 422),
     ],
 )
 def test_what_is_not_there_or_makes_no_sense_is_said_so(client: TestClient, path: str, status: int) -> None:
@@ -140,7 +145,7 @@ def test_what_is_not_there_or_makes_no_sense_is_said_so(client: TestClient, path
 
 def test_a_store_that_is_away_is_a_503() -> None:
     with client_of(EventJobs(context=Events(), driver=AbsentDriver()), allow_anonymous=True) as client:
-        for path in ("/counts", "?state=failed", "/job-1"):
+        for path in ("/counts", "?state=failed", "/schedules", "/job-1"):
             answer = client.get(f"/admin/jobs{path}")
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
             assert "the store is away" not in answer.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -303,19 +304,28 @@ def two_registries() -> Any:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "say which registry with --key: jobs, others"),
-        (["--key", "nobody"], "say which registry with --key: jobs, others"),
-        (["--key", "jobs", "-c", "0"], "concurrency must be a whole number"),
-        (["--key", "jobs", "--drain", "5"], "drain"),
+        (["run", "--burst"], "say which registry with --key: jobs, others"),
+        (["status"], "say which registry with --key: jobs, others"),
+        (["--key", "nobody", "run"], "say which registry with --key: jobs, others"),
+        (["--key", "jobs", "run", "-c", "0"], "concurrency must be a whole number"),
+        (["--key", "jobs", "run", "--drain", "5"], "drain"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_refused(two_registries: Any, words: list[str], said: str) -> None:
-    done = CliRunner().invoke(jobs_group, ["run", "--burst", *words], obj=two_registries)
+    done = CliRunner().invoke(jobs_group, words, obj=two_registries)
     assert done.exit_code == 2
     assert said in done.output
 
 
 def test_of_two_registries_one_is_chosen(two_registries: Any) -> None:
-    done = CliRunner().invoke(jobs_group, ["run", "--burst", "--key", "others"], obj=two_registries)
+    done = CliRunner().invoke(jobs_group, ["--key", "others", "run", "--burst"], obj=two_registries)
     assert done.exit_code == 0
     assert "OtherJobs" in done.output
+
+
+def test_a_command_shows_how_things_stand(two_registries: Any) -> None:
+    done = CliRunner().invoke(jobs_group, ["--key", "jobs", "status"], obj=two_registries)
+    assert done.exit_code == 0
+    assert "MemoryDriver" in done.output
+    done = CliRunner().invoke(jobs_group, ["--key", "others", "status", "--json"], obj=two_registries)
+    assert json.loads(done.output)["counts"]["queued"] == 0

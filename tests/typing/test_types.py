@@ -140,3 +140,11 @@ def test_the_packages_say_that_they_are_typed() -> None:
     packages = [path.parent for path in ROOT.glob("flowli_*/__init__.py")]
     assert ROOT / "flowli_core" in packages
     assert [package.name for package in packages if not (package / "py.typed").is_file()] == []
+
+
+def test_the_accepted_routes_make_applications() -> None:
+    """What the frameworks look at when an application is made holds, too."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(HERE / "accepted_routes.py")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,152 @@
+"""Routes of each framework, as a user writes them: no cast, no ignore. Checked by mypy and pyright, and imported."""
+
+from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, assert_type
+
+import flowli_fastapi
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from flowli_core import Jobs, Receipt, Runner, job
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_fastapi import JobsDep, jobs_of, jobs_router
+from flowli_litestar import FlowliConfig, FlowliPlugin
+from flowli_starlette import Healthz, JobsMiddleware, JobsState, get_jobs, jobs_exception_handlers, jobs_lifespan
+from litestar import Litestar, get as litestar_get, post as litestar_post, websocket as litestar_websocket
+from litestar import WebSocket as LitestarSocket
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket as StarletteSocket
+
+
+class Email(BaseModel):
+    to: str
+
+
+@job(Email)
+async def send_email(input: Email) -> int:
+    return len(input.to)
+
+
+class AppJobs(Jobs[None]):
+    send_email = send_email
+
+
+class OtherJobs(Jobs[None]):
+    pass
+
+
+jobs = AppJobs(context=None, driver=MemoryDriver())
+others = OtherJobs(context=None)
+
+# Starlette
+
+
+class AppState(JobsState[AppJobs]):
+    database: str
+
+
+@asynccontextmanager
+async def own(_: Starlette) -> AsyncGenerator[dict[str, str]]:
+    yield {"database": "open"}
+
+
+async def typed_state(request: Request[AppState]) -> JSONResponse:
+    assert_type(request.state["jobs"], AppJobs)
+    assert_type(request.state["database"], str)
+    receipt = await request.state["jobs"].send_email.enqueue(to="ada@example.com")
+    assert_type(receipt, Receipt)
+    return JSONResponse(receipt.id)
+
+
+async def typed_get(request: Request) -> JSONResponse:
+    found = get_jobs(request, AppJobs)
+    assert_type(found, AppJobs)
+    assert_type(get_jobs(request), Jobs[Any])
+    return JSONResponse(await found.send_email.run(Email(to="ada@example.com")))
+
+
+async def starlette_socket(websocket: StarletteSocket) -> None:
+    assert_type(get_jobs(websocket, AppJobs), AppJobs)
+
+
+starlette_app = Starlette(
+    routes=[
+        Route("/state", typed_state),
+        Route("/get", typed_get),
+        WebSocketRoute("/socket", starlette_socket),
+        Mount("/healthz", Healthz(jobs)),
+    ],
+    middleware=[Middleware(JobsMiddleware, jobs=others)],
+    lifespan=jobs_lifespan(jobs, Runner(jobs), own),
+    exception_handlers=jobs_exception_handlers(),
+)
+two_registries = Starlette(lifespan=jobs_lifespan(jobs, inner=jobs_lifespan(others)))
+
+# FastAPI
+
+router = APIRouter()
+AppJobsDep = JobsDep[AppJobs]
+
+
+@router.post("/plain")
+async def plain(body: Email, jobs: Annotated[AppJobs, Depends(flowli_fastapi.get_jobs)]) -> Receipt:
+    assert_type(jobs, AppJobs)
+    return await jobs.send_email.enqueue(body)
+
+
+@router.post("/alias")
+async def alias(jobs: JobsDep[AppJobs], other: Annotated[OtherJobs, Depends(jobs_of(OtherJobs))]) -> None:
+    assert_type(jobs, AppJobs)
+    assert_type(other, OtherJobs)
+
+
+@router.websocket("/socket")
+async def fastapi_socket(websocket: WebSocket, jobs: AppJobsDep) -> None:
+    assert_type(jobs, AppJobs)
+
+
+fastapi_app = FastAPI(
+    lifespan=flowli_fastapi.jobs_lifespan(jobs, runner=Runner(jobs)),
+    exception_handlers=flowli_fastapi.jobs_exception_handlers(),
+)
+fastapi_app.include_router(router)
+fastapi_app.include_router(jobs_router(dependencies=[Depends(typed_get)], jobs=jobs_of(AppJobs)))
+fastapi_app.add_middleware(JobsMiddleware, jobs=jobs)
+fastapi_app.mount("/healthz", Healthz(jobs))
+fastapi_app.dependency_overrides[flowli_fastapi.get_jobs] = lambda: jobs
+fastapi_app.dependency_overrides[jobs_of(OtherJobs)] = lambda: others
+for kind, handler in flowli_fastapi.jobs_exception_handlers().items():
+    fastapi_app.add_exception_handler(kind, handler)
+
+# Litestar
+
+
+@litestar_post("/emails/{to:str}")
+async def litestar_enqueue(to: FromPath[str], jobs: NamedDependency[AppJobs]) -> Receipt:
+    assert_type(jobs, AppJobs)
+    return await jobs.send_email.enqueue(to=to)
+
+
+@litestar_get("/other")
+async def litestar_other(others: NamedDependency[OtherJobs]) -> None:
+    assert_type(others, OtherJobs)
+
+
+@litestar_websocket("/socket")
+async def litestar_socket(socket: LitestarSocket[Any, Any, Any], jobs: NamedDependency[AppJobs]) -> None:
+    assert_type(jobs, AppJobs)
+
+
+litestar_app = Litestar(
+    [litestar_enqueue, litestar_other, litestar_socket],
+    plugins=[
+        FlowliPlugin(FlowliConfig(jobs=jobs, runner=Runner(jobs), health_path="/healthz")),
+        FlowliPlugin(FlowliConfig(jobs=others, dependency_key="others", state_key="others")),
+    ],
+)
