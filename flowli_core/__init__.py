@@ -28,7 +28,7 @@ from flowli_core.errors import (
     StrategyError,
     ValidationError,
 )
-from flowli_core.hooks import Hook, Hooks, JobEvent
+from flowli_core.hooks import Hook, Hooks, JobEvent, Observer
 from flowli_core.job import BoundJob, Job, NoMeta
 from flowli_core.records import JobRecord, Page, Receipt, ScheduleRecord
 from flowli_core.registry import Jobs
@@ -62,6 +62,7 @@ __all__ = [
     "LastError",
     "LeaseLost",
     "NoMeta",
+    "Observer",
     "Page",
     "PerJob",
     "QueueCounts",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowli_core._current import CurrentJob, set_current
 from flowli_core._policy import LastError, describe_error, pack_progress, unpack_progress
+from flowli_core._trace import trace_of, without_trace
 from flowli_core.codec import pack_result
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Retried
 from flowli_core.durations import spelled
@@ -126,8 +127,14 @@ class Attempt:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.policy.timeout.total_seconds(), self.end, End.TIMEOUT, grace)
         try:
-            set_current(self._current_job())
-            outcome = await self._run()
+            current = self._current_job()
+            set_current(current)
+            tracer = self._runtime.tracer
+            if tracer is None:
+                outcome = await self._run()
+            else:
+                with tracer.running(current, trace_of(self.reserved.meta)):
+                    outcome = await self._run()
         except BaseException as error:  # noqa: BLE001 - the one place: whatever a handler raises becomes an outcome
             outcome = self._decided(error)
         if self._timer is not None:
@@ -169,8 +176,8 @@ class Attempt:
         try:
             given = definition.input.unpack(reserved.input) if definition.input is not None else None
             meta = None
-            if definition.meta is not None and reserved.meta is not None:
-                meta = definition.meta.unpack(reserved.meta)
+            if definition.meta is not None and (wire := without_trace(reserved.meta)) is not None:
+                meta = definition.meta.unpack(wire)
         except ValidationError as error:
             return self._failed_for_good(error)
         scope = self._runtime.context

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from flowli_core import _names
 from flowli_core._policy import Policy, pack_policy, unpack_progress
+from flowli_core._trace import with_trace
 from flowli_core.definition import check_retry
 from flowli_core.driver import NewRecord
 from flowli_core.durations import ZERO, duration
@@ -141,6 +142,13 @@ class Call:
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt]:
         """Store records, each thousand of them whole or not at all."""
+        tracer = self.runtime.tracer
+        if tracer is None:
+            return await self._send(records)
+        with tracer.enqueueing(self.definition.name, [(record.id, record.queue) for record in records]) as trace:
+            return await self._send([replace(record, meta=with_trace(record.meta, trace)) for record in records])
+
+    async def _send(self, records: Sequence[NewRecord]) -> list[Receipt]:
         driver = await self.runtime.store()
         receipts: list[Receipt] = []
         for start in range(0, len(records), _BATCH):

@@ -77,10 +77,10 @@ def set_current(job: CurrentJob) -> None:
 
 
 @contextmanager
-def as_current(job: CurrentJob) -> Generator[None]:
+def as_current(job: CurrentJob) -> Generator[CurrentJob]:
     """Make this the current job of the code inside."""
     token = _current.set(job)
     try:
-        yield
+        yield job
     finally:
         _current.reset(token)

@@ -15,10 +15,11 @@ from flowli_core.hooks import HookCalls, Hooks, JobEvent
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from flowli_core._attempt import Attempt
     from flowli_core.driver import Recovered, Reserved
-    from flowli_core.hooks import HookName
+    from flowli_core.hooks import Happening, HookName, Observer
 
 logger = logging.getLogger("flowli")
 
@@ -43,8 +44,11 @@ class RunCounts:
 class Report:
     """Tells of one worker's jobs. `tasks` is where its hooks run."""
 
-    def __init__(self, hooks: Hooks, *, worker: str, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, hooks: Hooks, *, worker: str, tasks: asyncio.TaskGroup, observers: Sequence[Observer] = ()
+    ) -> None:
         self._hooks = hooks
+        self._observers = observers
         self._worker = worker
         self._calls = HookCalls(hooks, tasks)
         self._counts: Counter[str] = Counter()
@@ -59,6 +63,8 @@ class Report:
 
     def started(self, attempt: Attempt) -> None:
         """Its handler is about to be called."""
+        if self._observers:
+            self._observe("started", attempt)
         self._emit("on_job_started", attempt)
 
     def accepted(self, attempt: Attempt) -> None:
@@ -70,30 +76,37 @@ class Report:
                 if logger.isEnabledFor(logging.INFO):
                     took = spelled(_duration(attempt))
                     logger.info("job %s (%s) completed in %s", *what, took, extra=_facts(attempt, "completed"))
+                if self._observers:
+                    self._observe("completed", attempt)
                 self._emit("on_job_completed", attempt)
             case Failed():
                 self._counts["failed"] += 1
                 facts = _facts(attempt, "failed")
                 logger.error("job %s (%s) failed for good", *what, exc_info=attempt.error, extra=facts)
+                self._observe("failed", attempt)
                 self._emit("on_job_failed", attempt)
             case Retried(delay):
                 self._counts["retried"] += 1
                 told = (*what, type(attempt.error).__name__, spelled(delay))
                 facts = _facts(attempt, "retried")
                 logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *told, extra=facts)
+                self._observe("retried", attempt, retry_in=delay)
                 self._emit("on_job_retry_scheduled", attempt, retry_in=delay)
             case Released():
                 self._counts["released"] += 1
                 logger.info("job %s (%s) is given back", *what, extra=_facts(attempt, "released"))
+                self._observe("released", attempt)
             case Cancelled() | None:
                 self._counts["cancelled"] += 1
                 logger.info("job %s (%s) was cancelled", *what, extra=_facts(attempt, "cancelled"))
+                self._observe("cancelled", attempt)
 
     def lost(self, attempt: Attempt) -> None:
         """Its lease is somebody else's."""
         self._counts["lost"] += 1
         what = (attempt.reserved.id, attempt.reserved.name)
         logger.warning("job %s (%s) lost its lease; its outcome is discarded", *what, extra=_facts(attempt, "lost"))
+        self._observe("lost", attempt)
         self._emit("on_lease_lost", attempt)
 
     def recovered(self, recovered: Recovered) -> None:
@@ -108,6 +121,7 @@ class Report:
             attempt=0,
             recoveries=recovered.recoveries,
         )
+        self._tell("recovered", event)
         self._calls.emit("on_lease_recovered", event)
         if recovered.state == "failed":
             lost = LeaseLost(f"worker lost: the lease ended unrenewed {recovered.recoveries} times")
@@ -121,11 +135,24 @@ class Report:
         """Its handler goes on although it was told to end, and the runner ends now."""
         logger.warning("job %s (%s) still runs as its runner ends", attempt.reserved.id, attempt.reserved.name)
 
+    def _observe(self, what: Happening, attempt: Attempt, *, retry_in: timedelta | None = None) -> None:
+        if self._observers:
+            self._tell(what, self._event(attempt, retry_in))
+
+    def _tell(self, what: Happening, event: JobEvent) -> None:
+        for observer in self._observers:
+            try:
+                observer.observe(what, event)
+            except Exception:
+                logger.exception("an observer failed for job %s (%s)", event.id, event.name)
+
     def _emit(self, name: HookName, attempt: Attempt, *, retry_in: timedelta | None = None) -> None:
-        if getattr(self._hooks, name) is None:
-            return
+        if getattr(self._hooks, name) is not None:
+            self._calls.emit(name, self._event(attempt, retry_in))
+
+    def _event(self, attempt: Attempt, retry_in: timedelta | None) -> JobEvent:
         reserved = attempt.reserved
-        event = JobEvent(
+        return JobEvent(
             id=reserved.id,
             name=reserved.name,
             queue=reserved.queue,
@@ -136,7 +163,6 @@ class Report:
             retry_in=retry_in,
             duration=None if attempt.outcome is None else _duration(attempt),
         )
-        self._calls.emit(name, event)
 
 
 def _duration(attempt: Attempt) -> timedelta:

@@ -20,6 +20,7 @@ from flowli_core.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from flowli_core._trace import Tracer
     from flowli_core.context import ContextScope
     from flowli_core.definition import Definition
 
@@ -80,6 +81,7 @@ class Runtime:
         self.defaults = defaults
         self.outbox = Outbox()
         self.plans = {name: _plan(definition, defaults) for name, definition in jobs.items()}
+        self.tracer: Tracer | None = None
         self.host: object = None
         """What `embedded` knows of the application that has opened this runtime."""
         self._driver = driver

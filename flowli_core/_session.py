@@ -29,7 +29,7 @@ from flowli_core._upkeep import Upkeep
 from flowli_core.driver import Ack, Released
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable, StrategyError
-from flowli_core.hooks import Hooks
+from flowli_core.hooks import Hooks, Observer
 from flowli_core.retry import Fixed
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class RunnerOptions:
     grace: timedelta
     stall_limit: timedelta
     on_stall: Callable[[], None] | None = None
+    observers: tuple[Observer, ...] = ()
 
 
 class Session:
@@ -136,7 +137,9 @@ class Session:
         )
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._report = Report(self._options.hooks, worker=self.link.worker, tasks=tasks)
+                self._report = Report(
+                    self._options.hooks, worker=self.link.worker, tasks=tasks, observers=self._options.observers
+                )
                 try:
                     with upkeep:
                         await self._work_until_cancelled(tasks)

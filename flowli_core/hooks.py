@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, Protocol
 
 from flowli_core._threads import Threads
 from flowli_core.errors import DefinitionError
@@ -74,6 +74,20 @@ class Hooks:
             if hook is not None and not callable(hook):
                 msg = f"{field.name} must be a function, got {type(hook).__name__}"
                 raise DefinitionError(msg)
+
+
+Happening = Literal["started", "completed", "failed", "retried", "released", "cancelled", "lost", "recovered"]
+
+
+class Observer(Protocol):
+    """Is told of everything at once, on the runner's own loop: for metrics. It must be quick, and must not block.
+
+    Unlike a hook it costs no task. What it raises is logged, and changes nothing.
+    """
+
+    def observe(self, what: Happening, event: JobEvent) -> None:
+        """Take note of what happened."""
+        ...
 
 
 class HookCalls:

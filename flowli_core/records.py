@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic_core import from_json
 
 from flowli_core._policy import LastError, NewerVersionError, Policy, unpack_policy, unpack_progress
+from flowli_core._trace import without_trace
 from flowli_core.driver import Position, State, StoredRecord
 from flowli_core.errors import ValidationError
 from flowli_core.retry import Backoff
@@ -98,7 +99,7 @@ def job_record(stored: StoredRecord) -> JobRecord:
         queue=stored.queue,
         state=stored.state,
         input=_json(stored.input),
-        meta=_json(stored.meta),
+        meta=_json(without_trace(stored.meta)),
         key=None if stored.key is None else stored.key.removeprefix(f"{stored.name}:"),
         created_at=stored.created_at,
         updated_at=stored.updated_at,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs
 
+    from flowli_core._trace import Tracer
     from flowli_core.definition import Definition
     from flowli_core.driver import Driver
 
@@ -29,7 +30,9 @@ class Jobs(Generic[C_co]):
 
     Subclass it with the jobs as attributes; the class is checked at import. Without a driver `run` still works.
     `async with jobs:` opens the context and the driver and closes both; otherwise they are opened when first needed,
-    and `aclose` closes them. Raises DefinitionError for options that cannot be.
+    and `aclose` closes them. `tracer` follows jobs from the call to the worker: see `flowli_core.tracing`.
+
+    Raises DefinitionError for options that cannot be.
     """
 
     def __init_subclass__(cls) -> None:
@@ -42,12 +45,14 @@ class Jobs(Generic[C_co]):
         context: ContextSource[C_co],
         driver: Driver | None = None,
         defaults: Defaults | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         _check_driver(driver)
         scope = ContextScope(context, expected=_declared_context(type(self)))
         self._runtime = Runtime(
             jobs=_declared_jobs(type(self)), driver=driver, context=scope, defaults=_check_defaults(defaults)
         )
+        self._runtime.tracer = _check_tracer(tracer)
         self._inspect = Inspect(self._runtime)
         self._control = Control(self._runtime)
 
@@ -153,6 +158,13 @@ def _check_driver(driver: object) -> None:
         kind = "the class itself" if isinstance(driver, type) else type(driver).__name__
         msg = f"driver must be a driver such as MemoryDriver(), got {kind}"
         raise DefinitionError(msg)
+
+
+def _check_tracer(tracer: Tracer | None) -> Tracer | None:
+    if tracer is not None and (isinstance(tracer, type) or not callable(getattr(tracer, "enqueueing", None))):
+        msg = f"tracer must be an OpenTelemetry() of flowli_core.tracing, got {_described(tracer)}"
+        raise DefinitionError(msg)
+    return tracer
 
 
 def _check_defaults(defaults: object) -> Defaults:

@@ -13,7 +13,7 @@ from flowli_core._runtime import whole_number
 from flowli_core._session import DRAIN, RunnerOptions, Session
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
-from flowli_core.hooks import Hooks
+from flowli_core.hooks import Hooks, Observer
 from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Runner:
     was told to end and has not after `cancel_grace` is settled without it. An event loop that has been blocked for
     `stall_limit` loses its leases, and `on_stall` is called, from another thread: a worker process may leave there.
 
+    `observers` are told of everything at once, on this loop: see `flowli_core.metrics`.
+
     A runner installs no signal handlers and ends no process. Raises DefinitionError for options that cannot be.
     """
 
@@ -67,6 +69,7 @@ class Runner:
         cancel_grace: Duration = "5s",
         stall_limit: Duration = "5m",
         on_stall: Callable[[], None] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._jobs = jobs
         self._runtime = runtime_of(jobs)
@@ -78,6 +81,7 @@ class Runner:
             grace=duration(cancel_grace, argument="cancel_grace"),
             stall_limit=duration(stall_limit, argument="stall_limit"),
             on_stall=on_stall,
+            observers=_check_observers(observers),
         )
         self._session: Session | None = None
         self._is_running = False
@@ -192,3 +196,10 @@ def _check_hooks(hooks: object) -> Hooks:
         msg = f"hooks must be a Hooks(...), got {type(hooks).__name__}"
         raise DefinitionError(msg)
     return hooks
+
+
+def _check_observers(observers: object) -> tuple[Observer, ...]:
+    given = tuple(cast("Sequence[Observer]", observers)) if isinstance(observers, list | tuple) else None
+    if given is None or any(not callable(getattr(one, "observe", None)) for one in given):
+        raise DefinitionError("observers must be a list of objects that have observe(what, event)")
+    return given

@@ -7,17 +7,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+from flowli_core.errors import FlowliError
+
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
     from datetime import timedelta
 
+    from flowli_core.metrics import PrometheusMetrics
     from flowli_core.runner import Runner
 
 _PATIENCE = 1.0
@@ -27,9 +30,7 @@ _TEXT = "text/plain; charset=utf-8"
 class HealthServer:
     """Listens from the start, so that a port that is taken is an error then. Raises OSError."""
 
-    def __init__(
-        self, host: str, port: int, *, stall_limit: timedelta, metrics: Callable[[], tuple[str, bytes]] | None
-    ) -> None:
+    def __init__(self, host: str, port: int, *, stall_limit: timedelta, metrics: PrometheusMetrics | None) -> None:
         self._stall_limit = stall_limit.total_seconds()
         self._metrics = metrics
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,9 +67,19 @@ class HealthServer:
             case "/metrics":
                 if self._metrics is None:
                     return 501, _TEXT, b"metrics need prometheus_client: pip install flowli[metrics]\n"
-                return (200, *self._metrics())
+                return (200, *self._metrics_text(self._metrics))
             case _:
                 return 404, _TEXT, b"/live, /ready or /metrics\n"
+
+    def _metrics_text(self, metrics: PrometheusMetrics) -> tuple[str, bytes]:
+        """What was counted, with what the store says now; without, where it cannot be asked in time."""
+        if self._loop is not None and self._runner is not None and self._silence() == 0:
+            asked = asyncio.run_coroutine_threadsafe(metrics.read_store(self._runner.jobs), self._loop)
+            try:
+                asked.result(_PATIENCE)
+            except (FlowliError, TimeoutError):
+                asked.cancel()
+        return metrics.text()
 
     def _live(self) -> tuple[int, str, bytes]:
         silent = self._silence()

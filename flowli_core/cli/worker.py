@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
+    from flowli_core.metrics import PrometheusMetrics
+
 logger = logging.getLogger("flowli")
 
 _MOST_WORKERS = 1_000
@@ -178,6 +180,7 @@ def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
     if lifeline is not None:
         os.set_inheritable(lifeline.ready, False)  # noqa: FBT003 - its name says it
     jobs = load(options.app, app_dir=options.app_dir, factory=options.factory)
+    metrics = _metrics() if options.health_port is not None else None
     try:
         runner = Runner(
             jobs,
@@ -186,6 +189,7 @@ def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
             lease=options.lease,
             stall_limit=options.stall_limit,
             on_stall=leave_stalled,
+            observers=[] if metrics is None else [metrics],
         )
     except DefinitionError as error:
         raise click.UsageError(str(error)) from error
@@ -205,7 +209,7 @@ def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
         drain=options.drain,
         burst=options.burst,
         lifeline=lifeline,
-        health=_health(options),
+        health=_health(options, metrics),
         on_up=tell,
     )
     code = run(serving.run())
@@ -213,11 +217,18 @@ def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
     return code
 
 
-def _health(options: WorkerOptions) -> HealthServer | None:
+def _metrics() -> PrometheusMetrics | None:
+    if importlib.util.find_spec("prometheus_client") is None:
+        return None
+    made: PrometheusMetrics = importlib.import_module("flowli_core.metrics").PrometheusMetrics()
+    return made
+
+
+def _health(options: WorkerOptions, metrics: PrometheusMetrics | None) -> HealthServer | None:
     if options.health_port is None:
         return None
     try:
-        return HealthServer(options.health_host, options.health_port, stall_limit=options.stall_limit, metrics=None)
+        return HealthServer(options.health_host, options.health_port, stall_limit=options.stall_limit, metrics=metrics)
     except OSError as error:
         msg = f"cannot listen on {options.health_host}:{options.health_port}: {error.strerror}"
         raise click.UsageError(msg) from error

@@ -1,0 +1,77 @@
+"""OpenTelemetry spans of jobs: `pip install flowli[otel]`.
+
+    jobs = AppJobs(context=..., driver=..., tracer=OpenTelemetry())
+
+Enqueueing gets a producer span, each execution a consumer span: its child, and linked to it, in whatever process that
+is. Names and attributes follow the conventions for messaging. Exporting the spans is the application's business.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from opentelemetry import propagate, trace
+from opentelemetry.trace import Link, SpanKind
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from flowli_core._current import CurrentJob
+
+_SYSTEM = {"messaging.system": "flowli"}
+
+
+class OpenTelemetry:
+    """Makes spans with the application's tracer provider, or with the one that is given."""
+
+    def __init__(self, provider: trace.TracerProvider | None = None) -> None:
+        self._tracer = trace.get_tracer("flowli", tracer_provider=provider)
+
+    @contextmanager
+    def enqueueing(self, name: str, records: Sequence[tuple[str, str]]) -> Generator[bytes]:
+        """Make a producer span around the storing of records; give what they carry of it."""
+        ids = [record_id for record_id, _ in records]
+        attributes: dict[str, Any] = {**_SYSTEM, "messaging.operation.type": "send", "flowli.job": name}
+        if len(ids) == 1:
+            attributes |= {"messaging.message.id": ids[0], "messaging.destination.name": records[0][1]}
+        else:
+            attributes["messaging.batch.message_count"] = len(ids)
+        with self._tracer.start_as_current_span(f"send {name}", kind=SpanKind.PRODUCER, attributes=attributes):
+            carrier: dict[str, str] = {}
+            propagate.inject(carrier)
+            yield json.dumps(carrier, separators=(",", ":")).encode() if carrier else b""
+
+    @contextmanager
+    def running(self, job: CurrentJob, trace_: bytes | None, /) -> Generator[None]:
+        """Make a consumer span around an execution."""
+        parent = propagate.extract(_carrier(trace_))
+        producer = trace.get_current_span(parent).get_span_context()
+        attributes: dict[str, Any] = {
+            **_SYSTEM,
+            "messaging.operation.type": "process",
+            "messaging.message.id": job.id,
+            "messaging.destination.name": job.queue,
+            "flowli.job": job.name,
+            "flowli.attempt": job.attempt,
+            "flowli.recoveries": job.recoveries,
+        }
+        with self._tracer.start_as_current_span(
+            f"process {job.name}",
+            context=parent,
+            kind=SpanKind.CONSUMER,
+            attributes=attributes,
+            links=[Link(producer)] if producer.is_valid else [],
+        ):
+            yield
+
+
+def _carrier(line: bytes | None) -> dict[str, str]:
+    try:
+        found: object = json.loads(line) if line else {}
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): str(value) for name, value in cast("dict[object, object]", found).items()}

@@ -1,0 +1,102 @@
+"""What a runner's observers are told, and what Prometheus sees of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from flowli_core import DefinitionError, JobEvent, Retry, Runner, fixed
+from flowli_core.metrics import PrometheusMetrics
+from flowli_core.testing import ManualClock
+from tests.core.running import Rival, Work
+
+if TYPE_CHECKING:
+    from flowli_core.hooks import Happening
+
+
+class Notes:
+    """An observer that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Happening, JobEvent]] = []
+
+    def observe(self, what: Happening, event: JobEvent) -> None:
+        self.told.append((what, event))
+
+
+class Broken:
+    """An observer that fails."""
+
+    def observe(self, what: Happening, event: JobEvent) -> None:
+        del what, event
+        raise RuntimeError("broken")
+
+
+async def test_an_observer_is_told_of_each_beginning_and_end() -> None:
+    work, notes = Work(), Notes()
+
+    async def act(number: int) -> None:
+        if number == 2:
+            raise ValueError("no")
+
+    work.deeds.act = act
+    good, bad = await work.add(1, 2)
+    await work.run(observers=[notes])
+    assert [what for what, event in notes.told if event.id == good] == ["started", "completed"]
+    assert [what for what, event in notes.told if event.id == bad] == ["started", "failed"]
+    ends = [event for what, event in notes.told if what != "started"]
+    assert all(event.duration is not None for event in ends)
+
+
+async def test_an_observer_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    work, notes = Work(), Notes()
+    (job_id,) = await work.add(1)
+    counts = await work.run(observers=[Broken(), notes])
+    assert counts.completed == 1
+    assert [what for what, _ in notes.told] == ["started", "completed"]
+    assert f"an observer failed for job {job_id}" in caplog.text
+
+
+async def test_prometheus_sees_counts_durations_retries_recoveries_and_lag() -> None:
+    clock = ManualClock()
+    work = Work(clock=clock)
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    await work.add(1)
+    await Rival(work.driver.inner).step(want=1)
+    clock.advance("1m")
+
+    async def act(number: int) -> None:
+        if number == 2:
+            raise ValueError("no")
+
+    work.deeds.act = act
+    await work.jobs.act.options(retry=Retry(max_attempts=2, backoff=fixed("1h"))).enqueue(2)
+    await work.run(observers=[metrics])
+    await work.jobs.act.options(queue="elsewhere").enqueue(3)
+    clock.advance("5m")
+    await metrics.read_store(work.jobs)
+
+    def sample(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    of_act = {"job": "act", "queue": "default"}
+    assert sample("flowli_attempts_total", **of_act, outcome="completed") == 1
+    assert sample("flowli_attempts_total", **of_act, outcome="retried") == 1
+    assert sample("flowli_attempt_seconds_count", **of_act) == 2
+    assert sample("flowli_recoveries_total", **of_act) == 1
+    assert sample("flowli_jobs", queue="default", state="scheduled") == 1
+    assert sample("flowli_lag_seconds", queue="elsewhere") == 300
+    assert sample("flowli_lag_seconds", queue="default") == 0
+    kind, text = metrics.text()
+    assert kind.startswith("text/plain")
+    assert b"flowli_workers" in text
+
+
+def test_what_is_no_observer_is_refused() -> None:
+    work = Work()
+    for wrong in (Notes, [print], "notes", [object()]):
+        with pytest.raises(DefinitionError, match="observers must be a list"):
+            Runner(work.jobs, observers=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,135 @@
+"""Spans follow a job from its caller to its worker, through the record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+from pydantic import BaseModel
+
+from flowli_core import DefinitionError, Jobs, job
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.testing import drain
+from flowli_core.tracing import OpenTelemetry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from flowli_core import Driver
+
+
+class Meta(BaseModel):
+    actor: str
+
+
+@job(int, meta=Meta)
+async def work(input: int, meta: Meta | None) -> str:
+    if input < 0:
+        raise ValueError("negative")
+    return meta.actor if meta else "nobody"
+
+
+class TracedJobs(Jobs[None]):
+    work = work
+
+
+class Spans:
+    """The spans that ended, and a tracer that makes them."""
+
+    def __init__(self) -> None:
+        self._exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.tracer = OpenTelemetry(self.provider)
+
+    def of(self, kind: SpanKind) -> list[ReadableSpan]:
+        return [span for span in self._exporter.get_finished_spans() if span.kind is kind]
+
+
+def id_of(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    assert context is not None
+    return context.span_id
+
+
+@pytest.fixture
+def spans() -> Spans:
+    return Spans()
+
+
+async def test_the_span_of_an_execution_belongs_to_that_of_its_call(spans: Spans, tmp_path: Path) -> None:
+    """In another process: here in another registry, over the same file."""
+    async with TracedJobs(context=None, driver=SqliteDriver(tmp_path / "jobs"), tracer=spans.tracer) as caller:
+        with spans.provider.get_tracer("app").start_as_current_span("request") as request:
+            receipt = await caller.work.enqueue(1, meta=Meta(actor="ada"))
+    async with TracedJobs(context=None, driver=SqliteDriver(tmp_path / "jobs"), tracer=spans.tracer) as worker:
+        await drain(worker)
+        record = await worker.inspect.get_job(receipt.id)
+    (producer,), (consumer,) = spans.of(SpanKind.PRODUCER), spans.of(SpanKind.CONSUMER)
+    assert (producer.name, consumer.name) == ("send work", "process work")
+    assert producer.parent is not None
+    assert producer.parent.span_id == request.get_span_context().span_id
+    assert consumer.parent is not None
+    assert consumer.parent.span_id == consumer.links[0].context.span_id == id_of(producer)
+    assert consumer.attributes is not None
+    assert consumer.attributes["messaging.message.id"] == receipt.id
+    assert record is not None
+    assert (record.meta, record.result) == ({"actor": "ada"}, "ada")
+
+
+async def test_an_error_is_on_the_span_of_its_execution(spans: Spans) -> None:
+    async with TracedJobs(context=None, driver=MemoryDriver(), tracer=spans.tracer) as jobs:
+        await jobs.work.enqueue(-1)
+        await drain(jobs)
+    (consumer,) = spans.of(SpanKind.CONSUMER)
+    assert consumer.status.status_code is StatusCode.ERROR
+    assert consumer.events[0].name == "exception"
+
+
+async def test_many_calls_share_one_producer(spans: Spans) -> None:
+    async with TracedJobs(context=None, driver=MemoryDriver(), tracer=spans.tracer) as jobs:
+        await jobs.work.enqueue_many([1, 2, 3])
+        await drain(jobs)
+    (producer,) = spans.of(SpanKind.PRODUCER)
+    consumers = spans.of(SpanKind.CONSUMER)
+    assert {span.parent and span.parent.span_id for span in consumers} == {id_of(producer)}
+    assert len(consumers) == 3
+
+
+async def test_a_worker_that_traces_nothing_runs_traced_records_and_the_other_way_round(spans: Spans) -> None:
+    driver: Driver = MemoryDriver()
+    async with (
+        TracedJobs(context=None, driver=driver, tracer=spans.tracer) as traced,
+        TracedJobs(context=None, driver=driver) as plain,
+    ):
+        for sender, runner, meta in ((traced, plain, "a"), (plain, traced, "b"), (traced, plain, None)):
+            receipt = await sender.work.enqueue(1, meta=Meta(actor=meta) if meta else None)
+            await drain(runner)
+            record = await plain.inspect.get_job(receipt.id)
+            assert record is not None
+            assert record.result == (meta or "nobody")
+            assert record.meta == ({"actor": meta} if meta else None)
+    (consumer,) = spans.of(SpanKind.CONSUMER)
+    assert consumer.parent is None
+
+
+async def test_without_a_tracer_a_record_carries_nothing() -> None:
+    driver = MemoryDriver()
+    async with TracedJobs(context=None, driver=driver) as jobs:
+        receipt = await jobs.work.enqueue(1)
+        stored = await driver.get(receipt.id)
+    assert stored is not None
+    assert stored.meta is None
+
+
+def test_what_is_no_tracer_is_refused() -> None:
+    for wrong in (OpenTelemetry, "otel"):
+        with pytest.raises(DefinitionError, match="tracer must be an OpenTelemetry"):
+            TracedJobs(context=None, tracer=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

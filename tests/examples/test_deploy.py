@@ -1,0 +1,52 @@
+"""The files for systemd, Kubernetes and Docker say what the worker understands, and leave it time to drain."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flowli_core.cli.worker import worker
+from flowli_core.durations import duration
+
+DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
+GIVING_BACK = timedelta(seconds=7)
+
+VARIABLES = {option.envvar for option in worker.params}
+
+
+def pod() -> Any:
+    (manifest,) = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    return manifest["spec"]["template"]["spec"]
+
+
+def test_kubernetes_leaves_time_to_drain() -> None:
+    variables = {one["name"]: one.get("value") for one in pod()["containers"][0]["env"]}
+    drain = duration(variables["FLOWLI_DRAIN"], argument="drain")
+    assert timedelta(seconds=pod()["terminationGracePeriodSeconds"]) > drain + GIVING_BACK
+
+
+def test_kubernetes_probes_ask_where_the_worker_answers() -> None:
+    (container,) = pod()["containers"]
+    (port,) = container["ports"]
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    assert variables["FLOWLI_HEALTH_PORT"] == str(port["containerPort"])
+    assert container["livenessProbe"]["httpGet"] == {"path": "/live", "port": port["name"]}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": port["name"]}
+
+
+def test_systemd_leaves_time_to_drain() -> None:
+    unit = (DEPLOY / "flowli-worker.service").read_text()
+    (drain,), (limit,) = re.findall(r"FLOWLI_DRAIN=(\S+)", unit), re.findall(r"TimeoutStopSec=(\d+)", unit)
+    assert timedelta(seconds=int(limit)) > duration(drain, argument="drain") + GIVING_BACK
+
+
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "flowli-worker.service", "Dockerfile"])
+def test_every_variable_is_one_that_the_worker_reads(name: str) -> None:
+    named = set(re.findall(r"FLOWLI_[A-Z_]+(?==|, value)", (DEPLOY / name).read_text()))
+    assert named
+    assert named <= VARIABLES
