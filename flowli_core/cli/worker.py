@@ -195,9 +195,11 @@ def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
         raise click.UsageError(str(error)) from error
 
     def tell(started: Started) -> None:
-        if lifeline is not None and lifeline.number:
-            logger.info("worker %d is up", lifeline.number)  # the first one has said it all
-        elif options.log_format == "json":
+        if lifeline is not None:
+            logger.info("worker %d is up", lifeline.number)
+            if lifeline.number:
+                return  # the first one says it all
+        if options.log_format == "json":
             logger.info("the worker is up", extra=started.facts())
         else:
             limits = f"{options.concurrency} at a time, lease {spelled(options.lease)}, drain {spelled(options.drain)}"
