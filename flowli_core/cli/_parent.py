@@ -47,6 +47,7 @@ class _Slot:
     ready: int | None = None
     started: float = 0.0
     start_at: float | None = None
+    is_up: bool = False
     is_done: bool = False
     last_code: int = 0
 
@@ -101,6 +102,9 @@ class Parent:
                 if slot.process is not None:
                     slot.process.kill()
                     slot.process.wait()
+            signal.set_wakeup_fd(-1)
+            for end in (self._woken, self._waker):
+                end.close()
 
     def _code(self) -> int | None:
         """The exit code, once there is nothing left to wait for."""
@@ -123,13 +127,12 @@ class Parent:
             if slot.ready is not None and slot.ready in readable:
                 self._hear(slot, slot.ready)
 
-    def _hear(self, slot: _Slot, ready: int) -> bool:
+    def _hear(self, slot: _Slot, ready: int) -> None:
         """Take what a worker says, or that it ended without a word."""
-        is_up = bool(os.read(ready, 1))
+        slot.is_up = bool(os.read(ready, 1))
         os.close(ready)
         slot.ready = None
-        self._is_up = self._is_up or is_up
-        return is_up
+        self._is_up = self._is_up or slot.is_up
 
     def _turn(self) -> None:
         self._pass_on()
@@ -162,7 +165,7 @@ class Parent:
             )
         finally:
             os.close(writing)
-        slot.ready, slot.started, slot.start_at = reading, time.monotonic(), None
+        slot.ready, slot.is_up, slot.started, slot.start_at = reading, False, time.monotonic(), None
         logger.info("worker %d has been started, pid %d", slot.number, slot.process.pid)
 
     def _ended(self, slot: _Slot, code: int) -> None:
@@ -170,9 +173,9 @@ class Parent:
         if process is not None and process.stdin is not None:
             process.stdin.close()
         if slot.ready is not None:
-            was_up = self._hear(slot, slot.ready)
-            if self._asked and not was_up and code == -signal.SIGTERM:
-                slot.last_code = 0  # told to stop before it could listen, and before it did anything
+            self._hear(slot, slot.ready)
+        if self._asked and not slot.is_up and code == -signal.SIGTERM:
+            slot.last_code = 0  # told to stop before it could listen, and before it did anything
         if self._asked or slot.start_at is not None:
             return
         if self._burst and code == 0:
@@ -195,7 +198,9 @@ class Parent:
             self._told += 1
             logger.info("told to stop: passing it on to the workers")
             for slot in self._slots:
-                if slot.process is not None:
+                if slot.process is None:
+                    slot.last_code = 0  # how it ended earlier is not how the stop went
+                else:
                     slot.process.send_signal(signal.SIGTERM if self._told < _AT_ONCE else signal.SIGKILL)
 
     def _watch(self, reloads: Callable[[threading.Event], Iterator[object]]) -> None:

@@ -106,10 +106,11 @@ class Worker:
             if self._burst:
                 raise
             logger.warning("starting without the store: %s", error)
-        self._on_up(await self._started())
+        started = await self._started()
         if self._lifeline is not None:
             self._lifeline.is_up()
             self._loop.add_reader(self._lifeline.parent, self._on_orphaned)
+        self._on_up(started)
         # Nothing is awaited between the question and the start, so no signal is missed.
         if self._asked:
             return
