@@ -86,7 +86,7 @@ def _workers(workers: Mapping[str, datetime], now: datetime) -> str:
     names = sorted(workers)
     shown = [f"{name} (heard of {when(workers[name], now)})" for name in names[:_MOST_WORKERS]]
     more = [f"and {len(names) - _MOST_WORKERS} more"] if len(names) > _MOST_WORKERS else []
-    return "\n".join([f"{len(names)} alive", *shown, *more])
+    return ("\n" if is_terminal() else ", ").join([f"{len(names)} alive", *shown, *more])
 
 
 def _oldest(activity: Activity) -> str:

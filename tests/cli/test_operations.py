@@ -183,7 +183,7 @@ def test_status_tells_who_works_and_how_long_the_work_waits(flowli: Callable[...
     flowli("worker", "--burst")
     flowli("enqueue", "nightly")
     typed = flowli("status")
-    assert "1 alive" in typed.out
+    assert "workers\t1 alive, " in typed.out
     assert "in default" in typed.out
     found = flowli("status", "--json").json
     assert found["counts"]["by_queue"]["default"]["queued"] == 1
