@@ -171,6 +171,9 @@ local function look_at_counts()
   if call('HLEN', TOKEN) ~= call('ZCARD', LEASE) then
     find('token', '', 'does not have as many entries as there are leases')
   end
+  -- By this, and by the counts themselves, the caller sees whether anything has moved between two looks.
+  fields[#fields + 1] = 'token '
+  fields[#fields + 1] = call('HGET', SERIAL, 'token') or '0'
   return { '0', findings, fields }
 end
 

@@ -1,0 +1,120 @@
+"""What the server is really told: MONITOR shows each command, those inside of scripts too."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from flowli_core import Runner
+from flowli_core.driver import FINISHED, STATES, Retried
+from flowli_core.drivers.redis import RedisDriver
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, everything, lease_of, record
+from tests.core.running import Work, running
+from tests.redis.server import Server, connect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+ROOT = "{flowli}:1:"
+NO_KEYS = {"TIME", "INFO", "HELLO", "CLIENT", "SCRIPT", "PING", "MONITOR", "SELECT", "AUTH", "EVALSHA"}
+LIMITED = {"ZRANGEBYSCORE", "ZREVRANGEBYSCORE"}
+SCANS = {"HSCAN", "ZSCAN", "SSCAN"}
+FORBIDDEN = {"KEYS", "EVAL", "SCAN", "LRANGE", "SORT", "FLUSHALL", "FLUSHDB", "HKEYS", "HVALS", "ZUNION", "SUNION"}
+WHOLE = {("HGETALL", "counts"), ("SMEMBERS", "queues"), ("ZRANGEBYSCORE", "workers"), ("ZRANGE", "lease")}
+"""What is read whole: as large as there are queues, workers, or slots of workers; never as there are jobs."""
+
+
+@asynccontextmanager
+async def watched(server: Server) -> AsyncGenerator[list[list[str]]]:
+    """Collect what the server is told meanwhile."""
+    seen: list[list[str]] = []
+    client = connect(server.url)
+    monitor: Any = client.monitor()
+    monitor.__enter__()
+
+    def listen() -> None:
+        while (words := _words(monitor.next_command()["command"])) != ["PING", "enough"]:
+            seen.append(words)
+
+    listening = asyncio.create_task(asyncio.to_thread(listen))
+    try:
+        yield seen
+    finally:
+        other = connect(server.url)
+        other.execute_command("PING", "enough")
+        other.close()
+        await listening
+        monitor.__exit__(None, None, None)
+        client.close()
+
+
+def _words(command: str) -> list[str]:
+    words = command.split(" ")
+    return [words[0].upper(), *words[1:]]
+
+
+def fault_of(words: list[str]) -> str | None:
+    """What is wrong about a command."""
+    if words[0] in FORBIDDEN:
+        return "is never to be used"
+    return None if words[0] in NO_KEYS else fault_about_keys(*words)
+
+
+def fault_about_keys(name: str, *rest: str) -> str | None:
+    """What is wrong about the keys of a command, or about how much of them it reads."""
+    keys = rest[:-1] if name == "BZPOPMIN" else rest[:1]
+    if not all(key.startswith(ROOT) for key in keys):
+        return "is about a key outside of the prefix"
+    column = keys[0].removeprefix(ROOT)
+    if (name, column) in WHOLE or column == "scratch":
+        return None
+    if name in {"HGETALL", "SMEMBERS"} or (name == "ZRANGE" and rest[2].startswith("-")):
+        return "reads all of a key that grows"
+    needed = "LIMIT" if name in LIMITED else "COUNT" if name in SCANS else None
+    return f"has no {needed}" if needed and needed not in rest else None
+
+
+async def test_nothing_is_unbounded_and_nothing_is_outside_of_the_prefix(server: Server) -> None:
+    """All operations of the contract, an audit, and a runner: no KEYS, no EVAL, nothing that grows read whole."""
+    async with watched(server) as seen:
+        driver = RedisDriver.from_url(server.url)
+        await driver.open()
+        await _do_everything(driver)
+        work = Work(driver)
+        async with running(Runner(work.jobs)):
+            for record_id in await work.add(*range(20)):
+                await work.until(record_id, "completed")
+            later = await work.jobs.act.delay("20ms", 1)
+            await work.until(later.id, "completed")
+        await driver.close()
+    names = {words[0] for words in seen}
+    assert {"EVALSHA", "BZPOPMIN", "ZADD", "HSET", "HSCAN", "ZREM"} <= names, "MONITOR did not show what was done"
+    faults = {f"{' '.join(words[:6])} {fault}" for words in seen if (fault := fault_of(words)) is not None}
+    assert faults == set()
+
+
+async def _do_everything(driver: RedisDriver) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record(f"r{number}", key=f"k{number}") for number in range(10)])
+    await driver.enqueue([record("suspect", max_recoveries=0), record("later", due=LEASE)])
+    held = await worker.take(8)
+    await driver.heartbeat("w", [lease_of(one) for one in held], LEASE)
+    await driver.cancel(held[0].id)
+    outcomes = [DONE, BROKEN, Retried(LEASE, b"{}"), DONE]
+    await worker.step(*[ack(one, outcome) for one, outcome in zip(held, outcomes, strict=False)], want=1)
+    await worker.again()
+    assert await worker.take(2, lease=timedelta(milliseconds=1))
+    while not (await worker.step()).recovered:
+        pass
+    for one in ("later", held[1].id, "nobody"):
+        await driver.requeue(one)
+        await driver.get(one)
+    for state in STATES:
+        await everything(driver, state, limit=3)
+    for finished in FINISHED:
+        await driver.purge(finished, older_than=timedelta(0), limit=3)
+    await driver.counts()
+    await driver.activity()
+    assert await driver.fsck() == ()
