@@ -135,7 +135,6 @@ class Parent:
         self._is_up = self._is_up or slot.is_up
 
     def _turn(self) -> None:
-        self._pass_on()
         has_changed, self._seen_changes = self._changes > self._seen_changes, self._changes
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is not None:
@@ -144,6 +143,7 @@ class Parent:
                 if slot.process is not None:
                     slot.process.terminate()
                 slot.start_at = time.monotonic()
+        self._pass_on()  # now that it is known who is dead already
         if has_changed and not self._asked:
             logger.info("the code has changed: starting again")
         for slot in self._slots:
