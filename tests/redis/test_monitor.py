@@ -17,6 +17,8 @@ from tests.redis.server import Server, connect
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from flowli_core.driver import Outcome
+
 ROOT = "{flowli}:1:"
 NO_KEYS = {"TIME", "INFO", "HELLO", "CLIENT", "SCRIPT", "PING", "MONITOR", "SELECT", "AUTH", "EVALSHA"}
 LIMITED = {"ZRANGEBYSCORE", "ZREVRANGEBYSCORE"}
@@ -102,7 +104,7 @@ async def _do_everything(driver: RedisDriver) -> None:
     held = await worker.take(8)
     await driver.heartbeat("w", [lease_of(one) for one in held], LEASE)
     await driver.cancel(held[0].id)
-    outcomes = [DONE, BROKEN, Retried(LEASE, b"{}"), DONE]
+    outcomes: list[Outcome] = [DONE, BROKEN, Retried(LEASE, b"{}"), DONE]
     await worker.step(*[ack(one, outcome) for one, outcome in zip(held, outcomes, strict=False)], want=1)
     await worker.again()
     assert await worker.take(2, lease=timedelta(milliseconds=1))

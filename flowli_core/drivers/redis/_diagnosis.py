@@ -6,10 +6,16 @@ import time
 from typing import TYPE_CHECKING
 
 from flowli_core.diagnosis import Check
+from flowli_core.drivers.redis._keys import LAYOUT
+from flowli_core.drivers.redis._server import facts_of
+from flowli_core.drivers.redis.clients._errors import PermissionMissingError
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from flowli_core.drivers.redis._scripts import Scripts
+    from flowli_core.drivers.redis.clients import Client
 
 _DRIFT = 1.0
 _NEARLY_FULL = 0.9
@@ -22,6 +28,27 @@ UNKNOWN = Check(
     verdict="warning",
     cure="ACL SETUSER ... +info, so that the eviction policy and the persistence can be looked at",
 )
+
+
+async def of_connection(client: Client, scripts: Scripts, *, at: str) -> list[Check]:
+    """Look at the server, its clock, this user's rights, and the layout. `at` is a key of the prefix."""
+    facts: dict[str, str] = {}
+    try:
+        for section in ("server", "memory", "persistence", "replication"):
+            facts |= facts_of(await client.at(at, "INFO", section))
+        checks = of_server(facts)
+    except PermissionMissingError:
+        checks = [UNKNOWN]
+    asked = time.time()
+    seconds, micros = await client.at(at, "TIME")
+    checks.append(of_clock(int(seconds) + int(micros) / 1e6, asked, time.time()))
+    refused = (await scripts.check(client)).decode()
+    checks.append(
+        Check(name="ACL", value=f"{refused} is refused", verdict="bad", cure="see the driver's documentation")
+        if refused
+        else Check(name="ACL", value="all that is needed is allowed")
+    )
+    return [*checks, Check(name="layout", value=str(LAYOUT))]
 
 
 def of_server(facts: Mapping[str, str]) -> list[Check]:
@@ -87,8 +114,3 @@ def of_problems(problems: list[tuple[str, str, str]] | DriverError) -> Check:
     shown = [f"{key} {record_id}: {problem}" for key, record_id, problem in problems[:_SHOWN]]
     more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
     return Check(name="fsck", value="\n".join([*shown, *more]), verdict="bad", cure="see the driver's documentation")
-
-
-def clock() -> float:
-    """This machine's time."""
-    return time.time()

@@ -18,59 +18,45 @@ cluster ask, `+cluster|slots +command`. Without `+info` the version and the evic
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowli_core import _names
-from flowli_core.diagnosis import Check
-from flowli_core.driver import (
-    Activity,
-    Enqueued,
-    HeartbeatAnswer,
-    QueueCounts,
-    Recovered,
-    Reserved,
-    StateCounts,
-    StepAnswer,
-)
-from flowli_core.drivers._times import duration, milliseconds, moment, stamp
+from flowli_core.driver import HeartbeatAnswer
+from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
 from flowli_core.drivers.redis._audit import Audit
-from flowli_core.drivers.redis._keys import LAYOUT, Keys
+from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
-from flowli_core.drivers.redis._packing import (
-    DIGEST,
-    Shape,
-    shape_of,
-    unpack_payload,
-    unpack_schedule,
-    unpack_shape,
-    unpack_stored,
-)
+from flowli_core.drivers.redis._packing import unpack_schedule
+from flowli_core.drivers.redis._replies import Replies, to_activity, to_counts
 from flowli_core.drivers.redis._scripts import STALE, Scripts
+from flowli_core.drivers.redis._server import check_server
 from flowli_core.drivers.redis.clients import adopt, from_url
-from flowli_core.drivers.redis.clients._errors import NEEDED, MissingScriptError, PermissionMissingError
+from flowli_core.drivers.redis.clients._errors import MissingScriptError, PermissionMissingError
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
-    from datetime import timedelta
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime, timedelta
 
     from flowli_core.clock import Clock
+    from flowli_core.diagnosis import Check
     from flowli_core.driver import (
-        AckAnswer,
+        Activity,
         CancelAnswer,
+        Enqueued,
         FinishedState,
         Lease,
         NewRecord,
         Position,
+        QueueCounts,
         RequeueAnswer,
         State,
         Step,
+        StepAnswer,
         StoredRecord,
         StoredSchedule,
     )
@@ -78,14 +64,7 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Source, UserClient
 
-logger = logging.getLogger("flowli")
-
 T = TypeVar("T")
-
-_ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}
-_OLDEST = (6, 2)
-_NOTHING: tuple[bytes | None, int] = (None, 0)
-"""The progress and the recoveries of a record that nothing has happened to yet."""
 
 
 class _Session:
@@ -123,7 +102,7 @@ class RedisDriver:
         self._clock = clock
         self._allow_eviction = allow_eviction
         self._scripts = Scripts(self._keys, self._now)
-        self._shapes: dict[bytes, Shape] = {}
+        self._replies = Replies(self._keys.shape)
         self._lock = threading.Lock()
         self._session: _Session | None = None
         self._dues: dict[str, int] = {}
@@ -147,7 +126,11 @@ class RedisDriver:
             if self._session is None:
                 self._session = _Session(self._source, is_ours=self._is_ours)
         try:
-            await self._run(self._check_server)
+            await self._run(
+                lambda line: check_server(
+                    line.client, self._scripts, at=self._keys.queues, allow_eviction=self._allow_eviction
+                )
+            )
         except DriverError:
             await self.close()
             raise
@@ -168,16 +151,12 @@ class RedisDriver:
         except DriverError as error:
             error.ids = tuple(record.id for record in records)
             raise
-        self._note_time(now)
-        answers = [self._accepted(record, now) for record in records]
-        for place, disposition, record_id, state, due, progress in refusals:
-            answers[place - 1] = Enqueued(
-                disposition=disposition.decode(),
-                id=record_id.decode(),
-                state=state.decode(),
-                scheduled_for=moment(int(due)),
-                progress=progress,
-            )
+        self._note_time(moment(now))
+        answers = self._replies.to_enqueue(records, now, refusals)
+        for record, answer in zip(records, answers, strict=True):
+            if answer.state == "scheduled":
+                due = stamp(answer.scheduled_for)
+                self._dues[record.queue] = min(due, self._dues.get(record.queue, due))
         return answers
 
     async def step(self, step: Step) -> StepAnswer:
@@ -248,7 +227,7 @@ class RedisDriver:
 
         async def read(line: Line) -> list[StoredRecord]:
             row = await self._scripts.read(line.client, record_id=record_id)
-            return await self._stored(line, [] if row is None else [row])
+            return await self._replies.records(line.client, [] if row is None else [row])
 
         found = await self._run(read)
         return found[0] if found else None
@@ -259,34 +238,19 @@ class RedisDriver:
 
         async def read(line: Line) -> list[StoredRecord]:
             rows = await self._scripts.page(line.client, state=state, after=after, at=at, limit=limit)
-            return await self._stored(line, rows)
+            return await self._replies.records(line.client, rows)
 
         return await self._run(read)
 
     async def counts(self) -> QueueCounts:
         """Count the records in each state, over all and by queue."""
-        waiting, pairs = await self._run(lambda line: self._scripts.counts(line.client))
-        found: dict[str, dict[str, int]] = {}
-        for name, queued, scheduled in waiting:
-            found[name.decode()] = {"queued": queued, "scheduled": scheduled}
-        for field, number in zip(pairs[::2], pairs[1::2], strict=True):
-            state, _, queue = field.decode().partition(" ")
-            found.setdefault(queue, {})[state] = int(number)
-        by_queue = {queue: StateCounts(**states) for queue, states in found.items() if any(states.values())}
-        totals: dict[str, int] = {}
-        for states in found.values():
-            for state, number in states.items():
-                totals[state] = totals.get(state, 0) + number
-        return QueueCounts(**totals, by_queue=by_queue)
+        waiting, finished = await self._run(lambda line: self._scripts.counts(line.client))
+        return to_counts(waiting, finished)
 
     async def activity(self) -> Activity:
         """Tell which workers were heard of lately, and since when the first record of each queue waits."""
         now, oldest, workers = await self._run(lambda line: self._scripts.activity(line.client))
-        return Activity(
-            now=moment(now),
-            workers={name.decode(): moment(int(at)) for name, at in _pairs(workers)},
-            oldest={name.decode(): moment(int(at)) for name, at in _pairs(oldest)},
-        )
+        return to_activity(now, oldest, workers)
 
     async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
         """Compare the revision; store the records, and the schedule with its next tick."""
@@ -325,135 +289,29 @@ class RedisDriver:
 
     async def diagnose(self) -> list[Check]:
         """Tell how the server and the keys are: for `flowli doctor`. Looks at every record."""
-        return await self._run(self._diagnose)
 
-    async def _diagnose(self, line: Line) -> list[Check]:
-        facts: dict[str, str] = {}
-        try:
-            for section in ("server", "memory", "persistence", "replication"):
-                facts |= _facts(await line.client.at(self._keys.queues, "INFO", section))
-            checks = diagnosis.of_server(facts)
-        except PermissionMissingError:
-            checks = [diagnosis.UNKNOWN]
-        asked = diagnosis.clock()
-        seconds, micros = await line.client.at(self._keys.queues, "TIME")
-        checks.append(diagnosis.of_clock(int(seconds) + int(micros) / 1e6, asked, diagnosis.clock()))
-        refused = (await self._scripts.check(line.client)).decode()
-        checks.append(
-            Check(name="ACL", value=f"{refused} is refused", verdict="bad", cure="see the driver's documentation")
-            if refused
-            else Check(name="ACL", value="all that is needed is allowed")
-        )
-        checks.append(Check(name="layout", value=str(LAYOUT)))
-        try:
-            found = [(one.key, one.id, one.problem) for one in await self.fsck()]
-        except PermissionMissingError as error:
-            checks.append(diagnosis.of_problems(error))
-        else:
-            checks.append(diagnosis.of_problems(found))
-        return checks
+        async def look(line: Line) -> list[Check]:
+            checks = await diagnosis.of_connection(line.client, self._scripts, at=self._keys.queues)
+            try:
+                found = [(one.key, one.id, one.problem) for one in await self.fsck()]
+            except PermissionMissingError as error:
+                return [*checks, diagnosis.of_problems(error)]
+            return [*checks, diagnosis.of_problems(found)]
+
+        return await self._run(look)
 
     async def _step(self, line: Line, step: Step) -> StepAnswer:
         return await self._told(line, step, await self._scripts.step(line.client, step=step))
 
-    async def _told(self, line: Line, step: Step, answer: Any) -> StepAnswer:
-        now, acks, ids, blobs, histories, token, recovered, next_due, next_tick, forgot = answer
-        self._note_time(now)
+    async def _told(self, line: Line, step: Step, reply: Any) -> StepAnswer:
+        answer = await self._replies.to_step(line.client, step, reply)
+        self._note_time(answer.now)
         for queue in step.queues:
-            if next_due < 0:
+            if answer.next_due is None:
                 self._dues.pop(queue, None)
             else:
-                self._dues[queue] = now + next_due
-        await self._learn(line, {blob[:DIGEST] for blob in blobs}.union([row[1] for row in recovered]))
-        return StepAnswer(
-            now=moment(now),
-            acks=tuple([_ACKS[letter] for letter in acks.decode()]),
-            reserved=self._reserved(ids, blobs, histories, token=int(token)),
-            recovered=tuple([self._recovered(row) for row in recovered]),
-            next_due=None if next_due < 0 else moment(next_due) - moment(0),
-            next_tick=None if next_tick < 0 else duration(next_tick),
-            forgot=bool(forgot) and not step.ahead,  # those are not told one after the other
-        )
-
-    def _accepted(self, record: NewRecord, now: int) -> Enqueued:
-        given = record.due
-        due = max(stamp(given), now) if isinstance(given, datetime) else now + milliseconds(given)
-        digest, text = shape_of(record)
-        if digest not in self._shapes:
-            self._shapes[digest] = unpack_shape(text)
-        if due > now:
-            self._dues[record.queue] = min(due, self._dues.get(record.queue, due))
-        state: State = "scheduled" if due > now else "queued"
-        return Enqueued(disposition="accepted", id=record.id, state=state, scheduled_for=moment(due))
-
-    def _reserved(
-        self, ids: list[bytes], blobs: list[bytes], histories: list[Any], *, token: int
-    ) -> tuple[Reserved, ...]:
-        before = {place - 1: (progress, recoveries) for place, progress, recoveries in histories}
-        made: list[Reserved] = []
-        for place, (record_id, raw) in enumerate(zip(ids, blobs, strict=True)):
-            shape = self._shapes[raw[:DIGEST]]
-            meta, given = unpack_payload(raw)
-            progress, recoveries = before.get(place, _NOTHING)
-            made.append(
-                Reserved(
-                    id=record_id.decode(),
-                    token=token,
-                    name=shape.name,
-                    queue=shape.queue,
-                    input=given,
-                    meta=meta,
-                    policy=shape.policy,
-                    progress=progress,
-                    recoveries=recoveries,
-                    suspect=recoveries >= shape.max_recoveries,
-                )
-            )
-        return tuple(made)
-
-    def _recovered(self, row: Any) -> Recovered:
-        record_id, digest, recoveries, state = row
-        shape = self._shapes[digest]
-        return Recovered(
-            id=record_id.decode(), name=shape.name, queue=shape.queue, recoveries=recoveries, state=state.decode()
-        )
-
-    async def _stored(self, line: Line, rows: list[Any]) -> list[StoredRecord]:
-        await self._learn(line, {row[1][:DIGEST] for row in rows})
-        return [unpack_stored(row, self._shapes.__getitem__) for row in rows]
-
-    async def _learn(self, line: Line, digests: set[bytes]) -> None:
-        """Read the shapes that other processes have made."""
-        unknown = sorted(digests - self._shapes.keys())
-        if unknown:
-            texts = await line.client.execute("HMGET", self._keys.shape, *unknown)
-            self._shapes.update({digest: unpack_shape(text) for digest, text in zip(unknown, texts, strict=True)})
-
-    async def _check_server(self, line: Line) -> None:
-        try:
-            server = _facts(await line.client.at(self._keys.queues, "INFO", "server"))
-            memory = _facts(await line.client.at(self._keys.queues, "INFO", "memory"))
-        except PermissionMissingError:
-            logger.warning("this Redis user may not call INFO, so the server's version and eviction policy are unknown")
-            server, memory = {}, {}
-        version = server.get("redis_version", "6.2")
-        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-            msg = f"this server is of version {version}; {NEEDED}"
-            raise DriverError(msg)
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and not self._allow_eviction:
-            msg = (
-                f"the server's maxmemory-policy is {policy}, so it may throw jobs away; set it to noeviction, "
-                "or pass allow_eviction=True where losing jobs is acceptable"
-            )
-            raise DriverError(msg)
-        refused = (await self._scripts.check(line.client)).decode()
-        if refused.startswith("unknown "):
-            msg = f"this server does not know {refused.removeprefix('unknown ')}; {NEEDED}"
-            raise DriverError(msg)
-        if refused:
-            msg = f"Redis does not let this user call {refused}; the driver's documentation lists the rights it needs"
-            raise DriverError(msg)
+                self._dues[queue] = stamp(answer.now + answer.next_due)
+        return answer
 
     async def _run(self, work: Callable[[Line], Awaitable[T]]) -> T:
         session = self._session
@@ -468,8 +326,8 @@ class RedisDriver:
     def _now(self) -> int:
         return -1 if self._clock is None else stamp(self._clock.now())
 
-    def _note_time(self, now: int) -> None:
-        self._server_time = (now, time.monotonic())
+    def _note_time(self, now: datetime) -> None:
+        self._server_time = (stamp(now), time.monotonic())
 
     def _time(self) -> int:
         """The store's time in ms, as far as can be told without asking."""
@@ -477,15 +335,3 @@ class RedisDriver:
             return stamp(self._clock.now())
         told, at = self._server_time
         return told + int((time.monotonic() - at) * 1000)
-
-
-def _facts(reply: Any) -> dict[str, str]:
-    """Read what INFO answers; some clients have read it already."""
-    if isinstance(reply, bytes):
-        pairs = (line.partition(":") for line in reply.decode().splitlines())
-        return {name: value for name, colon, value in pairs if colon}
-    return {str(name): str(value) for name, value in reply.items()}
-
-
-def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(flat[::2], flat[1::2], strict=True)
