@@ -6,6 +6,7 @@ from flowli_core._report import RunCounts
 from flowli_core._runtime import Defaults
 from flowli_core.context import PerJob, per_job
 from flowli_core.declare import With, job
+from flowli_core.definition import DeclaredSchedule
 from flowli_core.driver import (
     Activity,
     CancelAnswer,
@@ -29,18 +30,21 @@ from flowli_core.errors import (
     ValidationError,
 )
 from flowli_core.hooks import Hook, Hooks, JobEvent, Observer
-from flowli_core.job import BoundJob, Job, NoMeta
-from flowli_core.records import JobRecord, Page, Receipt, ScheduleRecord
+from flowli_core.job import BoundJob, Job, NoMeta, ScheduleOptions
+from flowli_core.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
 from flowli_core.registry import Jobs
 from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
 from flowli_core.runner import Health, Runner
+from flowli_core.schedules import AllMissed, Missed, Overlap
 
 __all__ = [
     "Abort",
     "Activity",
+    "AllMissed",
     "BoundJob",
     "CancelAnswer",
     "CurrentJob",
+    "DeclaredSchedule",
     "Defaults",
     "DefinitionError",
     "Driver",
@@ -61,8 +65,10 @@ __all__ = [
     "Keep",
     "LastError",
     "LeaseLost",
+    "Missed",
     "NoMeta",
     "Observer",
+    "Overlap",
     "Page",
     "PerJob",
     "QueueCounts",
@@ -72,6 +78,8 @@ __all__ = [
     "RetryAfter",
     "RunCounts",
     "Runner",
+    "ScheduleOptions",
+    "ScheduleReceipt",
     "ScheduleRecord",
     "SchedulingError",
     "State",

@@ -11,14 +11,16 @@ import uuid_utils
 from pydantic import BaseModel
 
 from flowli_core import _names
-from flowli_core._policy import Policy, pack_policy, unpack_progress
+from flowli_core._planned import Planned, derived_key
+from flowli_core._policy import Policy, pack_policy
 from flowli_core._trace import with_trace
 from flowli_core.definition import check_retry
 from flowli_core.driver import NewRecord
 from flowli_core.durations import ZERO, duration
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
-from flowli_core.records import Receipt
+from flowli_core.records import Receipt, receipt
 from flowli_core.retry import Retry
+from flowli_core.schedules import Timing, check_missed, check_overlap, rule_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
     from flowli_core._runtime import Runtime
     from flowli_core.codec import Codec
     from flowli_core.definition import Definition
-    from flowli_core.driver import Enqueued
     from flowli_core.records import Disposition
 
 BESIDE_INPUT = frozenset({"meta", "queue", "key"})
 """What a call takes by name beside the input itself; the rest goes through `options(...)`."""
+
+_OF_A_SCHEDULE = frozenset({"cron", "every", "timezone", "meta", "missed", "overlap", "start", "end", "retry"})
 
 _BATCH = 1_000
 
@@ -122,6 +125,32 @@ class Call:
             keep_failed=plan.keep_failed,
         )
 
+    def planned(self, key: object, *, input: Any, given: dict[str, Any]) -> Planned:
+        """Make a schedule of validated arguments; without a key it is named by what it is."""
+        unknown = sorted(given.keys() - _OF_A_SCHEDULE)
+        if unknown:
+            taken = ", ".join(sorted(_OF_A_SCHEDULE))
+            msg = f"{self.definition.name}: a schedule takes {taken}, not {', '.join(unknown)}"
+            raise ValidationError(msg)
+        if self.options.key is not None or self.options.id is not None:
+            raise ValidationError(
+                "a schedule has its own key, and makes the ids of its jobs: leave options(key=, id=) out"
+            )
+        call = Call(self.definition, self.runtime, self.options.over(meta=given.get("meta"), retry=given.get("retry")))
+        timing = Timing(
+            rule=rule_from(cron=given.get("cron"), every=given.get("every"), timezone=given.get("timezone", "UTC")),
+            start=given.get("start"),
+            end=given.get("end"),
+        )
+        planned = Planned(
+            key="",
+            timing=timing,
+            missed=check_missed(given.get("missed", "once")),
+            overlap=check_overlap(given.get("overlap", "allow")),
+            record=replace(call.record((input,), {}, ZERO), id=""),
+        )
+        return replace(planned, key=derived_key(planned) if key is None else _names.key(key))
+
     def records(self, inputs: object) -> list[NewRecord]:
         """Make a record of each of many inputs; what is wrong with one names its place among them."""
         several = _several(inputs)
@@ -160,7 +189,7 @@ class Call:
                 raise
             # The id was made for this call, so where it is there already, a client has sent the call twice.
             duplicate: Disposition = "accepted" if self.options.id is None else "duplicate"
-            receipts += [_receipt(self.definition.name, answer, duplicate) for answer in answers]
+            receipts += [receipt(self.definition.name, answer, duplicate) for answer in answers]
         return receipts
 
     def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -194,14 +223,3 @@ def _several(inputs: object) -> Iterable[object] | None:
     if isinstance(inputs, str | bytes | BaseModel | Mapping):
         return None  # One input, though it can be iterated over.
     return cast("Iterable[object]", inputs) if isinstance(inputs, Iterable) else None
-
-
-def _receipt(name: str, answer: Enqueued, duplicate: Disposition) -> Receipt:
-    return Receipt(
-        id=answer.id,
-        name=name,
-        state=answer.state,
-        scheduled_for=answer.scheduled_for,
-        attempts_made=unpack_progress(answer.progress).attempts_made,
-        disposition=duplicate if answer.disposition == "duplicate" else answer.disposition,
-    )

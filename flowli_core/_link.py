@@ -201,12 +201,13 @@ class Lookout:
         self.has_work = self.has_work and not want
         self.owes_step = False
 
-    def hears(self, next_due: timedelta | None, *, is_full: bool) -> None:
-        """A step was answered. Where no slot is free, ask again only for `health`: is the store still there?"""
+    def hears(self, answer: StepAnswer, *, is_full: bool) -> None:
+        """A step was answered. Where no slot is free, ask again for ticks, and for `health`: is the store there?"""
+        next_due = answer.next_due
         self.has_work = self.has_work or next_due == ZERO
         self._look_not()
         if is_full:
-            next_due = IDLE
+            next_due = answer.next_tick or IDLE
         if next_due:
             delay = min(next_due, IDLE).total_seconds()
             self._look_again = asyncio.get_running_loop().call_later(delay, self.look)

@@ -20,6 +20,7 @@ from flowli_core.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from flowli_core._planned import Planned
     from flowli_core._trace import Tracer
     from flowli_core.context import ContextScope
     from flowli_core.definition import Definition
@@ -74,9 +75,18 @@ class Runtime:
     """One registry's driver, context and jobs. Opened lazily, closed once."""
 
     def __init__(
-        self, *, jobs: Mapping[str, Definition], driver: Driver | None, context: ContextScope, defaults: Defaults
+        self,
+        *,
+        jobs: Mapping[str, Definition],
+        driver: Driver | None,
+        context: ContextScope,
+        defaults: Defaults,
+        owner: str = "",
     ) -> None:
         self.jobs = jobs
+        self.owner = owner
+        """The name of the registry, by which the schedules that it declares are known."""
+        self.schedules: tuple[Planned, ...] = ()
         self.context = context
         self.defaults = defaults
         self.outbox = Outbox()

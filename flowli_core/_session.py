@@ -25,6 +25,7 @@ from flowli_core._policy import (
 )
 from flowli_core._report import Report, RunCounts
 from flowli_core._threads import Threads
+from flowli_core._ticker import Declared, Ticker
 from flowli_core._upkeep import Upkeep
 from flowli_core.driver import Ack, Released
 from flowli_core.durations import ZERO
@@ -69,6 +70,7 @@ class RunnerOptions:
     stall_limit: timedelta
     on_stall: Callable[[], None] | None = None
     observers: tuple[Observer, ...] = ()
+    remove_vanished_schedules: bool = False
 
 
 class Session:
@@ -96,6 +98,7 @@ class Session:
         self._limit: asyncio.Timeout | None = None
         self._threads = Threads(options.concurrency, name="flowli-job")
         self._report: Report
+        self._ticker: Ticker
 
     async def serve(self) -> RunCounts:
         """Open the runtime and serve. What the store throws ends it only where it runs `once`, or is to leave."""
@@ -140,6 +143,7 @@ class Session:
                 self._report = Report(
                     self._options.hooks, worker=self.link.worker, tasks=tasks, observers=self._options.observers
                 )
+                self._ticker = self._make_ticker(driver, tasks)
                 try:
                     with upkeep:
                         await self._work_until_cancelled(tasks)
@@ -205,6 +209,8 @@ class Session:
             elif is_stopping and self.link.owes_recall:
                 self._take_ahead(await self._until_answered(self.link.recall))
             elif not self._held and (is_stopping or (self._once and self._is_all_settled())):
+                if self._ticker.failure is not None:
+                    raise self._ticker.failure
                 return
             else:
                 if free and not self._once:
@@ -263,7 +269,9 @@ class Session:
         lease_until, store_time = told.since + self._options.lease.total_seconds(), self.link.store_time()
         for reserved in told.answer.reserved:
             self._start(reserved, lease_until=lease_until, store_time=store_time)
-        self._lookout.hears(told.answer.next_due, is_full=len(self.running) >= self._options.concurrency)
+        self._lookout.hears(told.answer, is_full=len(self.running) >= self._options.concurrency)
+        if not self._stopping.is_set():
+            self._ticker.hears(told.answer)
         self._lookout.wake()
 
     def _start(self, reserved: Reserved, *, lease_until: float, store_time: datetime) -> None:
@@ -354,7 +362,17 @@ class Session:
         return is_held
 
     def _is_all_settled(self) -> bool:
-        return all(attempt.outcome is not None for attempt in self.running)
+        return not self._ticker.is_busy and all(attempt.outcome is not None for attempt in self.running)
+
+    def _make_ticker(self, driver: Driver, tasks: asyncio.TaskGroup) -> Ticker:
+        declared = Declared(
+            schedules=self._runtime.schedules,
+            owner=self._runtime.owner,
+            removes=self._options.remove_vanished_schedules,
+        )
+        return Ticker(
+            driver, tasks, declared=declared, once=self._once, note=self.link.note_failure, look=self._lookout.look
+        )
 
     def _end_all(self) -> None:
         for attempt in list(self.running):
@@ -372,6 +390,7 @@ class Session:
     def _let_go(self) -> None:
         """End what would outlive the session. A handler that ignores that is named in the log, and left behind."""
         self._lookout.close()
+        self._ticker.close()
         self._held.clear()
         for attempt in self.running:
             self._report.left_behind(attempt)

@@ -1,4 +1,4 @@
-"""Acting on stored records: `jobs.control`."""
+"""Acting on stored records and schedules: `jobs.control`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, get_args
 
-from flowli_core import _names
+from flowli_core import _names, _scheduling
 from flowli_core._policy import pack_progress, unpack_progress
 from flowli_core.driver import FinishedState
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError
+from flowli_core.records import receipt
 
 if TYPE_CHECKING:
     from flowli_core._runtime import Runtime
     from flowli_core.driver import CancelAnswer, RequeueAnswer
+    from flowli_core.records import Receipt
 
 _PURGED_AT_ONCE = 500
 
 
 class Control:
-    """What can be done to records. Each call raises StrategyError without a driver, DriverError if the store fails."""
+    """What can be done to records and schedules.
+
+    Each call raises StrategyError without a driver, and DriverError where the store fails.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -61,3 +66,30 @@ class Control:
         ):
             removed += found
         return removed
+
+    async def unschedule(self, key: str) -> bool:
+        """Remove a schedule; answer whether there was one. The jobs of its ticks stay.
+
+        One that stands in the code comes back when a runner starts: take it out of the code, or pause it.
+        """
+        _names.key(key)
+        return await (await self._runtime.store()).remove_schedule(key)
+
+    async def pause(self, key: str) -> bool:
+        """Let a schedule have no ticks until `resume`; answer whether it is there. A deploy leaves it paused."""
+        _names.key(key)
+        return await _scheduling.pause(await self._runtime.store(), key)
+
+    async def resume(self, key: str) -> bool:
+        """Let a paused schedule go on from now; answer whether it is there. What it missed is not made up for."""
+        _names.key(key)
+        return await _scheduling.resume(await self._runtime.store(), key)
+
+    async def trigger(self, key: str) -> Receipt | None:
+        """Enqueue a schedule's job now, paused or not; its next tick stays. None where there is no such schedule.
+
+        A schedule that must not overlap answers the unfinished job of a tick instead, as `existing`.
+        """
+        _names.key(key)
+        found = await _scheduling.trigger(await self._runtime.store(), key)
+        return None if found is None else receipt(*found)

@@ -6,13 +6,16 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from flowli_core import _names
 from flowli_core.codec import Codec
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, FlowliError
 from flowli_core.retry import Retry
+
+if TYPE_CHECKING:
+    from flowli_core._planned import Planned
 
 HANDLER_PARAMETERS = frozenset({"input", "ctx", "meta"})
 
@@ -72,6 +75,17 @@ class Declared:
 
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
+
+
+class DeclaredSchedule:
+    """A schedule that stands in the code: `nightly.scheduled(cron="0 3 * * *")` makes one."""
+
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
+
+    def planned(self, runtime: Any) -> Planned:
+        """What is stored of it, in this runtime. Raises ValidationError where its input is not what the job takes."""
+        raise NotImplementedError
 
 
 def define(handler: object, *, declared_input: object, declared_meta: object, settings: Settings) -> Definition:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from flowli_core import _names
+from flowli_core._planned import DEFAULT_RUNS, next_runs
 from flowli_core.driver import State, position
 from flowli_core.errors import ValidationError
-from flowli_core.records import JobRecord, Page, job_record, pack_cursor, unpack_cursor
+from flowli_core.records import (
+    JobRecord,
+    Page,
+    job_record,
+    pack_cursor,
+    pack_key,
+    schedule_record,
+    unpack_cursor,
+    unpack_key,
+)
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from flowli_core._runtime import Runtime
     from flowli_core.driver import Activity, QueueCounts
     from flowli_core.records import ScheduleRecord
@@ -55,18 +67,28 @@ class Inspect:
         return Page(tuple(map(job_record, shown)), following)
 
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
-        """Answer a recurring definition, or None. None exists before `schedule` can make one."""
+        """Answer a recurring definition, or None where there is none."""
         _names.key(key)
-        await self._runtime.store()
-        return None
+        _, stored = await (await self._runtime.store()).get_schedule(key)
+        return None if stored is None else schedule_record(stored)
 
     async def get_schedules(self, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None) -> Page[ScheduleRecord]:
-        """List the recurring definitions. None exists before `schedule` can make one."""
+        """List the recurring definitions in the order of their keys: `limit` of them, from where `cursor` ended."""
         _check_limit(limit)
-        if cursor is not None:
-            unpack_cursor(cursor)
-        await self._runtime.store()
-        return Page(())
+        after = None if cursor is None else unpack_key(cursor)
+        found = await (await self._runtime.store()).page_schedules(limit=limit + 1, after=after)
+        shown = found[:limit]
+        return Page(tuple(map(schedule_record, shown)), pack_key(shown[-1].key) if len(found) > limit else None)
+
+    async def next_runs(self, key: str, n: int = DEFAULT_RUNS) -> tuple[datetime, ...]:
+        """Foresee the next `n` ticks of a schedule (1 to 1,000), in UTC.
+
+        There are none where it is paused, has come to its end, or is not there. Raises ValidationError.
+        """
+        _names.key(key)
+        _check_limit(n, argument="n")
+        _, stored = await (await self._runtime.store()).get_schedule(key)
+        return () if stored is None else next_runs(stored, n)
 
 
 def _check_state(state: object) -> None:
@@ -75,7 +97,7 @@ def _check_state(state: object) -> None:
         raise ValidationError(msg)
 
 
-def _check_limit(limit: object) -> None:
+def _check_limit(limit: object, *, argument: str = "limit") -> None:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_PER_PAGE:
-        msg = f"limit must be a whole number from 1 to {MOST_PER_PAGE:,}, got {limit!r}"
+        msg = f"{argument} must be a whole number from 1 to {MOST_PER_PAGE:,}, got {limit!r}"
         raise ValidationError(msg)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
 from flowli_core._call import Call, CallOptions
+from flowli_core._planned import next_runs
+from flowli_core._scheduling import place
 from flowli_core.clock import SystemClock
-from flowli_core.definition import Declared
+from flowli_core.definition import Declared, DeclaredSchedule
 from flowli_core.durations import ZERO, Duration, When, due
-from flowli_core.errors import SchedulingError, ValidationError
+from flowli_core.errors import ValidationError
+from flowli_core.records import ScheduleReceipt
 from flowli_core.registry import Jobs, runtime_of
+from flowli_core.schedules import rule_from
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
+    from datetime import datetime
 
+    from flowli_core._planned import Planned
+    from flowli_core._runtime import Runtime
+    from flowli_core.definition import Definition
     from flowli_core.records import Receipt
     from flowli_core.retry import Retry
+    from flowli_core.schedules import Missed, Overlap
 
 P = ParamSpec("P")
 In = TypeVar("In")
@@ -25,6 +34,25 @@ T = TypeVar("T")
 C_contra = TypeVar("C_contra", contravariant=True)
 
 _NO_OPTIONS = CallOptions()
+
+
+class ScheduleOptions(TypedDict, Generic[M], total=False):
+    """What a schedule takes beside its rule and its input.
+
+    `missed`: what becomes of ticks that no runner was there for: "once" (one job for all of them, the default), "skip",
+    "all", or `AllMissed(limit=...)`. A tick that is noticed within a minute is not missed.
+    `overlap="skip"`: no job while the one of an earlier tick is unfinished.
+    `start` and `end`: aware datetimes, the first and the last at which there may be a tick. An
+    interval begins at `start`.
+    `retry`: of the jobs, as in `options`.
+    """
+
+    meta: M | None
+    missed: Missed
+    overlap: Overlap
+    start: datetime | None
+    end: datetime | None
+    retry: Retry | None
 
 
 class NoMeta:
@@ -55,6 +83,44 @@ class Job(Declared, Generic[C_contra, P, In, M, R_co]):
     def on(self, jobs: Jobs[Any], /) -> BoundJob[Any, Any, Any, Any]:
         """Bind to a registry that holds this job, where the attribute is not at hand."""
         return BoundJob(Call(self.definition, runtime_of(jobs), _NO_OPTIONS))
+
+    @overload
+    def scheduled(
+        self: Job[C_contra, P, None, M, R_co],
+        key: str | None = None,
+        *,
+        cron: str,
+        timezone: str = ...,
+        **options: Unpack[ScheduleOptions[M]],
+    ) -> DeclaredSchedule: ...
+    @overload
+    def scheduled(
+        self: Job[C_contra, P, None, M, R_co],
+        key: str | None = None,
+        *,
+        every: Duration,
+        **options: Unpack[ScheduleOptions[M]],
+    ) -> DeclaredSchedule: ...
+    @overload
+    def scheduled(
+        self,
+        key: str | None = None,
+        *,
+        cron: str,
+        input: In,
+        timezone: str = ...,
+        **options: Unpack[ScheduleOptions[M]],
+    ) -> DeclaredSchedule: ...
+    @overload
+    def scheduled(
+        self, key: str | None = None, *, every: Duration, input: In, **options: Unpack[ScheduleOptions[M]]
+    ) -> DeclaredSchedule: ...
+    def scheduled(self, key: str | None = None, *, input: Any = None, **given: Any) -> DeclaredSchedule:
+        """Declare a schedule, for a registry's `schedules`: what `schedule` takes, registered as a runner starts.
+
+        Raises SchedulingError; the rest of it is checked where the registry is declared.
+        """
+        return _Scheduled(self.definition, key, input=input, given=given)
 
 
 class BoundJob(Generic[P, In, M, R_co]):
@@ -139,16 +205,60 @@ class BoundJob(Generic[P, In, M, R_co]):
             raise ValidationError("enqueue_many takes no key and no id: they name one record")
         return await call.send(call.records(inputs))
 
+    @overload
+    async def schedule(
+        self: BoundJob[P, None, M, R_co],
+        key: str | None = None,
+        *,
+        cron: str,
+        timezone: str = ...,
+        **options: Unpack[ScheduleOptions[M]],
+    ) -> ScheduleReceipt: ...
+    @overload
+    async def schedule(
+        self: BoundJob[P, None, M, R_co],
+        key: str | None = None,
+        *,
+        every: Duration,
+        **options: Unpack[ScheduleOptions[M]],
+    ) -> ScheduleReceipt: ...
+    @overload
     async def schedule(
         self,
-        key: str,
+        key: str | None = None,
         *,
-        cron: str | None = None,
-        every: Duration | None = None,
-        input: In | None = None,
-        meta: M | None = None,
-        timezone: str = "UTC",
-    ) -> Receipt:
-        """Run the job again and again. Not in this release: always raises SchedulingError."""
-        del key, cron, every, input, meta, timezone
-        raise SchedulingError("recurring schedules are not in this release yet; use delay() for a single later run")
+        cron: str,
+        input: In,
+        timezone: str = ...,
+        **options: Unpack[ScheduleOptions[M]],
+    ) -> ScheduleReceipt: ...
+    @overload
+    async def schedule(
+        self, key: str | None = None, *, every: Duration, input: In, **options: Unpack[ScheduleOptions[M]]
+    ) -> ScheduleReceipt: ...
+    async def schedule(self, key: str | None = None, *, input: Any = None, **given: Any) -> ScheduleReceipt:
+        """Run the job again and again: `cron="0 8 * * *", timezone="Europe/Paris"`, or `every="15m"`.
+
+        The key is the schedule's identity; without one it is named by what it is. Called again with the same definition
+        it changes nothing, so a deploy at the due minute neither skips a tick nor doubles one; another rule counts from
+        now. Its jobs are made by whatever runner is there, each tick once. What else is in `options(...)` holds for
+        them. `ScheduleOptions` has the rest.
+
+        Raises SchedulingError for a rule that cannot be or never fires, and what `enqueue` raises.
+        """
+        planned = self._call.planned(key, input=input, given=given)
+        disposition, stored = await place(await self._call.runtime.store(), planned)
+        name = planned.record.name
+        return ScheduleReceipt(key=planned.key, name=name, disposition=disposition, next_runs=next_runs(stored))
+
+
+class _Scheduled(DeclaredSchedule):
+    """What `job.scheduled(...)` gives. `given` is checked where a registry is made of it."""
+
+    def __init__(self, definition: Definition, key: object, *, input: object, given: dict[str, Any]) -> None:
+        super().__init__(definition)
+        self._key, self._input, self._given = key, input, given
+        rule_from(cron=given.get("cron"), every=given.get("every"), timezone=given.get("timezone", "UTC"))
+
+    def planned(self, runtime: Runtime) -> Planned:
+        return Call(self.definition, runtime, _NO_OPTIONS).planned(self._key, input=self._input, given=self._given)

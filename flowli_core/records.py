@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal, TypeVar
 
 from pydantic_core import from_json
 
+from flowli_core._planned import Disposition as ScheduleDisposition
+from flowli_core._planned import read
 from flowli_core._policy import LastError, NewerVersionError, Policy, unpack_policy, unpack_progress
 from flowli_core._trace import without_trace
-from flowli_core.driver import Position, State, StoredRecord
+from flowli_core.driver import Enqueued, Position, State, StoredRecord, StoredSchedule
 from flowli_core.errors import ValidationError
 from flowli_core.retry import Backoff
+from flowli_core.schedules import Cron, Every, Missed, Overlap
 
 T = TypeVar("T")
 
@@ -72,19 +75,66 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleRecord:
-    """A recurring definition. None can exist in this release: `schedule` raises SchedulingError."""
+class ScheduleReceipt:
+    """What became of a schedule: `created`, `updated`, or `unchanged`. `next_runs` are its next five ticks, in UTC.
+
+    They are none where it is paused, or has come to its end.
+    """
 
     key: str
     name: str
+    disposition: ScheduleDisposition
+    next_runs: tuple[datetime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecord:
+    """A recurring definition as it is stored. Times are the store's, in UTC.
+
+    It has either `cron` with its `timezone`, or `every`. `next_tick` is None where it is paused, or has come to its
+    end. `last_record_id` is that of the job that a tick stored last. `declared_by` names the registry in whose class
+    body it stands. Where a later release has written it, or somebody has damaged it, `name` is empty and `readable` is
+    False.
+    """
+
+    key: str
+    name: str
+    queue: str
+    cron: str | None = None
+    every: timedelta | None = None
+    timezone: str = "UTC"
+    start: datetime | None = None
+    end: datetime | None = None
+    missed: Missed = "once"
+    overlap: Overlap = "allow"
+    input: object = None
+    meta: object = None
+    next_tick: datetime | None
+    last_tick: datetime | None
+    last_record_id: str | None
+    paused: bool
+    declared_by: str | None = None
+    readable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some of a listing, newest first. `cursor` asks for what follows; None means that this was the end."""
+    """Some of a listing. `cursor` asks for what follows; None means that this was the end."""
 
     items: tuple[T, ...]
     cursor: str | None = None
+
+
+def receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate") -> Receipt:
+    """Read what a driver answers of an enqueued record; `duplicate` is what one is to be called that was there."""
+    return Receipt(
+        id=answer.id,
+        name=name,
+        state=answer.state,
+        scheduled_for=answer.scheduled_for,
+        attempts_made=unpack_progress(answer.progress).attempts_made,
+        disposition=duplicate if answer.disposition == "duplicate" else answer.disposition,
+    )
 
 
 def job_record(stored: StoredRecord) -> JobRecord:
@@ -119,6 +169,40 @@ def job_record(stored: StoredRecord) -> JobRecord:
     )
 
 
+def schedule_record(stored: StoredSchedule) -> ScheduleRecord:
+    """Read what a driver stores of a schedule."""
+    found = ScheduleRecord(
+        key=stored.key,
+        name="",
+        queue=stored.queue,
+        next_tick=stored.next_tick,
+        last_tick=stored.last_tick,
+        last_record_id=stored.last_record_id,
+        paused=stored.paused,
+        readable=False,
+    )
+    try:
+        planned = read(stored)
+    except (NewerVersionError, ValueError):
+        return found
+    rule = planned.timing.rule
+    return replace(
+        found,
+        name=planned.record.name,
+        cron=rule.expression if isinstance(rule, Cron) else None,
+        timezone=rule.timezone if isinstance(rule, Cron) else "UTC",
+        every=rule.interval if isinstance(rule, Every) else None,
+        start=planned.timing.start,
+        end=planned.timing.end,
+        missed=planned.missed,
+        overlap=planned.overlap,
+        input=_json(planned.record.input),
+        meta=_json(planned.record.meta),
+        declared_by=planned.declared_by,
+        readable=True,
+    )
+
+
 def pack_cursor(position: Position) -> str:
     """Write where a page ended as text that may stand in a URL."""
     return base64.urlsafe_b64encode(f"{position.at.isoformat()} {position.id}".encode()).decode().rstrip("=")
@@ -132,6 +216,19 @@ def unpack_cursor(cursor: object) -> Position:
         at = datetime.fromisoformat(moment)
         return Position(at.astimezone(UTC), record_id)
     except (binascii.Error, ValueError, OverflowError):
+        raise ValidationError("cursor is not one that an earlier page gave") from None
+
+
+def pack_key(key: str) -> str:
+    """Write where a page of schedules ended as text that may stand in a URL."""
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def unpack_key(cursor: object) -> str:
+    """Read such a cursor. Raises ValidationError for one that this library did not make."""
+    try:
+        return base64.b64decode(str(cursor) + "==", altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
         raise ValidationError("cursor is not one that an earlier page gave") from None
 
 

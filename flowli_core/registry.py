@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import typing
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from flowli_core._runtime import Defaults, Runtime
 from flowli_core.context import ContextScope, ContextSource
 from flowli_core.control import Control
-from flowli_core.definition import Declared, Undecorated
+from flowli_core.definition import Declared, DeclaredSchedule, Undecorated
 from flowli_core.errors import DefinitionError
 from flowli_core.inspect import Inspect
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import TypeIs
 
+    from flowli_core._planned import Planned
     from flowli_core._trace import Tracer
     from flowli_core.definition import Definition
     from flowli_core.driver import Driver
@@ -35,9 +37,16 @@ class Jobs(Generic[C_co]):
     Raises DefinitionError for options that cannot be.
     """
 
+    schedules: ClassVar[Sequence[DeclaredSchedule]] = ()
+    """The schedules that stand in the code, made by `job.scheduled(...)`. A runner registers them as it starts."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _declared_jobs(cls)
+        jobs = _declared_jobs(cls)
+        if cls.schedules != ():
+            # Against defaults that will be others, but whether an input fits its job is the same.
+            scope = ContextScope(None, expected=None)
+            _plan_schedules(cls, Runtime(jobs=jobs, driver=None, context=scope, defaults=Defaults()))
 
     def __init__(
         self,
@@ -50,9 +59,14 @@ class Jobs(Generic[C_co]):
         _check_driver(driver)
         scope = ContextScope(context, expected=_declared_context(type(self)))
         self._runtime = Runtime(
-            jobs=_declared_jobs(type(self)), driver=driver, context=scope, defaults=_check_defaults(defaults)
+            jobs=_declared_jobs(type(self)),
+            driver=driver,
+            context=scope,
+            defaults=_check_defaults(defaults),
+            owner=f"{type(self).__module__}.{type(self).__qualname__}",
         )
         self._runtime.tracer = _check_tracer(tracer)
+        self._runtime.schedules = _plan_schedules(type(self), self._runtime)
         self._inspect = Inspect(self._runtime)
         self._control = Control(self._runtime)
 
@@ -63,7 +77,7 @@ class Jobs(Generic[C_co]):
 
     @property
     def control(self) -> Control:
-        """Act on stored jobs: cancel, requeue, purge."""
+        """Act on stored jobs (cancel, requeue, purge) and on schedules (unschedule, pause, resume, trigger)."""
         return self._control
 
     async def aclose(self) -> None:
@@ -118,6 +132,28 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
         definition.complete()
         found[definition.name] = (attribute, definition)
     return {name: definition for name, (_, definition) in found.items()}
+
+
+def _plan_schedules(cls: type[Jobs[Any]], runtime: Runtime) -> tuple[Planned, ...]:
+    """What is stored of the schedules that a class declares."""
+    where, given = f"{cls.__qualname__}.schedules", cast("object", cls.schedules)
+    if not isinstance(given, list | tuple):
+        msg = f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}"
+        raise DefinitionError(msg)
+    found: dict[str, Planned] = {}
+    for one in cast("list[object] | tuple[object, ...]", given):
+        if not isinstance(one, DeclaredSchedule):
+            msg = f"{where} takes what `job.scheduled(...)` gives, got {type(one).__name__}"
+            raise DefinitionError(msg)
+        if runtime.jobs.get(one.definition.name) is not one.definition:
+            msg = f"{where}: {one.definition.name!r} is not in this registry; make it an attribute of the class"
+            raise DefinitionError(msg)
+        planned = replace(one.planned(runtime), declared_by=runtime.owner)
+        if planned.key in found:
+            msg = f"{where} has two schedules with the key {planned.key!r}; give one of them another key"
+            raise DefinitionError(msg)
+        found[planned.key] = planned
+    return tuple(found.values())
 
 
 def _attributes(cls: type) -> dict[str, object]:

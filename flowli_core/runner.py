@@ -55,6 +55,9 @@ class Runner:
 
     `observers` are told of everything at once, on this loop: see `flowli_core.metrics`.
 
+    As it starts it registers the schedules that the registry declares. What the registry declared before and does no
+    longer is named in the log, and goes on; with `remove_vanished_schedules` it is removed.
+
     A runner installs no signal handlers and ends no process. Raises DefinitionError for options that cannot be.
     """
 
@@ -70,6 +73,7 @@ class Runner:
         stall_limit: Duration = "5m",
         on_stall: Callable[[], None] | None = None,
         observers: Sequence[Observer] = (),
+        remove_vanished_schedules: bool = False,
     ) -> None:
         self._jobs = jobs
         self._runtime = runtime_of(jobs)
@@ -82,6 +86,7 @@ class Runner:
             stall_limit=duration(stall_limit, argument="stall_limit"),
             on_stall=on_stall,
             observers=_check_observers(observers),
+            remove_vanished_schedules=remove_vanished_schedules,
         )
         self._session: Session | None = None
         self._is_running = False

@@ -44,11 +44,17 @@ async def drain(jobs: Jobs[Any], *, concurrency: int = 10) -> RunCounts:
     waits.
     """
     total, declared = RunCounts(), Runner(jobs).queues
+    waiting = await _waiting(jobs)
     while True:
-        by_queue = (await jobs.inspect.get_queue_counts()).by_queue
-        queues = [*declared, *sorted(name for name, of_queue in by_queue.items() if of_queue.queued)]
-        ran = await Runner(jobs, concurrency=concurrency, queues=queues).run_once()
+        ran = await Runner(jobs, concurrency=concurrency, queues=[*declared, *sorted(waiting)]).run_once()
         total += ran
-        # A job may have enqueued another where nobody looked this time.
-        if ran == RunCounts():
+        looked, waiting = waiting, await _waiting(jobs)
+        # A job, or the tick of a schedule, may have put something where nobody looked this time.
+        if ran == RunCounts() and waiting <= looked:
             return total
+
+
+async def _waiting(jobs: Jobs[Any]) -> set[str]:
+    """The queues in which something is due."""
+    by_queue = (await jobs.inspect.get_queue_counts()).by_queue
+    return {name for name, of_queue in by_queue.items() if of_queue.queued}

@@ -158,7 +158,7 @@ def _values(field: _Field, part: str, expression: str) -> Iterable[int]:
         low = high = field.number(first, expression)
         if last is not None:
             high = field.number(last, expression)
-            if high == 0 and field is _FIELDS[_WEEKDAY]:
+            if high == 0 < low and field is _FIELDS[_WEEKDAY]:
                 high = _SUNDAY  # fri-sun
         elif step is not None:
             high = max(highest, low)

@@ -27,7 +27,7 @@ NEVER = {
     "hypothesis",
     "pytest",
 }
-ALIASES = {"CancelAnswer", "FinishedState", "Hook", "RequeueAnswer", "State"}
+ALIASES = {"CancelAnswer", "FinishedState", "Hook", "Missed", "Overlap", "RequeueAnswer", "State"}
 """Names of types, which can hold no docstring; that of the module says what they are."""
 
 

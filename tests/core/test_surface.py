@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from flowli_core import Jobs, Receipt, SchedulingError, StrategyError, job
+from flowli_core import Jobs, Receipt, StrategyError, job
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.core.counting import CountingDriver
@@ -159,17 +159,6 @@ async def test_without_a_driver_only_run_works(verb: str) -> None:
     for asked in (jobs.inspect.get_job("a"), jobs.inspect.get_queue_counts(), jobs.control.cancel("a"), drain(jobs)):
         with pytest.raises(StrategyError, match="no driver"):
             await asked
-
-
-@pytest.mark.parametrize("when", [{"cron": "0 8 * * *", "timezone": "Europe/Paris"}, {"every": "15m"}, {}])
-async def test_schedules_are_refused_until_they_exist(
-    when: dict[str, Any], jobs: AppJobs, driver: CountingDriver
-) -> None:
-    with pytest.raises(SchedulingError, match="not in this release yet; use delay"):
-        await jobs.send.schedule("daily", input=Email(to="a"), **when)
-    assert not driver.calls
-    assert await jobs.inspect.get_schedule("daily") is None
-    assert (await jobs.inspect.get_schedules()).items == ()
 
 
 async def test_the_current_job_is_known_in_process_and_in_a_worker(jobs: AppJobs) -> None:

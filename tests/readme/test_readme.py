@@ -42,12 +42,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_python_snippet_has_a_name_and_is_run_here() -> None:
     assert README.count("```python") == len(SNIPPETS)
-    assert set(SNIPPETS) == {"hello.py", "app.py", "test_jobs.py"}
+    assert set(SNIPPETS) == {"hello.py", "app.py", "scheduled.py", "test_jobs.py"}
 
 
-def test_the_first_example_prints_what_is_shown(folder: Path) -> None:
+def test_the_examples_print_what_is_shown(folder: Path) -> None:
     shown = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
-    assert [run(folder, "hello.py")] == shown
+    assert [run(folder, "hello.py"), run(folder, "scheduled.py")] == shown
 
 
 def test_the_application_answers_with_the_result_of_its_job(folder: Path) -> None:

@@ -7,13 +7,14 @@ what the checkers promise here is also what happens.
 import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, ParamSpec, Protocol, TypeVar, assert_type
 
 from flowli_core import (
     Abort,
+    AllMissed,
     BoundJob,
     CurrentJob,
     Defaults,
@@ -30,7 +31,8 @@ from flowli_core import (
     Receipt,
     Retry,
     RetryAfter,
-    SchedulingError,
+    ScheduleReceipt,
+    ScheduleRecord,
     State,
     StateCounts,
     With,
@@ -578,11 +580,39 @@ async def takes_options(jobs: AppJobs) -> None:
     assert_type(await jobs.double.options(timeout=timedelta(seconds=3)).run(3), int)
 
 
-async def schedules_are_typed_before_they_exist(jobs: AppJobs) -> None:
-    with suppress(SchedulingError):
-        assert_type(await jobs.send.schedule("daily", cron="0 8 * * *", input=Email(to="a")), Receipt)
-    with suppress(SchedulingError):
-        await jobs.nightly.schedule("often", every="15m", timezone="Europe/Paris")
+async def takes_schedules(jobs: AppJobs) -> None:
+    email = Email(to="a")
+    daily = await jobs.send.schedule("daily", cron="0 8 * * *", input=email, timezone="Europe/Paris")
+    assert_type(daily, ScheduleReceipt)
+    assert_type(daily.next_runs, tuple[datetime, ...])
+    assert_type(await jobs.send.schedule(every="15m", input=email, meta=Meta(request_id="r")), ScheduleReceipt)
+    assert_type(await jobs.send.options(queue="q").schedule(every=timedelta(hours=1), input=email), ScheduleReceipt)
+    assert_type(await jobs.nightly.schedule("often", every="15m", missed="skip", overlap="skip"), ScheduleReceipt)
+    assert_type(await jobs.nightly.schedule(cron="@daily", missed=AllMissed(limit=3), input=None), ScheduleReceipt)
+    assert_type(await jobs.double.schedule(every="1s", input=3, retry=Retry(max_attempts=2)), ScheduleReceipt)
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    assert_type(await jobs.double.schedule(every="1s", input=3, start=day, end=day), ScheduleReceipt)
+
+
+class Scheduled(AppJobs):
+    schedules = (
+        AppJobs.nightly.scheduled(cron="0 3 * * *", timezone="Europe/Paris"),
+        AppJobs.send.scheduled("hello", every="1h", input=Email(to="a"), meta=Meta(request_id="r")),
+    )
+
+
+class ScheduledInAList(AppJobs):
+    schedules = [AppJobs.nightly.scheduled(every="1h", overlap="skip")]
+
+
+async def steers_schedules(jobs: AppJobs) -> None:
+    assert_type(await jobs.control.unschedule("daily"), bool)
+    assert_type(await jobs.control.pause("daily"), bool)
+    assert_type(await jobs.control.resume("daily"), bool)
+    assert_type(await jobs.control.trigger("daily"), Receipt | None)
+    assert_type(await jobs.inspect.next_runs("daily", 3), tuple[datetime, ...])
+    assert_type(await jobs.inspect.get_schedule("daily"), ScheduleRecord | None)
+    assert_type(await jobs.inspect.get_schedules(limit=3), Page[ScheduleRecord])
 
 
 # What calls give

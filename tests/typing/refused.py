@@ -293,9 +293,29 @@ async def wrong_options() -> None:
     # a delay forgotten
     await jobs.send.delay(Email(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     # a schedule of numbers
-    await jobs.send.schedule("daily", every=60)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await jobs.send.schedule("daily", every=60, input=Email(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     # a schedule of another model
-    await jobs.send.schedule("daily", cron="0 8 * * *", input=Other(to="a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await jobs.send.schedule("daily", cron="0 8 * * *", input=Other(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    # a schedule without its input
+    await jobs.send.schedule("daily", cron="0 8 * * *")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # a schedule with an input that the job does not take
+    await jobs.nightly.schedule("daily", cron="0 8 * * *", input=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    # a schedule without a rule
+    await jobs.nightly.schedule("daily")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # a schedule with two rules
+    await jobs.nightly.schedule("daily", cron="0 8 * * *", every="1h")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # an interval in a time zone
+    await jobs.nightly.schedule("daily", every="1h", timezone="Europe/Paris")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # a schedule with another meta
+    await jobs.send.schedule(every="1h", input=Email(to="a"), meta=Other(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    # a policy that does not exist
+    await jobs.nightly.schedule(every="1h", missed="never")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    # a start that is no moment
+    await jobs.nightly.schedule(every="1h", start="tomorrow")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    # a declared schedule of another model
+    AppJobs.send.scheduled(every="1h", input=Other(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    # a declared schedule without its input
+    AppJobs.send.scheduled(every="1h")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
 # What a call gives
@@ -429,6 +449,11 @@ Defaults(timeout=30)  # type: ignore[arg-type]  # pyright: ignore[reportArgument
 
 
 # a registry says what its context is
+class SchedulesAJobNotAScheduled(AppJobs):
+    # a job is no schedule
+    schedules = [AppJobs.nightly]  # type: ignore[list-item]  # pyright: ignore[reportAssignmentType]
+
+
 class Untyped(Jobs):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument]
     nightly = nightly
 

@@ -1,0 +1,107 @@
+"""What is done to schedules: read one, decide, and store it where nobody was faster; else read it again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import uuid_utils
+
+from flowli_core._planned import paused, placed, read, record_of, resumed
+from flowli_core._policy import NewerVersionError
+from flowli_core.durations import ZERO
+from flowli_core.errors import DriverError, SchedulingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from flowli_core._planned import Disposition, Planned
+    from flowli_core.driver import Driver, Enqueued, StoredSchedule
+
+_TRIES = 100
+_MOMENT = 0.02
+_PAGE = 500
+
+
+async def place(driver: Driver, planned: Planned) -> tuple[Disposition, StoredSchedule]:
+    """Store a definition, whatever there was before; what is the same already is left alone."""
+    for _ in range(_TRIES):
+        now, current = await driver.get_schedule(planned.key)
+        disposition, what = placed(planned, current, now)
+        if disposition == "unchanged" or await driver.put_schedule(what.schedule, what.records):
+            return disposition, what.schedule
+        await _step_aside()
+    raise _too_busy(planned.key)
+
+
+async def restore(driver: Driver, planned: Planned) -> bool:
+    """Store a definition where there is none, as after a loss of data; answer whether there was none."""
+    now, current = await driver.get_schedule(planned.key)
+    return current is None and await driver.put_schedule(placed(planned, None, now)[1].schedule)
+
+
+async def pause(driver: Driver, key: str) -> bool:
+    """Let a schedule have no ticks; answer whether it is there."""
+    return await _change(driver, key, lambda current, _: current if current.paused else paused(current))
+
+
+async def resume(driver: Driver, key: str) -> bool:
+    """Let a paused schedule have its ticks again, from now; answer whether it is there."""
+    return await _change(
+        driver, key, lambda current, now: resumed(_read(current), current, now) if current.paused else current
+    )
+
+
+async def trigger(driver: Driver, key: str) -> tuple[str, Enqueued] | None:
+    """Store a record of a schedule that is due now, beside its ticks; answer the name of its job as well."""
+    _, current = await driver.get_schedule(key)
+    if current is None:
+        return None
+    planned = _read(current)
+    (answer,) = await driver.enqueue([record_of(planned, str(uuid_utils.uuid7()), due=ZERO)])
+    return planned.record.name, answer
+
+
+async def declared_by(driver: Driver, owner: str) -> list[str]:
+    """List the keys of the schedules that this registry has declared, now or before."""
+    found: list[str] = []
+    after: str | None = None
+    while page := await driver.page_schedules(limit=_PAGE, after=after):
+        after = page[-1].key
+        for one in page:
+            try:
+                found += [one.key] if read(one).declared_by == owner else []
+            except Exception:  # noqa: BLE001, S112 - written by another release, or damaged: not ours to judge
+                continue
+    return found
+
+
+async def _change(driver: Driver, key: str, change: Callable[[StoredSchedule, datetime], StoredSchedule]) -> bool:
+    for _ in range(_TRIES):
+        now, current = await driver.get_schedule(key)
+        if current is None:
+            return False
+        changed = change(current, now)
+        if changed == current or await driver.put_schedule(replace(changed, revision=current.revision)):
+            return True
+        await _step_aside()
+    raise _too_busy(key)
+
+
+def _read(stored: StoredSchedule) -> Planned:
+    try:
+        return read(stored)
+    except (NewerVersionError, ValueError):
+        msg = f"the schedule {stored.key!r} cannot be read here: a later release wrote it, or somebody has damaged it"
+        raise SchedulingError(msg) from None
+
+
+async def _step_aside() -> None:
+    await asyncio.sleep(random.uniform(0, _MOMENT))  # noqa: S311 - no secret
+
+
+def _too_busy(key: str) -> DriverError:
+    return DriverError(f"the schedule {key!r} is changed by others faster than it can be read")
