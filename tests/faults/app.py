@@ -98,8 +98,9 @@ def make_jobs(folder: Folder, url: str, prefix: str, *, fail: str = "") -> Fault
     driver: Driver = RedisDriver.from_url(url, prefix=prefix)
     if fail:
         driver = cast("Driver", Failpoints(driver, fail, folder.path / "died"))
-    # All that has finished stays, so that a test can count it.
-    return FaultJobs(context=folder, driver=driver, defaults=Defaults(keep=Keep(completed=10**6)))
+    # Unless told otherwise, all that has finished stays, so that a test can count it.
+    keep = Keep(completed=int(os.environ.get("FLOWLI_KEEP", "1000000")))
+    return FaultJobs(context=folder, driver=driver, defaults=Defaults(keep=keep))
 
 
 jobs = make_jobs(
