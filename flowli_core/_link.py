@@ -176,6 +176,7 @@ class Lookout:
         self._listener: asyncio.Task[None] | None = None
         self._pauses = pauses()
         self._look_again: asyncio.TimerHandle | None = None
+        self._is_due_soon = False
 
     @property
     def is_listening(self) -> bool:
@@ -208,6 +209,7 @@ class Lookout:
         self._look_not()
         if is_full:
             next_due = answer.next_tick or IDLE
+        self._is_due_soon = next_due is not None and ZERO < next_due < IDLE
         if next_due:
             delay = min(next_due, IDLE).total_seconds()
             self._look_again = asyncio.get_running_loop().call_later(delay, self.look)
@@ -215,8 +217,9 @@ class Lookout:
     def listen(self, tasks: asyncio.TaskGroup, *, want: int, suspect: bool) -> None:
         """Listen for the store's wake-ups, unless that is being done; a step that goes along asks for `want`."""
         if self._listener is None:
-            if self._link.steps_after_waiting:
-                self._look_not()  # that step looks
+            if self._link.steps_after_waiting and not self._is_due_soon:
+                # That step looks. But an idle Redis notices only ten times a second that a wait is over.
+                self._look_not()
             self._listener = tasks.create_task(self._listen(want=want, suspect=suspect))
 
     def hush(self) -> None:

@@ -180,3 +180,12 @@ async def test_a_lease_counts_from_when_it_was_given_not_from_when_the_wait_bega
         await work.until(job, "completed")
         given = [answer for answer in [*driver.ahead, *driver.answers] if answer.reserved]
         assert len(given) == 1, "it was not given back"
+
+
+async def test_what_is_due_soon_does_not_depend_on_a_wait_to_end_in_time(work: Work, driver: EagerDriver) -> None:
+    """An idle Redis is up to a tenth of a second late; here the wait does not end at all."""
+    job = (await work.jobs.act.delay("300ms", 1)).id
+    driver.fail("wait", kind="hang", times=1)
+    async with running(Runner(work.jobs)):
+        assert (await work.until(job, "completed")).attempts_made == 1
+        assert driver.calls["wait"] == 1
