@@ -4,6 +4,9 @@ Each worker is a new interpreter, not a fork, in a session of its own: a Ctrl-C 
 which passes it on once. A worker notices the end of its parent by the end of a pipe, and drains then.
 
 The first worker is started alone: where it cannot start, nothing can, and its one line of complaint is enough.
+
+A worker says on a pipe that it is up, and that it has heard the stop. One that a signal ended without that was dying
+already as the stop came, or did not listen yet: it is no failure of the stop, however fast the one followed the other.
 """
 
 from __future__ import annotations
@@ -30,7 +33,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flowli")
 
 READY_VARIABLE = "FLOWLI_WORKER_READY"
-"""Holds the number of a worker, and of the file descriptor on which it says that it is up."""
+"""Holds the number of a worker, and of the file descriptor on which it says how far it is."""
+
+UP = b"u"
+STOPPING = b"s"
+"""What it says there: that it has started, and that it has heard a stop."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SETTLED_AFTER = 30.0
@@ -48,6 +55,7 @@ class _Slot:
     started: float = 0.0
     start_at: float | None = None
     is_up: bool = False
+    is_stopping: bool = False
     is_done: bool = False
     last_code: int = 0
 
@@ -128,10 +136,16 @@ class Parent:
                 self._hear(slot, slot.ready)
 
     def _hear(self, slot: _Slot, ready: int) -> None:
-        """Take what a worker says, or that it ended without a word."""
-        slot.is_up = bool(os.read(ready, 1))
-        os.close(ready)
-        slot.ready = None
+        """Take what a worker says; without a word, that it has ended."""
+        try:
+            said = os.read(ready, 64)
+        except BlockingIOError:
+            return
+        if not said:
+            os.close(ready)
+            slot.ready = None
+        slot.is_up = slot.is_up or UP in said
+        slot.is_stopping = slot.is_stopping or STOPPING in said
         self._is_up = self._is_up or slot.is_up
 
     def _turn(self) -> None:
@@ -165,7 +179,9 @@ class Parent:
             )
         finally:
             os.close(writing)
-        slot.ready, slot.is_up, slot.started, slot.start_at = reading, False, time.monotonic(), None
+        os.set_blocking(reading, False)
+        slot.ready, slot.is_up, slot.is_stopping = reading, False, False
+        slot.started, slot.start_at = time.monotonic(), None
         logger.info("worker %d has been started, pid %d", slot.number, slot.process.pid)
 
     def _ended(self, slot: _Slot, code: int) -> None:
@@ -174,8 +190,12 @@ class Parent:
             process.stdin.close()
         if slot.ready is not None:
             self._hear(slot, slot.ready)
-        if self._asked and not slot.is_up and code == -signal.SIGTERM:
-            slot.last_code = 0  # told to stop before it could listen, and before it did anything
+        if slot.ready is not None:  # a process that a handler has left behind may hold the other end
+            os.close(slot.ready)
+            slot.ready = None
+        if self._asked and code < 0 and not slot.is_stopping and self._told < _AT_ONCE:
+            slot.last_code = 0
+            logger.warning("worker %d %s before it heard the stop", slot.number, _described(code))
         if self._asked or slot.start_at is not None:
             return
         if self._burst and code == 0:

@@ -18,7 +18,9 @@ from flowli_core import FlowliError, Runner, StoreUnavailable
 from flowli_core._inert import inert
 from flowli_core.cli import _exits
 from flowli_core.cli._loop import loop_name
+from flowli_core.cli._parent import STOPPING, UP
 from flowli_core.durations import ZERO, spelled
+from flowli_core.inspect import MOST_PER_PAGE
 from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
@@ -33,12 +35,12 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _AT_ONCE = 3
 """The signal that no longer waits for anything."""
 
-_SHOWN_SCHEDULES = 100
+_SHOWN_SCHEDULES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifeline:
-    """What ties a worker to the parent that started it: where to say that it is up, and what ends with the parent."""
+    """What ties a worker to the parent that started it: where to say how far it is, and what ends with the parent."""
 
     number: int
     ready: int
@@ -50,11 +52,10 @@ class Lifeline:
         number, ready = value.split(":")
         return cls(number=int(number), ready=int(ready))
 
-    def is_up(self) -> None:
-        """Tell the parent that this worker has started."""
+    def says(self, word: bytes) -> None:
+        """Tell the parent."""
         with contextlib.suppress(OSError):
-            os.write(self.ready, b"1")
-            os.close(self.ready)
+            os.write(self.ready, word)
 
 
 class Worker:
@@ -108,7 +109,7 @@ class Worker:
             logger.warning("starting without the store: %s", error)
         started = await self._started()
         if self._lifeline is not None:
-            self._lifeline.is_up()
+            self._lifeline.says(UP)
             self._loop.add_reader(self._lifeline.parent, self._on_orphaned)
         self._on_up(started)
         # Nothing is awaited between the question and the start, so no signal is missed.
@@ -124,8 +125,9 @@ class Worker:
         runtime = runtime_of(self._jobs)
         schedules: list[str] | None = None
         with contextlib.suppress(FlowliError):
-            page = await self._jobs.inspect.get_schedules(limit=_SHOWN_SCHEDULES)
-            schedules = [schedule.key for schedule in page.items]
+            page = await self._jobs.inspect.get_schedules(limit=MOST_PER_PAGE)
+            # Those that are declared may not be stored yet: the runner does that as it starts.
+            schedules = sorted({one.key for one in (*page.items, *runtime.schedules)})
         return Started(
             driver=repr(runtime.require_driver()),
             queues=list(self._runner.queues),
@@ -136,6 +138,8 @@ class Worker:
     def _on_signal(self, number: int, _: object) -> None:
         # A plain handler rather than the loop's: it also runs where the loop is blocked.
         self._asked += 1
+        if self._lifeline is not None:
+            self._lifeline.says(STOPPING)
         if self._asked >= _AT_ONCE:
             os._exit(128 + number)
         self._loop.call_soon_threadsafe(self._stop, signal.Signals(number).name)
@@ -155,7 +159,10 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What a worker says of itself once it is up. `schedules` is None where the store could not say."""
+    """What a worker says of itself once it is up. `schedules` is None where the store could not say.
+
+    It has at least those that the registry declares, and of the stored ones the first 1,000 by their keys.
+    """
 
     driver: str
     queues: list[str]
@@ -171,21 +178,29 @@ class Started:
             "driver": self.driver,
             "queues": self.queues,
             "jobs": self.jobs,
-            "schedules": self.schedules,
+            "schedules": None if self.schedules is None else len(self.schedules),
         }
 
     def banner(self, **more: str) -> str:
         """The same for people."""
-        schedules = "unknown" if self.schedules is None else ", ".join(self.schedules) or "none"
         lines = {
             **more,
             "driver": self.driver,
             "queues": ", ".join(self.queues),
             "jobs": ", ".join(self.jobs) or "none",
-            "schedules": schedules,
+            "schedules": _named(self.schedules),
         }
         head = f"flowli {version('flowli')}, Python {platform.python_version()}, {loop_name()}, pid {os.getpid()}"
         return "\n".join([head, *(f"  {name:<10} {inert(value)}" for name, value in lines.items())])
+
+
+def _named(schedules: list[str] | None) -> str:
+    if schedules is None:
+        return "unknown"
+    if not schedules:
+        return "none"
+    shown, more = schedules[:_SHOWN_SCHEDULES], len(schedules) - _SHOWN_SCHEDULES
+    return f"{len(schedules)}: {', '.join(shown)}" + (f" and {more} more" if more > 0 else "")
 
 
 def leave_stalled() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -58,6 +59,33 @@ async def test_a_signal_to_the_parent_drains_all_workers(jobs: ToldJobs, tmp_pat
         assert await parent.ends() == 0
     records = [await jobs.inspect.get_job(receipt.id) for receipt in receipts]
     assert [record and record.state for record in records] == ["completed", "completed"]
+
+
+async def test_a_worker_that_dies_before_it_hears_the_stop_is_no_failure_of_it(tmp_path: Path) -> None:
+    async with flowli(tmp_path, "worker", APP, "--workers", "2") as parent:
+        running = await pids(parent, 2)
+        await parent.says("worker 1 is up")
+        os.kill(running[1], signal.SIGSTOP)  # as one that is dying already: the stop no longer reaches it
+        parent.term()
+        await parent.says("passing it on")
+        os.kill(running[1], signal.SIGKILL)
+        assert await parent.ends() == 0
+    assert any("worker 1 was ended by SIGKILL before it heard the stop" in line for line in parent.lines)
+
+
+async def test_a_worker_that_is_killed_while_it_drains_is_one(jobs: ToldJobs, tmp_path: Path) -> None:
+    async with flowli(tmp_path, "worker", APP, "--workers", "2") as parent:
+        running = await pids(parent, 2)
+        await parent.says("worker 1 is up")
+        await jobs.hold.enqueue()
+        await parent.says("holding")
+        parent.term()
+        for _ in running:
+            await parent.says("stopping because of SIGTERM")
+        for pid in running.values():
+            with contextlib.suppress(ProcessLookupError):  # the one that has nothing to do may have left
+                os.kill(pid, signal.SIGKILL)
+        assert await parent.ends() == 128 + signal.SIGKILL
 
 
 async def test_workers_drain_when_their_parent_is_killed(jobs: ToldJobs, tmp_path: Path) -> None:
