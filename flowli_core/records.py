@@ -226,8 +226,9 @@ def pack_key(key: str) -> str:
 
 def unpack_key(cursor: object) -> str:
     """Read such a cursor. Raises ValidationError for one that this library did not make."""
+    text = str(cursor)
     try:
-        return base64.b64decode(str(cursor) + "==", altchars=b"-_", validate=True).decode()
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise ValidationError("cursor is not one that an earlier page gave") from None
 
