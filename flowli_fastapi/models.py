@@ -6,7 +6,7 @@ from datetime import datetime, timedelta  # noqa: TC003 - pydantic reads the ann
 
 from pydantic import BaseModel, ConfigDict
 
-from flowli_core import State  # noqa: TC001 - the same
+from flowli_core import Missed, Overlap, State  # noqa: TC001 - the same
 
 
 class _Out(BaseModel):
@@ -105,20 +105,27 @@ class ScheduleOut(_Out):
 
     key: str
     name: str
-    queue: str | None = None
-    cron: str | None = None
-    every: timedelta | None = None
-    timezone: str | None = None
-    next_tick: datetime | None = None
-    last_tick: datetime | None = None
-    paused: bool = False
+    queue: str
+    cron: str | None
+    every: timedelta | None
+    timezone: str
+    start: datetime | None
+    end: datetime | None
+    missed: Missed
+    overlap: Overlap
+    next_tick: datetime | None
+    last_tick: datetime | None
+    last_record_id: str | None
+    paused: bool
+    declared_by: str | None
+    readable: bool
 
 
 class FullScheduleOut(ScheduleOut):
     """The same, with the input and meta of its jobs."""
 
-    input: object = None
-    meta: object = None
+    input: object
+    meta: object
 
 
 class SchedulePageOut(_PageOut):

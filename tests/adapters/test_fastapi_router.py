@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.testclient import TestClient
 
-from flowli_core import DefinitionError
+from flowli_core import AllMissed, DefinitionError
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import drain
 from flowli_fastapi import JobsMiddleware, jobs_lifespan, jobs_of, jobs_router
@@ -57,6 +59,18 @@ def fill(client: TestClient, jobs: SecretJobs) -> None:
     portal(client).call(enqueue_and_run)
 
 
+def plan(client: TestClient, jobs: SecretJobs) -> None:
+    async def schedule_two() -> None:
+        missed = AllMissed(limit=3)
+        await jobs.tell.schedule(
+            "daily", cron="0 8 * * *", timezone="Europe/Paris", input=CARRIED, missed=missed, overlap="skip"
+        )
+        await jobs.shout.schedule("often", every="15m", input=CARRIED, start=datetime(2030, 1, 1, tzinfo=UTC))
+        await jobs.control.pause("often")
+
+    portal(client).call(schedule_two)
+
+
 def test_it_is_not_made_by_accident() -> None:
     with pytest.raises(DefinitionError, match="allow_anonymous=True"):
         jobs_router()
@@ -84,8 +98,31 @@ def test_it_counts_lists_and_shows(client: TestClient, jobs: SecretJobs) -> None
     assert failed["last_error"] == {"type": "ValueError"}
 
 
-def test_it_lists_schedules(client: TestClient) -> None:
+def test_it_lists_schedules(client: TestClient, jobs: SecretJobs) -> None:
     assert client.get("/admin/jobs/schedules").json() == {"items": [], "cursor": None}
+    plan(client, jobs)
+    query: dict[str, str] = {"limit": "1"}
+    first = client.get("/admin/jobs/schedules", params=query).json()
+    second = client.get("/admin/jobs/schedules", params=query | {"cursor": first["cursor"]}).json()
+    assert second["cursor"] is None
+    (daily,), (often,) = first["items"], second["items"]
+    assert (daily["key"], daily["name"], daily["queue"]) == ("daily", "tell", "default")
+    assert (daily["cron"], daily["timezone"], daily["every"]) == ("0 8 * * *", "Europe/Paris", None)
+    assert (daily["missed"], daily["overlap"], daily["readable"]) == ({"limit": 3}, "skip", True)
+    assert (daily["paused"], daily["last_tick"]) == (False, None)
+    assert datetime.fromisoformat(daily["next_tick"]).astimezone(ZoneInfo("Europe/Paris")).hour == 8
+    assert (often["key"], often["every"], often["cron"]) == ("often", "PT15M", None)
+    assert (often["missed"], often["paused"], often["next_tick"]) == ("once", True, None)
+    assert datetime.fromisoformat(often["start"]) == datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("is_shown", [False, True])
+def test_what_schedules_carry_is_hidden_unless_it_is_asked_for(jobs: SecretJobs, *, is_shown: bool) -> None:
+    with client_of(jobs, allow_anonymous=True, show_payloads=is_shown) as client:
+        plan(client, jobs)
+        answer = client.get("/admin/jobs/schedules")
+        assert (CARRIED in answer.text) is is_shown
+        assert [one.get("input") for one in answer.json()["items"]] == ([CARRIED] * 2 if is_shown else [None] * 2)
 
 
 def test_it_pages(client: TestClient, jobs: SecretJobs) -> None:
