@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from flowli_core import DefinitionError, Runner
 from flowli_core._session import DRAIN
 from flowli_core.cli._loop import run
-from flowli_core.cli._operation import Registry, json_option, operation
+from flowli_core.cli._operation import Registry
 from flowli_core.cli._options import DURATION
 from flowli_core.cli._serve import Started, Worker, leave_stalled
-from flowli_core.cli._show import as_json
-from flowli_core.cli.status import read_status, status_text
+from flowli_core.cli.schedules import schedules
+from flowli_core.cli.status import status
 from flowli_core.durations import spelled
 from flowli_litestar.plugin import FlowliPlugin
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from litestar import Litestar
-
-    from flowli_core import Jobs
 
 
 @click.group("jobs")
@@ -82,13 +80,8 @@ def run_jobs(
     context.exit(code)
 
 
-@jobs_group.command("status")
-@json_option
-@operation
-async def show_status(jobs: Jobs[Any], *, is_json: bool) -> None:
-    """Show what waits, what runs, and who works."""
-    found = await read_status(jobs)
-    click.echo(as_json(found) if is_json else status_text(found))
+for _command in (status, schedules):
+    jobs_group.add_command(_command)
 
 
 async def _inside(app: Litestar, worker: Worker, plugins: list[FlowliPlugin]) -> int:

@@ -12,6 +12,7 @@ from flowli_core.cli._operation import with_target
 from flowli_core.cli._target import TargetError
 from flowli_core.cli.health import check, doctor
 from flowli_core.cli.jobs import enqueue, jobs, run_job
+from flowli_core.cli.schedules import schedules
 from flowli_core.cli.status import status
 from flowli_core.cli.worker import worker
 from flowli_core.errors import FlowliError
@@ -24,7 +25,7 @@ def flowli() -> None:
 
 
 flowli.add_command(worker)
-for _command in (status, jobs, enqueue, run_job, check, doctor):
+for _command in (status, jobs, schedules, enqueue, run_job, check, doctor):
     flowli.add_command(with_target(_command))
 
 

@@ -5,6 +5,7 @@ An adapter offers the same commands under its own: it adds them to a group whose
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,11 +70,12 @@ def operation(function: Callable[..., Awaitable[int | None]]) -> Callable[..., N
 
 
 def with_target(command: C) -> C:
-    """Let a command, or each of a group's, take where its registry is."""
+    """Make a command, or a group of them, that takes where its registry is; the given one stays as it is."""
+    command = copy.copy(command)
     if isinstance(command, click.Group):
-        for one in command.commands.values():
-            with_target(one)
+        command.commands = {name: with_target(one) for name, one in command.commands.items()}
         return command
+    command.params = list(command.params)
     wrapped = command.callback
 
     def callback(**given: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,23 +14,25 @@ from flowli_core.cli._options import DURATION
 from flowli_core.cli._schedules import schedule_rows
 from flowli_core.cli._show import ago, as_json, fields, is_terminal, table, when
 from flowli_core.driver import STATES, Activity, QueueCounts
+from flowli_core.inspect import MOST_PER_PAGE
 from flowli_core.records import ScheduleRecord
 from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     from flowli_core.driver import StateCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
 _MOST_WORKERS = 8
 _MOST_SCHEDULES = 10
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What an operator asks first. `schedules` are those that are due next."""
+    """What an operator asks first. `schedules` are those that are due next, of the first 1,000 by their keys."""
 
     driver: str
     counts: QueueCounts
@@ -41,9 +44,10 @@ async def read_status(jobs: Jobs[Any]) -> Status:
     """Ask the store."""
     counts = await jobs.inspect.get_queue_counts()
     activity = await jobs.inspect.get_activity()
-    schedules = await jobs.inspect.get_schedules(limit=_MOST_SCHEDULES)
+    found = await jobs.inspect.get_schedules(limit=MOST_PER_PAGE)
+    schedules = tuple(sorted(found.items, key=_urgency)[:_MOST_SCHEDULES])
     driver = repr(runtime_of(jobs).require_driver())
-    return Status(driver=driver, counts=counts, activity=activity, schedules=schedules.items)
+    return Status(driver=driver, counts=counts, activity=activity, schedules=schedules)
 
 
 def status_text(status: Status) -> str:
@@ -78,6 +82,11 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
         if not watch:
             return
         await asyncio.sleep(every.total_seconds())
+
+
+def _urgency(schedule: ScheduleRecord) -> tuple[bool, datetime]:
+    """Order by the next tick, and those without one behind the others."""
+    return (schedule.next_tick is None, schedule.next_tick or _NEVER)
 
 
 def _workers(workers: Mapping[str, datetime], now: datetime) -> str:

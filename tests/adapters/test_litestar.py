@@ -329,3 +329,12 @@ def test_a_command_shows_how_things_stand(two_registries: Any) -> None:
     assert "MemoryDriver" in done.output
     done = CliRunner().invoke(jobs_group, ["--key", "others", "status", "--json"], obj=two_registries)
     assert json.loads(done.output)["counts"]["queued"] == 0
+
+
+def test_schedules_are_reached_as_well(two_registries: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWLI_APP", "nowhere:jobs")  # is for `flowli`, which has no application
+    done = CliRunner().invoke(jobs_group, ["--key", "jobs", "schedules", "list"], obj=two_registries)
+    assert (done.exit_code, done.output) == (0, "schedule\tjob\tqueue\trecurs\tnext\n")
+    done = CliRunner().invoke(jobs_group, ["--key", "others", "schedules", "pause", "nobody"], obj=two_registries)
+    assert done.exit_code == 1
+    assert "there is no schedule with the key nobody" in done.output

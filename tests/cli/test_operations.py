@@ -3,99 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
-
-from flowli_core.cli import main
-from tests.redis.server import clean_up, fresh_prefix, shared_url
+from tests.redis.server import shared_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-APP = """
-import logging
-import os
-from pydantic import BaseModel
-from flowli_core import Jobs, current_job, job
+    import pytest
 
-class Email(BaseModel):
-    to: str
-    urgent: bool = False
-
-class Meta(BaseModel):
-    actor: str
-
-@job(Email, meta=Meta, queue="mail")
-async def send_email(input: Email, meta: Meta | None) -> list[object]:
-    logging.getLogger("handler").info("sending")
-    return [input.to, input.urgent, meta and meta.actor]
-
-@job()
-async def nightly() -> None:
-    raise RuntimeError("no \\x1b[31mnight\\nforged")
-
-class AppJobs(Jobs[None]):
-    send_email = send_email
-    nightly = nightly
-
-def driver():
-    if os.environ["FLOWLI_TEST_STORE"] == "redis":
-        from flowli_core.drivers.redis import RedisDriver
-        return RedisDriver.from_url(os.environ["FLOWLI_TEST_URL"], prefix=os.environ["FLOWLI_TEST_PREFIX"])
-    from flowli_core.drivers.sqlite import SqliteDriver
-    return SqliteDriver("jobs.sqlite3")
-
-def make():
-    return AppJobs(context=None, driver=driver())
-"""
-
-
-class Typed:
-    """What a command answered."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code = code
-        self.out = out
-        self.err = err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def flowli(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Callable[..., Typed]]:
-    """Type a command against a store of its own."""
-    (tmp_path / "operated.py").write_text(APP)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("FLOWLI_TEST_STORE", str(request.param))
-    if request.param == "redis":
-        monkeypatch.setenv("FLOWLI_TEST_URL", shared_url())
-        monkeypatch.setenv("FLOWLI_TEST_PREFIX", fresh_prefix())
-    monkeypatch.setenv("FLOWLI_APP", "operated:make")
-    monkeypatch.setenv("FLOWLI_FACTORY", "1")
-
-    def type_it(*words: str) -> Typed:
-        code = main(list(words))
-        told = capsys.readouterr()
-        return Typed(code, told.out, told.err)
-
-    yield type_it
-    sys.modules.pop("operated", None)
-    clean_up()
+    from tests.cli.operated import Typed
 
 
 def test_a_job_goes_in_and_is_looked_at_and_run(flowli: Callable[..., Typed]) -> None:
@@ -223,6 +141,8 @@ def test_a_store_that_is_not_there_is_said_in_one_line(
         for words in (
             ["status"],
             ["jobs", "list"],
+            ["schedules", "list"],
+            ["schedules", "pause", "at-night"],
             ["enqueue", "nightly"],
             ["check"],
             ["doctor"],

@@ -1,0 +1,180 @@
+"""`flowli schedules`, against SQLite and Redis; and schedules in `flowli status` and in a worker's banner."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import StoredSchedule
+from tests.cli.processes import flowli as flowli_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.operated import Typed
+
+HEADER = ["schedule", "job", "queue", "recurs", "next"]
+
+
+def cells(typed: Typed) -> list[list[str]]:
+    return [line.split("\t") for line in typed.lines]
+
+
+def put(schedule: StoredSchedule) -> None:
+    """Store what no definition would give."""
+
+    async def store() -> None:
+        driver = importlib.import_module("operated").driver()
+        await driver.open()
+        assert await driver.put_schedule(schedule)
+        await driver.close()
+
+    asyncio.run(store())
+
+
+def test_a_worker_stores_what_is_declared_and_it_is_listed(flowli: Callable[..., Typed]) -> None:
+    before = flowli("schedules", "list")
+    assert (before.code, cells(before)) == (0, [HEADER])
+    assert before.err == "2 stand in the code, and are stored when a worker starts\n"
+    unknown = flowli("schedules", "next", "at-night")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert unknown.err.endswith("it stands in the code, and is stored when a worker starts\n")
+    banner = flowli("worker", "--burst").err
+    assert "schedules  2: at-night, mail:often" in banner
+    first, *rows = cells(flowli("schedules", "list"))
+    assert first == HEADER
+    assert [row[:4] for row in rows] == [
+        ["at-night", "nightly", "default", "30 3 * * * Asia/Kathmandu"],
+        ["mail:often", "send_email", "mail", "every 90m"],
+    ]
+    assert all(row[4].startswith("in ") or "UTC (in " in row[4] for row in rows)
+    items = flowli("schedules", "list", "--json").json["items"]
+    assert [(one["key"], one["every"], one["paused"]) for one in items] == [
+        ("at-night", None, False),
+        ("mail:often", "PT1H30M", False),
+    ]
+
+
+def test_pages_of_schedules_follow_each_other(flowli: Callable[..., Typed]) -> None:
+    flowli("worker", "--burst")
+    first = flowli("schedules", "list", "--limit", "1")
+    cursor = first.err.split("--cursor ")[1].strip()
+    second = flowli("schedules", "list", "--limit", "1", "--cursor", cursor)
+    assert [cells(typed)[1][0] for typed in (first, second)] == ["at-night", "mail:often"]
+    assert second.err == ""
+    assert flowli("schedules", "list", "--cursor", "!").code == 2
+
+
+def test_one_is_shown_with_all_that_it_carries(flowli: Callable[..., Typed]) -> None:
+    flowli("worker", "--burst")
+    shown = dict(cells(flowli("schedules", "show", "mail:often")))
+    assert (shown["every"], shown["name"], shown["paused"]) == ("90m", "send_email", "False")
+    assert shown["input"] == '{"to": "\\u001b[31m", "urgent": false}'
+    assert shown["declared_by"] == "operated.AppJobs"
+    found = flowli("schedules", "show", "mail:often", "--json").json
+    assert (found["meta"], found["overlap"], found["readable"]) == ({"actor": "me"}, "allow", True)
+
+
+def test_the_next_ticks_are_told_in_utc_and_in_the_zone_of_the_schedule(flowli: Callable[..., Typed]) -> None:
+    flowli("worker", "--burst")
+    header, *rows = cells(flowli("schedules", "next", "at-night", "-n", "3"))
+    assert (header, len(rows)) == (["utc", "local", "from now"], 3)
+    assert all(utc.endswith(" 21:45:00.000") and local.endswith(" 03:30:00+05:45") for utc, local, _ in rows)
+    ticks = [datetime.fromisoformat(tick) for tick in flowli("schedules", "next", "at-night", "--json").json]
+    assert len(ticks) == 5
+    assert {later - earlier for earlier, later in pairwise(ticks)} == {timedelta(days=1)}
+    assert flowli("schedules", "next", "at-night", "-n", "0").code == 2
+
+
+def test_a_paused_schedule_has_no_ticks_until_it_is_resumed(flowli: Callable[..., Typed]) -> None:
+    flowli("worker", "--burst")
+    for _ in range(2):
+        assert flowli("schedules", "pause", "at-night").out == "paused\n"
+    flowli("worker", "--burst")
+    assert cells(flowli("schedules", "list"))[1][4] == "paused"
+    none = flowli("schedules", "next", "at-night")
+    assert (none.code, cells(none)) == (0, [["utc", "local", "from now"]])
+    assert none.err == "flowli: at-night has no next tick: it is paused\n"
+    assert flowli("schedules", "next", "at-night", "--json").json == []
+    assert flowli("schedules", "resume", "at-night").out == "resumed\n"
+    assert len(flowli("schedules", "next", "at-night", "--json").json) == 5
+
+
+def test_a_triggered_schedule_is_run_now_and_keeps_its_next_tick(flowli: Callable[..., Typed]) -> None:
+    flowli("worker", "--burst")
+    ticks = flowli("schedules", "next", "mail:often", "--json").json
+    receipt = flowli("schedules", "trigger", "mail:often", "--json").json
+    assert (receipt["name"], receipt["state"], receipt["disposition"]) == ("send_email", "queued", "accepted")
+    assert flowli("schedules", "trigger", "mail:often").out.endswith(" queued (accepted)\n")
+    flowli("worker", "--burst")
+    record = flowli("jobs", "show", receipt["id"], "--json").json
+    assert (record["state"], record["result"]) == ("completed", ["\x1b[31m", False, "me"])
+    assert flowli("schedules", "next", "mail:often", "--json").json == ticks
+
+
+def test_a_removed_schedule_is_gone_until_a_worker_finds_it_in_the_code(flowli: Callable[..., Typed]) -> None:
+    flowli("worker", "--burst")
+    removed = flowli("schedules", "remove", "at-night")
+    assert (removed.code, removed.out) == (0, "removed\n")
+    assert removed.err.startswith("it stands in the code, and comes back when a worker starts")
+    assert flowli("schedules", "remove", "at-night").code == 1
+    flowli("worker", "--burst")
+    assert flowli("schedules", "show", "at-night").code == 0
+
+
+@pytest.mark.parametrize("command", ["show", "next", "pause", "resume", "trigger", "remove"])
+def test_an_unknown_key_is_one_line_and_a_code(flowli: Callable[..., Typed], command: str) -> None:
+    typed = flowli("schedules", command, "nobody")
+    said = "flowli: there is no schedule with the key nobody; flowli schedules list shows those that there are\n"
+    assert (typed.code, typed.out, typed.err) == (1, "", said)
+    for key in ("", "a\x1b[31m", "k" * 257):
+        typed = flowli("schedules", command, key)
+        assert (typed.code, typed.out, len(typed.err.splitlines())) == (2, "", 1)
+        assert "key" in typed.err
+        assert "\x1b" not in typed.err
+
+
+def test_what_somebody_has_damaged_is_listed_inert_and_can_be_removed(
+    flowli: Callable[..., Typed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flowli("worker", "--burst")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    put(StoredSchedule(key="broken", queue="q\x1b[31m", spec=b"{", next_tick=None))
+    row = cells(flowli("schedules", "list"))[2]
+    assert row == ["broken", "", "q\\x1b[31m", "", "unreadable"]
+    assert "\x1b" not in flowli("schedules", "show", "broken").out + flowli("status").out
+    assert flowli("schedules", "next", "broken").err.endswith("somebody has damaged it\n")
+    typed = flowli("schedules", "trigger", "broken")
+    assert (typed.code, len(typed.err.splitlines())) == (2, 1)
+    assert "cannot be read here" in typed.err
+    assert flowli("schedules", "remove", "broken").code == 0
+
+
+def test_status_shows_those_that_are_due_next_first(flowli: Callable[..., Typed]) -> None:
+    assert "\nschedule\t" not in flowli("status").out
+    flowli("worker", "--burst")
+    flowli("schedules", "pause", "at-night")
+    rows = cells(flowli("status"))
+    shown = rows[rows.index(HEADER) + 1 :]
+    assert [row[0] for row in shown] == ["mail:often", "at-night"]
+    assert shown[1][4] == "paused"
+    found = flowli("status", "--json").json["schedules"]
+    assert [one["key"] for one in found] == ["mail:often", "at-night"]
+    assert datetime.fromisoformat(found[0]["next_tick"]) > datetime(2020, 1, 1, tzinfo=UTC)
+
+
+async def test_a_worker_of_its_own_says_how_many_schedules_there_are(
+    flowli: Callable[..., Typed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWLI_APP_DIR", str(tmp_path))
+    async with flowli_process(tmp_path, "worker") as worker:
+        await worker.says("schedules  2: at-night, mail:often")
+        worker.term()
+        assert await worker.ends() == 0
