@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core.driver import Ack, Keep, Step, StepAnswer, StepsAfterWaiting
+from flowli_core.driver import WORKER_MEMORY, Ack, Keep, Step, StepAnswer, StepsAfterWaiting
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError
 
@@ -31,10 +31,14 @@ IDLE = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the store answered to a step. No lease that it gave is older than `since`, by `time.monotonic`."""
+    """What the store answered to a step. No lease that it gave is older than `since`, by `time.monotonic`.
+
+    `suspect` is what the step said of suspects.
+    """
 
     answer: StepAnswer
     since: float
+    suspect: bool
 
 
 class Link:
@@ -53,6 +57,7 @@ class Link:
         self._ahead: Step | None = None
         self._answered_at: float | None = None
         self._sent_at = 0.0
+        self._stepped_at = time.monotonic()
         self._store_time = datetime.now(UTC)
 
     @property
@@ -64,6 +69,11 @@ class Link:
     def owes_recall(self) -> bool:
         """Whether a wait is under way, or has failed, that may have been given records."""
         return self._ahead is not None
+
+    @property
+    def is_nearly_forgotten(self) -> bool:
+        """Whether waits alone have kept this worker known for so long that the store may forget its last own step."""
+        return time.monotonic() - self._stepped_at > WORKER_MEMORY.total_seconds() / 2
 
     def since_answer(self) -> timedelta | None:
         """How long ago the store last answered a step."""
@@ -88,7 +98,7 @@ class Link:
         sent_at = time.monotonic()
         answer = await driver.step(step)
         self._unanswered = None
-        return self._noted(answer, sent_at)
+        return self._noted(answer, sent_at, step)
 
     @property
     def steps_after_waiting(self) -> bool:
@@ -104,18 +114,17 @@ class Link:
         if not isinstance(driver, StepsAfterWaiting):
             await driver.wait(self._queues, IDLE)
             return None
-        if self._ahead is not None:
-            return await self.recall()
         self._waits += 1
         self._ahead = replace(self._new_step(self._waits, want=want, suspect=suspect), ahead=True)
         sent_at, store_time = self._sent_at, self._store_time
-        answer = await driver.wait_and_step(self._queues, IDLE, self._ahead)
+        step = self._ahead
+        answer = await driver.wait_and_step(self._queues, IDLE, step)
         self._ahead = None
         if answer is None:
             return None
         # It was taken at some time of the wait. The store's clock tells when: after the last answer by as much.
         since = min(sent_at + (answer.now - store_time).total_seconds(), time.monotonic())
-        return self._noted(answer, since)
+        return self._noted(answer, since, step)
 
     async def recall(self) -> Told:
         """Ask what the step of a failed wait was given, and for nothing more."""
@@ -123,9 +132,10 @@ class Link:
             raise AssertionError("no wait has failed")
         driver = await self._runtime.store()
         sent_at = time.monotonic()
-        answer = await driver.step(replace(self._ahead, want=0))
+        step = replace(self._ahead, want=0)
+        answer = await driver.step(step)
         self._ahead = None
-        return self._noted(answer, sent_at)
+        return self._noted(answer, sent_at, step)
 
     def _new_step(self, sequence: int, *, want: int, suspect: bool, acks: tuple[Ack, ...] = ()) -> Step:
         return Step(
@@ -139,14 +149,16 @@ class Link:
             keep=self._keep,
         )
 
-    def _noted(self, answer: StepAnswer, sent_at: float) -> Told:
+    def _noted(self, answer: StepAnswer, sent_at: float, step: Step) -> Told:
         self._sent_at = sent_at
         self._answered_at = time.monotonic()
+        if not step.ahead:
+            self._stepped_at = self._answered_at
         self._store_time = answer.now
         if self.last_error is not None:
             logger.info("the store answers again")
             self.last_error = None
-        return Told(answer, since=sent_at)
+        return Told(answer, since=sent_at, suspect=step.suspect)
 
     def note_failure(self, error: BaseException) -> None:
         """Remember a failed call, and say so once for each new trouble."""

@@ -132,7 +132,10 @@ def _tell(letter: _Letter, answer: Enqueued | Exception) -> None:
 
 def _for_one(error: Exception, record: NewRecord) -> Exception:
     """The error of a call for many, as one of those sees it: tasks that share one would share its traceback."""
-    own = copy.copy(error)
+    try:
+        own = copy.copy(error)
+    except Exception:  # noqa: BLE001 - a class that wants more than its `args`
+        own = DriverError(f"{type(error).__name__}: {error}")
     own.__cause__ = error
     if isinstance(own, DriverError):
         own.ids = (record.id,)

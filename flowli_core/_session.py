@@ -49,6 +49,9 @@ _LEAST_HALF = 25
 """A step asks for half of the slots, so that one half runs while the store is asked for the other; but not for so few
 that the round trips cost more than the running."""
 
+_MOST_AHEAD = 10
+"""What a step that travels with a wait asks for at the most: a worker that died without a word may yet be given it."""
+
 _TRIES_ONCE = 3
 _LAST_WORDS = 2.0
 
@@ -201,20 +204,20 @@ class Session:
             is_stopping = self._stopping.is_set()
             free = 0 if is_stopping else self._options.concurrency - len(self.running)
             is_owed = self._settled or self.link.is_unanswered or self._lookout.owes_step
-            if is_owed or (free and self._lookout.has_work):
+            if self.link.owes_recall and not self._lookout.is_listening:
+                self._take_ahead(await self._until_answered(self.link.recall))
+            elif is_owed or (free and self._lookout.has_work):
                 self._take(await self._step(min(free, self._most_at_once)))
             elif is_stopping and self._lookout.is_listening:
                 self._lookout.hush()
                 await self._lookout.wait()
-            elif is_stopping and self.link.owes_recall:
-                self._take_ahead(await self._until_answered(self.link.recall))
             elif not self._held and (is_stopping or (self._once and self._is_all_settled())):
                 if self._ticker.failure is not None:
                     raise self._ticker.failure
                 return
             else:
                 if free and not self._once:
-                    want = min(free, self._most_at_once)
+                    want = min(free, _MOST_AHEAD)
                     self._lookout.listen(tasks, want=want, suspect=self._may_have_suspect())
                 await self._lookout.wait()
 
@@ -270,14 +273,18 @@ class Session:
         for reserved in told.answer.reserved:
             self._start(reserved, lease_until=lease_until, store_time=store_time)
         self._lookout.hears(told.answer, is_full=len(self.running) >= self._options.concurrency)
+        if (self._may_have_suspect() and not told.suspect) or self.link.is_nearly_forgotten:
+            self._lookout.look()
         if not self._stopping.is_set():
             self._ticker.hears(told.answer)
         self._lookout.wake()
 
     def _start(self, reserved: Reserved, *, lease_until: float, store_time: datetime) -> None:
         is_late = time.monotonic() > lease_until - self._options.lease.total_seconds() / 10
-        if self._stopping.is_set() or is_late or len(self.running) >= self._options.concurrency:
-            # The runner is to end; or another has the record already, or nearly so; or two steps filled the same slots.
+        is_full = len(self.running) >= self._options.concurrency
+        is_second_suspect = reserved.suspect and not self._may_have_suspect()
+        if self._stopping.is_set() or is_late or is_full or is_second_suspect:
+            # The runner is to end; or another has the record already, or nearly so; or two steps took the same place.
             self._settled.append((Ack(reserved.id, reserved.token, Released()), None))
             return
         definition = self._runtime.jobs.get(reserved.name)

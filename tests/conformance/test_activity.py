@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flowli_core.driver import WORKER_ALIVE, WORKER_HEARD, WORKER_MEMORY
-from tests.conformance.builders import LEASE, Worker, record
+from tests.conformance.builders import LEASE, Worker, lease_of, record
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver
@@ -37,6 +37,19 @@ async def test_a_worker_that_goes_on_is_never_taken_for_gone(driver: Driver, clo
         clock.advance(timedelta(seconds=5))
         heard = (await driver.activity()).workers["w"]
         assert clock.now() - heard <= WORKER_HEARD + timedelta(seconds=5)
+
+
+async def test_a_worker_whose_heartbeats_come_before_its_steps_is_known(driver: Driver, clock: ManualClock) -> None:
+    """A full runner steps and renews its leases at the same pace; which comes first must not matter."""
+    worker = Worker(driver)
+    await driver.enqueue([record()])
+    (held,) = await worker.take()
+    for _ in range(24):
+        clock.advance(timedelta(seconds=4))
+        await driver.heartbeat("w", [lease_of(held)], timedelta(seconds=30))
+        clock.advance(SECOND)
+        await worker.take()
+        assert "w" in (await driver.activity()).workers
 
 
 async def test_a_silent_worker_is_taken_for_gone_in_time(driver: Driver, clock: ManualClock) -> None:

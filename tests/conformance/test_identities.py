@@ -114,12 +114,13 @@ async def test_the_key_of_another_does_not_hold_up_the_rest_of_a_batch(driver: D
     assert [one.disposition for one in answers] == ["accepted", "existing", "accepted"]
 
 
+@pytest.mark.parametrize("key", ["k", "k ", " "])
 @pytest.mark.parametrize("outcome", [DONE, BROKEN, Cancelled()])
-async def test_a_record_that_ends_frees_its_key(driver: Driver, worker: Worker, outcome: Outcome) -> None:
+async def test_a_record_that_ends_frees_its_key(driver: Driver, worker: Worker, outcome: Outcome, key: str) -> None:
     """Completed, failed or cancelled: the key may be taken again."""
-    await driver.enqueue([record("a", key="k")])
+    await driver.enqueue([record("a", key=key)])
     await worker.settle(await worker.take_one(), outcome)
-    (answer,) = await driver.enqueue([record("b", key="k")])
+    (answer,) = await driver.enqueue([record("b", key=key)])
     assert answer.disposition == "accepted"
 
 

@@ -163,3 +163,24 @@ async def test_a_batch_travels_alone(count: int) -> None:
         assert driver.batches == [1, min(count, 1000)]
         driver.let_on.set()
         assert len(await many) == count
+
+
+async def test_an_error_that_cannot_be_copied_reaches_everybody_all_the_same() -> None:
+    class OddError(Exception):
+        def __init__(self, *, code: int) -> None:
+            super().__init__(f"code {code}")
+
+    class Odd(SlowDriver):
+        async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
+            await super().enqueue(records)
+            raise OddError(code=7)
+
+    driver = Odd()
+    async with Work(context=None, driver=driver) as jobs:
+        calls = [asyncio.create_task(jobs.work.enqueue(number)) for number in range(4)]
+        await driver.under_way.wait()
+        await settle()
+        driver.let_on.set()
+        async with asyncio.timeout(10):
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert all("code 7" in str(error) for error in errors)

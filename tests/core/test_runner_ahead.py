@@ -189,3 +189,36 @@ async def test_what_is_due_soon_does_not_depend_on_a_wait_to_end_in_time(work: W
     async with running(Runner(work.jobs)):
         assert (await work.until(job, "completed")).attempts_made == 1
         assert driver.calls["wait"] == 1
+
+
+async def test_suspects_one_after_the_other_wait_for_nothing(driver: EagerDriver) -> None:
+    """The wait that began while one ran asked for no other; its wake-up is not lost for the next."""
+    work = Work(driver, max_recoveries=0)
+    driver.only_wakes = True
+    async with running(Runner(work.jobs)):
+        for number in range(4):
+            await idle(driver)
+            (job,) = await work.add(number)
+            await work.until(job, "completed")
+
+
+async def test_what_a_lost_wait_was_given_is_recalled_by_a_full_runner_too(work: Work, driver: EagerDriver) -> None:
+    """Its slots went to others meanwhile: then the job is given back at once, and does not wait for its lease."""
+    may_end = asyncio.Event()
+
+    async def act(number: int) -> None:
+        if number:
+            await may_end.wait()
+
+    work.deeds.act = act
+    driver.fail("wait", kind="after", times=1)
+    async with running(Runner(work.jobs, concurrency=1, lease="1h")):
+        await idle(driver)
+        gate = driver.hold("wait")
+        (lost,) = await work.add(0)
+        await soon(gate.reached.wait())
+        (other,) = await work.add(1)
+        gate.opened.set()
+        assert (await work.until(lost, "completed")).recoveries == 0
+        may_end.set()
+        await work.until(other, "completed")

@@ -192,7 +192,7 @@ class RedisDriver:
 
     def _until_due(self, queues: tuple[str, ...], timeout: timedelta) -> int:
         """Answer the ms to wait: until `timeout`, or until something is known to be due."""
-        dues = [self._dues[queue] for queue in queues if queue in self._dues]
+        dues = [due for queue in queues if (due := self._dues.get(queue)) is not None]
         left = milliseconds(timeout)
         return min(left, min(dues) - self._time()) if dues else left
 

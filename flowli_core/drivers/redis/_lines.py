@@ -80,6 +80,8 @@ class Line:
             if not self._closed.is_set():
                 raise StoreUnavailable("Redis did not end a wait in time; its connection is given up") from None
             self._hand_on(keys)
+            if then is not None:
+                raise StoreUnavailable("the driver was closed during a wait") from None
             return None
 
     async def close(self) -> None:

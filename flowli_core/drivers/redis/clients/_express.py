@@ -12,7 +12,7 @@ import importlib.util
 import random
 from typing import TYPE_CHECKING, Any
 
-from flowli_core.drivers.redis.clients._limits import LEAST_PAUSE, LONGEST_PAUSE
+from flowli_core.drivers.redis.clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis._packing import Word
 
 hiredis: Any = importlib.import_module("hiredis") if importlib.util.find_spec("hiredis") else None
+
+
+_MOST_IDLE = 32
+"""How many connections are kept for later."""
 
 
 class Express:
@@ -31,6 +35,7 @@ class Express:
         self._refused = refused
         self._retries = retries
         self._idle: list[Any] = []
+        self._places = asyncio.Semaphore(MOST_CONNECTIONS)
         self._is_closed = False
 
     async def send(self, *commands: tuple[Word, ...]) -> list[Any]:
@@ -63,7 +68,10 @@ class Express:
         await self.forget()
 
     async def _exchange(self, commands: tuple[tuple[Word, ...], ...]) -> list[Any]:
-        connection = self._idle.pop() if self._idle else self._pool.make_connection()
+        async with self._places:
+            return await self._exchange_on(self._idle.pop() if self._idle else self._pool.make_connection(), commands)
+
+    async def _exchange_on(self, connection: Any, commands: tuple[tuple[Word, ...], ...]) -> list[Any]:
         try:
             packed = [piece for command in commands for piece in connection.pack_command(*command)]
             await connection.send_packed_command(packed, check_health=False)
@@ -73,9 +81,10 @@ class Express:
             await connection.disconnect(nowait=True)
             raise
         finally:
-            self._idle.append(connection)
-            if self._is_closed:
-                await self.forget()
+            if self._is_closed or len(self._idle) >= _MOST_IDLE:
+                await connection.disconnect(nowait=True)
+            else:
+                self._idle.append(connection)
 
     async def _reply(self, connection: Any) -> Any:
         try:

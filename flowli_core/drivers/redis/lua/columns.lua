@@ -87,8 +87,7 @@ end
 
 -- The digest of a record's shape, and whether it has a key: all that moving it takes to know.
 local function kind_of(blob)
-  local line_end = string.find(blob, '\n', 9, true)
-  return string.sub(blob, 1, 8) .. (line_end and string.byte(blob, line_end - 1) ~= 32 and '+' or '-')
+  return string.sub(blob, 1, 8) .. (string.find(blob, '^%d+ \n', 9) and '-' or '+')
 end
 
 -- token: "token reserved due kind worker", there exactly while the record is active.

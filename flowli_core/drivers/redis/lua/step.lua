@@ -46,7 +46,7 @@ local function mind_the_clock()
 end
 mind_the_clock()
 
-local last = call('HMGET', WORKER, 'sequence', 'acks', 'token', 'batch', 'heard')
+local last = call('HMGET', WORKER, 'sequence', 'acks', 'token', 'batch', 'heard', 'noted')
 local last_sequence = last[1] and tonumber(last[5]) > now - remember_ms and tonumber(last[1]) or nil
 
 local ids_reserved, blobs_reserved, histories, recovered, took_suspect = {}, {}, {}, {}, false
@@ -333,8 +333,9 @@ end
 
 -- Lets others see that the worker lives. Now and again is enough, so that it costs a busy one nothing.
 local function sign_of_life()
-  local heard = tonumber(last[5] or -1)
-  if math.floor(heard / heard_ms) ~= math.floor(now / heard_ms) then
+  local noted = tonumber(last[6] or -1)
+  if math.floor(noted / heard_ms) ~= math.floor(now / heard_ms) then
+    call('HSET', WORKER, 'noted', now_text)
     call('ZADD', WORKERS, now, worker)
     many('ZREM', WORKERS, call('ZRANGEBYSCORE', WORKERS, '-inf', now - remember_ms, 'LIMIT', 0, 100), 1)
   end
