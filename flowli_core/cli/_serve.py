@@ -127,7 +127,7 @@ class Worker:
         with contextlib.suppress(FlowliError):
             page = await self._jobs.inspect.get_schedules(limit=MOST_PER_PAGE)
             # Those that are declared may not be stored yet: the runner does that as it starts.
-            schedules = sorted({one.key for one in (*page.items, *runtime.schedules)})
+            schedules = sorted({one.key for one in page.items} | {one.key for one in runtime.schedules})
         return Started(
             driver=repr(runtime.require_driver()),
             queues=list(self._runner.queues),
