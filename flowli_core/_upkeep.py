@@ -111,8 +111,10 @@ class Upkeep:
         sent = time.monotonic()
         left = min(attempt.lease_until for attempt in held) - sent
         try:
-            # Hardly past the end of a lease: its handler is to be cancelled then.
-            async with asyncio.timeout(min(self._interval, max(left, self._hurry))):
+            # Hardly past the end of a lease: its handler is to be cancelled then. Three quarters of it for one call:
+            # over a slow network to connect takes many round trips, and to start that anew would never get there.
+            limit = min(max(left * 3 / 4, self._hurry), LONGEST_INTERVAL.total_seconds())
+            async with asyncio.timeout(limit):
                 answer = await self._driver.heartbeat(self._worker, [attempt.lease for attempt in held], self._lease)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - no fault of the store ends the renewing
             if self._ending.is_set():

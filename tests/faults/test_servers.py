@@ -97,12 +97,12 @@ async def test_scripts_that_are_forgotten_all_the_time_are_not_missed(server: Se
                 ids += await work.add(len(ids))
             for record_id in ids:
                 await work.until(record_id, "completed")
+        assert await driver.fsck() == ()
     finally:
         done.set()
-    await flushing
-    assert await driver.fsck() == ()
-    await driver.close()
-    admin.close()
+        await flushing
+        await driver.close()
+        admin.close()
 
 
 async def _patiently(place: Scene) -> Receipt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
@@ -30,7 +31,9 @@ class Fault:
 class Proxy:
     """Passes bytes on between clients and the server behind a Unix socket. `seen` counts the faults that happened.
 
-    `rewrite` changes what the server says.
+    `rewrite` changes what the server says. Until `heal`, `partition` holds back what is said both ways, which arrives
+    late, as over a network that sends again; `shut` resets all connections, also new ones. `delay` is what each way
+    takes, in seconds, and `rate` the bytes a second of all connections together.
     """
 
     def __init__(self, upstream: Path, folder: Path, *, rewrite: Callable[[bytes], bytes] = bytes) -> None:
@@ -40,7 +43,28 @@ class Proxy:
         self._faults: list[Fault] = []
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
+        self._is_shut = False
+        self._passable = asyncio.Event()
+        self._passable.set()
+        self._free_at = 0.0
+        self.delay = 0.0
+        self.rate = math.inf
         self.seen: Counter[FaultKind] = Counter()
+
+    def partition(self) -> None:
+        """Let nothing through."""
+        self._passable.clear()
+
+    def shut(self) -> None:
+        """Reset what is there, and what comes."""
+        self._is_shut = True
+        for link in self._links:
+            link.cancel()
+
+    def heal(self) -> None:
+        """Let all be well again."""
+        self._is_shut = False
+        self._passable.set()
 
     @property
     def url(self) -> str:
@@ -66,6 +90,9 @@ class Proxy:
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._is_shut:
+            to_client.transport.abort()
+            return
         self._links.add(task)
         server, to_server = await asyncio.open_unix_connection(str(self._upstream))
         replies = asyncio.create_task(self._copy(server, to_client))
@@ -73,10 +100,12 @@ class Proxy:
             while request := await client.read(2**16):
                 fault = self._fault_of(request)
                 if fault is None:
+                    await self._travel(request)
                     to_server.write(request)
                     continue
                 self.seen[fault] += 1
                 replies.cancel()
+                await asyncio.wait((replies,))
                 if fault == "lose":
                     to_server.write(request)
                     await server.read(2**16)
@@ -100,5 +129,13 @@ class Proxy:
 
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(2**16):
+            await self._travel(data)
             sink.write(self._rewrite(data))
         sink.transport.abort()
+
+    async def _travel(self, data: bytes) -> None:
+        await self._passable.wait()
+        now = asyncio.get_running_loop().time()
+        self._free_at = max(now, self._free_at) + len(data) / self.rate
+        if self._free_at + self.delay > now:
+            await asyncio.sleep(self._free_at + self.delay - now)

@@ -1,0 +1,138 @@
+"""Networks that part, are slow, or come and go: leases are lost only where they end, and nothing is done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from flowli_core import FlowliError, Hooks, JobEvent, Runner
+from flowli_core.drivers.redis import RedisDriver
+from tests.conformance.builders import assert_consistent
+from tests.core.running import Work, cancelled_at, running, soon, until
+from tests.redis.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from tests.redis.server import Server
+
+LEASE = 1.0
+
+
+@asynccontextmanager
+async def beside_a_proxy(server: Server, folder: Path) -> AsyncGenerator[tuple[Work, Proxy, Work]]:
+    """One who works through a proxy, and one who reaches the server without it."""
+    async with Proxy(server.socket, folder) as proxy:
+        far, near = RedisDriver.from_url(proxy.url), RedisDriver.from_url(server.url)
+        try:
+            await far.open()
+            await near.open()
+            yield Work(far), proxy, Work(near)
+            await assert_consistent(near)
+            assert await near.fsck() == ()
+        finally:
+            proxy.heal()
+            await far.close()
+            await near.close()
+
+
+async def test_a_worker_that_is_cut_off_gives_up_what_others_run(server: Server, tmp_path: Path) -> None:
+    """Fault 36: cut off it cancels what it runs when the lease ends; what it has done meanwhile is refused later."""
+    async with beside_a_proxy(server, tmp_path) as (far, proxy, near):
+        begun: set[int] = set()
+        may_end, cancelled = asyncio.Event(), asyncio.Event()
+        lost: list[str] = []
+
+        async def act(number: int) -> str:
+            begun.add(number)
+            await (cancelled_at(cancelled) if number == 1 else may_end.wait())
+            return "far"
+
+        async def act_near(_: int) -> str:
+            return "near"
+
+        async def on_lost(event: JobEvent) -> None:
+            lost.append(event.id)
+
+        far.deeds.act, near.deeds.act = act, act_near
+        hooks = Hooks(on_lease_lost=on_lost)
+        async with running(Runner(far.jobs, lease="1s", hooks=hooks)):
+            endless, done = await far.add(1, 2)
+            await until(lambda: begun == {1, 2})
+            proxy.partition()
+            cut_at = time.monotonic()
+            may_end.set()
+            async with running(Runner(near.jobs, lease="1s")):
+                await soon(cancelled.wait())
+                for record_id in (endless, done):
+                    await near.until(record_id, "completed")
+                await until(lambda: time.monotonic() > cut_at + 2 * LEASE)
+            proxy.heal()
+            await until(lambda: sorted(lost) == sorted([endless, done]))
+            for record_id in (endless, done):
+                record = await near.job(record_id)
+                assert (record.state, record.result, record.recoveries) == ("completed", "near", 1)
+            (after,) = await near.add(3)
+            assert (await near.until(after, "completed")).result == "far", "it goes on"
+        assert [code for answer in far.driver.answers for code in answer.acks if code == "lost"] == ["lost"]
+
+
+@pytest.mark.parametrize(("delay", "rate"), [(0.1, 1e9), (0.0, 122_000)], ids=["200 ms", "1 Mbit"])
+async def test_a_slow_network_loses_no_lease(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, delay: float, rate: float
+) -> None:
+    """Fault 37: each job runs once, those that outlast their lease as well, and nobody complains."""
+    async with beside_a_proxy(server, tmp_path) as (far, proxy, near):
+
+        async def act(number: int) -> str:
+            if number == 0:
+                await until(lambda: far.driver.calls["heartbeat"] > 3)
+            return "x" * 2_000
+
+        far.deeds.act = act
+        proxy.delay, proxy.rate = delay, rate
+        async with running(Runner(far.jobs, lease="5s")):
+            for record_id in await far.add(*range(30)):
+                record = await near.until(record_id, "completed")
+                assert (record.attempts_made, record.recoveries) == (1, 0)
+        assert [line.getMessage() for line in caplog.records if line.levelname in ("WARNING", "ERROR")] == []
+
+
+async def flap(proxy: Proxy, kind: Literal["shut", "partition"], seconds: float) -> None:
+    """Go down for a second and come up for a second, in turn."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        (proxy.shut if kind == "shut" else proxy.partition)()
+        await asyncio.sleep(1)
+        proxy.heal()
+        await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("kind", ["shut", "partition"])
+async def test_a_network_that_flaps_loses_nothing(
+    server: Server, tmp_path: Path, kind: Literal["shut", "partition"], seconds: float
+) -> None:
+    """Fault 38: all that was accepted completes, and the runner was never restarted."""
+    async with beside_a_proxy(server, tmp_path) as (far, proxy, near):
+        accepted: list[str] = []
+        async with running(Runner(far.jobs, lease="3s")) as task:
+            flapping = asyncio.create_task(flap(proxy, kind, seconds))
+            while not flapping.done():
+                try:
+                    accepted += await far.add(len(accepted))
+                except FlowliError:
+                    await asyncio.sleep(0.05)
+                await asyncio.sleep(0.01)
+            await flapping
+            assert accepted
+            for record_id in accepted:
+                await near.until(record_id, "completed")
+            assert not task.done()
+        counts = await near.jobs.inspect.get_queue_counts()
+        assert (counts.failed, counts.active, counts.queued) == (0, 0, 0)
