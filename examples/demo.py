@@ -143,7 +143,7 @@ async def _until_ready(address: str, process: asyncio.subprocess.Process) -> Non
     async with httpx2.AsyncClient(base_url=address, timeout=START_WITHIN) as client:
         while time.monotonic() < deadline:
             try:
-                if (await client.get("/health/")).is_success:
+                if (await client.get("/health")).is_success:
                     return
             except httpx2.TransportError:
                 if process.returncode is not None:

@@ -27,6 +27,9 @@ class Healthz:
     restarting the process. Without a runner in this process there is nothing that could fail. The body says `status`,
     and of a runner `restarts` and `since_reserve` (seconds). What ended it, or what the store has against it, may name
     hosts and users, and is told only where `errors` is set.
+
+    Give it a route, `Route("/healthz", Healthz(jobs))`: below a mount, `/healthz` is redirected to `/healthz/`, which
+    probes that follow no redirect take for well.
     """
 
     jobs: Jobs[Any]

@@ -63,7 +63,7 @@ class Server:
         """Ask for its health until it is so."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                answer = await self.client.get("/healthz", follow_redirects=True)
+                answer = await self.client.get("/healthz")
                 if answer.status_code == status:
                     said: dict[str, object] = answer.json()
                     return said

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
@@ -21,14 +21,14 @@ TURNS = 20_000
 
 
 def served(jobs: EventJobs, runner: Runner | None = None, *, errors: bool = False) -> TestClient:
-    routes = [Mount("/healthz", Healthz(jobs, errors=errors))]
+    routes = [Route("/healthz", Healthz(jobs, errors=errors))]
     return TestClient(Starlette(routes=routes, lifespan=jobs_lifespan(jobs, runner)))
 
 
 def until_status(client: TestClient, status: int) -> dict[str, Any]:
     """Ask until it is so. Each question is a turn of the server's event loop."""
     for _ in range(TURNS):
-        answer = client.get("/healthz/")
+        answer = client.get("/healthz", follow_redirects=False)
         if answer.status_code == status:
             said: dict[str, Any] = answer.json()
             return said
@@ -83,7 +83,7 @@ def test_what_is_wrong_is_told_only_where_that_was_asked_for() -> None:
     with served(jobs, Runner(jobs), errors=True) as client:
         said: set[str | None] = set()
         while said <= {None}:
-            said.add(client.get("/healthz/").json()["last_error"])
+            said.add(client.get("/healthz", follow_redirects=False).json()["last_error"])
         assert said - {None} == {"StoreUnavailable: the store is away"}
 
 

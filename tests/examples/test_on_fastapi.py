@@ -253,7 +253,7 @@ def test_with_a_runner_nobody_has_to_ask(parts: Parts, mailer: PretendedMailer) 
         made = post(client)
         assert is_told.wait(PATIENCE)
         assert list(mailer.sent) == [made["jobs"]["notification"]]
-        assert client.get("/health").json()["status"] == "ready"
+        assert client.get("/health", follow_redirects=False).json()["status"] == "ready"
 
 
 def test_a_refund_is_committed_here_and_now_and_by_a_runner(

@@ -129,4 +129,4 @@ def test_with_a_runner_nobody_has_to_ask(parts: Parts, mailer: PretendedMailer) 
         made = post(client, email="zoe@example.com")
         assert is_told.wait(PATIENCE)
         assert list(mailer.sent) == [made["jobs"]["notification"]]
-        assert client.get("/health").json()["status"] == "ready"
+        assert client.get("/health", follow_redirects=False).json()["status"] == "ready"

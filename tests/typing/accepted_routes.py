@@ -80,7 +80,8 @@ starlette_app = Starlette(
         Route("/state", typed_state),
         Route("/get", typed_get),
         WebSocketRoute("/socket", starlette_socket),
-        Mount("/healthz", Healthz(jobs)),
+        Mount("/health", Healthz(jobs)),
+        Route("/healthz", Healthz(jobs)),
     ],
     middleware=[Middleware(JobsMiddleware, jobs=others)],
     lifespan=jobs_lifespan(jobs, Runner(jobs), own),
@@ -112,13 +113,14 @@ async def fastapi_socket(websocket: WebSocket, jobs: AppJobsDep) -> None:
 
 
 fastapi_app = FastAPI(
+    routes=[Route("/healthz", Healthz(jobs))],
     lifespan=flowli_fastapi.jobs_lifespan(jobs, runner=Runner(jobs)),
     exception_handlers=flowli_fastapi.jobs_exception_handlers(),
 )
 fastapi_app.include_router(router)
 fastapi_app.include_router(jobs_router(dependencies=[Depends(typed_get)], jobs=jobs_of(AppJobs)))
 fastapi_app.add_middleware(JobsMiddleware, jobs=jobs)
-fastapi_app.mount("/healthz", Healthz(jobs))
+fastapi_app.mount("/health", Healthz(jobs))
 fastapi_app.dependency_overrides[flowli_fastapi.get_jobs] = lambda: jobs
 fastapi_app.dependency_overrides[jobs_of(OtherJobs)] = lambda: others
 for kind, handler in flowli_fastapi.jobs_exception_handlers().items():

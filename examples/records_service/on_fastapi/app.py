@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from flowli_fastapi import Healthz, jobs_exception_handlers, jobs_lifespan
 
@@ -29,9 +30,9 @@ def create_app(parts: Parts) -> FastAPI:
 
     app = FastAPI(
         title="Records",
+        routes=[Route("/health", Healthz(parts.jobs))],
         lifespan=jobs_lifespan(parts.jobs, parts.runner, lifespan),
         exception_handlers=jobs_exception_handlers(),
     )
     app.include_router(router)
-    app.mount("/health", Healthz(parts.jobs))
     return app

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import Route
 
 from flowli_starlette import Healthz, jobs_exception_handlers, jobs_lifespan
 
@@ -38,7 +38,7 @@ def create_app(parts: Parts) -> Starlette:
             yield {"store": parts.store}
 
     return Starlette(
-        routes=[*ROUTES, Mount("/health", Healthz(parts.jobs))],
+        routes=[*ROUTES, Route("/health", Healthz(parts.jobs))],
         lifespan=jobs_lifespan(parts.jobs, parts.runner, lifespan),
         exception_handlers={**jobs_exception_handlers(), ValidationError: refuse},
     )

@@ -3,12 +3,16 @@
 from typing import Annotated
 
 from fastapi import Depends, FastAPI
+from starlette.routing import Route
 
 from flowli_fastapi import Healthz, get_jobs, jobs_exception_handlers, jobs_lifespan
 from tests.adapters.served.base import DRAIN, WorkJobs, crash, jobs, runner
 
-app = FastAPI(lifespan=jobs_lifespan(jobs, runner, drain=DRAIN), exception_handlers=jobs_exception_handlers())
-app.mount("/healthz", Healthz(jobs, errors=True))
+app = FastAPI(
+    routes=[Route("/healthz", Healthz(jobs, errors=True))],
+    lifespan=jobs_lifespan(jobs, runner, drain=DRAIN),
+    exception_handlers=jobs_exception_handlers(),
+)
 
 
 @app.post("/work/{number}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from flowli_starlette import Healthz, get_jobs, jobs_exception_handlers, jobs_lifespan
 from tests.adapters.served.base import DRAIN, WorkJobs, crash, jobs, runner
@@ -44,7 +44,7 @@ app = Starlette(
         Route("/anonymous/{number:int}", enqueue_without_id, methods=["POST"]),
         Route("/ping", ping),
         Route("/crash", crash_the_runner, methods=["POST"]),
-        Mount("/healthz", Healthz(jobs, errors=True)),
+        Route("/healthz", Healthz(jobs, errors=True)),
     ],
     lifespan=jobs_lifespan(jobs, runner, drain=DRAIN),
     exception_handlers=jobs_exception_handlers(),
