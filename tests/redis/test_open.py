@@ -19,12 +19,15 @@ from redis.asyncio import Redis, RedisCluster
 from flowli_core import DefinitionError, DriverError, Runner, StoreUnavailable
 from flowli_core.drivers.redis import RedisDriver
 from tests.core.running import Work, running
+from tests.redis.clients import OwningDriver, client_of
 from tests.redis.proxy import Proxy
 from tests.redis.server import Server, connect, documented_rights
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
+
+    from tests.redis.clients import Library
 
 SECRET = "password"  # noqa: S105 - of a server that lives for one test
 
@@ -142,6 +145,17 @@ async def test_a_wrong_password_is_said_and_not_repeated(server: Server) -> None
         with pytest.raises(DriverError, match="password") as caught:
             await driver.open()
     assert "another" not in str(caught.value)
+    assert not isinstance(caught.value, StoreUnavailable)
+
+
+@pytest.mark.parametrize("library", ["redis", "valkey", "coredis"])
+async def test_a_missing_password_is_said_and_not_repeated(library: Library) -> None:
+    """Nor is it taken for a server out of reach, which a worker would wait for without an end."""
+    with Server("--requirepass", SECRET) as closed:
+        driver = OwningDriver(client_of(library, closed.url), prefix="app")
+        with pytest.raises(DriverError, match="password") as caught:
+            await driver.open()
+        await driver.close()
     assert not isinstance(caught.value, StoreUnavailable)
 
 

@@ -48,7 +48,8 @@ _LACKING = re.compile("unknown (redis )?command|unknown subcommand|timeout is no
 
 _NO_CLUSTER = "Cluster mode is not enabled"
 
-_WRONG_PASSWORD = ("invalid username-password pair", "WRONGPASS", "NOAUTH")
+_WRONG_PASSWORD = ("invalid username-password pair", "WRONGPASS", "NOAUTH", "HELLO must be called with the client")
+"""The last is what a server says to HELLO where a password is missing."""
 _NO_PERMISSION = ("ACL failure in script", "can't run this command", "has no permissions")
 
 _INSIDE_A_SCRIPT = re.compile(r"-(OOM|NOPERM|" + "|".join(sorted(_PASSING)) + r")\b")
