@@ -81,7 +81,7 @@ def jobs_router(
         with _as_http_errors():
             return await jobs.inspect.get_schedules(limit=limit, cursor=cursor)
 
-    @router.get("/{job_id}", summary="Show a job", response_model=job, responses={404: {"model": ErrorOut}})
+    @router.get("/{job_id:path}", summary="Show a job", response_model=job, responses={404: {"model": ErrorOut}})
     async def read_job(job_id: str, jobs: Jobs[Any] = registry) -> object:
         with _as_http_errors():
             record = await jobs.inspect.get_job(job_id)

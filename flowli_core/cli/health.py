@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,46 +15,82 @@ from flowli_core.cli._options import DURATION
 from flowli_core.cli._show import ago, as_json, is_terminal, styled, table
 from flowli_core.diagnosis import Check, Diagnosable
 from flowli_core.durations import spelled
+from flowli_core.errors import StoreUnavailable
 from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from flowli_core.driver import Activity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What `flowli check` has found. `workers` were heard of within the last minute; where it is None nobody answered.
+
+    `oldest` is for how many seconds the first of the jobs that wait has done so, None where none waits.
+    """
+
+    ok: bool
+    workers: int | None
+    oldest: float | None
+    complaints: tuple[str, ...]
+
 
 _COLOURS = {"ok": "green", "warning": "yellow", "bad": "red"}
 
 
 @click.command()
-@click.option("--workers", type=click.IntRange(0), default=0, help="How many workers must be alive.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    help="How many workers must be heard of within the last minute; one that stopped since counts.",
+)
 @click.option("--oldest", type=DURATION, help="For how long a job may wait at the most.")
 @click.option("--within", type=DURATION, default="5s", help="How soon the store must answer.")
+@json_option
 @operation
-async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, within: timedelta) -> int:
+async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, within: timedelta, is_json: bool) -> int:
     """Tell whether the store answers, with an exit code: 0 well, 1 not. For containers and alarms."""
     try:
         async with asyncio.timeout(within.total_seconds()):
-            activity = await jobs.inspect.get_activity()
+            found = _checked(await jobs.inspect.get_activity(), workers, oldest)
     except TimeoutError:
-        click.echo(f"the store did not answer within {spelled(within)}", err=True)
-        return _exits.FAILED
-    complaints = _complaints(activity, workers, oldest)
-    for complaint in complaints:
-        click.echo(complaint, err=True)
-    if complaints:
-        return _exits.FAILED
-    click.echo("ok")
-    return _exits.DONE
+        found = _unanswered(f"the store did not answer within {spelled(within)}")
+    except StoreUnavailable as error:
+        if not is_json:
+            raise
+        found = _unanswered(str(error))
+    if is_json:
+        click.echo(as_json(found))
+    else:
+        for complaint in found.complaints:
+            click.echo(complaint, err=True)
+        if found.ok:
+            click.echo("ok")
+    return _exits.DONE if found.ok else _exits.FAILED
 
 
-def _complaints(activity: Activity, workers: int, oldest: timedelta | None) -> list[str]:
-    found: list[str] = []
-    if len(activity.workers) < workers:
-        found.append(f"{len(activity.workers)} of {workers} workers are alive")
-    waited = max((activity.now - since for since in activity.oldest.values()), default=timedelta(0))
-    if oldest is not None and waited > oldest:
-        found.append(f"a job has waited for {ago(waited)}, longer than {spelled(oldest)}")
-    return found
+def _unanswered(complaint: str) -> Checked:
+    return Checked(ok=False, workers=None, oldest=None, complaints=(complaint,))
+
+
+def _checked(activity: Activity, workers: int, oldest: timedelta | None) -> Checked:
+    complaints: list[str] = []
+    heard = len(activity.workers)
+    if heard < workers:
+        complaints.append(f"{heard} of {workers} workers were heard of within the last minute")
+    waited = max((activity.now - since for since in activity.oldest.values()), default=None)
+    if oldest is not None and waited is not None and waited > oldest:
+        complaints.append(f"a job has waited for {ago(waited)}, longer than {spelled(oldest)}")
+    return Checked(
+        ok=not complaints,
+        workers=heard,
+        oldest=None if waited is None else waited.total_seconds(),
+        complaints=tuple(complaints),
+    )
 
 
 @click.command()
@@ -69,12 +105,12 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
     else:
         checks.append(Check(name="diagnosis", value="this driver offers none"))
     activity = await jobs.inspect.get_activity()
-    alive = len(activity.workers)
-    waits = bool(activity.oldest) and not alive
+    heard = len(activity.workers)
+    waits = bool(activity.oldest) and not heard
     checks.append(
         Check(
             name="workers",
-            value=f"{alive} alive",
+            value=f"{heard} heard of within the last minute",
             verdict="bad" if waits else "ok",
             cure="jobs wait, and nobody runs them: flowli worker" if waits else "",
         )

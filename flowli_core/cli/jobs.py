@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -107,6 +108,8 @@ async def requeue(registry: Jobs[Any], *, id: str) -> int:
 async def purge(registry: Jobs[Any], *, state: FinishedState, older_than: timedelta, yes: bool) -> int:
     """Remove the jobs that finished in STATE."""
     if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal here to ask on; give --yes to remove them without a question")
         click.confirm(f"Remove all {state} jobs that are old enough?", abort=True, err=True)
     return _said(f"{await registry.control.purge(state, older_than=older_than)} removed")
 

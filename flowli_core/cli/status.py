@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowli_core._inert import inert
 from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._options import DURATION
 from flowli_core.cli._schedules import schedule_rows
 from flowli_core.cli._show import ago, as_json, fields, is_terminal, table, when
 from flowli_core.driver import STATES, Activity, QueueCounts
+from flowli_core.errors import StoreUnavailable
 from flowli_core.inspect import MOST_PER_PAGE
 from flowli_core.records import ScheduleRecord
 from flowli_core.registry import Jobs, runtime_of
@@ -74,11 +76,17 @@ def status_text(status: Status) -> str:
 @click.option("--every", type=DURATION, default="2s", help="How often --watch looks.")
 @operation
 async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelta) -> None:
-    """Show what waits, what runs, and who works."""
+    """Show what waits, what runs, and who works: the workers heard of within the last minute, stopped since or not."""
     while True:
-        found = await read_status(jobs)
-        text = as_json(found) if is_json else status_text(found)
-        click.echo((_CLEAR if watch and is_terminal() else "") + text)
+        try:
+            found = await read_status(jobs)
+        except StoreUnavailable as error:
+            if not watch:
+                raise
+            click.echo(f"flowli: {inert(error)}", err=True)  # it may come back, and whoever watches waits for that
+        else:
+            text = as_json(found) if is_json else status_text(found)
+            click.echo((_CLEAR if watch and is_terminal() else "") + text)
         if not watch:
             return
         await asyncio.sleep(every.total_seconds())
@@ -95,7 +103,7 @@ def _workers(workers: Mapping[str, datetime], now: datetime) -> str:
     names = sorted(workers)
     shown = [f"{name} (heard of {when(workers[name], now)})" for name in names[:_MOST_WORKERS]]
     more = [f"and {len(names) - _MOST_WORKERS} more"] if len(names) > _MOST_WORKERS else []
-    return ("\n" if is_terminal() else ", ").join([f"{len(names)} alive", *shown, *more])
+    return ("\n" if is_terminal() else ", ").join([f"{len(names)} heard of within the last minute", *shown, *more])
 
 
 def _oldest(activity: Activity) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import logging
@@ -24,6 +25,7 @@ from flowli_core.cli._parent import READY_VARIABLE, Parent
 from flowli_core.cli._serve import Lifeline, Started, Worker, leave_stalled
 from flowli_core.cli._target import load
 from flowli_core.durations import spelled
+from flowli_core.registry import runtime_of
 
 if TYPE_CHECKING:
     import threading
@@ -193,6 +195,8 @@ def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
         )
     except DefinitionError as error:
         raise click.UsageError(str(error)) from error
+    if lifeline is None or not lifeline.number:
+        _warn_of_undeclared(runner)
 
     def tell(started: Started) -> None:
         if lifeline is not None:
@@ -217,6 +221,17 @@ def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
     code = run(serving.run())
     logger.info("the worker has stopped")
     return code
+
+
+def _warn_of_undeclared(runner: Runner) -> None:
+    """Say which queues no job has as its own: they may get calls with `options(queue=...)`, or be slips of the pen."""
+    runtime = runtime_of(runner.jobs)
+    declared = sorted({runtime.defaults.queue, *(plan.queue for plan in runtime.plans.values())})
+    for queue in runner.queues:
+        if queue not in declared:
+            near = difflib.get_close_matches(queue, declared, n=1)
+            cure = f"did you mean {near[0]}?" if near else f"theirs are: {', '.join(declared)}"
+            logger.warning("no job of the registry declares the queue %s; %s", queue, cure)
 
 
 def _metrics() -> PrometheusMetrics | None:

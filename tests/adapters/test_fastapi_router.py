@@ -98,6 +98,11 @@ def test_it_counts_lists_and_shows(client: TestClient, jobs: SecretJobs) -> None
     assert failed["last_error"] == {"type": "ValueError"}
 
 
+def test_it_shows_a_job_whose_id_holds_a_slash(client: TestClient, jobs: SecretJobs) -> None:
+    portal(client).call(jobs.tell.options(id="orders/7").enqueue, CARRIED)
+    assert client.get("/admin/jobs/orders/7").json()["id"] == "orders/7"
+
+
 def test_it_lists_schedules(client: TestClient, jobs: SecretJobs) -> None:
     assert client.get("/admin/jobs/schedules").json() == {"items": [], "cursor": None}
     plan(client, jobs)

@@ -38,6 +38,7 @@ async def test_a_worker_is_live_and_ready_and_counts(jobs: ToldJobs, tmp_path: P
             assert (await client.get("/ready")).text == "ready\n"
             metrics = (await client.get("/metrics")).text
             assert (await client.get("/")).status_code == 404
+        head = await raw(port, b"HEAD /live HTTP/1.0\r\n\r\n")
         worker.term()
         assert await worker.ends() == 0
     assert 'flowli_attempts_total{job="count",outcome="completed",queue="default"} 3.0' in metrics
@@ -45,6 +46,9 @@ async def test_a_worker_is_live_and_ready_and_counts(jobs: ToldJobs, tmp_path: P
     assert 'flowli_jobs{queue="unserved",state="queued"} 1.0' in metrics
     assert 'flowli_lag_seconds{queue="unserved"}' in metrics
     assert "flowli_workers 1.0" in metrics
+    assert head.startswith(b"HTTP/1.0 200 ")
+    assert b"Content-Length: 5\r\n" in head
+    assert head.endswith(b"\r\n\r\n")
 
 
 async def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
@@ -55,6 +59,15 @@ async def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
         async with flowli(tmp_path, "worker", "tests.cli.app:jobs", "--health-port", str(port)) as worker:
             assert await worker.ends() == 2
     assert worker.lines == [f"flowli worker: cannot listen on 127.0.0.1:{port}: Address already in use\n"]
+
+
+async def raw(port: int, request: bytes) -> bytes:
+    """What comes back, all of it: clients leave out a body that must not be there."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    return answer
 
 
 async def get(port: int, path: str) -> httpx2.Response:

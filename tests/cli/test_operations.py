@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flowli_core import DriverError, StoreUnavailable
 from tests.redis.server import shared_url
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ def test_status_tells_who_works_and_how_long_the_work_waits(flowli: Callable[...
     flowli("worker", "--burst")
     flowli("enqueue", "nightly")
     typed = flowli("status")
-    assert "workers\t1 alive, " in typed.out
+    assert "workers\t1 heard of within the last minute, " in typed.out
     assert "in default" in typed.out
     found = flowli("status", "--json").json
     assert found["counts"]["by_queue"]["default"]["queued"] == 1
@@ -114,8 +116,47 @@ def test_check_answers_with_its_exit_code(flowli: Callable[..., Typed]) -> None:
     flowli("enqueue", "nightly")
     typed = flowli("check", "--workers", "1", "--oldest", "0s")
     assert typed.code == 1
-    assert "0 of 1 workers are alive" in typed.err
+    assert "0 of 1 workers were heard of within the last minute" in typed.err
     assert "a job has waited" in typed.err
+
+
+def test_check_can_be_read_by_programs(flowli: Callable[..., Typed]) -> None:
+    typed = flowli("check", "--json")
+    assert (typed.code, typed.json) == (0, {"ok": True, "workers": 0, "oldest": None, "complaints": []})
+    flowli("enqueue", "nightly")
+    typed = flowli("check", "--workers", "1", "--oldest", "0s", "--json")
+    assert (typed.code, typed.err) == (1, "")
+    found = typed.json
+    assert (found["ok"], found["workers"]) == (False, 0)
+    assert found["oldest"] >= 0
+    assert found["complaints"][0] == "0 of 1 workers were heard of within the last minute"
+
+
+def test_purge_asks_only_where_somebody_can_answer(flowli: Callable[..., Typed]) -> None:
+    flowli("jobs", "cancel", flowli("enqueue", "nightly", "--json").json["id"])
+    typed = flowli("jobs", "purge", "cancelled")
+    assert typed.code == 2
+    assert "--yes" in typed.err
+    assert flowli("status", "--json").json["counts"]["cancelled"] == 1
+
+
+def test_status_watches_through_a_hiccup_of_the_store(
+    flowli: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("flowli_core.cli.status")
+    read = module.read_status
+    moods = iter([StoreUnavailable("a hiccup"), None, DriverError("for good")])
+
+    async def moody(jobs: Any) -> Any:
+        error = next(moods)
+        if error is not None:
+            raise error
+        return await read(jobs)
+
+    monkeypatch.setattr(module, "read_status", moody)
+    typed = flowli("status", "--watch", "--every", "1ms")
+    assert (typed.code, typed.err) == (1, "flowli: a hiccup\nflowli: for good\n")
+    assert "nothing waits" in typed.out
 
 
 def test_doctor_looks_at_the_store_from_all_sides(flowli: Callable[..., Typed]) -> None:
@@ -125,7 +166,9 @@ def test_doctor_looks_at_the_store_from_all_sides(flowli: Callable[..., Typed]) 
     flowli("enqueue", "nightly")
     typed = flowli("doctor")
     assert typed.code == 1
-    assert "bad\tworkers\t0 alive\tjobs wait, and nobody runs them: flowli worker" in typed.lines
+    assert (
+        "bad\tworkers\t0 heard of within the last minute\tjobs wait, and nobody runs them: flowli worker" in typed.lines
+    )
 
 
 def test_a_store_that_is_not_there_is_said_in_one_line(

@@ -52,6 +52,18 @@ async def test_every_option_may_come_from_the_environment(jobs: ToldJobs, tmp_pa
     assert done["duration_ms"] > 0
 
 
+@pytest.mark.parametrize(("queue", "cure"), [("defualt", "did you mean default?"), ("xyz", "theirs are: default")])
+async def test_a_queue_that_no_job_declares_is_warned_of_and_served(
+    jobs: ToldJobs, tmp_path: Path, queue: str, cure: str
+) -> None:
+    await jobs.count.options(queue=queue).enqueue(7)
+    async with flowli(tmp_path, "worker", APP, "--burst", "-q", f"{queue},default") as worker:
+        assert await worker.ends() == 0
+    (warning,) = [line for line in worker.lines if "declares" in line]
+    assert f"no job of the registry declares the queue {queue}; {cure}" in warning
+    assert (tmp_path / "log").read_text().startswith("7 ")
+
+
 async def test_a_line_written_in_a_handler_carries_its_job(jobs: ToldJobs, tmp_path: Path) -> None:
     receipts = [await jobs.tell.enqueue(1), await jobs.tell_in_thread.enqueue(2)]
     async with flowli(tmp_path, "worker", APP, "--burst", "--log-format", "json") as worker:
