@@ -11,7 +11,7 @@ from flowli_core import Runner
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.redis._scripts import Script
 from tests.conformance.builders import Worker, ack, assert_consistent, ids, record
-from tests.core.running import Work, running, until
+from tests.core.running import Deeds, Duties, Work, running, until
 from tests.redis.proxy import FaultKind, Proxy
 
 if TYPE_CHECKING:
@@ -32,9 +32,23 @@ async def behind_a_proxy(server: Server, folder: Path) -> AsyncGenerator[tuple[R
         await driver.open()
         await driver.enqueue([record("warm up", queue="another")])
         await Worker(driver).step()
-        yield driver, proxy
-        await assert_consistent(driver)
-        await driver.close()
+        try:
+            yield driver, proxy
+            await driver.open()  # a runner may have closed it
+            await assert_consistent(driver)
+        finally:
+            await driver.close()
+
+
+def pop_of(queue: str) -> bytes:
+    """A wait for a queue's wake-ups; `open` tries the command as well, with another key."""
+    key = f"{{flowli}}:1:wake:{queue}"
+    return f"BZPOPMIN\r\n${len(key)}\r\n{key}\r\n".encode()
+
+
+def bare(driver: RedisDriver) -> Duties:
+    """A registry on a driver with nothing around it, so that its runner steps as it waits, and closes it in the end."""
+    return Duties(context=Deeds, driver=driver)
 
 
 @pytest.mark.parametrize("kind", BREAKS)
@@ -87,15 +101,32 @@ async def test_a_late_copy_of_an_old_step_does_nothing(server: Server, tmp_path:
         assert (await driver.counts()).by_queue["q"].queued == 1
 
 
-async def test_a_wait_whose_connection_is_dead_keeps_no_job_waiting(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_bare", [False, True], ids=["wait", "wait_and_step"])
+async def test_a_wait_whose_connection_is_dead_keeps_no_job_waiting(
+    server: Server, tmp_path: Path, *, is_bare: bool
+) -> None:
     """A half-open blocking connection is given up, and a runner behind it goes on with new jobs."""
     async with behind_a_proxy(server, tmp_path) as (driver, proxy):
         work = Work(driver)
-        proxy.fault("swallow", b"BZPOPMIN")
-        async with running(Runner(work.jobs)):
+        proxy.fault("swallow", pop_of("default"))
+        async with running(Runner(bare(driver) if is_bare else work.jobs, lease="1h")):
             await until(lambda: proxy.seen["swallow"] == 1)
             (record_id,) = await work.add(1)
-            await work.until(record_id, "completed")
+            done = await work.until(record_id, "completed")
+            assert (done.attempts_made, done.recoveries) == (1, 0)
+            await assert_consistent(driver)
+
+
+async def test_a_runner_whose_wake_up_breaks_has_its_batch(server: Server, tmp_path: Path) -> None:
+    """It does not wait for the lease, which is an hour here."""
+    async with behind_a_proxy(server, tmp_path) as (driver, proxy):
+        work = Work(driver)
+        proxy.fault("lose", pop_of("default"))
+        async with running(Runner(bare(driver), lease="1h")):
+            await until(lambda: proxy.seen["lose"] == 1)
+            for record_id in await work.add(1, 2, 3):
+                done = await work.until(record_id, "completed")
+                assert (done.attempts_made, done.recoveries) == (1, 0)
 
 
 async def test_a_dead_command_connection_is_replaced(server: Server, tmp_path: Path) -> None:
