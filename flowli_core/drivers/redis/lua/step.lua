@@ -345,10 +345,8 @@ local acks, token = '', false
 if not last_sequence or sequence > last_sequence then
   acks = settle()
   recover()
+  trim()
   token = reserve()
-  if ack_count > 0 or not token then
-    trim() -- A step that only brings a job to an idle runner does not pay for it; the next one has that job's outcome.
-  end
   call('HSET', WORKER, 'sequence', ARGV[first + 1], 'acks', acks, 'token', token or 0, 'batch', table.concat(ids_reserved, ' '),
     'heard', now_text)
   call('PEXPIRE', WORKER, remember_ms)
