@@ -13,6 +13,7 @@ from flowli_core.drivers.redis import RedisDriver
 
 if TYPE_CHECKING:
     from flowli_core.clock import Clock
+    from flowli_core.durations import Duration
 
 Library = Literal["redis", "valkey", "coredis"]
 
@@ -29,8 +30,8 @@ def client_of(library: Library, url: str) -> Any:
 class OwningDriver(RedisDriver):
     """A driver over a client that nobody else uses: a task enters it, as a user's `async with` would, and leaves it."""
 
-    def __init__(self, client: Any, *, prefix: str, clock: Clock | None = None) -> None:
-        super().__init__(client, prefix=prefix, clock=clock)
+    def __init__(self, client: Any, *, prefix: str, clock: Clock | None = None, patience: Duration = "5s") -> None:
+        super().__init__(client, prefix=prefix, clock=clock, patience=patience)
         self._given = client
         self._owner: asyncio.Task[None] | None = None
         self._entered, self._leaving = asyncio.Event(), asyncio.Event()

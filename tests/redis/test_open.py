@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from tests.redis.clients import Library
 
+URL = "redis://localhost"
 SECRET = "password"  # noqa: S105 - of a server that lives for one test
 
 
@@ -157,6 +160,34 @@ async def test_a_missing_password_is_said_and_not_repeated(library: Library) -> 
             await driver.open()
         await driver.close()
     assert not isinstance(caught.value, StoreUnavailable)
+
+
+@pytest.mark.parametrize("patience", ["99ms", "61s", "0s", 5])
+def test_a_patience_out_of_bounds_is_refused(patience: Any) -> None:
+    """Both ways of making a driver check it."""
+    for make in (lambda: RedisDriver(Redis(), patience=patience), lambda: RedisDriver.from_url(URL, patience=patience)):
+        with pytest.raises(DefinitionError, match="patience"):
+            make()
+
+
+@pytest.mark.parametrize("library", ["redis", "valkey", "coredis", None])
+async def test_a_server_that_hangs_costs_as_much_patience_as_was_given(server: Server, library: Library | None) -> None:
+    """The error says how long that was; of the client's own connections as of the driver's."""
+    driver = (
+        RedisDriver.from_url(server.url, patience="150ms")
+        if library is None
+        else OwningDriver(client_of(library, server.url), prefix="app", patience="150ms")
+    )
+    await driver.open()
+    server.signal(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(30):
+            with pytest.raises(StoreUnavailable, match=r"0\.15 s"):
+                await driver.counts()
+    finally:
+        server.signal(signal.SIGCONT)
+    await driver.counts()
+    await driver.close()
 
 
 async def test_an_evicting_server_is_refused_unless_that_is_accepted(server: Server) -> None:

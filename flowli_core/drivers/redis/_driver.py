@@ -21,6 +21,7 @@ import asyncio
 import os
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowli_core import _names
@@ -36,11 +37,12 @@ from flowli_core.drivers.redis._scripts import STALE, Scripts
 from flowli_core.drivers.redis._server import check_server
 from flowli_core.drivers.redis.clients import adopt, from_url
 from flowli_core.drivers.redis.clients._errors import MissingScriptError, PermissionMissingError
-from flowli_core.errors import DriverError
+from flowli_core.durations import duration, spelled
+from flowli_core.errors import DefinitionError, DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from flowli_core.clock import Clock
     from flowli_core.diagnosis import Check
@@ -63,8 +65,19 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis._audit import Finding
     from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Source, UserClient
+    from flowli_core.durations import Duration
 
 T = TypeVar("T")
+
+_LEAST_PATIENCE, _MOST_PATIENCE = timedelta(milliseconds=100), timedelta(seconds=60)
+
+
+def _check_patience(patience: Duration) -> timedelta:
+    parsed = duration(patience, argument="patience", longest=_MOST_PATIENCE)
+    if parsed < _LEAST_PATIENCE:
+        msg = f"patience must be at least {spelled(_LEAST_PATIENCE)}, got {spelled(parsed)}"
+        raise DefinitionError(msg)
+    return parsed
 
 
 class _Session:
@@ -90,12 +103,21 @@ class RedisDriver:
     `client` is yours: it is used on the event loop that opens the driver, and not closed. For waits and for renewing
     leases the driver opens connections of its own to the same server. `clock` is for tests: without one the time is the
     server's. A server that evicts keys is refused, because it would lose jobs, unless `allow_eviction` says otherwise.
+    `patience` (100ms to 60s) is how long a command may take before it is given up with StoreUnavailable: what an enqueue
+    costs while the server hangs. Waits for work are not bounded by it. A client of yours with a `socket_timeout`
+    (`stream_timeout` in coredis) keeps that for what is sent on it.
     """
 
     def __init__(
-        self, client: UserClient, *, prefix: str = "flowli", clock: Clock | None = None, allow_eviction: bool = False
+        self,
+        client: UserClient,
+        *,
+        prefix: str = "flowli",
+        clock: Clock | None = None,
+        allow_eviction: bool = False,
+        patience: Duration = "5s",
     ) -> None:
-        self._source = adopt(client)
+        self._source = adopt(client, patience=_check_patience(patience).total_seconds())
         self._is_ours = False
         self._prefix = _names.name(prefix, argument="prefix")
         self._keys = Keys(self._prefix)
@@ -110,10 +132,16 @@ class RedisDriver:
 
     @classmethod
     def from_url(
-        cls, url: str, *, prefix: str = "flowli", clock: Clock | None = None, allow_eviction: bool = False
+        cls,
+        url: str,
+        *,
+        prefix: str = "flowli",
+        clock: Clock | None = None,
+        allow_eviction: bool = False,
+        patience: Duration = "5s",
     ) -> Self:
         """Make a driver with a client of its own, which `close` closes."""
-        driver = cls(from_url(url), prefix=prefix, clock=clock, allow_eviction=allow_eviction)
+        driver = cls(from_url(url), prefix=prefix, clock=clock, allow_eviction=allow_eviction, patience=patience)
         driver._is_ours = True
         return driver
 

@@ -88,12 +88,12 @@ class Source(Protocol):
         ...
 
 
-def adopt(client: object) -> Source:
-    """Accept an asynchronous client that gives bytes. Raises DefinitionError."""
+def adopt(client: object, *, patience: float) -> Source:
+    """Accept an asynchronous client that gives bytes; a command gets so many seconds. Raises DefinitionError."""
     for base in type(client).__mro__:
         library = base.__module__.partition(".")[0]
         if library in LIBRARIES:
-            source: Source = _module_of(library).adopt(client)
+            source: Source = _module_of(library).adopt(client, patience=patience)
             return source
     got = f"{type(client).__module__}.{type(client).__name__}"
     msg = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PATIENCE = 5.0
-"""Seconds after which a connection is given up that does not answer a command."""
+"""Seconds after which a connection is given up that is not there; a command has as long unless the driver is told."""
 
 RETRIES = 3
 """How often a command is sent again where its connection breaks."""

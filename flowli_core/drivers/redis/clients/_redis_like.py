@@ -39,7 +39,7 @@ class Library:
     retry: Callable[[int], Any]
     cluster_retry: Callable[[int], dict[str, Any]]
 
-    def adopt(self, client: Any) -> Source:
+    def adopt(self, client: Any, *, patience: float) -> Source:
         """Accept an asynchronous client that gives bytes. Raises DefinitionError."""
         if not isinstance(client, self.standalone | self.cluster):
             got = f"{type(client).__module__}.{type(client).__name__}"
@@ -54,10 +54,10 @@ class Library:
                 raise DefinitionError(
                     "client must not read from replicas: they are behind; make it without that option"
                 )
-            return _Cluster(self, client)
+            return _Cluster(self, client, patience)
         if not getattr(client.connection_pool, "is_master", True):
             raise DefinitionError("client must be that of a master: make it with Sentinel.master_for(...)")
-        return _Standalone(self, client)
+        return _Standalone(self, client, patience)
 
     def from_url(self, url: str) -> Any:
         """Make a client. Raises DefinitionError, which does not repeat the URL: it holds a password."""
@@ -172,9 +172,10 @@ class _ClusterConnections(_Connections):
 class _Standalone:
     """A client of one server, by its address or by what Sentinels say."""
 
-    def __init__(self, library: Library, client: Any) -> None:
+    def __init__(self, library: Library, client: Any, patience: float) -> None:
         self._library = library
         self._client = client
+        self._patience = patience
 
     @property
     def address(self) -> str:
@@ -188,13 +189,13 @@ class _Standalone:
 
     def own(self) -> Client:
         """Use the client as it is."""
-        patience = PATIENCE if _options(self._client).get("socket_timeout") is None else None
+        patience = self._patience if _options(self._client).get("socket_timeout") is None else None
         return _Connections(self._library, self._client, is_ours=False, patience=patience)
 
     def commands(self) -> Client:
         """Make another. The time limit is ours: the library makes a task for every command to keep its own."""
         made = _like(self._library, self._client, retries=RETRIES)
-        return _Own(self._library, made, patience=PATIENCE, retries=RETRIES)
+        return _Own(self._library, made, patience=self._patience, retries=RETRIES)
 
     def waits(self) -> Client:
         """Make another for waits."""
@@ -204,9 +205,10 @@ class _Standalone:
 class _Cluster:
     """A client of a cluster."""
 
-    def __init__(self, library: Library, client: Any) -> None:
+    def __init__(self, library: Library, client: Any, patience: float) -> None:
         self._library = library
         self._client = client
+        self._patience = patience
 
     @property
     def address(self) -> str:
@@ -216,13 +218,13 @@ class _Cluster:
 
     def own(self) -> Client:
         """Use the client as it is."""
-        patience = PATIENCE if _options(self._client).get("socket_timeout") is None else None
+        patience = self._patience if _options(self._client).get("socket_timeout") is None else None
         return _ClusterConnections(self._library, self._client, is_ours=False, patience=patience)
 
     def commands(self) -> Client:
         """Make another."""
         made = self._like(retries=RETRIES)
-        return _ClusterConnections(self._library, made, is_ours=True, patience=PATIENCE)
+        return _ClusterConnections(self._library, made, is_ours=True, patience=self._patience)
 
     def waits(self) -> Client:
         """Make another for waits."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis.clients import Client, Source
 
 
-def adopt(client: Any) -> Source:
+def adopt(client: Any, *, patience: float) -> Source:
     """Accept a client of one server that gives bytes. Raises DefinitionError."""
     kind: type[Any] = Redis
     if not isinstance(client, kind) or type(client.connection_pool) is not ConnectionPool:
@@ -30,7 +30,7 @@ def adopt(client: Any) -> Source:
         raise DefinitionError(
             "client must not decode responses: payloads are bytes; make it without decode_responses=True"
         )
-    return _Standalone(client)
+    return _Standalone(client, patience)
 
 
 class _Connections:
@@ -99,8 +99,9 @@ class _Hosted(_Connections):
 class _Standalone:
     """A client of one server."""
 
-    def __init__(self, client: Redis[Any]) -> None:
+    def __init__(self, client: Redis[Any], patience: float) -> None:
         self._client = client
+        self._patience = patience
 
     @property
     def address(self) -> str:
@@ -111,14 +112,14 @@ class _Standalone:
     def own(self) -> Client:
         """Use the client as it is."""
         timeout = self._client.connection_pool.connection_kwargs.get("stream_timeout")
-        return _Connections(self._client, patience=PATIENCE if timeout is None else None)
+        return _Connections(self._client, patience=self._patience if timeout is None else None)
 
     def commands(self) -> Client:
         """Make another."""
         retry = ExponentialBackoffRetryPolicy(
             (CoredisConnectionError,), retries=RETRIES, base_delay=LEAST_PAUSE, max_delay=LONGEST_PAUSE, jitter=True
         )
-        return _Hosted(self._like(retry), patience=PATIENCE)
+        return _Hosted(self._like(retry), patience=self._patience)
 
     def waits(self) -> Client:
         """Make another for waits."""
