@@ -104,7 +104,7 @@ class RedisDriver:
     leases the driver opens connections of its own to the same server. `clock` is for tests: without one the time is the
     server's. A server that evicts keys is refused, because it would lose jobs, unless `allow_eviction` says otherwise.
     `patience` (100ms to 60s) is how long a command may take before it is given up with StoreUnavailable: what an
-    enqueue costs while the server hangs. Waits for work are not bounded by it. A client of yours with a `socket_timeout`
+    enqueue costs while the server hangs. Waits for work are not bounded by it. A client with a `socket_timeout`
     (`stream_timeout` in coredis) keeps that for what is sent on it.
     """
 
