@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 FOLDER = Path(os.environ["SERVED_FOLDER"])
 GO = FOLDER / "go"
+BROKEN = FOLDER / "broken"
+"""While it is there, no runner lives that `crash` was called on."""
+
 SLOW_EVERY = 50
 DRAIN = "500ms"
 
@@ -43,16 +46,20 @@ def make_driver() -> Driver:
 
 
 def crash(jobs: Jobs[Any]) -> None:
-    """Have the next step of the runner answered in a way that no runner survives."""
+    """Have the steps of the runner answered in a way that no runner survives, until the test removes a file."""
     driver: Any = jobs._runtime.require_driver()  # pyright: ignore[reportPrivateUsage]
     step = driver.step
 
-    async def broken_once(sent: Step) -> StepAnswer:
-        driver.step = step
+    async def broken(sent: Step) -> StepAnswer:
+        if not BROKEN.exists():
+            driver.step = step
+            answer: StepAnswer = await step(sent)
+            return answer
         acks: list[AckAnswer] = ["ok"] * (len(sent.acks) + 1)
         return StepAnswer(now=datetime.now(UTC), acks=tuple(acks))
 
-    driver.step = broken_once
+    BROKEN.touch()
+    driver.step = broken
 
 
 jobs = WorkJobs(context=None, driver=make_driver(), defaults=Defaults(keep=Keep(completed=10_000)))
