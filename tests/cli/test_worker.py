@@ -110,7 +110,10 @@ async def test_a_second_signal_gives_back_what_runs(jobs: ToldJobs, tmp_path: Pa
 def has_pending_signals(pid: int) -> bool:
     """Whether a process has a signal that it has not taken yet, by what Linux tells of it."""
     status = Path(f"/proc/{pid}/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    try:
+        lines = status.read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended, before this looked or while it did
+        return False
     return any(int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))
 
 

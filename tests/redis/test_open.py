@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from tests.redis.clients import Library
 
-URL = "redis://localhost"
 SECRET = "password"  # noqa: S105 - of a server that lives for one test
 
 
@@ -165,9 +164,10 @@ async def test_a_missing_password_is_said_and_not_repeated(library: Library) -> 
 @pytest.mark.parametrize("patience", ["99ms", "61s", "0s", 5])
 def test_a_patience_out_of_bounds_is_refused(patience: Any) -> None:
     """Both ways of making a driver check it."""
-    for make in (lambda: RedisDriver(Redis(), patience=patience), lambda: RedisDriver.from_url(URL, patience=patience)):
-        with pytest.raises(DefinitionError, match="patience"):
-            make()
+    with pytest.raises(DefinitionError, match="patience"):
+        RedisDriver(Redis(), patience=patience)
+    with pytest.raises(DefinitionError, match="patience"):
+        RedisDriver.from_url("redis://localhost", patience=patience)
 
 
 @pytest.mark.parametrize("library", ["redis", "valkey", "coredis", None])
