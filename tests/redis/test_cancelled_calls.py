@@ -26,6 +26,7 @@ async def cancelled_after(turns: int, task: asyncio.Task[Receipt]) -> bool:
 async def test_a_cancelled_enqueue_leaves_no_reply_for_the_next(driver: RedisDriver) -> None:
     """Fault 53, at each turn of the loop from before the request until after the reply."""
     work = Work(driver)
+    turns = 0
     for turns in count():
         (known,) = await work.add(0)
         name = f"cancelled-{turns}"
