@@ -1,10 +1,9 @@
-"""The twenty defects of Flowli 0.4 for TypeScript: each is shown here to be none of ours, or named where it is shown.
+"""The twenty defects of Flowli 0.4 for TypeScript: each is shown here to be none of ours.
 
-Not here, because recurring schedules are not in this release: 16 (a crash while firing duplicates the occurrence),
-17 (registering again resets the next run), 18 (a subset of cron).
 Shown in more depth: 1 to 5 in tests/conformance/test_leases.py and test_steps.py, for every driver; 6 and 7 in
 test_runner_leases.py and the other tests of the runner; 14 in tests/conformance/test_retention.py; 15 in
-tests/conformance/test_listing.py; 19 in test_codec.py; 20 in test_runner_endings.py.
+tests/conformance/test_listing.py; 16 and 17 in tests/conformance and
+tests/redis/test_schedule_storm.py; 18 in test_schedule_rules.py; 19 in test_codec.py; 20 in test_runner_endings.py.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from flowli_core.retry import Retry
 from flowli_core.testing import ManualClock, drain
 from tests.conformance.builders import Worker
 from tests.core.counting import CountingDriver
+from tests.core.running import until
 
 if TYPE_CHECKING:
     from flowli_core.driver import Step, StepAnswer
@@ -309,6 +309,54 @@ async def test_15_counts_take_one_call_and_lists_begin_with_the_newest(app: App)
     page = await app.jobs.inspect.get_jobs_by_state("completed", limit=2)
     assert [record.result for record in page.items] == [2, 1]
     assert app.driver.calls == {"counts": 1, "page": 1}
+
+
+async def test_16_a_runner_that_dies_as_it_fires_a_schedule_doubles_nothing(app: App) -> None:
+    """It has stored the tick's job and said nothing more; the next runner finds the tick gone and the job there."""
+    await app.jobs.work.schedule("minutely", every="1m", input=1)
+    app.clock.advance("1m")
+    dying = asyncio.create_task(Runner(app.jobs).run_once())
+
+    async def has_fired() -> bool:
+        return bool((await app.jobs.inspect.get_queue_counts()).by_queue)
+
+    await until(has_fired)
+    dying.cancel()
+    await asyncio.wait((dying,))
+    for _ in range(3):
+        await Runner(app.jobs).run_once()
+    page = await app.jobs.inspect.get_jobs_by_state("completed")
+    assert len(page.items) == 1
+    assert app.log.ran == {1: 1}
+
+
+async def test_17_registering_again_keeps_the_next_run_and_schedules_can_be_paused_and_removed(app: App) -> None:
+    first = await app.jobs.work.schedule("hourly", every="1h", input=1)
+    app.clock.advance("59m")
+    again = await app.jobs.work.schedule("hourly", every="1h", input=1)
+    assert again.disposition == "unchanged"
+    assert again.next_runs[0] == first.next_runs[0]
+    assert await app.jobs.control.pause("hourly")
+    app.clock.advance("2h")
+    assert (await Runner(app.jobs).run_once()).completed == 0
+    assert await app.jobs.control.resume("hourly")
+    assert await app.jobs.control.unschedule("hourly")
+    assert await app.jobs.inspect.get_schedule("hourly") is None
+
+
+@pytest.mark.parametrize(
+    ("cron", "following"),
+    [
+        ("0 8 * * mon-fri", "2026-01-01T08:00"),
+        ("0 8-18/5 * * *", "2026-01-01T08:00"),
+        ("0 0 13 * fri", "2026-01-02T00:00"),
+        ("0 0 29 2 *", "2028-02-29T00:00"),
+    ],
+)
+async def test_18_cron_is_all_of_cron(app: App, cron: str, following: str) -> None:
+    """Names, stepped ranges, a day of the month or of the week, and a day that comes once in four years."""
+    receipt = await app.jobs.work.schedule("k", cron=cron, input=1)
+    assert receipt.next_runs[0].isoformat()[:16] == following
 
 
 async def test_19_what_a_validator_made_is_not_validated_again(app: App) -> None:
