@@ -277,7 +277,7 @@ async def test_12_a_job_costs_a_fraction_of_a_round_trip(app: App) -> None:
     assert trips["enqueue"] == 1
     assert trips["step"] <= 200 / 25 + 2
     assert set(trips) <= {"open", "enqueue", "step", "heartbeat", "counts"}
-    assert trips["counts"] <= 2  # drain's own, to find the queues
+    assert trips["counts"] <= 3  # drain's own, to find the queues
 
 
 async def test_13_runners_do_not_reach_for_the_same_jobs(app: App) -> None:
