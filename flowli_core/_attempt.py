@@ -139,6 +139,7 @@ class Attempt:
             outcome = self._decided(error)
         if self._timer is not None:
             self._timer.cancel()
+        self.task = None  # Whose context knows this attempt: nothing may be left for the collector of cycles.
         self._on_ended(self)
         self._settle(outcome)
 
