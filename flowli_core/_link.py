@@ -8,6 +8,7 @@ import random
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flowli_core.driver import WORKER_MEMORY, Ack, Keep, Step, StepAnswer, StepsAfterWaiting
@@ -103,22 +104,27 @@ class Link:
     @property
     def steps_after_waiting(self) -> bool:
         """Whether `wait` takes a step as well."""
-        return isinstance(self._runtime.require_driver(), StepsAfterWaiting)
+        return self._pairing is not None
+
+    @cached_property
+    def _pairing(self) -> StepsAfterWaiting | None:
+        driver = self._runtime.require_driver()
+        return driver if isinstance(driver, StepsAfterWaiting) else None  # slow to tell, with a protocol
 
     async def wait(self, *, want: int, suspect: bool) -> Told | None:
         """Wait for a wake-up. A driver that can do so takes a step in the same breath: then this answers it.
 
         Where that fails, `recall` must come before another one.
         """
-        driver = await self._runtime.store()
-        if not isinstance(driver, StepsAfterWaiting):
+        driver, pairing = await self._runtime.store(), self._pairing
+        if pairing is None:
             await driver.wait(self._queues, IDLE)
             return None
         self._waits += 1
         self._ahead = replace(self._new_step(self._waits, want=want, suspect=suspect), ahead=True)
         sent_at, store_time = self._sent_at, self._store_time
         step = self._ahead
-        answer = await driver.wait_and_step(self._queues, IDLE, step)
+        answer = await pairing.wait_and_step(self._queues, IDLE, step)
         self._ahead = None
         if answer is None:
             return None
@@ -260,9 +266,12 @@ class Lookout:
                     raise
                 self._link.note_failure(error)
                 await asyncio.sleep(next(self._pauses))
+        except BaseException:
+            self.wake()
+            raise
         finally:
             self._listener = None
-            self.wake()
+        # What was given begins before the loop of the runner, which wakes by this as well, turns to anything else.
         if told is None:
             self.look()
         else:

@@ -39,6 +39,7 @@ class Line:
     def __init__(self, client: Client, *, waiting: Client) -> None:
         self.client = client
         self._waiting = waiting
+        self._pairing = waiting if isinstance(waiting, PairingClient) else None  # slow to tell, with a protocol
         self._waits: set[asyncio.Timeout] = set()
         self._chores: set[asyncio.Task[None]] = set()
         self._nobody_waits = asyncio.Event()
@@ -48,7 +49,7 @@ class Line:
     @property
     def pairs(self) -> bool:
         """Whether a command can be sent along with a wait."""
-        return isinstance(self._waiting, PairingClient)
+        return self._pairing is not None
 
     async def pop(self, keys: Sequence[str], *, seconds: float, then: tuple[Word, ...] | None = None) -> Any:
         """Take a member of the first sorted set that has one, or return when the time is up or the line is closed.
@@ -64,8 +65,8 @@ class Line:
                 self._nobody_waits.clear()
                 try:
                     pop: tuple[Word, ...] = ("BZPOPMIN", *keys, block)
-                    if then is not None and isinstance(self._waiting, PairingClient):
-                        _, reply = await self._waiting.execute_both(pop, then)
+                    if then is not None and self._pairing is not None:
+                        _, reply = await self._pairing.execute_both(pop, then)
                         return reply
                     await self._waiting.execute(*pop)
                     return None

@@ -79,7 +79,9 @@ class Scripts:
         self._keys = keys
         self._now = now
         self._scripts = {name: Script(name) for name in OPERATIONS}
-        self._queues: dict[str, tuple[str, str, str]] = {}
+        self._queues: dict[str, None] = {}
+        self._shared = keys.columns
+        """The keys that each call names: the columns, and those of the queues that are known."""
 
     async def audit(self, client: Client, *, column: str, queue: str, cursor: bytes, size: int) -> Any:
         """Look at a part of a column for what must not be."""
@@ -104,7 +106,7 @@ class Scripts:
         return await self._call(client, "enqueue", words, queues={record.queue for record in records}, adds=True)
 
     async def step(self, client: Client, *, step: Step) -> Any:
-        """Settle, recover, trim, reserve."""
+        """Settle, recover, reserve, trim."""
         return await self._call(client, "step", _step_words(step), queues=step.queues, told=self._told(step))
 
     def step_command(self, step: Step) -> tuple[Word, ...]:
@@ -186,12 +188,11 @@ class Scripts:
             known = self._queues
             reply = await self._evaluate(client, self._scripts[name], self._words(arguments, queues, told, extra))
             if reply != STALE:
-                if adds:
-                    added = {queue: self._keys.of_queue(queue) for queue in queues if queue not in known}
-                    self._queues = {**known, **added} if added else known
+                if adds and not known.keys() >= set(queues):
+                    self._know([*known, *(queue for queue in queues if queue not in known)])
                 return reply
             names = await client.execute("SMEMBERS", self._keys.queues)
-            self._queues = {queue: self._keys.of_queue(queue) for queue in sorted(one.decode() for one in names)}
+            self._know(sorted(one.decode() for one in names))
             await asyncio.sleep(0.001 * attempt)
         raise DriverError("the queues of this prefix change faster than they can be read")
 
@@ -200,13 +201,16 @@ class Scripts:
     ) -> tuple[Word, ...]:
         """Make what follows the digest: the number of keys, the keys, what each script takes, and this one's own."""
         known = self._queues
-        others = {queue: self._keys.of_queue(queue) for queue in queues if queue not in known}
-        all_queues = {**known, **others} if others else known
-        keys = [*self._keys.columns, *(key for three in all_queues.values() for key in three)]
+        others = [queue for queue in queues if queue not in known]
+        keys = [*self._shared, *(key for queue in others for key in self._keys.of_queue(queue))]
         if told is not None:
             keys.append(told)
         keys += extra
-        return (len(keys), *keys, self._now(), len(all_queues), len(known), *all_queues, *arguments)
+        return (len(keys), *keys, self._now(), len(known) + len(others), len(known), *known, *others, *arguments)
+
+    def _know(self, queues: list[str]) -> None:
+        self._queues = dict.fromkeys(queues)
+        self._shared = (*self._keys.columns, *(key for queue in queues for key in self._keys.of_queue(queue)))
 
     def _told(self, step: Step) -> str:
         return self._keys.ahead(step.worker) if step.ahead else self._keys.worker(step.worker)
