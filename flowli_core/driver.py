@@ -161,7 +161,10 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One round trip of a runner: settle `acks`, recover expired leases, trim what is finished, reserve up to `want`.
+    """One round trip of a runner: settle `acks`, recover expired leases, reserve up to `want`, trim what is finished.
+
+    A step that brings no acks and reserves something trims nothing: the one that settles what it reserved will. So a
+    record that has come waits for nothing else.
 
     `sequence` starts at 1 for each worker and grows by one with each new step. A step sent again with its sequence is
     answered as it was the first time, with what of its batch is still held (recoveries are not told twice); one with a

@@ -169,8 +169,9 @@ class Model:
         else:
             assert answer.acks == tuple(self._settle(ack) for ack in step.acks)
             self._recover(answer)
-            self._trim(step)
             batch = self._reserve(step, answer)
+            if step.acks or not batch:
+                self._trim(step)
             self.workers[step.worker] = Told(step.sequence, answer.acks, batch, self.now)
         for one in answer.reserved:
             call = self.calls[one.id]

@@ -97,7 +97,7 @@ class MemoryDriver:
             return answers
 
     async def step(self, step: Step) -> StepAnswer:
-        """Settle, recover, trim, reserve: in this order, so that late acks count and recovered records can be taken."""
+        """Settle, recover, reserve, trim: in this order, so that late acks count and recovered records can be taken."""
         with self._lock:
             now = self._read_clock()
             self._store.promote(step.queues)
@@ -108,8 +108,9 @@ class MemoryDriver:
             if last is None or step.sequence > last.sequence:
                 acks = tuple([self._settle(ack, now) for ack in step.acks])
                 recovered = self._recover(now)
-                self._trim(step.keep, now)
                 reserved = self._reserve(step, now)
+                if step.acks or not reserved:
+                    self._trim(step.keep, now)
                 self._remember(step, acks, reserved, now)
             elif step.sequence == last.sequence:
                 acks = last.acks

@@ -188,7 +188,7 @@ class RedisDriver:
         return answers
 
     async def step(self, step: Step) -> StepAnswer:
-        """Settle, recover, trim, reserve."""
+        """Settle, recover, reserve, trim."""
         return await self._run(lambda line: self._step(line, step))
 
     async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:

@@ -167,7 +167,7 @@ class SqliteDriver:
             raise
 
     async def step(self, step: Step) -> StepAnswer:
-        """Settle, recover, trim, reserve. A step that finds nothing to do writes nothing to the file."""
+        """Settle, recover, reserve, trim. A step that finds nothing to do writes nothing to the file."""
         return await self._write(lambda transaction: take_step(transaction, step, self._idle))
 
     async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:

@@ -1,4 +1,4 @@
-"""A step: settle, recover, trim, reserve; in this order, so that late acks count and recovered records can be taken."""
+"""A step: settle, recover, reserve, trim; in this order, so that late acks count and recovered records can be taken."""
 
 from __future__ import annotations
 
@@ -80,8 +80,9 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnsw
     if last is None or step.sequence > last.sequence:
         acks = settle(transaction, step.acks)
         recovered = recover(transaction)
-        trim(transaction, step.keep)
         batch, token = reserve(transaction, step)
+        if step.acks or not batch:
+            trim(transaction, step.keep)
         _remember(transaction, step, _Last(step.sequence, acks, token), idle)
     elif step.sequence == last.sequence:
         acks, token = last.acks, last.token

@@ -20,15 +20,15 @@ end
 
 local now_text = string.format('%.0f', now)
 
-local queue_names, DUE, SUSPECT, WAKE = {}, {}, {}, {}
-local queue_count = tonumber(ARGV[2])
+local queue_names, known, DUE, SUSPECT, WAKE = {}, {}, {}, {}, {}
+local queue_count, known_count = tonumber(ARGV[2]), tonumber(ARGV[3])
 for i = 1, queue_count do
   local name, at = ARGV[3 + i], 18 + 3 * (i - 1)
-  queue_names[i] = name
+  queue_names[i], known[name] = name, i <= known_count
   DUE[name], SUSPECT[name], WAKE[name] = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
 end
 local first = 4 + queue_count
-if call('SCARD', QUEUES) ~= tonumber(ARGV[3]) then
+if call('SCARD', QUEUES) ~= known_count then
   return 'stale'
 end
 

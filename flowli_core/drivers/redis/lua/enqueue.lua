@@ -87,7 +87,9 @@ if #records > 0 then
   end
   many('HSET', HOLDER, holders, 2)
   for queue, soonest in pairs(wake) do
-    call('SADD', QUEUES, queue)
+    if not known[queue] then
+      call('SADD', QUEUES, queue)
+    end
     if soonest > now then
       local head = call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')
       if head[2] and soonest >= tonumber(head[2]) then

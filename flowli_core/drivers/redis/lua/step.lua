@@ -1,4 +1,4 @@
--- Settle, recover, trim and reserve for one worker; or answer again what its step was answered before.
+-- Settle, recover, reserve and trim for one worker; or answer again what its step was answered before.
 -- KEYS[#KEYS]: the worker's last step of this sequence (sequence, acks, token, batch).
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 where a suspect may be had, most bytes, most to recover, most to
 --                trim, how many completed, failed and cancelled are kept, how long a worker is remembered in ms, how often
@@ -8,7 +8,7 @@
 --          happened to before, token, recovered, ms to what is next or -1, ms to the next tick of a schedule or -1,
 --          1 where the step before this one is not known}.
 -- A clock that was set back neither lengthens a lease nor hides what was due.
--- First write: a ZREM that changes nothing. Redis lets a script that began so go on when memory is full, so that what
+-- First write: a ZREM, if need be of nothing. Redis lets a script that began so go on when memory is full, so that what
 -- runs can still be settled.
 local WORKER = KEYS[#KEYS]
 local worker, sequence, lease_ms = ARGV[first], tonumber(ARGV[first + 1]), tonumber(ARGV[first + 2])
@@ -25,11 +25,13 @@ local acks_from = first + 14 + served_count
 local ack_count = (#ARGV - acks_from + 1) / 6
 
 local lease_until = string.format('%.0f', now + lease_ms)
-call('ZREM', LEASE, '')
+
+local serial = call('HMGET', SERIAL, 'now', 'token')
 
 local function mind_the_clock()
-  local seen = tonumber(call('HGET', SERIAL, 'now') or 0)
+  local seen = tonumber(serial[1] or 0)
   if now < seen then
+    call('ZREM', LEASE, '')
     local leases = call('ZRANGEBYSCORE', LEASE, '(' .. string.format('%.0f', now), '+inf', 'WITHSCORES')
     for i = 1, #leases, 2 do
       call('ZADD', LEASE, math.max(tonumber(leases[i + 1]) - (seen - now), now), leases[i])
@@ -42,7 +44,6 @@ local function mind_the_clock()
       end
     end
   end
-  call('HSET', SERIAL, 'now', now_text)
 end
 mind_the_clock()
 
@@ -50,6 +51,18 @@ local last = call('HMGET', WORKER, 'sequence', 'acks', 'token', 'batch', 'heard'
 local last_sequence = last[1] and tonumber(last[5]) > now - remember_ms and tonumber(last[1]) or nil
 
 local ids_reserved, blobs_reserved, histories, recovered, took_suspect = {}, {}, {}, {}, false
+
+-- What ends next: the first of the leases, once they were looked at.
+local head
+
+-- Whether a queue has suspects at all: asked once, and only after all that adds one.
+local suspects = {}
+local function has_suspects(queue)
+  if suspects[queue] == nil then
+    suspects[queue] = call('EXISTS', SUSPECT[queue]) == 1
+  end
+  return suspects[queue]
+end
 
 local function settle()
   if ack_count == 0 then
@@ -133,10 +146,12 @@ local function settle()
 end
 
 local function recover()
-  local ids = call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most_recovered)
-  if #ids == 0 then
+  head = call('ZRANGE', LEASE, 0, 0, 'WITHSCORES')
+  if not head[2] or tonumber(head[2]) > now then
     return
   end
+  head = nil
+  local ids = call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most_recovered)
   local tokens, outcomes = read(TOKEN, ids), read(OUTCOME, ids)
   many('ZREM', LEASE, ids, 1)
   many('HDEL', TOKEN, ids, 1)
@@ -184,15 +199,19 @@ local function trim()
   end
 end
 
--- The first ids of a queue that are due, their due times, and the place of a suspect among them where one may be had.
+-- The first ids of a queue that are due, their due times, the place of a suspect among them where one may be had; and
+-- what was found in the index, which is one more, due or not.
 local function due_in(queue, most)
-  local found = call('ZRANGEBYSCORE', DUE[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
+  local found = call('ZRANGE', DUE[queue], 0, most, 'WITHSCORES')
   local ids, dues, suspect_at = {}, {}, nil
-  for i = 1, #found, 2 do
+  for i = 1, math.min(#found, 2 * most), 2 do
+    if tonumber(found[i + 1]) > now then
+      break
+    end
     ids[#ids + 1] = found[i]
     dues[#dues + 1] = found[i + 1]
   end
-  if may_suspect and not took_suspect then
+  if may_suspect and not took_suspect and has_suspects(queue) then
     local suspect = call('ZRANGEBYSCORE', SUSPECT[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
     if suspect[1] then
       local due = tonumber(suspect[2])
@@ -209,7 +228,7 @@ local function due_in(queue, most)
       end
     end
   end
-  return ids, dues, suspect_at
+  return ids, dues, suspect_at, found
 end
 
 -- What a record has been through before. One that was never moved on has been through nothing.
@@ -227,15 +246,19 @@ local function add_histories(ids, first_place)
   end
 end
 
+-- When the first of what stays in a queue is due, or false where nothing does: for each queue that was reserved from.
+local first_due = {}
+
 local function reserve()
-  local token, head, bytes, full = nil, nil, 0, false
+  local token, told, bytes, full = nil, nil, 0, false
   local tail = ' ' .. worker
   for _, queue in ipairs(served) do
     local left = want - #ids_reserved
-    local ids, dues, suspect_at = {}, {}, nil
+    local ids, dues, suspect_at, found = {}, {}, nil, nil
     if left > 0 and not full and DUE[queue] then
-      ids, dues, suspect_at = due_in(queue, left)
+      ids, dues, suspect_at, found = due_in(queue, left)
     end
+    local gone = 0
     local blobs, first_place = read(RECORD, ids), #ids_reserved + 1
     local taken, leases, tokens, held_now = {}, {}, {}, {}
     for i, id in ipairs(ids) do
@@ -243,6 +266,7 @@ local function reserve()
       if not blob or not shape_of(blob) then
         -- An orphan: its record is gone, and there is nothing to run.
         call('ZREM', i == suspect_at and SUSPECT[queue] or DUE[queue], id)
+        gone = gone + (i == suspect_at and 0 or 1)
       else
         bytes = bytes + input_size(blob)
         if #ids_reserved > 0 and bytes > most_bytes then
@@ -250,8 +274,8 @@ local function reserve()
           break
         end
         if not token then
-          token = call('HINCRBY', SERIAL, 'token', 1)
-          head = string.format('%.0f', token) .. ' ' .. now_text .. ' '
+          token = string.format('%.0f', tonumber(serial[2] or 0) + 1)
+          told = token .. ' ' .. now_text .. ' '
         end
         if i == suspect_at then
           took_suspect = true
@@ -262,13 +286,19 @@ local function reserve()
         leases[#leases + 1] = lease_until
         leases[#leases + 1] = id
         tokens[#tokens + 1] = id
-        tokens[#tokens + 1] = head .. (string.find(dues[i], '^%d+$') and dues[i] or now_text) .. ' ' .. kind_of(blob) .. tail
+        tokens[#tokens + 1] = told .. (string.find(dues[i], '^%d+$') and dues[i] or now_text) .. ' ' .. kind_of(blob) .. tail
         held_now[#held_now + 1] = id
         ids_reserved[#ids_reserved + 1] = id
         blobs_reserved[#blobs_reserved + 1] = blob
       end
     end
     many('ZREM', DUE[queue], taken, 1)
+    if #held_now > 0 then
+      call('HSET', SERIAL, 'now', now_text, 'token', token)
+    end
+    if found then
+      first_due[queue] = tonumber(found[2 * (gone + #taken) + 2] or nil) or false
+    end
     many('ZADD', LEASE, leases, 2)
     many('HSET', TOKEN, tokens, 2)
     count('active', queue, #held_now)
@@ -301,17 +331,23 @@ end
 
 -- When there will be something to do. Wakes another runner for what is left; but not for what this step would not take.
 local function look_around()
-  local head = call('ZRANGE', LEASE, 0, 0, 'WITHSCORES')
+  head = head or call('ZRANGE', LEASE, 0, 0, 'WITHSCORES')
   local soonest = head[2] and tonumber(head[2]) or nil
+  if #ids_reserved > 0 and (not soonest or now + lease_ms < soonest) then
+    soonest = now + lease_ms
+  end
   local tick = tonumber(call('ZRANGE', TICK, 0, 0, 'WITHSCORES')[2])
   if tick and tick > now and (not soonest or tick < soonest) then
     soonest = tick
   end
   for _, queue in ipairs(served) do
     if DUE[queue] then
-      local due = call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')
-      local at = due[2] and tonumber(due[2])
-      local suspect = may_suspect and call('ZRANGEBYSCORE', SUSPECT[queue], took_suspect and '(' .. string.format('%.0f', now) or '-inf',
+      local at = first_due[queue]
+      if at == nil then
+        at = tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
+      end
+      local any_suspect = has_suspects(queue)
+      local suspect = any_suspect and may_suspect and call('ZRANGEBYSCORE', SUSPECT[queue], took_suspect and '(' .. string.format('%.0f', now) or '-inf',
         '+inf', 'WITHSCORES', 'LIMIT', 0, 1) or {}
       local suspect_at = suspect[2] and tonumber(suspect[2])
       if at and (not soonest or at < soonest) then
@@ -320,7 +356,7 @@ local function look_around()
       if suspect_at and (not soonest or suspect_at < soonest) then
         soonest = suspect_at
       end
-      local any_suspect = call('ZCOUNT', SUSPECT[queue], '-inf', now) > 0
+      any_suspect = any_suspect and call('ZCOUNT', SUSPECT[queue], '-inf', now) > 0
       if (at and at <= now) or (any_suspect and may_suspect) then
         call('ZADD', WAKE[queue], 0, '0')
       elseif not any_suspect and not announced[queue] then
@@ -331,32 +367,46 @@ local function look_around()
   return soonest and math.max(soonest - now, 0) or -1, tick and math.max(tick - now, 0) or -1
 end
 
--- Lets others see that the worker lives. Now and again is enough, so that it costs a busy one nothing.
+-- Lets others see that the worker lives. Now and again is enough, so that it costs a busy one nothing: until then its
+-- last step is kept for as much longer.
 local function sign_of_life()
   local noted = tonumber(last[6] or -1)
   if math.floor(noted / heard_ms) ~= math.floor(now / heard_ms) then
     call('HSET', WORKER, 'noted', now_text)
+    call('PEXPIRE', WORKER, remember_ms + heard_ms)
     call('ZADD', WORKERS, now, worker)
     many('ZREM', WORKERS, call('ZRANGEBYSCORE', WORKERS, '-inf', now - remember_ms, 'LIMIT', 0, 100), 1)
   end
+end
+
+-- Where nothing is reserved: with a token it is noted anyway.
+local function note_time()
+  call('ZREM', LEASE, '')
+  call('HSET', SERIAL, 'now', now_text)
 end
 
 local acks, token = '', false
 if not last_sequence or sequence > last_sequence then
   acks = settle()
   recover()
-  trim()
   token = reserve()
+  if not token then
+    note_time()
+  end
+  if ack_count > 0 or not token then
+    trim()
+  end
   call('HSET', WORKER, 'sequence', ARGV[first + 1], 'acks', acks, 'token', token or 0, 'batch', table.concat(ids_reserved, ' '),
     'heard', now_text)
-  call('PEXPIRE', WORKER, remember_ms)
   sign_of_life()
 elseif sequence == last_sequence then
   acks, token = last[2], tonumber(last[3])
+  note_time()
   reserve_again(last[3], last[4])
   call('HSET', WORKER, 'heard', now_text)
   call('PEXPIRE', WORKER, remember_ms)
 else
+  note_time()
   acks = string.rep('l', ack_count)
 end
 write_counts()
