@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import statistics
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import redis_pickup
 from pydantic import BaseModel, TypeAdapter
 from redis.asyncio import Redis
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
 BATCH = 100
-PICKUPS = 100
 
 IDEAL_ENQUEUE = """
 for i = 1, #ARGV, 2 do
@@ -179,55 +178,12 @@ async def one_round(url: str, count: int) -> dict[str, tuple[float, float]]:
             ideal_rate,
         )
         found["bytes per queued job"] = (size, 450.0)
-    ours, bare = await pickup(url), await bare_pickup(client)
-    for name, place in (("pickup p50 ms", 49), ("pickup p99 ms", 98)):
-        found[name] = (sorted(ours)[place] * 1000, sorted(bare)[place] * 1000)
+    for setting, (ours, bare) in (await redis_pickup.measure(url)).items():
+        for percent in (50, 99):
+            place = len(ours) * percent // 100
+            found[f"pickup p{percent} ms, {setting}"] = ours[place] * 1000, bare[place] * 1000
     await client.aclose()
     return found
-
-
-async def pickup(url: str) -> list[float]:
-    """From the call to the handler, on an idle runner."""
-    begun = asyncio.Event()
-
-    @job(name="note")
-    async def note() -> None:
-        begun.set()
-
-    registry: Any = type("Notes", (Jobs,), {"note": note})
-    times: list[float] = []
-    jobs: Any = registry(context=None, driver=RedisDriver.from_url(url, prefix="pickup"))
-    async with jobs, Runner(jobs):
-        for _ in range(PICKUPS):
-            await asyncio.sleep(0.02)
-            begun.clear()
-            start = time.perf_counter()
-            await jobs.note.enqueue()
-            await begun.wait()
-            times.append(time.perf_counter() - start)
-    return times
-
-
-async def bare_pickup(client: Any) -> list[float]:
-    """The same with nothing but a blocking pop."""
-    begun = asyncio.Event()
-
-    async def pop() -> None:
-        for _ in range(PICKUPS):
-            await client.bzpopmin("bare", 4)
-            begun.set()
-
-    popping = asyncio.create_task(pop())
-    times: list[float] = []
-    for number in range(PICKUPS):
-        await asyncio.sleep(0.02)
-        begun.clear()
-        start = time.perf_counter()
-        await client.zadd("bare", {str(number): 0})
-        await begun.wait()
-        times.append(time.perf_counter() - start)
-    await popping
-    return times
 
 
 async def idle(url: str, seconds: float) -> tuple[float, float]:
@@ -304,14 +260,6 @@ def started() -> Generator[str]:
             process.wait()
 
 
-def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Use uvloop's where it is installed."""
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    make: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
-    return make
-
-
 def main() -> None:
     """Run the rounds and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -324,17 +272,17 @@ def main() -> None:
     with contextlib.nullcontext(given.url) if given.url else started() as url:
         rounds: list[dict[str, tuple[float, float]]] = []
         for _ in range(given.rounds):
-            with asyncio.Runner(loop_factory=fast_loop()) as runner:
+            with asyncio.Runner(loop_factory=redis_pickup.fast_loop()) as runner:
                 rounds.append(runner.run(one_round(url, given.jobs)))
-        with asyncio.Runner(loop_factory=fast_loop()) as runner:
+        with asyncio.Runner(loop_factory=redis_pickup.fast_loop()) as runner:
             heaped = runner.run(above_delayed(url, given.delayed, given.jobs)) if given.delayed else None
             costs = runner.run(idle(url, given.idle)) if given.idle else None
-    print(f"{'':24} {'flowli':>10} {'ideal':>10} {'ratio':>7}   (medians of {given.rounds} rounds)")
+    print(f"{'':30} {'flowli':>10} {'ideal':>10} {'ratio':>7}   (medians of {given.rounds} rounds)")
     for name in rounds[0]:
         ours = statistics.median(one[name][0] for one in rounds)
         ideal = statistics.median(one[name][1] for one in rounds)
         ratio = statistics.median(one[name][0] / one[name][1] for one in rounds)
-        print(f"{name:24} {ours:10,.2f} {ideal:10,.2f} {ratio:7.2f}")
+        print(f"{name:30} {ours:10,.2f} {ideal:10,.2f} {ratio:7.2f}")
 
     if heaped:
         above, bare = heaped
