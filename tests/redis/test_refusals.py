@@ -34,10 +34,10 @@ async def store(server: Server) -> AsyncGenerator[tuple[RedisDriver, Any]]:
 
 
 async def test_a_full_server_refuses_new_records_and_nothing_else(server: Server) -> None:
-    """Out of memory: enqueue stores nothing at all, while what runs is renewed, settled, retried and recovered."""
+    """Out of memory: enqueue stores nothing at all, while the rest is reserved, renewed, settled, retried, recovered."""
     async with store(server) as (driver, admin):
         worker = Worker(driver)
-        await driver.enqueue([record(name) for name in "abcd"])
+        await driver.enqueue([record(name) for name in "abcdw"])
         done, again, abandoned, _ = await worker.take(4)
         admin.config_set("maxmemory", 1)
         with pytest.raises(DriverError, match="out of memory") as caught:
@@ -45,6 +45,7 @@ async def test_a_full_server_refuses_new_records_and_nothing_else(server: Server
         assert not isinstance(caught.value, StoreUnavailable)
         assert caught.value.ids == ("e", "f")
         assert (await driver.heartbeat("w", [lease_of(abandoned)], timedelta(milliseconds=1))).lost == frozenset()
+        assert (await worker.take_one()).id == "w"
         answer = await worker.step(ack(done), ack(again, Retried(LEASE, b"{}")))
         assert answer.acks == ("ok", "ok")
         recovered = {one.id for one in answer.recovered}
