@@ -126,6 +126,8 @@ def test_a_service_that_cannot_start_is_reported(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process there")
 def test_ctrl_c_leaves_nothing_running() -> None:
     command = [sys.executable, str(EXAMPLES / "demo.py")]
+    # A shell lets what it starts in the background ignore this signal, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         service = int(demo.stdout.readline().rpartition(" ")[2])
