@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +40,7 @@ async def on_a(cluster: Cluster, library: Library, prefix: str, **login: str) ->
         await driver.open()
         yield driver
         await assert_consistent(driver)
+        await asyncio.to_thread(cluster.inspect, prefix)
         await driver.close()
 
 

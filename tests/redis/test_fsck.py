@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowli_core.driver import Completed, Released
+from flowli_core.driver import Completed, Released, StoredSchedule
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import BROKEN, LEASE, Worker, ack, finish, record
 from tests.redis.server import connect, fresh_prefix, shared_url
@@ -54,6 +54,9 @@ class Store:
         await self.driver.enqueue([waits, record("gone", key="k3", due=LEASE)])
         await self.driver.cancel("gone")
         await self.driver.enqueue([record("elsewhere", queue="p", due=LEASE)])
+        tick = datetime(2026, 12, 24, tzinfo=UTC)
+        for key, next_tick in (("daily", tick), ("ended", None)):
+            await self.driver.put_schedule(StoredSchedule(key=key, queue="q", spec=b"{}", next_tick=next_tick))
 
     async def found(self) -> set[tuple[str, str]]:
         """The keys and ids of what an audit finds."""
@@ -124,6 +127,14 @@ DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tupl
     ),
     ("kinds gone", lambda r, k: r.hdel(k("shape"), *r.hkeys(k("shape"))), None),
     ("queue unknown", lambda r, k: r.srem(k("queues"), "q"), None),
+    ("a schedule unlisted", lambda r, k: r.zrem(k("schedules"), "daily"), {("schedules", "daily")}),
+    ("a schedule of nobody", lambda r, k: r.zadd(k("schedules"), {"nobody": 0}), {("schedules", "nobody")}),
+    ("a schedule unreadable", lambda r, k: r.hset(k("schedule"), "daily", "junk"), {("schedule", "daily")}),
+    ("a schedule from nowhere", lambda r, k: r.hset(k("serial"), "revision", "1"), {("schedule", "ended")}),
+    ("tick gone", lambda r, k: r.zrem(k("tick"), "daily"), {("tick", "daily")}),
+    ("tick wrong", lambda r, k: r.zadd(k("tick"), {"daily": 5}), {("tick", "daily")}),
+    ("tick left", lambda r, k: r.zadd(k("tick"), {"ended": 5}), {("tick", "ended")}),
+    ("tick of nobody", lambda r, k: r.zadd(k("tick"), {"nobody": 5}), {("tick", "nobody")}),
     ("a key of another type", lambda r, k: (r.delete(k("expiry")), r.set(k("expiry"), "x")), None),
 ]
 

@@ -34,7 +34,7 @@ async def store(server: Server) -> AsyncGenerator[tuple[RedisDriver, Any]]:
 
 
 async def test_a_full_server_refuses_new_records_and_nothing_else(server: Server) -> None:
-    """Out of memory: enqueue stores nothing at all, while the rest is reserved, renewed, settled, retried, recovered."""
+    """Out of memory: enqueue stores nothing at all, while what is there is reserved, renewed, settled and recovered."""
     async with store(server) as (driver, admin):
         worker = Worker(driver)
         await driver.enqueue([record(name) for name in "abcdw"])
@@ -150,6 +150,7 @@ async def test_a_server_that_loads_its_data_is_unavailable() -> None:
             await restart
             answers = await driver.enqueue([record("a"), record("b")])
             assert [answer.disposition for answer in answers] == ["duplicate", "accepted"]
+            admin.delete(*(f"another:{number}" for number in range(1000)))
 
 
 async def _says(driver: RedisDriver, word: str) -> bool:

@@ -15,6 +15,7 @@ from flowli_core import DefinitionError, Runner
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import assert_consistent
 from tests.core.running import Rival, Work, running, until
+from tests.redis.server import inspect_all
 from tests.redis.topologies import MASTER, Node, Watched, added_in_the_end, is_in_step
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ async def driver_on(watched: Watched, library: str) -> AsyncGenerator[RedisDrive
     await driver.open()
     yield driver
     await assert_consistent(driver)
+    host, port = await sentinel.discover_master(MASTER)
+    await asyncio.to_thread(inspect_all, f"redis://{host}:{port}")
     await driver.close()
     await client.aclose()
     for one in sentinel.sentinels:
@@ -79,6 +82,7 @@ async def test_a_killed_master_is_replaced_under_a_running_runner(watched: Watch
         async with running(Runner(work.jobs, lease="10s")):
             (held,) = await work.add(1)
             await begun.wait()
+            assert Rival(driver).step_from_a_thread().reserved == ()
             assert watched.master.call("WAIT", 1, 5000) == 1
             watched.master.kill()
             await until(lambda: role(watched.replica) == "master")

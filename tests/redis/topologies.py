@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flowli_core import StoreUnavailable
 from tests.core.running import PATIENCE, until
-from tests.redis.server import Server
+from tests.redis.server import Server, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,10 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
             node.stop()
+
+    def inspect(self, prefix: str) -> None:
+        """Fail where what is there under a prefix is not as it must be."""
+        inspect(self.owner(f"{{{prefix}}}").url, prefix, is_ours=False)
 
     def owner(self, key: str) -> Node:
         """The node that holds the key now."""

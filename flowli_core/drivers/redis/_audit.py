@@ -3,7 +3,7 @@
 The invariants: each record is in exactly one index (due, suspect, lease, or one of the finished) and nothing belongs
 to no record; a token is there exactly while its record is active; counts are what they count; a finished record has its
 end of retention, an unfinished one has none; a key is held exactly by the unfinished record that has it; suspects are
-those that have been recovered as often as they may be, and nobody else.
+those that have been recovered as often as they may be, and nobody else; a schedule is listed, and its next tick is too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ AT_A_TIME = 100
 
 _COUNTED = {"lease": "active", "completed": "completed", "failed": "failed", "cancelled": "cancelled"}
 _OTHERS = ("record", "token", "progress", "outcome", "recoveries", "expiry", "holder", "cancelling")
+_SCHEDULES = ("schedule", "schedules", "tick")
 _TOKEN = ("token", "")
 _LOOKS = 3
 _PAUSE = 0.05
@@ -34,7 +35,7 @@ _PAUSE = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something in the store that must never be: the key where it is, the record it is about, and what is wrong.
+    """Something in the store that must never be: the key where it is, the record or schedule, and what is wrong.
 
     `id` is a field where it is about a count, and empty where it is about the whole key.
     """
@@ -58,7 +59,7 @@ class Audit:
         """Look at everything."""
         async for _ in self._parts("counts"):
             pass
-        for column in _OTHERS:
+        for column in (*_OTHERS, *_SCHEDULES):
             async for _ in self._parts(column):
                 pass
         names = await self._client.execute("SMEMBERS", self._keys.queues)

@@ -85,7 +85,7 @@ class Scripts:
 
     async def audit(self, client: Client, *, column: str, queue: str, cursor: bytes, size: int) -> Any:
         """Look at a part of a column for what must not be."""
-        return await self._call(client, "audit", [column, queue, cursor, size])
+        return await self._call(client, "audit", [column, queue, cursor, size], extra=self._keys.schedules)
 
     async def check(self, client: Client) -> Any:
         """Name a command that this user may not call."""

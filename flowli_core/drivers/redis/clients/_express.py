@@ -73,6 +73,8 @@ class Express:
 
     async def _exchange_on(self, connection: Any, commands: tuple[tuple[Word, ...], ...]) -> list[Any]:
         try:
+            if not connection.is_connected:
+                await connection.connect()  # sending connects as well, but not to where a Sentinel says
             packed = [piece for command in commands for piece in connection.pack_command(*command)]
             await connection.send_packed_command(packed, check_health=False)
             return [await self._reply(connection) for _ in commands]

@@ -1,5 +1,6 @@
 -- Look at a part of a column for what must never be: see _audit.py. Each record is judged as it is at this moment, so
 -- that workers may go on meanwhile.
+-- KEYS[#KEYS - 1], KEYS[#KEYS]: each schedule by its key, the keys in order.
 -- ARGV[first..]: column, queue (of due and suspect) or '', cursor, about how many to look at.
 -- Answers {the next cursor, {key, id, what is wrong} for each finding, {queue, members} for each queue seen}.
 -- Of the column counts, which is looked at whole, the last is {field, number, ...}.
@@ -175,6 +176,41 @@ local function look_at_counts()
   fields[#fields + 1] = 'token '
   fields[#fields + 1] = call('HGET', SERIAL, 'token') or '0'
   return { '0', findings, fields }
+end
+
+local SCHEDULE, SCHEDULES = KEYS[#KEYS - 1], KEYS[#KEYS]
+
+local function judge_schedule(key, text)
+  local revision, next_tick = string.match(text, '^(%d+) [01] (%S+) %S+ %S+ [^\n]*\n')
+  if not revision then
+    find('schedule', key, 'cannot be read')
+    return
+  end
+  if tonumber(revision) > tonumber(call('HGET', SERIAL, 'revision') or 0) then
+    find('schedule', key, 'has a revision that is greater than any that was given')
+  end
+  if tonumber(call('ZSCORE', TICK, key) or nil) ~= tonumber(next_tick) then
+    find('tick', key, 'is not the next of the schedule')
+  end
+  if not call('ZSCORE', SCHEDULES, key) then
+    find('schedules', key, 'does not have the schedule')
+  end
+end
+
+if column == 'schedule' then
+  local found = call('HSCAN', SCHEDULE, cursor, 'COUNT', size)
+  for i = 1, #found[2], 2 do
+    judge_schedule(found[2][i], found[2][i + 1])
+  end
+  return { found[1], findings, {} }
+elseif column == 'schedules' or column == 'tick' then
+  local found = call('ZSCAN', column == 'tick' and TICK or SCHEDULES, cursor, 'COUNT', size)
+  for i = 1, #found[2], 2 do
+    if call('HEXISTS', SCHEDULE, found[2][i]) == 0 then
+      find(column, found[2][i], 'belongs to no schedule')
+    end
+  end
+  return { found[1], findings, {} }
 end
 
 if column == 'counts' then

@@ -12,15 +12,19 @@ local tries = {
   { 'HSET', SCRATCH, 'f', 'v' }, { 'HSETNX', SCRATCH, 'f', 'v' }, { 'HINCRBY', SCRATCH, 'n', 1 }, { 'PEXPIRE', SCRATCH, 1 },
   { 'DEL', SCRATCH }, { 'SADD', SCRATCH, 'm' }, { 'DEL', SCRATCH },
 }
+local function refused(what)
+  redis.pcall('DEL', SCRATCH)
+  return what
+end
 for _, one in ipairs(tries) do
   local reply = redis.pcall(unpack(one))
   local refusal = type(reply) == 'table' and reply.err or ''
   if string.find(refusal, 'NOPERM', 1, true) or string.find(refusal, "can't run this command", 1, true)
     or string.find(refusal, 'ACL failure', 1, true) or string.find(refusal, 'no permissions', 1, true) then
-    return string.lower(one[1])
+    return refused(string.lower(one[1]))
   end
   if string.find(string.lower(refusal), 'unknown', 1, true) then
-    return 'unknown ' .. string.lower(one[1])
+    return refused('unknown ' .. string.lower(one[1]))
   end
 end
 return ''
