@@ -77,7 +77,7 @@ class Cluster:
     def owner(self, key: str) -> Node:
         """The node that holds the key now."""
         slot = self._slot(key)
-        ports = {start: (end, master[1]) for start, end, master, *_ in self.nodes[0].call("CLUSTER", "SLOTS")}
+        ports = {start: (end, master[1]) for start, end, master, *_ in self._living.call("CLUSTER", "SLOTS")}
         port = next(port for start, (end, port) in ports.items() if start <= slot <= end)
         return next(node for node in self.nodes if node.port == port)
 
@@ -99,7 +99,11 @@ class Cluster:
         return standby
 
     def _slot(self, key: str) -> int:
-        return int(self.nodes[0].call("CLUSTER", "KEYSLOT", key))
+        return int(self._living.call("CLUSTER", "KEYSLOT", key))
+
+    @property
+    def _living(self) -> Node:
+        return next(node for node in self.nodes if node.runs)
 
     def _is_whole(self, node: Node) -> bool:
         told = node.call("CLUSTER", "INFO")
