@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from flowli_core.driver import WORKER_MEMORY, Released, Retried
 from flowli_core.durations import ZERO
 from tests.conformance.builders import BROKEN, LEASE, Worker, ack, ids, lease_of, record, step, stored
@@ -182,6 +184,18 @@ async def test_a_worker_that_steps_is_remembered(driver: Driver, clock: ManualCl
         clock.advance(WORKER_MEMORY - timedelta(seconds=1))
     await driver.enqueue([record()])
     assert (await driver.step(step(sequence=2))).reserved == ()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+async def test_a_step_that_is_sent_again_is_a_sign_of_life(driver: Driver, clock: ManualClock, steps: int) -> None:
+    """Also one that found nothing to do, which a driver may keep apart."""
+    for sequence in range(1, steps + 1):
+        await driver.step(step(sequence=sequence))
+    for _ in range(3):
+        clock.advance(WORKER_MEMORY - timedelta(seconds=1))
+        await driver.step(step(sequence=steps))
+    await driver.enqueue([record()])
+    assert (await driver.step(step(sequence=steps))).reserved == ()
 
 
 async def test_what_is_left_is_due_at_once(driver: Driver, worker: Worker) -> None:

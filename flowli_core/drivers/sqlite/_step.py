@@ -88,6 +88,9 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnsw
         acks, token = last.acks, last.token
         if token is not None:
             batch = reserve_again(transaction, step, token)
+        if last is idle.get(step.worker, now):
+            idle.put(step.worker, last, now)
+        else:
             transaction.run(sql.HEAR_WORKER, (now, step.worker))
     else:
         acks = (_LOST,) * len(step.acks)
