@@ -9,51 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
 from functools import partial
 from heapq import nlargest
-from typing import TYPE_CHECKING, Literal, assert_never
+from typing import TYPE_CHECKING
 
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.diagnosis import Check
 from flowli_core.driver import (
-    MAX_BATCH_BYTES,
-    RECOVER_PER_STEP,
-    TRIM_PER_STEP,
     WORKER_ALIVE,
-    WORKER_MEMORY,
-    Ack,
-    AckAnswer,
     Activity,
     CancelAnswer,
-    Cancelled,
-    Completed,
     Enqueued,
-    Failed,
     FinishedState,
     HeartbeatAnswer,
-    Keep,
     Lease,
     NewRecord,
     Position,
     QueueCounts,
-    Recovered,
-    Released,
     RequeueAnswer,
-    Reserved,
-    Retried,
     State,
     Step,
     StepAnswer,
     StoredRecord,
     StoredSchedule,
 )
-from flowli_core.drivers._times import due_at, duration, milliseconds, moment, stamp
-from flowli_core.drivers.memory._records import Worker
+from flowli_core.drivers._times import due_at, milliseconds, moment, stamp
 from flowli_core.drivers.memory._schedules import Schedules
+from flowli_core.drivers.memory._steps import Steps
 from flowli_core.drivers.memory._store import Store
 from flowli_core.drivers.memory._wakeups import Waiter, WakeUps
-from flowli_core.durations import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,8 +52,7 @@ class MemoryDriver:
         self._lock = threading.Lock()
         self._store = Store()
         self._schedules = Schedules()
-        self._token = 0
-        self._workers: OrderedDict[str, Worker] = OrderedDict()
+        self._steps = Steps(self._store, self._schedules)
         self._wakeups = WakeUps()
         self._closed = False
 
@@ -101,31 +84,9 @@ class MemoryDriver:
         with self._lock:
             now = self._read_clock()
             self._store.promote(step.queues)
-            last = self._last_step(step.worker, now)
-            acks: tuple[AckAnswer, ...] = tuple("lost" for _ in step.acks)
-            recovered: list[Recovered] = []
-            reserved: list[Reserved] = []
-            if last is None or step.sequence > last.sequence:
-                acks = tuple([self._settle(ack, now) for ack in step.acks])
-                recovered = self._recover(now)
-                reserved = self._reserve(step, now)
-                if step.acks or not reserved:
-                    self._trim(step.keep, now)
-                self._remember(step, acks, reserved, now)
-            elif step.sequence == last.sequence:
-                acks = last.acks
-                reserved = self._reserve_again(step, last, now)
+            answer = self._steps.take(step, now)
             self._wake_after(step)
-            tick = self._schedules.first_tick()
-            return StepAnswer(
-                now=moment(now),
-                acks=acks,
-                reserved=tuple(reserved),
-                recovered=tuple(recovered),
-                next_due=self._next_due(step, reserved, now),
-                next_tick=None if tick is None else duration(max(tick - now, 0)),
-                forgot=step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
-            )
+            return answer
 
     async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
         """Take the wake marker of one of the queues, or stand in line for it."""
@@ -159,7 +120,7 @@ class MemoryDriver:
         cancelled: set[str] = set()
         with self._lock:
             now = self._read_clock()
-            self._hear(worker, now)
+            self._steps.hear(worker, now)
             for held in leases:
                 record = self._store.records.get(held.id)
                 if record is None or record.token != held.token:
@@ -284,14 +245,12 @@ class MemoryDriver:
         with self._lock:
             return self._schedules.page(after, limit)
 
-    # The parts of a step.
-
     async def activity(self) -> Activity:
         """Tell which workers were heard of lately, and since when the first record of each queue waits."""
         with self._lock:
             now = self._read_clock()
-            gone = now - milliseconds(WORKER_ALIVE)
-            workers = {name: moment(one.heard) for name, one in self._workers.items() if one.heard > gone}
+            heard = self._steps.heard_since(now - milliseconds(WORKER_ALIVE))
+            workers = {name: moment(at) for name, at in heard.items()}
             oldest: dict[str, int] = {}
             for due, record_id in self._store.places("queued"):
                 queue = self._store.records[record_id].new.queue
@@ -305,132 +264,6 @@ class MemoryDriver:
         value = "the memory of this process"
         cure = "nobody else sees these jobs, and its end loses them: use SQLite or Redis beside tests"
         return [Check(name="persistence", value=value, verdict="warning", cure=cure)]
-
-    def _settle(self, ack: Ack, now: int) -> AckAnswer:
-        record = self._store.records.get(ack.id)
-        if record is None:
-            return "lost"
-        if record.token != ack.token:
-            return "duplicate" if record.settled == ack.token else "lost"
-        started = record.started if ack.started_at is None else stamp(ack.started_at)
-        self._store.leave(record)
-        record.settled = ack.token
-        record.started = started
-        match ack.outcome:
-            case Completed(result):
-                record.result = result
-                self._store.finish(record, "completed")
-            case Retried(delay, progress):
-                record.progress = progress
-                record.failed = now
-                self._store.put_back(record, now + milliseconds(delay))
-            case Failed(progress):
-                record.progress = progress
-                record.failed = now
-                self._store.finish(record, "failed")
-            case Released(delay, progress):
-                record.progress = record.progress if progress is None else progress
-                self._store.put_back(record, now + milliseconds(delay) if delay else min(record.due, now))
-            case Cancelled():
-                self._store.finish(record, "cancelled")
-            case _ as never:
-                assert_never(never)
-        return "ok"
-
-    def _recover(self, now: int) -> list[Recovered]:
-        recovered: list[Recovered] = []
-        while len(recovered) < RECOVER_PER_STEP and (first := self._store.leases.first_until(now)) is not None:
-            record = self._store.records[first]
-            self._store.leave(record)
-            record.recoveries += 1
-            state: Literal["queued", "failed", "cancelled"] = "cancelled" if record.cancel else "queued"
-            if record.recoveries > record.new.max_recoveries and not record.cancel:
-                state = "failed"
-                self._store.finish(record, "failed")
-            else:
-                self._store.put_back(record, min(record.due, now))
-            recovered.append(
-                Recovered(
-                    id=first,
-                    name=record.new.name,
-                    queue=record.new.queue,
-                    recoveries=record.recoveries,
-                    state=state,
-                )
-            )
-        return recovered
-
-    def _trim(self, keep: Keep, now: int) -> None:
-        budget = TRIM_PER_STEP
-        while budget and (expired := self._store.expiries.first_until(now)) is not None:
-            self._store.remove(expired)
-            budget -= 1
-        most: tuple[tuple[FinishedState, int], ...]
-        most = (("completed", keep.completed), ("failed", keep.failed), ("cancelled", keep.cancelled))
-        for state, limit in most:
-            finished = self._store.finished[state]
-            while budget and len(finished) > limit and (oldest := finished.first()) is not None:
-                self._store.remove(oldest[1])
-                budget -= 1
-
-    def _reserve(self, step: Step, now: int) -> list[Reserved]:
-        token = self._token + 1
-        ends = now + milliseconds(step.lease)
-        suspects = step.suspect
-        size = 0
-        reserved: list[Reserved] = []
-        for queue in self._store.named(step.queues):
-            while len(reserved) < step.want and (first := queue.next_due(suspects=suspects)) is not None:
-                record = self._store.records[first[0]]
-                size += len(record.new.input)
-                if reserved and size > MAX_BATCH_BYTES:
-                    return reserved
-                self._token = token
-                suspects = suspects and not record.is_suspect()
-                first[1].discard(first[0])
-                self._store.hand_out(record, worker=step.worker, token=token, ends=ends)
-                reserved.append(record.reserved(token))
-        return reserved
-
-    def _reserve_again(self, step: Step, last: Worker, now: int) -> list[Reserved]:
-        self._hear(step.worker, now)
-        records = self._store.records
-        held = [record for one in last.batch if (record := records.get(one)) and record.token == last.token]
-        for record in held:
-            self._store.leases.put(record.new.id, now + milliseconds(step.lease))
-        return [record.reserved(last.token) for record in held]
-
-    def _last_step(self, worker: str, now: int) -> Worker | None:
-        """Answer what is known of a worker, when the silent ones have been forgotten."""
-        forgotten = now - milliseconds(WORKER_MEMORY)
-        while self._workers and next(iter(self._workers.values())).heard <= forgotten:
-            self._workers.popitem(last=False)
-        return self._workers.get(worker)
-
-    def _remember(self, step: Step, acks: tuple[AckAnswer, ...], reserved: list[Reserved], now: int) -> None:
-        batch = tuple([one.id for one in reserved])
-        self._workers[step.worker] = Worker(step.sequence, acks, self._token, batch, now)
-        self._workers.move_to_end(step.worker)
-
-    def _hear(self, worker: str, now: int) -> None:
-        known = self._workers.get(worker)
-        if known is not None:
-            known.heard = now
-            self._workers.move_to_end(worker)
-
-    def _next_due(self, step: Step, reserved: list[Reserved], now: int) -> timedelta | None:
-        records = self._store.records
-        times = [] if (lease := self._store.leases.first()) is None else [lease[0]]
-        for queue in self._store.named(step.queues):
-            if queue.has_due(suspects=False):
-                return ZERO
-            if step.suspect and queue.has_due() and not any(records[one.id].is_suspect() for one in reserved):
-                return ZERO
-            if (later := queue.next_later(suspects=step.suspect)) is not None:
-                times.append(later)
-        if (tick := self._schedules.first_tick()) is not None and tick > now:
-            times.append(tick)
-        return duration(max(min(times) - now, 0)) if times else None
 
     # Time, and who is told what it brings.
 
