@@ -109,7 +109,7 @@ class Runner:
             is_running=self._is_running,
             since_reserve=session.link.since_answer() if session else None,
             last_error=session.link.last_error if session else None,
-            active=len(session.running) if session else 0,
+            active=session.active if session else 0,
         )
 
     async def run(self) -> None:

@@ -131,7 +131,7 @@ async def test_half_of_many_slots_is_filled_in_one_step_and_all_of_few(concurren
 async def test_slots_are_filled_by_several_steps_where_one_may_not_carry_it_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flowli_core.drivers.memory._driver.MAX_BATCH_BYTES", 1)
+    monkeypatch.setattr("flowli_core.drivers.memory._steps.MAX_BATCH_BYTES", 1)
     work = Work()
     all_here = asyncio.Barrier(5)
 
