@@ -44,8 +44,8 @@ async def test_a_full_server_refuses_new_records_and_nothing_else(server: Server
             await driver.enqueue([record("e", key="k"), record("f", queue="another")])
         assert not isinstance(caught.value, StoreUnavailable)
         assert caught.value.ids == ("e", "f")
-        assert (await driver.heartbeat("w", [lease_of(abandoned)], timedelta(milliseconds=1))).lost == frozenset()
         assert (await worker.take_one()).id == "w"
+        assert (await driver.heartbeat("w", [lease_of(abandoned)], timedelta(milliseconds=1))).lost == frozenset()
         answer = await worker.step(ack(done), ack(again, Retried(LEASE, b"{}")))
         assert answer.acks == ("ok", "ok")
         recovered = {one.id for one in answer.recovered}

@@ -116,7 +116,7 @@ class Scripts:
 
     async def heartbeat(self, client: Client, *, worker: str, leases: Sequence[Lease], lease: timedelta) -> Any:
         """Extend leases."""
-        words: list[Word] = [milliseconds(lease), milliseconds(WORKER_MEMORY)]
+        words: list[Word] = [milliseconds(lease), milliseconds(WORKER_MEMORY + WORKER_HEARD)]
         for held in leases:
             words += (held.id, held.token)
         return await self._call(client, "heartbeat", words, told=self._keys.worker(worker))

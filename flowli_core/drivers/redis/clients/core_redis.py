@@ -14,7 +14,7 @@ from coredis.retry import ExponentialBackoffRetryPolicy, NoRetryPolicy
 
 from flowli_core.drivers.redis.clients._errors import classified, code_of
 from flowli_core.drivers.redis.clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS, PATIENCE, RETRIES
-from flowli_core.errors import DefinitionError, StoreUnavailable
+from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
     from flowli_core.drivers.redis._packing import Word
@@ -55,6 +55,11 @@ class _Connections:
             if code_of(error) == "READONLY":
                 client.connection_pool.disconnect()  # the address may lead elsewhere by now
             raise classified(error) from error
+        except RuntimeError as error:
+            if not _is_entered(client):
+                msg = "the coredis client is not entered: open and use the driver inside `async with client:`"
+                raise DriverError(msg) from error
+            raise
 
     async def at(self, key: str, *words: Word) -> Any:  # noqa: ARG002 - there is one server
         """Send a command that names no key."""
@@ -107,7 +112,8 @@ class _Standalone:
     def address(self) -> str:
         """Where the client leads."""
         pool = self._client.connection_pool
-        return f"redis://{pool.location}/{pool.connection_kwargs.get('db') or 0}"
+        tls = "s" if pool.connection_kwargs.get("ssl_context") else ""
+        return f"redis{tls}://{pool.location}/{pool.connection_kwargs.get('db') or 0}"
 
     def own(self) -> Client:
         """Use the client as it is."""
@@ -133,6 +139,13 @@ class _Standalone:
             connection_class=pool.connection_class, location=pool.location, max_connections=MOST_CONNECTIONS, **options
         )
         return Redis(connection_pool=made, retry_policy=retry, verify_version=False)
+
+
+def _is_entered(client: Redis[Any]) -> bool:
+    try:
+        return bool(client.connection_pool.task_group)
+    except RuntimeError:
+        return False
 
 
 def _as_it_is(reply: Any, **_: Any) -> Any:

@@ -404,7 +404,7 @@ elseif sequence == last_sequence then
   note_time()
   reserve_again(last[3], last[4])
   call('HSET', WORKER, 'heard', now_text)
-  call('PEXPIRE', WORKER, remember_ms)
+  call('PEXPIRE', WORKER, remember_ms + heard_ms)
 else
   note_time()
   acks = string.rep('l', ack_count)
