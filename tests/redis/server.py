@@ -138,7 +138,7 @@ class Server:
             self.stop()
 
     def _answers(self) -> bool:
-        client = redis.Redis.from_url(self.url, socket_timeout=1)  # pyright: ignore[reportUnknownMemberType]
+        client: Any = redis.Redis.from_url(self.url, socket_timeout=1)  # pyright: ignore[reportUnknownMemberType]
         try:
             return bool(client.ping())
         except redis.RedisError:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from flowli_core import Runner, StoreUnavailable
+from flowli_core import DriverError, Runner, StoreUnavailable
+from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.redis._scripts import Script
 from tests.conformance.builders import Worker, assert_consistent, record
 from tests.core.running import Rival, Work, running, until
@@ -96,3 +97,11 @@ async def test_leases_are_renewed_while_the_event_loop_is_blocked(server: Server
             done = await work.until(record_id, "completed")
         assert [(answer.recovered, answer.reserved) for answer in answers] == [((), ())]
         assert done.recoveries == 0
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+async def test_a_client_of_coredis_that_is_not_entered_is_said_to_be(server: Server) -> None:
+    """The cure is in the message."""
+    with pytest.raises(DriverError, match="async with client"):
+        await RedisDriver(client_of("coredis", server.url)).open()
+    gc.collect()

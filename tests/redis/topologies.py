@@ -30,7 +30,7 @@ class Node(Server):
     """A server on a loopback port."""
 
     def __init__(self, *options: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         super().__init__("--port", str(self.port), "--bind", "127.0.0.1", *options)
 
     @property
@@ -197,7 +197,7 @@ def _id(node: Node) -> Any:
     return node.call("CLUSTER", "MYID")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody listens on, with its bus port, below those that the system gives away."""
     while True:
         port = random.randrange(20_000, 22_000)  # noqa: S311 - no secret
