@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flowli_core.clock import Clock
 from flowli_core.driver import Driver
 from flowli_core.drivers.memory import MemoryDriver
-
-if TYPE_CHECKING:
-    from tests.redis.clients import Library
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +52,18 @@ def _oldest_redis(directory: Path, clock: Clock) -> Driver:
     return RedisDriver.from_url(server.as_user(url), prefix=server.fresh_prefix(url), clock=clock)
 
 
-def _client_of(library: Library) -> Callable[[Path, Clock], Driver]:
-    def make(directory: Path, clock: Clock) -> Driver:
-        from tests.redis import clients, server  # noqa: PLC0415 - the other drivers do without them
+def _valkey(directory: Path, clock: Clock) -> Driver:
+    from tests.redis import clients, server  # noqa: PLC0415 - the other drivers do without them
 
-        client = clients.client_of(library, server.shared_url())
-        return clients.OwningDriver(client, prefix=server.fresh_prefix(), clock=clock)
+    url = server.valkey_url()
+    return clients.OwningDriver(clients.client_of("valkey", url), prefix=server.fresh_prefix(url), clock=clock)
 
-    return make
+
+def _coredis(directory: Path, clock: Clock) -> Driver:
+    from tests.redis import clients, server  # noqa: PLC0415 - the other drivers do without them
+
+    client = clients.client_of("coredis", server.shared_url())
+    return clients.OwningDriver(client, prefix=server.fresh_prefix(), clock=clock)
 
 
 def _clean_up_redis() -> None:
@@ -75,9 +75,13 @@ def _clean_up_redis() -> None:
 def _flush_scripts() -> None:
     from tests.redis import server  # noqa: PLC0415 - the other drivers do without it
 
-    admin = server.connect(server.shared_url())
-    admin.script_flush()
-    admin.close()
+    server.forget_scripts(server.shared_url())
+
+
+def _flush_scripts_of_valkey() -> None:
+    from tests.redis import server  # noqa: PLC0415 - the other drivers do without it
+
+    server.forget_scripts(server.valkey_url())
 
 
 CANDIDATES: Mapping[str, Candidate] = {
@@ -85,6 +89,6 @@ CANDIDATES: Mapping[str, Candidate] = {
     "sqlite": Candidate(make=_sqlite),
     "redis": Candidate(make=_redis, clean_up=_clean_up_redis, forget=_flush_scripts),
     "redis-6.2-least-rights": Candidate(make=_oldest_redis, clean_up=_clean_up_redis),
-    "valkey": Candidate(make=_client_of("valkey"), clean_up=_clean_up_redis, forget=_flush_scripts),
-    "coredis": Candidate(make=_client_of("coredis"), clean_up=_clean_up_redis, forget=_flush_scripts),
+    "valkey": Candidate(make=_valkey, clean_up=_clean_up_redis, forget=_flush_scripts_of_valkey),
+    "coredis": Candidate(make=_coredis, clean_up=_clean_up_redis, forget=_flush_scripts),
 }

