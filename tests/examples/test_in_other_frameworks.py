@@ -1,23 +1,26 @@
-"""How a Starlette service's own tests can look: requests go in, due jobs are run, time passes on command."""
+"""The service in Starlette and in Litestar: one story, told to each."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import litestar.testing
 import pytest
-from starlette.testclient import TestClient
+import starlette.testclient
 
-from examples.records_service.on_starlette.app import create_app
+import examples.records_service.on_litestar.app as on_litestar
+import examples.records_service.on_starlette.app as on_starlette
+from examples.records_service.domain.service import Parts
 from flowli_core import Hooks, RunCounts, Runner
 from flowli_core.testing import drain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from examples.records_service.domain.mailer import PretendedMailer
-    from examples.records_service.domain.service import Parts
     from flowli_core.testing import ManualClock
 
 PATIENCE = 20
@@ -33,22 +36,65 @@ PAYMENT = {
 }
 
 
+@dataclass(frozen=True)
+class Framework:
+    """How an application is made and called. `refusal` is the status that it gives to what it cannot read."""
+
+    create_app: Callable[[Parts], Any]
+    client: Callable[[Any], Any]
+    drained: Callable[[Any, Parts], RunCounts]
+    refusal: int
+
+
+def drained_beside_starlette(client: Any, parts: Parts) -> RunCounts:
+    """Run the jobs that are due, on the service's event loop."""
+    counts: RunCounts = client.portal.call(drain, parts.jobs)
+    return counts
+
+
+def drained_beside_litestar(client: Any, parts: Parts) -> RunCounts:
+    """Run the jobs that are due, on the service's event loop."""
+    with client.portal() as portal:
+        counts: RunCounts = portal.call(drain, parts.jobs)
+        return counts
+
+
+FRAMEWORKS = {
+    "starlette": Framework(
+        create_app=on_starlette.create_app,
+        client=starlette.testclient.TestClient,
+        drained=drained_beside_starlette,
+        refusal=422,
+    ),
+    "litestar": Framework(
+        create_app=on_litestar.create_app,
+        client=litestar.testing.TestClient,
+        drained=drained_beside_litestar,
+        refusal=400,
+    ),
+}
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def framework(request: pytest.FixtureRequest) -> Framework:
+    """One after the other."""
+    return FRAMEWORKS[request.param]
+
+
 @pytest.fixture
-def client(parts: Parts) -> Iterator[TestClient]:
+def client(framework: Framework, parts: Parts) -> Iterator[Any]:
     """A client of the service, which enqueues and runs nothing by itself."""
-    with TestClient(create_app(parts)) as client:
+    with framework.client(framework.create_app(parts)) as client:
         yield client
 
 
 @pytest.fixture
-def run_due(client: TestClient, parts: Parts) -> Callable[[], RunCounts]:
-    """Run the jobs that are due, on the service's event loop."""
-    portal = client.portal
-    assert portal is not None
-    return lambda: portal.call(drain, parts.jobs)
+def run_due(framework: Framework, client: Any, parts: Parts) -> Callable[[], RunCounts]:
+    """Run the jobs that are due."""
+    return lambda: framework.drained(client, parts)
 
 
-def post(client: TestClient, **changes: str) -> dict[str, Any]:
+def post(client: Any, **changes: str) -> dict[str, Any]:
     answer = client.post("/records", json={**PAYMENT, **changes}, headers={"X-Request-ID": "req_1"})
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()
@@ -56,7 +102,7 @@ def post(client: TestClient, **changes: str) -> dict[str, Any]:
 
 
 def test_the_payer_is_told_by_a_job_that_is_tried_again(
-    client: TestClient, run_due: Callable[[], RunCounts], clock: ManualClock, mailer: PretendedMailer
+    client: Any, run_due: Callable[[], RunCounts], clock: ManualClock, mailer: PretendedMailer
 ) -> None:
     made = post(client)
     path = f"/records/{made['record']['id']}"
@@ -70,7 +116,7 @@ def test_the_payer_is_told_by_a_job_that_is_tried_again(
 
 
 def test_two_seconds_later_somebody_looks_again(
-    client: TestClient, run_due: Callable[[], RunCounts], clock: ManualClock
+    client: Any, run_due: Callable[[], RunCounts], clock: ManualClock
 ) -> None:
     made = post(client)
     clock.advance("2s")
@@ -79,9 +125,7 @@ def test_two_seconds_later_somebody_looks_again(
     assert (job["state"], job["result"]) == ("completed", "not notified yet")
 
 
-def test_a_refund_is_committed_here_and_now_and_by_a_runner(
-    client: TestClient, run_due: Callable[[], RunCounts]
-) -> None:
+def test_a_refund_is_committed_here_and_now_and_by_a_runner(client: Any, run_due: Callable[[], RunCounts]) -> None:
     """The same handler, each time with a database session of its own."""
     path = f"/records/{post(client)['record']['id']}"
     answer = client.post(f"{path}/refunds/now", json={"id": "a", "amount": "2.50"})
@@ -94,7 +138,7 @@ def test_a_refund_is_committed_here_and_now_and_by_a_runner(
     assert client.get(path).json()["refunds"] == ["a", "b"]
 
 
-def test_a_refund_that_is_refused_is_rolled_back(client: TestClient, run_due: Callable[[], RunCounts]) -> None:
+def test_a_refund_that_is_refused_is_rolled_back(client: Any, run_due: Callable[[], RunCounts]) -> None:
     """Its row was written before it was refused."""
     path = f"/records/{post(client)['record']['id']}"
     too_much = {"id": "a", "amount": "12.51"}
@@ -108,24 +152,24 @@ def test_a_refund_that_is_refused_is_rolled_back(client: TestClient, run_due: Ca
     assert client.get(path).json()["refunds"] == []
 
 
-@pytest.mark.parametrize(
-    ("changes", "status"), [({"amount": "-1"}, 422), ({"currency": "XXX"}, 422), ({"amount": "13"}, 409)]
-)
-def test_what_is_refused_leads_to_nothing(client: TestClient, changes: dict[str, str], status: int) -> None:
+@pytest.mark.parametrize("changes", [{"amount": "-1"}, {"currency": "XXX"}, {"amount": "13"}])
+def test_what_is_refused_leads_to_nothing(client: Any, framework: Framework, changes: dict[str, str]) -> None:
+    """What cannot be read, and a second payment under the same reference, which is a conflict."""
     post(client)
+    status = 409 if changes == {"amount": "13"} else framework.refusal
     assert client.post("/records", json={**PAYMENT, **changes}).status_code == status
     counts = client.get("/jobs/counts").json()
     assert (counts["queued"], counts["scheduled"]) == (1, 1)
 
 
-def test_what_is_not_there_is_said_so(client: TestClient) -> None:
+def test_what_is_not_there_is_said_so(client: Any) -> None:
     assert [client.get(path).status_code for path in ("/records/none", "/jobs/none", "/jobs/%20")] == [404, 404, 422]
 
 
-def test_with_a_runner_nobody_has_to_ask(parts: Parts, mailer: PretendedMailer) -> None:
+def test_with_a_runner_nobody_has_to_ask(framework: Framework, parts: Parts, mailer: PretendedMailer) -> None:
     is_told = threading.Event()
     runner = Runner(parts.jobs, hooks=Hooks(on_job_completed=lambda _: is_told.set()))
-    with TestClient(create_app(replace(parts, runner=runner))) as client:
+    with framework.client(framework.create_app(replace(parts, runner=runner))) as client:
         made = post(client, email="zoe@example.com")
         assert is_told.wait(PATIENCE)
         assert list(mailer.sent) == [made["jobs"]["notification"]]
