@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from flowli_core import Jobs, Retry, current_job, fixed, job
+from flowli_core import JobRecord, Jobs, Retry, current_job, fixed, job
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -67,3 +67,10 @@ class AppJobs(Jobs[None]):
     send = send
     slow = slow
     who = who
+
+
+async def recorded(jobs: Jobs[None], record_id: str) -> JobRecord:
+    """Answer a record that must be there."""
+    found = await jobs.inspect.get_job(record_id)
+    assert found is not None
+    return found

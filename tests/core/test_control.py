@@ -6,39 +6,13 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import pytest
-
-from flowli_core import JobRecord, Jobs, Retry, RunCounts, Runner, fixed, job
-from flowli_core.drivers.memory import MemoryDriver
+from flowli_core import Jobs, Retry, RunCounts, Runner, fixed, job
 from flowli_core.testing import ManualClock, drain
 from tests.core.counting import CountingDriver
-from tests.core.mailing import START, AppJobs, ran
+from tests.core.mailing import AppJobs, ran, recorded
 
 if TYPE_CHECKING:
     from flowli_core.driver import FinishedState
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
-
-
-@pytest.fixture
-def driver(clock: ManualClock) -> CountingDriver:
-    ran.clear()
-    return CountingDriver(MemoryDriver(clock=clock))
-
-
-@pytest.fixture
-def jobs(driver: CountingDriver) -> AppJobs:
-    return AppJobs(context=None, driver=driver)
-
-
-async def get(jobs: Jobs[None], record_id: str) -> JobRecord:
-    """Answer a record that must be there."""
-    found = await jobs.inspect.get_job(record_id)
-    assert found is not None
-    return found
 
 
 async def test_a_waiting_job_that_is_cancelled_never_runs(jobs: AppJobs) -> None:
@@ -48,7 +22,7 @@ async def test_a_waiting_job_that_is_cancelled_never_runs(jobs: AppJobs) -> None
     assert not ran
     assert await jobs.control.cancel(queued.id) == "finished"
     assert await jobs.control.cancel("nobody-made-this") == "unknown"
-    assert (await get(jobs, queued.id)).state == "cancelled"
+    assert (await recorded(jobs, queued.id)).state == "cancelled"
 
 
 async def test_a_finished_job_can_be_run_again_with_all_its_attempts(jobs: AppJobs, clock: ManualClock) -> None:
@@ -56,12 +30,12 @@ async def test_a_finished_job_can_be_run_again_with_all_its_attempts(jobs: AppJo
     receipt = await call.enqueue(to="nobody")
     await drain(jobs)
     assert await jobs.control.requeue(receipt.id) == "requeued"
-    waiting = await get(jobs, receipt.id)
+    waiting = await recorded(jobs, receipt.id)
     assert (waiting.state, waiting.attempts_made, waiting.failure_count) == ("queued", 0, 1)
     for _ in range(2):
         await drain(jobs)
         clock.advance("1m")
-    ended = await get(jobs, receipt.id)
+    ended = await recorded(jobs, receipt.id)
     assert (ended.state, ended.attempts_made, ended.failure_count) == ("failed", 2, 3)
 
 
@@ -69,11 +43,11 @@ async def test_a_completed_job_can_be_run_again(jobs: AppJobs) -> None:
     receipt = await jobs.send.enqueue(to="a")
     await drain(jobs)
     assert await jobs.control.requeue(receipt.id) == "requeued"
-    again = await get(jobs, receipt.id)
+    again = await recorded(jobs, receipt.id)
     assert (again.state, again.attempts_made, again.result, again.finished_at) == ("queued", 0, None, None)
     await drain(jobs)
     assert ran == [("a", None)] * 2
-    assert (await get(jobs, receipt.id)).attempts_made == 1
+    assert (await recorded(jobs, receipt.id)).attempts_made == 1
 
 
 async def test_a_delayed_job_can_be_run_now(jobs: AppJobs) -> None:
@@ -139,7 +113,7 @@ async def test_an_active_job_is_asked_to_end(driver: CountingDriver) -> None:
         assert await jobs.control.cancel(receipt.id) == "requested"
         assert await jobs.control.requeue(receipt.id) == "unfinished"
         await seen.wait()
-    assert (await get(jobs, receipt.id)).state == "cancelled"
+    assert (await recorded(jobs, receipt.id)).state == "cancelled"
 
 
 class BusyDriver(CountingDriver):

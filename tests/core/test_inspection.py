@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,37 +24,16 @@ from flowli_core.driver import STATES
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.conformance.builders import Worker
-from tests.core.counting import CountingDriver
-from tests.core.mailing import START, AppJobs, Email, Meta, ran
+from tests.core.mailing import START, AppJobs, Email, Meta, recorded
 
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
-
-
-@pytest.fixture
-def driver(clock: ManualClock) -> CountingDriver:
-    ran.clear()
-    return CountingDriver(MemoryDriver(clock=clock))
-
-
-@pytest.fixture
-def jobs(driver: CountingDriver) -> AppJobs:
-    return AppJobs(context=None, driver=driver)
-
-
-async def get(jobs: Jobs[None], record_id: str) -> JobRecord:
-    """Answer a record that must be there."""
-    found = await jobs.inspect.get_job(record_id)
-    assert found is not None
-    return found
+if TYPE_CHECKING:
+    from tests.core.counting import CountingDriver
 
 
 async def test_a_record_tells_the_life_of_a_job(jobs: AppJobs, clock: ManualClock) -> None:
     call = jobs.send.options(key="k", meta=Meta(request_id="r"), retry=Retry(max_attempts=3, backoff=fixed("1m")))
     receipt = await call.enqueue(to="nobody")
-    new = await get(jobs, receipt.id)
+    new = await recorded(jobs, receipt.id)
     assert new == JobRecord(
         id=receipt.id,
         name="send",
@@ -81,7 +61,7 @@ async def test_a_record_tells_the_life_of_a_job(jobs: AppJobs, clock: ManualCloc
     clock.advance("10s")
     await drain(jobs)
     failed_at, retry_at = START + timedelta(seconds=10), START + timedelta(seconds=70)
-    failed = await get(jobs, receipt.id)
+    failed = await recorded(jobs, receipt.id)
     assert (failed.state, failed.attempts_made, failed.failure_count) == ("scheduled", 1, 1)
     assert (failed.last_failed_at, failed.next_retry_at, failed.scheduled_for) == (failed_at, retry_at, retry_at)
     assert failed.updated_at == failed_at
@@ -91,7 +71,7 @@ async def test_a_record_tells_the_life_of_a_job(jobs: AppJobs, clock: ManualCloc
     for _ in range(2):
         clock.advance("1m")
         await drain(jobs)
-    ended = await get(jobs, receipt.id)
+    ended = await recorded(jobs, receipt.id)
     assert (ended.state, ended.attempts_made, ended.failure_count) == ("failed", 3, 3)
     assert (ended.next_retry_at, ended.finished_at) == (None, START + timedelta(seconds=130))
     assert ended.worker is not None
@@ -101,7 +81,7 @@ async def test_a_completed_record_holds_its_result_and_its_times(jobs: AppJobs, 
     receipt = await jobs.send.delay("1m", to="abc")
     clock.advance("2m")
     await drain(jobs)
-    found = await get(jobs, receipt.id)
+    found = await recorded(jobs, receipt.id)
     assert (found.state, found.result, found.attempts_made, found.failure_count) == ("completed", 3, 1, 0)
     assert (found.created_at, found.scheduled_for) == (START, START + timedelta(minutes=1))
     assert found.finished_at == START + timedelta(minutes=2)
@@ -113,7 +93,7 @@ async def test_a_record_is_active_while_its_handler_runs(driver: CountingDriver)
 
     @job()
     async def looks_at_itself() -> None:
-        seen.append(await get(looking, current_job().id))
+        seen.append(await recorded(looking, current_job().id))
 
     class Looking(Jobs[None]):
         look = looks_at_itself
@@ -133,7 +113,7 @@ async def test_a_lost_worker_is_told_as_the_last_error(
         await Worker(driver, f"dies {number}", queues=("default",)).take_one()
         clock.advance("31s")
     await drain(jobs)
-    found = await get(jobs, receipt.id)
+    found = await recorded(jobs, receipt.id)
     assert (found.state, found.recoveries, found.attempts_made) == ("failed", 4, 0)
     assert found.last_error is not None
     assert (found.last_error.type, "worker lost" in found.last_error.message) == ("WorkerLost", True)
@@ -226,7 +206,7 @@ async def test_a_finished_job_is_kept_as_long_as_was_declared(jobs: AppJobs, clo
     assert await jobs.inspect.get_job(completed.id) is None
     clock.advance("13d")
     await drain(jobs)
-    assert (await get(jobs, failed.id)).state == "failed"
+    assert (await recorded(jobs, failed.id)).state == "failed"
     clock.advance("1d")
     await drain(jobs)
     assert await jobs.inspect.get_job(failed.id) is None

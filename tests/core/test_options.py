@@ -10,29 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowli_core import Defaults, DriverError, Exponential, Retry, StoreUnavailable, exponential, fixed
-from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.core.counting import CountingDriver
 from tests.core.mailing import START, AppJobs, Email, Meta, ran
 
 if TYPE_CHECKING:
     from flowli_core.driver import NewRecord
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
-
-
-@pytest.fixture
-def driver(clock: ManualClock) -> CountingDriver:
-    ran.clear()
-    return CountingDriver(MemoryDriver(clock=clock))
-
-
-@pytest.fixture
-def jobs(driver: CountingDriver) -> AppJobs:
-    return AppJobs(context=None, driver=driver)
 
 
 async def test_a_calls_option_goes_before_the_jobs_and_the_jobs_before_the_runtimes(driver: CountingDriver) -> None:

@@ -11,26 +11,9 @@ from uuid import UUID
 import pytest
 
 from flowli_core import Jobs, Receipt, StrategyError, job
-from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.core.counting import CountingDriver
 from tests.core.mailing import START, AppJobs, Email, Meta, ran, send
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
-
-
-@pytest.fixture
-def driver(clock: ManualClock) -> CountingDriver:
-    ran.clear()
-    return CountingDriver(MemoryDriver(clock=clock))
-
-
-@pytest.fixture
-def jobs(driver: CountingDriver) -> AppJobs:
-    return AppJobs(context=None, driver=driver)
 
 
 async def test_run_answers_the_result_and_raises_the_error_of_the_handler() -> None:
