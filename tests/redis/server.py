@@ -74,9 +74,15 @@ class Server:
         )
         assert self._process.stdout is not None
         lines = iter(self._process.stdout.readline, b"")
-        said = list(itertools.takewhile(lambda line: self.READY not in line.lower(), lines))
-        assert self._process.poll() is None, said
-        output = self._process.stdout
+        output, said = self._process.stdout, list[bytes]()
+        for line in lines:
+            said.append(line)
+            if self.READY in line.lower():
+                break
+        else:
+            output.close()
+            self._process.wait()
+            raise AssertionError(said)
 
         def read_on() -> None:
             with output:

@@ -90,6 +90,8 @@ def classified(error: Exception) -> Exception:
             made: Exception = MissingScriptError()
         case "NOAUTH" | "WRONGPASS":
             made = DriverError(_CREDENTIALS)
+        case _ if "Authentication required" in text:  # of a Valkey: without its code, and as a broken connection
+            made = DriverError(_CREDENTIALS)
         case "NOPERM":
             made = PermissionMissingError(f"Redis does not let this user do what the driver needs: {text}")
         case "OOM":
