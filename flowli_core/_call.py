@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import uuid_utils
 from pydantic import BaseModel
 
-from flowli_core import _names
+from flowli_core import _checks
 from flowli_core._planned import Planned, derived_key
 from flowli_core._policy import Policy, pack_policy
 from flowli_core._trace import with_trace
@@ -56,11 +56,11 @@ class CallOptions:
         if retry is not None and (retry.retry_on is not None or retry.give_up_on):
             raise ValidationError("options(retry=...) takes max_attempts and backoff; retry_on belongs to the job")
         if given.get("queue") is not None:
-            _names.name(given["queue"], argument="queue", error=ValidationError)
+            _checks.name(given["queue"], argument="queue", error=ValidationError)
         if given.get("key") is not None:
-            _names.key(given["key"])
+            _checks.key(given["key"])
         if given.get("id") is not None:
-            _names.record_id(given["id"])
+            _checks.record_id(given["id"])
         if given.get("timeout") is not None:
             given["timeout"] = duration(given["timeout"], argument="timeout", error=ValidationError)
         return replace(self, **{name: value for name, value in given.items() if value is not None})
@@ -149,7 +149,7 @@ class Call:
             overlap=check_overlap(given.get("overlap", "allow")),
             record=replace(call.record((input,), {}, ZERO), id=""),
         )
-        return replace(planned, key=derived_key(planned) if key is None else _names.key(key))
+        return replace(planned, key=derived_key(planned) if key is None else _checks.key(key))
 
     def records(self, inputs: object) -> list[NewRecord]:
         """Make a record of each of many inputs; what is wrong with one names its place among them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from flowli_core import _names
+from flowli_core import _checks
 from flowli_core._current import CurrentJob, as_current
 from flowli_core._outbox import Outbox
 from flowli_core._policy import Policy, pack_policy
@@ -48,7 +48,7 @@ class Defaults:
     def __post_init__(self) -> None:
         if check_retry(self.retry) is None:
             raise DefinitionError("retry must be a Retry(...), got None")
-        _names.name(self.queue, argument="queue")
+        _checks.name(self.queue, argument="queue")
         if self.timeout is not None:
             duration(self.timeout, argument="timeout")
         duration(self.keep_completed, argument="keep_completed", zero=True)

@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, get_args
 
-from flowli_core import _names, _scheduling
+from flowli_core import _checks, _scheduling
 from flowli_core._policy import pack_progress, unpack_progress
 from flowli_core.driver import FinishedState
 from flowli_core.durations import Duration, duration
@@ -36,7 +36,7 @@ class Control:
         `cancelled`: it waited and will never run. `requested`: it runs; its worker cancels the handler at its next
         heartbeat, and a handler that completes all the same is completed. `finished` and `unknown`: nothing was done.
         """
-        record_id = _names.record_id(id)
+        record_id = _checks.record_id(id)
         return await (await self._runtime.store()).cancel(record_id)
 
     async def requeue(self, id: str) -> RequeueAnswer:
@@ -44,7 +44,7 @@ class Control:
 
         `key_taken`: another unfinished job holds its key. `unfinished` and `unknown`: nothing was done.
         """
-        record_id = _names.record_id(id)
+        record_id = _checks.record_id(id)
         driver = await self._runtime.store()
         stored = await driver.get(record_id)
         if stored is None:
@@ -72,17 +72,17 @@ class Control:
 
         One that stands in the code comes back when a runner starts: take it out of the code, or pause it.
         """
-        _names.key(key)
+        _checks.key(key)
         return await (await self._runtime.store()).remove_schedule(key)
 
     async def pause(self, key: str) -> bool:
         """Let a schedule have no ticks until `resume`; answer whether it is there. A deploy leaves it paused."""
-        _names.key(key)
+        _checks.key(key)
         return await _scheduling.pause(await self._runtime.store(), key)
 
     async def resume(self, key: str) -> bool:
         """Let a paused schedule go on from now; answer whether it is there. What it missed is not made up for."""
-        _names.key(key)
+        _checks.key(key)
         return await _scheduling.resume(await self._runtime.store(), key)
 
     async def trigger(self, key: str) -> Receipt | None:
@@ -90,6 +90,6 @@ class Control:
 
         A schedule that must not overlap answers the unfinished job of a tick instead, as `existing`.
         """
-        _names.key(key)
+        _checks.key(key)
         found = await _scheduling.trigger(await self._runtime.store(), key)
         return None if found is None else receipt(*found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from flowli_core import _names
+from flowli_core import _checks
 from flowli_core.codec import Codec
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, FlowliError
@@ -109,7 +109,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         meta=None if declared_meta is None else Codec(declared_meta, label=f"{name}: meta"),
         retry=check_retry(settings.get("retry")),
         timeout=optional_duration(settings.get("timeout"), "timeout"),
-        queue=_names.name(settings["queue"], argument="queue") if "queue" in settings else None,
+        queue=_checks.name(settings["queue"], argument="queue") if "queue" in settings else None,
         keep_completed=optional_duration(settings.get("keep_completed"), "keep_completed", zero=True),
         keep_failed=optional_duration(settings.get("keep_failed"), "keep_failed", zero=True),
         description=settings.get("description") or inspect.getdoc(handler) or "",
@@ -136,7 +136,7 @@ def _job_name(handler: object, given: object, location: str) -> str:
     if given is None and (not isinstance(name, str) or not name.isidentifier()):
         msg = f"the job at {location} needs a name of its own: @job(..., name='...')"
         raise DefinitionError(msg)
-    return _names.name(name, argument="name")
+    return _checks.name(name, argument="name")
 
 
 def _check_settings(settings: Settings, name: str) -> None:
@@ -201,4 +201,4 @@ def _tags(tags: object) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, Sequence):
         msg = f"tags must be a list of names, got {type(tags).__name__}"
         raise DefinitionError(msg)
-    return tuple(_names.name(tag, argument="tags") for tag in cast("Sequence[object]", tags))
+    return tuple(_checks.name(tag, argument="tags") for tag in cast("Sequence[object]", tags))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from flowli_core import _names
+from flowli_core import _checks
 from flowli_core._planned import DEFAULT_RUNS, next_runs
 from flowli_core.driver import State, position
 from flowli_core.errors import ValidationError
@@ -38,7 +38,7 @@ class Inspect:
 
     async def get_job(self, id: str) -> JobRecord | None:
         """Answer a record, or None where there is none (any more). Raises ValidationError for what can be no id."""
-        record_id = _names.record_id(id)
+        record_id = _checks.record_id(id)
         stored = await (await self._runtime.store()).get(record_id)
         return None if stored is None else job_record(stored)
 
@@ -68,7 +68,7 @@ class Inspect:
 
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
         """Answer a recurring definition, or None where there is none."""
-        _names.key(key)
+        _checks.key(key)
         _, stored = await (await self._runtime.store()).get_schedule(key)
         return None if stored is None else schedule_record(stored)
 
@@ -85,7 +85,7 @@ class Inspect:
 
         There are none where it is paused, has come to its end, or is not there. Raises ValidationError.
         """
-        _names.key(key)
+        _checks.key(key)
         _check_limit(n, argument="n")
         _, stored = await (await self._runtime.store()).get_schedule(key)
         return () if stored is None else next_runs(stored, n)

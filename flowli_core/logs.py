@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowli_core._current import running_job
-from flowli_core._inert import inert
+from flowli_core._text import inert
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 

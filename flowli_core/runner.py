@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from flowli_core import _names
+from flowli_core import _checks
 from flowli_core._runtime import whole_number
 from flowli_core._session import DRAIN, RunnerOptions, Session
 from flowli_core.durations import Duration, duration
@@ -178,7 +178,7 @@ def _check_queues(queues: object) -> tuple[str, ...] | None:
     if isinstance(queues, str) or not isinstance(queues, list | tuple) or not queues:
         raise DefinitionError("queues must be a list of at least one name, the first served first")
     names = cast("list[object] | tuple[object, ...]", queues)
-    return tuple(dict.fromkeys(_names.name(name, argument="queues") for name in names))
+    return tuple(dict.fromkeys(_checks.name(name, argument="queues") for name in names))
 
 
 def _declared_queues(jobs: Jobs[Any]) -> tuple[str, ...]:

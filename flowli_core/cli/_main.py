@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import click
 
-from flowli_core._inert import inert
+from flowli_core._text import inert
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import with_target
 from flowli_core.cli._target import TargetError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from flowli_core._inert import inert
+from flowli_core._text import inert
 from flowli_core.cli import _exits
 from flowli_core.cli._logs import set_up_logs
 from flowli_core.cli._loop import run

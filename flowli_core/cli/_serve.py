@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from flowli_core import FlowliError, Runner, StoreUnavailable
-from flowli_core._inert import inert
+from flowli_core._text import inert
 from flowli_core.cli import _exits
 from flowli_core.cli._loop import loop_name
 from flowli_core.cli._parent import STOPPING, UP

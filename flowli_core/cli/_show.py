@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic_core import to_jsonable_python
 
-from flowli_core._inert import inert
+from flowli_core._text import inert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowli_core._inert import inert
+from flowli_core._text import inert
 from flowli_core.registry import Jobs, is_registry
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import click
 from pydantic_core import from_json
 
 from flowli_core._call import Call, CallOptions
-from flowli_core._inert import inert
+from flowli_core._text import inert
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import RefusedError, json_option, operation
 from flowli_core.cli._options import DURATION

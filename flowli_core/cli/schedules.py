@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowli_core._inert import inert
+from flowli_core._text import inert
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._schedules import foreseen, pairs, schedule_rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowli_core._inert import inert
+from flowli_core._text import inert
 from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._options import DURATION
 from flowli_core.cli._schedules import schedule_rows

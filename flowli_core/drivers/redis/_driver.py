@@ -24,7 +24,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from flowli_core import _names
+from flowli_core import _checks
 from flowli_core.driver import HeartbeatAnswer
 from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
@@ -119,7 +119,7 @@ class RedisDriver:
     ) -> None:
         self._source = adopt(client, patience=_check_patience(patience).total_seconds())
         self._is_ours = False
-        self._prefix = _names.name(prefix, argument="prefix")
+        self._prefix = _checks.name(prefix, argument="prefix")
         self._keys = Keys(self._prefix)
         self._clock = clock
         self._allow_eviction = allow_eviction
