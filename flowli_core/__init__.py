@@ -1,9 +1,9 @@
 """Typed background jobs for ASGI backends: define once, run in the request, in a test or in a durable worker."""
 
 from flowli_core._current import CurrentJob, current_job
-from flowli_core._policy import LastError
 from flowli_core._report import RunCounts
 from flowli_core._runtime import Defaults
+from flowli_core._wire.policy import LastError
 from flowli_core.context import PerJob, per_job
 from flowli_core.declare import With, job
 from flowli_core.definition import DeclaredSchedule

@@ -11,9 +11,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowli_core._current import CurrentJob, set_current
-from flowli_core._policy import LastError, describe_error, pack_progress, unpack_progress
-from flowli_core._trace import trace_of, without_trace
-from flowli_core.codec import pack_result
+from flowli_core._wire.codec import pack_result
+from flowli_core._wire.policy import LastError, describe_error, pack_progress, unpack_progress
+from flowli_core._wire.trace import trace_of, without_trace
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Retried
 from flowli_core.durations import spelled
 from flowli_core.errors import ValidationError
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from flowli_core._policy import Policy
     from flowli_core._runtime import Runtime
     from flowli_core._threads import Threads
+    from flowli_core._wire.policy import Policy
     from flowli_core.definition import Definition
     from flowli_core.driver import Reserved
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from flowli_core import _checks
 from flowli_core._planned import Planned, derived_key
-from flowli_core._policy import Policy, pack_policy
-from flowli_core._trace import with_trace
+from flowli_core._wire.policy import Policy, pack_policy
+from flowli_core._wire.trace import with_trace
 from flowli_core.definition import check_retry
 from flowli_core.driver import NewRecord
 from flowli_core.durations import ZERO, duration
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flowli_core._runtime import Runtime
-    from flowli_core.codec import Codec
+    from flowli_core._wire.codec import Codec
     from flowli_core.definition import Definition
     from flowli_core.records import Disposition
 

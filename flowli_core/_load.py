@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flowli_core._attempt import Attempt, End
-from flowli_core._policy import (
+from flowli_core._wire.policy import (
     LastError,
     NewerVersionError,
     Policy,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal
 
-from flowli_core._policy import NewerVersionError
+from flowli_core._wire.policy import NewerVersionError
 from flowli_core.driver import NewRecord, StoredSchedule
 from flowli_core.errors import SchedulingError
 from flowli_core.schedules import AllMissed, Cron, Every, Missed, Overlap, Timing, due_ticks

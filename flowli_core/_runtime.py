@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowli_core import _checks
 from flowli_core._current import CurrentJob, as_current
 from flowli_core._outbox import Outbox
-from flowli_core._policy import Policy, pack_policy
+from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core.definition import check_retry
 from flowli_core.driver import Driver, Keep
 from flowli_core.durations import Duration, duration
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flowli_core._planned import Planned
-    from flowli_core._trace import Tracer
+    from flowli_core._wire.trace import Tracer
     from flowli_core.context import ContextScope
     from flowli_core.definition import Definition
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import uuid_utils
 
 from flowli_core._planned import paused, placed, read, record_of, resumed
-from flowli_core._policy import NewerVersionError
+from flowli_core._wire.policy import NewerVersionError
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, SchedulingError
 

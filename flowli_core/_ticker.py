@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flowli_core import _scheduling
 from flowli_core._link import is_cancelled, pauses
 from flowli_core._planned import Planned, read, ticked
-from flowli_core._policy import NewerVersionError
+from flowli_core._wire.policy import NewerVersionError
 from flowli_core.durations import ZERO
 from flowli_core.errors import StrategyError
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, get_args
 
 from flowli_core import _checks, _scheduling
-from flowli_core._policy import pack_progress, unpack_progress
+from flowli_core._wire.policy import pack_progress, unpack_progress
 from flowli_core.driver import FinishedState
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError

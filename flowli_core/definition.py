@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from flowli_core import _checks
-from flowli_core.codec import Codec
+from flowli_core._wire.codec import Codec
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, FlowliError
 from flowli_core.retry import Retry

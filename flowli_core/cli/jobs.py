@@ -12,11 +12,11 @@ from pydantic_core import from_json
 
 from flowli_core._call import Call, CallOptions
 from flowli_core._text import inert
+from flowli_core._wire.codec import pack_result
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import RefusedError, json_option, operation
 from flowli_core.cli._options import DURATION
 from flowli_core.cli._show import as_json, fields, table
-from flowli_core.codec import pack_result
 from flowli_core.driver import STATES, FinishedState, State
 from flowli_core.durations import ZERO
 from flowli_core.errors import FlowliError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from flowli_core import Abort, Retry, RetryAfter, RunCounts, Runner, current_job, fixed, per_job
-from flowli_core.codec import MAX_PAYLOAD
+from flowli_core._wire.codec import MAX_PAYLOAD
 from flowli_core.testing import ManualClock
 from tests.core.running import Deeds, Duties, Work, running, soon, until
 

@@ -87,7 +87,7 @@ async def test_a_record_of_a_later_release_waits_for_a_worker_of_that(monkeypatc
     assert parked.last_error is not None
     assert parked.last_error.type == "NewerRecord"
     clock.advance("30s")
-    monkeypatch.setattr("flowli_core._policy.VERSION", 2)
+    monkeypatch.setattr("flowli_core._wire.policy.VERSION", 2)
     assert await work.run() == RunCounts(completed=1)
 
 

@@ -23,7 +23,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter
 from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
-from flowli_core._proof import depth, difference
+from flowli_core._wire.proof import depth, difference
 from flowli_core.errors import DefinitionError, Issue, ValidationError
 
 if TYPE_CHECKING:
