@@ -3,6 +3,7 @@
 from flowli_core._current import CurrentJob, current_job
 from flowli_core._report import RunCounts
 from flowli_core._runtime import Defaults
+from flowli_core._schedules import AllMissed, Missed, Overlap
 from flowli_core._wire.policy import LastError
 from flowli_core.context import PerJob, per_job
 from flowli_core.declare import With, job
@@ -35,7 +36,6 @@ from flowli_core.records import JobRecord, Page, Receipt, ScheduleReceipt, Sched
 from flowli_core.registry import Jobs
 from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
 from flowli_core.runner import Health, Runner
-from flowli_core.schedules import AllMissed, Missed, Overlap
 
 __all__ = [
     "Abort",

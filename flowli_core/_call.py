@@ -11,7 +11,8 @@ import uuid_utils
 from pydantic import BaseModel
 
 from flowli_core import _checks
-from flowli_core._planned import Planned, derived_key
+from flowli_core._schedules import Timing, check_missed, check_overlap, rule_from
+from flowli_core._schedules.spec import Planned, derived_key
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
 from flowli_core.definition import check_retry
@@ -20,7 +21,6 @@ from flowli_core.durations import ZERO, duration
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
 from flowli_core.records import Receipt, receipt
 from flowli_core.retry import Retry
-from flowli_core.schedules import Timing, check_missed, check_overlap, rule_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from flowli_core.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flowli_core._planned import Planned
+    from flowli_core._schedules.spec import Planned
     from flowli_core._wire.trace import Tracer
     from flowli_core.context import ContextScope
     from flowli_core.definition import Definition

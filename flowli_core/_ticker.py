@@ -7,9 +7,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowli_core import _scheduling
 from flowli_core._link import is_cancelled, pauses
-from flowli_core._planned import Planned, read, ticked
+from flowli_core._schedules import changes
+from flowli_core._schedules.spec import Planned, read, ticked
 from flowli_core._wire.policy import NewerVersionError
 from flowli_core.durations import ZERO
 from flowli_core.errors import StrategyError
@@ -132,7 +132,7 @@ class Ticker:
             await self._register()
             self._owes_registration = False
         if self._owes_restoring:
-            restored = [one.key for one in self._declared.schedules if await _scheduling.restore(self._driver, one)]
+            restored = [one.key for one in self._declared.schedules if await changes.restore(self._driver, one)]
             if restored:
                 logger.warning("the store has lost data; registered again: %s", ", ".join(restored))
             self._owes_restoring = False
@@ -141,11 +141,11 @@ class Ticker:
 
     async def _register(self) -> None:
         for planned in self._declared.schedules:
-            disposition, stored = await _scheduling.place(self._driver, planned)
+            disposition, stored = await changes.place(self._driver, planned)
             if disposition != "unchanged":
                 logger.info("schedule %s is %s; next tick: %s", planned.key, disposition, stored.next_tick)
         known = {planned.key for planned in self._declared.schedules}
-        for key in await _scheduling.declared_by(self._driver, self._declared.owner):
+        for key in await changes.declared_by(self._driver, self._declared.owner):
             if key in known:
                 continue
             if self._declared.removes:

@@ -6,7 +6,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, get_args
 
-from flowli_core import _checks, _scheduling
+from flowli_core import _checks
+from flowli_core._schedules import changes
 from flowli_core._wire.policy import pack_progress, unpack_progress
 from flowli_core.driver import FinishedState
 from flowli_core.durations import Duration, duration
@@ -78,12 +79,12 @@ class Control:
     async def pause(self, key: str) -> bool:
         """Let a schedule have no ticks until `resume`; answer whether it is there. A deploy leaves it paused."""
         _checks.key(key)
-        return await _scheduling.pause(await self._runtime.store(), key)
+        return await changes.pause(await self._runtime.store(), key)
 
     async def resume(self, key: str) -> bool:
         """Let a paused schedule go on from now; answer whether it is there. What it missed is not made up for."""
         _checks.key(key)
-        return await _scheduling.resume(await self._runtime.store(), key)
+        return await changes.resume(await self._runtime.store(), key)
 
     async def trigger(self, key: str) -> Receipt | None:
         """Enqueue a schedule's job now, paused or not; its next tick stays. None where there is no such schedule.
@@ -91,5 +92,5 @@ class Control:
         A schedule that must not overlap answers the unfinished job of a tick instead, as `existing`.
         """
         _checks.key(key)
-        found = await _scheduling.trigger(await self._runtime.store(), key)
+        found = await changes.trigger(await self._runtime.store(), key)
         return None if found is None else receipt(*found)

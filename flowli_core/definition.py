@@ -15,7 +15,7 @@ from flowli_core.errors import DefinitionError, FlowliError
 from flowli_core.retry import Retry
 
 if TYPE_CHECKING:
-    from flowli_core._planned import Planned
+    from flowli_core._schedules.spec import Planned
 
 HANDLER_PARAMETERS = frozenset({"input", "ctx", "meta"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from flowli_core import _checks
-from flowli_core._planned import DEFAULT_RUNS, next_runs
+from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
 from flowli_core.driver import State, position
 from flowli_core.errors import ValidationError
 from flowli_core.records import (

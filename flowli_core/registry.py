@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs
 
-    from flowli_core._planned import Planned
+    from flowli_core._schedules.spec import Planned
     from flowli_core._wire.trace import Tracer
     from flowli_core.definition import Definition
     from flowli_core.driver import Driver

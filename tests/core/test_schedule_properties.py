@@ -21,8 +21,8 @@ from cronsim import CronSim, CronSimError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flowli_core._schedules import Cron, Every, Timing
 from flowli_core.errors import SchedulingError
-from flowli_core.schedules import Cron, Every, Timing
 
 ZONES = ("Europe/Paris", "America/New_York", "America/Havana", "Australia/Lord_Howe", "Asia/Kolkata", "UTC")
 HOW_MANY = 2000

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core import Runner
-from flowli_core._planned import tick_id
+from flowli_core._schedules.spec import tick_id
 from flowli_core.drivers.redis import RedisDriver
 from tests.core.running import soon
 from tests.redis.ticking import Ticking

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import uuid_utils
 
-from flowli_core._planned import paused, placed, read, record_of, resumed
+from flowli_core._schedules.spec import paused, placed, read, record_of, resumed
 from flowli_core._wire.policy import NewerVersionError
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, SchedulingError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from flowli_core._planned import Disposition, Planned
+    from flowli_core._schedules.spec import Disposition, Planned
     from flowli_core.driver import Driver, Enqueued, StoredSchedule
 
 _TRIES = 100

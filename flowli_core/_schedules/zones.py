@@ -19,7 +19,7 @@ from flowli_core.errors import SchedulingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flowli_core.schedules._fields import Walk
+    from flowli_core._schedules.cron import Walk
 
 _LONGEST_NAME = 64
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*", re.ASCII)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
+from flowli_core._schedules import zones
+from flowli_core._schedules.cron import walk
 from flowli_core.durations import duration
 from flowli_core.errors import SchedulingError
-from flowli_core.schedules import _zones
-from flowli_core.schedules._fields import walk
 
 SHORTEST = timedelta(seconds=1)
 _MS = timedelta(milliseconds=1)
@@ -30,13 +30,13 @@ class Cron:
 
     def __post_init__(self) -> None:
         walk(_text(self.expression, argument="cron"))
-        _zones.zone(_text(self.timezone, argument="timezone"))
+        zones.zone(_text(self.timezone, argument="timezone"))
 
     def next_after(self, moment: datetime, *, base: datetime | None = None) -> datetime | None:
         """Answer the first tick after this moment, in UTC, or None where there is none before the year 10000."""
         del base
-        walked, place, after = walk(self.expression), _zones.zone(self.timezone), aware(moment, argument="moment")
-        find = _zones.next_fixed if walked.is_fixed else _zones.next_in_real_time
+        walked, place, after = walk(self.expression), zones.zone(self.timezone), aware(moment, argument="moment")
+        find = zones.next_fixed if walked.is_fixed else zones.next_in_real_time
         try:
             return find(walked, place, after)
         except OverflowError:

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal
 
+from flowli_core._schedules import AllMissed, Cron, Every, Missed, Overlap, Timing, due_ticks
 from flowli_core._wire.policy import NewerVersionError
 from flowli_core.driver import NewRecord, StoredSchedule
 from flowli_core.errors import SchedulingError
-from flowli_core.schedules import AllMissed, Cron, Every, Missed, Overlap, Timing, due_ticks
 
 VERSION = 1
 """Of the JSON below. A schedule of a later version is left to runners that know it."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
+from flowli_core._schedules.rules import Every, Rule, aware
 from flowli_core.errors import SchedulingError
-from flowli_core.schedules.rules import Every, Rule, aware
 
 MOST_MISSED = 1_000
 
