@@ -1,13 +1,16 @@
 """Typed background jobs for ASGI backends: define once, run in the request, in a test or in a durable worker."""
 
 from flowli_core._current import CurrentJob, current_job
+from flowli_core._jobs.context import PerJob, per_job
+from flowli_core._jobs.declare import With, job
+from flowli_core._jobs.definition import DeclaredSchedule
+from flowli_core._jobs.job import BoundJob, Job, NoMeta, ScheduleOptions
+from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
+from flowli_core._jobs.registry import Jobs
+from flowli_core._jobs.runtime import Defaults
 from flowli_core._report import RunCounts
-from flowli_core._runtime import Defaults
 from flowli_core._schedules import AllMissed, Missed, Overlap
 from flowli_core._wire.policy import LastError
-from flowli_core.context import PerJob, per_job
-from flowli_core.declare import With, job
-from flowli_core.definition import DeclaredSchedule
 from flowli_core.driver import (
     Activity,
     CancelAnswer,
@@ -31,9 +34,6 @@ from flowli_core.errors import (
     ValidationError,
 )
 from flowli_core.hooks import Hook, Hooks, JobEvent, Observer
-from flowli_core.job import BoundJob, Job, NoMeta, ScheduleOptions
-from flowli_core.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
-from flowli_core.registry import Jobs
 from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
 from flowli_core.runner import Health, Runner
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from flowli_core._runtime import Runtime
+    from flowli_core._jobs.definition import Definition
+    from flowli_core._jobs.runtime import Runtime
     from flowli_core._threads import Threads
     from flowli_core._wire.policy import Policy
-    from flowli_core.definition import Definition
     from flowli_core.driver import Reserved
 
 logger = logging.getLogger("flowli")

@@ -18,7 +18,7 @@ from flowli_core.errors import DriverError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from flowli_core._runtime import Runtime
+    from flowli_core._jobs.runtime import Runtime
 
 logger = logging.getLogger("flowli")
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from flowli_core._jobs.runtime import Runtime
     from flowli_core._report import Report
-    from flowli_core._runtime import Runtime
     from flowli_core._threads import Threads
     from flowli_core.driver import AckAnswer, Reserved
 

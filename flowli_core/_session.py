@@ -25,7 +25,7 @@ from flowli_core.hooks import Hooks, Observer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
 
-    from flowli_core._runtime import Runtime
+    from flowli_core._jobs.runtime import Runtime
     from flowli_core.driver import Driver
 
 DRAIN = timedelta(seconds=10)

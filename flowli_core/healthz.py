@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core.embedded import Host
-from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping

@@ -11,7 +11,7 @@ from flowli_core.errors import DefinitionError
 from flowli_core.runner import Runner
 
 if TYPE_CHECKING:
-    from flowli_core.registry import Jobs
+    from flowli_core._jobs.registry import Jobs
 
 __all__ = ["ManualClock", "drain"]
 

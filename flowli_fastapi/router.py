@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query
 
 from flowli_core import DefinitionError, Jobs, State, StoreUnavailable, ValidationError
-from flowli_core.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
+from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_fastapi.dependency import get_jobs
 from flowli_fastapi.errors import invalid_detail
 from flowli_fastapi.models import (

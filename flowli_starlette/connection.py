@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from flowli_core import Jobs, StrategyError
-from flowli_core.registry import is_registry
+from flowli_core._jobs.registry import is_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

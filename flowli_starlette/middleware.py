@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowli_core.registry import runtime_of
+from flowli_core._jobs.registry import runtime_of
 from flowli_starlette.connection import ATTACHED
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from flowli_core.errors import DefinitionError, FlowliError, SchedulingError, Va
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flowli_core.registry import Jobs
+    from flowli_core._jobs.registry import Jobs
 
 C = TypeVar("C", bound=click.Command)
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from flowli_core._jobs.records import ScheduleRecord
 from flowli_core.cli._show import table, when
 from flowli_core.durations import spelled
-from flowli_core.records import ScheduleRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,13 +15,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from flowli_core import FlowliError, Runner, StoreUnavailable
+from flowli_core._jobs.inspect import MOST_PER_PAGE
+from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import inert
 from flowli_core.cli import _exits
 from flowli_core.cli._loop import loop_name
 from flowli_core.cli._parent import STOPPING, UP
 from flowli_core.durations import ZERO, spelled
-from flowli_core.inspect import MOST_PER_PAGE
-from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowli_core._jobs.registry import Jobs, is_registry
 from flowli_core._text import inert
-from flowli_core.registry import Jobs, is_registry
 
 if TYPE_CHECKING:
     from types import ModuleType

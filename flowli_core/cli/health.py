@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import inert
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import json_option, operation
@@ -16,7 +17,6 @@ from flowli_core.cli._show import ago, as_json, is_terminal, styled, table
 from flowli_core.diagnosis import Check, Diagnosable
 from flowli_core.durations import spelled
 from flowli_core.errors import StoreUnavailable
-from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from pydantic_core import from_json
 
-from flowli_core._call import Call, CallOptions
+from flowli_core._jobs.call import Call, CallOptions
+from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
+from flowli_core._jobs.records import JobRecord
+from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import inert
 from flowli_core._wire.codec import pack_result
 from flowli_core.cli import _exits
@@ -20,14 +23,11 @@ from flowli_core.cli._show import as_json, fields, table
 from flowli_core.driver import STATES, FinishedState, State
 from flowli_core.durations import ZERO
 from flowli_core.errors import FlowliError
-from flowli_core.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
-from flowli_core.records import JobRecord
-from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from flowli_core.definition import Definition
+    from flowli_core._jobs.definition import Definition
 
 _FINISHED = get_args(FinishedState)
 

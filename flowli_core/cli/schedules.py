@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
+from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import inert
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._schedules import foreseen, pairs, schedule_rows
 from flowli_core.cli._show import as_json, fields
-from flowli_core.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
-from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
-    from flowli_core.records import ScheduleRecord
+    from flowli_core._jobs.records import ScheduleRecord
 
 _FORESEEN = 5
 

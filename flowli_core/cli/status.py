@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowli_core._jobs.inspect import MOST_PER_PAGE
+from flowli_core._jobs.records import ScheduleRecord
+from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import inert
 from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._options import DURATION
@@ -16,9 +19,6 @@ from flowli_core.cli._schedules import schedule_rows
 from flowli_core.cli._show import ago, as_json, fields, is_terminal, table, when
 from flowli_core.driver import STATES, Activity, QueueCounts
 from flowli_core.errors import StoreUnavailable
-from flowli_core.inspect import MOST_PER_PAGE
-from flowli_core.records import ScheduleRecord
-from flowli_core.registry import Jobs, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowli_core import DefinitionError, Runner
+from flowli_core._jobs.registry import runtime_of
 from flowli_core._session import DRAIN
 from flowli_core.cli._health import HealthServer
 from flowli_core.cli._logs import set_up_logs
@@ -25,7 +26,6 @@ from flowli_core.cli._parent import READY_VARIABLE, Parent
 from flowli_core.cli._serve import Lifeline, Started, Worker, leave_stalled
 from flowli_core.cli._target import load
 from flowli_core.durations import spelled
-from flowli_core.registry import runtime_of
 
 if TYPE_CHECKING:
     import threading

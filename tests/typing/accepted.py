@@ -44,7 +44,7 @@ from flowli_core import (
 )
 from flowli_core.driver import CancelAnswer, RequeueAnswer
 from flowli_core.drivers.memory import MemoryDriver
-from flowli_core.job import NoMeta
+from flowli_core._jobs.job import NoMeta
 from pydantic import BaseModel, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict

@@ -6,12 +6,12 @@ import typing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
-from flowli_core._runtime import Defaults, Runtime
-from flowli_core.context import ContextScope, ContextSource
-from flowli_core.control import Control
-from flowli_core.definition import Declared, DeclaredSchedule, Undecorated
+from flowli_core._jobs.context import ContextScope, ContextSource
+from flowli_core._jobs.control import Control
+from flowli_core._jobs.definition import Declared, DeclaredSchedule, Undecorated
+from flowli_core._jobs.inspect import Inspect
+from flowli_core._jobs.runtime import Defaults, Runtime
 from flowli_core.errors import DefinitionError
-from flowli_core.inspect import Inspect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs
 
+    from flowli_core._jobs.definition import Definition
     from flowli_core._schedules.spec import Planned
     from flowli_core._wire.trace import Tracer
-    from flowli_core.definition import Definition
     from flowli_core.driver import Driver
 
 C_co = TypeVar("C_co", covariant=True)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from flowli_core import _checks
-from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
-from flowli_core.driver import State, position
-from flowli_core.errors import ValidationError
-from flowli_core.records import (
+from flowli_core._jobs.records import (
     JobRecord,
     Page,
     job_record,
@@ -18,13 +15,16 @@ from flowli_core.records import (
     unpack_cursor,
     unpack_key,
 )
+from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
+from flowli_core.driver import State, position
+from flowli_core.errors import ValidationError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from flowli_core._runtime import Runtime
+    from flowli_core._jobs.records import ScheduleRecord
+    from flowli_core._jobs.runtime import Runtime
     from flowli_core.driver import Activity, QueueCounts
-    from flowli_core.records import ScheduleRecord
 
 MOST_PER_PAGE = 1_000
 DEFAULT_PER_PAGE = 25

@@ -1,0 +1,1 @@
+"""Jobs as a user sees them: declared, bound to a registry and its context, called, inspected and controlled."""
