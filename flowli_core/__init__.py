@@ -8,7 +8,9 @@ from flowli_core._jobs.job import BoundJob, Job, NoMeta, ScheduleOptions
 from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
 from flowli_core._jobs.registry import Jobs
 from flowli_core._jobs.runtime import Defaults
-from flowli_core._report import RunCounts
+from flowli_core._running.events import RunCounts
+from flowli_core._running.hooks import Hook, Hooks, JobEvent, Observer
+from flowli_core._running.runner import Health, Runner
 from flowli_core._schedules import AllMissed, Missed, Overlap
 from flowli_core._wire.policy import LastError
 from flowli_core.driver import (
@@ -33,9 +35,7 @@ from flowli_core.errors import (
     StrategyError,
     ValidationError,
 )
-from flowli_core.hooks import Hook, Hooks, JobEvent, Observer
 from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
-from flowli_core.runner import Health, Runner
 
 __all__ = [
     "Abort",

@@ -11,16 +11,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._link import LONGEST_PAUSE, is_cancelled, pauses
-from flowli_core._session import DRAIN
+from flowli_core._running.run import DRAIN
+from flowli_core._running.runner import Health
+from flowli_core._running.steps import LONGEST_PAUSE, is_cancelled, pauses
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
-from flowli_core.runner import Health
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from flowli_core.runner import Runner
+    from flowli_core._running.runner import Runner
 
 logger = logging.getLogger("flowli")
 

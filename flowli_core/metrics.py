@@ -24,7 +24,7 @@ from flowli_core.driver import STATES
 
 if TYPE_CHECKING:
     from flowli_core._jobs.registry import Jobs
-    from flowli_core.hooks import Happening, JobEvent
+    from flowli_core._running.hooks import Happening, JobEvent
 
 _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 

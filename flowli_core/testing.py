@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flowli_core._report import RunCounts
+from flowli_core._running.events import RunCounts
+from flowli_core._running.runner import Runner
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError
-from flowli_core.runner import Runner
 
 if TYPE_CHECKING:
     from flowli_core._jobs.registry import Jobs

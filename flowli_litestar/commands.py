@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flowli_core import DefinitionError, Runner
-from flowli_core._session import DRAIN
+from flowli_core._running.run import DRAIN
 from flowli_core.cli._loop import run
 from flowli_core.cli._operation import Registry
 from flowli_core.cli._options import DURATION

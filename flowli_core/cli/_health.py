@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from datetime import timedelta
 
+    from flowli_core._running.runner import Runner
     from flowli_core.metrics import PrometheusMetrics
-    from flowli_core.runner import Runner
 
 _PATIENCE = 1.0
 _TEXT = "text/plain; charset=utf-8"

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowli_core._link import pauses
+from flowli_core._running.steps import pauses
 from flowli_core.cli import _exits
 
 if TYPE_CHECKING:

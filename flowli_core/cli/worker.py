@@ -17,7 +17,7 @@ import click
 
 from flowli_core import DefinitionError, Runner
 from flowli_core._jobs.registry import runtime_of
-from flowli_core._session import DRAIN
+from flowli_core._running.run import DRAIN
 from flowli_core.cli._health import HealthServer
 from flowli_core.cli._logs import set_up_logs
 from flowli_core.cli._loop import run

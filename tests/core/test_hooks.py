@@ -197,7 +197,7 @@ async def test_whatever_a_hook_raises_changes_nothing(
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten how long a hook may take."""
-    monkeypatch.setattr("flowli_core.hooks.HOOK_TIMEOUT", timedelta(milliseconds=30))
+    monkeypatch.setattr("flowli_core._running.hooks.HOOK_TIMEOUT", timedelta(milliseconds=30))
 
 
 @pytest.mark.usefixtures("short_patience")
@@ -296,7 +296,7 @@ async def test_a_plain_hook_that_found_no_thread_in_time_is_not_called_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Others hang in all the threads there are. It would tell of what was long ago."""
-    monkeypatch.setattr("flowli_core.hooks._MOST_THREADS", 1)
+    monkeypatch.setattr("flowli_core._running.hooks._MOST_THREADS", 1)
     work = Work()
     release = threading.Event()
     told: list[str] = []

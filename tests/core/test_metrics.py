@@ -13,7 +13,7 @@ from flowli_core.testing import ManualClock
 from tests.core.running import Rival, Work
 
 if TYPE_CHECKING:
-    from flowli_core.hooks import Happening
+    from flowli_core._running.hooks import Happening
 
 
 class Notes:

@@ -333,7 +333,7 @@ async def test_health_counts_the_running_jobs_and_the_time_since_the_store_answe
 
 async def test_a_runner_that_is_full_still_asks_the_store_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or its health would say that it has not heard of the store for as long as its jobs run."""
-    monkeypatch.setattr("flowli_core._link.IDLE", timedelta(milliseconds=20))
+    monkeypatch.setattr("flowli_core._running.steps.IDLE", timedelta(milliseconds=20))
     work = Work()
     release = asyncio.Event()
 

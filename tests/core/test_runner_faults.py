@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core import Hooks, JobEvent, RunCounts, Runner, StoreUnavailable, current_job
-from flowli_core._link import FIRST_PAUSE, LONGEST_PAUSE, pauses
+from flowli_core._running.steps import FIRST_PAUSE, LONGEST_PAUSE, pauses
 from flowli_core.testing import ManualClock
 from tests.core.running import Work, breathe, running, soon, until
 
@@ -229,7 +229,7 @@ async def test_jobs_are_found_although_nobody_can_wait_for_them() -> None:
 @pytest.fixture
 def short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what a stop allows for the last words to the store."""
-    monkeypatch.setattr("flowli_core._session._LAST_WORDS", 0.1)
+    monkeypatch.setattr("flowli_core._running.run._LAST_WORDS", 0.1)
 
 
 @pytest.mark.usefixtures("short_goodbye")

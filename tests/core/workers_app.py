@@ -13,7 +13,8 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 
-from flowli_core import Hooks, JobEvent, Jobs, Runner, current_job, hooks, job
+from flowli_core import Hooks, JobEvent, Jobs, Runner, current_job, job
+from flowli_core._running import hooks
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 

@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core._attempt import Attempt, End
+from flowli_core._running.attempt import Attempt, End
 from flowli_core._wire.policy import (
     LastError,
     NewerVersionError,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flowli_core._jobs.runtime import Runtime
-    from flowli_core._report import Report
-    from flowli_core._threads import Threads
+    from flowli_core._running.events import Report
+    from flowli_core._running.threads import Threads
     from flowli_core.driver import AckAnswer, Reserved
 
 PARKED = timedelta(seconds=30)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Literal, Protocol
 
-from flowli_core._threads import Threads
+from flowli_core._running.threads import Threads
 from flowli_core.errors import DefinitionError
 
 logger = logging.getLogger("flowli")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from flowli_core._jobs.definition import Definition
     from flowli_core._jobs.runtime import Runtime
-    from flowli_core._threads import Threads
+    from flowli_core._running.threads import Threads
     from flowli_core._wire.policy import Policy
     from flowli_core.driver import Reserved
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowli_core._link import Link, Lookout, Told, is_cancelled, pauses
-from flowli_core._load import Load
-from flowli_core._report import Report, RunCounts
-from flowli_core._threads import Threads
-from flowli_core._ticker import Declared, Ticker
-from flowli_core._upkeep import Upkeep
+from flowli_core._running.events import Report, RunCounts
+from flowli_core._running.hooks import Hooks, Observer
+from flowli_core._running.leases import Upkeep
+from flowli_core._running.slots import Load
+from flowli_core._running.steps import Link, Lookout, Told, is_cancelled, pauses
+from flowli_core._running.threads import Threads
+from flowli_core._running.ticker import Declared, Ticker
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable, StrategyError
-from flowli_core.hooks import Hooks, Observer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowli_core._link import is_cancelled, pauses
+from flowli_core._running.steps import is_cancelled, pauses
 from flowli_core._schedules import changes
 from flowli_core._schedules.spec import Planned, read, ticked
 from flowli_core._wire.policy import NewerVersionError

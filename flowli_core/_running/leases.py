@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from flowli_core._attempt import Attempt
+    from flowli_core._running.attempt import Attempt
     from flowli_core.driver import Driver
 
 logger = logging.getLogger("flowli")

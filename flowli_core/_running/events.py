@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from flowli_core._running.hooks import HookCalls, Hooks, JobEvent
 from flowli_core.driver import Cancelled, Completed, Failed, Released, Retried
 from flowli_core.durations import spelled
 from flowli_core.errors import LeaseLost
-from flowli_core.hooks import HookCalls, Hooks, JobEvent
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from flowli_core._attempt import Attempt
+    from flowli_core._running.attempt import Attempt
+    from flowli_core._running.hooks import Happening, HookName, Observer
     from flowli_core.driver import Recovered, Reserved
-    from flowli_core.hooks import Happening, HookName, Observer
 
 logger = logging.getLogger("flowli")
 
