@@ -12,7 +12,7 @@ from flowli_core import Runner
 from flowli_core.cli._health import HealthServer
 from flowli_core.durations import duration
 from tests.cli.processes import flowli
-from tests.core.running import Work, until
+from tests.support.running import Work, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from flowli_core import DefinitionError, JobEvent, Retry, Runner, fixed
 from flowli_core.metrics import PrometheusMetrics
 from flowli_core.testing import ManualClock
-from tests.core.running import Rival, Work
+from tests.support.running import Rival, Work
 
 if TYPE_CHECKING:
     from flowli_core._running.hooks import Happening

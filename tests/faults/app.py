@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, cast
 from flowli_core import Defaults, Jobs, job
 from flowli_core.driver import Keep
 from flowli_core.drivers.redis import RedisDriver
-from tests.core.faulty import FaultyDriver
-from tests.core.workers_app import Folder
+from tests.running.workers_app import Folder
+from tests.support.faulty import FaultyDriver
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Step, StepAnswer

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.core.running import soon, until
-from tests.core.workers_app import Folder
 from tests.faults.app import FaultJobs, make_jobs
 from tests.redis.server import connect, findings
+from tests.running.workers_app import Folder
+from tests.support.running import soon, until
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.core.running import soon, until
 from tests.faults.app import DIED
 from tests.faults.scene import stopped
+from tests.support.running import soon, until
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process

@@ -10,9 +10,9 @@ import pytest
 
 from flowli_core import FlowliError, Receipt, Runner
 from flowli_core.drivers.redis import RedisDriver
-from tests.core.running import Work, running, until
 from tests.faults.scene import scene, stopped
 from tests.redis.server import Server, connect
+from tests.support.running import Work, running, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

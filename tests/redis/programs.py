@@ -7,7 +7,7 @@ import sys
 
 from flowli_core import Runner, current_job
 from flowli_core.drivers.redis import RedisDriver
-from tests.core.running import Deeds, Duties
+from tests.support.running import Deeds, Duties
 
 LEASE = "1s"
 

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from tests.conformance.builders import stored
-from tests.core.running import Work
+from tests.support.running import Work
 
 if TYPE_CHECKING:
     from flowli_core import Receipt

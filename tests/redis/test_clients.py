@@ -13,9 +13,9 @@ from flowli_core import DriverError, Runner, StoreUnavailable
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.redis._scripts import Script
 from tests.conformance.builders import Worker, assert_consistent, record
-from tests.core.running import Rival, Work, running, until
 from tests.redis.clients import Library, OwningDriver, client_of
 from tests.redis.proxy import FaultKind, Proxy
+from tests.support.running import Rival, Work, running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

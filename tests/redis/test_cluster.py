@@ -13,9 +13,9 @@ from valkey.asyncio import ValkeyCluster
 from flowli_core import DriverError, Runner, StoreUnavailable
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import assert_consistent, record
-from tests.core.running import Rival, Work, running, until
 from tests.redis.server import documented_rights
 from tests.redis.topologies import Cluster, Node, added_in_the_end
+from tests.support.running import Rival, Work, running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator

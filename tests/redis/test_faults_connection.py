@@ -11,8 +11,8 @@ from flowli_core import Runner
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.redis._scripts import Script
 from tests.conformance.builders import Worker, ack, assert_consistent, ids, record
-from tests.core.running import Deeds, Duties, Work, running, until
 from tests.redis.proxy import FaultKind, Proxy
+from tests.support.running import Deeds, Duties, Work, running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -12,8 +12,8 @@ import pytest
 from flowli_core import FlowliError, Hooks, JobEvent, Runner
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import assert_consistent
-from tests.core.running import Work, cancelled_at, running, soon, until
 from tests.redis.proxy import Proxy
+from tests.support.running import Work, cancelled_at, running, soon, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

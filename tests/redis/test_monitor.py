@@ -11,8 +11,8 @@ from flowli_core import Runner
 from flowli_core.driver import FINISHED, STATES, Retried
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, everything, lease_of, record
-from tests.core.running import Work, running
 from tests.redis.server import Server, connect
+from tests.support.running import Work, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -20,10 +20,10 @@ from redis.asyncio import Redis, RedisCluster
 
 from flowli_core import DefinitionError, DriverError, Runner, StoreUnavailable
 from flowli_core.drivers.redis import RedisDriver
-from tests.core.running import Work, running
 from tests.redis.clients import OwningDriver, client_of
 from tests.redis.proxy import Proxy
 from tests.redis.server import Server, connect, documented_rights
+from tests.support.running import Work, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -15,8 +15,8 @@ from flowli_core import DriverError, Runner, StoreUnavailable
 from flowli_core.driver import Retried
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import DONE, LEASE, Worker, ack, assert_consistent, lease_of, record
-from tests.core.running import Work, running, until
 from tests.redis.server import Server, connect
+from tests.support.running import Work, running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

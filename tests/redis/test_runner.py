@@ -8,9 +8,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from flowli_core import Retry, Runner, fixed
-from tests.core.running import Rival, Work, running, soon, until
 from tests.redis.processes import worker
 from tests.redis.server import shared_url
+from tests.support.running import Rival, Work, running, soon, until
 
 if TYPE_CHECKING:
     from flowli_core.driver import StepAnswer

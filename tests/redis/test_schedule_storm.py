@@ -18,9 +18,9 @@ import pytest
 from flowli_core import Runner
 from flowli_core._schedules.spec import tick_id
 from flowli_core.drivers.redis import RedisDriver
-from tests.core.running import soon
 from tests.redis.ticking import Ticking
 from tests.sqlite.processes import Peer
+from tests.support.running import soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -14,9 +14,9 @@ import valkey.asyncio.sentinel
 from flowli_core import DefinitionError, Runner
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import assert_consistent
-from tests.core.running import Rival, Work, running, until
 from tests.redis.server import inspect_all
 from tests.redis.topologies import MASTER, Node, Watched, added_in_the_end, is_in_step
+from tests.support.running import Rival, Work, running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator

@@ -15,10 +15,10 @@ from valkey.asyncio import Valkey
 
 from flowli_core import Runner, StoreUnavailable
 from flowli_core.drivers.redis import RedisDriver
-from tests.core.running import Work, running
 from tests.redis.clients import OwningDriver
 from tests.redis.server import Server
 from tests.redis.topologies import free_port
+from tests.support.running import Work, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

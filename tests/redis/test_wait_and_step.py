@@ -10,7 +10,7 @@ import pytest
 
 from flowli_core.driver import Step
 from tests.conformance.builders import record
-from tests.core.running import until
+from tests.support.running import until
 
 if TYPE_CHECKING:
     from flowli_core.drivers.redis import RedisDriver

@@ -10,13 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from flowli_core import StoreUnavailable
-from tests.core.running import PATIENCE, until
 from tests.redis.server import Server, inspect
+from tests.support.running import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.core.running import Work
+    from tests.support.running import Work
 
 MASTER = "jobs"
 """Under this name the Sentinels know their master."""

@@ -1,0 +1,248 @@
+"""A handler's context: made once and shared, or made for each execution, and always left."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import pytest
+from typing_extensions import TypedDict
+
+from flowli_core import DefinitionError, Jobs, PerJob, current_job, job, per_job
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.testing import drain
+from tests.support.sessions import AppJobs, Session, rest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+
+any_jobs: Any = AppJobs
+made = Session()
+
+
+def factory() -> Session:
+    return made
+
+
+async def async_factory() -> Session:
+    await asyncio.sleep(0)
+    return made
+
+
+@asynccontextmanager
+async def manager() -> AsyncGenerator[Session]:
+    yield made
+
+
+@pytest.mark.parametrize(
+    "source",
+    [made, factory, async_factory, manager, per_job(factory), per_job(async_factory), per_job(manager)],
+    ids=["value", "factory", "async", "manager", "per_job factory", "per_job async", "per_job manager"],
+)
+async def test_every_source_gives_the_same_in_process_and_in_a_worker(source: Any) -> None:
+    made.log.clear()
+    async with AppJobs(context=source, driver=MemoryDriver()) as jobs:
+        assert await jobs.work.run("run") == id(made)
+        await jobs.work.enqueue("worker")
+        await jobs.toil.enqueue()
+        counts = await drain(jobs)
+    assert counts.completed == 2
+    assert sorted(made.log) == ["run", "toil", "worker"]
+
+
+class Scope:
+    """Counts how often its context was entered and left, and notes what it was left with."""
+
+    def __init__(self, *, swallows: bool = False) -> None:
+        self.log: list[str] = []
+        self.entered = 0
+        self.swallows = swallows
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncGenerator[Session]:
+        self.entered += 1
+        self.log.append("enter")
+        await asyncio.sleep(0)
+        try:
+            yield Session(self.log)
+        except ValueError:
+            self.log.append("rollback")
+            if not self.swallows:
+                raise
+        else:
+            self.log.append("commit")
+
+
+async def test_a_shared_context_is_made_once_under_concurrent_first_use_and_left_once() -> None:
+    scope = Scope()
+    jobs = AppJobs(context=scope, driver=MemoryDriver())
+    assert len({*await asyncio.gather(*(jobs.work.run("w") for _ in range(10)))}) == 1
+    await jobs.work.enqueue("w")
+    await drain(jobs)
+    assert scope.entered == 1
+    await jobs.aclose()
+    await jobs.aclose()
+    assert scope.log == ["enter", *["w"] * 11, "commit"]
+
+
+async def test_a_runtime_that_ran_nothing_makes_no_context() -> None:
+    scope = Scope()
+    await AppJobs(context=scope, driver=MemoryDriver()).aclose()
+    assert scope.log == []
+
+
+async def test_opening_a_runtime_makes_its_shared_context_but_none_for_each_job() -> None:
+    shared, own = Scope(), Scope()
+    async with AppJobs(context=shared), AppJobs(context=per_job(own)):
+        assert (shared.entered, own.entered) == (1, 0)
+
+
+@pytest.mark.parametrize("mode", ["run", "worker"])
+async def test_a_context_of_each_job_is_entered_before_its_handler_and_left_after_it(mode: str) -> None:
+    scope = Scope()
+    jobs = AppJobs(context=per_job(scope), driver=MemoryDriver())
+    for _ in range(2):
+        await _perform(jobs, mode, "w")
+    assert scope.log == ["enter", "w", "commit", "enter", "w", "commit"]
+
+
+@pytest.mark.parametrize("mode", ["run", "worker"])
+async def test_a_context_of_each_job_sees_the_handlers_exception(mode: str) -> None:
+    scope = Scope()
+    jobs = AppJobs(context=per_job(scope), driver=MemoryDriver())
+    await _perform(jobs, mode, "fail")
+    assert scope.log == ["enter", "fail", "rollback"]
+
+
+@pytest.mark.parametrize("mode", ["run", "worker"])
+async def test_a_context_that_swallows_an_exception_makes_no_success_of_it(mode: str) -> None:
+    scope = Scope(swallows=True)
+    jobs = AppJobs(context=per_job(scope), driver=MemoryDriver())
+    await _perform(jobs, mode, "fail")
+    assert scope.log == ["enter", "fail", "rollback"]
+
+
+async def test_a_context_that_fails_as_it_is_left_fails_the_job() -> None:
+    @asynccontextmanager
+    async def fails_to_commit() -> AsyncGenerator[Session]:
+        yield Session()
+        raise ValueError("no commit")
+
+    jobs = AppJobs(context=per_job(fails_to_commit), driver=MemoryDriver())
+    with pytest.raises(ValueError, match="no commit"):
+        await jobs.work.run("w")
+    await jobs.work.enqueue("w")
+    assert (await drain(jobs)).failed == 1
+
+
+async def test_each_of_many_jobs_at_once_has_its_own() -> None:
+    scope = Scope()
+    jobs = AppJobs(context=per_job(scope), driver=MemoryDriver())
+    await jobs.work.enqueue_many(["w"] * 5)
+    await drain(jobs, concurrency=5)
+    assert scope.entered == 5
+    assert scope.log.count("commit") == 5
+
+
+async def test_a_job_is_current_where_its_context_is_made() -> None:
+    names: list[str] = []
+
+    @asynccontextmanager
+    async def named() -> AsyncGenerator[Session]:
+        names.append(current_job().name)
+        yield Session()
+
+    jobs = AppJobs(context=per_job(named), driver=MemoryDriver())
+    await jobs.work.run("w")
+    await jobs.toil.enqueue()
+    await drain(jobs)
+    assert names == ["work", "toil"]
+
+
+class Pool(Session):
+    """What a database library gives: it may be awaited, or entered, and is closed only in the second case."""
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        self.log.append("awaited")
+        yield from asyncio.sleep(0).__await__()
+        return self
+
+    async def __aenter__(self) -> Self:
+        self.log.append("entered")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.log.append("left")
+
+
+async def test_what_can_be_awaited_and_entered_is_entered_so_that_it_is_closed() -> None:
+    pool = Pool()
+    async with AppJobs(context=lambda: pool) as jobs:
+        await jobs.work.run("w")
+    assert pool.log == ["entered", "w", "left"]
+
+
+class HasLog(Protocol):
+    @property
+    def log(self) -> list[str]: ...
+
+
+class Settings(TypedDict):
+    log: list[str]
+
+
+async def log(ctx: Any) -> object:
+    return ctx
+
+
+@pytest.mark.parametrize("declared", [Any, object, HasLog, Settings, dict[str, Any], "Session"])
+async def test_only_a_class_is_held_against_the_context(declared: Any) -> None:
+    """A protocol, a TypedDict or Any cannot be; that is left to the type checkers."""
+
+    class Loose(Jobs[declared]):
+        log = job()(log)
+
+    value: Any = {"log": []}
+    assert await Loose(context=value).log.run() is value
+
+
+async def test_a_registry_without_a_context_says_none() -> None:
+    class Bare(Jobs[None]):
+        rest = rest
+
+    any_bare: Any = Bare
+    assert await Bare(context=None).rest.run() == "rested"
+    with pytest.raises(DefinitionError, match="the context must be NoneType"):
+        await any_bare(context=Session()).rest.run()
+
+
+async def test_what_declares_its_context_counts_for_the_classes_below_it() -> None:
+    class Derived(AppJobs):
+        pass
+
+    any_derived: Any = Derived
+    with pytest.raises(DefinitionError, match="the context must be Session"):
+        await any_derived(context="a text").work.run("w")
+
+
+def test_per_job_takes_a_callable() -> None:
+    any_per_job: Any = per_job
+    assert isinstance(per_job(factory), PerJob)
+    with pytest.raises(DefinitionError, match="per_job takes a callable, got Session"):
+        any_per_job(Session())
+
+
+async def _perform(jobs: AppJobs, mode: str, input: str) -> None:
+    """Run in process, or enqueue and let a worker run; either fails exactly where the input says so."""
+    if mode == "run":
+        if input == "fail":
+            with pytest.raises(ValueError, match="fail"):
+                await jobs.work.run(input)
+        else:
+            await jobs.work.run(input)
+        return
+    await jobs.work.enqueue(input)
+    counts = await drain(jobs)
+    assert (counts.completed, counts.failed) == ((0, 1) if input == "fail" else (1, 0))

@@ -1,0 +1,145 @@
+"""Contexts that fail, give the wrong thing, or fail as they are left."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowli_core import DefinitionError, Runner, per_job
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.testing import drain
+from tests.support.sessions import AppJobs, Session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+any_jobs: Any = AppJobs
+made = Session()
+
+
+def raises() -> Session:
+    raise ConnectionError("no database")
+
+
+def gives_another_type() -> object:
+    return "a text"
+
+
+async def gives_another_type_later() -> object:
+    return 5
+
+
+def generates() -> Generator[Session]:
+    yield Session()
+
+
+async def generates_later() -> AsyncGenerator[Session]:
+    yield Session()
+
+
+WRONG = [
+    (raises, ConnectionError, "no database"),
+    (gives_another_type, DefinitionError, "the context must be Session, as the registry declares, got str"),
+    (gives_another_type_later, DefinitionError, "got int"),
+    (generates, DefinitionError, "bare generator; decorate it with @asynccontextmanager"),
+    (generates_later, DefinitionError, "bare generator; decorate it with @asynccontextmanager"),
+]
+
+
+@pytest.mark.parametrize("is_per_job", [False, True])
+@pytest.mark.parametrize(("source", "error", "says"), WRONG)
+async def test_a_factory_that_gives_no_context_fails_the_call_and_says_why(
+    source: Any, error: type[Exception], says: str, *, is_per_job: bool
+) -> None:
+    """Case 48."""
+    jobs = any_jobs(context=per_job(source) if is_per_job else source)
+    with pytest.raises(error, match=says):
+        await jobs.work.run("w")
+
+
+@pytest.mark.parametrize(("source", "error", "says"), WRONG)
+async def test_a_factory_that_gives_no_context_is_a_failure_of_the_job(
+    source: Any, error: type[Exception], says: str
+) -> None:
+    """Case 48, in a worker: the record says why, and the worker goes on."""
+    jobs = any_jobs(context=per_job(source), driver=MemoryDriver())
+    receipt = await jobs.work.enqueue("w")
+    assert (await drain(jobs)).failed == 1
+    found = await jobs.inspect.get_job(receipt.id)
+    assert says in found.last_error.message
+
+
+async def test_a_shared_context_that_cannot_be_made_is_tried_again_by_the_next_who_needs_it() -> None:
+    tries: list[int] = []
+
+    def second_time_lucky() -> Session:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionError("not yet")
+        return made
+
+    jobs = AppJobs(context=second_time_lucky)
+    with pytest.raises(ConnectionError):
+        await jobs.work.run("w")
+    assert await jobs.work.run("w") == id(made)
+
+
+async def test_a_runner_does_not_start_where_the_shared_context_cannot_be_made() -> None:
+    with pytest.raises(ConnectionError, match="no database"):
+        await Runner(AppJobs(context=raises, driver=MemoryDriver())).run_once()
+
+
+async def test_a_manager_of_the_wrong_type_is_left_at_once() -> None:
+    log: list[str] = []
+
+    @asynccontextmanager
+    async def wrong() -> AsyncGenerator[str]:
+        log.append("enter")
+        try:
+            yield "a text"
+        finally:
+            log.append("leave")
+
+    jobs = any_jobs(context=wrong)
+    for _ in range(2):
+        with pytest.raises(DefinitionError, match="got str"):
+            await jobs.work.run("w")
+    assert log == ["enter", "leave"] * 2
+
+
+async def test_the_driver_is_closed_even_where_the_context_fails_to() -> None:
+    @asynccontextmanager
+    async def fails_to_close() -> AsyncGenerator[Session]:
+        yield Session()
+        raise ConnectionError("gone")
+
+    driver = MemoryDriver()
+    jobs = AppJobs(context=fails_to_close, driver=driver)
+    await jobs.work.enqueue("w")
+    await drain(jobs)
+    waiting = asyncio.create_task(driver.wait(("nothing",), timedelta(hours=1)))
+    await asyncio.sleep(0)
+    with pytest.raises(ConnectionError):
+        await jobs.aclose()
+    async with asyncio.timeout(20):
+        await waiting
+
+
+async def test_a_runtime_whose_context_cannot_be_made_lets_go_of_its_driver() -> None:
+    """Entering it opens the driver first; one that never got in must not leave threads and files behind."""
+
+    def broken() -> Session:
+        raise ConnectionError("no database")
+
+    driver = MemoryDriver()
+    waiting = asyncio.create_task(driver.wait(("nothing",), timedelta(hours=1)))
+    await asyncio.sleep(0)
+    with pytest.raises(ConnectionError):
+        async with AppJobs(context=broken, driver=driver):
+            raise AssertionError("it was entered")
+    async with asyncio.timeout(20):
+        await waiting

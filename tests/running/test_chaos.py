@@ -1,0 +1,151 @@
+"""Runners that come and go over a store that fails at random: nothing is lost, and nothing is done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from flowli_core import Hooks, JobEvent, Retry, Runner, StoreUnavailable, current_job, fixed
+from flowli_core.testing import ManualClock
+from tests.conformance.builders import assert_consistent
+from tests.support.faulty import FaultyDriver, Method
+from tests.support.running import Deeds, Duties, Work, soon
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flowli_core.driver import Driver
+
+T = TypeVar("T")
+
+JOBS = 60
+FAILING = 7
+"""Each seventh job fails at its first attempt."""
+
+
+class Flaky(FaultyDriver):
+    """Loses one call in ten, and one answer in ten, and takes its time."""
+
+    def __init__(self, inner: Driver, random: Random) -> None:
+        super().__init__(inner)
+        self._random = random
+        self.is_flaky = True
+
+    async def _call(self, method: Method, ask: Callable[[], Awaitable[T]]) -> T:
+        if not self.is_flaky or method in {"open", "close"}:
+            return await super()._call(method, ask)
+        for _ in range(self._random.randrange(4)):
+            await asyncio.sleep(0)
+        luck = self._random.random()
+        if luck < 0.1:
+            raise StoreUnavailable("the call was lost")
+        answer = await super()._call(method, ask)
+        for _ in range(self._random.randrange(4)):
+            await asyncio.sleep(0)
+        if luck > 0.9:
+            raise StoreUnavailable("the answer was lost")
+        return answer
+
+
+class Bedlam:
+    """Three runners, each with its own line to one store, started and ended at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)  # noqa: S311 - no secret
+        self.clock = ManualClock()
+        self.work = Work(clock=self.clock)
+        self.done: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.told: Counter[str] = Counter()
+        self.lines = [Flaky(self.work.driver.inner, self.random) for _ in range(3)]
+        self.runners = [self._runner(line) for line in self.lines]
+        self.runs: list[asyncio.Task[None] | None] = [None] * 3
+
+    def _runner(self, line: Flaky) -> Runner:
+        async def note(event: JobEvent) -> None:
+            self.told[event.id] += 1
+
+        hooks = Hooks(on_job_completed=note)
+        return Runner(Duties(context=Deeds(self._act), driver=line), concurrency=4, hooks=hooks)
+
+    async def _act(self, number: int) -> None:
+        me = current_job()
+        for _ in range(self.random.randrange(12)):
+            await asyncio.sleep(0)
+        if number % FAILING == 0 and me.attempt == 1:
+            self.failed[me.id] += 1
+            raise ValueError("the first time")
+        self.done[me.id] += 1
+
+    async def enqueue(self) -> list[str]:
+        job = self.work.jobs.act.options(retry=Retry(max_attempts=2, backoff=fixed("0s")))
+        return [receipt.id for receipt in await job.enqueue_many(range(JOBS))]
+
+    async def shake(self, *, brutal: bool) -> None:
+        """Start a runner that does not run, or end one that does."""
+        place = self.random.randrange(3)
+        task = self.runs[place]
+        if task is None:
+            self.runs[place] = asyncio.create_task(self.runners[place].run())
+            await asyncio.sleep(0)  # until it has begun there is nothing to stop
+            return
+        self.runs[place] = None
+        how = self.random.choice(["stop", "drain", "cancel", "leave"] if brutal else ["stop", "drain", "cancel"])
+        if how in {"stop", "drain"}:
+            await soon(self.runners[place].stop(drain="0s" if how == "stop" else "1s"))
+        for _ in range({"cancel": 1, "leave": 2}.get(how, 0)):
+            task.cancel()
+            for _ in range(self.random.randrange(4)):
+                await asyncio.sleep(0)
+        with contextlib.suppress(asyncio.CancelledError):
+            await soon(task)
+
+    async def end(self) -> None:
+        """End all that runs, then let one runner do in peace what is left."""
+        for runner, task in zip(self.runners, self.runs, strict=True):
+            await soon(runner.stop(drain="0s"))
+            if task is not None:
+                await soon(task)
+        for line in self.lines:
+            line.is_flaky = False
+        while (await self.work.driver.counts()).completed < JOBS:
+            self.clock.advance("31s")
+            await soon(self.runners[0].run_once())
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a runner try again soon."""
+    monkeypatch.setattr("flowli_core._running.steps.FIRST_PAUSE", 0.0002)
+    monkeypatch.setattr("flowli_core._running.steps.LONGEST_PAUSE", 0.001)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("brutal", [False, True], ids=["orderly", "brutal"])
+async def test_each_job_is_done_once_whatever_happens_to_its_runners(seed: int, *, brutal: bool) -> None:
+    """An end in order gives back what has not been done. Only a brutal one may cost a second run, after the lease."""
+    bedlam = Bedlam(seed)
+    ids = await bedlam.enqueue()
+    for _ in range(40):
+        await bedlam.shake(brutal=brutal)
+        for _ in range(bedlam.random.randrange(30)):
+            await asyncio.sleep(0)
+    await bedlam.end()
+    await assert_consistent(bedlam.work.driver.inner)
+    records = [await bedlam.work.job(record_id) for record_id in ids]
+    assert {record.state for record in records} == {"completed"}
+    for number, record in enumerate(records):
+        runs = bedlam.done[record.id]
+        assert runs == 1 if not brutal else runs >= 1
+        assert runs <= 1 + record.recoveries
+        assert bedlam.told[record.id] <= 1
+        assert record.failure_count == (number % FAILING == 0)
+        if not brutal:
+            assert record.recoveries == 0
+            assert bedlam.failed[record.id] == (number % FAILING == 0)
+    assert sum(bedlam.done.values()) >= JOBS

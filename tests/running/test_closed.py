@@ -1,0 +1,26 @@
+"""A runner whose registry is closed under it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from flowli_core import Jobs, Runner, StrategyError
+from flowli_core.drivers.memory import MemoryDriver
+from tests.support.running import soon, until
+
+
+class NoJobs(Jobs[None]):
+    """Nothing to do."""
+
+
+async def test_a_runner_whose_registry_is_closed_ends_and_says_why() -> None:
+    jobs = NoJobs(context=None, driver=MemoryDriver())
+    runner = Runner(jobs)
+    task = asyncio.create_task(runner.run())
+    await until(lambda: runner.health().since_reserve is not None)
+    await jobs.aclose()
+    with pytest.raises(StrategyError, match="this runtime is closed"):
+        await soon(task)
+    assert not runner.health().is_running

@@ -1,0 +1,325 @@
+"""What a store does to a runner when it fails: nothing that lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core import Hooks, JobEvent, RunCounts, Runner, StoreUnavailable, current_job
+from flowli_core._running.steps import FIRST_PAUSE, LONGEST_PAUSE, pauses
+from flowli_core.testing import ManualClock
+from tests.support.running import Work, breathe, running, soon, until
+
+if TYPE_CHECKING:
+    from tests.support.faulty import FaultKind, Method
+
+
+def test_pauses_grow_are_capped_and_differ() -> None:
+    first = list(itertools.islice(pauses(), 20))
+    assert FIRST_PAUSE / 2 <= first[0] <= FIRST_PAUSE
+    assert all(LONGEST_PAUSE / 2 <= pause <= LONGEST_PAUSE for pause in first[8:])
+    assert first[:6] == sorted(first[:6])
+    assert first != list(itertools.islice(pauses(), 20)), "a fleet does not come back in step"
+
+
+async def test_an_outage_ends_nothing_and_shows_in_the_health(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    work = Work()
+    runner = Runner(work.jobs)
+    async with running(runner) as task:
+        await until(lambda: work.driver.calls["wait"] == 1)
+        work.driver.fail("step", "wait", "heartbeat", "enqueue")
+        await work.driver.inner.close()  # ends the wait that is under way
+        await until(lambda: runner.health().last_error is not None)
+        assert runner.health().last_error == "StoreUnavailable: cannot be reached"
+        assert runner.health().is_running
+        steps = work.driver.calls["step"]
+        await until(lambda: work.driver.calls["step"] >= steps + 2)
+        await work.driver.inner.open()
+        work.driver.mend()
+        (record_id,) = await work.add(1)
+        await work.until(record_id, "completed")
+        assert runner.health().last_error is None
+        assert not task.done()
+    assert caplog.text.count("the store does not answer, going on trying") == 1
+    assert "the store answers again" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["step", "wait"])
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), asyncio.CancelledError()], ids=["gone", "cancelled"])
+async def test_a_failing_store_is_not_asked_without_a_pause(method: Method, error: BaseException) -> None:
+    """However often the loop turns meanwhile."""
+    work = Work()
+    work.driver.fail(method, error=error)
+    async with running(Runner(work.jobs)):
+        await until(lambda: work.driver.calls[method] >= 1)
+        for _ in range(50):
+            await breathe()
+        assert work.driver.calls["step"] + work.driver.calls["wait"] <= 4
+        work.driver.mend()
+
+
+async def test_a_store_that_is_not_there_yet_is_waited_for() -> None:
+    work = Work()
+    work.driver.fail("open", times=3)
+    runner = Runner(work.jobs)
+    async with running(runner):
+        await until(lambda: runner.health().last_error is not None)
+        assert runner.health().since_reserve is None
+        await until(lambda: runner.health().since_reserve is not None)
+        assert runner.health().last_error is None
+        (record_id,) = await work.add(1)
+        await work.until(record_id, "completed")
+
+
+async def test_run_once_raises_where_the_store_is_not_there() -> None:
+    work = Work()
+    work.driver.fail("open")
+    with pytest.raises(StoreUnavailable):
+        await work.run()
+    assert work.driver.calls["open"] == 1
+    work.driver.mend()
+    work.driver.fail("step")
+    with pytest.raises(StoreUnavailable):
+        await work.run()
+    assert work.driver.calls["step"] == 3
+
+
+async def test_run_once_ends_what_it_has_started_before_it_raises() -> None:
+    work = Work()
+    told = asyncio.Event()
+    thread_told = threading.Event()
+
+    async def act(number: int) -> None:
+        if number:
+            work.driver.fail("step")
+            return
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.set()
+
+    def toil(_: int) -> None:
+        me = current_job()
+        forever = threading.Event()
+        while not me.cancelled:
+            forever.wait(0.002)
+        thread_told.set()
+
+    work.deeds.act, work.deeds.toil = act, toil
+    await work.jobs.toil.enqueue(1)
+    await work.add(0, 1)
+    with pytest.raises(StoreUnavailable):
+        await work.run()
+    await soon(told.wait())
+    await until(thread_told.is_set)
+
+
+async def test_outcomes_are_kept_through_an_outage() -> None:
+    """Each is told once the store is back, and no handler runs again."""
+    work = Work()
+    runs: list[int] = []
+    release = asyncio.Event()
+
+    async def act(number: int) -> int:
+        runs.append(number)
+        await release.wait()
+        return number
+
+    work.deeds.act = act
+    ids = await work.add(*range(10))
+    runner = Runner(work.jobs)
+    async with running(runner):
+        await until(lambda: len(runs) == 10)
+        work.driver.fail("step", "heartbeat", "wait")
+        release.set()
+        await until(lambda: runner.health().last_error is not None and runner.health().active == 0)
+        assert await work.states(ids) == ["active"] * 10
+        work.driver.mend()
+        for record_id in ids:
+            assert (await work.until(record_id, "completed")).recoveries == 0
+    assert sorted(runs) == list(range(10))
+
+
+async def test_a_batch_whose_answer_was_lost_is_handed_out_again_at_once() -> None:
+    """By the same step, sent again: with no wait for the lease, no attempt used and no recovery."""
+    clock = ManualClock()
+    work = Work(clock=clock)
+    tokens: list[int] = []
+
+    async def act(_: int) -> None:
+        tokens.append(current_job().token)
+
+    work.deeds.act = act
+    ids = await work.add(*range(5))
+    work.driver.fail("step", kind="after", times=1)
+    assert await work.run() == RunCounts(completed=5)
+    assert [step.sequence for step in work.driver.steps[:2]] == [1, 1]
+    assert len(tokens) == 5
+    assert set(tokens) == {held.token for held in work.driver.answers[0].reserved}
+    for record_id in ids:
+        record = await work.job(record_id)
+        assert (record.recoveries, record.attempts_made) == (0, 1)
+
+
+async def test_acks_whose_answer_was_lost_are_counted_once() -> None:
+    work = Work()
+    completed: list[str] = []
+
+    async def on_completed(event: JobEvent) -> None:
+        completed.append(event.id)
+
+    ids = await work.add(*range(5))
+    runner = Runner(work.jobs, hooks=Hooks(on_job_completed=on_completed))
+    gate = work.driver.hold("step")
+    task = asyncio.create_task(runner.run_once())
+    await soon(gate.reached.wait())
+    work.driver.fail("step", kind="after", times=2)
+    gate.opened.set()
+    assert await soon(task) == RunCounts(completed=5)
+    assert sorted(completed) == sorted(ids)
+    with_acks = [step.sequence for step in work.driver.steps if step.acks]
+    assert len(with_acks) > len(set(with_acks)), "it was sent more than once"
+
+
+@pytest.mark.parametrize("method", ["step", "wait", "heartbeat"])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a bug in a driver"), OSError("a socket"), asyncio.CancelledError("of something inside the driver")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_driver_raises_the_runner_goes_on(method: Method, error: BaseException) -> None:
+    """Also a CancelledError that nobody asked for: it would end the runner, and nobody would know why."""
+    work = Work()
+    runs: list[int] = []
+
+    async def act(number: int) -> None:
+        runs.append(number)
+        beats = work.driver.calls["heartbeat"]
+        if method == "heartbeat":
+            await until(lambda: work.driver.calls["heartbeat"] >= beats + 3)
+
+    work.deeds.act = act
+    work.driver.fail(method, times=2, error=error)
+    async with running(Runner(work.jobs, lease="1s")) as task:
+        await until(lambda: work.driver.calls["wait" if method == "heartbeat" else "step"] >= 1)
+        for number in range(3):
+            (record_id,) = await work.add(number)
+            await work.until(record_id, "completed")
+            if method == "heartbeat":
+                break
+        assert not task.done()
+
+
+async def test_jobs_are_found_although_nobody_can_wait_for_them() -> None:
+    """Waiting needs a connection of its own; without one the runner still looks now and then."""
+    work = Work()
+    work.driver.fail("wait")
+    async with running(Runner(work.jobs)):
+        await until(lambda: work.driver.calls["wait"] >= 1)
+        (record_id,) = await work.add(1)
+        await work.until(record_id, "completed")
+
+
+@pytest.fixture
+def short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten what a stop allows for the last words to the store."""
+    monkeypatch.setattr("flowli_core._running.run._LAST_WORDS", 0.1)
+
+
+@pytest.mark.usefixtures("short_goodbye")
+@pytest.mark.parametrize("kind", ["before", "after", "hang"])
+async def test_a_stop_ends_although_the_store_is_gone(kind: FaultKind) -> None:
+    """The outcome that could not be told is not kept secret: the run raises."""
+    work = Work()
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def act(_: int) -> None:
+        started.set()
+        await release.wait()
+
+    work.deeds.act = act
+    await work.add(1)
+    runner = Runner(work.jobs, cancel_grace="10ms")
+    task = asyncio.create_task(runner.run())
+    await soon(started.wait())
+    work.driver.fail("step", "heartbeat", "wait", kind=kind)
+    release.set()
+    await soon(runner.stop(drain="0s"))
+    with pytest.raises(StoreUnavailable):
+        await soon(task)
+    assert not runner.health().is_running
+
+
+@pytest.mark.usefixtures("short_goodbye")
+@pytest.mark.parametrize("kind", ["before", "hang"])
+async def test_a_stop_ends_a_runner_that_has_not_reached_its_store_yet(kind: FaultKind) -> None:
+    work = Work()
+    work.driver.fail("open", kind=kind)
+    runner = Runner(work.jobs, cancel_grace="10ms")
+    task = asyncio.create_task(runner.run())
+    await until(lambda: work.driver.calls["open"] >= 1)
+    await soon(runner.stop(drain="0s"))
+    if kind == "hang":
+        with pytest.raises(StoreUnavailable, match="in the time that the stop allowed"):
+            await soon(task)
+    else:
+        await soon(task)
+    assert not runner.health().is_running
+
+
+@pytest.mark.usefixtures("short_goodbye")
+async def test_a_runner_that_holds_nothing_does_not_wait_long_for_a_store_that_is_gone() -> None:
+    """Its patience is for jobs that run, and none does."""
+    work = Work()
+    runner = Runner(work.jobs)
+    work.driver.fail("step")
+    task = asyncio.create_task(runner.run())
+    await until(lambda: runner.health().last_error is not None)
+    await soon(runner.stop(drain="1d"))
+    with pytest.raises(StoreUnavailable):
+        await soon(task)
+
+
+@pytest.mark.usefixtures("short_goodbye")
+@pytest.mark.parametrize("kind", ["before", "hang"])
+async def test_a_cancelled_run_ends_as_cancelled_although_the_store_is_gone(kind: FaultKind) -> None:
+    work = Work()
+    started = asyncio.Event()
+
+    async def act(_: int) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    work.deeds.act = act
+    await work.add(1)
+    task = asyncio.create_task(Runner(work.jobs, cancel_grace="10ms").run())
+    await soon(started.wait())
+    work.driver.fail("step", "heartbeat", kind=kind)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(task)
+
+
+async def test_a_store_that_comes_back_within_the_stop_gets_what_it_is_due() -> None:
+    work = Work()
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def act(_: int) -> None:
+        started.set()
+        await release.wait()
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    runner = Runner(work.jobs)
+    async with running(runner):
+        await soon(started.wait())
+        work.driver.fail("step", times=2)
+        release.set()
+        await soon(runner.stop())
+    assert await work.states([record_id]) == ["completed"]

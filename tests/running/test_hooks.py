@@ -1,0 +1,314 @@
+"""Hooks are told what stands already; nothing that they do changes it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from flowli_core import DefinitionError, Hooks, JobEvent, Retry, RunCounts, Runner, fixed
+from flowli_core.testing import ManualClock
+from tests.support.running import PATIENCE, Rival, Work, breathe, running, soon, until
+
+if TYPE_CHECKING:
+    from flowli_core import Hook
+
+NAMES = (
+    "on_job_started",
+    "on_job_completed",
+    "on_job_failed",
+    "on_job_retry_scheduled",
+    "on_lease_recovered",
+    "on_lease_lost",
+)
+
+
+class Diary:
+    """Hooks that write down what they are told."""
+
+    def __init__(self, *, plain: bool = False) -> None:
+        self.entries: list[tuple[str, JobEvent]] = []
+        self.hooks = Hooks(**{name: self._hook(name, plain=plain) for name in NAMES})
+
+    def _hook(self, name: str, *, plain: bool) -> Hook:
+        async def note(event: JobEvent) -> None:
+            for _ in range(20 if name == "on_job_started" else 1):
+                await asyncio.sleep(0)
+            self.entries.append((name, event))
+
+        return (lambda event: self.entries.append((name, event))) if plain else note
+
+    def of(self, job_id: str) -> list[str]:
+        return [name for name, event in self.entries if event.id == job_id]
+
+
+@pytest.mark.parametrize("way", ["async", "plain"])
+async def test_each_hook_is_told_in_order_for_a_job(way: str) -> None:
+    clock = ManualClock()
+    work = Work(clock=clock)
+    diary = Diary(plain=way == "plain")
+    recovered, dropped = await work.add(3, 4)
+    await Rival(work.driver.inner).step(want=2)
+    clock.advance("31s")
+
+    async def act(number: int) -> None:
+        if number == 1:
+            raise ValueError("no")
+        if number == 4:
+            clock.advance("31s")
+            (held,) = (await Rival(work.driver.inner, "thief").step()).reserved
+            assert held.id == dropped
+
+    work.deeds.act = act
+    (completed,) = await work.add(0)
+    failed = (await work.jobs.act.options(retry=Retry(max_attempts=2, backoff=fixed("0s"))).enqueue(1)).id
+    runner = Runner(work.jobs, concurrency=1, hooks=diary.hooks)
+    assert await soon(runner.run_once()) == RunCounts(completed=2, failed=1, retried=1, recovered=2, lost=1)
+    assert diary.of(completed) == ["on_job_started", "on_job_completed"]
+    assert diary.of(failed) == ["on_job_started", "on_job_retry_scheduled", "on_job_started", "on_job_failed"]
+    assert diary.of(recovered) == ["on_lease_recovered", "on_job_started", "on_job_completed"]
+    assert diary.of(dropped) == ["on_lease_recovered", "on_job_started", "on_lease_lost"]
+
+
+async def test_an_event_says_what_happened() -> None:
+    clock = ManualClock()
+    work = Work(clock=clock)
+    diary = Diary()
+
+    async def act(_: int) -> None:
+        raise ValueError("no")
+
+    work.deeds.act = act
+    receipt = await work.jobs.act.options(retry=Retry(max_attempts=2, backoff=fixed("1m")), queue="mail").enqueue(1)
+    await work.run(queues=["mail"], hooks=diary.hooks)
+    clock.advance("1m")
+    await work.run(queues=["mail"], hooks=diary.hooks)
+    started, retried, started_again, failed = [event for _, event in diary.entries]
+    assert {(one.id, one.name, one.queue, one.recoveries) for _, one in diary.entries} == {
+        (receipt.id, "act", "mail", 0)
+    }
+    assert [one.attempt for _, one in diary.entries] == [1, 1, 2, 2]
+    assert (started.error, started.duration, started.retry_in) == (None, None, None)
+    assert isinstance(retried.error, ValueError)
+    assert retried.retry_in == timedelta(minutes=1)
+    assert retried.duration is not None
+    assert retried.duration >= timedelta(0)
+    assert isinstance(failed.error, ValueError)
+    assert failed.retry_in is None
+    assert started.worker == retried.worker != started_again.worker
+
+
+async def test_a_completed_job_is_told_once_the_store_has_accepted_it() -> None:
+    work = Work()
+    states: list[str] = []
+
+    async def on_completed(event: JobEvent) -> None:
+        states.append((await work.job(event.id)).state)
+
+    await work.add(1, 2, 3)
+    assert await work.run(hooks=Hooks(on_job_completed=on_completed)) == RunCounts(completed=3)
+    assert states == ["completed"] * 3
+
+
+async def test_nothing_is_told_while_the_store_has_not_accepted_it() -> None:
+    work = Work()
+    diary = Diary()
+    started = asyncio.Event()
+
+    async def act(_: int) -> None:
+        started.set()
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    work.driver.hold("step").opened.set()
+    gate = work.driver.hold("step")
+    async with running(Runner(work.jobs, hooks=diary.hooks)):
+        await soon(gate.reached.wait())
+        assert started.is_set()
+        await breathe()
+        assert diary.of(record_id) == ["on_job_started"]
+        gate.opened.set()
+        await until(lambda: diary.of(record_id) == ["on_job_started", "on_job_completed"])
+
+
+async def test_what_is_given_back_or_cancelled_is_not_told_as_an_outcome() -> None:
+    work = Work()
+    diary = Diary()
+
+    async def act(_: int) -> None:
+        await asyncio.Event().wait()
+
+    work.deeds.act = act
+    first, second = await work.add(1, 2)
+    runner = Runner(work.jobs, lease="1s", hooks=diary.hooks)
+    async with running(runner):
+        await work.until(second, "active")
+        await work.jobs.control.cancel(first)
+        await work.until(first, "cancelled")
+        await soon(runner.stop(drain="0s"))
+    assert diary.of(first) == diary.of(second) == ["on_job_started"]
+
+
+class UnprintableError(Exception):
+    def __repr__(self) -> str:
+        raise RuntimeError("cannot be printed")
+
+    __str__ = __repr__
+
+
+def throw(error: BaseException) -> NoReturn:
+    raise error
+
+
+@pytest.mark.parametrize("way", ["async", "plain"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"),
+        SystemExit(1),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        StopIteration(),
+        UnprintableError(),
+        asyncio.CancelledError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_hook_raises_changes_nothing(
+    error: BaseException, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = Work()
+
+    async def raising(_: JobEvent) -> None:
+        throw(error)
+
+    hook: Hook = (lambda _: throw(error)) if way == "plain" else raising
+    hooks = Hooks(**dict.fromkeys(NAMES, hook))
+    ids = await work.add(1, 2)
+    assert await work.run(hooks=hooks) == RunCounts(completed=2)
+    assert await work.states(ids) == ["completed"] * 2
+    assert f"hook on_job_completed failed for job {ids[0]} (act)" in caplog.text
+    assert f"hook on_job_started failed for job {ids[1]} (act)" in caplog.text
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten how long a hook may take."""
+    monkeypatch.setattr("flowli_core._running.hooks.HOOK_TIMEOUT", timedelta(milliseconds=30))
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("way", ["async", "stubborn", "plain"])
+async def test_a_hook_that_hangs_is_no_longer_waited_for(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even one that ignores its cancellation; the next hook for the same job is called, and the runner ends."""
+    work = Work()
+    release, thread_release = asyncio.Event(), threading.Event()
+    told: list[str] = []
+
+    async def hang(_: JobEvent) -> None:
+        await release.wait()
+
+    async def be_stubborn(_: JobEvent) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    def block(_: JobEvent) -> None:
+        assert thread_release.wait(PATIENCE)
+
+    async def on_completed(event: JobEvent) -> None:
+        told.append(event.id)
+
+    hooks = Hooks(
+        on_job_started={"async": hang, "stubborn": be_stubborn, "plain": block}[way], on_job_completed=on_completed
+    )
+    (record_id,) = await work.add(1)
+    assert await work.run(hooks=hooks) == RunCounts(completed=1)
+    assert told == [record_id]
+    assert "no longer waited for" in caplog.text
+    release.set()
+    thread_release.set()
+    await breathe()
+
+
+async def test_a_slow_hook_does_not_hold_up_jobs() -> None:
+    """Neither the handler, nor the ack, nor the jobs behind it."""
+    work = Work()
+    release = asyncio.Event()
+    told: list[str] = []
+
+    async def slow(event: JobEvent) -> None:
+        await release.wait()
+        told.append(event.id)
+
+    async with running(Runner(work.jobs, concurrency=1, hooks=Hooks(on_job_started=slow))) as task:
+        ids = await work.add(*range(5))
+        for record_id in ids:
+            await work.until(record_id, "completed")
+        assert told == []
+        release.set()
+        await until(lambda: sorted(told) == sorted(ids))
+        assert not task.done()
+
+
+async def test_a_run_waits_for_the_hooks_it_has_called() -> None:
+    work = Work()
+    told: list[str] = []
+
+    async def slow(event: JobEvent) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        told.append(event.id)
+
+    ids = await work.add(1)
+    await work.run(hooks=Hooks(on_job_completed=slow))
+    assert told == ids
+
+
+async def test_a_hook_may_be_an_object_with_an_async_call() -> None:
+    work = Work()
+
+    class Note:
+        def __init__(self) -> None:
+            self.ids: list[str] = []
+
+        async def __call__(self, event: JobEvent) -> None:
+            self.ids.append(event.id)
+
+    note = Note()
+    ids = await work.add(1)
+    await work.run(hooks=Hooks(on_job_completed=note))
+    assert note.ids == ids
+
+
+def test_a_hook_must_be_a_function() -> None:
+    with pytest.raises(DefinitionError, match="on_job_failed must be a function, got str"):
+        Hooks(on_job_failed="log")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_a_plain_hook_that_found_no_thread_in_time_is_not_called_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others hang in all the threads there are. It would tell of what was long ago."""
+    monkeypatch.setattr("flowli_core._running.hooks._MOST_THREADS", 1)
+    work = Work()
+    release = threading.Event()
+    told: list[str] = []
+
+    def block(event: JobEvent) -> None:
+        told.append(event.id)
+        assert release.wait(PATIENCE)
+
+    ids = await work.add(1, 2, 3)
+    async with running(Runner(work.jobs, concurrency=1, hooks=Hooks(on_job_completed=block))):
+        await until(lambda: caplog.text.count("no longer waited for") == 3)
+        release.set()
+        later = await work.add(4)
+        await until(lambda: told[1:] == later)
+    assert told == [ids[0], *later]

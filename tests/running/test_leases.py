@@ -1,0 +1,179 @@
+"""The right to run a job: kept for as long as it runs, and given up when it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+
+from flowli_core import Hooks, JobEvent, RunCounts, Runner
+from flowli_core.testing import ManualClock
+from tests.support.faulty import FaultKind
+from tests.support.running import Rival, Work, cancelled_at, running, soon, until
+
+if TYPE_CHECKING:
+    from flowli_core.driver import StepAnswer
+
+
+async def test_a_lease_is_renewed_while_a_handler_blocks_the_event_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """For longer than the lease, and no other worker gets the job; but the log says what blocks."""
+    work = Work()
+    answers: list[StepAnswer] = []
+
+    async def act(_: int) -> str:
+        time.sleep(1.4)  # noqa: ASYNC251 - the mistake that is to be survived
+        answers.append(Rival(work.driver.inner).step_from_a_thread())
+        return "done"
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    assert await work.run(lease="1s") == RunCounts(completed=1)
+    assert (answers[0].reserved, answers[0].recovered) == ((), ())
+    record = await work.job(record_id)
+    assert (record.result, record.recoveries) == ("done", 0)
+    assert "the event loop is blocked" in caplog.text
+    assert "time.sleep(1.4)" in caplog.text, "the stack shows the place"
+
+
+async def test_an_event_loop_that_is_blocked_for_too_long_loses_its_leases(caplog: pytest.LogCaptureFixture) -> None:
+    """So that another worker can take over from a process that will never come back."""
+    work = Work()
+    lost: list[str] = []
+    answers: list[StepAnswer] = []
+
+    async def act(_: int) -> str:
+        time.sleep(1.8)  # noqa: ASYNC251 - the mistake
+        answers.append(Rival(work.driver.inner).step_from_a_thread())
+        await asyncio.Event().wait()
+        return "never"
+
+    async def on_lost(event: JobEvent) -> None:
+        lost.append(event.id)
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    runner = Runner(work.jobs, lease="1s", stall_limit="200ms", hooks=Hooks(on_lease_lost=on_lost))
+    assert await soon(runner.run_once()) == RunCounts(lost=1)
+    assert [held.id for held in answers[0].reserved] == [record_id]
+    assert lost == [record_id]
+    assert "leases are renewed no more" in caplog.text
+    assert "time.sleep(1.8)" in caplog.text, "the stack shows the place"
+
+
+async def test_a_short_stall_limit_does_not_cost_a_loop_that_is_not_blocked_its_leases() -> None:
+    """The limit may well be shorter than the time between two heartbeats."""
+    work = Work()
+    release = asyncio.Event()
+
+    async def act(_: int) -> None:
+        await release.wait()
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    async with running(Runner(work.jobs, lease="1s", stall_limit="1ms")):
+        await until(lambda: work.driver.calls["heartbeat"] >= 4)
+        release.set()
+        assert (await work.until(record_id, "completed")).recoveries == 0
+
+
+@pytest.mark.parametrize("kind", get_args(FaultKind))
+async def test_a_handler_is_cancelled_when_its_lease_could_not_be_renewed_in_time(kind: FaultKind) -> None:
+    """Whatever the store may say later, another worker may have the job by now."""
+    work = Work()
+    cancelled = asyncio.Event()
+    work.deeds.act = lambda _: cancelled_at(cancelled)
+    (record_id,) = await work.add(1)
+    runner = Runner(work.jobs, lease="1s")
+    async with running(runner):
+        await work.until(record_id, "active")
+        work.driver.fail("heartbeat", "step", "wait", kind=kind)
+        await soon(cancelled.wait())
+        work.driver.mend()
+
+
+@pytest.mark.parametrize("beats", [0, 4], ids=["at first", "later"])
+async def test_a_lease_that_could_not_be_renewed_for_a_while_is_kept(beats: int) -> None:
+    work = Work()
+    release = asyncio.Event()
+
+    async def act(_: int) -> None:
+        await release.wait()
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    async with running(Runner(work.jobs, lease="1s")):
+        await work.until(record_id, "active")
+        await until(lambda: work.driver.calls["heartbeat"] >= beats)
+        work.driver.fail("heartbeat", times=1)
+        work.driver.fail("heartbeat", times=1, error=asyncio.CancelledError("of something inside the driver"))
+        await until(lambda: work.driver.calls["heartbeat"] >= beats + 4)
+        release.set()
+        assert (await work.until(record_id, "completed")).recoveries == 0
+
+
+async def test_what_a_dead_worker_held_is_recovered_and_run() -> None:
+    clock = ManualClock()
+    work = Work(clock=clock)
+    events: list[tuple[str, int]] = []
+
+    async def on_recovered(event: JobEvent) -> None:
+        events.append((event.id, event.recoveries))
+
+    ids = await work.add(1, 2)
+    await Rival(work.driver.inner).step(want=2)
+    assert await work.run() == RunCounts()
+    clock.advance("31s")
+    runner = Runner(work.jobs, hooks=Hooks(on_lease_recovered=on_recovered))
+    assert await runner.run_once() == RunCounts(completed=2, recovered=2)
+    assert sorted(events) == sorted((record_id, 1) for record_id in ids)
+    record = await work.job(ids[0])
+    assert (record.state, record.recoveries, record.attempts_made) == ("completed", 1, 1)
+
+
+async def test_a_running_runner_finds_what_a_dead_worker_held() -> None:
+    """Without being told: it knows when the lease ends."""
+    work = Work()
+    (record_id,) = await work.add(1)
+    await Rival(work.driver.inner).step(lease=timedelta(milliseconds=200))
+    async with running(Runner(work.jobs)):
+        assert (await work.until(record_id, "completed")).recoveries == 1
+
+
+async def test_a_job_cancelled_while_its_worker_was_dying_is_cancelled() -> None:
+    clock = ManualClock()
+    work = Work(clock=clock)
+    (record_id,) = await work.add(1)
+    await Rival(work.driver.inner).step()
+    assert await work.jobs.control.cancel(record_id) == "requested"
+    clock.advance("31s")
+    assert await work.run() == RunCounts(recovered=1)
+    assert await work.states([record_id]) == ["cancelled"]
+
+
+async def test_the_thread_that_renews_ends_with_the_run() -> None:
+    def names() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("flowli-upkeep")]
+
+    work = Work()
+    async with Runner(work.jobs):
+        await until(lambda: len(names()) == 1)
+    assert names() == []
+
+
+async def test_a_run_ends_although_all_the_threads_for_blocking_calls_are_taken() -> None:
+    """By hooks that hang, say: ending must not need one of them."""
+    work = Work()
+    release = threading.Event()
+    loop = asyncio.get_running_loop()
+    taken = [loop.run_in_executor(None, release.wait) for _ in range(64)]
+    try:
+        async with Runner(work.jobs):
+            (record_id,) = await work.add(1)
+            await work.until(record_id, "completed")
+    finally:
+        release.set()
+        await asyncio.gather(*taken)

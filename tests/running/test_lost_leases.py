@@ -1,0 +1,239 @@
+"""A job that another worker has by now: its handler is ended, and what it did is discarded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from flowli_core import Hooks, JobEvent, RunCounts, Runner, current_job
+from flowli_core.driver import Ack, Completed, StepAnswer
+from flowli_core.testing import ManualClock
+from tests.support.running import Rival, Work, breathe, cancelled_at, running, soon, until
+
+
+async def test_a_handler_whose_lease_is_lost_is_cancelled_and_its_outcome_discarded() -> None:
+    work = Work()
+    cancelled = asyncio.Event()
+    events: list[tuple[str, str]] = []
+
+    async def act(_: int) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+        return "a result that nobody may see"
+
+    async def on_lost(event: JobEvent) -> None:
+        events.append(("lost", event.id))
+
+    async def on_completed(event: JobEvent) -> None:
+        events.append(("completed", event.id))
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    hooks = Hooks(on_lease_lost=on_lost, on_job_completed=on_completed)
+    runner = Runner(work.jobs, lease="1s", hooks=hooks)
+    async with running(runner):
+        await work.until(record_id, "active")
+        work.driver.taken.add(record_id)
+        await soon(cancelled.wait())
+        await until(lambda: runner.health().active == 0)
+    assert events == [("lost", record_id)]
+    assert [ack for step in work.driver.steps for ack in step.acks] == []
+
+
+async def test_an_ack_that_comes_too_late_is_not_told_as_a_success() -> None:
+    """The lease ended unnoticed and another worker was faster: its result stands."""
+    clock = ManualClock()
+    work = Work(clock=clock)
+    release = asyncio.Event()
+    events: list[str] = []
+
+    async def act(_: int) -> str:
+        await release.wait()
+        return "too late"
+
+    async def on_lost(_: JobEvent) -> None:
+        events.append("lost")
+
+    async def on_completed(_: JobEvent) -> None:
+        events.append("completed")
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    hooks = Hooks(on_lease_lost=on_lost, on_job_completed=on_completed)
+    task = asyncio.create_task(Runner(work.jobs, hooks=hooks).run_once())
+    await work.until(record_id, "active")
+    clock.advance("31s")
+    rival = Rival(work.driver.inner)
+    (taken,) = (await rival.step()).reserved
+    assert (await rival.step(Ack(taken.id, taken.token, Completed(b'"in time"')))).acks == ("ok",)
+    release.set()
+    assert await soon(task) == RunCounts(lost=1)
+    assert (await work.job(record_id)).result == "in time"
+    assert events == ["lost"]
+
+
+async def test_a_record_that_comes_back_to_its_own_runner_ends_the_handler_that_had_it() -> None:
+    """The lease ended unnoticed, and the runner's own step took the record over: two at once would be wrong."""
+    clock = ManualClock()
+    work = Work(clock=clock)
+    starts: list[int] = []
+    first_cancelled, release = asyncio.Event(), asyncio.Event()
+    lost: list[str] = []
+
+    async def act(number: int) -> str:
+        if number:
+            return "other"
+        starts.append(current_job().token)
+        if len(starts) == 1:
+            await cancelled_at(first_cancelled)
+        await release.wait()
+        return "second"
+
+    async def on_lost(event: JobEvent) -> None:
+        lost.append(event.id)
+
+    work.deeds.act = act
+    (record_id,) = await work.add(0)
+    runner = Runner(work.jobs, hooks=Hooks(on_lease_lost=on_lost))
+    async with running(runner):
+        await until(lambda: len(starts) == 1)
+        clock.advance("31s")
+        await work.add(1)
+        await soon(first_cancelled.wait())
+        await until(lambda: len(starts) == 2)
+        await until(lambda: lost == [record_id])
+        release.set()
+        record = await work.until(record_id, "completed")
+    assert (record.result, record.recoveries) == ("second", 1)
+    assert starts[0] < starts[1]
+
+
+async def test_what_was_reserved_longer_ago_than_a_lease_is_given_back_unstarted() -> None:
+    """The answer to a step came so late that its leases have ended: somebody else has the job already."""
+    work = Work()
+    starts: list[int] = []
+
+    async def act(number: int) -> None:
+        starts.append(number)
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    gate = work.driver.hold("step")
+    async with running(Runner(work.jobs, lease="1s")):
+        await soon(gate.reached.wait())
+        rival = Rival(work.driver.inner)
+        taken: list[StepAnswer] = []
+
+        async def is_taken() -> bool:
+            taken.append(await rival.step())
+            return bool(taken[-1].reserved)
+
+        await until(is_taken)
+        gate.opened.set()
+        await until(lambda: any(step.acks for step in work.driver.steps))
+        assert work.driver.answers[-1].acks == ("lost",)
+        assert starts == []
+        (held,) = taken[-1].reserved
+        assert (await rival.step(Ack(held.id, held.token, Completed(b"1")))).acks == ("ok",)
+    assert await work.states([record_id]) == ["completed"]
+
+
+async def test_a_heartbeat_that_misses_a_job_whose_ack_is_on_its_way_changes_nothing() -> None:
+    """The store has settled it, so its lease is gone; the answer that says so is only slower than the heartbeat."""
+    work = Work()
+    events: list[str] = []
+
+    async def on_completed(_: JobEvent) -> None:
+        events.append("completed")
+
+    async def on_lost(_: JobEvent) -> None:
+        events.append("lost")
+
+    (record_id,) = await work.add(1)
+    work.driver.hold("step").opened.set()
+    gate = work.driver.hold("step")
+    hooks = Hooks(on_job_completed=on_completed, on_lease_lost=on_lost)
+    task = asyncio.create_task(Runner(work.jobs, lease="1s", hooks=hooks).run_once())
+    await soon(gate.reached.wait())
+    assert await work.states([record_id]) == ["completed"]
+    await until(lambda: work.driver.calls["heartbeat"] >= 2)
+    gate.opened.set()
+    assert await soon(task) == RunCounts(completed=1)
+    assert events == ["completed"]
+
+
+async def test_the_late_ack_of_a_lost_handler_does_not_end_the_one_that_has_the_record_now() -> None:
+    """Both belong to the same runner, and the first settled while the second was on its way."""
+    clock = ManualClock()
+    work = Work(clock=clock)
+    releases = [asyncio.Event(), asyncio.Event()]
+    tokens: list[int] = []
+    lost: list[str] = []
+
+    async def act(number: int) -> str:
+        if number:
+            return "other"
+        tokens.append(current_job().token)
+        await releases[len(tokens) - 1].wait()
+        return f"start {len(tokens)}"
+
+    async def on_lost(event: JobEvent) -> None:
+        lost.append(event.id)
+
+    work.deeds.act = act
+    (record_id,) = await work.add(0)
+    async with running(Runner(work.jobs, hooks=Hooks(on_lease_lost=on_lost))):
+        await until(lambda: len(tokens) == 1)
+        clock.advance("31s")
+        gate = work.driver.hold("step")
+        await work.add(1)
+        await soon(gate.reached.wait())
+        releases[0].set()
+        await breathe()
+        gate.opened.set()
+        await until(lambda: any(ack.token == tokens[0] for step in work.driver.steps for ack in step.acks))
+        await until(lambda: len(tokens) == 2)
+        releases[1].set()
+        record = await work.until(record_id, "completed")
+    assert (record.result, record.recoveries) == ("start 2", 1)
+    assert lost == [record_id]
+
+
+async def test_news_that_come_after_the_end_of_a_run_harm_nobody() -> None:
+    """The thread has told of a lost lease, and before the loop could listen the run was left."""
+    work = Work()
+    started, release = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
+
+    async def act(_: int) -> None:
+        started.set()
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def on_lost(event: JobEvent) -> None:
+        raise AssertionError(event)
+
+    work.deeds.act = act
+    work.driver.taken.update(await work.add(1))
+    task = asyncio.create_task(Runner(work.jobs, lease="1s", hooks=Hooks(on_lease_lost=on_lost)).run())
+    await soon(started.wait())
+    task.cancel()
+    await breathe()
+    task.cancel()
+    beats = work.driver.calls["heartbeat"]
+    for _ in range(2000):
+        time.sleep(0.01)  # noqa: ASYNC251 - so that nothing but the thread goes on
+        if work.driver.calls["heartbeat"] > beats:
+            break
+    time.sleep(0.05)  # noqa: ASYNC251 - and comes to tell of it
+    await asyncio.wait((task,))
+    release.set()
+    await breathe()
+    assert complaints == []

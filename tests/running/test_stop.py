@@ -1,0 +1,306 @@
+"""Stopping: what runs may end, what cannot is given back, and nothing is taken any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from flowli_core import DefinitionError, RunCounts, Runner, current_job
+from tests.support.faulty import FaultyDriver
+from tests.support.running import PATIENCE, Duties, Work, breathe, running, soon, until
+
+GRACE = "50ms"
+
+
+async def test_a_stop_lets_what_runs_end_and_takes_nothing_more() -> None:
+    work = Work()
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def act(_: int) -> None:
+        started.set()
+        await release.wait()
+
+    work.deeds.act = act
+    ids = await work.add(*range(5))
+    runner = Runner(work.jobs, concurrency=1)
+    async with running(runner) as task:
+        await soon(started.wait())
+        stopping = asyncio.create_task(runner.stop())
+        await breathe()
+        assert not stopping.done()
+        assert runner.health().is_running
+        release.set()
+        await soon(stopping)
+        await soon(task)
+    assert not runner.health().is_running
+    assert await work.states(ids) == ["completed", "queued", "queued", "queued", "queued"]
+    assert all(step.want == 0 for step in work.driver.steps[1:])
+
+
+async def test_what_is_not_done_in_time_is_given_back_and_runs_elsewhere_at_once() -> None:
+    """It is due now, no attempt is used, and it does not go behind what was enqueued later."""
+    work = Work()
+    starts: list[int] = []
+    started, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def act(number: int) -> None:
+        starts.append(current_job().attempt)
+        if len(starts) > 1:
+            return
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.set()
+
+    work.deeds.act = act
+    (first,) = await work.add(1)
+    runner = Runner(work.jobs, concurrency=1)
+    async with running(runner):
+        await soon(started.wait())
+        (second,) = await work.add(2)
+        await soon(runner.stop(drain="10ms"))
+        assert cleaned.is_set()
+        record = await work.job(first)
+        assert (record.state, record.attempts_made, record.recoveries) == ("queued", 0, 0)
+    order: list[str] = []
+
+    async def note(_: int) -> None:
+        order.append(current_job().id)
+
+    work.deeds.act = note
+    assert await work.run(concurrency=1) == RunCounts(completed=2)
+    assert order == [first, second]
+    assert starts == [1]
+
+
+async def test_what_is_given_back_wakes_another_runner() -> None:
+    work = Work()
+    other_driver = FaultyDriver(work.driver.inner)
+    other_driver.only_wakes = True
+    runs: list[str] = []
+    started = asyncio.Event()
+
+    async def act(_: int) -> None:
+        runs.append("first")
+        started.set()
+        await asyncio.Event().wait()
+
+    async def other_act(_: int) -> None:
+        runs.append("second")
+
+    work.deeds.act = act
+    other_work = Work(other_driver)
+    other_work.deeds.act = other_act
+    runner = Runner(work.jobs)
+    async with running(runner):
+        (record_id,) = await work.add(1)
+        await soon(started.wait())
+        async with running(Runner(other_work.jobs)):
+            await until(lambda: other_driver.calls["wait"] == 1)
+            await soon(runner.stop(drain="0s"))
+            await work.until(record_id, "completed")
+    assert runs == ["first", "second"]
+
+
+async def test_a_handler_in_a_thread_sees_the_stop_and_is_given_back() -> None:
+    work = Work()
+    started = threading.Event()
+
+    def toil(_: int) -> None:
+        started.set()
+        me = current_job()
+        forever = threading.Event()
+        while not me.cancelled:
+            forever.wait(0.002)
+
+    work.deeds.toil = toil
+    receipt = await work.jobs.toil.enqueue(1)
+    runner = Runner(work.jobs)
+    async with running(runner):
+        await until(started.is_set)
+        await soon(runner.stop(drain="10ms"))
+    record = await work.job(receipt.id)
+    assert (record.state, record.attempts_made) == ("queued", 0)
+
+
+@pytest.mark.parametrize("where", ["act", "toil"])
+async def test_a_handler_that_ignores_the_stop_is_given_back_and_left_behind(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its worker is on its way out; waiting for ever would only have it killed."""
+    work = Work()
+    started, release = threading.Event(), threading.Event()
+
+    def toil(_: int) -> None:
+        started.set()
+        assert release.wait(PATIENCE)
+
+    async def act(_: int) -> None:
+        started.set()
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.002)
+            except asyncio.CancelledError:
+                continue
+
+    work.deeds.act, work.deeds.toil = act, toil
+    receipt = await (work.jobs.act if where == "act" else work.jobs.toil).enqueue(1)
+    runner = Runner(work.jobs, cancel_grace=GRACE)
+    async with running(runner) as task:
+        await until(started.is_set)
+        await soon(runner.stop(drain="0s"))
+        await soon(task)
+    record = await work.job(receipt.id)
+    assert (record.state, record.attempts_made) == ("queued", 0)
+    assert "still runs as its runner ends" in caplog.text
+    release.set()
+    await breathe()
+
+
+async def test_a_handler_that_completes_when_it_is_told_to_stop_is_completed() -> None:
+    work = Work()
+    started = asyncio.Event()
+
+    async def act(_: int) -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "saved"
+        return "never"
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    runner = Runner(work.jobs)
+    async with running(runner):
+        await soon(started.wait())
+        await soon(runner.stop(drain="0s"))
+    assert (await work.job(record_id)).result == "saved"
+
+
+async def test_a_stop_may_be_hurried() -> None:
+    """A second stop with less patience is heard."""
+    work = Work()
+    started = asyncio.Event()
+
+    async def act(_: int) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    work.deeds.act = act
+    (record_id,) = await work.add(1)
+    runner = Runner(work.jobs)
+    async with running(runner):
+        await soon(started.wait())
+        patient = asyncio.create_task(runner.stop(drain="1h"))
+        await breathe()
+        assert not patient.done()
+        await soon(runner.stop(drain="0s"))
+        await soon(patient)
+    assert await work.states([record_id]) == ["queued"]
+
+
+async def test_stopping_what_does_not_run_does_nothing() -> None:
+    work = Work()
+    runner = Runner(work.jobs)
+    await runner.stop()
+    await work.add(1)
+    assert await runner.run_once() == RunCounts(completed=1)
+    await runner.stop()
+    await work.add(2)
+    assert await runner.run_once() == RunCounts(completed=1)
+    with pytest.raises(DefinitionError, match="drain"):
+        await runner.stop(drain="-1s")
+
+
+async def test_a_stop_right_after_the_start_is_heard() -> None:
+    work = Work()
+    ids = await work.add(1)
+    runner = Runner(work.jobs)
+    async with runner:
+        await soon(runner.stop())
+    assert await work.states(ids) == ["queued"]
+
+
+async def test_an_idle_runner_stops_without_waiting_for_anything() -> None:
+    work = Work()
+    work.driver.only_wakes = True
+    runner = Runner(work.jobs)
+    async with running(runner) as task:
+        await until(lambda: work.driver.calls["wait"] == 1)
+        await soon(runner.stop())
+        await soon(task)
+
+
+async def test_run_once_can_be_stopped() -> None:
+    work = Work()
+    started = asyncio.Event()
+
+    async def act(_: int) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    work.deeds.act = act
+    await work.add(1, 2)
+    runner = Runner(work.jobs, concurrency=1)
+    task = asyncio.create_task(runner.run_once())
+    await soon(started.wait())
+    await soon(runner.stop(drain="0s"))
+    assert await soon(task) == RunCounts(released=1)
+
+
+async def test_what_was_being_reserved_when_the_stop_came_is_given_back() -> None:
+    work = Work()
+    starts: list[int] = []
+
+    async def act(number: int) -> None:
+        starts.append(number)
+
+    work.deeds.act = act
+    ids = await work.add(*range(5))
+    gate = work.driver.hold("step")
+    runner = Runner(work.jobs)
+    async with running(runner):
+        await soon(gate.reached.wait())
+        assert await work.states(ids) == ["active"] * 5
+        stopping = asyncio.create_task(runner.stop())
+        await breathe()
+        gate.opened.set()
+        await soon(stopping)
+    assert starts == []
+    for record_id in ids:
+        record = await work.job(record_id)
+        assert (record.state, record.attempts_made, record.recoveries) == ("queued", 0, 0)
+
+
+async def test_a_wake_up_that_a_stopping_runner_was_given_goes_to_another() -> None:
+    """It came while the runner was still listening, and the runner takes nothing any more."""
+    work = Work()
+    other_driver = FaultyDriver(work.driver.inner)
+    work.driver.only_wakes = other_driver.only_wakes = True
+    started, release, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def act(number: int) -> None:
+        if number == 0:
+            started.set()
+            await release.wait()
+        else:
+            done.set()
+
+    work.deeds.act = act
+    runner = Runner(work.jobs, concurrency=2)
+    async with running(runner):
+        await work.add(0)
+        await soon(started.wait())
+        await until(lambda: work.driver.calls["wait"] == 2)
+        async with running(Runner(Duties(context=work.deeds, driver=other_driver))):
+            await until(lambda: other_driver.calls["wait"] == 1)
+            stopping = asyncio.create_task(runner.stop())
+            await breathe()
+            await work.add(1)
+            await soon(done.wait())
+            release.set()
+            await soon(stopping)

@@ -1,0 +1,99 @@
+"""Records that this worker cannot read, or not yet."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowli_core import Jobs, RunCounts, Runner, job
+from flowli_core.driver import NewRecord
+from flowli_core.testing import ManualClock
+from tests.support.running import Deeds, Work
+
+POLICY = b'{"v":1,"max_attempts":3,"backoff":{"kind":"fixed","delay_ms":0,"jitter":null}}'
+
+
+def raw(*, input: bytes = b"1", policy: bytes = POLICY) -> NewRecord:
+    """Make a record as another producer would have, or somebody with the store's command line."""
+    return NewRecord(id="raw-act", name="act", queue="default", input=input, policy=policy)
+
+
+@pytest.mark.parametrize("payload", [b"\xff\xfe", b'"one"', b"[" * 100_000, b"", b'{"a":1}'])
+async def test_a_payload_that_cannot_be_read_fails_at_once_and_is_kept(payload: bytes) -> None:
+    work = Work()
+    runs: list[int] = []
+
+    async def act(number: int) -> None:
+        runs.append(number)
+
+    work.deeds.act = act
+    await work.driver.enqueue([raw(input=payload)])
+    assert await work.run() == RunCounts(failed=1)
+    stored = await work.driver.get("raw-act")
+    assert stored is not None
+    assert (stored.state, stored.input) == ("failed", payload)
+    assert runs == []
+
+
+@pytest.mark.parametrize(
+    "policy", [b"", b"{}", b"[]", b'{"v":"x"}', b'{"v":1,"max_attempts":1,"backoff":{"kind":"fixed"}}', b"[" * 100_000]
+)
+async def test_a_policy_that_cannot_be_read_fails_the_job_and_not_the_runner(
+    policy: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not in silence: it is counted and logged like every other failure."""
+    work = Work()
+    await work.driver.enqueue([raw(policy=policy)])
+    (sound,) = await work.add(1)
+    assert await work.run(concurrency=1) == RunCounts(failed=1, completed=1)
+    assert await work.states(["raw-act", sound]) == ["failed", "completed"]
+    assert "raw-act (act) failed for good" in caplog.text
+    error = (await work.job("raw-act")).last_error
+    assert error is not None
+    assert "policy" in error.message
+
+
+@job(int, name="not_here")
+async def newly_made(input: int, ctx: Deeds) -> object:
+    return await ctx.act(input)
+
+
+class NewerDuties(Jobs[Deeds]):
+    newly_made = newly_made
+
+
+async def test_a_job_that_only_newer_workers_know_waits_for_one_of_them() -> None:
+    """It is given back with the reason to be seen, and no attempt is used: a rolling deploy loses and fails nothing."""
+    clock = ManualClock()
+    work = Work(clock=clock)
+    newer = NewerDuties(context=work.deeds, driver=work.driver)
+    receipt = await newer.newly_made.enqueue(1)
+    assert await work.run() == RunCounts()
+    parked = await work.job(receipt.id)
+    assert (parked.state, parked.attempts_made, parked.failure_count) == ("scheduled", 0, 0)
+    assert parked.last_error is not None
+    assert (parked.last_error.type, parked.last_error.message) == ("UnknownJob", "this worker knows no job 'not_here'")
+    clock.advance("30s")
+    assert await Runner(newer).run_once() == RunCounts(completed=1)
+    assert await work.states([receipt.id]) == ["completed"]
+
+
+async def test_a_record_of_a_later_release_waits_for_a_worker_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    work = Work(clock=clock)
+    await work.driver.enqueue([raw(policy=POLICY.replace(b'"v":1', b'"v":2'))])
+    assert await work.run() == RunCounts()
+    parked = await work.job("raw-act")
+    assert (parked.state, parked.attempts_made, parked.failure_count) == ("scheduled", 0, 0)
+    assert parked.last_error is not None
+    assert parked.last_error.type == "NewerRecord"
+    clock.advance("30s")
+    monkeypatch.setattr("flowli_core._wire.policy.VERSION", 2)
+    assert await work.run() == RunCounts(completed=1)
+
+
+async def test_progress_that_cannot_be_read_does_not_end_the_runner() -> None:
+    clock = ManualClock()
+    work = Work(clock=clock)
+    receipt = await work.jobs.act.delay("1s", 1)
+    await work.driver.requeue(receipt.id, progress=b'{"attempts_made":"three","failure_count":null,"last_error":7}')
+    assert await work.run() == RunCounts(completed=1)

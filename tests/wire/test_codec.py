@@ -1,0 +1,311 @@
+"""The JSON on the wire holds what the caller gave, once, and gives a worker what the caller's value was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    RootModel,
+    SecretStr,
+    computed_field,
+    field_serializer,
+)
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import TypedDict
+
+from flowli_core import Jobs, ValidationError, job
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.testing import drain
+from tests.support.delivery import Delivery
+
+T = TypeVar("T")
+
+seen: list[int] = []
+
+
+def look(value: int) -> int:
+    """Note what a validator is shown, and change it, differently each time it is applied."""
+    seen.append(value)
+    return value * 10
+
+
+Times10 = Annotated[int, BeforeValidator(look)]
+
+
+class Model(BaseModel):
+    x: Times10
+
+
+@dataclass
+class Plain:
+    x: Times10
+
+
+@pydantic_dataclass
+class Checked:
+    x: Times10
+
+
+class Typed(TypedDict):
+    x: Times10
+
+
+class Rooted(RootModel[Times10]):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("declared", "args", "kwargs", "expected"),
+    [
+        (Model, (), {"x": 3}, Model.model_construct(x=30)),
+        (Model, ({"x": 3},), {}, Model.model_construct(x=30)),
+        (Plain, (), {"x": 3}, Plain(30)),
+        (Plain, (3,), {}, Plain(30)),
+        (Plain, (Plain(3),), {}, Plain(30)),
+        (Checked, (), {"x": 3}, Checked(3)),
+        (Checked, (3,), {}, Checked(3)),
+        (Typed, (), {"x": 3}, {"x": 30}),
+        (Typed, ({"x": 3},), {}, {"x": 30}),
+        (Rooted, (3,), {}, Rooted.model_construct(30)),
+        (Times10, (3,), {}, 30),
+    ],
+)
+async def test_a_validator_sees_the_fields_and_never_its_own_output(
+    declared: Any, args: tuple[Any, ...], kwargs: dict[str, Any], expected: object
+) -> None:
+    """Defect 19: the caller's fields are on the wire, and validated once at the call and once in the worker."""
+    delivery = Delivery(declared)
+    seen.clear()
+    assert await delivery.jobs.take.run(*args, **kwargs) is None
+    assert seen == [3]
+    assert delivery.received == [expected]
+    assert await delivery.send(*args, **kwargs) == expected
+    assert set(seen) <= {3, 30}
+    seen.clear()
+    wire = json.loads(delivery.wire)
+    assert wire in (3, {"x": 3})
+
+
+async def test_neither_does_a_validator_of_the_meta() -> None:
+    metas: list[object] = []
+
+    @job(meta=Typed)
+    async def note(meta: Typed | None) -> None:
+        metas.append(meta)
+
+    class Noting(Jobs[None]):
+        take = note
+
+    jobs = Noting(context=None, driver=MemoryDriver())
+    await jobs.take.options(meta={"x": 3}).run()
+    await jobs.take.options(meta={"x": 3}).enqueue()
+    await drain(jobs)
+    assert metas == [{"x": 30}] * 2
+
+
+async def test_an_instance_that_a_validator_has_changed_already_is_refused() -> None:
+    """Its fields are lost: what they were cannot be told from what it holds."""
+    with pytest.raises(ValidationError, match=r"does not come back .* give the fields rather than the instance"):
+        await Delivery(Model).send(Model(x=3))
+
+
+class Color(Enum):
+    RED = "red"
+
+
+class Size(IntEnum):
+    BIG = 2
+
+
+class Word(StrEnum):
+    YES = "yes"
+
+
+class Everyday(BaseModel):
+    text: str = "é\u2028\U0001f600\0"
+    moment: datetime = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=-5)))
+    naive: datetime = datetime(2026, 1, 2)  # noqa: DTZ001 - it must stay so
+    day: date = date(2026, 2, 3)
+    span: timedelta = timedelta(days=400, microseconds=1)
+    amount: Decimal = Decimal("0.10")
+    number: UUID = UUID(int=7)
+    big: int = 10**300
+    ratio: float = 0.1 + 0.2
+    color: Color = Color.RED
+    size: Size = Size.BIG
+    word: Word = Word.YES
+    either: int | str = "3"
+    other: int | str = 3
+    literal: Literal["a", 1] = 1
+    members: set[int] = {1, 2}
+    frozen: frozenset[str] = frozenset({"a"})
+    pair: tuple[int, str] = (1, "a")
+    keyed: dict[int, str] = {1: "a"}
+    dated: dict[date, int] = {date(2026, 1, 1): 1}
+    nothing: None = None
+    data: bytes = b"plain"
+
+
+async def test_the_everyday_types_arrive_as_they_were() -> None:
+    delivery = Delivery(Everyday)
+    made = Everyday(text="changed")
+    arrived = await delivery.send(made)
+    assert arrived == made
+    assert {name: type(value) for name, value in arrived} == {name: type(value) for name, value in made}
+    assert await delivery.send(text="changed") == made
+    assert await delivery.send(made.model_dump()) == made
+
+
+async def test_a_time_in_the_hour_that_its_zone_repeats_travels() -> None:
+    """Such a time is equal to none of another zone, and what comes from JSON has an offset for a zone."""
+    first = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"))
+    for moment in (first, first.replace(fold=1)):
+        arrived = await Delivery(datetime).send(moment)
+        assert arrived.isoformat() == moment.isoformat()
+
+
+async def test_an_offset_that_json_cannot_hold_is_refused() -> None:
+    odd = datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1, seconds=1)))
+    with pytest.raises(ValidationError, match="does not come back"):
+        await Delivery(datetime).send(odd)
+
+
+class Binary(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+    data: bytes
+
+
+async def test_bytes_that_are_no_text_travel_where_the_model_says_how() -> None:
+    delivery = Delivery(Binary)
+    assert await delivery.send(data=b"\xff\x00") == Binary(data=b"\xff\x00")
+    assert await delivery.send(Binary(data=b"abcd")) == Binary(data=b"abcd")
+    assert await delivery.send(data=b"abcd") == Binary(data=b"abcd")
+
+
+class Stamped(BaseModel):
+    name: str
+    stamp: UUID = Field(default_factory=uuid4)
+
+
+async def test_a_default_is_made_once_at_the_call() -> None:
+    """What a factory makes belongs to the call: a second attempt must see the same."""
+    delivery = Delivery(Stamped)
+    arrived = await delivery.send(name="a")
+    assert json.loads(delivery.wire)["stamp"] == str(arrived.stamp)
+    made = Stamped(name="b")
+    assert await delivery.send(made) == made
+
+
+class Aliased(BaseModel):
+    short: int = Field(alias="shortName")
+    both: int = Field(default=0, validation_alias="in", serialization_alias="out")
+    outward: int = Field(default=0, serialization_alias="OUT")
+
+
+class Choosy(BaseModel):
+    one: int = Field(validation_alias=AliasChoices("uno", "un"))
+    two: int = Field(default=0, validation_alias=AliasPath("numbers", 1))
+
+
+async def test_aliases_are_for_the_caller_to_use() -> None:
+    delivery = Delivery(Aliased)
+    expected = Aliased.model_validate({"shortName": 1, "in": 2, "outward": 3})
+    assert await delivery.send(shortName=1, outward=3, **{"in": 2}) == expected
+    assert await delivery.send({"shortName": 1, "in": 2, "outward": 3}) == expected
+    choosy = Delivery(Choosy)
+    assert await choosy.send(un=1, numbers=[0, 5]) == Choosy.model_validate({"uno": 1, "numbers": [0, 5]})
+
+
+async def test_an_alias_that_is_only_for_other_readers_does_no_harm() -> None:
+    class Outward(BaseModel):
+        name: str = Field(serialization_alias="OUT")
+
+    assert await Delivery(Outward).send(Outward(name="a")) == Outward(name="a")
+
+
+async def test_an_instance_whose_aliases_lead_nowhere_back_is_refused() -> None:
+    made = Choosy.model_validate({"uno": 1, "numbers": [0, 5]})
+    with pytest.raises(ValidationError, match="give the fields rather than the instance"):
+        await Delivery(Choosy).send(made)
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+
+async def test_what_a_model_allows_beside_its_fields_travels() -> None:
+    assert await Delivery(Open).send(name="a", more=[1]) == Open.model_validate({"name": "a", "more": [1]})
+    assert (await Delivery(Open).send(Open.model_validate({"name": "a", "more": 2}))).model_extra == {"more": 2}
+
+
+class Kept(BaseModel):
+    name: str
+    secret: SecretStr = SecretStr("")
+    hidden: int = Field(default=0, exclude=True)
+    _seen: int = PrivateAttr(default=0)
+
+    @computed_field
+    def shout(self) -> str:
+        return self.name.upper()
+
+
+async def test_a_secret_and_an_excluded_field_travel_where_they_are_given_as_fields() -> None:
+    arrived = await Delivery(Kept).send(name="a", secret="s3cret", hidden=7)  # noqa: S106 - it must arrive
+    assert arrived.secret.get_secret_value() == "s3cret"
+    assert arrived.hidden == 7
+
+
+@pytest.mark.parametrize("made", [Kept(name="a", secret=SecretStr("s3cret")), Kept(name="a", hidden=7)])
+async def test_an_instance_that_would_lose_something_on_the_way_is_refused(made: Kept) -> None:
+    with pytest.raises(ValidationError, match="give the fields rather than the instance") as caught:
+        await Delivery(Kept).send(made)
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_private_attributes_stay_at_home() -> None:
+    """They are no data. Neither do they keep what surrounds them from travelling."""
+    made = Kept(name="a")
+    made._seen = 5  # pyright: ignore[reportPrivateUsage] - what a method of the model's own would do
+    arrived = await Delivery(Kept).send(made)
+    assert (arrived.name, arrived.shout, arrived._seen) == ("a", "A", 0)
+    assert await Delivery(list[Kept]).send([made]) == [Kept(name="a")]
+    assert await Delivery(dict[str, tuple[Kept, ...]]).send({"k": (made,)}) == {"k": (Kept(name="a"),)}
+
+
+async def test_what_prints_as_less_than_it_is_is_refused() -> None:
+    class Rounded(BaseModel):
+        at: datetime
+
+        @field_serializer("at")
+        def day(self, at: datetime) -> str:
+            return at.date().isoformat()
+
+    midnight = Rounded(at=datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None))
+    assert await Delivery(Rounded).send(midnight) == midnight
+    with pytest.raises(ValidationError, match="does not come back"):
+        await Delivery(Rounded).send(Rounded(at=datetime(2026, 1, 1, 10)))  # noqa: DTZ001 - dates have no zone
+
+
+async def test_a_subclass_is_not_cut_down_to_its_base() -> None:
+    class Longer(Open):
+        model_config = ConfigDict(extra="ignore")
+        more: int = 1
+
+    with pytest.raises(ValidationError, match="comes back from JSON as Open, not as Longer"):
+        await Delivery(Open).send(Longer(name="a", more=2))
