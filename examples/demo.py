@@ -149,8 +149,7 @@ async def _until_ready(address: str, process: asyncio.subprocess.Process) -> Non
                 if process.returncode is not None:
                     raise
             await asyncio.sleep(LOOK_EVERY)
-    msg = f"the service was not ready within {START_WITHIN:g} s"
-    raise TimeoutError(msg)
+    raise TimeoutError(f"the service was not ready within {START_WITHIN:g} s")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> int:

@@ -17,8 +17,9 @@ def name(value: object, *, argument: str, error: type[FlowliError] = DefinitionE
     """Accept 1 to 128 letters, digits, `_`, `.`, `:`, `/` or `-`, the first of them a letter, a digit or `_`."""
     text = _text(value, argument=argument, longest=LONGEST_NAME, error=error)
     if not _NAME.fullmatch(text):
-        msg = f"{argument} may have letters, digits and _ . : / - only, and starts with a letter or digit; got {text!r}"
-        raise error(msg)
+        raise error(
+            f"{argument} may have letters, digits and _ . : / - only, and starts with a letter or digit; got {text!r}"
+        )
     return text
 
 
@@ -26,8 +27,9 @@ def record_id(value: object, *, argument: str = "id") -> str:
     """Accept 1 to 128 printable ASCII characters without spaces or `*`, `{`, `}`."""
     text = _text(value, argument=argument, longest=LONGEST_NAME, error=ValidationError)
     if not _PRINTABLE.fullmatch(text) or any(c in "*{}" for c in text):
-        msg = f"{argument} may have printable ASCII characters only, and no space, *, {{ or }}; got {text!r}"
-        raise ValidationError(msg)
+        raise ValidationError(
+            f"{argument} may have printable ASCII characters only, and no space, *, {{ or }}; got {text!r}"
+        )
     return text
 
 
@@ -35,19 +37,15 @@ def key(value: object, *, argument: str = "key") -> str:
     """Accept 1 to 256 printable characters."""
     text = _text(value, argument=argument, longest=LONGEST_KEY, error=ValidationError)
     if not text.isprintable():
-        msg = f"{argument} may have printable characters only"
-        raise ValidationError(msg)
+        raise ValidationError(f"{argument} may have printable characters only")
     return text
 
 
 def _text(value: object, *, argument: str, longest: int, error: type[FlowliError]) -> str:
     if not isinstance(value, str):
-        msg = f"{argument} must be a str, got {type(value).__name__}"
-        raise error(msg)
+        raise error(f"{argument} must be a str, got {type(value).__name__}")
     if not value:
-        msg = f"{argument} must not be empty"
-        raise error(msg)
+        raise error(f"{argument} must not be empty")
     if len(value) > longest:
-        msg = f"{argument} must have at most {longest} characters, got {len(value)}"
-        raise error(msg)
+        raise error(f"{argument} must have at most {longest} characters, got {len(value)}")
     return value

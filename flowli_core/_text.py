@@ -13,6 +13,6 @@ _ESCAPES = {
 _ESCAPES_IN_LINES = {code: escape for code, escape in _ESCAPES.items() if chr(code) not in "\n\t"}
 
 
-def inert(text: object, *, lines: bool = False) -> str:
+def escape_controls(text: object, *, lines: bool = False) -> str:
     """Write control characters as escapes; line ends and tabs too, unless the text is of several `lines`."""
     return str(text).translate(_ESCAPES_IN_LINES if lines else _ESCAPES)

@@ -41,14 +41,12 @@ def duration(
     Raises `error`, naming `argument`; a bare number is refused, because its unit would be a guess.
     """
     parsed = value if isinstance(value, timedelta) else _parsed(value, argument, error)
-    shown = repr(value) if isinstance(value, str) else spelled(parsed)
+    shown = repr(value) if isinstance(value, str) else format_duration(parsed)
     if parsed < ZERO or (parsed == ZERO and not zero):
         bound = "not be negative" if zero else "be longer than zero"
-        msg = f"{argument} must {bound}, got {shown}"
-        raise error(msg)
+        raise error(f"{argument} must {bound}, got {shown}")
     if parsed > longest:
-        msg = f"{argument} must be at most {spelled(longest)}, got {spelled(parsed)}"
-        raise error(msg)
+        raise error(f"{argument} must be at most {format_duration(longest)}, got {format_duration(parsed)}")
     return parsed
 
 
@@ -60,20 +58,21 @@ def due(value: object, *, argument: str, now: datetime) -> timedelta | datetime:
     if not isinstance(value, datetime):
         return duration(value, argument=argument, zero=True, error=SchedulingError)
     if value.tzinfo is None or value.utcoffset() is None:
-        msg = f"{argument} must be an aware datetime, got a naive one; say which zone: datetime(..., tzinfo=UTC)"
-        raise SchedulingError(msg)
+        raise SchedulingError(
+            f"{argument} must be an aware datetime, got a naive one; say which zone: datetime(..., tzinfo=UTC)"
+        )
     try:
         moment = value.astimezone(UTC)
     except OverflowError:
-        msg = f"{argument} is outside of the years 1 to 9999 in UTC: {value.isoformat()}"
-        raise SchedulingError(msg) from None
+        raise SchedulingError(f"{argument} is outside of the years 1 to 9999 in UTC: {value.isoformat()}") from None
     if moment - now > LONGEST:
-        msg = f"{argument} must be at most {spelled(LONGEST)} from now, got {moment.isoformat()}"
-        raise SchedulingError(msg)
+        raise SchedulingError(
+            f"{argument} must be at most {format_duration(LONGEST)} from now, got {moment.isoformat()}"
+        )
     return moment
 
 
-def spelled(value: timedelta) -> str:
+def format_duration(value: timedelta) -> str:
     """Write a duration the way a user would, in the largest unit that leaves a whole number."""
     for unit in ("d", "h", "m", "s"):
         if value and value % _UNITS[unit] == ZERO:
@@ -83,16 +82,13 @@ def spelled(value: timedelta) -> str:
 
 def _parsed(value: object, argument: str, error: type[FlowliError]) -> timedelta:
     if not isinstance(value, str):
-        msg = f"{argument} must be a duration, got {type(value).__name__}; {_CURE}"
-        raise error(msg)
+        raise error(f"{argument} must be a duration, got {type(value).__name__}; {_CURE}")
     match = _WRITTEN.fullmatch(value)
     if match is None:
         shown = value if len(value) <= 32 else value[:32] + "..."  # noqa: PLR2004 - as much as helps the reader
-        msg = f"{argument} is not a duration: {shown!r}; {_CURE}"
-        raise error(msg)
+        raise error(f"{argument} is not a duration: {shown!r}; {_CURE}")
     number, unit = match.groups()
     try:
         return float(number) * _UNITS[unit]
     except OverflowError:
-        msg = f"{argument} must be at most {spelled(LONGEST)}, got {value!r}"
-        raise error(msg) from None
+        raise error(f"{argument} must be at most {format_duration(LONGEST)}, got {value!r}") from None

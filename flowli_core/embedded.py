@@ -147,11 +147,10 @@ async def embedded(
     runtime = runtime_of(jobs)
     if runtime.host is not None:
         name = type(jobs).__name__
-        msg = (
+        raise StrategyError(
             f"this {name} is open already, in another lifespan of this process, which would run its jobs twice and "
             f"close it under this one; make another {name}(...), or attach it with a middleware"
         )
-        raise StrategyError(msg)
     beside = None if runner is None else EmbeddedRunner(runner, drain=drain)
     runtime.host = Host(beside)
     try:

@@ -41,8 +41,9 @@ class Healthz:
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
             return
         if scope["type"] != "http":
-            msg = f"Healthz answers HTTP requests, not {scope['type']!r}; mount it in an application"
-            raise NotImplementedError(msg)
+            raise NotImplementedError(
+                f"Healthz answers HTTP requests, not {scope['type']!r}; mount it in an application"
+            )
         if scope["method"] not in {"GET", "HEAD"}:
             await _respond(send, _WRONG_METHOD, {"detail": "only GET and HEAD"}, headers=[(b"allow", b"GET, HEAD")])
             return

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowli_core._current import running_job
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 
@@ -44,9 +44,11 @@ class PlainFormatter(logging.Formatter):
         about = ""
         facts = vars(record)
         if "job_id" in facts and "outcome" not in facts:
-            about = f"[{inert(facts.get('job_name'))} {inert(facts['job_id'])}] "
+            about = f"[{escape_controls(facts.get('job_name'))} {escape_controls(facts['job_id'])}] "
         head = f"{_time(record):%Y-%m-%d %H:%M:%S}.{int(record.msecs):03} {record.levelname:<7} {record.process}"
-        return f"{head} {inert(record.name)}: {about}{inert(record.getMessage())}{self._below(record)}"
+        return (
+            f"{head} {escape_controls(record.name)}: {about}{escape_controls(record.getMessage())}{self._below(record)}"
+        )
 
     def _below(self, record: logging.LogRecord) -> str:
         below = ""
@@ -54,7 +56,7 @@ class PlainFormatter(logging.Formatter):
             below += "\n" + self.formatException(record.exc_info)
         if record.stack_info:
             below += "\n" + record.stack_info
-        return inert(below, lines=True)
+        return escape_controls(below, lines=True)
 
 
 class JsonFormatter(logging.Formatter):

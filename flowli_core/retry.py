@@ -72,11 +72,11 @@ class Exponential:
         _check_delay(self.first, "first")
         _check_delay(self.max_delay, "max_delay")
         if _number(self.factor, "factor") < 1:
-            msg = f"factor must be at least 1, got {self.factor!r}"
-            raise DefinitionError(msg)
+            raise DefinitionError(f"factor must be at least 1, got {self.factor!r}")
         if self.max_delay < self.first:
-            msg = f"max_delay must not be shorter than the first delay, got {self.max_delay!r} and {self.first!r}"
-            raise DefinitionError(msg)
+            raise DefinitionError(
+                f"max_delay must not be shorter than the first delay, got {self.max_delay!r} and {self.first!r}"
+            )
         _check_jitter(self.jitter)
 
     def after(self, failures: int, random: Random) -> timedelta:
@@ -167,8 +167,9 @@ def _ratios(jitter: object) -> tuple[float, float] | None:
     if isinstance(jitter, bool):
         return _SPREAD if jitter else None
     if not isinstance(jitter, tuple):
-        msg = f"jitter must be True, False or a pair of ratios such as (0.5, 1.0), got {type(jitter).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(
+            f"jitter must be True, False or a pair of ratios such as (0.5, 1.0), got {type(jitter).__name__}"
+        )
     _check_jitter(cast("Any", jitter))
     low, high = cast("tuple[float, float]", jitter)
     return (float(low), float(high))
@@ -176,8 +177,9 @@ def _ratios(jitter: object) -> tuple[float, float] | None:
 
 def _check_delay(delay: object, argument: str, *, zero: bool = False) -> None:
     if not isinstance(delay, timedelta):
-        msg = f"{argument} must be a timedelta, got {type(delay).__name__}; fixed() and exponential() take durations"
-        raise DefinitionError(msg)
+        raise DefinitionError(
+            f"{argument} must be a timedelta, got {type(delay).__name__}; fixed() and exponential() take durations"
+        )
     duration(delay, argument=argument, zero=zero)
 
 
@@ -186,31 +188,26 @@ def _check_jitter(jitter: object) -> None:
         return
     pair = cast("tuple[object, ...]", jitter if isinstance(jitter, tuple) else ())
     if len(pair) != 2 or not 0 <= _number(pair[0], "jitter") <= _number(pair[1], "jitter") <= 1:  # noqa: PLR2004 - a pair
-        msg = f"jitter must be two ratios between 0 and 1, the lower first, got {jitter!r}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"jitter must be two ratios between 0 and 1, the lower first, got {jitter!r}")
 
 
 def _number(value: object, argument: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        msg = f"{argument} must be a finite number, got {value!r}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{argument} must be a finite number, got {value!r}")
     return value
 
 
 def _check_attempts(attempts: object) -> None:
     if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= MOST_ATTEMPTS:
-        msg = f"max_attempts must be a whole number from 1 to {MOST_ATTEMPTS:,}, got {attempts!r}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"max_attempts must be a whole number from 1 to {MOST_ATTEMPTS:,}, got {attempts!r}")
 
 
 def _check_backoff(backoff: object) -> None:
     if not isinstance(backoff, Fixed | Exponential):
-        msg = f"backoff must be made by fixed(...) or exponential(...), got {type(backoff).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"backoff must be made by fixed(...) or exponential(...), got {type(backoff).__name__}")
 
 
 def _check_exceptions(given: object, argument: str) -> None:
     members = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (None,)
     if not all(isinstance(member, type) and issubclass(member, BaseException) for member in members):
-        msg = f"{argument} must be a tuple of exception classes, such as {argument}=(ConnectionError,)"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{argument} must be a tuple of exception classes, such as {argument}=(ConnectionError,)")

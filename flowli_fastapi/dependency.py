@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar
 
 from fastapi import Depends
-from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotation at run time
+from starlette.requests import HTTPConnection
 
 import flowli_starlette
 from flowli_core import Jobs

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta  # noqa: TC003 - pydantic reads the annotations at run time
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
-from flowli_core import Missed, Overlap, State  # noqa: TC001 - the same
+from flowli_core import Missed, Overlap, State
 
 
 class _Out(BaseModel):

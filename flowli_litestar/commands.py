@@ -15,7 +15,7 @@ from flowli_core.cli._options import DURATION
 from flowli_core.cli._serve import Started, Worker, leave_stalled
 from flowli_core.cli.schedules import schedules
 from flowli_core.cli.status import status
-from flowli_core.durations import spelled
+from flowli_core.durations import format_duration
 from flowli_litestar.plugin import FlowliPlugin
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def _queues(_: click.Context, __: click.Parameter, value: str | None) -> list[st
 @click.option("-c", "--concurrency", type=int, default=10, show_default=True, help="How many jobs at a time.")
 @click.option("-q", "--queues", callback=_queues, help="Queues to serve, in order, with commas between.")
 @click.option("-b", "--burst", is_flag=True, help="Run what is due, and leave.")
-@click.option("--drain", type=DURATION, default=spelled(DRAIN), show_default=True, help="Time for jobs after a signal.")
+@click.option(
+    "--drain", type=DURATION, default=format_duration(DRAIN), show_default=True, help="Time for jobs after a signal."
+)
 @click.option("--lease", type=DURATION, default="30s", show_default=True, help="When a dead worker's jobs are found.")
 @click.pass_context
 def run_jobs(
@@ -106,6 +108,5 @@ def _plugin(app: Litestar, key: str | None) -> FlowliPlugin:
         (only,) = found.values()
         return only
     if key not in found:
-        msg = f"say which registry with --key: {', '.join(found)}"
-        raise click.UsageError(msg)
+        raise click.UsageError(f"say which registry with --key: {', '.join(found)}")
     return found[key]

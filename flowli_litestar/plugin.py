@@ -9,7 +9,7 @@ from litestar import Litestar, asgi
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.plugins import CLIPlugin, InitPlugin
-from litestar.types import Receive, Scope, Send  # noqa: TC002 - Litestar reads the annotations of handlers
+from litestar.types import Receive, Scope, Send
 
 from flowli_core import StoreUnavailable, ValidationError
 from flowli_core.embedded import check_runner, embedded
@@ -44,13 +44,13 @@ class FlowliPlugin(InitPlugin, CLIPlugin):
         jobs, config = self.config.jobs, self.config
         app: Any = app_config  # some of its types are not known
         if config.dependency_key in app_config.dependencies:
-            msg = f"there is a dependency {config.dependency_key!r} already; give FlowliConfig another dependency_key"
-            raise ImproperlyConfiguredException(msg)
+            raise ImproperlyConfiguredException(
+                f"there is a dependency {config.dependency_key!r} already; give FlowliConfig another dependency_key"
+            )
         if config.state_key in app_config.state:
-            msg = (
+            raise ImproperlyConfiguredException(
                 f"there is something else under {config.state_key!r} in the state; give FlowliConfig another state_key"
             )
-            raise ImproperlyConfiguredException(msg)
 
         def provide_jobs() -> Any:
             return jobs

@@ -46,13 +46,10 @@ def get_jobs(connection: HTTPConnection[Any], kind: type[Jobs[Any]] = Jobs) -> J
         return found[0]
     if found:
         cure = f"say which: get_jobs(connection, {_names(found[:1])}), in FastAPI Depends(jobs_of({_names(found[:1])}))"
-        msg = f"there are {len(found)} registries here ({_names(found)}); {cure}"
-        raise StrategyError(msg)
+        raise StrategyError(f"there are {len(found)} registries here ({_names(found)}); {cure}")
     if attached or opened:
-        msg = f"no {kind.__name__} among the registries of this app ({_names([*attached, *opened])})"
-        raise StrategyError(msg)
-    msg = f"no jobs in the lifespan state: {_CURE}"
-    raise StrategyError(msg)
+        raise StrategyError(f"no {kind.__name__} among the registries of this app ({_names([*attached, *opened])})")
+    raise StrategyError(f"no jobs in the lifespan state: {_CURE}")
 
 
 def opened_in(state: Mapping[str, Any]) -> tuple[Jobs[Any], ...]:

@@ -83,8 +83,9 @@ class Call:
             return self, kwargs
         unknown = sorted(kwargs.keys() - BESIDE_INPUT)
         if unknown:
-            msg = f"{self.definition.name}: beside an input a call takes meta, queue and key, not {', '.join(unknown)}"
-            raise ValidationError(msg)
+            raise ValidationError(
+                f"{self.definition.name}: beside an input a call takes meta, queue and key, not {', '.join(unknown)}"
+            )
         return (Call(self.definition, self.runtime, self.options.over(**kwargs)) if kwargs else self), {}
 
     async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -130,8 +131,7 @@ class Call:
         unknown = sorted(given.keys() - _OF_A_SCHEDULE)
         if unknown:
             taken = ", ".join(sorted(_OF_A_SCHEDULE))
-            msg = f"{self.definition.name}: a schedule takes {taken}, not {', '.join(unknown)}"
-            raise ValidationError(msg)
+            raise ValidationError(f"{self.definition.name}: a schedule takes {taken}, not {', '.join(unknown)}")
         if self.options.key is not None or self.options.id is not None:
             raise ValidationError(
                 "a schedule has its own key, and makes the ids of its jobs: leave options(key=, id=) out"
@@ -155,8 +155,9 @@ class Call:
         """Make a record of each of many inputs; what is wrong with one names its place among them."""
         several = _several(inputs)
         if several is None:
-            msg = f"{self.definition.name}: inputs must be a list of inputs, got {type(inputs).__name__}"
-            raise ValidationError(msg)
+            raise ValidationError(
+                f"{self.definition.name}: inputs must be a list of inputs, got {type(inputs).__name__}"
+            )
         made: list[NewRecord] = []
         for index, value in enumerate(several):
             try:
@@ -165,8 +166,7 @@ class Call:
                 issues = [
                     Issue(f"[{index}]{'.' if issue.path else ''}{issue.path}", issue.problem) for issue in error.issues
                 ]
-                msg = f"inputs[{index}]: {error}"
-                raise ValidationError(msg, issues) from None
+                raise ValidationError(f"inputs[{index}]: {error}", issues) from None
         return made
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt]:
@@ -201,22 +201,19 @@ class Call:
 
     def _refuse_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if args not in ((), (None,)) or kwargs:
-            msg = f"{self.definition.name} takes no input"
-            raise ValidationError(msg)
+            raise ValidationError(f"{self.definition.name} takes no input")
 
     def _meta_codec(self) -> Codec[Any] | None:
         """What reads the meta of this call, where it has any."""
         if self.options.meta is None:
             return None
         if self.definition.meta is None:
-            msg = f"{self.definition.name} takes no meta; declare it: @job(..., meta=Model)"
-            raise ValidationError(msg)
+            raise ValidationError(f"{self.definition.name} takes no meta; declare it: @job(..., meta=Model)")
         return self.definition.meta
 
     def _check_registered(self) -> None:
         if self.runtime.jobs.get(self.definition.name) is not self.definition:
-            msg = f"{self.definition.name!r} is not in this registry; make it an attribute of the class"
-            raise StrategyError(msg)
+            raise StrategyError(f"{self.definition.name!r} is not in this registry; make it an attribute of the class")
 
 
 def _several(inputs: object) -> Iterable[object] | None:

@@ -38,8 +38,7 @@ def per_job(factory: Callable[[], object], /) -> PerJob[Any]:
     """
     given: object = factory
     if not callable(given):
-        msg = f"per_job takes a callable, got {type(given).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"per_job takes a callable, got {type(given).__name__}")
     return PerJob(factory)
 
 
@@ -139,5 +138,4 @@ class ContextScope:
             raise DefinitionError("the context factory is a bare generator; decorate it with @asynccontextmanager")
         if self._expected is not None and not isinstance(made, self._expected):
             declared, got = self._expected.__qualname__, type(made).__name__
-            msg = f"the context must be {declared}, as the registry declares, got {got}"
-            raise DefinitionError(msg)
+            raise DefinitionError(f"the context must be {declared}, as the registry declares, got {got}")

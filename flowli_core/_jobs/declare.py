@@ -162,5 +162,4 @@ def _refuse_handler(input: object) -> None:
 
 def _refuse_other(job: object) -> None:
     if not isinstance(job, Declared):
-        msg = f"use(...) takes a job, got {type(job).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"use(...) takes a job, got {type(job).__name__}")

@@ -92,11 +92,9 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
     """Check a handler and what is declared about it. Raises DefinitionError."""
     location = _location(handler)
     if not callable(handler):
-        msg = f"a job's handler must be a function, got {type(handler).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"a job's handler must be a function, got {type(handler).__name__}")
     if any(inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called) for called in _called(handler)):
-        msg = f"handler at {location} is a generator; a job returns one result"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"handler at {location} is a generator; a job returns one result")
     name = _job_name(handler, settings.get("name"), location)
     _check_settings(settings, name)
     parameters = _parameters(handler, name, has_input=declared_input is not None, has_meta=declared_meta is not None)
@@ -122,8 +120,7 @@ def check_retry(retry: object, *, error: type[FlowliError] = DefinitionError) ->
     """Accept a Retry or nothing. Raises `error`."""
     if retry is None or isinstance(retry, Retry):
         return retry
-    msg = f"retry must be a Retry(...), got {type(retry).__name__}"
-    raise error(msg)
+    raise error(f"retry must be a Retry(...), got {type(retry).__name__}")
 
 
 def optional_duration(value: object, argument: str, *, zero: bool = False) -> timedelta | None:
@@ -134,20 +131,17 @@ def optional_duration(value: object, argument: str, *, zero: bool = False) -> ti
 def _job_name(handler: object, given: object, location: str) -> str:
     name = given if given is not None else getattr(handler, "__name__", None)
     if given is None and (not isinstance(name, str) or not name.isidentifier()):
-        msg = f"the job at {location} needs a name of its own: @job(..., name='...')"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"the job at {location} needs a name of its own: @job(..., name='...')")
     return _checks.name(name, argument="name")
 
 
 def _check_settings(settings: Settings, name: str) -> None:
     unknown = sorted(settings.keys() - _SETTINGS)
     if unknown:
-        msg = f"{name}: @job takes {', '.join(sorted(_SETTINGS))} and meta, not {', '.join(unknown)}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{name}: @job takes {', '.join(sorted(_SETTINGS))} and meta, not {', '.join(unknown)}")
     description: object = settings.get("description", "")
     if not isinstance(description, str):
-        msg = f"{name}: description must be a str, got {type(description).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{name}: description must be a str, got {type(description).__name__}")
 
 
 def _parameters(handler: Callable[..., Any], name: str, *, has_input: bool, has_meta: bool) -> frozenset[str]:
@@ -155,28 +149,24 @@ def _parameters(handler: Callable[..., Any], name: str, *, has_input: bool, has_
     try:
         signature = inspect.signature(handler)
     except ValueError:
-        msg = f"{name}: the parameters of this handler cannot be seen; wrap it in a function of your own"
-        raise DefinitionError(msg) from None
+        raise DefinitionError(
+            f"{name}: the parameters of this handler cannot be seen; wrap it in a function of your own"
+        ) from None
     for parameter in signature.parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             continue
         if parameter.name in HANDLER_PARAMETERS and parameter.kind is not parameter.POSITIONAL_ONLY:
             if parameter.default is not parameter.empty:
-                msg = f"{name}: {parameter.name} is always given to a handler; it takes no default"
-                raise DefinitionError(msg)
+                raise DefinitionError(f"{name}: {parameter.name} is always given to a handler; it takes no default")
             found.add(parameter.name)
         elif parameter.default is parameter.empty:
-            msg = f"{name}: a handler takes input, ctx and meta by name, not {parameter.name!r}"
-            raise DefinitionError(msg)
+            raise DefinitionError(f"{name}: a handler takes input, ctx and meta by name, not {parameter.name!r}")
     if has_input and "input" not in found:
-        msg = f"{name}: an input type is declared, but the handler takes no parameter `input`"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{name}: an input type is declared, but the handler takes no parameter `input`")
     if not has_input and "input" in found:
-        msg = f"{name}: the handler takes `input`; declare its type: @job(Model)"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{name}: the handler takes `input`; declare its type: @job(Model)")
     if not has_meta and "meta" in found:
-        msg = f"{name}: the handler takes `meta`; declare its type: @job(..., meta=Model)"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{name}: the handler takes `meta`; declare its type: @job(..., meta=Model)")
     return frozenset(found)
 
 
@@ -199,6 +189,5 @@ def _location(handler: object) -> str:
 
 def _tags(tags: object) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, Sequence):
-        msg = f"tags must be a list of names, got {type(tags).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"tags must be a list of names, got {type(tags).__name__}")
     return tuple(_checks.name(tag, argument="tags") for tag in cast("Sequence[object]", tags))

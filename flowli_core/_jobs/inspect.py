@@ -93,11 +93,9 @@ class Inspect:
 
 def _check_state(state: object) -> None:
     if state not in get_args(State):
-        msg = f"state must be one of {', '.join(get_args(State))}, got {state!r}"
-        raise ValidationError(msg)
+        raise ValidationError(f"state must be one of {', '.join(get_args(State))}, got {state!r}")
 
 
 def _check_limit(limit: object, *, argument: str = "limit") -> None:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_PER_PAGE:
-        msg = f"{argument} must be a whole number from 1 to {MOST_PER_PAGE:,}, got {limit!r}"
-        raise ValidationError(msg)
+        raise ValidationError(f"{argument} must be a whole number from 1 to {MOST_PER_PAGE:,}, got {limit!r}")

@@ -107,8 +107,9 @@ def runtime_of(jobs: Jobs[Any]) -> Runtime:
     """What stands behind a registry. For the library's own modules."""
     given: object = jobs
     if not is_registry(given):
-        msg = f"a registry is wanted, an instance such as AppJobs(context=...), got {_described(given)}"
-        raise DefinitionError(msg)
+        raise DefinitionError(
+            f"a registry is wanted, an instance such as AppJobs(context=...), got {_described(given)}"
+        )
     return jobs._runtime  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - kept out of the names that jobs may have
 
 
@@ -116,19 +117,17 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
     found: dict[str, tuple[str, Definition]] = {}
     for attribute, value in _attributes(cls).items():
         if isinstance(value, Undecorated):
-            msg = f"{cls.__qualname__}.{attribute} is a @job(...) without its handler"
-            raise DefinitionError(msg)
+            raise DefinitionError(f"{cls.__qualname__}.{attribute} is a @job(...) without its handler")
         if not isinstance(value, Declared):
             continue
         _refuse_hidden(cls, attribute)
         definition = value.definition
         if definition.name in found:
             other, earlier = found[definition.name]
-            msg = (
+            raise DefinitionError(
                 f"{cls.__qualname__} has two jobs named {definition.name!r}: {other} ({earlier.location}) and "
                 f"{attribute} ({definition.location}); give one of them another name: @job(..., name='...')"
             )
-            raise DefinitionError(msg)
         definition.complete()
         found[definition.name] = (attribute, definition)
     return {name: definition for name, (_, definition) in found.items()}
@@ -138,20 +137,20 @@ def _plan_schedules(cls: type[Jobs[Any]], runtime: Runtime) -> tuple[Planned, ..
     """What is stored of the schedules that a class declares."""
     where, given = f"{cls.__qualname__}.schedules", cast("object", cls.schedules)
     if not isinstance(given, list | tuple):
-        msg = f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}")
     found: dict[str, Planned] = {}
     for one in cast("list[object] | tuple[object, ...]", given):
         if not isinstance(one, DeclaredSchedule):
-            msg = f"{where} takes what `job.scheduled(...)` gives, got {type(one).__name__}"
-            raise DefinitionError(msg)
+            raise DefinitionError(f"{where} takes what `job.scheduled(...)` gives, got {type(one).__name__}")
         if runtime.jobs.get(one.definition.name) is not one.definition:
-            msg = f"{where}: {one.definition.name!r} is not in this registry; make it an attribute of the class"
-            raise DefinitionError(msg)
+            raise DefinitionError(
+                f"{where}: {one.definition.name!r} is not in this registry; make it an attribute of the class"
+            )
         planned = replace(one.planned(runtime), declared_by=runtime.owner)
         if planned.key in found:
-            msg = f"{where} has two schedules with the key {planned.key!r}; give one of them another key"
-            raise DefinitionError(msg)
+            raise DefinitionError(
+                f"{where} has two schedules with the key {planned.key!r}; give one of them another key"
+            )
         found[planned.key] = planned
     return tuple(found.values())
 
@@ -162,8 +161,9 @@ def _attributes(cls: type) -> dict[str, object]:
 
 def _refuse_hidden(cls: type, attribute: str) -> None:
     if hasattr(Jobs, attribute) or attribute in {"_runtime", "_inspect", "_control"}:
-        msg = f"{cls.__qualname__}.{attribute}: {attribute!r} belongs to the runtime; give the job another attribute"
-        raise DefinitionError(msg)
+        raise DefinitionError(
+            f"{cls.__qualname__}.{attribute}: {attribute!r} belongs to the runtime; give the job another attribute"
+        )
 
 
 def _declared_context(cls: type) -> type | None:
@@ -192,14 +192,12 @@ def _can_be_checked(declared: object) -> TypeIs[type]:
 def _check_driver(driver: object) -> None:
     if driver is not None and (isinstance(driver, type) or not callable(getattr(driver, "step", None))):
         kind = "the class itself" if isinstance(driver, type) else type(driver).__name__
-        msg = f"driver must be a driver such as MemoryDriver(), got {kind}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"driver must be a driver such as MemoryDriver(), got {kind}")
 
 
 def _check_tracer(tracer: Tracer | None) -> Tracer | None:
     if tracer is not None and (isinstance(tracer, type) or not callable(getattr(tracer, "enqueueing", None))):
-        msg = f"tracer must be an OpenTelemetry() of flowli_core.tracing, got {_described(tracer)}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"tracer must be an OpenTelemetry() of flowli_core.tracing, got {_described(tracer)}")
     return tracer
 
 
@@ -207,8 +205,7 @@ def _check_defaults(defaults: object) -> Defaults:
     if defaults is None:
         return Defaults()
     if not isinstance(defaults, Defaults):
-        msg = f"defaults must be a Defaults(...), got {type(defaults).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"defaults must be a Defaults(...), got {type(defaults).__name__}")
     return defaults
 
 

@@ -176,8 +176,7 @@ def _in_thread(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
 def whole_number(value: object, *, argument: str, low: int, high: int) -> int:
     """Accept a whole number within bounds. Raises DefinitionError."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        msg = f"{argument} must be a whole number from {low} to {high:,}, got {value!r}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{argument} must be a whole number from {low} to {high:,}, got {value!r}")
     return value
 
 

@@ -15,7 +15,7 @@ from flowli_core._wire.codec import pack_result
 from flowli_core._wire.policy import LastError, describe_error, pack_progress, unpack_progress
 from flowli_core._wire.trace import trace_of, without_trace
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Retried
-from flowli_core.durations import spelled
+from flowli_core.durations import format_duration
 from flowli_core.errors import ValidationError
 from flowli_core.retry import JobTimeout, Retry, next_delay
 
@@ -255,7 +255,7 @@ class Attempt:
             self.reserved.id,
             self.reserved.name,
             reason.value if reason else "",
-            spelled(grace),
+            format_duration(grace),
         )
         match reason:
             case End.TIMEOUT:
@@ -280,7 +280,9 @@ class Attempt:
 
     def _timeout_error(self) -> JobTimeout:
         timeout = self.policy.timeout
-        return JobTimeout(f"the handler ran for longer than {'its timeout' if timeout is None else spelled(timeout)}")
+        return JobTimeout(
+            f"the handler ran for longer than {'its timeout' if timeout is None else format_duration(timeout)}"
+        )
 
     def _look_for_end(self) -> bool:
         if self.end_reason is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flowli_core._running.hooks import HookCalls, Hooks, JobEvent
 from flowli_core.driver import Cancelled, Completed, Failed, Released, Retried
-from flowli_core.durations import spelled
+from flowli_core.durations import format_duration
 from flowli_core.errors import LeaseLost
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Report:
             case Completed():
                 self._counts["completed"] += 1
                 if logger.isEnabledFor(logging.INFO):
-                    took = spelled(_duration(attempt))
+                    took = format_duration(_duration(attempt))
                     logger.info("job %s (%s) completed in %s", *what, took, extra=_facts(attempt, "completed"))
                 if self._observers:
                     self._observe("completed", attempt)
@@ -87,7 +87,7 @@ class Report:
                 self._emit("on_job_failed", attempt)
             case Retried(delay):
                 self._counts["retried"] += 1
-                told = (*what, type(attempt.error).__name__, spelled(delay))
+                told = (*what, type(attempt.error).__name__, format_duration(delay))
                 facts = _facts(attempt, "retried")
                 logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *told, extra=facts)
                 self._observe("retried", attempt, retry_in=delay)
@@ -129,7 +129,7 @@ class Report:
 
     def parked(self, reserved: Reserved, delay: timedelta, why: str) -> None:
         """It cannot be run here (yet), and is given back."""
-        logger.warning("job %s is given back for %s: %s", reserved.id, spelled(delay), why)
+        logger.warning("job %s is given back for %s: %s", reserved.id, format_duration(delay), why)
 
     def left_behind(self, attempt: Attempt) -> None:
         """Its handler goes on although it was told to end, and the runner ends now."""

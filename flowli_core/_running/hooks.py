@@ -72,8 +72,7 @@ class Hooks:
         for field in fields(self):
             hook: object = getattr(self, field.name)
             if hook is not None and not callable(hook):
-                msg = f"{field.name} must be a function, got {type(hook).__name__}"
-                raise DefinitionError(msg)
+                raise DefinitionError(f"{field.name} must be a function, got {type(hook).__name__}")
 
 
 Happening = Literal["started", "completed", "failed", "retried", "released", "cancelled", "lost", "recovered"]

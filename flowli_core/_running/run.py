@@ -159,8 +159,9 @@ class Session:
         except TimeoutError:
             if not limit.expired():
                 raise
-            msg = f"the store did not answer in the time that the stop allowed ({self.link.last_error})"
-            raise StoreUnavailable(msg) from None
+            raise StoreUnavailable(
+                f"the store did not answer in the time that the stop allowed ({self.link.last_error})"
+            ) from None
         finally:
             self._limit = None
 

@@ -189,8 +189,7 @@ def _declared_queues(jobs: Jobs[Any]) -> tuple[str, ...]:
 def _check_lease(lease: Duration) -> timedelta:
     length = duration(lease, argument="lease", longest=timedelta(hours=24))
     if length < timedelta(seconds=1):
-        msg = f"lease must be from 1s to 24h, got {lease!r}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"lease must be from 1s to 24h, got {lease!r}")
     return length
 
 
@@ -198,8 +197,7 @@ def _check_hooks(hooks: object) -> Hooks:
     if hooks is None:
         return Hooks()
     if not isinstance(hooks, Hooks):
-        msg = f"hooks must be a Hooks(...), got {type(hooks).__name__}"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"hooks must be a Hooks(...), got {type(hooks).__name__}")
     return hooks
 
 

@@ -95,8 +95,9 @@ def _read(stored: StoredSchedule) -> Planned:
     try:
         return read(stored)
     except (NewerVersionError, ValueError):
-        msg = f"the schedule {stored.key!r} cannot be read here: a later release wrote it, or somebody has damaged it"
-        raise SchedulingError(msg) from None
+        raise SchedulingError(
+            f"the schedule {stored.key!r} cannot be read here: a later release wrote it, or somebody has damaged it"
+        ) from None
 
 
 async def _step_aside() -> None:

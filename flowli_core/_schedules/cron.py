@@ -108,8 +108,7 @@ def walk(expression: str) -> Walk:
 
 def _split(expression: str) -> list[str]:
     if len(expression) > LONGEST:
-        msg = f"cron must have at most {LONGEST} characters, got {len(expression):,}"
-        raise SchedulingError(msg)
+        raise SchedulingError(f"cron must have at most {LONGEST} characters, got {len(expression):,}")
     if not _ALLOWED.fullmatch(expression):
         raise _refused(expression, "it has a character that no field may have")
     text = expression.strip(" \t").lower()

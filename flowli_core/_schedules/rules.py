@@ -82,21 +82,19 @@ def rule_from(*, cron: object, every: object, timezone: object) -> Rule:
 def aware(moment: object, *, argument: str) -> datetime:
     """Accept an aware datetime; answer it in UTC. Raises SchedulingError."""
     if not isinstance(moment, datetime):
-        msg = f"{argument} must be a datetime, got {type(moment).__name__}"
-        raise SchedulingError(msg)
+        raise SchedulingError(f"{argument} must be a datetime, got {type(moment).__name__}")
     if moment.tzinfo is None or moment.utcoffset() is None:
-        msg = f"{argument} must be an aware datetime, got a naive one; say which zone: datetime(..., tzinfo=UTC)"
-        raise SchedulingError(msg)
+        raise SchedulingError(
+            f"{argument} must be an aware datetime, got a naive one; say which zone: datetime(..., tzinfo=UTC)"
+        )
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        msg = f"{argument} is outside of the years 1 to 9999 in UTC"
-        raise SchedulingError(msg) from None
+        raise SchedulingError(f"{argument} is outside of the years 1 to 9999 in UTC") from None
 
 
 def _text(value: object, *, argument: str) -> str:
     if isinstance(value, str):
         return value
     cure = '; leave it out for "UTC"' if argument == "timezone" else ""
-    msg = f"{argument} must be a str, got {type(value).__name__}{cure}"
-    raise SchedulingError(msg)
+    raise SchedulingError(f"{argument} must be a str, got {type(value).__name__}{cure}")

@@ -204,8 +204,7 @@ def _read(key: str, spec: bytes) -> Planned:
         RecursionError,
         SchedulingError,
     ) as error:
-        msg = f"the schedule {key!r} cannot be read: {type(error).__name__}"
-        raise ValueError(msg) from error
+        raise ValueError(f"the schedule {key!r} cannot be read: {type(error).__name__}") from error
 
 
 def _read_or_none(stored: StoredSchedule) -> Planned | None:

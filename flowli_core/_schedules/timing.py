@@ -103,8 +103,7 @@ def check_missed(missed: object) -> Missed:
     for known in _MISSED:
         if missed == known:
             return known
-    msg = f'missed must be "skip", "once", "all" or AllMissed(limit=...), got {missed!r}'[:200]
-    raise SchedulingError(msg)
+    raise SchedulingError(f'missed must be "skip", "once", "all" or AllMissed(limit=...), got {missed!r}'[:200])
 
 
 def check_overlap(overlap: object) -> Overlap:
@@ -112,11 +111,9 @@ def check_overlap(overlap: object) -> Overlap:
     for known in _OVERLAP:
         if overlap == known:
             return known
-    msg = f'overlap must be "allow" or "skip", got {overlap!r}'[:200]
-    raise SchedulingError(msg)
+    raise SchedulingError(f'overlap must be "allow" or "skip", got {overlap!r}'[:200])
 
 
 def _check_limit(limit: object) -> None:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_MISSED:
-        msg = f"limit must be a whole number from 1 to {MOST_MISSED:,}, got {limit!r}"
-        raise SchedulingError(msg)
+        raise SchedulingError(f"limit must be a whole number from 1 to {MOST_MISSED:,}, got {limit!r}")

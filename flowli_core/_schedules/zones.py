@@ -36,8 +36,9 @@ def zone(name: str) -> ZoneInfo:
             return ZoneInfo(name)
         except (LookupError, ValueError, OSError):
             pass
-    msg = f'timezone must be a name of the IANA database, such as "UTC" or "Europe/Paris", got {name[:_LONGEST_NAME]!r}'
-    raise SchedulingError(msg)
+    raise SchedulingError(
+        f'timezone must be a name of the IANA database, such as "UTC" or "Europe/Paris", got {name[:_LONGEST_NAME]!r}'
+    )
 
 
 def next_fixed(walk: Walk, place: ZoneInfo, after: datetime) -> datetime | None:

@@ -206,13 +206,11 @@ def pack_result(result: object) -> bytes:
         if b"NaN" in wire or b"Infinity" in wire:
             from_json(wire, allow_inf_nan=False)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
-        msg = f"result cannot be written as JSON: {_words(error)}"
-        raise ValidationError(msg) from error
+        raise ValidationError(f"result cannot be written as JSON: {_words(error)}") from error
     if len(wire) > MAX_PAYLOAD:
-        msg = (
+        raise ValidationError(
             f"result is {-(-len(wire) // _KIB)} KiB of JSON, the limit is {MAX_PAYLOAD // _KIB} KiB; store a reference"
         )
-        raise ValidationError(msg)
     return wire
 
 

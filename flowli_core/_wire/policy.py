@@ -60,8 +60,7 @@ def unpack_policy(wire: bytes) -> Policy:
             timeout=None if timeout is None else timeout * _MS,
         )
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError, DefinitionError) as error:
-        msg = f"the record's policy cannot be read: {type(error).__name__}"
-        raise ValueError(msg) from error
+        raise ValueError(f"the record's policy cannot be read: {type(error).__name__}") from error
 
 
 def _pack_backoff(backoff: Backoff) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import click
 
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import with_target
 from flowli_core.cli._target import TargetError
@@ -50,5 +50,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _refused(message: str, code: int) -> int:
-    click.echo(inert(message), err=True)
+    click.echo(escape_controls(message), err=True)
     return code

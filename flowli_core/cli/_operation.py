@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 from flowli_core.cli import _exits
 from flowli_core.cli._logs import set_up_logs
 from flowli_core.cli._loop import run
@@ -61,9 +61,9 @@ def operation(function: Callable[..., Awaitable[int | None]]) -> Callable[..., N
         try:
             code = run(main())
         except (ValidationError, DefinitionError, SchedulingError) as error:
-            raise RefusedError(inert(error)) from error
+            raise RefusedError(escape_controls(error)) from error
         except FlowliError as error:
-            raise click.ClickException(inert(error)) from error
+            raise click.ClickException(escape_controls(error)) from error
         context.exit(code or _exits.DONE)
 
     return command

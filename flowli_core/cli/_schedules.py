@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core.cli._show import table, when
-from flowli_core.durations import spelled
+from flowli_core.durations import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +33,7 @@ def pairs(schedule: ScheduleRecord) -> list[tuple[str, object]]:
     for name in ScheduleRecord.__slots__:
         value = getattr(schedule, name)
         if value is not None:
-            shown.append((name, spelled(value) if isinstance(value, timedelta) else value))
+            shown.append((name, format_duration(value) if isinstance(value, timedelta) else value))
     return shown
 
 
@@ -44,7 +44,7 @@ def _row(one: ScheduleRecord, now: datetime) -> list[object]:
 def _rule(one: ScheduleRecord) -> str:
     if one.cron is not None:
         return f"{one.cron} {one.timezone}"
-    return "" if one.every is None else f"every {spelled(one.every)}"
+    return "" if one.every is None else f"every {format_duration(one.every)}"
 
 
 def _next(one: ScheduleRecord, now: datetime) -> str:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from flowli_core import FlowliError, Runner, StoreUnavailable
 from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 from flowli_core.cli import _exits
 from flowli_core.cli._loop import loop_name
 from flowli_core.cli._parent import STOPPING, UP
-from flowli_core.durations import ZERO, spelled
+from flowli_core.durations import ZERO, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +152,7 @@ class Worker:
 
     def _stop(self, why: str) -> None:
         drain = self._drain if self._asked == 1 else ZERO
-        how = f"finishing what runs, for up to {spelled(drain)}" if drain else "giving back what runs"
+        how = f"finishing what runs, for up to {format_duration(drain)}" if drain else "giving back what runs"
         logger.info("stopping because of %s: %s", why, how)
         self._stops.add(self._loop.create_task(self._runner.stop(drain=drain)))
 
@@ -191,7 +191,7 @@ class Started:
             "schedules": _named(self.schedules),
         }
         head = f"flowli {version('flowli')}, Python {platform.python_version()}, {loop_name()}, pid {os.getpid()}"
-        return "\n".join([head, *(f"  {name:<10} {inert(value)}" for name, value in lines.items())])
+        return "\n".join([head, *(f"  {name:<10} {escape_controls(value)}" for name, value in lines.items())])
 
 
 def _named(schedules: list[str] | None) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic_core import to_jsonable_python
 
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,7 +61,7 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
     """Put one value below the other, each behind its name."""
     shown = [(name, _cell(value, lines=True)) for name, value in pairs]
     if not is_terminal():
-        return "\n".join(f"{name}\t{inert(value)}" for name, value in shown)
+        return "\n".join(f"{name}\t{escape_controls(value)}" for name, value in shown)
     width = max(len(name) for name, _ in shown)
     margin = "\n" + " " * (width + len(_GAP))
     return "\n".join(
@@ -79,14 +79,14 @@ def when(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return ""
     ahead = moment - now
-    distance = ago(abs(ahead))
+    distance = format_span(abs(ahead))
     words = "now" if distance == "0 s" else f"in {distance}" if ahead > timedelta(0) else f"{distance} ago"
     if abs(ahead) < timedelta(hours=12):
         return words
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({words})"
 
 
-def ago(span: timedelta) -> str:
+def format_span(span: timedelta) -> str:
     """Write how long something takes, in the two units that matter."""
     seconds = int(span.total_seconds())
     if seconds < 60:  # noqa: PLR2004 - what a minute has
@@ -106,7 +106,7 @@ def _cell(value: object, *, lines: bool = False) -> str:
         case datetime():
             return value.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
         case str():
-            return inert(value, lines=lines)
+            return escape_controls(value, lines=lines)
         case bool() | int() | float():
             return str(value)
         case _:

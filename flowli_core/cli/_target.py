@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowli_core._jobs.registry import Jobs, is_registry
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,8 +31,7 @@ def load(target: str, *, app_dir: str = ".", factory: bool = False) -> Jobs[Any]
     """
     folder = Path(app_dir).absolute()
     if not folder.is_dir():
-        msg = f"--app-dir {inert(app_dir)!r} is no directory"
-        raise TargetError(msg)
+        raise TargetError(f"--app-dir {escape_controls(app_dir)!r} is no directory")
     sys.path.insert(0, str(folder))
     module_name, _, attribute = target.partition(":")
     attribute = attribute or DEFAULT_ATTRIBUTE
@@ -42,22 +41,25 @@ def load(target: str, *, app_dir: str = ".", factory: bool = False) -> Jobs[Any]
         try:
             found = getattr(found, name)
         except AttributeError:
-            msg = f"module {module_name!r} has no {inert(attribute)!r}{_attributes_near(module, attribute)}"
-            raise TargetError(msg) from None
+            raise TargetError(
+                f"module {module_name!r} has no {escape_controls(attribute)!r}{_attributes_near(module, attribute)}"
+            ) from None
     return _registry(target, found, factory=factory)
 
 
 def _module(target: str, name: str, folder: Path) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        msg = f"{inert(target)!r} is not module:attribute, such as app.jobs:jobs{_written_as_path(name)}"
-        raise TargetError(msg)
+        raise TargetError(
+            f"{escape_controls(target)!r} is not module:attribute, such as app.jobs:jobs{_written_as_path(name)}"
+        )
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             near = _written_as_path(name) or _modules_near(name, error.name, folder)
-            msg = f"there is no module {error.name!r}: looked for {_place(error.name)} in {inert(folder)}{near}"
-            raise TargetError(msg) from None
+            raise TargetError(
+                f"there is no module {error.name!r}: looked for {_place(error.name)} in {escape_controls(folder)}{near}"
+            ) from None
         raise _failed(name, error) from error
     except Exception as error:
         raise _failed(name, error) from error
@@ -72,34 +74,30 @@ def _failed(name: str, error: Exception) -> TargetError:
     ):
         trace = trace.tb_next
     lines = traceback.format_exception(type(error), error, trace)
-    sys.stderr.write(inert("".join(lines), lines=True))
+    sys.stderr.write(escape_controls("".join(lines), lines=True))
     return TargetError(f"importing {name!r} failed with {type(error).__name__}, see above")
 
 
 def _registry(target: str, found: Any, *, factory: bool) -> Jobs[Any]:
     if factory:
         if not callable(found):
-            msg = f"{target!r} is no function; leave --factory out where it is the registry itself"
-            raise TargetError(msg)
+            raise TargetError(f"{target!r} is no function; leave --factory out where it is the registry itself")
         try:
             found = found()
         except Exception as error:
             raise _failed(target, error) from error
         if not is_registry(found):
-            msg = f"{target!r} gave a {type(found).__name__}, not a Jobs(...)"
-            raise TargetError(msg)
+            raise TargetError(f"{target!r} gave a {type(found).__name__}, not a Jobs(...)")
         return found
     if is_registry(found):
         return found
     given: object = found
     if isinstance(given, type) and issubclass(given, Jobs):
         name = given.__name__
-        msg = f"{target!r} is the class {name}; name an instance of it, such as jobs = {name}(context=...)"
-        raise TargetError(msg)
+        raise TargetError(f"{target!r} is the class {name}; name an instance of it, such as jobs = {name}(context=...)")
     kind = type(found).__name__
     cure = "; add --factory where calling it gives one" if inspect.isfunction(found) or inspect.isbuiltin(found) else ""
-    msg = f"{target!r} is a {kind}, not a Jobs(...){cure}"
-    raise TargetError(msg)
+    raise TargetError(f"{target!r} is a {kind}, not a Jobs(...){cure}")
 
 
 def _written_as_path(name: str) -> str:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._options import DURATION
-from flowli_core.cli._show import ago, as_json, is_terminal, styled, table
+from flowli_core.cli._show import as_json, format_span, is_terminal, styled, table
 from flowli_core.diagnosis import Check, Diagnosable
-from flowli_core.durations import spelled
+from flowli_core.durations import format_duration
 from flowli_core.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, with
         async with asyncio.timeout(within.total_seconds()):
             found = _checked(await jobs.inspect.get_activity(), workers, oldest)
     except TimeoutError:
-        found = _unanswered(f"the store did not answer within {spelled(within)}")
+        found = _unanswered(f"the store did not answer within {format_duration(within)}")
     except StoreUnavailable as error:
         if not is_json:
             raise
@@ -84,7 +84,7 @@ def _checked(activity: Activity, workers: int, oldest: timedelta | None) -> Chec
         complaints.append(f"{heard} of {workers} workers were heard of within the last minute")
     waited = max((activity.now - since for since in activity.oldest.values()), default=None)
     if oldest is not None and waited is not None and waited > oldest:
-        complaints.append(f"a job has waited for {ago(waited)}, longer than {spelled(oldest)}")
+        complaints.append(f"a job has waited for {format_span(waited)}, longer than {format_duration(oldest)}")
     return Checked(
         ok=not complaints,
         workers=heard,
@@ -132,6 +132,6 @@ def checks_text(checks: Sequence[Check]) -> str:
     lines: list[str] = []
     for one in checks:
         verdict = styled(one.verdict.ljust(7), fg=_COLOURS[one.verdict])
-        told = inert(one.value, lines=True) + (f"\n-> {inert(one.cure)}" if one.cure else "")
+        told = escape_controls(one.value, lines=True) + (f"\n-> {escape_controls(one.cure)}" if one.cure else "")
         lines.append(f"{verdict}  {one.name.ljust(names)}  {told.replace(chr(10), margin)}")
     return "\n".join(lines)

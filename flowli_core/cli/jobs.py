@@ -14,7 +14,7 @@ from flowli_core._jobs.call import Call, CallOptions
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_core._jobs.records import JobRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 from flowli_core._wire.codec import pack_result
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import RefusedError, json_option, operation
@@ -79,7 +79,7 @@ async def cancel(registry: Jobs[Any], *, id: str) -> int:
         case "requested":
             return _said("it runs: its worker has been asked to cancel it")
         case "finished":
-            return _refused(f"{inert(id)} is finished already")
+            return _refused(f"{escape_controls(id)} is finished already")
         case "unknown":
             return _unknown(id)
 
@@ -93,9 +93,9 @@ async def requeue(registry: Jobs[Any], *, id: str) -> int:
         case "requeued":
             return _said("requeued")
         case "unfinished":
-            return _refused(f"{inert(id)} waits or runs already")
+            return _refused(f"{escape_controls(id)} waits or runs already")
         case "key_taken":
-            return _refused(f"another unfinished job holds the key of {inert(id)}")
+            return _refused(f"another unfinished job holds the key of {escape_controls(id)}")
         case "unknown":
             return _unknown(id)
 
@@ -158,8 +158,7 @@ async def run_job(registry: Jobs[Any], *, name: str, input: str | None, meta: st
     if definition.input is not None:
         given = definition.input.unpack(_needed(definition, input))
     elif input is not None:
-        msg = f"{name} takes no input"
-        raise RefusedError(msg)
+        raise RefusedError(f"{name} takes no input")
     made = _meta(definition, meta)
     runtime = runtime_of(registry)
     try:
@@ -167,10 +166,10 @@ async def run_job(registry: Jobs[Any], *, name: str, input: str | None, meta: st
     except FlowliError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is its user's to see
-        click.echo(inert("".join(traceback.format_exception(error)), lines=True), err=True, nl=False)
+        click.echo(escape_controls("".join(traceback.format_exception(error)), lines=True), err=True, nl=False)
         return _exits.FAILED
     if result is not None:
-        click.echo(inert(pack_result(result).decode(), lines=True))
+        click.echo(escape_controls(pack_result(result).decode(), lines=True))
     return _exits.DONE
 
 
@@ -193,15 +192,13 @@ def _definition(registry: Jobs[Any], name: str) -> Definition:
     if name not in found:
         near = difflib.get_close_matches(name, found, n=1)
         cure = f"did you mean {near[0]}?" if near else f"there are: {', '.join(found) or 'none'}"
-        msg = f"there is no job {inert(name)!r}; {cure}"
-        raise RefusedError(msg)
+        raise RefusedError(f"there is no job {escape_controls(name)!r}; {cure}")
     return found[name]
 
 
 def _needed(definition: Definition, wire: str | bytes | None = None) -> bytes:
     if wire is None:
-        msg = f"{definition.name} takes an input: give it as JSON"
-        raise RefusedError(msg)
+        raise RefusedError(f"{definition.name} takes an input: give it as JSON")
     return wire if isinstance(wire, bytes) else _json(wire, "INPUT")
 
 
@@ -209,8 +206,7 @@ def _meta(definition: Definition, text: str | None) -> Any:
     if text is None:
         return None
     if definition.meta is None:
-        msg = f"{definition.name} takes no meta"
-        raise RefusedError(msg)
+        raise RefusedError(f"{definition.name} takes no meta")
     return definition.meta.unpack(_json(text, "--meta"))
 
 
@@ -218,8 +214,7 @@ def _json(text: str, what: str) -> bytes:
     try:
         from_json(text)
     except ValueError as error:
-        msg = f"{what} is not JSON: {error}"
-        raise RefusedError(msg) from None
+        raise RefusedError(f"{what} is not JSON: {error}") from None
     return text.encode()
 
 
@@ -254,4 +249,4 @@ def _refused(text: str) -> int:
 
 
 def _unknown(id: str) -> int:
-    return _refused(f"there is no job with the id {inert(id)} (any more)")
+    return _refused(f"there is no job with the id {escape_controls(id)} (any more)")

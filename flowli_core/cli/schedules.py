@@ -8,7 +8,7 @@ import click
 
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._schedules import foreseen, pairs, schedule_rows
@@ -72,7 +72,7 @@ async def foresee(registry: Jobs[Any], *, key: str, count: int, is_json: bool) -
     else:
         click.echo(foreseen(found, ticks, (await registry.inspect.get_activity()).now))
     if not ticks:
-        click.echo(f"flowli: {inert(key)} has no next tick: {_why_none(found)}", err=True)
+        click.echo(f"flowli: {escape_controls(key)} has no next tick: {_why_none(found)}", err=True)
     return _exits.DONE
 
 
@@ -138,5 +138,5 @@ def _said(text: str) -> int:
 def _unknown(registry: Jobs[Any], key: str) -> int:
     cure = "it stands in the code, and is stored when a worker starts" if key in _declared(registry) else ""
     cure = cure or "flowli schedules list shows those that there are"
-    click.echo(f"flowli: there is no schedule with the key {inert(key)}; {cure}", err=True)
+    click.echo(f"flowli: there is no schedule with the key {escape_controls(key)}; {cure}", err=True)
     return _exits.FAILED

@@ -12,11 +12,11 @@ import click
 from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._text import inert
+from flowli_core._text import escape_controls
 from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._options import DURATION
 from flowli_core.cli._schedules import schedule_rows
-from flowli_core.cli._show import ago, as_json, fields, is_terminal, table, when
+from flowli_core.cli._show import as_json, fields, format_span, is_terminal, table, when
 from flowli_core.driver import STATES, Activity, QueueCounts
 from flowli_core.errors import StoreUnavailable
 
@@ -83,7 +83,9 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
         except StoreUnavailable as error:
             if not watch:
                 raise
-            click.echo(f"flowli: {inert(error)}", err=True)  # it may come back, and whoever watches waits for that
+            click.echo(
+                f"flowli: {escape_controls(error)}", err=True
+            )  # it may come back, and whoever watches waits for that
         else:
             text = as_json(found) if is_json else status_text(found)
             click.echo((_CLEAR if watch and is_terminal() else "") + text)
@@ -110,7 +112,7 @@ def _oldest(activity: Activity) -> str:
     if not activity.oldest:
         return "nothing waits"
     queue, since = min(activity.oldest.items(), key=lambda pair: pair[1])
-    return f"waits for {ago(activity.now - since)}, in {queue}"
+    return f"waits for {format_span(activity.now - since)}, in {queue}"
 
 
 def _queues(status: Status) -> str:
@@ -121,5 +123,5 @@ def _queues(status: Status) -> str:
 
 
 def _row(name: str, counts: StateCounts, oldest: datetime | None, now: datetime) -> list[object]:
-    waits = "" if oldest is None else ago(now - oldest)
+    waits = "" if oldest is None else format_span(now - oldest)
     return [name, *(getattr(counts, state) for state in STATES), waits]

@@ -25,7 +25,7 @@ from flowli_core.cli._options import DURATION, target_options
 from flowli_core.cli._parent import READY_VARIABLE, Parent
 from flowli_core.cli._serve import Lifeline, Started, Worker, leave_stalled
 from flowli_core.cli._target import load
-from flowli_core.durations import spelled
+from flowli_core.durations import format_duration
 
 if TYPE_CHECKING:
     import threading
@@ -63,8 +63,8 @@ class WorkerOptions:
         words = [sys.executable, "-m", "flowli_core.cli", "worker", "--app", self.app, "--app-dir", self.app_dir]
         words += ["--factory" if self.factory else "--no-factory", "--burst" if self.burst else "--no-burst"]
         words += ["--no-reload", "--workers", "1", "--concurrency", str(self.concurrency)]
-        words += ["--drain", spelled(self.drain), "--lease", spelled(self.lease)]
-        words += ["--stall-limit", spelled(self.stall_limit)]
+        words += ["--drain", format_duration(self.drain), "--lease", format_duration(self.lease)]
+        words += ["--stall-limit", format_duration(self.stall_limit)]
         words += ["--log-level", self.log_level, "--log-format", self.log_format]
         if self.queues:
             words += ["--queues", ",".join(self.queues)]
@@ -109,7 +109,7 @@ def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--drain",
     type=DURATION,
-    default=spelled(DRAIN),
+    default=format_duration(DRAIN),
     envvar="FLOWLI_DRAIN",
     help="How long running jobs may go on after a signal.",
 )
@@ -206,7 +206,8 @@ def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
         if options.log_format == "json":
             logger.info("the worker is up", extra=started.facts())
         else:
-            limits = f"{options.concurrency} at a time, lease {spelled(options.lease)}, drain {spelled(options.drain)}"
+            lease, drain = format_duration(options.lease), format_duration(options.drain)
+            limits = f"{options.concurrency} at a time, lease {lease}, drain {drain}"
             click.echo(started.banner(app=options.app, limits=limits), err=True)
 
     serving = Worker(
@@ -247,8 +248,9 @@ def _health(options: WorkerOptions, metrics: PrometheusMetrics | None) -> Health
     try:
         return HealthServer(options.health_host, options.health_port, stall_limit=options.stall_limit, metrics=metrics)
     except OSError as error:
-        msg = f"cannot listen on {options.health_host}:{options.health_port}: {error.strerror}"
-        raise click.UsageError(msg) from error
+        raise click.UsageError(
+            f"cannot listen on {options.health_host}:{options.health_port}: {error.strerror}"
+        ) from error
 
 
 def _changes_in(app_dir: str) -> Callable[[threading.Event], Iterator[object]]:

@@ -16,7 +16,7 @@ from litestar import Litestar, Request, Router, WebSocket, get, post, websocket
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import ImproperlyConfiguredException
-from litestar.params import FromPath, JSONBody  # noqa: TC002 - Litestar reads annotations at run time
+from litestar.params import FromPath, JSONBody
 from litestar.testing import TestClient
 from starlette.applications import Starlette
 from starlette.routing import Mount

@@ -9,7 +9,7 @@ import pytest
 
 from flowli_core import DefinitionError, SchedulingError, ValidationError
 from flowli_core.clock import SystemClock
-from flowli_core.durations import LONGEST, due, duration, spelled
+from flowli_core.durations import LONGEST, due, duration, format_duration
 from flowli_core.testing import ManualClock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -116,7 +116,7 @@ def test_a_moment_without_an_offset_is_refused() -> None:
     ],
 )
 def test_a_duration_is_shown_as_a_user_would_write_it(span: timedelta, shown: str) -> None:
-    assert spelled(span) == shown
+    assert format_duration(span) == shown
 
 
 def test_the_systems_clock_is_aware_and_in_utc() -> None:

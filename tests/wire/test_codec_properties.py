@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Decimal  # noqa: TC003 - pydantic reads it at run time
+from decimal import Decimal
 from enum import Enum
 from typing import Any
-from uuid import UUID  # noqa: TC003 - the same
+from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flowli_core import ValidationError
-from flowli_core.durations import duration, spelled
+from flowli_core.durations import duration, format_duration
 from tests.support.delivery import Delivery
 
 SINCE = datetime(1980, 1, 1)  # noqa: DTZ001 - without a zone, as hypothesis asks
@@ -142,4 +142,4 @@ async def test_what_is_accepted_arrives_and_the_rest_is_refused(value: object) -
 @given(st.timedeltas(min_value=timedelta(milliseconds=1), max_value=timedelta(days=3653)))
 def test_a_duration_is_spelled_so_that_it_may_be_written_again(span: timedelta) -> None:
     whole = timedelta(milliseconds=span // timedelta(milliseconds=1))
-    assert duration(spelled(whole), argument="span") == whole
+    assert duration(format_duration(whole), argument="span") == whole

@@ -40,8 +40,7 @@ class PretendedMailer:
         await asyncio.sleep(_ROUND_TRIP)
         domain = to.rpartition("@")[2]
         if domain == "example.net":
-            msg = f"550 there is no mailbox at {domain}"
-            raise NoSuchMailboxError(msg)
+            raise NoSuchMailboxError(f"550 there is no mailbox at {domain}")
         if domain == "example.org" and message_id not in self._turned_away:
             self._turned_away.add(message_id)
             raise ServerBusyError("451 greylisted, try again later")

@@ -19,8 +19,7 @@ _AHEAD = timedelta(days=366)
 def _in_business(day: date) -> date:
     last = datetime.now(UTC).date() + _AHEAD
     if not _FIRST_DAY <= day <= last:
-        msg = f"must be from {_FIRST_DAY} to {last}"
-        raise ValueError(msg)
+        raise ValueError(f"must be from {_FIRST_DAY} to {last}")
     return day
 
 
@@ -41,8 +40,7 @@ class NewRecord(BaseModel):
     @classmethod
     def _is_payable(cls, amount: Decimal, info: ValidationInfo) -> Decimal:
         if info.data.get("currency") in _WITHOUT_CENTS and amount % 1:
-            msg = f"{info.data['currency']} has no cents"
-            raise ValueError(msg)
+            raise ValueError(f"{info.data['currency']} has no cents")
         return amount
 
 

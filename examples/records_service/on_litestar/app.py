@@ -10,7 +10,7 @@ from litestar.di import Provide
 
 from flowli_litestar import FlowliConfig, FlowliPlugin
 
-from ..domain.store import RecordStore  # noqa: TC001 - Litestar reads the annotations of providers
+from ..domain.store import RecordStore
 from .routes import ROUTES
 
 if TYPE_CHECKING:

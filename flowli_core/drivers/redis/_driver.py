@@ -37,7 +37,7 @@ from flowli_core.drivers.redis._scripts import STALE, Scripts
 from flowli_core.drivers.redis._server import check_server
 from flowli_core.drivers.redis.clients import adopt, from_url
 from flowli_core.drivers.redis.clients._errors import MissingScriptError, PermissionMissingError
-from flowli_core.durations import duration, spelled
+from flowli_core.durations import duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ _LEAST_PATIENCE, _MOST_PATIENCE = timedelta(milliseconds=100), timedelta(seconds
 def _check_patience(patience: Duration) -> timedelta:
     parsed = duration(patience, argument="patience", longest=_MOST_PATIENCE)
     if parsed < _LEAST_PATIENCE:
-        msg = f"patience must be at least {spelled(_LEAST_PATIENCE)}, got {spelled(parsed)}"
-        raise DefinitionError(msg)
+        raise DefinitionError(
+            f"patience must be at least {format_duration(_LEAST_PATIENCE)}, got {format_duration(parsed)}"
+        )
     return parsed
 
 

@@ -27,22 +27,20 @@ async def check_server(client: Client, scripts: Scripts, *, at: str, allow_evict
         server, memory = {}, {}
     version = server.get("redis_version", "6.2")
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        msg = f"this server is of version {version}; {NEEDED}"
-        raise DriverError(msg)
+        raise DriverError(f"this server is of version {version}; {NEEDED}")
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and not allow_eviction:
-        msg = (
+        raise DriverError(
             f"the server's maxmemory-policy is {policy}, so it may throw jobs away; set it to noeviction, "
             "or pass allow_eviction=True where losing jobs is acceptable"
         )
-        raise DriverError(msg)
     refused = (await scripts.check(client)).decode()
     if refused.startswith("unknown "):
-        msg = f"this server does not know {refused.removeprefix('unknown ')}; {NEEDED}"
-        raise DriverError(msg)
+        raise DriverError(f"this server does not know {refused.removeprefix('unknown ')}; {NEEDED}")
     if refused:
-        msg = f"Redis does not let this user call {refused}; the driver's documentation lists the rights it needs"
-        raise DriverError(msg)
+        raise DriverError(
+            f"Redis does not let this user call {refused}; the driver's documentation lists the rights it needs"
+        )
 
 
 def facts_of(reply: Any) -> dict[str, str]:

@@ -119,8 +119,7 @@ class SqliteDriver:
     ) -> None:
         self._path = _checked_path(path)
         if synchronous not in _SYNCHRONOUS:
-            msg = f'synchronous must be "normal" or "full", got {synchronous!r}'
-            raise DefinitionError(msg)
+            raise DefinitionError(f'synchronous must be "normal" or "full", got {synchronous!r}')
         self._synchronous: Synchronous = synchronous
         self._busy_seconds = duration(busy_timeout, argument="busy_timeout", zero=True).total_seconds()
         self._clock: Clock = clock or SystemClock()
@@ -260,8 +259,9 @@ class SqliteDriver:
 
         def transition(connection: sqlite3.Connection) -> T:
             if session.file not in {None, identity(self._path)}:
-                msg = f"{self._path} was removed or replaced while it was open; close the driver and open it again"
-                raise DriverError(msg)
+                raise DriverError(
+                    f"{self._path} was removed or replaced while it was open; close the driver and open it again"
+                )
             return transact(connection, self._now, work, partial(_commit, session))
 
         return await session.writing.run(transition)
@@ -269,14 +269,12 @@ class SqliteDriver:
     def _opened(self) -> _Session:
         session = self._session
         if session is None:
-            msg = f"the driver of {self._path} is not open; await its open() first"
-            raise DriverError(msg)
+            raise DriverError(f"the driver of {self._path} is not open; await its open() first")
         if session.process != os.getpid():
-            msg = (
+            raise DriverError(
                 f"the driver of {self._path} was opened in process {session.process}, and this one was forked from it; "
                 "open a driver in each process, after the fork"
             )
-            raise DriverError(msg)
         return session
 
     def _now(self) -> int:
@@ -300,11 +298,11 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
     try:
         given: str | bytes = os.fspath(path)
     except TypeError:
-        msg = f"path must be the path of a file, got {type(path).__name__}"
-        raise DefinitionError(msg) from None
+        raise DefinitionError(f"path must be the path of a file, got {type(path).__name__}") from None
     if isinstance(given, bytes) or not given or given.startswith(":") or "\0" in given:
-        msg = f"path must be the path of a file, got {given!r}; to keep records in memory use MemoryDriver"
-        raise DefinitionError(msg)
+        raise DefinitionError(
+            f"path must be the path of a file, got {given!r}; to keep records in memory use MemoryDriver"
+        )
     return str(Path(given).absolute())
 
 

@@ -34,8 +34,9 @@ def check_sqlite() -> None:
     """Raise DriverError where the SQLite that Python came with is too old, or was built without JSON."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE[:2]))
-        msg = f"SQLite {sqlite3.sqlite_version} is too old; use a Python that was built with {oldest} or newer"
-        raise DriverError(msg)
+        raise DriverError(
+            f"SQLite {sqlite3.sqlite_version} is too old; use a Python that was built with {oldest} or newer"
+        )
 
 
 def connect(path: str, *, busy_seconds: float) -> sqlite3.Connection:
@@ -108,13 +109,11 @@ def _is_new(connection: sqlite3.Connection, path: str) -> bool:
     if application == APPLICATION_ID:
         if layout != LAYOUT:
             cure = "upgrade flowli" if layout > LAYOUT else "open it with the version that made it"
-            msg = f"{path} has layout {layout}, and this version of flowli knows layout {LAYOUT}; {cure}"
-            raise DriverError(msg)
+            raise DriverError(f"{path} has layout {layout}, and this version of flowli knows layout {LAYOUT}; {cure}")
         return False
     has_tables = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
     if application or layout or has_tables:
-        msg = f"{path} belongs to another application; give Flowli a file of its own"
-        raise DriverError(msg)
+        raise DriverError(f"{path} belongs to another application; give Flowli a file of its own")
     return True
 
 
@@ -133,8 +132,7 @@ def _use_wal(connection: sqlite3.Connection, path: str, busy_seconds: float) -> 
                 raise
             time.sleep(_RETRY_SECONDS)
     if mode != "wal":
-        msg = f"{path} cannot use a write-ahead log; put it on a local disk, not on a network share"
-        raise DriverError(msg)
+        raise DriverError(f"{path} cannot use a write-ahead log; put it on a local disk, not on a network share")
 
 
 def _statements_of(script: str) -> Iterator[str]:

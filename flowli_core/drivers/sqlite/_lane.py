@@ -35,8 +35,7 @@ class Lane:
         try:
             done = self._executor.submit(self._do, work)
         except RuntimeError:
-            msg = "the driver is closed; open it first"
-            raise DriverError(msg) from None
+            raise DriverError("the driver is closed; open it first") from None
         return await asyncio.wrap_future(done)
 
     def end(self) -> None:
@@ -61,8 +60,9 @@ class Lane:
             # Errors of the module itself have no code, and may show the value that they are about.
             raise translated(error, self._path) from (error if hasattr(error, "sqlite_errorcode") else None)
         except (UnicodeEncodeError, OverflowError):
-            msg = f"{self._path} cannot hold a text with lone surrogates, or an integer of more than 64 bits"
-            raise DriverError(msg) from None
+            raise DriverError(
+                f"{self._path} cannot hold a text with lone surrogates, or an integer of more than 64 bits"
+            ) from None
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -96,19 +96,17 @@ def adopt(client: object, *, patience: float) -> Source:
             source: Source = _module_of(library).adopt(client, patience=patience)
             return source
     got = f"{type(client).__module__}.{type(client).__name__}"
-    msg = (
+    raise DefinitionError(
         f"client must be an asynchronous client of {', '.join(LIBRARIES)}, got {got}; "
         "give a redis.asyncio.Redis, say, or use RedisDriver.from_url(...)"
     )
-    raise DefinitionError(msg)
 
 
 def from_url(url: str) -> UserClient:
     """Make a client as a user would. Raises DefinitionError, which does not repeat the URL: it holds a password."""
     library = _SCHEMES.get(url.partition("://")[0]) if "://" in url else None
     if library is None:
-        msg = f"url must be {_URLS}, with a host and a port below 65536"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"url must be {_URLS}, with a host and a port below 65536")
     client: UserClient = _module_of(library).from_url(url)
     return client
 
@@ -119,5 +117,4 @@ def _module_of(library: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != library:
             raise
-        msg = f"the package {library} is not installed: pip install flowli[{library}]"
-        raise DefinitionError(msg) from error
+        raise DefinitionError(f"the package {library} is not installed: pip install flowli[{library}]") from error

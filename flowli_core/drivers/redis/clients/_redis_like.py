@@ -43,8 +43,7 @@ class Library:
         """Accept an asynchronous client that gives bytes. Raises DefinitionError."""
         if not isinstance(client, self.standalone | self.cluster):
             got = f"{type(client).__module__}.{type(client).__name__}"
-            msg = f"client must be asynchronous, got {got}; give one of {self.name}.asyncio"
-            raise DefinitionError(msg)
+            raise DefinitionError(f"client must be asynchronous, got {got}; give one of {self.name}.asyncio")
         if _options(client).get("decode_responses"):
             raise DefinitionError(
                 "client must not decode responses: payloads are bytes; make it without decode_responses=True"
@@ -96,8 +95,7 @@ class _Connections:
             async with asyncio.timeout(self._patience):
                 reply = await asked
         except TimeoutError as error:
-            msg = f"Redis did not answer within {self._patience or PATIENCE} s"
-            raise StoreUnavailable(msg) from error
+            raise StoreUnavailable(f"Redis did not answer within {self._patience or PATIENCE} s") from error
         except self._errors as error:
             await self._look_again(error)
             raise classified(error) from error

@@ -49,16 +49,16 @@ class _Connections:
                 return await client.execute_command(request)
         except TimeoutError as error:
             client.connection_pool.disconnect()  # others would go on waiting behind the one that got no answer
-            msg = f"Redis did not answer within {self._patience or PATIENCE} s"
-            raise StoreUnavailable(msg) from error
+            raise StoreUnavailable(f"Redis did not answer within {self._patience or PATIENCE} s") from error
         except (RedisError, OSError) as error:
             if code_of(error) == "READONLY":
                 client.connection_pool.disconnect()  # the address may lead elsewhere by now
             raise classified(error) from error
         except RuntimeError as error:
             if not _is_entered(client):
-                msg = "the coredis client is not entered: open and use the driver inside `async with client:`"
-                raise DriverError(msg) from error
+                raise DriverError(
+                    "the coredis client is not entered: open and use the driver inside `async with client:`"
+                ) from error
             raise
 
     async def at(self, key: str, *words: Word) -> Any:  # noqa: ARG002 - there is one server
