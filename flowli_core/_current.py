@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 from flowli_core.errors import StrategyError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
 
 
 class CurrentJob:

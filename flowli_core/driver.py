@@ -21,15 +21,12 @@ tick on, or does nothing where another was faster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from flowli_core.durations import ZERO
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 State = Literal["queued", "scheduled", "active", "completed", "failed", "cancelled"]
 """Where a record is. Queued and scheduled differ only by the time: a scheduled record is not yet due."""

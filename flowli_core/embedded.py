@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._pauses import LONGEST_PAUSE, is_cancelled, pauses
 from flowli_core._running.run import DRAIN
-from flowli_core._running.runner import Health
-from flowli_core._running.steps import LONGEST_PAUSE, is_cancelled, pauses
+from flowli_core._running.runner import Health, Runner
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from flowli_core._running.runner import Runner
 
 logger = logging.getLogger("flowli")
 

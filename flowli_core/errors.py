@@ -17,11 +17,8 @@ A message names the argument, the limit and the cure. It never holds a payload o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class FlowliError(Exception):

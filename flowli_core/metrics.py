@@ -8,7 +8,7 @@ They are registered where prometheus_client looks for them, or in the registry t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -20,11 +20,9 @@ from prometheus_client import (
     generate_latest,
 )
 
+from flowli_core._jobs.registry import Jobs
+from flowli_core._running.hooks import Happening, JobEvent
 from flowli_core.driver import STATES
-
-if TYPE_CHECKING:
-    from flowli_core._jobs.registry import Jobs
-    from flowli_core._running.hooks import Happening, JobEvent
 
 _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 

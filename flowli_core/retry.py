@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from flowli_core.durations import LONGEST, Duration, duration
-from flowli_core.errors import DefinitionError
+from flowli_core.errors import DefinitionError, FlowliError
 
 Random = Callable[[], float]
 """Gives a number in [0, 1), as `random.random` does."""
@@ -211,3 +211,10 @@ def _check_exceptions(given: object, argument: str) -> None:
     members = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (None,)
     if not all(isinstance(member, type) and issubclass(member, BaseException) for member in members):
         raise DefinitionError(f"{argument} must be a tuple of exception classes, such as {argument}=(ConnectionError,)")
+
+
+def check_retry(retry: object, *, error: type[FlowliError] = DefinitionError) -> Retry | None:
+    """Accept a Retry or nothing. Raises `error`."""
+    if retry is None or isinstance(retry, Retry):
+        return retry
+    raise error(f"retry must be a Retry(...), got {type(retry).__name__}")

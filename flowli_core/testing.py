@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flowli_core._jobs.registry import Jobs
 from flowli_core._running.events import RunCounts
 from flowli_core._running.runner import Runner
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from flowli_core._jobs.registry import Jobs
 
 __all__ = ["ManualClock", "drain"]
 

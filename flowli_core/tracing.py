@@ -9,16 +9,14 @@ is. Names and attributes follow the conventions for messaging. Exporting the spa
 from __future__ import annotations
 
 import json
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Link, SpanKind
 
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
-    from flowli_core._current import CurrentJob
+from flowli_core._current import CurrentJob
 
 _SYSTEM = {"messaging.system": "flowli"}
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 import flowli_starlette
 from flowli_core import Jobs
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 J = TypeVar("J", bound=Jobs[Any])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,8 +26,6 @@ from flowli_fastapi.models import (
 from flowli_starlette.errors import RETRY_AFTER, TRY_LATER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-
     from fastapi.params import Depends as DependsParam
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {

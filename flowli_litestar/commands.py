@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -19,8 +20,6 @@ from flowli_core.durations import format_duration
 from flowli_litestar.plugin import FlowliPlugin
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from litestar import Litestar
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from litestar.exceptions import ClientException, ServiceUnavailableException, responses
 
+from flowli_core import StoreUnavailable, ValidationError
+
 if TYPE_CHECKING:
     from litestar import Request, Response
     from litestar.exceptions import HTTPException
-
-    from flowli_core import StoreUnavailable, ValidationError
 
 logger = logging.getLogger("flowli")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,12 @@ from litestar.types import Receive, Scope, Send
 from flowli_core import StoreUnavailable, ValidationError
 from flowli_core.embedded import check_runner, embedded
 from flowli_core.healthz import Healthz
+from flowli_litestar.config import FlowliConfig
 from flowli_litestar.errors import on_invalid, on_unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from click import Group
     from litestar.config.app import AppConfig
-
-    from flowli_litestar.config import FlowliConfig
 
 
 class FlowliPlugin(InitPlugin, CLIPlugin):

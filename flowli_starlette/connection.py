@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from flowli_core import Jobs, StrategyError
 from flowli_core._jobs.registry import is_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.requests import HTTPConnection
 
 J = TypeVar("J", bound=Jobs[Any])

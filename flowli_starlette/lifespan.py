@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from typing_extensions import TypedDict
 
-from flowli_core import Jobs
+from flowli_core import Jobs, Runner
+from flowli_core.durations import Duration
 from flowli_core.embedded import EmbeddedRunner, check_runner, embedded
 from flowli_starlette.connection import OPENED, opened_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
-
-    from flowli_core import Runner
-    from flowli_core.durations import Duration
-
     GivenLifespan = (
         Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
         | Callable[[Any], AbstractAsyncContextManager[None]]

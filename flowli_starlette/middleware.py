@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flowli_core import Jobs
 from flowli_core._jobs.registry import runtime_of
 from flowli_starlette.connection import ATTACHED
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from flowli_core import Jobs
 
 
 class JobsMiddleware:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from datetime import datetime, timedelta
+from typing import Any, cast
 
 import uuid_utils
 from pydantic import BaseModel
 
 from flowli_core import _checks
-from flowli_core._jobs.definition import check_retry
-from flowli_core._jobs.records import Receipt, receipt
+from flowli_core._jobs.definition import Definition
+from flowli_core._jobs.records import Disposition, Receipt, receipt
+from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules import Timing, check_missed, check_overlap, rule_from
 from flowli_core._schedules.spec import Planned, derived_key
+from flowli_core._wire.codec import Codec
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
 from flowli_core.driver import NewRecord
 from flowli_core.durations import ZERO, duration
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
-from flowli_core.retry import Retry
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from flowli_core._jobs.definition import Definition
-    from flowli_core._jobs.records import Disposition
-    from flowli_core._jobs.runtime import Runtime
-    from flowli_core._wire.codec import Codec
+from flowli_core.retry import Retry, check_retry
 
 BESIDE_INPUT = frozenset({"meta", "queue", "key"})
 """What a call takes by name beside the input itself; the rest goes through `options(...)`."""

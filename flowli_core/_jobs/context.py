@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
 from flowli_core.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
 
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)

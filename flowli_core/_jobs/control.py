@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from flowli_core import _checks
-from flowli_core._jobs.records import receipt
+from flowli_core._jobs.records import Receipt, receipt
+from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules import changes
 from flowli_core._wire.policy import pack_progress, unpack_progress
-from flowli_core.driver import FinishedState
+from flowli_core.driver import CancelAnswer, FinishedState, RequeueAnswer
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError
-
-if TYPE_CHECKING:
-    from flowli_core._jobs.records import Receipt
-    from flowli_core._jobs.runtime import Runtime
-    from flowli_core.driver import CancelAnswer, RequeueAnswer
 
 _PURGED_AT_ONCE = 500
 

@@ -8,22 +8,20 @@ without, each free (`job`) and tied to a context (`With`).
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Unpack, overload
 
 from typing_extensions import TypeVar
 
+from flowli_core._jobs import handlers
 from flowli_core._jobs.definition import Declared, Settings, Undecorated, define
 from flowli_core._jobs.job import Job, NoMeta
 from flowli_core.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from _typeshed import DataclassInstance
     from pydantic import BaseModel
     from typing_extensions import TypeForm
-
-    from flowli_core._jobs import handlers
 
 P = ParamSpec("P")
 In = TypeVar("In")

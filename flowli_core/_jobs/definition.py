@@ -6,16 +6,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from flowli_core import _checks
+from flowli_core._schedules.spec import Planned
 from flowli_core._wire.codec import Codec
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import DefinitionError, FlowliError
-from flowli_core.retry import Retry
-
-if TYPE_CHECKING:
-    from flowli_core._schedules.spec import Planned
+from flowli_core.errors import DefinitionError
+from flowli_core.retry import Retry, check_retry
 
 HANDLER_PARAMETERS = frozenset({"input", "ctx", "meta"})
 
@@ -114,13 +112,6 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         tags=_tags(settings.get("tags", ())),
         location=location,
     )
-
-
-def check_retry(retry: object, *, error: type[FlowliError] = DefinitionError) -> Retry | None:
-    """Accept a Retry or nothing. Raises `error`."""
-    if retry is None or isinstance(retry, Retry):
-        return retry
-    raise error(f"retry must be a Retry(...), got {type(retry).__name__}")
 
 
 def optional_duration(value: object, argument: str, *, zero: bool = False) -> timedelta | None:

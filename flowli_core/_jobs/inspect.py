@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from datetime import datetime
+from typing import get_args
 
 from flowli_core import _checks
 from flowli_core._jobs.records import (
     JobRecord,
     Page,
+    ScheduleRecord,
     job_record,
     pack_cursor,
     pack_key,
@@ -15,16 +17,10 @@ from flowli_core._jobs.records import (
     unpack_cursor,
     unpack_key,
 )
+from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
-from flowli_core.driver import State, position
+from flowli_core.driver import Activity, QueueCounts, State, position
 from flowli_core.errors import ValidationError
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from flowli_core._jobs.records import ScheduleRecord
-    from flowli_core._jobs.runtime import Runtime
-    from flowli_core.driver import Activity, QueueCounts
 
 MOST_PER_PAGE = 1_000
 DEFAULT_PER_PAGE = 25

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
+from collections.abc import Awaitable, Iterable
+from datetime import datetime
+from typing import Any, Generic, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
 from flowli_core._jobs.call import Call, CallOptions
-from flowli_core._jobs.definition import Declared, DeclaredSchedule
-from flowli_core._jobs.records import ScheduleReceipt
+from flowli_core._jobs.definition import Declared, DeclaredSchedule, Definition
+from flowli_core._jobs.records import Receipt, ScheduleReceipt
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._schedules import rule_from
+from flowli_core._jobs.runtime import Runtime
+from flowli_core._schedules import Missed, Overlap, rule_from
 from flowli_core._schedules.changes import place
-from flowli_core._schedules.spec import next_runs
+from flowli_core._schedules.spec import Planned, next_runs
 from flowli_core.clock import SystemClock
 from flowli_core.durations import ZERO, Duration, When, due
 from flowli_core.errors import ValidationError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
-    from datetime import datetime
-
-    from flowli_core._jobs.definition import Definition
-    from flowli_core._jobs.records import Receipt
-    from flowli_core._jobs.runtime import Runtime
-    from flowli_core._schedules import Missed, Overlap
-    from flowli_core._schedules.spec import Planned
-    from flowli_core.retry import Retry
+from flowli_core.retry import Retry
 
 P = ParamSpec("P")
 In = TypeVar("In")

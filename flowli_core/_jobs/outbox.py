@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from flowli_core.driver import Enqueued, NewRecord
+from flowli_core.driver import Driver, Enqueued, NewRecord
 from flowli_core.errors import DriverError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flowli_core.driver import Driver
 
 MOST_TOGETHER = 1_000
 MOST_BYTES = 1024 * 1024

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from flowli_core._jobs.context import ContextScope, ContextSource
 from flowli_core._jobs.control import Control
-from flowli_core._jobs.definition import Declared, DeclaredSchedule, Undecorated
+from flowli_core._jobs.definition import Declared, DeclaredSchedule, Definition, Undecorated
 from flowli_core._jobs.inspect import Inspect
 from flowli_core._jobs.runtime import Defaults, Runtime
+from flowli_core._jobs.tracer import Tracer
+from flowli_core._schedules.spec import Planned
+from flowli_core.driver import Driver
 from flowli_core.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
-
     from typing_extensions import TypeIs
-
-    from flowli_core._jobs.definition import Definition
-    from flowli_core._schedules.spec import Planned
-    from flowli_core._wire.trace import Tracer
-    from flowli_core.driver import Driver
 
 C_co = TypeVar("C_co", covariant=True)
 

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowli_core import _checks
 from flowli_core._current import CurrentJob, as_current
-from flowli_core._jobs.definition import check_retry
+from flowli_core._jobs.context import ContextScope
+from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.outbox import Outbox
+from flowli_core._jobs.tracer import Tracer
+from flowli_core._schedules.spec import Planned
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core.driver import Driver, Keep
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, StrategyError
-from flowli_core.retry import Retry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from flowli_core._jobs.context import ContextScope
-    from flowli_core._jobs.definition import Definition
-    from flowli_core._schedules.spec import Planned
-    from flowli_core._wire.trace import Tracer
+from flowli_core.retry import Retry, check_retry
 
 MOST_RECOVERIES = 1_000
 

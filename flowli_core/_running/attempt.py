@@ -7,27 +7,21 @@ import enum
 import logging
 import random
 import time
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
 
 from flowli_core._current import CurrentJob, set_current
+from flowli_core._jobs.definition import Definition
+from flowli_core._jobs.runtime import Runtime
+from flowli_core._running.threads import Threads
 from flowli_core._wire.codec import pack_result
-from flowli_core._wire.policy import LastError, describe_error, pack_progress, unpack_progress
+from flowli_core._wire.policy import LastError, Policy, describe_error, pack_progress, unpack_progress
 from flowli_core._wire.trace import trace_of, without_trace
-from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Retried
+from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Reserved, Retried
 from flowli_core.durations import format_duration
 from flowli_core.errors import ValidationError
 from flowli_core.retry import JobTimeout, Retry, next_delay
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-
-    from flowli_core._jobs.definition import Definition
-    from flowli_core._jobs.runtime import Runtime
-    from flowli_core._running.threads import Threads
-    from flowli_core._wire.policy import Policy
-    from flowli_core.driver import Reserved
 
 logger = logging.getLogger("flowli")
 

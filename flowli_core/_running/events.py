@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core._running.hooks import HookCalls, Hooks, JobEvent
-from flowli_core.driver import Cancelled, Completed, Failed, Released, Retried
+from flowli_core._running.attempt import Attempt
+from flowli_core._running.hooks import Happening, HookCalls, HookName, Hooks, JobEvent, Observer
+from flowli_core.driver import Cancelled, Completed, Failed, Recovered, Released, Reserved, Retried
 from flowli_core.durations import format_duration
 from flowli_core.errors import LeaseLost
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
-
-    from flowli_core._running.attempt import Attempt
-    from flowli_core._running.hooks import Happening, HookName, Observer
-    from flowli_core.driver import Recovered, Reserved
 
 logger = logging.getLogger("flowli")
 

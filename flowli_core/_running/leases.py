@@ -9,15 +9,13 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from types import TracebackType
+from typing import Self
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
-    from flowli_core._running.attempt import Attempt
-    from flowli_core.driver import Driver
+from flowli_core._running.attempt import Attempt
+from flowli_core.driver import Driver
 
 logger = logging.getLogger("flowli")
 

@@ -7,26 +7,23 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from flowli_core._jobs.runtime import Runtime
+from flowli_core._pauses import is_cancelled, pauses
 from flowli_core._running.events import Report, RunCounts
 from flowli_core._running.hooks import Hooks, Observer
 from flowli_core._running.leases import Upkeep
 from flowli_core._running.slots import Load
-from flowli_core._running.steps import Link, Lookout, Told, is_cancelled, pauses
+from flowli_core._running.steps import Link, Lookout, Told
 from flowli_core._running.threads import Threads
 from flowli_core._running.ticker import Declared, Ticker
+from flowli_core.driver import Driver
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable, StrategyError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
-
-    from flowli_core._jobs.runtime import Runtime
-    from flowli_core.driver import Driver
 
 DRAIN = timedelta(seconds=10)
 

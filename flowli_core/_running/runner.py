@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, cast
+from types import TracebackType
+from typing import Any, Self, cast
 
 from flowli_core import _checks
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.runtime import whole_number
+from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hooks, Observer
 from flowli_core._running.run import DRAIN, RunnerOptions, Session
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from types import TracebackType
-
-    from flowli_core._running.events import RunCounts
 
 MOST_CONCURRENT = 10_000
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
+from flowli_core._jobs.runtime import Runtime
 from flowli_core._running.attempt import Attempt, End
+from flowli_core._running.events import Report
+from flowli_core._running.threads import Threads
 from flowli_core._wire.policy import (
     LastError,
     NewerVersionError,
@@ -16,18 +19,9 @@ from flowli_core._wire.policy import (
     unpack_policy,
     unpack_progress,
 )
-from flowli_core.driver import Ack, Released
+from flowli_core.driver import Ack, AckAnswer, Released, Reserved
 from flowli_core.durations import ZERO
 from flowli_core.retry import Fixed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
-
-    from flowli_core._jobs.runtime import Runtime
-    from flowli_core._running.events import Report
-    from flowli_core._running.threads import Threads
-    from flowli_core.driver import AckAnswer, Reserved
 
 PARKED = timedelta(seconds=30)
 """For how long a record that this worker does not know how to run is given back."""

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from flowli_core._jobs.runtime import Runtime
+from flowli_core._pauses import is_cancelled, pauses
 from flowli_core.driver import WORKER_MEMORY, Ack, Keep, Step, StepAnswer, StepsAfterWaiting
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from flowli_core._jobs.runtime import Runtime
-
 logger = logging.getLogger("flowli")
-
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
-"""Seconds between attempts to reach the store; they double from the first, and each is spread over half its length."""
 
 IDLE = timedelta(seconds=5)
 """How long a runner waits at the most before it looks again: what a dead worker left behind is found no later."""
@@ -276,17 +268,3 @@ class Lookout:
             self.look()
         else:
             self._on_told(told)
-
-
-def is_cancelled(error: BaseException) -> bool:
-    """Whether this task was cancelled. A CancelledError alone may as well come from something inside a driver."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-def pauses() -> Iterator[float]:
-    """Growing pauses in seconds, without end, capped and jittered so that a fleet does not come back in step."""
-    pause = FIRST_PAUSE
-    while True:
-        yield pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
-        pause = min(pause * 2, LONGEST_PAUSE)

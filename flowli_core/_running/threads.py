@@ -10,11 +10,9 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any
 
 Answer = tuple[Any, BaseException | None]
 """What a function returned, and what it raised. As a value, for no future can carry a StopIteration, and one that

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from flowli_core._running.steps import is_cancelled, pauses
+from flowli_core._pauses import is_cancelled, pauses
 from flowli_core._schedules import changes
 from flowli_core._schedules.spec import Planned, read, ticked
 from flowli_core._wire.policy import NewerVersionError
+from flowli_core.driver import Driver, StepAnswer, StoredSchedule
 from flowli_core.durations import ZERO
 from flowli_core.errors import StrategyError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flowli_core.driver import Driver, StepAnswer, StoredSchedule
 
 logger = logging.getLogger("flowli")
 

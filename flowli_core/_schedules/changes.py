@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 import uuid_utils
 
-from flowli_core._schedules.spec import paused, placed, read, record_of, resumed
+from flowli_core._schedules.spec import Disposition, Planned, paused, placed, read, record_of, resumed
 from flowli_core._wire.policy import NewerVersionError
+from flowli_core.driver import Driver, Enqueued, StoredSchedule
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, SchedulingError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-
-    from flowli_core._schedules.spec import Disposition, Planned
-    from flowli_core.driver import Driver, Enqueued, StoredSchedule
 
 _TRIES = 100
 _MOMENT = 0.02

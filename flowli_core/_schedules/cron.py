@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowli_core.errors import SchedulingError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 LONGEST = 256
 LOOK_AHEAD_YEARS = 8

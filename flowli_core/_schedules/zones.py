@@ -9,17 +9,13 @@ every instant whose local time matches, so a time that is left out does not fire
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from flowli_core._schedules.cron import Walk
 from flowli_core.errors import SchedulingError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from flowli_core._schedules.cron import Walk
 
 _LONGEST_NAME = 64
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*", re.ASCII)

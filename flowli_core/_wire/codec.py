@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import pydantic
@@ -27,8 +27,6 @@ from flowli_core._wire.proof import depth, difference
 from flowli_core.errors import DefinitionError, Issue, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic.fields import FieldInfo
 
 T = TypeVar("T")

@@ -6,27 +6,7 @@ line, and the meta itself, where there is one. A record whose caller is not trac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
-
-    from flowli_core._current import CurrentJob
-
 _MARK = b"@"
-
-
-class Tracer(Protocol):
-    """What follows a job through processes. The trace is a line of bytes that only the tracer reads."""
-
-    def enqueueing(self, name: str, records: Sequence[tuple[str, str]]) -> AbstractContextManager[bytes]:
-        """Stand around the storing of these records of a job, each with its id and queue; give what they carry."""
-        ...
-
-    def running(self, job: CurrentJob, trace: bytes | None, /) -> AbstractContextManager[object]:
-        """Stand around an execution whose record carries this trace; the handler's error passes through."""
-        ...
 
 
 def with_trace(meta: bytes | None, trace: bytes) -> bytes | None:

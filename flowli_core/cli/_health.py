@@ -10,18 +10,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
 
+from flowli_core._running.runner import Runner
 from flowli_core.errors import FlowliError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-    from datetime import timedelta
-
-    from flowli_core._running.runner import Runner
-    from flowli_core.metrics import PrometheusMetrics
+from flowli_core.metrics import PrometheusMetrics
 
 _PATIENCE = 1.0
 _TEXT = "text/plain; charset=utf-8"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import click
 
+from flowli_core._jobs.registry import Jobs
 from flowli_core._text import escape_controls
 from flowli_core.cli import _exits
 from flowli_core.cli._logs import set_up_logs
@@ -18,11 +20,6 @@ from flowli_core.cli._loop import run
 from flowli_core.cli._options import target_options
 from flowli_core.cli._target import load
 from flowli_core.errors import DefinitionError, FlowliError, SchedulingError, ValidationError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from flowli_core._jobs.registry import Jobs
 
 C = TypeVar("C", bound=click.Command)
 

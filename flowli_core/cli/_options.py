@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import click
 
 from flowli_core.durations import duration
 from flowli_core.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import timedelta
 
 _MAY_BE_ZERO = {"drain", "older_than", "oldest", "delay"}
 

@@ -20,15 +20,11 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from flowli_core._running.steps import pauses
+from flowli_core._pauses import pauses
 from flowli_core.cli import _exits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 logger = logging.getLogger("flowli")
 

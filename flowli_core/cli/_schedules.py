@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core.cli._show import table, when
 from flowli_core.durations import format_duration
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
 
 
 def schedule_rows(schedules: Iterable[ScheduleRecord], now: datetime) -> str:

@@ -10,24 +10,21 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowli_core import FlowliError, Runner, StoreUnavailable
 from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
 from flowli_core.cli import _exits
+from flowli_core.cli._health import HealthServer
 from flowli_core.cli._loop import loop_name
 from flowli_core.cli._parent import STOPPING, UP
 from flowli_core.durations import ZERO, format_duration
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import timedelta
-
-    from flowli_core.cli._health import HealthServer
 
 logger = logging.getLogger("flowli")
 

@@ -6,16 +6,14 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from pydantic_core import to_jsonable_python
 
 from flowli_core._text import escape_controls
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 _NARROWEST = 8
 _GAP = "  "

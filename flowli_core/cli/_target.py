@@ -9,13 +9,11 @@ import pkgutil
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 from flowli_core._jobs.registry import Jobs, is_registry
 from flowli_core._text import escape_controls
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 DEFAULT_ATTRIBUTE = "jobs"
 

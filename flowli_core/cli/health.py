@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import Any
 
 import click
 
@@ -15,14 +17,9 @@ from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._options import DURATION
 from flowli_core.cli._show import as_json, format_span, is_terminal, styled, table
 from flowli_core.diagnosis import Check, Diagnosable
+from flowli_core.driver import Activity
 from flowli_core.durations import format_duration
 from flowli_core.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import timedelta
-
-    from flowli_core.driver import Activity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, get_args
+from datetime import timedelta
+from typing import Any, get_args
 
 import click
 from pydantic_core import from_json
 
 from flowli_core._jobs.call import Call, CallOptions
+from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_core._jobs.records import JobRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
@@ -23,11 +25,6 @@ from flowli_core.cli._show import as_json, fields, table
 from flowli_core.driver import STATES, FinishedState, State
 from flowli_core.durations import ZERO
 from flowli_core.errors import FlowliError
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from flowli_core._jobs.definition import Definition
 
 _FINISHED = get_args(FinishedState)
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
+from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
 from flowli_core.cli import _exits
 from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._schedules import foreseen, pairs, schedule_rows
 from flowli_core.cli._show import as_json, fields
-
-if TYPE_CHECKING:
-    from flowli_core._jobs.records import ScheduleRecord
 
 _FORESEEN = 5
 

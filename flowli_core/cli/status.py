@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -17,14 +18,8 @@ from flowli_core.cli._operation import json_option, operation
 from flowli_core.cli._options import DURATION
 from flowli_core.cli._schedules import schedule_rows
 from flowli_core.cli._show import as_json, fields, format_span, is_terminal, table, when
-from flowli_core.driver import STATES, Activity, QueueCounts
+from flowli_core.driver import STATES, Activity, QueueCounts, StateCounts
 from flowli_core.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import timedelta
-
-    from flowli_core.driver import StateCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
 _MOST_WORKERS = 8

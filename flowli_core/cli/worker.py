@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -26,12 +27,10 @@ from flowli_core.cli._parent import READY_VARIABLE, Parent
 from flowli_core.cli._serve import Lifeline, Started, Worker, leave_stalled
 from flowli_core.cli._target import load
 from flowli_core.durations import format_duration
+from flowli_core.metrics import PrometheusMetrics
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
-
-    from flowli_core.metrics import PrometheusMetrics
 
 logger = logging.getLogger("flowli")
 

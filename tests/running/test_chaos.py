@@ -121,8 +121,8 @@ class Bedlam:
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a runner try again soon."""
-    monkeypatch.setattr("flowli_core._running.steps.FIRST_PAUSE", 0.0002)
-    monkeypatch.setattr("flowli_core._running.steps.LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("flowli_core._pauses.FIRST_PAUSE", 0.0002)
+    monkeypatch.setattr("flowli_core._pauses.LONGEST_PAUSE", 0.001)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core import Hooks, JobEvent, RunCounts, Runner, StoreUnavailable, current_job
-from flowli_core._running.steps import FIRST_PAUSE, LONGEST_PAUSE, pauses
+from flowli_core._pauses import FIRST_PAUSE, LONGEST_PAUSE, pauses
 from flowli_core.testing import ManualClock
 from tests.support.running import Work, breathe, running, soon, until
 

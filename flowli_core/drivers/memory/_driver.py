@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from heapq import nlargest
-from typing import TYPE_CHECKING
 
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.diagnosis import Check
@@ -38,10 +39,6 @@ from flowli_core.drivers.memory._schedules import Schedules
 from flowli_core.drivers.memory._steps import Steps
 from flowli_core.drivers.memory._store import Store
 from flowli_core.drivers.memory._wakeups import Waiter, WakeUps
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime, timedelta
 
 
 class MemoryDriver:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from heapq import nsmallest
-from typing import TYPE_CHECKING
 
+from flowli_core.driver import StoredSchedule
 from flowli_core.drivers._times import stamp
 from flowli_core.drivers.memory._index import Index
-
-if TYPE_CHECKING:
-    from flowli_core.driver import StoredSchedule
 
 
 class Schedules:

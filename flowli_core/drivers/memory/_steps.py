@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal, assert_never
+from datetime import timedelta
+from typing import Literal, assert_never
 
 from flowli_core.driver import (
     MAX_BATCH_BYTES,
@@ -26,13 +27,9 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
 from flowli_core.drivers.memory._records import Worker
+from flowli_core.drivers.memory._schedules import Schedules
+from flowli_core.drivers.memory._store import Store
 from flowli_core.durations import ZERO
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from flowli_core.drivers.memory._schedules import Schedules
-    from flowli_core.drivers.memory._store import Store
 
 
 class Steps:

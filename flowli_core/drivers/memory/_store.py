@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from flowli_core.driver import FINISHED, Enqueued, FinishedState, NewRecord, QueueCounts, State
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.memory._index import Index
 from flowli_core.drivers.memory._records import Queue, Record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class Store:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from datetime import timedelta
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 
 
 class Waiter:

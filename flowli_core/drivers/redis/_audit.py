@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flowli_core.drivers.redis._keys import Keys
+from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.errors import DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from flowli_core.drivers.redis._keys import Keys
-    from flowli_core.drivers.redis._scripts import Scripts
     from flowli_core.drivers.redis.clients import Client
 
 AT_A_TIME = 100

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flowli_core.diagnosis import Check
 from flowli_core.drivers.redis._keys import LAYOUT
+from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.drivers.redis._server import facts_of
 from flowli_core.drivers.redis.clients._errors import PermissionMissingError
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from flowli_core.drivers.redis._scripts import Scripts
     from flowli_core.drivers.redis.clients import Client
 
 _DRIFT = 1.0

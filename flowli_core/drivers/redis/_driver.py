@@ -21,51 +21,46 @@ import asyncio
 import os
 import threading
 import time
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowli_core import _checks
-from flowli_core.driver import HeartbeatAnswer
+from flowli_core.clock import Clock
+from flowli_core.diagnosis import Check
+from flowli_core.driver import (
+    Activity,
+    CancelAnswer,
+    Enqueued,
+    FinishedState,
+    HeartbeatAnswer,
+    Lease,
+    NewRecord,
+    Position,
+    QueueCounts,
+    RequeueAnswer,
+    State,
+    Step,
+    StepAnswer,
+    StoredRecord,
+    StoredSchedule,
+)
 from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
-from flowli_core.drivers.redis._audit import Audit
+from flowli_core.drivers.redis._audit import Audit, Finding
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
-from flowli_core.drivers.redis._packing import unpack_schedule
+from flowli_core.drivers.redis._packing import Word, unpack_schedule
 from flowli_core.drivers.redis._replies import Replies, to_activity, to_counts
 from flowli_core.drivers.redis._scripts import STALE, Scripts
 from flowli_core.drivers.redis._server import check_server
 from flowli_core.drivers.redis.clients import adopt, from_url
 from flowli_core.drivers.redis.clients._errors import MissingScriptError, PermissionMissingError
-from flowli_core.durations import duration, format_duration
+from flowli_core.durations import Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from datetime import datetime
-
-    from flowli_core.clock import Clock
-    from flowli_core.diagnosis import Check
-    from flowli_core.driver import (
-        Activity,
-        CancelAnswer,
-        Enqueued,
-        FinishedState,
-        Lease,
-        NewRecord,
-        Position,
-        QueueCounts,
-        RequeueAnswer,
-        State,
-        Step,
-        StepAnswer,
-        StoredRecord,
-        StoredSchedule,
-    )
-    from flowli_core.drivers.redis._audit import Finding
-    from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Source, UserClient
-    from flowli_core.durations import Duration
 
 T = TypeVar("T")
 

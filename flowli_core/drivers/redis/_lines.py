@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowli_core.drivers.redis._packing import Word
 from flowli_core.drivers.redis.clients import PairingClient
 from flowli_core.errors import DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Client
 
 T = TypeVar("T")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowli_core.driver import (
     Ack,
@@ -28,9 +29,6 @@ from flowli_core.driver import (
     StoredSchedule,
 )
 from flowli_core.drivers._times import milliseconds, moment, stamp
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Word = bytes | str | int | float
 """What a command is made of."""

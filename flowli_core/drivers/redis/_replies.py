@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flowli_core.driver import (
+    AckAnswer,
     Activity,
     Enqueued,
+    NewRecord,
     QueueCounts,
     Recovered,
     Reserved,
+    State,
     StateCounts,
+    Step,
     StepAnswer,
+    StoredRecord,
 )
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
 from flowli_core.drivers.redis._packing import (
@@ -25,9 +31,6 @@ from flowli_core.drivers.redis._packing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from flowli_core.driver import AckAnswer, NewRecord, State, Step, StoredRecord
     from flowli_core.drivers.redis.clients import Client
 
 _ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +16,20 @@ from flowli_core.driver import (
     WORKER_ALIVE,
     WORKER_HEARD,
     WORKER_MEMORY,
+    Lease,
+    NewRecord,
+    Position,
+    State,
+    Step,
+    StoredSchedule,
 )
 from flowli_core.drivers._times import milliseconds, stamp
-from flowli_core.drivers.redis._packing import pack_ack, pack_record, shape_of
+from flowli_core.drivers.redis._keys import Keys
+from flowli_core.drivers.redis._packing import Word, pack_ack, pack_record, shape_of
 from flowli_core.drivers.redis.clients._errors import MissingScriptError
 from flowli_core.errors import DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from datetime import timedelta
-
-    from flowli_core.driver import Lease, NewRecord, Position, State, Step, StoredSchedule
-    from flowli_core.drivers.redis._keys import Keys
-    from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Client
 
 OPERATIONS = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.drivers.redis.clients._errors import NEEDED, PermissionMissingError
 from flowli_core.errors import DriverError
 
 if TYPE_CHECKING:
-    from flowli_core.drivers.redis._scripts import Scripts
     from flowli_core.drivers.redis.clients import Client
 
 logger = logging.getLogger("flowli")

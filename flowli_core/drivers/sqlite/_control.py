@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from datetime import timedelta
 
 from flowli_core.driver import CancelAnswer, FinishedState, HeartbeatAnswer, Lease, RequeueAnswer
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import find, finish, move, state_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import timedelta
-
-    from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.drivers.sqlite._transaction import Transaction
 
 
 def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:

@@ -16,11 +16,31 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from flowli_core.clock import SystemClock
+from flowli_core.clock import Clock, SystemClock
+from flowli_core.diagnosis import Check
+from flowli_core.driver import (
+    Activity,
+    CancelAnswer,
+    Enqueued,
+    FinishedState,
+    HeartbeatAnswer,
+    Lease,
+    NewRecord,
+    Position,
+    QueueCounts,
+    RequeueAnswer,
+    State,
+    Step,
+    StepAnswer,
+    StoredRecord,
+    StoredSchedule,
+)
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.sqlite import _control as control
 from flowli_core.drivers.sqlite import _reading as reading
@@ -38,28 +58,6 @@ from flowli_core.errors import DefinitionError, DriverError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
-    from datetime import datetime, timedelta
-
-    from flowli_core.clock import Clock
-    from flowli_core.diagnosis import Check
-    from flowli_core.driver import (
-        Activity,
-        CancelAnswer,
-        Enqueued,
-        FinishedState,
-        HeartbeatAnswer,
-        Lease,
-        NewRecord,
-        Position,
-        QueueCounts,
-        RequeueAnswer,
-        State,
-        Step,
-        StepAnswer,
-        StoredRecord,
-        StoredSchedule,
-    )
 
 T = TypeVar("T")
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from flowli_core.driver import Enqueued, NewRecord, State
 from flowli_core.drivers._times import due_at, milliseconds, moment
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import Status, state_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.drivers.sqlite._transaction import Transaction
 
 
 class _Known(NamedTuple):

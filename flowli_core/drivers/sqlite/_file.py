@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._transaction import snapshot
 from flowli_core.errors import DriverError, StoreUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Synchronous = Literal["normal", "full"]
 

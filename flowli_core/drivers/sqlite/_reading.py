@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowli_core.driver import WORKER_ALIVE, Activity, Position, QueueCounts, State, StateCounts, StoredRecord
@@ -13,7 +14,6 @@ from flowli_core.drivers.sqlite._transaction import heads, snapshot
 
 if TYPE_CHECKING:
     import sqlite3
-    from datetime import datetime
 
 _LAST_TIME = 2**63 - 1
 _BEHIND_ALL_IDS = "\U0010ffff"

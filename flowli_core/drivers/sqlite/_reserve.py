@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from flowli_core.driver import MAX_BATCH_BYTES, Reserved, Step
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite import _statements as sql
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.drivers.sqlite._transaction import Transaction
 
 
 class Due(NamedTuple):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 from flowli_core.driver import FinishedState, State
 from flowli_core.drivers.sqlite import _statements as sql
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.drivers.sqlite._transaction import Transaction
 
 Status = Literal["waiting", "active"] | FinishedState
 """A state as the file has it: queued and scheduled differ by the time alone."""

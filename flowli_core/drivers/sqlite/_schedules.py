@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flowli_core.driver import NewRecord, StoredSchedule
 from flowli_core.drivers._times import moment_or_none, stamp
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._enqueue import enqueue
-from flowli_core.drivers.sqlite._transaction import News, first_tick, heads
+from flowli_core.drivers.sqlite._transaction import News, Transaction, first_tick, heads
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from flowli_core.drivers.sqlite._transaction import Transaction
 
 Row = tuple[Any, ...]
 

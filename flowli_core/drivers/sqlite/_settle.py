@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, assert_never
+from collections.abc import Sequence
+from typing import Literal, assert_never
 
 from flowli_core.driver import (
     FINISHED,
@@ -21,11 +22,7 @@ from flowli_core.driver import (
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import Carried, Move, Row, find, finish, move, put_back
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.drivers.sqlite._transaction import Transaction
 
 
 def settle(transaction: Transaction, acks: Sequence[Ack]) -> tuple[AckAnswer, ...]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import timedelta
+from typing import NamedTuple
 
 from flowli_core.driver import WORKER_HEARD, WORKER_MEMORY, AckAnswer, Recovered, Step, StepAnswer
 from flowli_core.drivers._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._reserve import Due, answer, reserve, reserve_again
 from flowli_core.drivers.sqlite._settle import recover, settle, trim
-from flowli_core.drivers.sqlite._transaction import Heads, News, first_after, first_lease, first_tick, heads
+from flowli_core.drivers.sqlite._transaction import (
+    Heads,
+    News,
+    Transaction,
+    first_after,
+    first_lease,
+    first_tick,
+    heads,
+)
 from flowli_core.durations import ZERO
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from flowli_core.drivers.sqlite._transaction import Transaction
 
 _MEMORY = milliseconds(WORKER_MEMORY)
 _HEARD = milliseconds(WORKER_HEARD)

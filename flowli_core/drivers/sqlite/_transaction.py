@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from flowli_core.drivers.sqlite import _statements as sql
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
 
 T = TypeVar("T")
 

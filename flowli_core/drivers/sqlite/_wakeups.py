@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 from flowli_core.drivers.sqlite._transaction import Heads, News
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 LEASES = ""
 """Stands for the ends of all leases and the ticks of schedules, beside the names of queues, of which none is empty."""

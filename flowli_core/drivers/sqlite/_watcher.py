@@ -12,15 +12,12 @@ import asyncio
 import logging
 import sqlite3
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from flowli_core.drivers.sqlite._transaction import Heads, first_after, first_lease, first_tick, heads, snapshot
 from flowli_core.drivers.sqlite._wakeups import LEASES, WakeUps
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LOOK_SECONDS = 0.03
 _LINGER_SECONDS = 1.0

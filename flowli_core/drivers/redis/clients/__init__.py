@@ -6,14 +6,11 @@ A library is added with one module that has `adopt`, as core_redis.py has, and a
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Awaitable
+from typing import Any, Protocol, runtime_checkable
 
+from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from flowli_core.drivers.redis._packing import Word
 
 LIBRARIES = {"redis": "redis_py", "valkey": "valkey_py", "coredis": "core_redis"}
 """The module here for each top-level package that a client's class may come from."""

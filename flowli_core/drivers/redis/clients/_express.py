@@ -10,14 +10,11 @@ import asyncio
 import importlib
 import importlib.util
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+from flowli_core.drivers.redis._packing import Word
 from flowli_core.drivers.redis.clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flowli_core.drivers.redis._packing import Word
 
 hiredis: Any = importlib.import_module("hiredis") if importlib.util.find_spec("hiredis") else None
 

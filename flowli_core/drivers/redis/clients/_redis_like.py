@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flowli_core.drivers.redis._packing import Word
 from flowli_core.drivers.redis.clients._errors import classified, code_of
 from flowli_core.drivers.redis.clients._express import Express, packing_in_c
 from flowli_core.drivers.redis.clients._limits import MOST_CONNECTIONS, PATIENCE, RETRIES
 from flowli_core.errors import DefinitionError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Client, Source
 
 _OFTEN = frozenset({"EVALSHA", "BZPOPMIN"})

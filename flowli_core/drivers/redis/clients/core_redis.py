@@ -12,12 +12,12 @@ from coredis.exceptions import RedisError
 from coredis.pool import ConnectionPool
 from coredis.retry import ExponentialBackoffRetryPolicy, NoRetryPolicy
 
+from flowli_core.drivers.redis._packing import Word
 from flowli_core.drivers.redis.clients._errors import classified, code_of
 from flowli_core.drivers.redis.clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS, PATIENCE, RETRIES
 from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from flowli_core.drivers.redis._packing import Word
     from flowli_core.drivers.redis.clients import Client, Source
 
 
