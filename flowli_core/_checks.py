@@ -1,16 +1,74 @@
-"""What may be a job's name, a queue, an id or a key: they end up in store keys, logs, URLs and terminals."""
+"""Checks of what a user gives: numbers, types, choices, times, and the names that end up in store keys, logs and URLs.
+
+Each returns what it accepted. A message names the argument and says what is accepted.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
 
-from flowli_core.errors import DefinitionError, FlowliError, ValidationError
+from flowli_core.errors import DefinitionError, FlowliError, SchedulingError, ValidationError
+
+T = TypeVar("T")
+S = TypeVar("S", bound=str)
 
 LONGEST_NAME = 128
 LONGEST_KEY = 256
 
+_LONGEST_SHOWN = 80
 _NAME = re.compile(r"\w[\w.:/-]*")
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
+
+
+def whole_number(
+    value: object, *, argument: str, low: int, high: int, error: type[FlowliError] = DefinitionError
+) -> int:
+    """Accept an int from `low` to `high`. Raises `error`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise error(f"{argument} must be a whole number from {low} to {high:,}, got {value!r}")
+    return value
+
+
+def instance(
+    value: object, cls: type[T], *, argument: str, cure: str = "", error: type[FlowliError] = DefinitionError
+) -> T:
+    """Accept an instance of `cls`. Raises `error`."""
+    if not isinstance(value, cls):
+        wanted = f"{cls.__name__}(...)" if is_dataclass(cls) else cls.__name__
+        raise error(f"{argument} must be a {wanted}, got {type(value).__name__}{cure}")
+    return value
+
+
+def one_of(
+    value: object,
+    choices: Sequence[S],
+    *,
+    argument: str,
+    other: str = "",
+    cure: str = "",
+    error: type[FlowliError] = DefinitionError,
+) -> S:
+    """Accept one of these texts. Raises `error`; its message also lists `other`, which the caller accepts itself."""
+    for choice in choices:
+        if value == choice:
+            return choice
+    *first, last = [*(f'"{choice}"' for choice in choices), *([other] if other else [])]
+    raise error(f"{argument} must be {', '.join(first)} or {last}, got {repr(value)[:_LONGEST_SHOWN]}{cure}")
+
+
+def aware(value: object, *, argument: str, error: type[FlowliError] = SchedulingError) -> datetime:
+    """Accept an aware datetime and return it in UTC. Raises `error`."""
+    moment = instance(value, datetime, argument=argument, error=error)
+    if moment.utcoffset() is None:
+        raise error(f"{argument} must be an aware datetime, got a naive one; say which zone: datetime(..., tzinfo=UTC)")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise error(f"{argument} is outside the years 1 to 9999 in UTC: {moment.isoformat()}") from None
 
 
 def name(value: object, *, argument: str, error: type[FlowliError] = DefinitionError) -> str:
@@ -42,10 +100,9 @@ def key(value: object, *, argument: str = "key") -> str:
 
 
 def _text(value: object, *, argument: str, longest: int, error: type[FlowliError]) -> str:
-    if not isinstance(value, str):
-        raise error(f"{argument} must be a str, got {type(value).__name__}")
-    if not value:
+    text = instance(value, str, argument=argument, error=error)
+    if not text:
         raise error(f"{argument} must not be empty")
-    if len(value) > longest:
-        raise error(f"{argument} must have at most {longest} characters, got {len(value)}")
-    return value
+    if len(text) > longest:
+        raise error(f"{argument} must have at most {longest} characters, got {len(text)}")
+    return text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from flowli_core._checks import aware
 from flowli_core.errors import DefinitionError, FlowliError, SchedulingError
 
 Duration = str | timedelta
@@ -57,14 +58,7 @@ def due(value: object, *, argument: str, now: datetime) -> timedelta | datetime:
     """
     if not isinstance(value, datetime):
         return duration(value, argument=argument, zero=True, error=SchedulingError)
-    if value.tzinfo is None or value.utcoffset() is None:
-        raise SchedulingError(
-            f"{argument} must be an aware datetime, got a naive one; say which zone: datetime(..., tzinfo=UTC)"
-        )
-    try:
-        moment = value.astimezone(UTC)
-    except OverflowError:
-        raise SchedulingError(f"{argument} is outside of the years 1 to 9999 in UTC: {value.isoformat()}") from None
+    moment = aware(value, argument=argument)
     if moment - now > LONGEST:
         raise SchedulingError(
             f"{argument} must be at most {format_duration(LONGEST)} from now, got {moment.isoformat()}"

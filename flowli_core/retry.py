@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
 
+from flowli_core._checks import instance, whole_number
 from flowli_core.durations import LONGEST, Duration, duration
-from flowli_core.errors import DefinitionError, FlowliError
+from flowli_core.errors import DefinitionError
 
 Random = Callable[[], float]
 """Gives a number in [0, 1), as `random.random` does."""
@@ -126,7 +127,7 @@ class Retry:
     give_up_on: tuple[type[BaseException], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        _check_attempts(self.max_attempts)
+        whole_number(self.max_attempts, argument="max_attempts", low=1, high=MOST_ATTEMPTS)
         _check_backoff(self.backoff)
         _check_exceptions(() if self.retry_on is None else self.retry_on, "retry_on")
         _check_exceptions(self.give_up_on, "give_up_on")
@@ -176,11 +177,8 @@ def _ratios(jitter: object) -> tuple[float, float] | None:
 
 
 def _check_delay(delay: object, argument: str, *, zero: bool = False) -> None:
-    if not isinstance(delay, timedelta):
-        raise DefinitionError(
-            f"{argument} must be a timedelta, got {type(delay).__name__}; fixed() and exponential() take durations"
-        )
-    duration(delay, argument=argument, zero=zero)
+    cure = "; fixed() and exponential() take durations"
+    duration(instance(delay, timedelta, argument=argument, cure=cure), argument=argument, zero=zero)
 
 
 def _check_jitter(jitter: object) -> None:
@@ -197,11 +195,6 @@ def _number(value: object, argument: str) -> float:
     return value
 
 
-def _check_attempts(attempts: object) -> None:
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= MOST_ATTEMPTS:
-        raise DefinitionError(f"max_attempts must be a whole number from 1 to {MOST_ATTEMPTS:,}, got {attempts!r}")
-
-
 def _check_backoff(backoff: object) -> None:
     if not isinstance(backoff, Fixed | Exponential):
         raise DefinitionError(f"backoff must be made by fixed(...) or exponential(...), got {type(backoff).__name__}")
@@ -211,10 +204,3 @@ def _check_exceptions(given: object, argument: str) -> None:
     members = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (None,)
     if not all(isinstance(member, type) and issubclass(member, BaseException) for member in members):
         raise DefinitionError(f"{argument} must be a tuple of exception classes, such as {argument}=(ConnectionError,)")
-
-
-def check_retry(retry: object, *, error: type[FlowliError] = DefinitionError) -> Retry | None:
-    """Accept a Retry or nothing. Raises `error`."""
-    if retry is None or isinstance(retry, Retry):
-        return retry
-    raise error(f"retry must be a Retry(...), got {type(retry).__name__}")

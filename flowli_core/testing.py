@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from flowli_core import _checks
 from flowli_core._jobs.registry import Jobs
 from flowli_core._running.events import RunCounts
 from flowli_core._running.runner import Runner
@@ -18,9 +19,7 @@ class ManualClock:
     """A clock that stands still until it is advanced. Give it to a driver: `MemoryDriver(clock=clock)`."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        if start.tzinfo is None:
-            raise DefinitionError("start must be an aware datetime: datetime(..., tzinfo=UTC)")
-        self._now = start.astimezone(UTC)
+        self._now = _checks.aware(start, argument="start", error=DefinitionError)
 
     def now(self) -> datetime:
         """The moment, aware and in UTC."""

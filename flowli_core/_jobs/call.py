@@ -22,7 +22,7 @@ from flowli_core._wire.trace import with_trace
 from flowli_core.driver import NewRecord
 from flowli_core.durations import ZERO, duration
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
-from flowli_core.retry import Retry, check_retry
+from flowli_core.retry import Retry
 
 BESIDE_INPUT = frozenset({"meta", "queue", "key"})
 """What a call takes by name beside the input itself; the rest goes through `options(...)`."""
@@ -45,9 +45,10 @@ class CallOptions:
 
     def over(self, **given: Any) -> CallOptions:
         """These options with those that are given (and not None) in their place, checked."""
-        retry = check_retry(given.get("retry"), error=ValidationError)
-        if retry is not None and (retry.retry_on is not None or retry.give_up_on):
-            raise ValidationError("options(retry=...) takes max_attempts and backoff; retry_on belongs to the job")
+        if given.get("retry") is not None:
+            retry = _checks.instance(given["retry"], Retry, argument="retry", error=ValidationError)
+            if retry.retry_on is not None or retry.give_up_on:
+                raise ValidationError("options(retry=...) takes max_attempts and backoff; retry_on belongs to the job")
         if given.get("queue") is not None:
             _checks.name(given["queue"], argument="queue", error=ValidationError)
         if given.get("key") is not None:

@@ -51,10 +51,8 @@ class Control:
 
     async def purge(self, state: FinishedState, *, older_than: Duration = "0s") -> int:
         """Remove the jobs that finished in this state longer ago than `older_than`; answer how many."""
-        if state not in get_args(FinishedState):
-            raise ValidationError(
-                f"state must be one of {', '.join(get_args(FinishedState))}, got {state!r}; cancel waiting jobs first"
-            )
+        cure = "; cancel waiting jobs first"
+        _checks.one_of(state, get_args(FinishedState), argument="state", cure=cure, error=ValidationError)
         age = duration(older_than, argument="older_than", zero=True, error=ValidationError)
         driver = await self._runtime.store()
         removed, started = 0, time.monotonic()

@@ -13,7 +13,7 @@ from flowli_core._schedules.spec import Planned
 from flowli_core._wire.codec import Codec
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError
-from flowli_core.retry import Retry, check_retry
+from flowli_core.retry import Retry
 
 HANDLER_PARAMETERS = frozenset({"input", "ctx", "meta"})
 
@@ -95,6 +95,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         raise DefinitionError(f"handler at {location} is a generator; a job returns one result")
     name = _job_name(handler, settings.get("name"), location)
     _check_settings(settings, name)
+    retry = settings.get("retry")
     parameters = _parameters(handler, name, has_input=declared_input is not None, has_meta=declared_meta is not None)
     return Definition(
         name=name,
@@ -103,7 +104,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         is_async=_is_async(handler),
         input=None if declared_input is None else Codec(declared_input, label=f"{name}: input"),
         meta=None if declared_meta is None else Codec(declared_meta, label=f"{name}: meta"),
-        retry=check_retry(settings.get("retry")),
+        retry=None if retry is None else _checks.instance(retry, Retry, argument="retry"),
         timeout=optional_duration(settings.get("timeout"), "timeout"),
         queue=_checks.name(settings["queue"], argument="queue") if "queue" in settings else None,
         keep_completed=optional_duration(settings.get("keep_completed"), "keep_completed", zero=True),
@@ -130,9 +131,7 @@ def _check_settings(settings: Settings, name: str) -> None:
     unknown = sorted(settings.keys() - _SETTINGS)
     if unknown:
         raise DefinitionError(f"{name}: @job takes {', '.join(sorted(_SETTINGS))} and meta, not {', '.join(unknown)}")
-    description: object = settings.get("description", "")
-    if not isinstance(description, str):
-        raise DefinitionError(f"{name}: description must be a str, got {type(description).__name__}")
+    _checks.instance(settings.get("description", ""), str, argument=f"{name}: description")
 
 
 def _parameters(handler: Callable[..., Any], name: str, *, has_input: bool, has_meta: bool) -> frozenset[str]:

@@ -54,7 +54,7 @@ class Inspect:
         Newest means finished last, due last or, for active ones, enqueued last. Paging is stable: what is added or
         removed meanwhile neither repeats nor hides another record. Raises ValidationError for a wrong argument.
         """
-        _check_state(state)
+        _checks.one_of(state, get_args(State), argument="state", error=ValidationError)
         _check_limit(limit)
         after = None if cursor is None else unpack_cursor(cursor)
         found = await (await self._runtime.store()).page(state, limit=limit + 1, after=after)
@@ -87,11 +87,5 @@ class Inspect:
         return () if stored is None else next_runs(stored, n)
 
 
-def _check_state(state: object) -> None:
-    if state not in get_args(State):
-        raise ValidationError(f"state must be one of {', '.join(get_args(State))}, got {state!r}")
-
-
 def _check_limit(limit: object, *, argument: str = "limit") -> None:
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_PER_PAGE:
-        raise ValidationError(f"{argument} must be a whole number from 1 to {MOST_PER_PAGE:,}, got {limit!r}")
+    _checks.whole_number(limit, argument=argument, low=1, high=MOST_PER_PAGE, error=ValidationError)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
+from flowli_core import _checks
 from flowli_core._jobs.context import ContextScope, ContextSource
 from flowli_core._jobs.control import Control
 from flowli_core._jobs.definition import Declared, DeclaredSchedule, Definition, Undecorated
@@ -59,7 +60,7 @@ class Jobs(Generic[C_co]):
             jobs=_declared_jobs(type(self)),
             driver=driver,
             context=scope,
-            defaults=_check_defaults(defaults),
+            defaults=Defaults() if defaults is None else _checks.instance(defaults, Defaults, argument="defaults"),
             owner=f"{type(self).__module__}.{type(self).__qualname__}",
         )
         self._runtime.tracer = _check_tracer(tracer)
@@ -196,14 +197,6 @@ def _check_tracer(tracer: Tracer | None) -> Tracer | None:
     if tracer is not None and (isinstance(tracer, type) or not callable(getattr(tracer, "enqueueing", None))):
         raise DefinitionError(f"tracer must be an OpenTelemetry() of flowli_core.tracing, got {_described(tracer)}")
     return tracer
-
-
-def _check_defaults(defaults: object) -> Defaults:
-    if defaults is None:
-        return Defaults()
-    if not isinstance(defaults, Defaults):
-        raise DefinitionError(f"defaults must be a Defaults(...), got {type(defaults).__name__}")
-    return defaults
 
 
 def _described(value: object) -> str:

@@ -18,8 +18,8 @@ from flowli_core._schedules.spec import Planned
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core.driver import Driver, Keep
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import DefinitionError, StrategyError
-from flowli_core.retry import Retry, check_retry
+from flowli_core.errors import StrategyError
+from flowli_core.retry import Retry
 
 MOST_RECOVERIES = 1_000
 
@@ -42,16 +42,15 @@ class Defaults:
     max_recoveries: int = 3
 
     def __post_init__(self) -> None:
-        if check_retry(self.retry) is None:
-            raise DefinitionError("retry must be a Retry(...), got None")
+        _checks.instance(self.retry, Retry, argument="retry")
         _checks.name(self.queue, argument="queue")
         if self.timeout is not None:
             duration(self.timeout, argument="timeout")
         duration(self.keep_completed, argument="keep_completed", zero=True)
         duration(self.keep_failed, argument="keep_failed", zero=True)
-        whole_number(self.max_recoveries, argument="max_recoveries", low=0, high=MOST_RECOVERIES)
+        _checks.whole_number(self.max_recoveries, argument="max_recoveries", low=0, high=MOST_RECOVERIES)
         for state in ("completed", "failed", "cancelled"):
-            whole_number(getattr(self.keep, state, None), argument=f"keep.{state}", low=0, high=10**9)
+            _checks.whole_number(getattr(self.keep, state, None), argument=f"keep.{state}", low=0, high=10**9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,13 +166,6 @@ def _in_thread(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     except StopIteration as error:
         # No future can carry it. A coroutine that raises one ends in the same way.
         raise RuntimeError("the handler raised StopIteration") from error
-
-
-def whole_number(value: object, *, argument: str, low: int, high: int) -> int:
-    """Accept a whole number within bounds. Raises DefinitionError."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise DefinitionError(f"{argument} must be a whole number from {low} to {high:,}, got {value!r}")
-    return value
 
 
 def _plan(definition: Definition, defaults: Defaults) -> Plan:

@@ -12,7 +12,6 @@ from typing import Any, Self, cast
 
 from flowli_core import _checks
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._jobs.runtime import whole_number
 from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hooks, Observer
 from flowli_core._running.run import DRAIN, RunnerOptions, Session
@@ -75,10 +74,10 @@ class Runner:
         self._jobs = jobs
         self._runtime = runtime_of(jobs)
         self._options = RunnerOptions(
-            concurrency=whole_number(concurrency, argument="concurrency", low=1, high=MOST_CONCURRENT),
+            concurrency=_checks.whole_number(concurrency, argument="concurrency", low=1, high=MOST_CONCURRENT),
             queues=_check_queues(queues) or _declared_queues(jobs),
             lease=_check_lease(lease),
-            hooks=_check_hooks(hooks),
+            hooks=Hooks() if hooks is None else _checks.instance(hooks, Hooks, argument="hooks"),
             grace=duration(cancel_grace, argument="cancel_grace"),
             stall_limit=duration(stall_limit, argument="stall_limit"),
             on_stall=on_stall,
@@ -188,14 +187,6 @@ def _check_lease(lease: Duration) -> timedelta:
     if length < timedelta(seconds=1):
         raise DefinitionError(f"lease must be from 1s to 24h, got {lease!r}")
     return length
-
-
-def _check_hooks(hooks: object) -> Hooks:
-    if hooks is None:
-        return Hooks()
-    if not isinstance(hooks, Hooks):
-        raise DefinitionError(f"hooks must be a Hooks(...), got {type(hooks).__name__}")
-    return hooks
 
 
 def _check_observers(observers: object) -> tuple[Observer, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from flowli_core._checks import aware, instance
 from flowli_core._schedules import zones
 from flowli_core._schedules.cron import walk
 from flowli_core.durations import duration
@@ -79,22 +80,6 @@ def rule_from(*, cron: object, every: object, timezone: object) -> Rule:
     return Every(duration(every, argument="every", error=SchedulingError))
 
 
-def aware(moment: object, *, argument: str) -> datetime:
-    """Accept an aware datetime; answer it in UTC. Raises SchedulingError."""
-    if not isinstance(moment, datetime):
-        raise SchedulingError(f"{argument} must be a datetime, got {type(moment).__name__}")
-    if moment.tzinfo is None or moment.utcoffset() is None:
-        raise SchedulingError(
-            f"{argument} must be an aware datetime, got a naive one; say which zone: datetime(..., tzinfo=UTC)"
-        )
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise SchedulingError(f"{argument} is outside of the years 1 to 9999 in UTC") from None
-
-
 def _text(value: object, *, argument: str) -> str:
-    if isinstance(value, str):
-        return value
     cure = '; leave it out for "UTC"' if argument == "timezone" else ""
-    raise SchedulingError(f"{argument} must be a str, got {type(value).__name__}{cure}")
+    return instance(value, str, argument=argument, cure=cure, error=SchedulingError)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from flowli_core._schedules.rules import Every, Rule, aware
+from flowli_core._checks import aware, one_of, whole_number
+from flowli_core._schedules.rules import Every, Rule
 from flowli_core.errors import SchedulingError
 
 MOST_MISSED = 1_000
@@ -25,7 +26,7 @@ class AllMissed:
     limit: int = 100
 
     def __post_init__(self) -> None:
-        _check_limit(self.limit)
+        whole_number(self.limit, argument="limit", low=1, high=MOST_MISSED, error=SchedulingError)
 
 
 Missed: TypeAlias = Literal["skip", "once", "all"] | AllMissed
@@ -100,20 +101,9 @@ def check_missed(missed: object) -> Missed:
     """Accept a policy. Raises SchedulingError."""
     if isinstance(missed, AllMissed):
         return missed
-    for known in _MISSED:
-        if missed == known:
-            return known
-    raise SchedulingError(f'missed must be "skip", "once", "all" or AllMissed(limit=...), got {missed!r}'[:200])
+    return one_of(missed, _MISSED, argument="missed", other="AllMissed(limit=...)", error=SchedulingError)
 
 
 def check_overlap(overlap: object) -> Overlap:
     """Accept a policy. Raises SchedulingError."""
-    for known in _OVERLAP:
-        if overlap == known:
-            return known
-    raise SchedulingError(f'overlap must be "allow" or "skip", got {overlap!r}'[:200])
-
-
-def _check_limit(limit: object) -> None:
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_MISSED:
-        raise SchedulingError(f"limit must be a whole number from 1 to {MOST_MISSED:,}, got {limit!r}")
+    return one_of(overlap, _OVERLAP, argument="overlap", error=SchedulingError)

@@ -152,8 +152,8 @@ LISTINGS = [
         listed(70, f"limit {limit!r}", "limit must be a whole number from 1 to 1,000", limit=limit)
         for limit in (-1, 0, 10**9, 1001, True, 2.5, "5", None)
     ],
-    listed(70, "unknown state", "state must be one of queued, scheduled, active", state="dead"),
-    listed(70, "no state", "state must be one of", state=None),
+    listed(70, "unknown state", 'state must be "queued", "scheduled", "active", ', state="dead"),
+    listed(70, "no state", 'state must be "queued", ', state=None),
     *[
         listed(70, f"cursor {what}", "cursor is not one that an earlier page gave", cursor=cursor)
         for what, cursor in [
@@ -171,7 +171,7 @@ LISTINGS = [
     Refused(70, "schedules, cursor", lambda jobs: jobs.inspect.get_schedules(cursor="?"), ValidationError, ("cursor",)),
     Refused(70, "schedule, key", lambda jobs: jobs.inspect.get_schedule("\n"), ValidationError, ("key",)),
     Refused(70, "purge of waiting jobs", lambda jobs: jobs.control.purge("queued"), ValidationError,
-            ("completed, failed, cancelled", "cancel waiting jobs first")),
+            ('"completed", "failed" or "cancelled"', "cancel waiting jobs first")),
     Refused(70, "purge of a negative age", lambda jobs: jobs.control.purge("failed", older_than=timedelta(-1)),
             ValidationError, ("older_than must not be negative",)),
 ]  # fmt: skip
