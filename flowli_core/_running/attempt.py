@@ -115,11 +115,11 @@ class Attempt:
             raise AssertionError("an attempt is acknowledged once it is settled")
         return Ack(self.reserved.id, self.reserved.token, self.outcome, self.started_at)
 
-    async def execute(self, *, grace: timedelta) -> None:
+    async def execute(self, *, cancel_grace: timedelta) -> None:
         """Run the handler to an outcome. Never raises, but for the cancellation of a task whose outcome stands."""
         if self.policy.timeout is not None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self.policy.timeout.total_seconds(), self.end, End.TIMEOUT, grace)
+            self._timer = loop.call_later(self.policy.timeout.total_seconds(), self.end, End.TIMEOUT, cancel_grace)
         try:
             current = self._current_job()
             set_current(current)
@@ -137,8 +137,8 @@ class Attempt:
         self._on_ended(self)
         self._settle(outcome)
 
-    def end(self, reason: End, grace: timedelta) -> None:
-        """Ask the handler to end, and settle without it if it has not ended after `grace`."""
+    def end(self, reason: End, cancel_grace: timedelta) -> None:
+        """Ask the handler to end, and settle without it if it has not ended after `cancel_grace`."""
         if self.end_reason is End.LEASE_LOST or (self.end_reason is not None and reason is not End.LEASE_LOST):
             return
         is_first, self.end_reason = self.end_reason is None, reason
@@ -148,7 +148,7 @@ class Attempt:
             self.task.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(grace.total_seconds(), self._give_up, grace)
+        self._timer = asyncio.get_running_loop().call_later(cancel_grace.total_seconds(), self._give_up, cancel_grace)
 
     def refuse(self, error: BaseException) -> None:
         """Settle without the handler, because the record cannot be read; `on_ended` is not called."""
@@ -241,7 +241,7 @@ class Attempt:
         )
         return Failed(pack_progress(progress)) if delay is None else Retried(delay, pack_progress(progress))
 
-    def _give_up(self, grace: timedelta) -> None:
+    def _give_up(self, cancel_grace: timedelta) -> None:
         """Settle for a handler that did not end when it was told to. Its slot stays taken until it does."""
         reason = self.end_reason
         logger.warning(
@@ -249,7 +249,7 @@ class Attempt:
             self.reserved.id,
             self.reserved.name,
             reason.value if reason else "",
-            format_duration(grace),
+            format_duration(cancel_grace),
         )
         match reason:
             case End.TIMEOUT:

@@ -48,7 +48,7 @@ class RunnerOptions:
     queues: tuple[str, ...]
     lease: timedelta
     hooks: Hooks
-    grace: timedelta
+    cancel_grace: timedelta
     stall_limit: timedelta
     on_stall: Callable[[], None] | None = None
     observers: tuple[Observer, ...] = ()
@@ -71,7 +71,7 @@ class Session:
             threads=self._threads,
             concurrency=options.concurrency,
             lease=options.lease,
-            grace=options.grace,
+            cancel_grace=options.cancel_grace,
             wake=self._lookout.wake,
             look=self._lookout.look,
             on_interrupt=lambda: self.begin_stop(DRAIN),
@@ -104,7 +104,7 @@ class Session:
         latest = loop.time() + _LAST_WORDS
         if self._load.held or self.link.last_error is None:
             # Otherwise nothing is left to do but to give back what a failed step may have reserved.
-            latest += seconds + self._options.grace.total_seconds()
+            latest += seconds + self._options.cancel_grace.total_seconds()
         self._leave_at = latest if self._leave_at is None else min(self._leave_at, latest)
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(self._leave_at)

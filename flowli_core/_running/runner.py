@@ -78,7 +78,7 @@ class Runner:
             queues=_check_queues(queues) or _declared_queues(jobs),
             lease=_check_lease(lease),
             hooks=Hooks() if hooks is None else _checks.instance(hooks, Hooks, argument="hooks"),
-            grace=duration(cancel_grace, argument="cancel_grace"),
+            cancel_grace=duration(cancel_grace, argument="cancel_grace"),
             stall_limit=duration(stall_limit, argument="stall_limit"),
             on_stall=on_stall,
             observers=_check_observers(observers),

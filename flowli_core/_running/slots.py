@@ -45,7 +45,7 @@ class Load:
         threads: Threads,
         concurrency: int,
         lease: timedelta,
-        grace: timedelta,
+        cancel_grace: timedelta,
         wake: Callable[[], None],
         look: Callable[[], None],
         on_interrupt: Callable[[], None],
@@ -59,7 +59,7 @@ class Load:
         self._threads = threads
         self._concurrency = concurrency
         self._lease = lease.total_seconds()
-        self._grace = grace
+        self._cancel_grace = cancel_grace
         self._wake = wake
         self._look = look
         self._on_interrupt = on_interrupt
@@ -108,14 +108,14 @@ class Load:
     def end_all(self) -> None:
         """Tell all that runs to end, because the worker is to stop."""
         for attempt in list(self.running):
-            attempt.end(End.STOPPED, self._grace)
+            attempt.end(End.STOPPED, self._cancel_grace)
 
     def let_go(self) -> None:
         """End what would outlive the session. A handler that ignores that is named in the log, and left behind."""
         self.held.clear()
         for attempt in self.running:
             self.report.left_behind(attempt)
-            attempt.end(End.STOPPED, self._grace)
+            attempt.end(End.STOPPED, self._cancel_grace)
             if attempt.outcome is not None and attempt.task is not None:
                 attempt.task.cancel()
 
@@ -161,7 +161,7 @@ class Load:
             self.running.add(attempt)
             self.report.started(attempt)
             # Not in the task group: that would wait for ever for a handler that ignores its cancellation.
-            attempt.task = asyncio.create_task(attempt.execute(grace=self._grace))
+            attempt.task = asyncio.create_task(attempt.execute(cancel_grace=self._cancel_grace))
         # Last: from now on the thread may find it cancelled, and a task that is cancelled before it begins never does.
         self.held[reserved.id] = attempt
 
@@ -191,10 +191,10 @@ class Load:
             if attempt.outcome is None:
                 self._end_lost(attempt)
         for attempt in cancelled:
-            attempt.end(End.CANCELLED, self._grace)
+            attempt.end(End.CANCELLED, self._cancel_grace)
 
     def _end_lost(self, attempt: Attempt) -> None:
-        attempt.end(End.LEASE_LOST, self._grace)
+        attempt.end(End.LEASE_LOST, self._cancel_grace)
         self._lose(attempt)
 
     def _lose(self, attempt: Attempt) -> None:
