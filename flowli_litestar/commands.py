@@ -10,12 +10,12 @@ import click
 
 from flowli_core import DefinitionError, Runner
 from flowli_core._running.run import DRAIN
-from flowli_core.cli._loop import run
-from flowli_core.cli._operation import Registry
-from flowli_core.cli._options import DURATION
-from flowli_core.cli._serve import Started, Worker, leave_stalled
-from flowli_core.cli.schedules import schedules
-from flowli_core.cli.status import status
+from flowli_core.cli._common.operation import Registry
+from flowli_core.cli._common.options import DURATION
+from flowli_core.cli._common.process import run
+from flowli_core.cli._operations.schedules import schedules
+from flowli_core.cli._operations.status import status
+from flowli_core.cli._worker.serve import Started, Worker, leave_stalled
 from flowli_core.durations import format_duration
 from flowli_litestar.plugin import FlowliPlugin
 

@@ -7,14 +7,14 @@ from importlib.metadata import version
 import click
 
 from flowli_core._text import escape_controls
-from flowli_core.cli import _exits
-from flowli_core.cli._operation import with_target
-from flowli_core.cli._target import TargetError
-from flowli_core.cli.health import check, doctor
-from flowli_core.cli.jobs import enqueue, jobs, run_job
-from flowli_core.cli.schedules import schedules
-from flowli_core.cli.status import status
-from flowli_core.cli.worker import worker
+from flowli_core.cli._common import exits
+from flowli_core.cli._common.operation import with_target
+from flowli_core.cli._common.target import TargetError
+from flowli_core.cli._operations.check import check, doctor
+from flowli_core.cli._operations.jobs import enqueue, jobs, run_job
+from flowli_core.cli._operations.schedules import schedules
+from flowli_core.cli._operations.status import status
+from flowli_core.cli._worker.command import worker
 from flowli_core.errors import FlowliError
 
 
@@ -35,18 +35,18 @@ def main(argv: list[str] | None = None) -> int:
         code = flowli.main(argv, prog_name="flowli", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return _exits.USAGE
+        return exits.USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = "flowli" if context is None else context.command_path
         return _refused(f"{command}: {error.format_message()}", error.exit_code)
     except TargetError as error:
-        return _refused(f"flowli: {error}", _exits.USAGE)
+        return _refused(f"flowli: {error}", exits.USAGE)
     except FlowliError as error:
-        return _refused(f"flowli: {error}", _exits.FAILED)
+        return _refused(f"flowli: {error}", exits.FAILED)
     except (click.Abort, KeyboardInterrupt):
-        return _exits.INTERRUPTED
-    return code if isinstance(code, int) else _exits.DONE
+        return exits.INTERRUPTED
+    return code if isinstance(code, int) else exits.DONE
 
 
 def _refused(message: str, code: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from flowli_core import Runner
-from flowli_core.cli._health import HealthServer
+from flowli_core.cli._worker.health_server import HealthServer
 from flowli_core.durations import duration
 from tests.cli.processes import flowli
 from tests.support.running import Work, until

@@ -143,7 +143,7 @@ def test_purge_asks_only_where_somebody_can_answer(flowli: Callable[..., Typed])
 def test_status_watches_through_a_hiccup_of_the_store(
     flowli: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module("flowli_core.cli.status")
+    module = importlib.import_module("flowli_core.cli._operations.status")
     read = module.read_status
     moods = iter([StoreUnavailable("a hiccup"), None, DriverError("for good")])
 

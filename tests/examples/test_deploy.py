@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flowli_core.cli.worker import worker
+from flowli_core.cli._worker.command import worker
 from flowli_core.durations import duration
 
 DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"

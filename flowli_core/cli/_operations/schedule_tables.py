@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from flowli_core._jobs.records import ScheduleRecord
-from flowli_core.cli._show import table, when
+from flowli_core.cli._common.show import table, when
 from flowli_core.durations import format_duration
 
 

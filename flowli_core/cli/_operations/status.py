@@ -14,10 +14,10 @@ from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
-from flowli_core.cli._operation import json_option, operation
-from flowli_core.cli._options import DURATION
-from flowli_core.cli._schedules import schedule_rows
-from flowli_core.cli._show import as_json, fields, format_span, is_terminal, table, when
+from flowli_core.cli._common.operation import json_option, operation
+from flowli_core.cli._common.options import DURATION
+from flowli_core.cli._common.show import as_json, fields, format_span, is_terminal, table, when
+from flowli_core.cli._operations.schedule_tables import schedule_rows
 from flowli_core.driver import STATES, Activity, QueueCounts, StateCounts
 from flowli_core.errors import StoreUnavailable
 

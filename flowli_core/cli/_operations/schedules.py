@@ -10,10 +10,10 @@ from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
-from flowli_core.cli import _exits
-from flowli_core.cli._operation import json_option, operation
-from flowli_core.cli._schedules import foreseen, pairs, schedule_rows
-from flowli_core.cli._show import as_json, fields
+from flowli_core.cli._common import exits
+from flowli_core.cli._common.operation import json_option, operation
+from flowli_core.cli._common.show import as_json, fields
+from flowli_core.cli._operations.schedule_tables import foreseen, pairs, schedule_rows
 
 _FORESEEN = 5
 
@@ -51,7 +51,7 @@ async def show(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
     if found is None:
         return _unknown(registry, key)
     click.echo(as_json(found) if is_json else fields(pairs(found)))
-    return _exits.DONE
+    return exits.DONE
 
 
 @schedules.command("next")
@@ -71,7 +71,7 @@ async def foresee(registry: Jobs[Any], *, key: str, count: int, is_json: bool) -
         click.echo(foreseen(found, ticks, (await registry.inspect.get_activity()).now))
     if not ticks:
         click.echo(f"flowli: {escape_controls(key)} has no next tick: {_why_none(found)}", err=True)
-    return _exits.DONE
+    return exits.DONE
 
 
 @schedules.command()
@@ -100,7 +100,7 @@ async def trigger(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
     if receipt is None:
         return _unknown(registry, key)
     click.echo(as_json(receipt) if is_json else f"{receipt.id} {receipt.state} ({receipt.disposition})")
-    return _exits.DONE
+    return exits.DONE
 
 
 @schedules.command()
@@ -115,7 +115,7 @@ async def remove(registry: Jobs[Any], *, key: str) -> int:
         click.echo(
             "it stands in the code, and comes back when a worker starts: pause it, or take it out there", err=True
         )
-    return _exits.DONE
+    return exits.DONE
 
 
 def _declared(registry: Jobs[Any]) -> list[str]:
@@ -130,11 +130,11 @@ def _why_none(found: ScheduleRecord) -> str:
 
 def _said(text: str) -> int:
     click.echo(text)
-    return _exits.DONE
+    return exits.DONE
 
 
 def _unknown(registry: Jobs[Any], key: str) -> int:
     cure = "it stands in the code, and is stored when a worker starts" if key in _declared(registry) else ""
     cure = cure or "flowli schedules list shows those that there are"
     click.echo(f"flowli: there is no schedule with the key {escape_controls(key)}; {cure}", err=True)
-    return _exits.FAILED
+    return exits.FAILED

@@ -12,10 +12,10 @@ import click
 
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
-from flowli_core.cli import _exits
-from flowli_core.cli._operation import json_option, operation
-from flowli_core.cli._options import DURATION
-from flowli_core.cli._show import as_json, format_span, is_terminal, styled, table
+from flowli_core.cli._common import exits
+from flowli_core.cli._common.operation import json_option, operation
+from flowli_core.cli._common.options import DURATION
+from flowli_core.cli._common.show import as_json, format_span, is_terminal, styled, table
 from flowli_core.diagnosis import Check, Diagnosable
 from flowli_core.driver import Activity
 from flowli_core.durations import format_duration
@@ -67,7 +67,7 @@ async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, with
             click.echo(complaint, err=True)
         if found.ok:
             click.echo("ok")
-    return _exits.DONE if found.ok else _exits.FAILED
+    return exits.DONE if found.ok else exits.FAILED
 
 
 def _unanswered(complaint: str) -> Checked:
@@ -116,7 +116,7 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
         click.echo(as_json(checks))
     else:
         click.echo(checks_text(checks))
-    return _exits.FAILED if any(one.verdict == "bad" for one in checks) else _exits.DONE
+    return exits.FAILED if any(one.verdict == "bad" for one in checks) else exits.DONE
 
 
 def checks_text(checks: Sequence[Check]) -> str:

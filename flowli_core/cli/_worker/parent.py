@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from flowli_core._pauses import pauses
-from flowli_core.cli import _exits
+from flowli_core.cli._common import exits
 
 logger = logging.getLogger("flowli")
 
@@ -115,10 +115,10 @@ class Parent:
         if any(slot.process is not None for slot in self._slots):
             return None
         if self._asked:
-            return next((_plain(slot.last_code) for slot in self._slots if slot.last_code), _exits.DONE)
+            return next((_plain(slot.last_code) for slot in self._slots if slot.last_code), exits.DONE)
         if not self._is_up and self._reloads is None:
             return _plain(self._slots[0].last_code)
-        return _exits.DONE if all(slot.is_done for slot in self._slots) else None
+        return exits.DONE if all(slot.is_done for slot in self._slots) else None
 
     def _wait(self) -> None:
         times = [slot.start_at for slot in self._slots if slot.start_at is not None and slot.process is None]

@@ -18,10 +18,10 @@ from flowli_core._jobs.records import JobRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
 from flowli_core._wire.codec import pack_result
-from flowli_core.cli import _exits
-from flowli_core.cli._operation import RefusedError, json_option, operation
-from flowli_core.cli._options import DURATION
-from flowli_core.cli._show import as_json, fields, table
+from flowli_core.cli._common import exits
+from flowli_core.cli._common.operation import RefusedError, json_option, operation
+from flowli_core.cli._common.options import DURATION
+from flowli_core.cli._common.show import as_json, fields, table
 from flowli_core.driver import STATES, FinishedState, State
 from flowli_core.durations import ZERO
 from flowli_core.errors import FlowliError
@@ -62,7 +62,7 @@ async def show(registry: Jobs[Any], *, id: str, is_json: bool) -> int:
     if record is None:
         return _unknown(id)
     click.echo(as_json(record) if is_json else fields(_pairs(record)))
-    return _exits.DONE
+    return exits.DONE
 
 
 @jobs.command()
@@ -164,10 +164,10 @@ async def run_job(registry: Jobs[Any], *, name: str, input: str | None, meta: st
         raise
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is its user's to see
         click.echo(escape_controls("".join(traceback.format_exception(error)), lines=True), err=True, nl=False)
-        return _exits.FAILED
+        return exits.FAILED
     if result is not None:
         click.echo(escape_controls(pack_result(result).decode(), lines=True))
-    return _exits.DONE
+    return exits.DONE
 
 
 class _JsonCall(Call):
@@ -237,12 +237,12 @@ def _pairs(record: JobRecord) -> list[tuple[str, object]]:
 
 def _said(text: str) -> int:
     click.echo(text)
-    return _exits.DONE
+    return exits.DONE
 
 
 def _refused(text: str) -> int:
     click.echo(f"flowli: {text}", err=True)
-    return _exits.FAILED
+    return exits.FAILED
 
 
 def _unknown(id: str) -> int:

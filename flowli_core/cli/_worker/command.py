@@ -19,13 +19,12 @@ import click
 from flowli_core import DefinitionError, Runner
 from flowli_core._jobs.registry import runtime_of
 from flowli_core._running.run import DRAIN
-from flowli_core.cli._health import HealthServer
-from flowli_core.cli._logs import set_up_logs
-from flowli_core.cli._loop import run
-from flowli_core.cli._options import DURATION, target_options
-from flowli_core.cli._parent import READY_VARIABLE, Parent
-from flowli_core.cli._serve import Lifeline, Started, Worker, leave_stalled
-from flowli_core.cli._target import load
+from flowli_core.cli._common.options import DURATION, target_options
+from flowli_core.cli._common.process import run, set_up_logs
+from flowli_core.cli._common.target import load
+from flowli_core.cli._worker.health_server import HealthServer
+from flowli_core.cli._worker.parent import READY_VARIABLE, Parent
+from flowli_core.cli._worker.serve import Lifeline, Started, Worker, leave_stalled
 from flowli_core.durations import format_duration
 from flowli_core.metrics import PrometheusMetrics
 

@@ -14,11 +14,10 @@ import click
 
 from flowli_core._jobs.registry import Jobs
 from flowli_core._text import escape_controls
-from flowli_core.cli import _exits
-from flowli_core.cli._logs import set_up_logs
-from flowli_core.cli._loop import run
-from flowli_core.cli._options import target_options
-from flowli_core.cli._target import load
+from flowli_core.cli._common import exits
+from flowli_core.cli._common.options import target_options
+from flowli_core.cli._common.process import run, set_up_logs
+from flowli_core.cli._common.target import load
 from flowli_core.errors import DefinitionError, FlowliError, SchedulingError, ValidationError
 
 C = TypeVar("C", bound=click.Command)
@@ -34,7 +33,7 @@ class Registry:
 class RefusedError(click.ClickException):
     """A value that cannot be: wrong usage, though no option's."""
 
-    exit_code = _exits.USAGE
+    exit_code = exits.USAGE
 
 
 def operation(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
@@ -61,7 +60,7 @@ def operation(function: Callable[..., Awaitable[int | None]]) -> Callable[..., N
             raise RefusedError(escape_controls(error)) from error
         except FlowliError as error:
             raise click.ClickException(escape_controls(error)) from error
-        context.exit(code or _exits.DONE)
+        context.exit(code or exits.DONE)
 
     return command
 

@@ -20,10 +20,10 @@ from flowli_core import FlowliError, Runner, StoreUnavailable
 from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
-from flowli_core.cli import _exits
-from flowli_core.cli._health import HealthServer
-from flowli_core.cli._loop import loop_name
-from flowli_core.cli._parent import STOPPING, UP
+from flowli_core.cli._common import exits
+from flowli_core.cli._common.process import loop_name
+from flowli_core.cli._worker.health_server import HealthServer
+from flowli_core.cli._worker.parent import STOPPING, UP
 from flowli_core.durations import ZERO, format_duration
 
 logger = logging.getLogger("flowli")
@@ -93,7 +93,7 @@ class Worker:
                 signal.signal(number, handler)
         if self._stops:
             await asyncio.wait(self._stops)
-        return _exits.TERMINATED if self._asked > 1 else _exits.DONE
+        return exits.TERMINATED if self._asked > 1 else exits.DONE
 
     async def _serve(self) -> None:
         runtime = runtime_of(self._jobs)
@@ -205,4 +205,4 @@ def leave_stalled() -> None:
     sys.stderr.write("flowli: the event loop is dead; leaving, so that this worker can be started again\n")
     sys.stderr.flush()
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-    os._exit(_exits.STALLED)
+    os._exit(exits.STALLED)

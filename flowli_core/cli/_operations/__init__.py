@@ -1,0 +1,1 @@
+"""The commands of an operator: show and change jobs and schedules, and check the store."""
