@@ -1,10 +1,10 @@
-"""Typed background jobs for ASGI backends: define once, run in the request, in a test or in a durable worker."""
+"""Typed background jobs for ASGI backends: declare once, run in a request, in a test or in a durable worker."""
 
 from flowli_core._current import CurrentJob, current_job
 from flowli_core._jobs.context import PerJob, per_job
 from flowli_core._jobs.declare import With, job
 from flowli_core._jobs.definition import DeclaredSchedule
-from flowli_core._jobs.job import BoundJob, Job, NoMeta, ScheduleOptions
+from flowli_core._jobs.job import BoundJob, Job, NoMeta
 from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
 from flowli_core._jobs.registry import Jobs
 from flowli_core._jobs.runtime import Defaults
@@ -78,7 +78,6 @@ __all__ = [
     "RetryAfter",
     "RunCounts",
     "Runner",
-    "ScheduleOptions",
     "ScheduleReceipt",
     "ScheduleRecord",
     "SchedulingError",

@@ -1,8 +1,8 @@
-"""Declaring jobs: the decorator `@job(...)`, and `With[AppContext]()` to author jobs against one context.
+"""The decorators that declare jobs: `@job(...)`, and `@app.job(...)` of `app = With[AppContext]()`.
 
-The overloads are long because they are the whole of the static typing: for each shape of a handler they say what it
-asks of the context, what a call takes and what it gives. There is one list for handlers with an input and one for those
-without, each free (`job`) and tied to a context (`With`).
+The overloads are the static typing of the library. For each shape of a handler they say what it requires of the
+context, which arguments a call takes and what it returns. Each of them lists the options by name, because some type
+checkers accept unknown names beside `Unpack[TypedDict]`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,21 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Unpack, overload
 
 from typing_extensions import TypeVar
 
-from flowli_core._jobs import handlers
-from flowli_core._jobs.definition import Declared, Settings, Undecorated, define
+from flowli_core._jobs.definition import JobBase, JobDecoratorBase, Settings, define
+from flowli_core._jobs.handlers import (
+    TakesContext,
+    TakesContextMeta,
+    TakesInput,
+    TakesInputContext,
+    TakesInputContextMeta,
+    TakesInputMeta,
+    TakesMeta,
+    TakesNothing,
+)
 from flowli_core._jobs.job import Job, NoMeta
+from flowli_core.durations import Duration
 from flowli_core.errors import DefinitionError
+from flowli_core.retry import Retry
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,6 +36,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 In = TypeVar("In")
+Plain = TypeVar("Plain", bound="tuple[Any, ...] | str | bytes | int | float | None")
+"""Types without fields. Some checkers would match them with `Callable[P, Fields]`, so their overload comes first."""
 Fields = TypeVar("Fields", bound="BaseModel | DataclassInstance")
 M = TypeVar("M")
 Meta = TypeVar("Meta", default=NoMeta)
@@ -32,9 +45,7 @@ R = TypeVar("R")
 C = TypeVar("C")
 
 
-class _Declaration(Undecorated):
-    """What `@job(...)` gives before it sees the handler."""
-
+class _JobDecorator(JobDecoratorBase):
     def __init__(self, input: object, meta: object, settings: Settings) -> None:
         self._input, self._meta, self._settings = input, meta, settings
 
@@ -42,113 +53,143 @@ class _Declaration(Undecorated):
         return Job(define(handler, declared_input=self._input, declared_meta=self._meta, settings=self._settings))
 
 
-class Declare(_Declaration, Generic[P, In, M]):
-    """`@job(Model)`, waiting for its handler."""
+class JobDecorator(_JobDecorator, Generic[P, In, M]):
+    """The decorator that `job(Model)` returns."""
 
     @overload
-    def __call__(self, handler: handlers.HandlerI[In, R], /) -> Job[object, P, In, M, R]: ...
+    def __call__(self, handler: TakesInput[In, R], /) -> Job[object, P, In, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerIM[In, M, R], /) -> Job[object, P, In, M, R]: ...
+    def __call__(self, handler: TakesInputMeta[In, M, R], /) -> Job[object, P, In, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerICM[In, C, M, R], /) -> Job[C, P, In, M, R]: ...
-    @overload
-    def __call__(self, handler: handlers.HandlerIC[In, C, R], /) -> Job[C, P, In, M, R]: ...
+    def __call__(self, handler: TakesInputContext[In, C, R], /) -> Job[C, P, In, M, R]: ...
+    @overload  # Last, because checkers explain why the last one does not match: it names the parameter that is wrong.
+    def __call__(self, handler: TakesInputContextMeta[In, C, M, R], /) -> Job[C, P, In, M, R]: ...
     def __call__(self, handler: object, /) -> Job[Any, Any, Any, Any, Any]:
-        """Take the handler, and answer the job."""
+        """Make a job of the handler."""
         return self._declare(handler)
 
 
-class DeclareBare(_Declaration, Generic[M]):
-    """`@job()`, waiting for its handler."""
+class BareJobDecorator(_JobDecorator, Generic[M]):
+    """The decorator that `job()` returns: the job takes no input."""
 
     @overload
-    def __call__(self, handler: handlers.Handler[R], /) -> Job[object, [], None, M, R]: ...
+    def __call__(self, handler: TakesNothing[R], /) -> Job[object, [], None, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerM[M, R], /) -> Job[object, [], None, M, R]: ...
+    def __call__(self, handler: TakesMeta[M, R], /) -> Job[object, [], None, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerCM[C, M, R], /) -> Job[C, [], None, M, R]: ...
+    def __call__(self, handler: TakesContext[C, R], /) -> Job[C, [], None, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerC[C, R], /) -> Job[C, [], None, M, R]: ...
+    def __call__(self, handler: TakesContextMeta[C, M, R], /) -> Job[C, [], None, M, R]: ...
     def __call__(self, handler: object, /) -> Job[Any, Any, Any, Any, Any]:
-        """Take the handler, and answer the job."""
+        """Make a job of the handler."""
         return self._declare(handler)
 
 
-class DeclareWith(_Declaration, Generic[C, P, In, M]):
-    """`@app.job(Model)`, waiting for its handler."""
+class ScopedJobDecorator(_JobDecorator, Generic[C, P, In, M]):
+    """The decorator that `app.job(Model)` returns."""
 
     @overload
-    def __call__(self, handler: handlers.HandlerI[In, R], /) -> Job[C, P, In, M, R]: ...
+    def __call__(self, handler: TakesInput[In, R], /) -> Job[C, P, In, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerIM[In, M, R], /) -> Job[C, P, In, M, R]: ...
+    def __call__(self, handler: TakesInputMeta[In, M, R], /) -> Job[C, P, In, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerICM[In, C, M, R], /) -> Job[C, P, In, M, R]: ...
+    def __call__(self, handler: TakesInputContext[In, C, R], /) -> Job[C, P, In, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerIC[In, C, R], /) -> Job[C, P, In, M, R]: ...
+    def __call__(self, handler: TakesInputContextMeta[In, C, M, R], /) -> Job[C, P, In, M, R]: ...
     def __call__(self, handler: object, /) -> Job[Any, Any, Any, Any, Any]:
-        """Take the handler, and answer the job."""
+        """Make a job of the handler."""
         return self._declare(handler)
 
 
-class DeclareBareWith(_Declaration, Generic[C, M]):
-    """`@app.job()`, waiting for its handler."""
+class BareScopedJobDecorator(_JobDecorator, Generic[C, M]):
+    """The decorator that `app.job()` returns: the job takes no input."""
 
     @overload
-    def __call__(self, handler: handlers.Handler[R], /) -> Job[C, [], None, M, R]: ...
+    def __call__(self, handler: TakesNothing[R], /) -> Job[C, [], None, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerM[M, R], /) -> Job[C, [], None, M, R]: ...
+    def __call__(self, handler: TakesMeta[M, R], /) -> Job[C, [], None, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerCM[C, M, R], /) -> Job[C, [], None, M, R]: ...
+    def __call__(self, handler: TakesContext[C, R], /) -> Job[C, [], None, M, R]: ...
     @overload
-    def __call__(self, handler: handlers.HandlerC[C, R], /) -> Job[C, [], None, M, R]: ...
+    def __call__(self, handler: TakesContextMeta[C, M, R], /) -> Job[C, [], None, M, R]: ...
     def __call__(self, handler: object, /) -> Job[Any, Any, Any, Any, Any]:
-        """Take the handler, and answer the job."""
+        """Make a job of the handler."""
         return self._declare(handler)
 
 
+# fmt: off
 @overload
-def job(*, meta: type[Meta] | None = None, **settings: Unpack[Settings]) -> DeclareBare[Meta]: ...
-@overload  # What has fields is both a callable and a type; the first that fits is meant, so that calls know the fields.
-def job(  # type: ignore[overload-overlap]
-    input: Callable[P, Fields], /, *, meta: type[Meta] | None = None, **settings: Unpack[Settings]
-) -> Declare[P, Fields, Meta]: ...
+def job(*, meta: type[Meta] | None = None,
+        name: str = ..., retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+        keep_completed: Duration = ..., keep_failed: Duration = ...,
+        description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> BareJobDecorator[Meta]: ...
 @overload
-def job(
-    input: TypeForm[In], /, *, meta: type[Meta] | None = None, **settings: Unpack[Settings]
-) -> Declare[[In], In, Meta]: ...
+def job(input: TypeForm[Plain], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
+        name: str = ..., retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+        keep_completed: Duration = ..., keep_failed: Duration = ...,
+        description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> JobDecorator[[Plain], Plain, Meta]: ...
+@overload  # A class with fields matches the next overload as well; by this one calls know its fields.
+def job(input: Callable[P, Fields], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
+        name: str = ..., retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+        keep_completed: Duration = ..., keep_failed: Duration = ...,
+        description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> JobDecorator[P, Fields, Meta]: ...
+@overload
+def job(input: TypeForm[In], /, *, meta: type[Meta] | None = None,
+        name: str = ..., retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+        keep_completed: Duration = ..., keep_failed: Duration = ...,
+        description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> JobDecorator[[In], In, Meta]: ...
+# fmt: on
 def job(input: Any = None, /, *, meta: Any = None, **settings: Unpack[Settings]) -> Any:
     """Declare a job: `@job(Model, meta=Meta, retry=Retry(...), timeout="30s", queue="mail")`.
 
-    `input` is whatever type pydantic can validate: a model, a dataclass, a TypedDict, `int`, `list[int]`, `int | str`;
-    without one the job takes no input. The handler takes any of `input`, `ctx` and `meta` by name; it is async, or a
-    plain function, which runs in a thread. Raises DefinitionError.
+    `input` is any type that pydantic can validate: a model, a dataclass, a TypedDict, `int`, `list[int]`, `int | str`.
+    Without it the job takes no input. The handler takes `input`, `ctx` and `meta` by name, each only if it needs it. It
+    is async, or a plain function, which runs in a thread. Raises DefinitionError.
     """
     _refuse_handler(input)
-    declare: Any = DeclareBare if input is None else Declare
-    return declare(input, meta, settings)
+    decorator: Any = BareJobDecorator if input is None else JobDecorator
+    return decorator(input, meta, settings)
 
 
 class With(Generic[C]):
-    """Author jobs against a context: `app = With[AppContext]()`. What does not fit it is a type error right there."""
+    """The decorator of jobs for one context: `app = With[AppContext]()`, then `@app.job(Model)`.
 
+    A handler whose `ctx` is not satisfied by that context is a type error where it is declared.
+    """
+
+    # fmt: off
     @overload
-    def job(self, /, *, meta: type[Meta] | None = None, **settings: Unpack[Settings]) -> DeclareBareWith[C, Meta]: ...
+    def job(self, /, *, meta: type[Meta] | None = None,
+            name: str = ..., retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+            keep_completed: Duration = ..., keep_failed: Duration = ...,
+            description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> BareScopedJobDecorator[C, Meta]: ...
     @overload
-    def job(  # type: ignore[overload-overlap]
-        self, input: Callable[P, Fields], /, *, meta: type[Meta] | None = None, **settings: Unpack[Settings]
-    ) -> DeclareWith[C, P, Fields, Meta]: ...
+    def job(self, input: TypeForm[Plain], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
+            name: str = ..., retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+            keep_completed: Duration = ..., keep_failed: Duration = ...,
+            description: str = ..., tags: list[str] | tuple[str, ...] = ...,
+            ) -> ScopedJobDecorator[C, [Plain], Plain, Meta]: ...
     @overload
-    def job(
-        self, input: TypeForm[In], /, *, meta: type[Meta] | None = None, **settings: Unpack[Settings]
-    ) -> DeclareWith[C, [In], In, Meta]: ...
+    def job(self, input: Callable[P, Fields], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
+            name: str = ..., retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+            keep_completed: Duration = ..., keep_failed: Duration = ...,
+            description: str = ..., tags: list[str] | tuple[str, ...] = ...,
+            ) -> ScopedJobDecorator[C, P, Fields, Meta]: ...
+    @overload
+    def job(self, input: TypeForm[In], /, *, meta: type[Meta] | None = None,
+            name: str = ..., retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+            keep_completed: Duration = ..., keep_failed: Duration = ...,
+            description: str = ..., tags: list[str] | tuple[str, ...] = ...,
+            ) -> ScopedJobDecorator[C, [In], In, Meta]: ...
+    # fmt: on
     def job(self, input: Any = None, /, *, meta: Any = None, **settings: Unpack[Settings]) -> Any:
         """Declare a job, as `job` does."""
         _refuse_handler(input)
-        declare: Any = DeclareBareWith if input is None else DeclareWith
-        return declare(input, meta, settings)
+        decorator: Any = BareScopedJobDecorator if input is None else ScopedJobDecorator
+        return decorator(input, meta, settings)
 
     def use(self, job: Job[C, P, In, M, R], /) -> Job[C, P, In, M, R]:
-        """Adopt a job that was declared elsewhere: a type error here when the context lacks what it asks for."""
+        """Return a job that was declared elsewhere. A type error if this context does not satisfy it."""
         _refuse_other(job)
         return job
 
@@ -159,5 +200,5 @@ def _refuse_handler(input: object) -> None:
 
 
 def _refuse_other(job: object) -> None:
-    if not isinstance(job, Declared):
+    if not isinstance(job, JobBase):
         raise DefinitionError(f"use(...) takes a job, got {type(job).__name__}")

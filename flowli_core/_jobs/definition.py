@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypedDict, cast
+from typing import Any, Generic, TypedDict, cast
+
+from typing_extensions import TypeVar
 
 from flowli_core import _checks
-from flowli_core._schedules.spec import Planned
 from flowli_core._wire.codec import Codec
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError
 from flowli_core.retry import Retry
+
+C_contra = TypeVar("C_contra", contravariant=True, default=Any)
 
 HANDLER_PARAMETERS = frozenset({"input", "ctx", "meta"})
 
@@ -64,26 +67,28 @@ class Settings(TypedDict, total=False):
 _SETTINGS = frozenset(Settings.__annotations__)
 
 
-class Undecorated:
-    """What `@job(...)` gives before it has its handler."""
+class JobDecoratorBase:
+    """The base class of what `@job(...)` returns. The registry refuses one that was never applied to a handler."""
 
 
-class Declared:
-    """A declared job, whatever its types."""
-
-    def __init__(self, definition: Definition) -> None:
-        self.definition = definition
-
-
-class DeclaredSchedule:
-    """A schedule that stands in the code: `nightly.scheduled(cron="0 3 * * *")` makes one."""
+class JobBase:
+    """The part of `Job` that needs no type parameters."""
 
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
 
-    def planned(self, runtime: Any) -> Planned:
-        """What is stored of it, in this runtime. Raises ValidationError where its input is not what the job takes."""
-        raise NotImplementedError
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredSchedule(Generic[C_contra]):
+    """A schedule declared in code, for the `schedules` of a registry: `nightly.scheduled(cron="0 3 * * *")` makes one.
+
+    The registry checks the input and the options, because it knows the defaults that they are combined with.
+    """
+
+    definition: Definition
+    key: str | None
+    input: object
+    options: Mapping[str, Any]
 
 
 def define(handler: object, *, declared_input: object, declared_meta: object, settings: Settings) -> Definition:

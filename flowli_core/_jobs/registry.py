@@ -6,12 +6,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from flowli_core import _checks
+from flowli_core._jobs.call import Call, CallOptions
 from flowli_core._jobs.context import ContextScope, ContextSource
 from flowli_core._jobs.control import Control
-from flowli_core._jobs.definition import Declared, DeclaredSchedule, Definition, Undecorated
+from flowli_core._jobs.definition import DeclaredSchedule, Definition, JobBase, JobDecoratorBase
 from flowli_core._jobs.inspect import Inspect
 from flowli_core._jobs.runtime import Defaults, Runtime
 from flowli_core._jobs.tracer import Tracer
@@ -35,7 +36,7 @@ class Jobs(Generic[C_co]):
     Raises DefinitionError for options that cannot be.
     """
 
-    schedules: ClassVar[Sequence[DeclaredSchedule]] = ()
+    schedules: Sequence[DeclaredSchedule[C_co]] = ()
     """The schedules that stand in the code, made by `job.scheduled(...)`. A runner registers them as it starts."""
 
     def __init_subclass__(cls) -> None:
@@ -114,9 +115,9 @@ def runtime_of(jobs: Jobs[Any]) -> Runtime:
 def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
     found: dict[str, tuple[str, Definition]] = {}
     for attribute, value in _attributes(cls).items():
-        if isinstance(value, Undecorated):
+        if isinstance(value, JobDecoratorBase):
             raise DefinitionError(f"{cls.__qualname__}.{attribute} is a @job(...) without its handler")
-        if not isinstance(value, Declared):
+        if not isinstance(value, JobBase):
             continue
         _refuse_hidden(cls, attribute)
         definition = value.definition
@@ -133,18 +134,22 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
 
 def _plan_schedules(cls: type[Jobs[Any]], runtime: Runtime) -> tuple[Planned, ...]:
     """What is stored of the schedules that a class declares."""
-    where, given = f"{cls.__qualname__}.schedules", cast("object", cls.schedules)
+    where, given = f"{cls.__qualname__}.schedules", _attributes(cls)["schedules"]
     if not isinstance(given, list | tuple):
         raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}")
     found: dict[str, Planned] = {}
-    for one in cast("list[object] | tuple[object, ...]", given):
-        if not isinstance(one, DeclaredSchedule):
-            raise DefinitionError(f"{where} takes what `job.scheduled(...)` gives, got {type(one).__name__}")
-        if runtime.jobs.get(one.definition.name) is not one.definition:
+    for declared in cast("list[object] | tuple[object, ...]", given):
+        if not isinstance(declared, DeclaredSchedule):
+            raise DefinitionError(f"{where} takes what `job.scheduled(...)` returns, got {type(declared).__name__}")
+        definition = declared.definition
+        if runtime.jobs.get(definition.name) is not definition:
             raise DefinitionError(
-                f"{where}: {one.definition.name!r} is not in this registry; make it an attribute of the class"
+                f"{where}: {definition.name!r} is not in this registry; make it an attribute of the class"
             )
-        planned = replace(one.planned(runtime), declared_by=runtime.owner)
+        planned = Call(definition, runtime, CallOptions()).planned(
+            declared.key, input=declared.input, given=dict(declared.options)
+        )
+        planned = replace(planned, declared_by=runtime.owner)
         if planned.key in found:
             raise DefinitionError(
                 f"{where} has two schedules with the key {planned.key!r}; give one of them another key"

@@ -62,7 +62,7 @@ class Runner:
         jobs: Jobs[Any],
         *,
         concurrency: int = 10,
-        queues: Sequence[str] | None = None,
+        queues: list[str] | tuple[str, ...] | None = None,
         lease: Duration = "30s",
         hooks: Hooks | None = None,
         cancel_grace: Duration = "5s",
