@@ -12,7 +12,7 @@ from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hook, Hooks, JobEvent, Observer
 from flowli_core._running.runner import Health, Runner
 from flowli_core._schedules import AllMissed, Missed, Overlap
-from flowli_core._wire.policy import LastError
+from flowli_core._wire.progress import LastError
 from flowli_core.driver import (
     Activity,
     CancelAnswer,

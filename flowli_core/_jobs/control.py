@@ -10,7 +10,7 @@ from flowli_core import _checks
 from flowli_core._jobs.records import Receipt, receipt
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules import changes
-from flowli_core._wire.policy import pack_progress, unpack_progress
+from flowli_core._wire.progress import pack_progress, unpack_progress
 from flowli_core.driver import CancelAnswer, FinishedState, RequeueAnswer
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError

@@ -13,8 +13,10 @@ from pydantic_core import from_json
 from flowli_core._schedules import Cron, Every, Missed, Overlap
 from flowli_core._schedules.spec import Disposition as ScheduleDisposition
 from flowli_core._schedules.spec import read
-from flowli_core._wire.policy import LastError, NewerVersionError, Policy, unpack_policy, unpack_progress
+from flowli_core._wire.policy import Policy, unpack_policy
+from flowli_core._wire.progress import LastError, unpack_progress
 from flowli_core._wire.trace import without_trace
+from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Enqueued, Position, State, StoredRecord, StoredSchedule
 from flowli_core.errors import ValidationError
 from flowli_core.retry import Backoff

@@ -16,7 +16,8 @@ from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._running.threads import Threads
 from flowli_core._wire.codec import pack_result
-from flowli_core._wire.policy import LastError, Policy, describe_error, pack_progress, unpack_progress
+from flowli_core._wire.policy import Policy
+from flowli_core._wire.progress import LastError, describe_error, pack_progress, unpack_progress
 from flowli_core._wire.trace import trace_of, without_trace
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Reserved, Retried
 from flowli_core.durations import format_duration

@@ -11,14 +11,9 @@ from flowli_core._jobs.runtime import Runtime
 from flowli_core._running.attempt import Attempt, End
 from flowli_core._running.events import Report
 from flowli_core._running.threads import Threads
-from flowli_core._wire.policy import (
-    LastError,
-    NewerVersionError,
-    Policy,
-    pack_progress,
-    unpack_policy,
-    unpack_progress,
-)
+from flowli_core._wire.policy import Policy, unpack_policy
+from flowli_core._wire.progress import LastError, pack_progress, unpack_progress
+from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Ack, AckAnswer, Released, Reserved
 from flowli_core.durations import ZERO
 from flowli_core.retry import Fixed

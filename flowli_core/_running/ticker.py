@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from flowli_core._pauses import is_cancelled, pauses
 from flowli_core._schedules import changes
 from flowli_core._schedules.spec import Planned, read, ticked
-from flowli_core._wire.policy import NewerVersionError
+from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Driver, StepAnswer, StoredSchedule
 from flowli_core.durations import ZERO
 from flowli_core.errors import StrategyError

@@ -11,7 +11,7 @@ from datetime import datetime
 import uuid_utils
 
 from flowli_core._schedules.spec import Disposition, Planned, paused, placed, read, record_of, resumed
-from flowli_core._wire.policy import NewerVersionError
+from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Driver, Enqueued, StoredSchedule
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, SchedulingError

@@ -6,24 +6,20 @@ Every function here takes the store's time, and answers what is to be stored. No
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
-from flowli_core._schedules import AllMissed, Cron, Every, Missed, Overlap, Timing, due_ticks
-from flowli_core._wire.policy import NewerVersionError
+from pydantic_core import to_json
+
+from flowli_core._schedules import Every, Missed, Overlap, Timing, due_ticks
+from flowli_core._wire.versioned import NewerVersionError, VersionedJson
 from flowli_core.driver import NewRecord, StoredSchedule
-from flowli_core.errors import SchedulingError
-
-VERSION = 1
-"""Of the JSON below. A schedule of a later version is left to runners that know it."""
 
 DEFAULT_RUNS = 5
 
-_MS = timedelta(milliseconds=1)
 _LONGEST_IN_ID = 80
 _IN_ID = re.compile(r"[!-)+-z|]+", re.ASCII)
 """What an id may have, without `~`, which marks the keys that had to be shortened."""
@@ -36,12 +32,15 @@ class Planned:
     `declared_by` names the registry in whose class body it stands.
     """
 
-    key: str
+    key: str = ""
     timing: Timing
     missed: Missed
     overlap: Overlap
     record: NewRecord
     declared_by: str | None = None
+
+
+FORMAT = VersionedJson(Planned, version=1, label="the schedule", leave_out={"key": True, "record": {"key", "due"}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,34 +133,13 @@ def tick_id(key: str, tick: datetime) -> str:
 def derived_key(planned: Planned) -> str:
     """Name a schedule that was given no key by what it is: the job, when it recurs, and with which input."""
     record = planned.record
-    parts: list[Any] = [
-        _pack_timing(planned.timing),
-        record.input.decode(),
-        "" if record.meta is None else record.meta.decode(),
-    ]
-    text = json.dumps(parts, sort_keys=True)
-    return f"{record.name}:{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    parts = to_json((planned.timing, record.input, record.meta))
+    return f"{record.name}:{hashlib.blake2b(parts, digest_size=8).hexdigest()}"
 
 
 def pack(planned: Planned) -> bytes:
-    """Write a definition as JSON: the same definition gives the same bytes, in whatever process."""
-    record = planned.record
-    packed: dict[str, Any] = {
-        "v": VERSION,
-        "name": record.name,
-        "queue": record.queue,
-        **_pack_timing(planned.timing),
-        "missed": planned.missed.limit if isinstance(planned.missed, AllMissed) else planned.missed,
-        "overlap": planned.overlap,
-        "input": record.input.decode(),
-        "meta": None if record.meta is None else record.meta.decode(),
-        "policy": record.policy.decode(),
-        "max_recoveries": record.max_recoveries,
-        "keep_completed_ms": record.keep_completed // _MS,
-        "keep_failed_ms": record.keep_failed // _MS,
-        "declared_by": planned.declared_by,
-    }
-    return json.dumps(packed, separators=(",", ":"), sort_keys=True).encode()
+    """Write a definition as JSON."""
+    return FORMAT.pack(planned)
 
 
 def read(stored: StoredSchedule) -> Planned:
@@ -171,40 +149,7 @@ def read(stored: StoredSchedule) -> Planned:
 
 @lru_cache(maxsize=1024)
 def _read(key: str, spec: bytes) -> Planned:
-    try:
-        data = json.loads(spec)
-        if data["v"] > VERSION:
-            raise NewerVersionError
-        missed = data["missed"]
-        record = NewRecord(
-            id="",
-            name=str(data["name"]),
-            queue=str(data["queue"]),
-            input=data["input"].encode(),
-            meta=None if data["meta"] is None else data["meta"].encode(),
-            policy=data["policy"].encode(),
-            max_recoveries=int(data["max_recoveries"]),
-            keep_completed=data["keep_completed_ms"] * _MS,
-            keep_failed=data["keep_failed_ms"] * _MS,
-        )
-        return Planned(
-            key=key,
-            timing=_read_timing(data),
-            missed=AllMissed(missed) if isinstance(missed, int) else missed,
-            overlap=data["overlap"],
-            record=record,
-            declared_by=data["declared_by"],
-        )
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-        SchedulingError,
-    ) as error:
-        raise ValueError(f"the schedule {key!r} cannot be read: {type(error).__name__}") from error
+    return replace(FORMAT.unpack(spec), key=key)
 
 
 def _read_or_none(stored: StoredSchedule) -> Planned | None:
@@ -212,23 +157,3 @@ def _read_or_none(stored: StoredSchedule) -> Planned | None:
         return read(stored)
     except (NewerVersionError, ValueError):
         return None
-
-
-def _pack_timing(timing: Timing) -> dict[str, Any]:
-    rule = timing.rule
-    return {
-        "cron": rule.expression if isinstance(rule, Cron) else None,
-        "timezone": rule.timezone if isinstance(rule, Cron) else "UTC",
-        "every_ms": rule.interval // _MS if isinstance(rule, Every) else None,
-        "start": None if timing.start is None else timing.start.isoformat(),
-        "end": None if timing.end is None else timing.end.isoformat(),
-    }
-
-
-def _read_timing(data: dict[str, Any]) -> Timing:
-    every = data["every_ms"]
-    return Timing(
-        rule=Cron(data["cron"], data["timezone"]) if every is None else Every(every * _MS),
-        start=None if data["start"] is None else datetime.fromisoformat(data["start"]),
-        end=None if data["end"] is None else datetime.fromisoformat(data["end"]),
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
 from flowli_core._checks import aware, one_of, whole_number
@@ -17,6 +17,7 @@ ON_TIME = timedelta(minutes=1)
 
 _FIRST_WINDOW = timedelta(hours=1)
 _MS = timedelta(milliseconds=1)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Timing:
             if given is not None:
                 moment = aware(given, argument=argument)
                 object.__setattr__(self, argument, moment - timedelta(microseconds=moment.microsecond % 1000))
-        if self.start is not None and self.end is not None and self.next_after(self.start - _MS) is None:
+        if self.start is not None and self.end is not None and self.next_after(_EARLIEST) is None:
             raise SchedulingError("there is no tick between start and end")
 
     def next_after(self, moment: datetime, *, base: datetime | None = None) -> datetime | None:
@@ -62,7 +63,8 @@ class Timing:
         if self.start is not None:
             if base is None and isinstance(self.rule, Every):
                 base = self.start
-            moment = max(moment, self.start - _MS)
+            if moment < self.start:
+                moment = self.start - _MS
         found = self.rule.next_after(moment, base=base)
         return None if found is None or (self.end is not None and found > self.end) else found
 

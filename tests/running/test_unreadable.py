@@ -9,7 +9,7 @@ from flowli_core.driver import NewRecord
 from flowli_core.testing import ManualClock
 from tests.support.running import Deeds, Work
 
-POLICY = b'{"v":1,"max_attempts":3,"backoff":{"kind":"fixed","delay_ms":0,"jitter":null}}'
+POLICY = b'{"v":1,"max_attempts":3,"backoff":{"delay":"PT0S"}}'
 
 
 def raw(*, input: bytes = b"1", policy: bytes = POLICY) -> NewRecord:
@@ -35,7 +35,7 @@ async def test_a_payload_that_cannot_be_read_fails_at_once_and_is_kept(payload: 
 
 
 @pytest.mark.parametrize(
-    "policy", [b"", b"{}", b"[]", b'{"v":"x"}', b'{"v":1,"max_attempts":1,"backoff":{"kind":"fixed"}}', b"[" * 100_000]
+    "policy", [b"", b"{}", b"[]", b'{"v":"x"}', b'{"v":1,"max_attempts":1,"backoff":{}}', b"[" * 100_000]
 )
 async def test_a_policy_that_cannot_be_read_fails_the_job_and_not_the_runner(
     policy: bytes, caplog: pytest.LogCaptureFixture
@@ -87,7 +87,7 @@ async def test_a_record_of_a_later_release_waits_for_a_worker_of_that(monkeypatc
     assert parked.last_error is not None
     assert parked.last_error.type == "NewerRecord"
     clock.advance("30s")
-    monkeypatch.setattr("flowli_core._wire.policy.VERSION", 2)
+    monkeypatch.setattr("flowli_core._wire.policy.FORMAT.version", 2)
     assert await work.run() == RunCounts(completed=1)
 
 

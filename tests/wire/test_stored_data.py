@@ -17,7 +17,7 @@ from flowli_core.testing import ManualClock, drain
 from tests.support.refusals import SECRET
 
 ran: list[object] = []
-POLICY = {"v": 1, "max_attempts": 3, "backoff": {"kind": "fixed", "delay_ms": 0, "jitter": None}}
+POLICY = {"v": 1, "max_attempts": 3, "backoff": {"delay": "PT0S"}}
 
 
 class Letter(BaseModel):
@@ -142,15 +142,15 @@ async def test_a_meta_that_cannot_be_read_fails_at_once(jobs: AppJobs, driver: M
         b"[" * 100_000,
         b'{"v": "one"}',
         json.dumps(POLICY | {"max_attempts": "many"}).encode(),
-        json.dumps(POLICY | {"timeout_ms": "long"}).encode(),
-        json.dumps(POLICY | {"backoff": {"kind": "fixed", "delay_ms": 1, "jitter": []}}).encode(),
-        json.dumps(POLICY | {"backoff": {"kind": "fixed", "delay_ms": -1, "jitter": None}}).encode(),
-        json.dumps(POLICY | {"backoff": {"kind": "fixed", "delay_ms": 1, "jitter": [2, 3]}}).encode(),
-        json.dumps(POLICY | {"backoff": {"kind": "zigzag", "delay_ms": 1, "jitter": None}}).encode(),
-        json.dumps(
-            POLICY | {"backoff": {"kind": "exponential", "first_ms": 1, "max_ms": 2, "factor": 0.5, "jitter": None}}
-        ).encode(),
-        json.dumps(POLICY | {"backoff": {"kind": "fixed", "delay_ms": 1e300, "jitter": None}}).encode(),
+        json.dumps(POLICY | {"timeout": "long"}).encode(),
+        json.dumps(POLICY | {"max_attempts": True}).encode(),
+        json.dumps(POLICY | {"backoff": {"delay": "PT1S", "jitter": []}}).encode(),
+        json.dumps(POLICY | {"backoff": {"delay": "-PT1S"}}).encode(),
+        json.dumps(POLICY | {"backoff": {"delay": "PT1S", "jitter": [2, 3]}}).encode(),
+        json.dumps(POLICY | {"backoff": {"zigzag": "PT1S"}}).encode(),
+        json.dumps(POLICY | {"backoff": {"first": "PT1S", "max_delay": "PT2S", "factor": 0.5}}).encode(),
+        json.dumps(POLICY | {"backoff": {"delay": 1e300}}).encode(),
+        json.dumps(POLICY | {"backoff": {"delay": "P99999999999Y"}}).encode(),
     ],
 )
 async def test_a_policy_that_cannot_be_read_fails_its_record_alone(

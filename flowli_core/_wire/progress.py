@@ -1,0 +1,89 @@
+"""The progress of a record: how many attempts it has made, how many failed, and the last error."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, replace
+from functools import cache
+
+from pydantic import TypeAdapter
+
+_LONGEST_MESSAGE = 2_000
+_LONGEST_TRACEBACK = 16_000
+_FRAMES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """The error that ended an attempt. `type` is its class with the module; message and traceback are shortened."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a record has come.
+
+    `attempts_made` counts the attempts that ended, not those that were released. `failure_count` goes on counting when
+    a requeue resets the attempts.
+    """
+
+    attempts_made: int = 0
+    failure_count: int = 0
+    last_error: LastError | None = None
+
+    def failed(self, error: LastError) -> Progress:
+        """Return the progress after one more failed attempt."""
+        return Progress(self.attempts_made + 1, self.failure_count + 1, error)
+
+    def noted(self, error: LastError) -> Progress:
+        """Return the progress after a delivery that could not be run here and used no attempt."""
+        return replace(self, last_error=error)
+
+    def renewed(self) -> Progress:
+        """Return the progress with no attempts made, for a record that is requeued."""
+        return replace(self, attempts_made=0)
+
+
+FRESH = Progress()
+
+
+def pack_progress(progress: Progress) -> bytes:
+    """Write progress as JSON."""
+    return _adapter().dump_json(progress)
+
+
+def unpack_progress(wire: bytes | None) -> Progress:
+    """Read progress. Nothing stored means that nothing has failed yet, and so does progress that cannot be read."""
+    if wire is None:
+        return FRESH
+    try:
+        return _adapter().validate_json(wire, strict=True)
+    except ValueError:
+        return FRESH
+
+
+def describe_error(error: BaseException) -> LastError:
+    """Describe an error for storing, even if its own `__str__` fails or returns text that UTF-8 cannot encode."""
+    cls = type(error)
+    kind = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    try:
+        message = str(error)
+    except Exception as inner:  # noqa: BLE001 - a user's __str__ may raise anything
+        message = f"<its message cannot be read: {type(inner).__name__}>"
+    try:
+        trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
+    except Exception as inner:  # noqa: BLE001 - as above, for an error in the chain of causes
+        trace = f"<its traceback cannot be read: {type(inner).__name__}>"
+    return LastError(kind, _encodable(message[:_LONGEST_MESSAGE]), _encodable(trace[-_LONGEST_TRACEBACK:]))
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+@cache
+def _adapter() -> TypeAdapter[Progress]:
+    return TypeAdapter(Progress)

@@ -1,0 +1,116 @@
+"""The layout of stored policies, progress and schedules: the exact bytes, the round trip, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowli_core import AllMissed, Exponential, Fixed, exponential, fixed
+from flowli_core._schedules import Cron, Every, Timing
+from flowli_core._schedules.spec import Planned, pack, read
+from flowli_core._wire.policy import Policy, pack_policy, unpack_policy
+from flowli_core._wire.progress import LastError, Progress, pack_progress, unpack_progress
+from flowli_core._wire.versioned import NewerVersionError
+from flowli_core.driver import NewRecord, StoredSchedule
+from flowli_core.durations import LONGEST
+
+durations = st.timedeltas(min_value=timedelta(microseconds=1), max_value=LONGEST)
+ratios = st.none() | st.tuples(st.floats(0, 0.5), st.floats(0.5, 1))
+backoffs = st.builds(Fixed, delay=durations, jitter=ratios) | st.builds(
+    lambda delays, factor, jitter: Exponential(first=min(delays), max_delay=max(delays), factor=factor, jitter=jitter),
+    st.tuples(durations, durations),
+    st.floats(1, 1e6),
+    ratios,
+)
+policies = st.builds(Policy, max_attempts=st.integers(1, 1_000_000), backoff=backoffs, timeout=st.none() | durations)
+
+NIGHTLY = Planned(
+    key="nightly",
+    timing=Timing(rule=Cron("0 3 * * *", "Europe/Paris"), end=datetime(2030, 1, 1, tzinfo=UTC)),
+    missed="once",
+    overlap="skip",
+    record=NewRecord(id="", name="clean", queue="default", input=b'"all"', policy=b'{"v":1}'),
+)
+HOURLY = replace(
+    NIGHTLY,
+    timing=Timing(rule=Every(timedelta(hours=1)), start=datetime(2026, 1, 1, tzinfo=UTC)),
+    missed=AllMissed(7),
+    record=replace(NIGHTLY.record, meta=b'{"to":"\\u00fc"}', keep_failed=LONGEST),
+    declared_by="app.AppJobs",
+)
+
+
+def stored(planned: Planned, spec: bytes | None = None) -> StoredSchedule:
+    """Make what a driver would return of this schedule."""
+    return StoredSchedule(
+        key=planned.key, queue="default", spec=pack(planned) if spec is None else spec, next_tick=None
+    )
+
+
+def test_the_stored_bytes_stay_as_they_are() -> None:
+    """A renamed field changes the stored layout. After the first release, such a change needs a new version."""
+    retrying = Policy(max_attempts=5, backoff=exponential("1s", max_delay="10m", jitter=True), timeout=timedelta(30))
+    assert pack_policy(retrying) == (
+        b'{"v":1,"max_attempts":5,"backoff":{"first":"PT1S","max_delay":"PT10M","factor":2.0,"jitter":[0.5,1.0]},'
+        b'"timeout":"P30D"}'
+    )
+    assert pack_policy(Policy(max_attempts=1, backoff=fixed("5s"))) == (
+        b'{"v":1,"max_attempts":1,"backoff":{"delay":"PT5S"}}'
+    )
+    assert pack_progress(Progress(2, 3, LastError("ValueError", "no", "at"))) == (
+        b'{"attempts_made":2,"failure_count":3,"last_error":{"type":"ValueError","message":"no","traceback":"at"}}'
+    )
+    assert pack(NIGHTLY) == (
+        b'{"v":1,"timing":{"rule":{"expression":"0 3 * * *","timezone":"Europe/Paris"},"end":"2030-01-01T00:00:00Z"},'
+        b'"missed":"once","overlap":"skip","record":{"id":"","name":"clean","queue":"default","input":"\\"all\\"",'
+        b'"policy":"{\\"v\\":1}","max_recoveries":3,"keep_completed":"PT1H","keep_failed":"P14D"}}'
+    )
+
+
+@given(policies)
+def test_a_policy_is_read_as_it_was_written(policy: Policy) -> None:
+    assert unpack_policy(pack_policy(policy)) == policy
+
+
+@given(st.builds(Progress, st.integers(0), st.integers(0), st.none() | st.builds(LastError, *[st.text()] * 3)))
+def test_progress_is_read_as_it_was_written(progress: Progress) -> None:
+    assert unpack_progress(pack_progress(progress)) == progress
+
+
+@pytest.mark.parametrize("planned", [NIGHTLY, HOURLY])
+def test_a_schedule_is_read_as_it_was_written(planned: Planned) -> None:
+    assert read(stored(planned)) == planned
+
+
+@pytest.mark.parametrize(
+    ("sound", "damaged"),
+    [
+        (b'{"v":1', b'{"v":"1"'),
+        (b'"PT1H"', b'"1h"'),
+        (b'"interval":"PT1H"', b'"interval":"PT0.5S"'),
+        (b'"interval"', b'"often"'),
+        (b'"limit":7', b'"limit":7000'),
+        (b'{"limit":7}', b'"never"'),
+        (b'"skip"', b'"never"'),
+        (b'"max_recoveries":3', b'"max_recoveries":"3"'),
+        (b'"2026-01-01T00:00:00Z"', b'"2026-01-01T00:00:00"'),
+        (b'"2026-01-01T00:00:00Z"', b"5"),
+        (b'"P10Y3D"', b'"P99999999999Y"'),
+        (b'"input":', b'"output":'),
+    ],
+)
+def test_a_damaged_schedule_is_refused(sound: bytes, damaged: bytes) -> None:
+    spec = pack(HOURLY)
+    assert sound in spec
+    with pytest.raises(ValueError, match="the schedule cannot be read"):
+        read(stored(HOURLY, spec.replace(sound, damaged)))
+
+
+def test_a_schedule_of_a_later_release_is_recognized_whatever_else_it_holds() -> None:
+    for spec in (pack(HOURLY).replace(b'{"v":1', b'{"v":2'), b'{"v":2}'):
+        with pytest.raises(NewerVersionError):
+            read(stored(HOURLY, spec))
