@@ -1,52 +1,58 @@
-# Each target sets up what it needs in .venv; a second call is quick.
+# Each target first creates .venv with everything it needs, if .venv is missing or out of date.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PACKAGES = flowli_core flowli_starlette flowli_fastapi flowli_litestar
 BIN = .venv/bin
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-faults soak mutants check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-faults soak mutants lint check format bench clean
 
+# Send requests to a real service with jobs, and account for every job.
 demo: .venv/ready
 	$(BIN)/python examples/demo.py
 
-# The same service in each framework, with its files in .example, until Ctrl-C.
+# Run the example service in one of the frameworks, with its files in .example, until Ctrl-C.
 example-fastapi example-starlette example-litestar: example-%: .venv/ready
 	mkdir -p .example
 	RECORDS_FOLDER=.example $(BIN)/python -m uvicorn records_service.on_$*.main:app --app-dir examples --port $(or $(PORT),8000)
 
-# With MEASURED=1 the branches that are taken are written down, for `make coverage`.
+# Run the tests. PYTEST_ARGS selects tests; MEASURED=1 records the branches taken, for `make coverage`.
 test: .venv/ready
 	$(BIN)/$(if $(MEASURED),coverage run,python) -m pytest $(PYTEST_ARGS)
 
-# Which branches the measured tests took; fails where it is less than 95 %.
+# Report the branches that the measured tests took. Fails below 95 %.
 coverage: .venv/ready
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=95
 
-# The long ones of tests/faults: storms of kill -9, connections that flap, servers that die. pytest fails where none is found.
+# Run the long tests: storms of kill -9, flapping connections, servers that die.
 test-faults: .venv/ready
 	$(BIN)/python -m pytest -m faults tests $(PYTEST_ARGS)
 
-# Load, kills, restarts and cuts for FLOWLI_SOAK_SECONDS (600), with flat memory and a clean audit at the end.
+# Run workers under load, kills, restarts and cut connections for FLOWLI_SOAK_SECONDS (600).
 soak: .venv/ready
 	$(BIN)/python -m pytest -m soak -s tests $(PYTEST_ARGS)
 
-# Break the shipped Lua in known ways; fails where the tests do not notice one of them.
+# Break the Lua scripts in known ways. Fails if the tests do not notice one of them.
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
-# What must hold of a change before its tests are run: style, layers, types.
-check: .venv/ready
+# Check formatting and style. The pre-commit hook runs this.
+lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+# Check style, layers and types.
+check: lint
 	$(BIN)/lint-imports --verbose
 	$(BIN)/mypy $(PACKAGES) examples tests benchmarks
 	$(BIN)/pyright
 
+# Repair formatting and style.
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Run the benchmarks. Compare the ratios; absolute rates vary between machines.
 bench: .venv/ready
 	$(BIN)/python benchmarks/drain.py
 	$(BIN)/python benchmarks/sqlite_wakeup.py

@@ -1,9 +1,9 @@
-"""How many no-op jobs a second one runner drains, from memory and from SQLite, beside an ideal loop in the same run.
+"""Measure how many no-op jobs per second one runner drains from memory and from SQLite, beside an ideal loop.
 
     python benchmarks/drain.py [--jobs 50000] [--concurrency 100] [--rounds 3]
 
-The ideal loop keeps nothing: it validates an input, creates a task and awaits a handler that does nothing. Seconds
-differ from machine to machine and from minute to minute; compare the ratios to the ideal loop of the same round.
+The ideal loop stores nothing: it validates an input, creates a task and awaits a handler that does nothing. Rates vary
+between machines and over time, so compare the ratios to the ideal loop of the same round.
 """
 
 from __future__ import annotations
@@ -13,19 +13,14 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, TypeAdapter
 
-from flowli_core import Jobs, Runner, job
+from flowli_core import Driver, Jobs, Runner, job
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from flowli_core import Driver
 
 
 class Email(BaseModel):
@@ -53,7 +48,7 @@ EMAIL = Email(to="someone@example.com", subject="Welcome aboard", template="welc
 
 
 async def ideal(count: int, concurrency: int) -> dict[str, float]:
-    """Validate and await, a hundred tasks at a time, with no store at all."""
+    """Validate and await, `concurrency` tasks at a time, without a store."""
     adapter = TypeAdapter(Email)
     wire = adapter.dump_json(EMAIL)
 
@@ -85,7 +80,7 @@ async def flowli(name: str, driver: Driver, count: int, concurrency: int) -> dic
 
 
 def main() -> None:
-    """Run the rounds and print the medians."""
+    """Run the rounds, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=50_000)
     parser.add_argument("--concurrency", type=int, default=100)

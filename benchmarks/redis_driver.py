@@ -1,11 +1,11 @@
-"""Enqueueing, draining and picking up jobs on Redis, each beside a hand-written ideal in the same run.
+"""Measure enqueueing, draining and picking up jobs on Redis, each beside a hand-written ideal in the same run.
 
     python redis_driver.py [--url redis://...] [--jobs 20000] [--rounds 3] [--delayed 1000000] [--idle 20]
 
-Without a URL a redis-server is started on a socket of its own. The ideal keeps one hash per job and a lease, claims and
-acknowledges a hundred at a time with the next claim under way, and has one task per job; it does no more than that.
-Seconds differ from minute to minute: compare ratios. Besides: what a runner costs that has nothing to do, and what a
-drain costs above a heap of delayed jobs. (Not named redis.py: Python would take it for the client.)
+Without a URL it starts a redis-server on a socket. The ideal is the least that a job queue on Redis can do: it stores a
+hash and a lease per job, acknowledges and reserves a hundred jobs per call while the previous hundred run, and creates
+one task per job. Rates vary over time, so compare the ratios. It also measures the cost of an idle runner, and of a
+drain while many delayed jobs are stored. (The file is not named redis.py because Python would import it as the client.)
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis_pickup
 from pydantic import BaseModel, TypeAdapter
@@ -26,9 +27,6 @@ from redis.asyncio import Redis
 
 from flowli_core import Jobs, Runner, job
 from flowli_core.drivers.redis import RedisDriver
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
 
 BATCH = 100
 
@@ -88,7 +86,7 @@ class Ideal:
         self.keys = ("{ideal}:due", "{ideal}:lease", "{ideal}:job:")
 
     async def load(self) -> None:
-        """Load the scripts."""
+        """Load the scripts into the server."""
         self.add_digest = await self.client.script_load(IDEAL_ENQUEUE)
         self.step_digest = await self.client.script_load(IDEAL_STEP)
 
@@ -98,12 +96,12 @@ class Ideal:
         await self.client.evalsha(self.add_digest, 3, *self.keys, *words)
 
     async def step(self, want: int, done: list[bytes]) -> list[Any]:
-        """Acknowledge, and claim the next."""
+        """Acknowledge jobs, and reserve the next ones."""
         found: list[Any] = await self.client.evalsha(self.step_digest, 3, *self.keys, want, *done)
         return found
 
     async def drain(self) -> int:
-        """Run everything."""
+        """Run all jobs, and return their number."""
 
         async def run(wire: bytes) -> None:
             ADAPTER.validate_json(wire)
@@ -121,14 +119,14 @@ class Ideal:
 
 
 async def timed(count: int, work: Any) -> float:
-    """How many a second."""
+    """Await the work, and return the number of operations per second."""
     start = time.perf_counter()
     await work
     return count / (time.perf_counter() - start)
 
 
 async def in_flight(count: int, width: int, call: Callable[[int], Awaitable[object]]) -> None:
-    """Make calls, so many at a time."""
+    """Make `count` calls, `width` at a time."""
 
     async def lane(first: int) -> None:
         for number in range(first, count, width):
@@ -138,7 +136,7 @@ async def in_flight(count: int, width: int, call: Callable[[int], Awaitable[obje
 
 
 async def one_round(url: str, count: int) -> dict[str, tuple[float, float]]:
-    """Each figure of ours, and the ideal's."""
+    """Return each figure as a pair: Flowli's and the ideal's."""
     client: Any = Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
     await client.flushdb()
     found: dict[str, tuple[float, float]] = {}
@@ -187,7 +185,7 @@ async def one_round(url: str, count: int) -> dict[str, tuple[float, float]]:
 
 
 async def idle(url: str, seconds: float) -> tuple[float, float]:
-    """How many commands a second a runner sends that has nothing to do, and which share of a CPU it takes."""
+    """Return the commands per second that an idle runner sends, and the share of a CPU that it uses."""
     client: Any = Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
 
     async def commands() -> int:
@@ -198,7 +196,7 @@ async def idle(url: str, seconds: float) -> tuple[float, float]:
 
     async with BenchJobs(context=None, driver=RedisDriver.from_url(url, prefix="idle")) as jobs, Runner(jobs):
         await jobs.send_email.enqueue(EMAIL)
-        await asyncio.sleep(2)  # until it has settled down
+        await asyncio.sleep(2)  # until the job is done and the runner is idle
         inside = await inner_calls(client)
         before, cpu = await commands() - inside, time.process_time()
         await asyncio.sleep(seconds)
@@ -209,14 +207,14 @@ async def idle(url: str, seconds: float) -> tuple[float, float]:
 
 
 async def inner_calls(client: Any) -> int:
-    """How often commands were called by scripts: those cost no round trip, but commandstats counts them too."""
+    """Return the number of commands that scripts called. commandstats counts them, but they cost no round trip."""
     stats = await client.info("commandstats")
     outer = {"cmdstat_evalsha", "cmdstat_bzpopmin", "cmdstat_info", "cmdstat_script|load", "cmdstat_client|setinfo"}
     return sum(one["calls"] for name, one in stats.items() if name not in outer)
 
 
 async def above_delayed(url: str, delayed: int, count: int) -> tuple[float, float]:
-    """How many jobs a second are drained above a heap of delayed ones, and above none."""
+    """Return the jobs drained per second while `delayed` delayed jobs are stored, and while none are."""
     client: Any = Redis.from_url(url, socket_timeout=60)  # pyright: ignore[reportUnknownMemberType]
     await client.flushdb(asynchronous=True)
     emails = [EMAIL.model_copy() for _ in range(count)]
@@ -232,7 +230,7 @@ async def above_delayed(url: str, delayed: int, count: int) -> tuple[float, floa
 
 
 async def load_delayed(client: Any, count: int) -> None:
-    """Add records that are due in a day, by hand, as enqueue.lua stores them: by the driver it would take minutes."""
+    """Store records that are due in a day, in the format of enqueue.lua. The driver would take minutes for so many."""
     if not count:
         return
     (digest,) = (await client.hkeys("{bench}:1:shape"))[:1]
@@ -246,11 +244,11 @@ async def load_delayed(client: Any, count: int) -> None:
 
 @contextlib.contextmanager
 def started() -> Generator[str]:
-    """A server for this run."""
+    """Start a server for this run, and yield its URL."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "socket"
         words = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)  # noqa: S603 - no input of anybody
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)  # noqa: S603 - the words are fixed
         try:
             while not path.exists():
                 time.sleep(0.01)
@@ -261,7 +259,7 @@ def started() -> Generator[str]:
 
 
 def main() -> None:
-    """Run the rounds and print the medians."""
+    """Run the rounds, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url")
     parser.add_argument("--jobs", type=int, default=20_000)
@@ -286,7 +284,7 @@ def main() -> None:
 
     if heaped:
         above, bare = heaped
-        print(f"drain above {given.delayed:,} delayed: {above:,.0f} jobs/s, above none {bare:,.0f}, {above / bare:.2f}")
+        print(f"drain with {given.delayed:,} delayed: {above:,.0f} jobs/s, with none {bare:,.0f}, {above / bare:.2f}")
     if costs:
         sent, cpu = costs
         print(f"an idle runner, {given.idle:g} s: {sent:.2f} commands/s, {cpu:.1%} of a CPU")

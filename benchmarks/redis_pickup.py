@@ -1,8 +1,8 @@
-"""How long a job waits for an idle runner, beside a hand-written loop of blocking pops: one each 20 ms.
+"""Measure how long a job waits for an idle runner, beside a hand-written loop of blocking pops.
 
-From right before the call that adds it to the first line of what it calls. Once with the caller and the worker in a
-process each, as with `flowli worker`, and once with both on one event loop, as embedded in an application. The bare
-loop keeps nothing: what it popped is lost if it dies.
+A job is enqueued every 20 ms. The time runs from just before the call that enqueues it to the first line of its
+handler: once with the caller and the worker in separate processes, as with `flowli worker`, and once with both on one
+event loop, as with an embedded runner. The bare loop stores nothing: a job that it popped is lost if it dies.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ import multiprocessing
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from multiprocessing.connection import Connection
+from typing import Any
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from flowli_core import Jobs, Runner, job
 from flowli_core.drivers.redis import RedisDriver
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
 
 PICKUPS = 200
 BREAK = 0.02
@@ -37,14 +35,14 @@ Produce = Callable[[str], Awaitable[None]]
 
 
 class Sent(BaseModel):
-    """When it was sent, by the clock that all processes of a machine share."""
+    """The time of the call, by the clock that all processes of a machine share."""
 
     at: float
 
 
 @dataclass
 class Watch:
-    """What the worker writes down, until it has all."""
+    """The times that the worker has measured. `is_full` is set after the last one."""
 
     times: Times = field(default_factory=list[float])
     is_full: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,7 +50,7 @@ class Watch:
 
 @job(Sent)
 async def note(input: Sent, ctx: Watch) -> None:
-    """Say how long it took to get here."""
+    """Store the time since the call."""
     ctx.times.append(time.perf_counter() - input.at)
     if len(ctx.times) == PICKUPS:
         ctx.is_full.set()
@@ -65,7 +63,7 @@ class Notes(Jobs[Watch]):
 
 
 def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Use uvloop's where it is installed."""
+    """Return uvloop's loop factory if uvloop is installed, otherwise None."""
     if importlib.util.find_spec("uvloop") is None:
         return None
     make: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
@@ -73,7 +71,7 @@ def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def measure(url: str) -> dict[str, tuple[Times, Times]]:
-    """Ours and the bare loop's, sorted, in both settings."""
+    """Return Flowli's times and the bare loop's, sorted, for both settings."""
     found: dict[str, tuple[Times, Times]] = {}
     for setting, run in (("other process", _beside_a_process), ("same process", _beside_a_task)):
         ours, bare = await run(url, _consume, _produce), await run(url, _consume_bare, _produce_bare)
@@ -86,7 +84,7 @@ async def _beside_a_process(url: str, consume: Consume, produce: Produce) -> Tim
     ours, its = context.Pipe()
     process = context.Process(target=_work, args=(url, consume, its))
     process.start()
-    await asyncio.to_thread(ours.recv)  # it is about to begin
+    await asyncio.to_thread(ours.recv)  # the worker is about to start
     await asyncio.sleep(0.5)
     await produce(url)
     times: Times = await asyncio.to_thread(ours.recv)

@@ -1,9 +1,9 @@
-"""How long an idle worker over SQLite takes to notice a record: enqueued in its own process, and in another one.
+"""Measure how long an idle worker on SQLite takes to notice a record enqueued in its own process, and in another one.
 
     python benchmarks/sqlite_wakeup.py [rounds]
 
-A round begins when `enqueue` is called and ends when `wait` has returned to the worker, so it holds the commit as well.
-Both processes read the same clock of the machine (CLOCK_MONOTONIC on Linux), and the other one sends its time.
+A round starts with the call of `enqueue` and ends when the worker's wait returns, so it includes the commit. Both
+processes read the machine's clock (CLOCK_MONOTONIC on Linux), and the other process sends its time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _record(number: int) -> NewRecord:
 
 
 class _Worker:
-    """Takes and settles what is due."""
+    """A worker that reserves and settles due records."""
 
     def __init__(self, driver: SqliteDriver, name: str) -> None:
         self._driver = driver
@@ -38,7 +38,7 @@ class _Worker:
         self._held: tuple[Reserved, ...] = ()
 
     async def take_all(self) -> list[str]:
-        """Answer the inputs of all that is due, settled."""
+        """Reserve and settle all due records, and return their inputs."""
         inputs: list[str] = []
         while True:
             self._sequence += 1
@@ -78,7 +78,7 @@ async def _other_process(driver: SqliteDriver, path: Path, rounds: int) -> list[
     for number in range(rounds):
         await worker.take_all()
         waiting = asyncio.create_task(driver.wait(("default",), _TIMEOUT))
-        # Not in step with the looks of the watcher.
+        # Vary the time, so that rounds do not run in phase with the watcher's polling.
         await asyncio.sleep(0.02 + 0.0007 * (number % 23))
         enqueuer.stdin.write(b"\n")
         await waiting
@@ -90,7 +90,7 @@ async def _other_process(driver: SqliteDriver, path: Path, rounds: int) -> list[
 
 
 async def _enqueue_on_demand(path: str) -> None:
-    """The other process: enqueue a record for each line, and answer when that was done."""
+    """Enqueue a record for each line read, and print the time of the call. This runs in the other process."""
     driver = SqliteDriver(path)
     await driver.open()
     number = 0
@@ -103,7 +103,7 @@ async def _enqueue_on_demand(path: str) -> None:
 
 
 async def _idle(driver: SqliteDriver) -> float:
-    """Answer the share of one CPU that a process takes that waits for ten seconds."""
+    """Return the share of one CPU that a process uses while it waits for ten seconds."""
     await _Worker(driver, "idle").take_all()
     before = time.process_time()
     await driver.wait(("default",), timedelta(seconds=_IDLE_SECONDS))

@@ -1,9 +1,10 @@
-"""What `make demo` shows: a real service, real requests, and every job accounted for.
+"""`make demo`: send requests to a real service, and account for every job.
 
     python examples/demo.py [records.csv] [--limit 45]
 
-It starts records_service under uvicorn, sends each row of a CSV file, waits until all jobs are done, and compares what
-the service then says with what was sent. It ends with 0 only if nothing was lost, is stuck, has failed or differs.
+The program starts records_service under uvicorn, sends each row of a CSV file, waits until all jobs have finished, and
+compares the service's records and jobs with the rows sent. Its exit code is 0 only if no job was lost, is stuck or has
+failed, and every record is as it was sent.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 from pydantic import TypeAdapter
@@ -31,14 +33,11 @@ from pydantic import TypeAdapter
 from flowli_core import JobRecord, Page, QueueCounts
 from flowli_core.driver import STATES
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
-
 HERE = Path(__file__).parent
 SENDERS = 16
 START_WITHIN = STOP_WITHIN = ANSWER_WITHIN = 20.0
-LOOK_EVERY = 0.1
-TELL_EVERY = 1.0
+POLL_EVERY = 0.1
+PRINT_EVERY = 1.0
 MOST_PROBLEMS = 20
 
 _COUNTS = TypeAdapter(QueueCounts)
@@ -56,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A row that the service has taken, with the ids that it gave."""
+    """A row that the service accepted, with the ids of its record and jobs."""
 
     row: Row
     record_id: str
@@ -66,7 +65,7 @@ class Accepted:
 
 @dataclass(slots=True)
 class Findings:
-    """What came of it. Whatever is in `problems` makes the demonstration fail."""
+    """The results of the demonstration. It fails if there are any `problems`."""
 
     accepted: list[Accepted] = field(default_factory=list[Accepted])
     refused: int = 0
@@ -76,7 +75,7 @@ class Findings:
 
 
 class Screen:
-    """Where the state of the jobs is shown: one line that changes on a terminal, a line now and then elsewhere."""
+    """A progress display: one line that is rewritten on a terminal, otherwise a new line at most every second."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -84,21 +83,21 @@ class Screen:
         self._shown_at = 0.0
 
     def show(self, text: str) -> None:
-        """Show how things stand."""
-        if text == self._shown or (not self._is_terminal and time.monotonic() - self._shown_at < TELL_EVERY):
+        """Show a text, if it has changed."""
+        if text == self._shown or (not self._is_terminal and time.monotonic() - self._shown_at < PRINT_EVERY):
             return
         print(f"\r\x1b[K{text}" if self._is_terminal else text, end="" if self._is_terminal else "\n", flush=True)
         self._shown, self._shown_at = text, time.monotonic()
 
     def end(self) -> None:
-        """Leave the line that changes."""
+        """End the line that is rewritten."""
         if self._is_terminal and self._shown:
             print(flush=True)
         self._shown = ""
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the file. An empty cell is a field that is not sent."""
+    """Read the file. A field whose cell is empty is not sent."""
     rows: list[Row] = []
     with path.open(newline="", encoding="utf-8") as lines:
         for cells in csv.DictReader(lines):
@@ -109,7 +108,7 @@ def read_rows(path: Path) -> list[Row]:
 
 @asynccontextmanager
 async def running_service(folder: Path, problems: list[str]) -> AsyncGenerator[str]:
-    """Run the service with its files in a folder, give its address, and stop it in an orderly way."""
+    """Run the service with its files in a folder, yield its address, and stop it with SIGTERM."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -122,7 +121,7 @@ async def running_service(folder: Path, problems: list[str]) -> AsyncGenerator[s
             stdout=log,
             stderr=log,
             env={**os.environ, "RECORDS_FOLDER": str(folder)},
-            start_new_session=True,  # Ctrl-C in the terminal is for this program, which then stops the service
+            start_new_session=True,  # so that Ctrl-C in the terminal reaches only this program, which stops the service
         )
     address = f"http://127.0.0.1:{port}"
     print(f"the service runs at {address}, as process {process.pid}", flush=True)
@@ -135,7 +134,7 @@ async def running_service(folder: Path, problems: list[str]) -> AsyncGenerator[s
         else:
             ended_with = await _stop(process)
             if ended_with not in (0, -signal.SIGTERM):
-                problems.append(f"the service was told to stop, and ended with {ended_with}")
+                problems.append(f"the service ended with {ended_with} after SIGTERM")
 
 
 async def _until_ready(address: str, process: asyncio.subprocess.Process) -> None:
@@ -148,7 +147,7 @@ async def _until_ready(address: str, process: asyncio.subprocess.Process) -> Non
             except httpx2.TransportError:
                 if process.returncode is not None:
                     raise
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_EVERY)
     raise TimeoutError(f"the service was not ready within {START_WITHIN:g} s")
 
 
@@ -165,14 +164,14 @@ async def _stop(process: asyncio.subprocess.Process) -> int:
 
 
 async def send_rows(client: httpx2.AsyncClient, rows: Iterator[Row], findings: Findings) -> None:
-    """Send rows, one after the other, until there are no more; several senders may share them."""
+    """Send rows one after the other until none are left. Several senders may share the iterator."""
     for row in rows:
         answer = await client.post("/records", json=row.body, headers={"X-Request-ID": f"row {row.reference}"})
         note_answer(row, answer, findings)
 
 
 def note_answer(row: Row, answer: httpx2.Response, findings: Findings) -> None:
-    """Compare the answer to a row with the one that it must have."""
+    """Compare the response to a row with the expected one."""
     if answer.status_code == HTTPStatus.CREATED:
         made = answer.json()
         ids = made["jobs"]
@@ -189,18 +188,18 @@ def note_answer(row: Row, answer: httpx2.Response, findings: Findings) -> None:
 
 
 async def watch(client: httpx2.AsyncClient, senders: Sequence[asyncio.Task[None]], screen: Screen) -> None:
-    """Show the jobs by state until all rows are sent and no job is left to do."""
+    """Show the jobs by state until all rows are sent and all jobs have finished."""
     while True:
         is_sent = all(sender.done() for sender in senders)
         counts = _COUNTS.validate_json((await client.get("/jobs/counts")).raise_for_status().content)
         screen.show("  ".join(f"{state} {getattr(counts, state)}" for state in STATES))
         if is_sent and not counts.queued + counts.scheduled + counts.active:
             return
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_EVERY)
 
 
 async def check_jobs(client: httpx2.AsyncClient, findings: Findings) -> None:
-    """Each accepted record has its two jobs, they are completed, and there are no others."""
+    """Check that each accepted record has two completed jobs, and that there are no other jobs."""
     for state in STATES:
         query = {"state": state, "limit": "200"}
         while True:
@@ -224,7 +223,7 @@ async def check_jobs(client: httpx2.AsyncClient, findings: Findings) -> None:
 
 
 async def check_records(client: httpx2.AsyncClient, findings: Findings) -> None:
-    """The service has each accepted record as it was sent, with one of everything, and it has no other."""
+    """Check that the service has exactly the accepted records, as they were sent, and that each job acted once."""
     listed: list[str] = []
     while (
         page := (await client.get("/records", params={"limit": 200, "offset": len(listed)})).raise_for_status().json()
@@ -238,7 +237,7 @@ async def check_records(client: httpx2.AsyncClient, findings: Findings) -> None:
             findings.problems.append(f"lost: the record {one.row.reference} ({answer.status_code})")
             continue
         found: dict[str, Any] = answer.json()
-        # What a follow-up finds depends on the moment; that there is one does not.
+        # The result of a follow-up depends on timing, so only their number is compared.
         found |= {"amount": Decimal(found["amount"]), "follow_ups": len(found["follow_ups"])}
         for name, value in _expected(one).items():
             if found[name] != value:
@@ -257,7 +256,7 @@ def _expected(one: Accepted) -> dict[str, object]:
 
 
 async def demonstrate(rows: list[Row], limit: float, findings: Findings) -> None:
-    """Run the whole of it, and leave in `findings` what came of it."""
+    """Run the demonstration, and store the results in `findings`."""
     screen, left = Screen(), iter(rows)
     with tempfile.TemporaryDirectory(prefix="flowli-demo-") as name:
         folder = Path(name)
@@ -282,7 +281,7 @@ async def demonstrate(rows: list[Row], limit: float, findings: Findings) -> None
 
 
 def summary(findings: Findings, seconds: float) -> str:
-    """Write the table."""
+    """Return the table of results."""
     jobs = findings.jobs.values()
     states = Counter(job.state for job in jobs)
     waits = sorted((job.started_at - job.scheduled_for).total_seconds() * 1000 for job in jobs if job.started_at)
@@ -301,7 +300,7 @@ def summary(findings: Findings, seconds: float) -> str:
 
 
 def main() -> int:
-    """Answer what the process ends with."""
+    """Run the demonstration, print the results, and return the exit code."""
     parser = argparse.ArgumentParser(description="Send records to a real service, and account for every job.")
     parser.add_argument("csv", nargs="?", type=Path, default=HERE / "records.csv", help="the rows to send")
     parser.add_argument("--limit", type=float, default=45.0, help="seconds until all must be done")

@@ -1,7 +1,7 @@
-"""A small service that takes records, and does the rest of the work for each of them in jobs: three times.
+"""A small service that stores records and does the follow-up work in background jobs, in three frameworks.
 
     uvicorn records_service.on_fastapi.main:app --app-dir examples
 
-`domain` knows no framework: its `jobs` is the page to read first. `on_fastapi`, `on_starlette` and `on_litestar` are
-the same service in each of the three: `main` starts it, `app` puts it together, `routes` uses the jobs.
+Read `domain/jobs.py` first. `domain` does not depend on a framework. `on_fastapi`, `on_starlette` and `on_litestar` are
+the same service three times: `main` starts it, `app` builds the application, `routes` calls the jobs.
 """

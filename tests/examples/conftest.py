@@ -1,8 +1,8 @@
-"""The service with its jobs in memory, and a clock that the tests turn."""
+"""The service with its jobs in memory, and a clock that the tests advance."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +15,6 @@ from examples.records_service.domain.store import RecordStore
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture
 def clock() -> ManualClock:
@@ -27,19 +24,19 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def mailer() -> PretendedMailer:
-    """Where the messages go."""
+    """The mailer that collects the messages."""
     return PretendedMailer()
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> RecordStore:
-    """The service's database; the application opens it."""
+    """The service's database. The application opens it."""
     return RecordStore(tmp_path / "records.sqlite3")
 
 
 @pytest.fixture
 def parts(store: RecordStore, mailer: PretendedMailer, clock: ManualClock, tmp_path: Path) -> Parts:
-    """The service's parts, with its jobs in memory, and nothing that would run them."""
+    """The service's parts, with its jobs in memory and without a runner."""
     engine = make_engine(tmp_path / "records.sqlite3")
     context = make_context(store, mailer, make_sessions(engine))
     return Parts(jobs=AppJobs(context=context, driver=MemoryDriver(clock=clock)), store=store, engine=engine)

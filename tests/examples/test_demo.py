@@ -1,4 +1,4 @@
-"""The demonstration succeeds, and could fail."""
+"""The demonstration succeeds, and fails when something is wrong."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_job_that_fails_is_named(tmp_path: Path) -> None:
     assert "INV-2025-0001" not in done.stderr
 
 
-def test_a_job_that_the_store_no_longer_knows_is_lost(tmp_path: Path) -> None:
+def test_a_job_that_is_no_longer_stored_is_lost(tmp_path: Path) -> None:
     done = run_demo(write_csv(tmp_path, GOOD), RECORDS_KEEP_COMPLETED="0")
     assert done.returncode == 1
     assert table(done.stdout)["jobs lost"] == "2"
@@ -101,7 +101,7 @@ def test_a_job_that_the_store_no_longer_knows_is_lost(tmp_path: Path) -> None:
     assert "lost: the follow-up of INV-2025-0001" in done.stderr
 
 
-def test_what_should_have_been_refused_and_was_not_is_named(tmp_path: Path) -> None:
+def test_a_row_that_was_wrongly_accepted_or_refused_is_named(tmp_path: Path) -> None:
     rows = (GOOD + "amount", "INV-2025-0002,Zoë,zoe,1,EUR,2025-02-28,,note", "INV-2025-0003,Zoë,zoe,1,EUR,2025-02-28,,")
     done = run_demo(write_csv(tmp_path, *rows))
     assert done.returncode == 1
@@ -110,7 +110,7 @@ def test_what_should_have_been_refused_and_was_not_is_named(tmp_path: Path) -> N
     assert "INV-2025-0003 was answered 422" in done.stderr
 
 
-def test_what_is_not_done_in_time_is_stuck(tmp_path: Path) -> None:
+def test_a_job_that_is_not_done_in_time_is_stuck(tmp_path: Path) -> None:
     done = run_demo(write_csv(tmp_path, GOOD), "--limit", "1")
     assert done.returncode == 1
     assert "not everything was done within 1 s" in done.stderr
@@ -126,12 +126,12 @@ def test_a_service_that_cannot_start_is_reported(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process there")
 def test_ctrl_c_leaves_nothing_running() -> None:
     command = [sys.executable, str(EXAMPLES / "demo.py")]
-    # A shell lets what it starts in the background ignore this signal, and children inherit that.
+    # A shell starts background processes with SIGINT ignored, and their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         service = int(demo.stdout.readline().rpartition(" ")[2])
-        demo.stdout.readline()  # the first look at the jobs: the service answers by now
+        demo.stdout.readline()  # the first line of progress, so the service is up
         demo.send_signal(signal.SIGINT)
         _, errors = demo.communicate(timeout=PATIENCE)
     assert demo.returncode == 130

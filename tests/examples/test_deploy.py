@@ -1,4 +1,4 @@
-"""The files for systemd, Kubernetes and Docker say what the worker understands, and leave it time to drain."""
+"""The files for systemd, Kubernetes and Docker use variables that the worker reads, and leave it time to drain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowli_core.cli._worker.command import worker
 from flowli_core.durations import duration
 
 DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
-GIVING_BACK = timedelta(seconds=7)
+RELEASE_TIME = timedelta(seconds=7)
 
 VARIABLES = {option.envvar for option in worker.params}
 
@@ -27,10 +27,10 @@ def pod() -> Any:
 def test_kubernetes_leaves_time_to_drain() -> None:
     variables = {one["name"]: one.get("value") for one in pod()["containers"][0]["env"]}
     drain = duration(variables["FLOWLI_DRAIN"], argument="drain")
-    assert timedelta(seconds=pod()["terminationGracePeriodSeconds"]) > drain + GIVING_BACK
+    assert timedelta(seconds=pod()["terminationGracePeriodSeconds"]) > drain + RELEASE_TIME
 
 
-def test_kubernetes_probes_ask_where_the_worker_answers() -> None:
+def test_kubernetes_probes_use_the_health_port_and_paths_of_the_worker() -> None:
     (container,) = pod()["containers"]
     (port,) = container["ports"]
     variables = {one["name"]: one.get("value") for one in container["env"]}
@@ -42,11 +42,11 @@ def test_kubernetes_probes_ask_where_the_worker_answers() -> None:
 def test_systemd_leaves_time_to_drain() -> None:
     unit = (DEPLOY / "flowli-worker.service").read_text()
     (drain,), (limit,) = re.findall(r"FLOWLI_DRAIN=(\S+)", unit), re.findall(r"TimeoutStopSec=(\d+)", unit)
-    assert timedelta(seconds=int(limit)) > duration(drain, argument="drain") + GIVING_BACK
+    assert timedelta(seconds=int(limit)) > duration(drain, argument="drain") + RELEASE_TIME
 
 
 @pytest.mark.parametrize("name", ["kubernetes.yaml", "flowli-worker.service", "Dockerfile"])
-def test_every_variable_is_one_that_the_worker_reads(name: str) -> None:
+def test_the_worker_reads_every_variable(name: str) -> None:
     named = set(re.findall(r"FLOWLI_[A-Z_]+(?==|, value)", (DEPLOY / name).read_text()))
     assert named
     assert named <= VARIABLES

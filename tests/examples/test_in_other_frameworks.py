@@ -1,11 +1,11 @@
-"""The service in Starlette and in Litestar: one story, told to each."""
+"""The service in Starlette and in Litestar: the same tests for both."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import litestar.testing
 import pytest
@@ -13,18 +13,13 @@ import starlette.testclient
 
 import examples.records_service.on_litestar.app as on_litestar
 import examples.records_service.on_starlette.app as on_starlette
+from examples.records_service.domain.mailer import PretendedMailer
 from examples.records_service.domain.service import Parts
 from flowli_core import Hooks, RunCounts, Runner
-from flowli_core.testing import drain
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from examples.records_service.domain.mailer import PretendedMailer
-    from flowli_core.testing import ManualClock
+from flowli_core.testing import ManualClock, drain
 
 PATIENCE = 20
-"""Seconds after which a test that waits for an event fails, instead of hanging."""
+"""Seconds after which a test that waits for an event fails."""
 
 PAYMENT = {
     "reference": "INV-2025-0001",
@@ -38,7 +33,7 @@ PAYMENT = {
 
 @dataclass(frozen=True)
 class Framework:
-    """How an application is made and called. `refusal` is the status that it gives to what it cannot read."""
+    """The functions that make and call an application. `refusal` is its status for an invalid body."""
 
     create_app: Callable[[Parts], Any]
     client: Callable[[Any], Any]
@@ -77,13 +72,13 @@ FRAMEWORKS = {
 
 @pytest.fixture(params=FRAMEWORKS)
 def framework(request: pytest.FixtureRequest) -> Framework:
-    """One after the other."""
+    """Each framework in turn."""
     return FRAMEWORKS[request.param]
 
 
 @pytest.fixture
 def client(framework: Framework, parts: Parts) -> Iterator[Any]:
-    """A client of the service, which enqueues and runs nothing by itself."""
+    """A client of the service without a runner, which enqueues jobs and runs none."""
     with framework.client(framework.create_app(parts)) as client:
         yield client
 
@@ -101,7 +96,7 @@ def post(client: Any, **changes: str) -> dict[str, Any]:
     return made
 
 
-def test_the_payer_is_told_by_a_job_that_is_tried_again(
+def test_the_payer_is_notified_by_a_job_that_is_retried(
     client: Any, run_due: Callable[[], RunCounts], clock: ManualClock, mailer: PretendedMailer
 ) -> None:
     made = post(client)
@@ -115,7 +110,7 @@ def test_the_payer_is_told_by_a_job_that_is_tried_again(
     assert client.get(path).json()["deliveries"] == [job["id"]] == list(mailer.sent)
 
 
-def test_two_seconds_later_somebody_looks_again(
+def test_the_follow_up_runs_two_seconds_later(
     client: Any, run_due: Callable[[], RunCounts], clock: ManualClock
 ) -> None:
     made = post(client)
@@ -125,8 +120,8 @@ def test_two_seconds_later_somebody_looks_again(
     assert (job["state"], job["result"]) == ("completed", "not notified yet")
 
 
-def test_a_refund_is_committed_here_and_now_and_by_a_runner(client: Any, run_due: Callable[[], RunCounts]) -> None:
-    """The same handler, each time with a database session of its own."""
+def test_a_refund_is_committed_in_the_request_and_by_a_worker(client: Any, run_due: Callable[[], RunCounts]) -> None:
+    """Both run the same handler, each time with a new database session."""
     path = f"/records/{post(client)['record']['id']}"
     answer = client.post(f"{path}/refunds/now", json={"id": "a", "amount": "2.50"})
     assert (answer.status_code, answer.text.strip('"')) == (201, "10.00")
@@ -153,8 +148,8 @@ def test_a_refund_that_is_refused_is_rolled_back(client: Any, run_due: Callable[
 
 
 @pytest.mark.parametrize("changes", [{"amount": "-1"}, {"currency": "XXX"}, {"amount": "13"}])
-def test_what_is_refused_leads_to_nothing(client: Any, framework: Framework, changes: dict[str, str]) -> None:
-    """What cannot be read, and a second payment under the same reference, which is a conflict."""
+def test_a_refused_request_enqueues_nothing(client: Any, framework: Framework, changes: dict[str, str]) -> None:
+    """Two bodies are invalid; the third is another payment with the same reference, which is a conflict."""
     post(client)
     status = 409 if changes == {"amount": "13"} else framework.refusal
     assert client.post("/records", json={**PAYMENT, **changes}).status_code == status
@@ -162,15 +157,15 @@ def test_what_is_refused_leads_to_nothing(client: Any, framework: Framework, cha
     assert (counts["queued"], counts["scheduled"]) == (1, 1)
 
 
-def test_what_is_not_there_is_said_so(client: Any) -> None:
+def test_an_unknown_record_or_job_is_not_found(client: Any) -> None:
     assert [client.get(path).status_code for path in ("/records/none", "/jobs/none", "/jobs/%20")] == [404, 404, 422]
 
 
-def test_with_a_runner_nobody_has_to_ask(framework: Framework, parts: Parts, mailer: PretendedMailer) -> None:
-    is_told = threading.Event()
-    runner = Runner(parts.jobs, hooks=Hooks(on_job_completed=lambda _: is_told.set()))
+def test_an_embedded_runner_runs_the_jobs(framework: Framework, parts: Parts, mailer: PretendedMailer) -> None:
+    is_done = threading.Event()
+    runner = Runner(parts.jobs, hooks=Hooks(on_job_completed=lambda _: is_done.set()))
     with framework.client(framework.create_app(replace(parts, runner=runner))) as client:
         made = post(client, email="zoe@example.com")
-        assert is_told.wait(PATIENCE)
+        assert is_done.wait(PATIENCE)
         assert list(mailer.sent) == [made["jobs"]["notification"]]
         assert client.get("/health", follow_redirects=False).json()["status"] == "ready"

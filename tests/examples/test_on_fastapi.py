@@ -1,10 +1,11 @@
-"""How a service's own tests can look: requests go in, due jobs are run, and time passes when the test says so."""
+"""The service in FastAPI. A service's own tests can look like this: send requests, advance the clock, run due jobs."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,25 +14,20 @@ from examples.records_service.domain.context import make_context
 from examples.records_service.domain.jobs import AppJobs, Notification
 from examples.records_service.domain.mailer import PretendedMailer, ServerBusyError
 from examples.records_service.domain.refunds import make_sessions
+from examples.records_service.domain.service import Parts
 from examples.records_service.on_fastapi.app import create_app
 from flowli_core import Hooks, RunCounts, Runner, StoreUnavailable
+from flowli_core.driver import Enqueued, NewRecord
 from flowli_core.drivers.memory import MemoryDriver
-from flowli_core.testing import drain
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from examples.records_service.domain.service import Parts
-    from flowli_core.driver import Enqueued, NewRecord
-    from flowli_core.testing import ManualClock
+from flowli_core.testing import ManualClock, drain
 
 PATIENCE = 20
-"""Seconds after which a test that waits for an event fails, instead of hanging."""
+"""Seconds after which a test that waits for an event fails."""
 
 
 @pytest.fixture
 def client(parts: Parts) -> Iterator[TestClient]:
-    """A client of the service, which enqueues and runs nothing by itself."""
+    """A client of the service without a runner, which enqueues jobs and runs none."""
     with TestClient(create_app(parts)) as client:
         yield client
 
@@ -82,7 +78,7 @@ def test_a_record_is_stored_and_audited_before_the_answer(client: TestClient) ->
     assert client.get("/records").json() == [made["record"]]
 
 
-def test_the_payer_is_told_by_a_job(
+def test_the_payer_is_notified_by_a_job(
     client: TestClient, run_due: Callable[[], RunCounts], mailer: PretendedMailer
 ) -> None:
     made = post(client)
@@ -94,7 +90,9 @@ def test_the_payer_is_told_by_a_job(
     assert "Dear Zoë Ångström" in mailer.sent[job["id"]]
 
 
-def test_a_busy_server_is_tried_again(client: TestClient, run_due: Callable[[], RunCounts], clock: ManualClock) -> None:
+def test_a_message_to_a_busy_server_is_retried(
+    client: TestClient, run_due: Callable[[], RunCounts], clock: ManualClock
+) -> None:
     made = post(client, email="zoe@example.org")
     assert run_due() == RunCounts(retried=1)
     job = job_of(client, made, "notification")
@@ -108,7 +106,7 @@ def test_a_busy_server_is_tried_again(client: TestClient, run_due: Callable[[], 
     assert job_of(client, made, "notification")["attempts_made"] == 2
 
 
-def test_a_mailbox_that_does_not_exist_is_not_tried_again(client: TestClient, run_due: Callable[[], RunCounts]) -> None:
+def test_a_message_to_an_unknown_mailbox_is_not_retried(client: TestClient, run_due: Callable[[], RunCounts]) -> None:
     made = post(client, email="nobody@example.net")
     assert run_due() == RunCounts(failed=1)
     (failed,) = client.get("/jobs", params={"state": "failed"}).json()["items"]
@@ -120,7 +118,7 @@ def test_a_mailbox_that_does_not_exist_is_not_tried_again(client: TestClient, ru
 @pytest.mark.parametrize(
     ("email", "finding"), [("zoe@example.com", "notified"), ("no@example.net", "not notified yet")]
 )
-def test_two_seconds_later_somebody_looks_again(
+def test_the_follow_up_runs_two_seconds_later(
     client: TestClient, run_due: Callable[[], RunCounts], clock: ManualClock, email: str, finding: str
 ) -> None:
     made = post(client, email=email)
@@ -133,7 +131,7 @@ def test_two_seconds_later_somebody_looks_again(
     assert job_of(client, made, "follow_up")["result"] == finding
 
 
-def test_a_record_that_is_sent_again_is_done_once(
+def test_a_record_that_is_sent_again_is_processed_once(
     client: TestClient, run_due: Callable[[], RunCounts], clock: ManualClock
 ) -> None:
     made = post(client)
@@ -171,7 +169,7 @@ def test_a_reference_belongs_to_one_record(client: TestClient) -> None:
         ("surprise", 1),
     ],
 )
-def test_what_is_invalid_is_refused_and_leads_to_nothing(client: TestClient, name: str, value: object) -> None:
+def test_an_invalid_record_is_refused_and_enqueues_nothing(client: TestClient, name: str, value: object) -> None:
     answer = client.post("/records", json=payment(**{name: value}))
     assert answer.status_code == 422
     assert [place["loc"] for place in answer.json()["detail"]] == [["body", name]]
@@ -180,7 +178,7 @@ def test_what_is_invalid_is_refused_and_leads_to_nothing(client: TestClient, nam
 
 
 @pytest.mark.parametrize("name", ["reference", "name", "email", "amount", "currency", "booked_on"])
-def test_what_is_missing_is_refused(client: TestClient, name: str) -> None:
+def test_a_record_without_a_required_field_is_refused(client: TestClient, name: str) -> None:
     answer = client.post("/records", json={key: value for key, value in payment().items() if key != name})
     assert answer.status_code == 422
     assert ["body", name] in [place["loc"] for place in answer.json()["detail"]]
@@ -211,20 +209,20 @@ def test_jobs_are_counted_and_listed_page_by_page(client: TestClient, run_due: C
     ("path", "status"),
     [("/records/none", 404), ("/jobs/none", 404), ("/jobs?state=lost", 422), ("/jobs?state=failed&cursor=x", 422)],
 )
-def test_what_is_not_there_is_said_so(client: TestClient, path: str, status: int) -> None:
+def test_an_unknown_id_or_invalid_argument_is_refused(client: TestClient, path: str, status: int) -> None:
     answer = client.get(path)
     assert answer.status_code == status
     assert answer.json()["detail"]
 
 
 class BreakingDriver(MemoryDriver):
-    """A store that cannot be reached while `is_broken`."""
+    """A driver whose store is unreachable while `is_broken`."""
 
     is_broken = False
 
     async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
         if self.is_broken:
-            raise StoreUnavailable("the store is away for a moment")
+            raise StoreUnavailable("the store is unreachable")
         return await super().enqueue(records)
 
 
@@ -233,7 +231,7 @@ def with_driver(parts: Parts, mailer: PretendedMailer, driver: MemoryDriver) -> 
     return replace(parts, jobs=AppJobs(context=context, driver=driver))
 
 
-def test_a_record_can_be_sent_again_after_the_store_was_away(parts: Parts, mailer: PretendedMailer) -> None:
+def test_a_record_can_be_sent_again_after_the_store_was_unreachable(parts: Parts, mailer: PretendedMailer) -> None:
     driver = BreakingDriver()
     with TestClient(create_app(with_driver(parts, mailer, driver))) as client:
         driver.is_broken = True
@@ -246,20 +244,20 @@ def test_a_record_can_be_sent_again_after_the_store_was_away(parts: Parts, maile
         assert len(details(client, made)["audit"]) == 1
 
 
-def test_with_a_runner_nobody_has_to_ask(parts: Parts, mailer: PretendedMailer) -> None:
-    is_told = threading.Event()
-    runner = Runner(parts.jobs, hooks=Hooks(on_job_completed=lambda _: is_told.set()))
+def test_an_embedded_runner_runs_the_jobs(parts: Parts, mailer: PretendedMailer) -> None:
+    is_done = threading.Event()
+    runner = Runner(parts.jobs, hooks=Hooks(on_job_completed=lambda _: is_done.set()))
     with TestClient(create_app(replace(parts, runner=runner))) as client:
         made = post(client)
-        assert is_told.wait(PATIENCE)
+        assert is_done.wait(PATIENCE)
         assert list(mailer.sent) == [made["jobs"]["notification"]]
         assert client.get("/health", follow_redirects=False).json()["status"] == "ready"
 
 
-def test_a_refund_is_committed_here_and_now_and_by_a_runner(
+def test_a_refund_is_committed_in_the_request_and_by_a_worker(
     client: TestClient, run_due: Callable[[], RunCounts]
 ) -> None:
-    """The same handler, each time with a database session of its own."""
+    """Both run the same handler, each time with a new database session."""
     path = f"/records/{post(client)['record']['id']}"
     answer = client.post(f"{path}/refunds/now", json={"id": "a", "amount": "2.50"})
     assert (answer.status_code, answer.json()) == (201, "10.00")
@@ -285,7 +283,7 @@ def test_a_refund_that_is_refused_is_rolled_back(client: TestClient, run_due: Ca
     assert client.get(path).json()["refunds"] == []
 
 
-async def test_a_job_is_a_function_that_can_be_called(parts: Parts) -> None:
+async def test_run_calls_the_handler_directly(parts: Parts) -> None:
     async with parts:
         message = Notification(record_id="r", to="zoe@example.org", subject="Hi", text="...")
         with pytest.raises(ServerBusyError):

@@ -1,6 +1,6 @@
-"""What the worker processes of the fault tests run: `flowli worker tests.faults.app:jobs`.
+"""The jobs that the worker processes of the fault tests run: `flowli worker tests.faults.app:jobs`.
 
-The environment says where the store is, where the log of all runs is kept, and where this process is to die.
+Environment variables set the store, the folder of the log of all runs, and the point at which the process dies.
 """
 
 from __future__ import annotations
@@ -11,35 +11,32 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from flowli_core import Defaults, Jobs, job
-from flowli_core.driver import Keep
+from flowli_core.driver import Driver, Keep, Step, StepAnswer
 from flowli_core.drivers.redis import RedisDriver
 from tests.running.workers_app import Folder
 from tests.support.faulty import FaultyDriver
-
-if TYPE_CHECKING:
-    from flowli_core.driver import Driver, Step, StepAnswer
 
 DIED = 13
 
 
 class Failpoints(FaultyDriver):
-    """A driver whose process dies at a place named by FLOWLI_FAIL: once, so that whoever comes next goes on."""
+    """A driver whose process dies once at the point named by FLOWLI_FAIL. The next process does not die there."""
 
-    def __init__(self, inner: Driver, place: str, once: Path) -> None:
+    def __init__(self, inner: Driver, point: str, once: Path) -> None:
         super().__init__(inner)
-        self._place = place
+        self._point = point
         self._once = once
 
     async def step(self, step: Step) -> StepAnswer:
-        if self._place == "before_ack" and step.acks:
+        if self._point == "before_ack" and step.acks:
             self._die()
         answer = await super().step(step)
-        if self._place == "after_reserve" and answer.reserved:
+        if self._point == "after_reserve" and answer.reserved:
             self._die()
-        if self._place == "after_ack" and step.acks:
+        if self._point == "after_ack" and step.acks:
             self._die()
         return answer
 
@@ -61,7 +58,7 @@ async def quick(input: int, ctx: Folder) -> int:
 
 @job(int)
 async def slow(input: int, ctx: Folder) -> int:
-    """Run until the gate is there."""
+    """Run until the gate file exists."""
     ctx.note(input)
     while not ctx.gate.exists():  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(0.01)
@@ -98,7 +95,7 @@ def make_jobs(folder: Folder, url: str, prefix: str, *, fail: str = "") -> Fault
     driver: Driver = RedisDriver.from_url(url, prefix=prefix)
     if fail:
         driver = cast("Driver", Failpoints(driver, fail, folder.path / "died"))
-    # Unless told otherwise, all that has finished stays, so that a test can count it.
+    # By default keep all finished jobs, so that a test can count them.
     keep = Keep(completed=int(os.environ.get("FLOWLI_KEEP", "1000000")))
     return FaultJobs(context=folder, driver=driver, defaults=Defaults(keep=keep))
 

@@ -1,18 +1,15 @@
-"""Stores for the fault tests, and a guard against a run that ran nothing."""
+"""The scene of a fault test on the shared Redis server."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from tests.faults.scene import Scene, scene
 from tests.redis.conftest import nothing_left_behind, prefix, server
 from tests.redis.server import shared_url
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 __all__ = ["nothing_left_behind", "prefix", "server", "shared"]
 

@@ -1,4 +1,4 @@
-"""Where a fault happens: a store, the processes that work on it, and a registry to enqueue and to look."""
+"""The scene of a fault test: a store, worker processes, and a registry to enqueue and inspect jobs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from flowli_core import JobRecord, QueueCounts
 from tests.faults.app import FaultJobs, make_jobs
 from tests.redis.server import connect, findings
 from tests.running.workers_app import Folder
 from tests.support.running import soon, until
-
-if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-    from collections.abc import AsyncGenerator, Iterable
-
-    from flowli_core import JobRecord, QueueCounts
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +30,7 @@ class Scene:
         self.jobs: FaultJobs = make_jobs(self.folder, url, prefix)
 
     async def spawn(self, *options: str, url: str = "", **environ: str) -> Process:
-        """Start `flowli worker`; who asks for it ends it."""
+        """Start `flowli worker`. The caller must end it."""
         here = {
             "FLOWLI_TEST_FOLDER": str(self.folder.path),
             "FLOWLI_TEST_URL": url or self.url,
@@ -50,7 +46,7 @@ class Scene:
     async def worker(
         self, *, concurrency: int = 10, lease: str = "1s", drain: str = "10s", url: str = "", **environ: str
     ) -> AsyncGenerator[Process]:
-        """Run `flowli worker`; at the end it is killed, where it has not ended."""
+        """Run `flowli worker`, and kill it at the end if it still runs."""
         options = ("--concurrency", str(concurrency), "--lease", lease, "--drain", drain)
         process = await self.spawn(*options, url=url, **environ)
         try:
@@ -62,15 +58,15 @@ class Scene:
                 await process.wait()
 
     def starts(self, record_id: str) -> int:
-        """How often a record was started."""
+        """Count the starts of a record."""
         return sum(one == record_id for _, one, _ in self.folder.runs())
 
     async def started(self, count: int) -> None:
-        """Wait until there were so many starts."""
+        """Wait until there were `count` starts."""
         await until(lambda: len(self.folder.runs()) >= count)
 
     async def all_overdue(self) -> bool:
-        """Whether all leases have ended: told from the store, since nobody is there to renew them."""
+        """Return True if all leases have expired, by the server's clock."""
         admin = connect(self.url)
         seconds, micros = admin.time()
         later = admin.zcount(f"{{{self.prefix}}}:1:lease", seconds * 1000 + micros // 1000, "+inf")
@@ -78,13 +74,13 @@ class Scene:
         return bool(later == 0)
 
     async def job(self, record_id: str) -> JobRecord:
-        """Answer a record that must be there."""
+        """Return a record. Fails if it does not exist."""
         found = await self.jobs.inspect.get_job(record_id)
         assert found is not None, f"{record_id} is gone"
         return found
 
     async def until_finished(self) -> QueueCounts:
-        """Wait until nothing waits or runs; answer the counts."""
+        """Wait until all jobs have finished, and return the counts."""
 
         async def is_finished() -> bool:
             counts = await self.jobs.inspect.get_queue_counts()
@@ -94,18 +90,18 @@ class Scene:
         return await self.jobs.inspect.get_queue_counts()
 
     async def is_sound(self) -> None:
-        """Fail where the store is not as it must be."""
+        """Fail if the audit of the store finds anything."""
         assert await findings(self.url, self.prefix) == ()
 
     async def all_completed(self, record_ids: Iterable[str]) -> None:
-        """Fail where one of the records has not completed."""
+        """Fail if one of the records is not completed."""
         states = {record_id: (await self.job(record_id)).state for record_id in record_ids}
         assert {record_id: state for record_id, state in states.items() if state != "completed"} == {}
 
 
 @asynccontextmanager
 async def scene(path: Path, url: str, prefix: str) -> AsyncGenerator[Scene]:
-    """Open a scene; at the end the store must be sound."""
+    """Open a scene, and audit its store at the end."""
     made = Scene(path, url, prefix)
     async with made.jobs:
         yield made
@@ -113,6 +109,6 @@ async def scene(path: Path, url: str, prefix: str) -> AsyncGenerator[Scene]:
 
 
 async def stopped(process: Process, number: signal.Signals = signal.SIGTERM) -> int:
-    """Tell a process to stop, and answer how it ended."""
+    """Send a signal to a process, wait until it ends, and return its exit code."""
     process.send_signal(number)
     return await soon(process.wait())

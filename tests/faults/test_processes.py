@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from asyncio.subprocess import Process
 
 import pytest
 
 from tests.faults.app import DIED
-from tests.faults.scene import stopped
+from tests.faults.scene import Scene, stopped
 from tests.support.running import soon, until
-
-if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-
-    from tests.faults.scene import Scene
 
 
 @pytest.mark.parametrize(
-    ("place", "starts", "recoveries"), [("after_reserve", 1, 1), ("before_ack", 2, 1), ("after_ack", 1, 0)]
+    ("point", "starts", "recoveries"), [("after_reserve", 1, 1), ("before_ack", 2, 1), ("after_ack", 1, 0)]
 )
-async def test_a_worker_that_dies_between_two_calls(shared: Scene, place: str, starts: int, recoveries: int) -> None:
-    """Faults 2, 3 and 4: before its start, before its ack, and after the store has the ack. It is done once."""
+async def test_a_job_completes_once_when_its_worker_dies_between_two_calls(
+    shared: Scene, point: str, starts: int, recoveries: int
+) -> None:
+    """The worker dies after reserving, before sending the ack, or after the store has applied the ack."""
     receipt = await shared.jobs.quick.enqueue(1)
-    async with shared.worker(FLOWLI_FAIL=place) as victim:
+    async with shared.worker(FLOWLI_FAIL=point) as victim:
         assert await soon(victim.wait()) == DIED
     await shared.jobs.quick.enqueue(2)
     async with shared.worker() as heir:
@@ -35,8 +32,7 @@ async def test_a_worker_that_dies_between_two_calls(shared: Scene, place: str, s
     assert (record.recoveries, record.attempts_made) == (recoveries, 1)
 
 
-async def test_what_a_killed_worker_had_in_flight_runs_again_and_nothing_else(shared: Scene) -> None:
-    """Fault 1."""
+async def test_only_the_jobs_that_a_killed_worker_had_in_flight_run_again(shared: Scene) -> None:
     ids = [receipt.id for receipt in await shared.jobs.slow.enqueue_many(range(30))]
     async with shared.worker(concurrency=20) as victim:
         await shared.started(20)
@@ -53,8 +49,8 @@ async def test_what_a_killed_worker_had_in_flight_runs_again_and_nothing_else(sh
         assert (shared.starts(record_id), (await shared.job(record_id)).recoveries) == (1 + was_there, int(was_there))
 
 
-async def test_jobs_that_end_within_the_grace_are_finished(shared: Scene) -> None:
-    """Fault 5: exit code 0, nothing runs twice, and what had not started stays where it is."""
+async def test_a_stopping_worker_finishes_the_jobs_that_end_within_the_drain(shared: Scene) -> None:
+    """Its exit code is 0, no job runs twice, and jobs that had not started stay queued."""
     ids = [receipt.id for receipt in await shared.jobs.slow.enqueue_many(range(15))]
     async with shared.worker(concurrency=10) as process:
         await shared.started(10)
@@ -66,8 +62,8 @@ async def test_jobs_that_end_within_the_grace_are_finished(shared: Scene) -> Non
     assert max(shared.starts(record_id) for record_id in ids) == 1
 
 
-async def test_a_job_that_takes_longer_is_given_to_another_worker(shared: Scene) -> None:
-    """Fault 6: given back with no attempt used, and started by a worker that waited for work."""
+async def test_a_job_that_takes_longer_than_the_drain_goes_to_another_worker(shared: Scene) -> None:
+    """It is returned to the queue without using an attempt, and an idle worker starts it."""
     receipt = await shared.jobs.slow.enqueue(1)
     async with shared.worker(drain="50ms", lease="60s") as first:
         await shared.started(1)
@@ -81,8 +77,8 @@ async def test_a_job_that_takes_longer_is_given_to_another_worker(shared: Scene)
     assert (record.state, record.attempts_made, record.recoveries) == ("completed", 1, 0)
 
 
-async def test_a_second_signal_ends_it_now(shared: Scene) -> None:
-    """Fault 7: what runs is given back, though the drain would have lasted a minute."""
+async def test_a_second_signal_stops_a_worker_at_once(shared: Scene) -> None:
+    """The running job returns to the queue, though the drain would have lasted a minute."""
     receipt = await shared.jobs.slow.enqueue(1)
     async with shared.worker(drain="60s", lease="60s") as process:
         await shared.started(1)
@@ -94,7 +90,7 @@ async def test_a_second_signal_ends_it_now(shared: Scene) -> None:
 
 
 async def test_a_frozen_worker_loses_its_job_and_its_outcome(shared: Scene) -> None:
-    """Fault 8: another runs the job; what the first has to say when it wakes changes nothing."""
+    """Another worker runs the job. When the first continues, its outcome changes nothing."""
     receipt = await shared.jobs.slow.enqueue(1)
     async with shared.worker() as frozen:
         await shared.started(1)
@@ -112,8 +108,8 @@ async def test_a_frozen_worker_loses_its_job_and_its_outcome(shared: Scene) -> N
     assert (record.state, record.recoveries, shared.starts(receipt.id)) == ("completed", 1, 2)
 
 
-async def test_workers_that_are_all_frozen_go_on(shared: Scene) -> None:
-    """Fault 9: nobody had taken their jobs over, so what they report is accepted, or they are run once more."""
+async def test_workers_that_were_all_frozen_finish_their_jobs(shared: Scene) -> None:
+    """No other worker recovered the jobs, so their outcomes are accepted, or the jobs run once more."""
     ids = [receipt.id for receipt in await shared.jobs.slow.enqueue_many(range(6))]
     async with shared.worker(concurrency=3) as one, shared.worker(concurrency=3) as other:
         await shared.started(6)
@@ -121,10 +117,10 @@ async def test_workers_that_are_all_frozen_go_on(shared: Scene) -> None:
         for process in processes:
             process.send_signal(signal.SIGSTOP)
 
-        async def have_leases_ended() -> bool:
+        async def have_leases_expired() -> bool:
             return (await shared.jobs.inspect.get_queue_counts()).active == 6 and await shared.all_overdue()
 
-        await until(have_leases_ended)
+        await until(have_leases_expired)
         shared.folder.gate.touch()
         for process in processes:
             process.send_signal(signal.SIGCONT)
@@ -136,8 +132,8 @@ async def test_workers_that_are_all_frozen_go_on(shared: Scene) -> None:
 
 
 @pytest.mark.parametrize(("how", "code"), [("exit", DIED), ("kill", -signal.SIGKILL), ("crash", -signal.SIGSEGV)])
-async def test_a_job_that_kills_its_worker_fails_and_takes_nobody_with_it(shared: Scene, how: str, code: int) -> None:
-    """Faults 13 and 14: "worker lost" after four starts, and not one of the 50 beside it fails."""
+async def test_a_job_that_kills_its_worker_fails_and_no_other_does(shared: Scene, how: str, code: int) -> None:
+    """It fails with "worker lost" after four starts, and none of the 50 jobs beside it fails."""
     innocents = [receipt.id for receipt in await shared.jobs.quick.enqueue_many(range(25))]
     receipt = await shared.jobs.poison.enqueue(how)
     innocents += [receipt.id for receipt in await shared.jobs.quick.enqueue_many(range(25))]
@@ -155,7 +151,7 @@ async def test_a_job_that_kills_its_worker_fails_and_takes_nobody_with_it(shared
 
 
 async def test_a_blocked_loop_keeps_its_lease(shared: Scene) -> None:
-    """Fault 10: a handler that blocks for two leases is not run again beside a worker that would take it."""
+    """A handler blocks the loop for twice the lease, and an idle worker does not get its job."""
     receipt = await shared.jobs.block.enqueue(2000)
     async with shared.worker() as blocked:
         await shared.started(1)

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from flowli_core import FlowliError, Receipt, Runner
 from flowli_core.drivers.redis import RedisDriver
-from tests.faults.scene import scene, stopped
+from tests.faults.scene import Scene, scene, stopped
 from tests.redis.server import Server, connect
 from tests.support.running import Work, running, until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.faults.scene import Scene
 
 KEEPS = ("--appendonly", "yes", "--appendfsync", "everysec")
 
 
 @pytest.mark.parametrize("end", [Server.terminate, Server.kill], ids=["SIGTERM", "kill -9"])
-async def test_a_server_that_is_started_again_has_lost_nothing(tmp_path: Path, end: Callable[[Server], None]) -> None:
-    """Faults 15 and 16: the same worker finishes every job that was accepted, before and after."""
+async def test_no_job_is_lost_when_the_server_restarts(tmp_path: Path, end: Callable[[Server], None]) -> None:
+    """The same worker finishes all jobs accepted before and after the restart."""
     with Server(*KEEPS) as server:
         async with scene(tmp_path, server.url, "faults") as place:
             ids = [receipt.id for receipt in await place.jobs.slow.enqueue_many(range(20))]
@@ -42,8 +37,8 @@ async def test_a_server_that_is_started_again_has_lost_nothing(tmp_path: Path, e
             await place.all_completed(ids)
 
 
-async def test_a_server_that_comes_back_empty_is_worked_with(tmp_path: Path) -> None:
-    """Fault 17: what was there is gone, the worker lives, and new jobs flow."""
+async def test_a_worker_survives_a_server_that_restarts_empty(tmp_path: Path) -> None:
+    """The stored jobs are lost, and the same worker runs new ones."""
     with Server() as server:
         async with scene(tmp_path, server.url, "faults") as place:
             lost = await place.jobs.slow.enqueue(1)
@@ -60,8 +55,7 @@ async def test_a_server_that_comes_back_empty_is_worked_with(tmp_path: Path) -> 
             assert await place.jobs.inspect.get_job(lost.id) is None
 
 
-async def test_a_store_that_is_emptied_under_a_worker_floods_no_log(tmp_path: Path) -> None:
-    """Fault 18: FLUSHALL again and again."""
+async def test_repeated_flushall_does_not_flood_the_log_of_a_worker(tmp_path: Path) -> None:
     with Server() as server:
         async with scene(tmp_path, server.url, "faults") as place, place.worker() as process:
             admin = connect(server.url)
@@ -77,8 +71,7 @@ async def test_a_store_that_is_emptied_under_a_worker_floods_no_log(tmp_path: Pa
             assert b"Traceback" not in (tmp_path / "stderr").read_bytes()
 
 
-async def test_scripts_that_are_forgotten_all_the_time_are_not_missed(server: Server) -> None:
-    """Fault 19: SCRIPT FLUSH every 10 ms, while jobs are enqueued and run."""
+async def test_jobs_are_enqueued_and_run_while_the_scripts_are_flushed_every_10_ms(server: Server) -> None:
     driver = RedisDriver.from_url(server.url)
     await driver.open()
     work, admin, done = Work(driver), connect(server.url), threading.Event()
@@ -106,7 +99,7 @@ async def test_scripts_that_are_forgotten_all_the_time_are_not_missed(server: Se
 
 
 async def _patiently(place: Scene) -> Receipt:
-    """Enqueue a job as soon as the store takes one; sent again under one id it is one job."""
+    """Enqueue a job, trying again until the store accepts it. The id makes it one job."""
     job = place.jobs.quick.options(id="after")
     async with asyncio.timeout(30):
         while True:

@@ -1,4 +1,4 @@
-"""A soak: load, kills of workers and of the server, and connections cut, for as long as FLOWLI_SOAK_SECONDS says."""
+"""A soak test: load, killed workers, server restarts and cut connections, for FLOWLI_SOAK_SECONDS."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import time
+from asyncio.subprocess import Process
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,19 +17,15 @@ from flowli_core import FlowliError
 from tests.faults.scene import Scene, scene, stopped
 from tests.redis.server import Server, connect
 
-if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-    from pathlib import Path
-
 SECONDS = float(os.environ.get("FLOWLI_SOAK_SECONDS", "600"))
 KEEPS = ("--appendonly", "yes")
 WORKERS = 3
 WARM = 0.25
-"""The part of the time after which memory must have found its level."""
+"""The part of the run after which the server's memory must no longer grow."""
 
 
 class Soak:
-    """Three workers under load, and what happens to them."""
+    """Three workers under load, and the faults injected so far."""
 
     def __init__(self, place: Scene, server: Server) -> None:
         self.scene = place
@@ -39,7 +37,7 @@ class Soak:
         self.happened = {"kill": 0, "restart": 0, "cut": 0}
 
     async def load(self, until: float) -> None:
-        """Enqueue 50 jobs at a time; what the store does not take just then is not accepted."""
+        """Enqueue 50 jobs at a time. Jobs that the store refuses do not count as accepted."""
         while time.monotonic() < until:
             try:
                 receipts = await self.scene.jobs.quick.enqueue_many(range(50))
@@ -49,7 +47,7 @@ class Soak:
             await asyncio.sleep(0.2)
 
     async def harm(self, until: float) -> None:
-        """Do something bad every other second."""
+        """Inject a fault every other second."""
         while time.monotonic() < until:
             await asyncio.sleep(2)
             what = self.random.choice(["kill"] * 4 + ["cut"] * 4 + ["restart"])
@@ -71,7 +69,7 @@ class Soak:
         self.workers.append(await self.scene.spawn("--concurrency", "20", "--lease", "3s", FLOWLI_KEEP="500"))
 
     async def has_finished(self) -> bool:
-        """Whether nothing waits or runs any more."""
+        """Return True if all jobs have finished."""
         counts = await self.scene.jobs.inspect.get_queue_counts()
         return counts.queued + counts.scheduled + counts.active == 0
 
@@ -84,8 +82,8 @@ class Soak:
 
 
 @pytest.mark.soak
-async def test_days_of_trouble_in_minutes(tmp_path: Path) -> None:
-    """Every accepted job was started, nothing is left over, memory is flat, and the store is sound."""
+async def test_no_job_is_lost_during_a_long_run_of_faults(tmp_path: Path) -> None:
+    """Every accepted job was started, none is left, memory does not grow, and the audit finds nothing."""
     with Server(*KEEPS) as server:
         async with scene(tmp_path, server.url, "soak") as place:
             soak, began = Soak(place, server), time.monotonic()
@@ -107,6 +105,6 @@ async def test_days_of_trouble_in_minutes(tmp_path: Path) -> None:
             counts = await place.jobs.inspect.get_queue_counts()
             assert (counts.active, counts.failed, counts.cancelled) == (0, 0, 0)
             warm = soak.levels[int(len(soak.levels) * WARM) :]
-            told = f"{len(soak.accepted)} jobs in {SECONDS:.0f} s, {soak.happened}, bytes {warm[:1]} .. {warm[-1:]}"
-            print("soak:", told)  # noqa: T201 - who runs it wants to know
+            summary = f"{len(soak.accepted)} jobs in {SECONDS:.0f} s, {soak.happened}, bytes {warm[:1]} .. {warm[-1:]}"
+            print("soak:", summary)  # noqa: T201 - for the person who runs it
             assert max(warm[len(warm) // 2 :]) < 1.5 * max(warm[: len(warm) // 2 + 1])

@@ -1,32 +1,30 @@
-"""A storm: workers are killed one after the other while 50,000 jobs are run."""
+"""A storm test: workers are killed one after the other while 50,000 jobs run."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
+from asyncio.subprocess import Process
 from collections import Counter
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.faults.scene import Scene, scene, stopped
 from tests.redis.server import Server, connect
 
-if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-    from pathlib import Path
-
 JOBS = int(os.environ.get("FLOWLI_STORM_JOBS", "50000"))
 WORKERS, SLOTS, LEASE = 3, 20, "3s"
 SECONDS = float(os.environ.get("FLOWLI_STORM_SECONDS", "60"))
 LONGEST = 600
-"""Seconds after which what is left is taken for stuck."""
+"""Seconds after which unfinished jobs count as stuck."""
 
 
 class Storm:
-    """Kills a random worker each second, and starts another in its place."""
+    """Kills a random worker every second, and starts another one."""
 
     def __init__(self, place: Scene) -> None:
         self.scene = place
@@ -38,7 +36,7 @@ class Storm:
         self.in_flight: set[str] = set()
 
     def key(self, name: str) -> str:
-        """The name of a key in the store."""
+        """Return the name of a key in the store."""
         return f"{{{self.scene.prefix}}}:1:{name}"
 
     async def start(self) -> None:
@@ -46,12 +44,12 @@ class Storm:
         self.workers.append(await self.scene.spawn("--concurrency", str(SLOTS), "--lease", LEASE))
 
     async def rage(self, until: float) -> None:
-        """Kill until it is time, and note what each that dies held."""
+        """Kill workers until the given time, and collect the ids that each of them held."""
         while time.monotonic() < until and not await self.is_over():
             await asyncio.sleep(1)
             busy = [worker for worker in self.workers if self._mark(worker) in b" ".join(self._tokens().values())]
             if not busy:
-                continue  # A machine that is slow to start them kills nobody who has not begun.
+                continue  # Workers start slowly on a slow machine, and only a busy one is worth killing.
             victim = self.random.choice(busy)
             self.workers.remove(victim)
             victim.kill()
@@ -69,12 +67,12 @@ class Storm:
         return f":{worker.pid}:".encode()
 
     async def is_over(self) -> bool:
-        """Whether nothing waits or runs any more."""
+        """Return True if all jobs have finished."""
         counts = await self.scene.jobs.inspect.get_queue_counts()
         return self.all_added and counts.queued + counts.scheduled + counts.active == 0
 
     async def stop(self) -> None:
-        """End all workers."""
+        """Kill all workers."""
         for worker in self.workers:
             if worker.returncode is None:
                 worker.kill()
@@ -83,8 +81,8 @@ class Storm:
 
 
 @pytest.mark.faults
-async def test_a_storm_of_kills_loses_nothing_and_repeats_only_what_was_in_flight(tmp_path: Path) -> None:
-    """Every accepted id completes; only what a dead worker held has a second start; counts are exact; all is sound."""
+async def test_a_storm_of_kills_loses_no_job_and_repeats_only_jobs_in_flight(tmp_path: Path) -> None:
+    """All accepted jobs complete, only those of killed workers start twice, and the counts are exact."""
     with Server() as server:
         async with scene(tmp_path, server.url, "storm") as place:
             storm, began = Storm(place), time.monotonic()
@@ -110,7 +108,7 @@ async def test_a_storm_of_kills_loses_nothing_and_repeats_only_what_was_in_fligh
 
 
 async def _produce(storm: Storm) -> list[str]:
-    """Add jobs for as long as it rages; the first half at once, so that there is never too little to do."""
+    """Enqueue the first half of the jobs at once and the rest during the storm, so that the workers stay busy."""
     ids: list[str] = []
     for first in range(0, JOBS, 500):
         ids += [receipt.id for receipt in await storm.scene.jobs.quick.enqueue_many(range(first, first + 500))]
@@ -128,5 +126,5 @@ def _check(storm: Storm, ids: list[str]) -> None:
     starts = Counter(record_id for _, record_id, _ in storm.scene.folder.runs())
     repeated = {record_id for record_id, number in starts.items() if number > 1}
     assert set(starts) == set(ids)
-    assert repeated - storm.in_flight == set(), "a job was started twice that no dead worker held"
+    assert repeated - storm.in_flight == set(), "a job was started twice, though no killed worker held it"
     assert all(starts[one] <= 1 + recoveries.get(one, 0) for one in repeated)

@@ -1,7 +1,7 @@
-"""`python -m tests.mutants [WORD...]`: break the shipped scripts in known ways, and see that the tests notice each.
+"""`python -m tests.mutants [WORD...]`: break the Lua scripts in known ways, and check that the tests notice each.
 
-Each mutation is made in a copy of the tree, never here. Words choose the mutations whose name holds one of them. The
-exit code is 1 where a mutant survived or where a mutation no longer applies to the text.
+Each mutation is made in a copy of the tree, never here. With words, only mutations whose name contains one of them are
+tried. The exit code is 1 if a mutant survived, or if a mutation no longer applies to its file.
 """
 
 from __future__ import annotations
@@ -14,25 +14,20 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tests.mutants.mutations import MUTATIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from tests.mutants.mutations import Mutation
+from tests.mutants.mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("flowli_core", "tests", "pyproject.toml")
 LUA = "flowli_core/drivers/redis/lua"
 AT_A_TIME = int(os.environ.get("FLOWLI_MUTANTS_AT_A_TIME", "2"))
 LONGEST = 600
-"""Seconds after which tests that hang are taken to have noticed something."""
+"""Seconds after which hanging tests count as having noticed the mutation."""
 
-# What is quick comes first: the first failure ends the search.
+# The fastest stage comes first, because the first failure ends the search.
 STAGES = (
     ("tests/conformance", "-k", "redis and not least and not does_what_the_model_does"),
     ("tests/redis", "--deselect", "tests/redis/test_scripts.py"),
@@ -41,7 +36,7 @@ STAGES = (
 
 
 def main(words: list[str]) -> int:
-    """Try the mutations, and tell."""
+    """Try the mutations, print the results, and return the exit code."""
     chosen = [one for one in MUTATIONS if not words or any(word in one.name for word in words)]
     wrong = [one for one in MUTATIONS if _text(ROOT, one).count(one.old) != 1]
     for one in wrong:
@@ -50,9 +45,9 @@ def main(words: list[str]) -> int:
     for one in chosen:
         if one not in wrong:
             todo.put(one)
-    noticed = _noticed_without_a_change()
-    if noticed is not None:
-        _say(f"{noticed} fails without a mutation: nothing can be learned from the others")
+    failing = _failing_without_a_mutation()
+    if failing is not None:
+        _say(f"{failing} fails without a mutation, so the mutants were not tried")
         return 1
     survivors: list[Mutation] = []
     threads = [threading.Thread(target=_try_all, args=(todo, survivors)) for _ in range(AT_A_TIME)]
@@ -79,7 +74,7 @@ def _copy_of_the_tree() -> Generator[Path]:
         yield copy
 
 
-def _noticed_without_a_change() -> str | None:
+def _failing_without_a_mutation() -> str | None:
     with _copy_of_the_tree() as copy:
         return _caught_by(copy, *STAGES)
 
@@ -105,7 +100,7 @@ def _try_all(todo: queue.SimpleQueue[Mutation], survivors: list[Mutation]) -> No
 
 
 def _caught_by(copy: Path, *stages: tuple[str, ...]) -> str | None:
-    """The first test that fails on this copy."""
+    """Return the first test that fails on this copy, or None."""
     for stage in stages:
         command = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no", *stage)
         try:
@@ -116,7 +111,7 @@ def _caught_by(copy: Path, *stages: tuple[str, ...]) -> str | None:
             continue
         failed = [line.split(" ")[1] for line in run.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
         if run.returncode != 1 or not failed:
-            # Nothing was tested, so nothing was noticed.
+            # No test ran, so the result says nothing about the mutation.
             raise RuntimeError(run.stdout[-2000:] + run.stderr[-2000:])
         return failed[0]
     return None
@@ -127,7 +122,7 @@ def _text(root: Path, mutation: Mutation) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - it is what this program is for
+    print(line, flush=True)  # noqa: T201 - the output of this program
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's snippets do what the README says."""
+"""Run the programs of the README, and compare what they print with what the README shows."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the service does, whatever it is served with."""
+"""The service itself, independent of the web framework."""

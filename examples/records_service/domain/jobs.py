@@ -1,26 +1,23 @@
-"""The work that a record leads to. Each job asks only for the part of the context that it needs."""
+"""The jobs of the service. Each one declares only the part of the context that it needs."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from flowli_core import Jobs, Retry, current_job, exponential, job
 
 from .context import AppContext
 from .mailer import Mailer, ServerBusyError
 from .refunds import Refund, RefundError, add_refund
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
-
-    from .store import RecordStore
+from .store import RecordStore
 
 
 class AuditEntry(BaseModel):
-    """Something that was done to a record."""
+    """An action on a record."""
 
     record_id: str
     action: str
@@ -36,13 +33,13 @@ class Notification(BaseModel):
 
 
 class FollowUp(BaseModel):
-    """A later look at a record."""
+    """A check of a record some time after it was created."""
 
     record_id: str
 
 
 class RequestMeta(BaseModel):
-    """Where a job came from."""
+    """The request that enqueued a job."""
 
     request_id: str
 
@@ -57,11 +54,11 @@ class HasStore(Protocol):
 
 
 class HasMailer(HasStore, Protocol):
-    """A context that can send mail, too."""
+    """A context that can also send mail."""
 
     @property
     def mailer(self) -> Mailer:
-        """What sends it."""
+        """The mailer."""
         ...
 
 
@@ -76,7 +73,7 @@ class HasSession(Protocol):
 
 @job(AuditEntry, meta=RequestMeta)
 def write_audit_log(input: AuditEntry, ctx: HasStore, meta: RequestMeta | None) -> None:
-    """Note what was done. A plain function, because it blocks: Flowli runs it in a thread."""
+    """Record an action. It is a plain function because it blocks; Flowli runs it in a thread."""
     ctx.store.add_audit(input.record_id, action=input.action, request_id=meta.request_id if meta else None)
 
 
@@ -92,7 +89,10 @@ def write_audit_log(input: AuditEntry, ctx: HasStore, meta: RequestMeta | None) 
     timeout="10s",
 )
 async def send_notification(input: Notification, ctx: HasMailer) -> str:
-    """Tell the payer. A job may run again after a crash, so its id is the message's: the mailer sends it once."""
+    """Send a message to the payer.
+
+    A job may run again after a crash, so the job's id is also the message's id: the mailer delivers the message once.
+    """
     message_id = current_job().id
     await ctx.mailer.send(message_id=message_id, to=input.to, subject=input.subject, text=input.text)
     await asyncio.to_thread(ctx.store.add_delivery, message_id, record_id=input.record_id)
@@ -101,13 +101,13 @@ async def send_notification(input: Notification, ctx: HasMailer) -> str:
 
 @job(FollowUp, retry=Retry(max_attempts=3))
 def follow_up(input: FollowUp, ctx: HasStore) -> str:
-    """Look whether the payer has been told."""
+    """Check that the payer was notified."""
     return ctx.store.add_follow_up(current_job().id, record_id=input.record_id)
 
 
 @job(Refund, retry=Retry(max_attempts=3, give_up_on=(RefundError,)))
 async def pay_back(input: Refund, ctx: HasSession) -> str:
-    """Note a refund. What is refused half-way is not there afterwards, because the session is rolled back."""
+    """Store a refund. If it is refused half-way, the session is rolled back and nothing is stored."""
     return await add_refund(ctx.session, input)
 
 

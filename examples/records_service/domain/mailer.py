@@ -1,4 +1,4 @@
-"""Mail, as a service sees it: servers that are busy, and addresses that do not exist."""
+"""A mailer that fails as real ones do: servers are busy, and addresses do not exist."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ _ROUND_TRIP = 0.005
 
 
 class ServerBusyError(Exception):
-    """The other server says: later. Sending again helps."""
+    """The mail server is busy. Sending again later may succeed."""
 
 
 class NoSuchMailboxError(Exception):
-    """The other server says: never. Sending again is of no use."""
+    """The mailbox does not exist. Sending again does not help."""
 
 
 class Mailer(Protocol):
-    """What sends mail. `message_id` is the sender's: a message that is sent twice is delivered once."""
+    """A mailer. The sender chooses `message_id`; a message that is sent twice is delivered once."""
 
     async def send(self, *, message_id: str, to: str, subject: str, text: str) -> None:
         """Send a message. Raises ServerBusyError and NoSuchMailboxError."""
@@ -25,10 +25,10 @@ class Mailer(Protocol):
 
 
 class PretendedMailer:
-    """Sends nothing, and fails as the world does, but each time in the same way.
+    """A mailer for demonstrations: it sends nothing, and fails in a predictable way.
 
-    Addresses at example.org are greylisted, as real servers do to strangers: the first attempt is turned away, and
-    the next one taken. At example.net nobody lives.
+    Addresses at example.org are greylisted: the first attempt is refused and the next one accepted, as real servers do
+    with unknown senders. No mailbox exists at example.net.
     """
 
     def __init__(self) -> None:

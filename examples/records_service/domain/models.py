@@ -1,4 +1,4 @@
-"""What comes in and goes out over HTTP."""
+"""The bodies of requests and responses."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -24,7 +24,7 @@ def _in_business(day: date) -> date:
 
 
 class NewRecord(BaseModel):
-    """A payment, as a client sends it. `reference` is the client's own name for it."""
+    """A payment, as a client sends it. `reference` is the client's own identifier."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,16 +52,17 @@ class Record(NewRecord):
 
 
 class AuditLine(BaseModel):
-    """Who did what to a record."""
+    """An action on a record, and the request that caused it."""
 
     action: str
     request_id: str | None
 
 
 class RecordDetails(Record):
-    """A record, and what the jobs have done for it so far.
+    """A record, with the work that jobs have done for it so far.
 
-    `deliveries` are the messages that were sent, `follow_ups` what the later look at it found, `refunds` their ids.
+    `deliveries` are the ids of the messages sent, `follow_ups` the results of the follow-up checks, and `refunds` the
+    ids of the refunds.
     """
 
     audit: list[AuditLine]
@@ -71,14 +72,14 @@ class RecordDetails(Record):
 
 
 class JobIds(BaseModel):
-    """The jobs that a new record leads to; see `GET /jobs/{id}`."""
+    """The ids of the jobs that a new record enqueues; see `GET /jobs/{id}`."""
 
     notification: str
     follow_up: str
 
 
 class Created(BaseModel):
-    """The answer to `POST /records`."""
+    """The response of `POST /records`."""
 
     record: Record
     jobs: JobIds

@@ -1,35 +1,30 @@
-"""Money that goes back, kept with SQLAlchemy in the same database."""
+"""Refunds, stored with SQLAlchemy in the service's database."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from pydantic import BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncSession
 
 
 class RefundError(Exception):
-    """No such record, or more than was paid would go back. Trying again is of no use."""
+    """The record does not exist, or the refunds would exceed the payment. Retrying does not help."""
 
 
 class NewRefund(BaseModel):
-    """A refund, as a client sends it. `id` is the client's own: sent twice, it is one refund."""
+    """A refund, as a client sends it. The client chooses `id`; a refund that is sent twice is paid once."""
 
     id: str
     amount: Decimal
 
 
 class Refund(NewRefund):
-    """The same, with the record that it is of."""
+    """A refund of one record."""
 
     record_id: str
 
@@ -39,7 +34,7 @@ class _Base(DeclarativeBase):
 
 
 class RefundRow(_Base):
-    """A refund as it is stored."""
+    """A stored refund."""
 
     __tablename__ = "refunds"
 
@@ -56,19 +51,19 @@ class _RecordRow(_Base):
 
 
 def make_engine(path: Path) -> AsyncEngine:
-    """Make the engine over the service's database, whose tables RecordStore makes."""
+    """Make the engine for the service's database. RecordStore creates the tables."""
     return create_async_engine(f"sqlite+aiosqlite:///{path}")
 
 
 def make_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """Make what makes sessions."""
+    """Make the session factory."""
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
 async def add_refund(session: AsyncSession, refund: Refund) -> str:
-    """Note a refund, and answer what is left of the payment. What RefundError refuses, the session must roll back.
+    """Store a refund, and return the rest of the payment. On RefundError the caller must roll the session back.
 
-    It writes before it reads: so it has SQLite's write lock, and no other refund comes between.
+    It writes before it reads, so that it holds SQLite's write lock and no other refund can come in between.
     """
     row = {"id": refund.id, "record_id": refund.record_id, "cents": int(refund.amount * 100)}
     await session.execute(insert(RefundRow).values(row).on_conflict_do_nothing())

@@ -1,15 +1,15 @@
-"""What the routes of each framework have in common."""
+"""The functions that the routes of all three frameworks call."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowli_core import Defaults, Keep, Runner
+from flowli_core import Defaults, Keep, Receipt, Runner
 from flowli_core.drivers.sqlite import SqliteDriver
 
 from .context import make_context
@@ -17,17 +17,13 @@ from .jobs import AppJobs, AuditEntry, FollowUp, Notification, RequestMeta
 from .mailer import PretendedMailer
 from .models import Created, JobIds, NewRecord
 from .refunds import NewRefund, Refund, make_engine, make_sessions
+from .settings import Settings
 from .store import RecordStore
-
-if TYPE_CHECKING:
-    from flowli_core import Receipt
-
-    from .settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What an application is made of. Entered, the databases are open."""
+    """The parts of an application. Entering it opens the database of records."""
 
     jobs: AppJobs
     store: RecordStore
@@ -36,14 +32,14 @@ class Parts:
 
     @classmethod
     def make(cls, settings: Settings) -> Self:
-        """Make them as the service runs."""
+        """Make the parts of the real service."""
         store, engine = RecordStore(settings.records_path), make_engine(settings.records_path)
         jobs = AppJobs(
             context=make_context(store, PretendedMailer(), make_sessions(engine)),
             driver=SqliteDriver(settings.jobs_path),
             defaults=Defaults(keep=Keep(completed=settings.keep_completed), keep_completed="1d"),
         )
-        runner = Runner(jobs, concurrency=settings.concurrency, queues=["mail", "default"])  # first things first
+        runner = Runner(jobs, concurrency=settings.concurrency, queues=["mail", "default"])  # mail first
         return cls(jobs=jobs, store=store, engine=engine, runner=runner)
 
     async def __aenter__(self) -> Self:
@@ -56,10 +52,10 @@ class Parts:
 
 
 async def create(new: NewRecord, *, jobs: AppJobs, store: RecordStore, request_id: str | None) -> Created:
-    """Store a record, note that in the audit log, and leave the rest to jobs. Raises ReferenceTakenError.
+    """Store a record, write the audit log, and enqueue the other work. Raises ReferenceTakenError.
 
-    The jobs' ids are made from the record's: so a client that had no answer (a 503, a broken connection) just sends
-    the record again, and whatever had been done is not done twice.
+    The jobs' ids are derived from the record's id. So a client that got no response (a 503, a broken connection) can
+    send the record again, and nothing is done twice.
     """
     meta = RequestMeta(request_id=request_id or str(uuid4()))
     record = await asyncio.to_thread(store.add, new)
@@ -77,11 +73,11 @@ async def create(new: NewRecord, *, jobs: AppJobs, store: RecordStore, request_i
 
 
 async def refund_later(record_id: str, new: NewRefund, *, jobs: AppJobs) -> Receipt:
-    """Leave a refund to a runner."""
+    """Enqueue a refund."""
     refund = Refund(record_id=record_id, **new.model_dump())
     return await jobs.pay_back.options(id=f"refund-{record_id}-{new.id}").enqueue(refund)
 
 
 async def refund_now(record_id: str, new: NewRefund, *, jobs: AppJobs) -> str:
-    """Do the same here, with the same kind of context; answer what is left. Raises RefundError."""
+    """Refund now, in this request, and return the rest of the payment. Raises RefundError."""
     return await jobs.pay_back.run(Refund(record_id=record_id, **new.model_dump()))

@@ -1,4 +1,4 @@
-"""What the environment says about the service."""
+"""The settings of the service, read from the environment."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where the service keeps its files, how many jobs it runs at a time, and how many completed ones it keeps.
+    """The folder of the service's files, the number of jobs to run at a time, and of completed jobs to keep.
 
-    `keep_completed` is far over Flowli's own 1,000, so that each of a day's jobs can still be looked at.
+    `keep_completed` is far above Flowli's default of 1,000, so that all of a day's jobs can still be inspected.
     """
 
     folder: Path
@@ -35,5 +35,5 @@ class Settings:
 
     @property
     def jobs_path(self) -> Path:
-        """The file of the jobs, which belongs to Flowli alone."""
+        """The file of the jobs. Only Flowli uses it."""
         return self.folder / "jobs.sqlite3"

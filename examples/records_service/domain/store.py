@@ -1,19 +1,17 @@
-"""The service's own database: records, and what was done for them."""
+"""The service's own database: records, and the work done for them."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 from uuid import uuid4
 
 from .models import AuditLine, NewRecord, Record, RecordDetails
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-    from pathlib import Path
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -48,9 +46,9 @@ class ReferenceTakenError(Exception):
 
 
 class RecordStore:
-    """Records in a SQLite file. Every method blocks for a moment, so it is called in a thread, from as many as like.
+    """Records in a SQLite file. Every method blocks, so call it in a thread; any number of threads may.
 
-    Jobs run at least once, so what they write is keyed by the job: written twice, it is there once.
+    Jobs run at least once, so each row that a job writes is keyed by the job: writing it twice stores it once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +71,7 @@ class RecordStore:
                 self._opened = None
 
     def add(self, new: NewRecord) -> Record:
-        """Store a record. One that is sent again is answered as it was; its reference alone is an error."""
+        """Store a record, or return the stored one if it is the same. Raises ReferenceTakenError if it differs."""
         record = Record(id=str(uuid4()), created_at=datetime.now(UTC), **new.model_dump())
         with self._transaction() as connection:
             connection.execute(_INSERT, record.model_dump(mode="json"))
@@ -84,17 +82,17 @@ class RecordStore:
         return stored
 
     def add_audit(self, record_id: str, *, action: str, request_id: str | None) -> None:
-        """Note what was done to a record, once."""
+        """Store an action on a record, once."""
         with self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO audit VALUES (?, ?, ?)", (record_id, action, request_id))
 
     def add_delivery(self, message_id: str, *, record_id: str) -> None:
-        """Note that a message was sent."""
+        """Store that a message was sent."""
         with self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO deliveries VALUES (?, ?)", (message_id, record_id))
 
     def add_follow_up(self, job_id: str, *, record_id: str) -> str:
-        """Look whether a record's message was sent; note and answer what was found."""
+        """Check whether a record's message was sent; store and return the finding."""
         with self._transaction() as connection:
             query = "SELECT count(*) FROM deliveries WHERE record_id = ?"
             (sent,) = connection.execute(query, (record_id,)).fetchone()
@@ -103,7 +101,7 @@ class RecordStore:
         return finding
 
     def get(self, record_id: str) -> RecordDetails | None:
-        """Answer a record and what was done for it, or None."""
+        """Return a record with the work done for it, or None."""
         with self._transaction() as connection:
             row = connection.execute("SELECT * FROM records WHERE id = ?", (record_id,)).fetchone()
             if row is None:
@@ -126,7 +124,7 @@ class RecordStore:
         )
 
     def page(self, *, limit: int, offset: int) -> list[Record]:
-        """List records in the order in which they came."""
+        """List records in the order in which they were added."""
         with self._transaction() as connection:
             query = "SELECT * FROM records ORDER BY number LIMIT ? OFFSET ?"
             return [_record(row) for row in connection.execute(query, (limit, offset))]

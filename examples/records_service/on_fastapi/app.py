@@ -1,30 +1,26 @@
-"""The application: the parts come from outside, so that a test can bring others."""
+"""The application. Its parts are passed in, so that a test can pass others."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.routing import Route
 
 from flowli_fastapi import Healthz, jobs_exception_handlers, jobs_lifespan
 
+from ..domain.service import Parts
+from ..domain.store import RecordStore
 from .routes import router
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from ..domain.service import Parts
-    from ..domain.store import RecordStore
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """Make the application. Without a runner it enqueues, and somebody else runs the jobs: a worker, or a test."""
+    """Make the application. Without a runner it only enqueues, and a worker or a test runs the jobs."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, RecordStore]]:
-        # It goes inside of jobs_lifespan, which enters it first and leaves it last: jobs use the store to the end.
+        # jobs_lifespan enters this first and leaves it last, so jobs can use the store until the end.
         async with parts:
             yield {"store": parts.store}
 

@@ -1,4 +1,4 @@
-"""The routes: records are stored at once, and the rest is left to jobs."""
+"""The routes. They store records at once and enqueue the other work."""
 
 import asyncio
 from typing import Annotated
@@ -18,7 +18,7 @@ router = APIRouter()
 
 
 def get_store(request: Request) -> RecordStore:
-    """Answer the database that the lifespan has opened."""
+    """Return the database that the lifespan opened."""
     store: RecordStore = request.state.store
     return store
 
@@ -32,7 +32,7 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 async def create_record(
     body: NewRecord, jobs: AppJobsDep, store: StoreDep, x_request_id: Annotated[str | None, Header()] = None
 ) -> Created:
-    """Store a record, note that in the audit log, and leave the rest to jobs."""
+    """Store a record, write the audit log, and enqueue the other work."""
     try:
         return await service.create(body, jobs=jobs, store=store, request_id=x_request_id)
     except ReferenceTakenError:
@@ -41,13 +41,13 @@ async def create_record(
 
 @router.get("/records")
 async def list_records(store: StoreDep, limit: Limit = 100, offset: Annotated[int, Query(ge=0)] = 0) -> list[Record]:
-    """List records in the order in which they came."""
+    """List records in the order in which they were added."""
     return await asyncio.to_thread(store.page, limit=limit, offset=offset)
 
 
 @router.get("/records/{record_id}")
 async def read_record(record_id: str, store: StoreDep) -> RecordDetails:
-    """Show a record, and what was done for it."""
+    """Show a record with the work done for it."""
     record = await asyncio.to_thread(store.get, record_id)
     if record is None:
         raise HTTPException(404, "there is no such record")
@@ -56,13 +56,13 @@ async def read_record(record_id: str, store: StoreDep) -> RecordDetails:
 
 @router.post("/records/{record_id}/refunds", status_code=202)
 async def refund(record_id: str, body: NewRefund, jobs: AppJobsDep) -> Receipt:
-    """Leave a refund to a job."""
+    """Enqueue a refund."""
     return await service.refund_later(record_id, body, jobs=jobs)
 
 
 @router.post("/records/{record_id}/refunds/now", status_code=201)
 async def refund_now(record_id: str, body: NewRefund, jobs: AppJobsDep) -> str:
-    """Refund here and now: the same handler, with a session of its own; answer what is left."""
+    """Refund now, in this request, and return the rest of the payment."""
     try:
         return await service.refund_now(record_id, body, jobs=jobs)
     except RefundError as error:
@@ -77,7 +77,7 @@ async def count_jobs(jobs: AppJobsDep) -> QueueCounts:
 
 @router.get("/jobs")
 async def list_jobs(jobs: AppJobsDep, state: State, limit: Limit = 100, cursor: str | None = None) -> Page[JobRecord]:
-    """List the jobs in a state, newest first; `cursor` is what the page before gave."""
+    """List the jobs in a state, newest first. `cursor` is that of the previous page."""
     return await jobs.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor)
 
 

@@ -1,30 +1,26 @@
-"""The application: the parts come from outside, so that a test can bring others."""
+"""The application. Its parts are passed in, so that a test can pass others."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from litestar import Litestar
 from litestar.di import Provide
 
 from flowli_litestar import FlowliConfig, FlowliPlugin
 
+from ..domain.service import Parts
 from ..domain.store import RecordStore
 from .routes import ROUTES
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from ..domain.service import Parts
-
 
 def create_app(parts: Parts) -> Litestar:
-    """Make the application. Without a runner it enqueues, and somebody else runs the jobs: a worker, or a test."""
+    """Make the application. Without a runner it only enqueues, and a worker or a test runs the jobs."""
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
-        # The plugin's own comes after it: jobs use the store to the end.
+        # The plugin's lifespan is entered after this one and left before it, so jobs can use the store until the end.
         async with parts:
             yield
 

@@ -1,4 +1,4 @@
-"""The routes: records are stored at once, and the rest is left to jobs."""
+"""The routes. They store records at once and enqueue the other work."""
 
 import asyncio
 from typing import Annotated
@@ -25,7 +25,7 @@ async def create_record(
     store: NamedDependency[RecordStore],
     request_id: Annotated[str | None, HeaderParameter(name="X-Request-ID")] = None,
 ) -> Created:
-    """Store a record, note that in the audit log, and leave the rest to jobs."""
+    """Store a record, write the audit log, and enqueue the other work."""
     try:
         return await service.create(data, jobs=jobs, store=store, request_id=request_id)
     except ReferenceTakenError:
@@ -34,7 +34,7 @@ async def create_record(
 
 @get("/records/{record_id:str}")
 async def read_record(record_id: FromPath[str], store: NamedDependency[RecordStore]) -> RecordDetails:
-    """Show a record, and what was done for it."""
+    """Show a record with the work done for it."""
     record = await asyncio.to_thread(store.get, record_id)
     if record is None:
         raise NotFoundException("there is no such record")
@@ -43,13 +43,13 @@ async def read_record(record_id: FromPath[str], store: NamedDependency[RecordSto
 
 @post("/records/{record_id:str}/refunds", status_code=202)
 async def refund(record_id: FromPath[str], data: JSONBody[NewRefund], jobs: NamedDependency[AppJobs]) -> Receipt:
-    """Leave a refund to a job."""
+    """Enqueue a refund."""
     return await service.refund_later(record_id, data, jobs=jobs)
 
 
 @post("/records/{record_id:str}/refunds/now")
 async def refund_now(record_id: FromPath[str], data: JSONBody[NewRefund], jobs: NamedDependency[AppJobs]) -> str:
-    """Refund here and now: the same handler, with a session of its own; answer what is left."""
+    """Refund now, in this request, and return the rest of the payment."""
     try:
         return await service.refund_now(record_id, data, jobs=jobs)
     except RefundError as error:

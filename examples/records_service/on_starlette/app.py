@@ -1,39 +1,35 @@
-"""The application: the parts come from outside, so that a test can bring others."""
+"""The application. Its parts are passed in, so that a test can pass others."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from flowli_starlette import Healthz, jobs_exception_handlers, jobs_lifespan
 
+from ..domain.service import Parts
+from ..domain.store import RecordStore
 from .routes import ROUTES
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from starlette.requests import Request
-
-    from ..domain.service import Parts
-    from ..domain.store import RecordStore
 
 
 async def refuse(_: Request, error: Any) -> Response:
-    """Say what is wrong with a body, in the words of pydantic's ValidationError."""
+    """Respond with 422 and the errors that pydantic found in the body."""
     return Response(error.json(include_input=False, include_url=False), 422, media_type="application/json")
 
 
 def create_app(parts: Parts) -> Starlette:
-    """Make the application. Without a runner it enqueues, and somebody else runs the jobs: a worker, or a test."""
+    """Make the application. Without a runner it only enqueues, and a worker or a test runs the jobs."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[dict[str, RecordStore]]:
-        # It goes inside of jobs_lifespan, which enters it first and leaves it last: jobs use the store to the end.
+        # jobs_lifespan enters this first and leaves it last, so jobs can use the store until the end.
         async with parts:
             yield {"store": parts.store}
 

@@ -1,12 +1,12 @@
-"""The routes: records are stored at once, and the rest is left to jobs."""
+"""The routes. They store records at once and enqueue the other work."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -18,23 +18,20 @@ from ..domain.models import NewRecord
 from ..domain.refunds import NewRefund, RefundError
 from ..domain.store import RecordStore, ReferenceTakenError
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
 
 class AppState(JobsState[AppJobs]):
-    """What the lifespan has opened: `request.state["jobs"]` is an AppJobs. `get_jobs(request, AppJobs)` is the same."""
+    """The lifespan state. `request.state["jobs"]` is an AppJobs; `get_jobs(request, AppJobs)` returns the same."""
 
     store: RecordStore
 
 
 def reply(content: object, status: int = 200) -> Response:
-    """Answer with JSON, of pydantic models and dataclasses as well."""
+    """Respond with JSON. The content may hold pydantic models and dataclasses."""
     return Response(to_json(content), status, media_type="application/json")
 
 
 async def create_record(request: Request[AppState]) -> Response:
-    """Store a record, note that in the audit log, and leave the rest to jobs."""
+    """Store a record, write the audit log, and enqueue the other work."""
     new = NewRecord.model_validate_json(await request.body())
     jobs, store = request.state["jobs"], request.state["store"]
     try:
@@ -45,7 +42,7 @@ async def create_record(request: Request[AppState]) -> Response:
 
 
 async def read_record(request: Request[AppState]) -> Response:
-    """Show a record, and what was done for it."""
+    """Show a record with the work done for it."""
     record = await asyncio.to_thread(request.state["store"].get, request.path_params["record_id"])
     if record is None:
         raise HTTPException(404, "there is no such record")
@@ -53,14 +50,14 @@ async def read_record(request: Request[AppState]) -> Response:
 
 
 async def refund(request: Request) -> Response:
-    """Leave a refund to a job."""
+    """Enqueue a refund."""
     new = NewRefund.model_validate_json(await request.body())
     jobs = get_jobs(request, AppJobs)
     return reply(await service.refund_later(request.path_params["record_id"], new, jobs=jobs), 202)
 
 
 async def refund_now(request: Request) -> Response:
-    """Refund here and now: the same handler, with a session of its own; answer what is left."""
+    """Refund now, in this request, and return the rest of the payment."""
     new = NewRefund.model_validate_json(await request.body())
     jobs = get_jobs(request, AppJobs)
     try:

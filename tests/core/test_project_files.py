@@ -1,0 +1,60 @@
+"""The files around the code (CI, hooks, servers, changelog) are valid, and name things that exist."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z-]+)(?: [a-z-]+)*:", MAKEFILE, re.MULTILINE))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def loaded(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def matrices() -> list[Any]:
+    jobs = [job for path in WORKFLOWS for job in loaded(path)["jobs"].values()]
+    return [job["strategy"]["matrix"] for job in jobs if "strategy" in job]
+
+
+def test_workflows_and_hooks_run_only_make_targets_that_exist() -> None:
+    runs = [
+        step["run"]
+        for path in WORKFLOWS
+        for job in loaded(path)["jobs"].values()
+        for step in job["steps"]
+        if "run" in step
+    ]
+    hooks = [hook["entry"] for repo in loaded(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
+    assert runs
+    assert hooks
+    for command in [*runs, *hooks]:
+        program, target, *_ = command.split()
+        assert program == "make", command
+        assert target in TARGETS, command
+
+
+def test_every_supported_python_is_tested() -> None:
+    claimed = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line}
+    assert PROJECT["requires-python"] == f">={min(claimed)}"
+    for matrix in matrices():
+        assert claimed <= set(matrix["python"])
+
+
+def test_the_servers_of_the_compose_file_are_tested() -> None:
+    images = {service["image"] for service in loaded(ROOT / "compose.yaml")["services"].values()}
+    assert images <= {image for matrix in matrices() for image in matrix.get("image", [])}
+
+
+def test_the_changelog_has_entries_under_known_headings() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert "\n## Unreleased\n" in text
+    assert set(re.findall(r"^### (.*)", text, re.MULTILINE)) <= {"Added", "Changed", "Fixed", "Removed"}
