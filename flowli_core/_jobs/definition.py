@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, TypedDict, cast
-
-from typing_extensions import TypeVar
+from typing import Any, TypedDict, cast
 
 from flowli_core import _checks
 from flowli_core._wire.codec import Codec
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError
 from flowli_core.retry import Retry
-
-C_contra = TypeVar("C_contra", contravariant=True, default=Any)
 
 HANDLER_PARAMETERS = frozenset({"input", "ctx", "meta"})
 
@@ -76,19 +72,6 @@ class JobBase:
 
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredSchedule(Generic[C_contra]):
-    """A schedule declared in code, for the `schedules` of a registry: `nightly.scheduled(cron="0 3 * * *")` makes one.
-
-    The registry checks the input and the options, because it knows the defaults that they are combined with.
-    """
-
-    definition: Definition
-    key: str | None
-    input: object
-    options: Mapping[str, Any]
 
 
 def define(handler: object, *, declared_input: object, declared_meta: object, settings: Settings) -> Definition:

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Iterable
 from datetime import datetime
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
-from flowli_core._jobs.call import Call, CallOptions
-from flowli_core._jobs.definition import DeclaredSchedule, JobBase
+from flowli_core._jobs.arguments import CallOptions
+from flowli_core._jobs.call import Call
+from flowli_core._jobs.definition import JobBase
 from flowli_core._jobs.records import Receipt, ScheduleReceipt
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._schedules import Missed, Overlap, rule_from
+from flowli_core._jobs.schedule_request import DeclaredSchedule, request_schedule
+from flowli_core._schedules import Missed, Overlap
 from flowli_core._schedules.changes import place
 from flowli_core._schedules.spec import next_runs
 from flowli_core.clock import SystemClock
@@ -78,10 +80,10 @@ class Job(JobBase, Generic[C_contra, P, In, M, R_co]):
     def scheduled(self, key: str | None = None, *, input: Any = None, **options: Any) -> DeclaredSchedule[C_contra]:
         """Declare a schedule in code, for the `schedules` of a registry. Takes what `BoundJob.schedule` takes.
 
-        A worker registers it when it starts. Raises SchedulingError for an invalid rule; the registry checks the rest.
+        A worker registers it when it starts. Raises SchedulingError for an invalid rule. The registry checks its input
+        and its meta.
         """
-        rule_from(cron=options.get("cron"), every=options.get("every"), timezone=options.get("timezone", "UTC"))
-        return DeclaredSchedule(definition=self.definition, key=key, input=input, options=options)
+        return DeclaredSchedule(self.definition, request_schedule(self.definition.name, key, input=input, **options))
 
 
 class BoundJob(Generic[P, In, M, R_co]):
@@ -113,7 +115,7 @@ class BoundJob(Generic[P, In, M, R_co]):
         `key` is an idempotency key: while an unfinished record of this job has it, `enqueue` returns the receipt of
         that record. `id` is the id of the record, unique among all jobs: enqueueing it again stores nothing. A `queue`
         that no job declares is served only by workers that list it. `retry` may set `max_attempts` and `backoff`;
-        `retry_on` and `give_up_on` belong to `@job(...)`. `run` uses `meta` and ignores the rest.
+        `retry_on` and `give_up_on` belong to `@job(...)`. `run` uses `meta` and `queue`, and ignores the rest.
         """
         call = self._call
         options = call.options.over(meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout)
@@ -125,8 +127,8 @@ class BoundJob(Generic[P, In, M, R_co]):
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
     async def run(self, *args: Any, **kwargs: Any) -> Any:
         """Call the handler in this process and return its result, or raise its error. Needs no driver."""
-        call, fields = self._call.split(args, kwargs)
-        return await call.run(args, fields)
+        call, given = self._call.parse(args, kwargs)
+        return await call.run(given)
 
     @overload
     async def enqueue(
@@ -136,8 +138,8 @@ class BoundJob(Generic[P, In, M, R_co]):
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
     async def enqueue(self, *args: Any, **kwargs: Any) -> Receipt:
         """Store a call, for a worker to run as soon as one is free. Once this returns, the job runs at least once."""
-        call, fields = self._call.split(args, kwargs)
-        (receipt,) = await call.send([call.record(args, fields, ZERO)])
+        call, given = self._call.parse(args, kwargs)
+        (receipt,) = await call.send([call.record(given, ZERO)])
         return receipt
 
     @overload
@@ -152,8 +154,8 @@ class BoundJob(Generic[P, In, M, R_co]):
         Raises SchedulingError if `delay` is neither.
         """
         when = due(delay, argument="delay", now=SystemClock().now())
-        call, fields = self._call.split(args, kwargs)
-        (receipt,) = await call.send([call.record(args, fields, when)])
+        call, given = self._call.parse(args, kwargs)
+        (receipt,) = await call.send([call.record(given, when)])
         return receipt
 
     async def enqueue_many(
@@ -203,7 +205,8 @@ class BoundJob(Generic[P, In, M, R_co]):
 
         Raises SchedulingError for a rule that is invalid or never fires.
         """
-        planned = self._call.planned(key, input=input, given=given)
+        request = request_schedule(self._call.definition.name, key, input=input, **given)
+        planned = self._call.spec(request)
         disposition, stored = await place(await self._call.runtime.store(), planned)
         name = planned.record.name
         return ScheduleReceipt(key=planned.key, name=name, disposition=disposition, next_runs=next_runs(stored))

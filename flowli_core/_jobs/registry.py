@@ -9,12 +9,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from flowli_core import _checks
-from flowli_core._jobs.call import Call, CallOptions
+from flowli_core._jobs.arguments import CallOptions
+from flowli_core._jobs.call import make_spec
 from flowli_core._jobs.context import ContextScope, ContextSource
 from flowli_core._jobs.control import Control
-from flowli_core._jobs.definition import DeclaredSchedule, Definition, JobBase, JobDecoratorBase
+from flowli_core._jobs.definition import Definition, JobBase, JobDecoratorBase
 from flowli_core._jobs.inspect import Inspect
-from flowli_core._jobs.runtime import Defaults, Runtime
+from flowli_core._jobs.runtime import Runtime
+from flowli_core._jobs.schedule_request import DeclaredSchedule
+from flowli_core._jobs.settings import Defaults, settings_of
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._schedules.spec import Planned
 from flowli_core.driver import Driver
@@ -41,11 +44,8 @@ class Jobs(Generic[C_co]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        jobs = _declared_jobs(cls)
-        if cls.schedules != ():
-            # Against defaults that will be others, but whether an input fits its job is the same.
-            scope = ContextScope(None, expected=None)
-            _plan_schedules(cls, Runtime(jobs=jobs, driver=None, context=scope, defaults=Defaults()))
+        # The defaults of the runtime are not known here; they do not affect whether a schedule is valid.
+        _declared_schedules(cls, _declared_jobs(cls), Defaults())
 
     def __init__(
         self,
@@ -56,16 +56,18 @@ class Jobs(Generic[C_co]):
         tracer: Tracer | None = None,
     ) -> None:
         _check_driver(driver)
-        scope = ContextScope(context, expected=_declared_context(type(self)))
+        defaults = Defaults() if defaults is None else _checks.instance(defaults, Defaults, argument="defaults")
+        jobs = _declared_jobs(type(self))
         self._runtime = Runtime(
-            jobs=_declared_jobs(type(self)),
+            jobs=jobs,
+            settings=settings_of(jobs, defaults),
+            schedules=_declared_schedules(type(self), jobs, defaults),
+            owner=_owner(type(self)),
             driver=driver,
-            context=scope,
-            defaults=Defaults() if defaults is None else _checks.instance(defaults, Defaults, argument="defaults"),
-            owner=f"{type(self).__module__}.{type(self).__qualname__}",
+            context=ContextScope(context, expected=_declared_context(type(self))),
+            defaults=defaults,
+            tracer=_check_tracer(tracer),
         )
-        self._runtime.tracer = _check_tracer(tracer)
-        self._runtime.schedules = _plan_schedules(type(self), self._runtime)
         self._inspect = Inspect(self._runtime)
         self._control = Control(self._runtime)
 
@@ -132,30 +134,32 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
     return {name: definition for name, (_, definition) in found.items()}
 
 
-def _plan_schedules(cls: type[Jobs[Any]], runtime: Runtime) -> tuple[Planned, ...]:
-    """What is stored of the schedules that a class declares."""
+def _declared_schedules(
+    cls: type[Jobs[Any]], jobs: Mapping[str, Definition], defaults: Defaults
+) -> tuple[Planned, ...]:
+    """Check the schedules that a class declares and return what is stored of each. Raises DefinitionError."""
     where, given = f"{cls.__qualname__}.schedules", _attributes(cls)["schedules"]
     if not isinstance(given, list | tuple):
         raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}")
+    settings = settings_of(jobs, defaults)
     found: dict[str, Planned] = {}
     for declared in cast("list[object] | tuple[object, ...]", given):
         if not isinstance(declared, DeclaredSchedule):
             raise DefinitionError(f"{where} takes what `job.scheduled(...)` returns, got {type(declared).__name__}")
         definition = declared.definition
-        if runtime.jobs.get(definition.name) is not definition:
+        if jobs.get(definition.name) is not definition:
             raise DefinitionError(
                 f"{where}: {definition.name!r} is not in this registry; make it an attribute of the class"
             )
-        planned = Call(definition, runtime, CallOptions()).planned(
-            declared.key, input=declared.input, given=dict(declared.options)
-        )
-        planned = replace(planned, declared_by=runtime.owner)
-        if planned.key in found:
-            raise DefinitionError(
-                f"{where} has two schedules with the key {planned.key!r}; give one of them another key"
-            )
-        found[planned.key] = planned
+        spec = make_spec(definition, settings[definition.name], CallOptions(), declared.request)
+        if spec.key in found:
+            raise DefinitionError(f"{where} has two schedules with the key {spec.key!r}; give one of them another key")
+        found[spec.key] = replace(spec, declared_by=_owner(cls))
     return tuple(found.values())
+
+
+def _owner(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _attributes(cls: type) -> dict[str, object]:

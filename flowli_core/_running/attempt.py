@@ -13,7 +13,7 @@ from typing import Any
 
 from flowli_core._current import CurrentJob, set_current
 from flowli_core._jobs.definition import Definition
-from flowli_core._jobs.runtime import Runtime
+from flowli_core._jobs.runtime import Runtime, call_handler
 from flowli_core._running.threads import Threads
 from flowli_core._wire.codec import pack_result
 from flowli_core._wire.policy import Policy
@@ -192,14 +192,12 @@ class Attempt:
             return self._failed_for_good(error)
 
     async def _call(self, given: object, meta: object, ctx: object) -> Any:
-        definition = self.definition
-        all_given = {"input": given, "meta": meta, "ctx": ctx}
-        arguments = {name: all_given[name] for name in definition.parameters}
-        if definition.is_async:
-            return await definition.handler(**arguments)
+        return await call_handler(self.definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
+
+    async def _in_thread(self, handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         # A thread cannot be cancelled: to stop waiting for it would let its job run twice at once.
         self._is_in_thread = True
-        result, error = await self._threads.call(definition.handler, **arguments)
+        result, error = await self._threads.call(handler, **arguments)
         self._is_in_thread = False
         if error is not None:
             raise error

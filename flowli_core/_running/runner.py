@@ -179,7 +179,7 @@ def _check_queues(queues: object) -> tuple[str, ...] | None:
 
 def _declared_queues(jobs: Jobs[Any]) -> tuple[str, ...]:
     runtime = runtime_of(jobs)
-    return tuple(dict.fromkeys([*(plan.queue for plan in runtime.plans.values()), runtime.defaults.queue]))
+    return tuple(dict.fromkeys([*(job.queue for job in runtime.settings.values()), runtime.defaults.queue]))
 
 
 def _check_lease(lease: Duration) -> timedelta:

@@ -141,7 +141,7 @@ class Load:
         attempt = Attempt(
             reserved,
             definition=definition,
-            rules=self._runtime.plans[reserved.name].retry,
+            rules=self._runtime.settings[reserved.name].retry,
             policy=policy,
             runtime=self._runtime,
             threads=self._threads,

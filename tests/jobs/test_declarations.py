@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from flowli_core import Defaults, DefinitionError, Jobs, Keep, Retry, Runner, With, exponential, fixed, job
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.testing import drain
 
 
 class Nothing(Jobs[None]):
@@ -102,6 +103,25 @@ async def test_a_decorated_handler_is_called_as_what_it_is() -> None:
     jobs = AppJobs(context=None)
     assert await jobs.first.run() == "plain made async"
     assert await jobs.second.run() == "async"
+
+
+async def test_the_coroutine_that_a_plain_handler_returns_is_awaited() -> None:
+    async def double(input: int) -> int:
+        return input * 2
+
+    def passed_on(input: int) -> Any:
+        return double(input)
+
+    class AppJobs(Jobs[None]):
+        double = job(int)(passed_on)
+
+    async with AppJobs(context=None, driver=MemoryDriver()) as jobs:
+        assert await jobs.double.run(2) == 4
+        receipt = await jobs.double.enqueue(3)
+        await drain(jobs)
+        record = await jobs.inspect.get_job(receipt.id)
+        assert record is not None
+        assert record.result == 6
 
 
 async def test_a_handler_may_have_parameters_of_its_own_where_they_have_defaults() -> None:

@@ -154,6 +154,7 @@ async def test_the_current_job_is_known_in_process_and_in_a_worker(jobs: AppJobs
         "token": 0,
         "cancelled": False,
     }
+    assert (await jobs.who.options(queue="other").run())["queue"] == "other"
     first = await jobs.who.options(queue="default").enqueue()
     second = await jobs.who.enqueue()
     await drain(jobs, concurrency=1)

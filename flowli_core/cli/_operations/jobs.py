@@ -11,7 +11,8 @@ from typing import Any, get_args
 import click
 from pydantic_core import from_json
 
-from flowli_core._jobs.call import Call, CallOptions
+from flowli_core._jobs.arguments import CallOptions, Given, Json, build_input
+from flowli_core._jobs.call import Call
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_core._jobs.records import JobRecord
@@ -134,9 +135,8 @@ async def enqueue(
     """Store a call of the job NAME with INPUT, which is JSON."""
     definition = _definition(registry, name)
     options = CallOptions().over(meta=_meta(definition, meta), queue=queue, key=key)
-    call = _JsonCall(definition, runtime_of(registry), options)
-    words = () if input is None else (_json(input, "INPUT"),)
-    (receipt,) = await call.send([call.record(words, {}, delay or ZERO)])
+    call = Call(definition, runtime_of(registry), options)
+    (receipt,) = await call.send([call.record(_input(definition, input), delay or ZERO)])
     click.echo(as_json(receipt) if is_json else f"{receipt.id} {receipt.state} ({receipt.disposition})")
 
 
@@ -151,11 +151,7 @@ async def run_job(registry: Jobs[Any], *, name: str, input: str | None, meta: st
     Nothing is stored. What the handler raises is shown, with exit code 1.
     """
     definition = _definition(registry, name)
-    given = None
-    if definition.input is not None:
-        given = definition.input.unpack(_needed(definition, input))
-    elif input is not None:
-        raise RefusedError(f"{name} takes no input")
+    given = build_input(definition, _input(definition, input))
     made = _meta(definition, meta)
     runtime = runtime_of(registry)
     try:
@@ -170,20 +166,6 @@ async def run_job(registry: Jobs[Any], *, name: str, input: str | None, meta: st
     return exits.DONE
 
 
-class _JsonCall(Call):
-    """A call whose input is JSON already: it is checked, and stored as it was given."""
-
-    __slots__ = ()
-
-    def _wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        codec = self.definition.input
-        if codec is None:
-            return super()._wire(args, kwargs)
-        wire = _needed(self.definition, *args)
-        codec.unpack(wire)
-        return wire
-
-
 def _definition(registry: Jobs[Any], name: str) -> Definition:
     found = runtime_of(registry).jobs
     if name not in found:
@@ -193,10 +175,12 @@ def _definition(registry: Jobs[Any], name: str) -> Definition:
     return found[name]
 
 
-def _needed(definition: Definition, wire: str | bytes | None = None) -> bytes:
-    if wire is None:
+def _input(definition: Definition, text: str | None) -> Json | Given:
+    if text is not None:
+        return Json(_json(text, "INPUT"))
+    if definition.input is not None:
         raise RefusedError(f"{definition.name} takes an input: give it as JSON")
-    return wire if isinstance(wire, bytes) else _json(wire, "INPUT")
+    return Given(None)
 
 
 def _meta(definition: Definition, text: str | None) -> Any:

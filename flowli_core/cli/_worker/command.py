@@ -225,7 +225,7 @@ def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
 def _warn_of_undeclared(runner: Runner) -> None:
     """Say which queues no job has as its own: they may get calls with `options(queue=...)`, or be slips of the pen."""
     runtime = runtime_of(runner.jobs)
-    declared = sorted({runtime.defaults.queue, *(plan.queue for plan in runtime.plans.values())})
+    declared = sorted({runtime.defaults.queue, *(job.queue for job in runtime.settings.values())})
     for queue in runner.queues:
         if queue not in declared:
             near = difflib.get_close_matches(queue, declared, n=1)

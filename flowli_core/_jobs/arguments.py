@@ -1,0 +1,140 @@
+"""The arguments of a call: the input in one of three forms, and the options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from flowli_core import _checks
+from flowli_core._jobs.definition import Definition
+from flowli_core.durations import Duration, duration
+from flowli_core.errors import ValidationError
+from flowli_core.retry import Retry
+
+BESIDE_INPUT = frozenset({"meta", "queue", "key"})
+"""The options that a call takes by name after the input itself. All others are given to `options(...)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The input itself: `enqueue(Email(to="ada"))`. It is None if the job takes no input."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The arguments of the input's constructor: `enqueue(to="ada")`."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """The input as JSON, stored as it was written: `flowli enqueue send_email '{"to": "ada"}'`."""
+
+    wire: bytes
+
+
+Input: TypeAlias = Given | Fields | Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """The options of a call."""
+
+    meta: object = None
+    queue: str | None = None
+    key: str | None = None
+    id: str | None = None
+    retry: Retry | None = None
+    timeout: timedelta | None = None
+
+    def over(
+        self,
+        *,
+        meta: object = None,
+        queue: str | None = None,
+        key: str | None = None,
+        id: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+    ) -> CallOptions:
+        """Return these options, with those that are given in their place. Raises ValidationError for an invalid one."""
+        return CallOptions(
+            meta=self.meta if meta is None else meta,
+            queue=self.queue if queue is None else _checks.name(queue, argument="queue", error=ValidationError),
+            key=self.key if key is None else _checks.key(key),
+            id=self.id if id is None else _checks.record_id(id),
+            retry=self.retry if retry is None else _call_retry(retry),
+            timeout=self.timeout if timeout is None else duration(timeout, argument="timeout", error=ValidationError),
+        )
+
+
+def parse_call(
+    definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+) -> tuple[Input, CallOptions]:
+    """Return the input of a call and its options: those beside the input go over `options`."""
+    codec = definition.input
+    if not (_is_none(args) if codec is None else codec.is_value(args)):
+        return Fields(args, kwargs), options
+    unknown = sorted(kwargs.keys() - BESIDE_INPUT)
+    if unknown:
+        raise ValidationError(
+            f"{definition.name}: beside an input a call takes meta, queue and key, not {', '.join(unknown)}"
+        )
+    return Given(args[0]), (options.over(**kwargs) if kwargs else options)
+
+
+def build_input(definition: Definition, input: Input) -> object:
+    """Return the validated input, as a handler takes it. Raises ValidationError."""
+    codec = definition.input
+    if codec is None:
+        _refuse_input(definition, input)
+        return None
+    match input:
+        case Given(value):
+            return codec.check(value)
+        case Fields(args, kwargs):
+            return codec.build(args, kwargs)
+        case Json(wire):
+            return codec.unpack(wire)
+
+
+def pack_input(definition: Definition, input: Input) -> bytes:
+    """Return the JSON of the validated input. Raises ValidationError."""
+    codec = definition.input
+    if codec is None:
+        _refuse_input(definition, input)
+        return b"null"
+    match input:
+        case Given(value):
+            return codec.pack_value(value)
+        case Fields(args, kwargs):
+            return codec.pack(args, kwargs)
+        case Json(wire):
+            codec.unpack(wire)
+            return wire
+
+
+def _is_none(args: tuple[Any, ...]) -> bool:
+    return len(args) == 1 and args[0] is None
+
+
+def _refuse_input(definition: Definition, input: Input) -> None:
+    match input:
+        case Given(None):
+            return
+        case Fields(args, kwargs) if not args and not kwargs:
+            return
+        case _:
+            raise ValidationError(f"{definition.name} takes no input")
+
+
+def _call_retry(retry: object) -> Retry:
+    checked = _checks.instance(retry, Retry, argument="retry", error=ValidationError)
+    if checked.retry_on is not None or checked.give_up_on:
+        raise ValidationError("options(retry=...) takes max_attempts and backoff; retry_on belongs to the job")
+    return checked

@@ -1,0 +1,75 @@
+"""A schedule as a caller asks for it, before it is bound to a registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
+
+from flowli_core import _checks
+from flowli_core._jobs.arguments import CallOptions
+from flowli_core._jobs.definition import Definition
+from flowli_core._schedules import Missed, Overlap, Timing, check_missed, check_overlap, rule_from
+from flowli_core.errors import ValidationError
+from flowli_core.retry import Retry
+
+C_contra = TypeVar("C_contra", contravariant=True, default=Any)
+
+_TAKES = "cron or every, input, timezone, meta, missed, overlap, start, end and retry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRequest:
+    """The checked arguments of `schedule` or `scheduled`; the input and the meta are checked when it is bound.
+
+    `key` is None if the schedule is to be named by its job, its rule and its input. `options` has its meta and retry.
+    """
+
+    key: str | None
+    input: object
+    timing: Timing
+    missed: Missed
+    overlap: Overlap
+    options: CallOptions
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSchedule(Generic[C_contra]):
+    """A schedule declared in code, for the `schedules` of a registry: `nightly.scheduled(cron="0 3 * * *")` makes one.
+
+    The registry checks its input and its meta.
+    """
+
+    definition: Definition
+    request: ScheduleRequest
+
+
+def request_schedule(
+    job: str,
+    key: str | None,
+    *,
+    input: object,
+    cron: str | None = None,
+    every: object = None,
+    timezone: str = "UTC",
+    meta: object = None,
+    missed: Missed = "once",
+    overlap: Overlap = "allow",
+    start: datetime | None = None,
+    end: datetime | None = None,
+    retry: Retry | None = None,
+    **unknown: object,
+) -> ScheduleRequest:
+    """Check the arguments of `schedule`. Raises SchedulingError for an invalid rule or time, else ValidationError."""
+    if unknown:
+        raise ValidationError(f"{job}: a schedule takes {_TAKES}, not {', '.join(sorted(unknown))}")
+    return ScheduleRequest(
+        key=None if key is None else _checks.key(key),
+        input=input,
+        timing=Timing(rule=rule_from(cron=cron, every=every, timezone=timezone), start=start, end=end),
+        missed=check_missed(missed),
+        overlap=check_overlap(overlap),
+        options=CallOptions().over(meta=meta, retry=retry),
+    )
