@@ -78,7 +78,7 @@ class Call:
         self._check_registered()
         return make_spec(self.definition, self.runtime.settings[self.definition.name], self.options, request)
 
-    async def send(self, records: Sequence[NewRecord]) -> list[Receipt]:
+    async def send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
         """Store records in batches of a thousand; each batch is stored whole or not at all."""
         tracer = self.runtime.tracer
         if tracer is None:
@@ -86,9 +86,9 @@ class Call:
         with tracer.enqueueing(self.definition.name, [(record.id, record.queue) for record in records]) as trace:
             return await self._send([replace(record, meta=with_trace(record.meta, trace)) for record in records])
 
-    async def _send(self, records: Sequence[NewRecord]) -> list[Receipt]:
+    async def _send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
         driver = await self.runtime.store()
-        receipts: list[Receipt] = []
+        receipts: list[Receipt[Any]] = []
         for start in range(0, len(records), _BATCH):
             batch = records[start : start + _BATCH]
             try:

@@ -23,6 +23,7 @@ from flowli_core.retry import Retry
 P = ParamSpec("P")
 In = TypeVar("In")
 M = TypeVar("M")
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -86,7 +87,7 @@ class Job(JobBase, Generic[C_contra, P, In, M, R_co]):
         return DeclaredSchedule(self.definition, request_schedule(self.definition.name, key, input=input, **options))
 
 
-class BoundJob(Generic[P, In, M, R_co]):
+class BoundJob(Generic[P, In, M, R]):
     """A job of a registry. Each call takes the input itself, or the fields that make it.
 
     Calls raise ValidationError for invalid arguments, StrategyError if the registry has no driver or is closed, and
@@ -122,9 +123,9 @@ class BoundJob(Generic[P, In, M, R_co]):
         return type(self)(Call(call.definition, call.runtime, options))
 
     @overload
-    async def run(self, input: In, /, *, meta: M | None = ...) -> R_co: ...
+    async def run(self, input: In, /, *, meta: M | None = ...) -> R: ...
     @overload
-    async def run(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    async def run(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def run(self, *args: Any, **kwargs: Any) -> Any:
         """Call the handler in this process and return its result, or raise its error. Needs no driver."""
         call, given = self._call.parse(args, kwargs)
@@ -133,10 +134,10 @@ class BoundJob(Generic[P, In, M, R_co]):
     @overload
     async def enqueue(
         self, input: In, /, *, meta: M | None = ..., queue: str | None = ..., key: str | None = ...
-    ) -> Receipt: ...
+    ) -> Receipt[R]: ...
     @overload
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
-    async def enqueue(self, *args: Any, **kwargs: Any) -> Receipt:
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Receipt[R]: ...
+    async def enqueue(self, *args: Any, **kwargs: Any) -> Receipt[R]:
         """Store a call, for a worker to run as soon as one is free. Once this returns, the job runs at least once."""
         call, given = self._call.parse(args, kwargs)
         (receipt,) = await call.send([call.record(given, ZERO)])
@@ -145,10 +146,10 @@ class BoundJob(Generic[P, In, M, R_co]):
     @overload
     async def delay(
         self, delay: When, input: In, /, *, meta: M | None = ..., queue: str | None = ..., key: str | None = ...
-    ) -> Receipt: ...
+    ) -> Receipt[R]: ...
     @overload
-    async def delay(self, delay: When, /, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
-    async def delay(self, delay: When, /, *args: Any, **kwargs: Any) -> Receipt:
+    async def delay(self, delay: When, /, *args: P.args, **kwargs: P.kwargs) -> Receipt[R]: ...
+    async def delay(self, delay: When, /, *args: Any, **kwargs: Any) -> Receipt[R]:
         """Store a call that becomes due after `delay`: a duration, or an aware datetime (one in the past means now).
 
         Raises SchedulingError if `delay` is neither.
@@ -160,7 +161,7 @@ class BoundJob(Generic[P, In, M, R_co]):
 
     async def enqueue_many(
         self, inputs: Iterable[In], /, *, meta: M | None = None, queue: str | None = None
-    ) -> list[Receipt]:
+    ) -> tuple[Receipt[R], ...]:
         """Store many calls, a thousand per round trip. Return their receipts in the order of `inputs`.
 
         All inputs are checked before any is stored. Each thousand is stored completely or not at all.
@@ -168,15 +169,15 @@ class BoundJob(Generic[P, In, M, R_co]):
         call = Call(self._call.definition, self._call.runtime, self._call.options.over(meta=meta, queue=queue))
         if call.options.key is not None or call.options.id is not None:
             raise ValidationError("enqueue_many takes no key and no id: they name one record")
-        return await call.send(call.records(inputs))
+        return tuple(await call.send(call.records(inputs)))
 
     # fmt: off
     @overload
-    async def schedule(self: BoundJob[P, None, M, R_co], key: str | None = None, *, cron: str, timezone: str = ...,
+    async def schedule(self: BoundJob[P, None, M, R], key: str | None = None, *, cron: str, timezone: str = ...,
                        meta: M | None = ..., missed: Missed = ..., overlap: Overlap = ..., start: datetime | None = ...,
                        end: datetime | None = ..., retry: Retry | None = ...) -> ScheduleReceipt: ...
     @overload
-    async def schedule(self: BoundJob[P, None, M, R_co], key: str | None = None, *, every: Duration,
+    async def schedule(self: BoundJob[P, None, M, R], key: str | None = None, *, every: Duration,
                        meta: M | None = ..., missed: Missed = ..., overlap: Overlap = ..., start: datetime | None = ...,
                        end: datetime | None = ..., retry: Retry | None = ...) -> ScheduleReceipt: ...
     @overload

@@ -6,9 +6,10 @@ import base64
 import binascii
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal
 
 from pydantic_core import from_json
+from typing_extensions import TypeVar
 
 from flowli_core._schedules import Cron, Every, Missed, Overlap
 from flowli_core._schedules.spec import Disposition as ScheduleDisposition
@@ -22,16 +23,19 @@ from flowli_core.errors import ValidationError
 from flowli_core.retry import Backoff
 
 T = TypeVar("T")
+In_co = TypeVar("In_co", covariant=True, default=object)
+M_co = TypeVar("M_co", covariant=True, default=object)
+R_co = TypeVar("R_co", covariant=True, default=object)
 
 Disposition = Literal["accepted", "duplicate", "existing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What became of an enqueued job.
+class Receipt(Generic[R_co]):
+    """The answer to an enqueued call of a job that returns `R_co`.
 
-    accepted: it is stored. duplicate: a record with this id was there already. existing: an unfinished record of this
-    job holds the same key, and the receipt is that record's.
+    `disposition` is "accepted" if the call was stored, "duplicate" if there was a record with this id already, and
+    "existing" if an unfinished record of this job has the same key; then the receipt is that of the other record.
     """
 
     id: str
@@ -43,21 +47,23 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRecord:
+class JobRecord(Generic[In_co, M_co, R_co]):
     """A stored call of a job. Times are the store's, in UTC.
 
-    `input`, `meta` and `result` are what their JSON says, not instances of the declared types. `attempts_made` counts
-    attempts that ended, `failure_count` those that failed, `recoveries` the times that a worker was lost while it ran.
-    `started_at` belongs to the last attempt. `next_retry_at` is set while a retry waits. `backoff` and `max_attempts`
-    are None where the record was written by a later release.
+    A record that `jobs.send_email.get(...)` returns has validated and typed `input`, `meta` and `result`. In one that
+    `jobs.inspect` returns they are plain JSON values. `result` is None until the job is completed.
+
+    `attempts_made` counts attempts that ended, `failure_count` those that failed, `recoveries` the times that a worker
+    was lost while it ran. `started_at` is that of the last attempt. `next_retry_at` is set while a retry is pending.
+    `backoff` and `max_attempts` are None if a later release wrote the record.
     """
 
     id: str
     name: str
     queue: str
     state: State
-    input: object
-    meta: object
+    input: In_co
+    meta: M_co | None
     key: str | None
     created_at: datetime
     updated_at: datetime
@@ -73,7 +79,7 @@ class JobRecord:
     started_at: datetime | None
     finished_at: datetime | None
     worker: str | None
-    result: object
+    result: R_co | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +133,7 @@ class Page(Generic[T]):
     cursor: str | None = None
 
 
-def receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate") -> Receipt:
+def receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate") -> Receipt[Any]:
     """Read what a driver answers of an enqueued record; `duplicate` is what one is to be called that was there."""
     return Receipt(
         id=answer.id,

@@ -67,4 +67,4 @@ async def test_one_input_is_no_list_of_them(jobs: AppJobs, inputs: Any) -> None:
 
 
 async def test_none_at_all_is_fine(jobs: AppJobs) -> None:
-    assert await jobs.send.enqueue_many([]) == []
+    assert await jobs.send.enqueue_many([]) == ()

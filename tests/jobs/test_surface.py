@@ -82,7 +82,7 @@ async def test_many_are_stored_in_one_call_and_answered_in_their_order(jobs: App
 
 async def test_no_inputs_make_no_records_and_a_thousand_make_one_call(jobs: AppJobs, driver: CountingDriver) -> None:
     """Case 41."""
-    assert await jobs.slow.enqueue_many([]) == []
+    assert await jobs.slow.enqueue_many([]) == ()
     assert driver.calls["enqueue"] == 0
     receipts = await jobs.slow.enqueue_many(map(str, range(2_001)))
     assert driver.calls["enqueue"] == 3

@@ -521,7 +521,7 @@ async def keeps_types_beside_an_any(jobs: AppJobs) -> None:
     assert_type(await jobs.report.run(to="a"), dict[str, Any])
     assert_type(await jobs.report_in_thread.run(to="a"), dict[str, Any])
     assert_type(await jobs.merge.run({"a": 1}), int)
-    assert_type(await jobs.merge.enqueue({"a": 1}), Receipt)
+    assert_type(await jobs.merge.enqueue({"a": 1}), Receipt[int])
     assert_type(await jobs.loose_meta.run(Email(to="a"), meta={"a": 1}), int)
     assert_type(await jobs.loose_context.run(to="a"), int)
     assert_type(await jobs.store_loose.run({"payload": 1}), int)
@@ -542,41 +542,45 @@ async def runs_what_was_authored_against_the_context(jobs: AppJobs) -> None:
 
 
 async def enqueues(jobs: AppJobs) -> None:
-    assert_type(await jobs.send.enqueue(to="a"), Receipt)
-    assert_type(await jobs.send.enqueue(Email(to="a")), Receipt)
-    assert_type(await jobs.send.enqueue(Email(to="a"), meta=Meta(request_id="r"), queue="mail", key="k"), Receipt)
-    assert_type(await jobs.resize.enqueue(2, height=3), Receipt)
-    assert_type(await jobs.plot.enqueue(x=1), Receipt)
-    assert_type(await jobs.store_row.enqueue({"id": 1}), Receipt)
-    assert_type(await jobs.double.enqueue(3), Receipt)
-    assert_type(await jobs.either.enqueue("three", queue="other"), Receipt)
-    assert_type(await jobs.nightly.enqueue(), Receipt)
-    assert_type(await jobs.nightly.enqueue(None, key="tonight"), Receipt)
+    assert_type(await jobs.send.enqueue(to="a"), Receipt[int])
+    assert_type(await jobs.send.enqueue(Email(to="a")), Receipt[int])
+    assert_type(await jobs.send.enqueue(Email(to="a"), meta=Meta(request_id="r"), queue="mail", key="k"), Receipt[int])
+    assert_type(await jobs.resize.enqueue(2, height=3), Receipt[tuple[int, int]])
+    assert_type(await jobs.plot.enqueue(x=1), Receipt[Point])
+    assert_type(await jobs.store_row.enqueue({"id": 1}), Receipt[Row])
+    assert_type(await jobs.double.enqueue(3), Receipt[int])
+    assert_type(await jobs.either.enqueue("three", queue="other"), Receipt[int | str])
+    assert_type(await jobs.nightly.enqueue(), Receipt[str])
+    assert_type(await jobs.nightly.enqueue(None, key="tonight"), Receipt[str])
 
 
 async def enqueues_many(jobs: AppJobs) -> None:
-    assert_type(await jobs.send.enqueue_many([Email(to="a"), Email(to="b")]), list[Receipt])
-    assert_type(await jobs.send.enqueue_many([Email(to="a")], meta=Meta(request_id="r"), queue="mail"), list[Receipt])
-    assert_type(await jobs.send.enqueue_many(Email(to=name) for name in "abc"), list[Receipt])
-    assert_type(await jobs.store_row.enqueue_many([{"id": 1}, {"id": 2}]), list[Receipt])
-    assert_type(await jobs.double.enqueue_many(range(3)), list[Receipt])
-    assert_type(await jobs.either.enqueue_many([1, "two"]), list[Receipt])
+    assert_type(await jobs.send.enqueue_many([Email(to="a"), Email(to="b")]), tuple[Receipt[int], ...])
+    assert_type(
+        await jobs.send.enqueue_many([Email(to="a")], meta=Meta(request_id="r"), queue="mail"), tuple[Receipt[int], ...]
+    )
+    assert_type(await jobs.send.enqueue_many(Email(to=name) for name in "abc"), tuple[Receipt[int], ...])
+    assert_type(await jobs.store_row.enqueue_many([{"id": 1}, {"id": 2}]), tuple[Receipt[Row], ...])
+    assert_type(await jobs.double.enqueue_many(range(3)), tuple[Receipt[int], ...])
+    assert_type(await jobs.either.enqueue_many([1, "two"]), tuple[Receipt[int | str], ...])
 
 
 async def delays(jobs: AppJobs) -> None:
-    assert_type(await jobs.send.delay("10m", to="a"), Receipt)
-    assert_type(await jobs.send.delay(timedelta(minutes=10), Email(to="a")), Receipt)
-    assert_type(await jobs.send.delay(datetime(2026, 1, 1, tzinfo=UTC), Email(to="a"), queue="mail"), Receipt)
-    assert_type(await jobs.plot.delay("10m", 1, y=2), Receipt)
-    assert_type(await jobs.double.delay("10m", 3, key="k"), Receipt)
-    assert_type(await jobs.nightly.delay("1d"), Receipt)
+    assert_type(await jobs.send.delay("10m", to="a"), Receipt[int])
+    assert_type(await jobs.send.delay(timedelta(minutes=10), Email(to="a")), Receipt[int])
+    assert_type(await jobs.send.delay(datetime(2026, 1, 1, tzinfo=UTC), Email(to="a"), queue="mail"), Receipt[int])
+    assert_type(await jobs.plot.delay("10m", 1, y=2), Receipt[Point])
+    assert_type(await jobs.double.delay("10m", 3, key="k"), Receipt[int])
+    assert_type(await jobs.nightly.delay("1d"), Receipt[str])
 
 
 async def takes_options(jobs: AppJobs) -> None:
     options = jobs.send.options(meta=Meta(request_id="r"), queue="mail", key="o", id="an-id", timeout="1m")
-    assert_type(await options.enqueue(to="a"), Receipt)
+    assert_type(await options.enqueue(to="a"), Receipt[int])
     assert_type(await options.run(to="a"), int)
-    assert_type(await jobs.send.options(retry=Retry(max_attempts=9)).options(queue="q").delay("1s", to="a"), Receipt)
+    assert_type(
+        await jobs.send.options(retry=Retry(max_attempts=9)).options(queue="q").delay("1s", to="a"), Receipt[int]
+    )
     assert_type(await jobs.double.options(timeout=timedelta(seconds=3)).run(3), int)
 
 
@@ -635,7 +639,8 @@ async def inspects(jobs: AppJobs) -> None:
     assert_type(record, JobRecord | None)
     assert record is not None
     assert_type(record.input, object)
-    assert_type(record.result, object)
+    result: object = record.result
+    assert result is None
     assert_type(record.backoff, Fixed | Exponential | None)
     assert_type(record.last_error, LastError | None)
     assert_type(record.next_retry_at, datetime | None)
@@ -685,7 +690,7 @@ async def enqueue_each(bound: BoundJob[P, In, M, R], inputs: list[In]) -> list[R
 async def a_function_takes_any_job(jobs: AppJobs) -> None:
     assert_type(await run_twice(jobs.send, to="a"), tuple[int, int])
     assert_type(await enqueue_each(jobs.plot, [Point(1), Point(2)]), list[Receipt])
-    assert_type(await asyncio.gather(jobs.send.run(to="a"), jobs.ping.enqueue()), tuple[int, Receipt])
+    assert_type(await asyncio.gather(jobs.send.run(to="a"), jobs.ping.enqueue()), tuple[int, Receipt[bool]])
 
 
 async def a_function_asks_for_what_it_needs(jobs: AppJobs) -> None:

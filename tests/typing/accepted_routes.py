@@ -60,7 +60,7 @@ async def typed_state(request: Request[AppState]) -> JSONResponse:
     assert_type(request.state["jobs"], AppJobs)
     assert_type(request.state["database"], str)
     receipt = await request.state["jobs"].send_email.enqueue(to="ada@example.com")
-    assert_type(receipt, Receipt)
+    assert_type(receipt, Receipt[int])
     return JSONResponse(receipt.id)
 
 
