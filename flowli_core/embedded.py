@@ -1,4 +1,4 @@
-"""A runner beside an application: started with it, restarted when it falls, stopped before it ends."""
+"""An embedded runner: it runs inside an application, is restarted if it fails, and stops before the application."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
 
 logger = logging.getLogger("flowli")
 
-_SETTLED_AFTER = 60.0
+_HEALTHY_RUN = 60.0
+"""After a run of this many seconds, the next restart comes after a short pause again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedHealth:
-    """How an embedded runner is doing: how often it was restarted, what ended it last, and its own health.
+    """The state of an embedded runner.
 
-    `since_reserve` is how long ago the store last answered it, also where that was before a restart.
+    `restarts` counts the restarts, `last_error` describes the last failure, and `since_reserve` is the time since the
+    last answer of the store, even if that came before a restart.
     """
 
     restarts: int
@@ -37,14 +39,14 @@ class EmbeddedHealth:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it runs, and the store answers it."""
+        """True if the runner is running and the store answers."""
         return self.runner.is_ready
 
 
 class EmbeddedRunner:
-    """Supervises a runner: what ends it unexpectedly is logged, and it is started again after a growing pause.
+    """Supervises a runner: a failure is logged, and the runner is restarted after a growing pause.
 
-    It installs no signal handlers and never ends the process: that belongs to the server around it.
+    It installs no signal handlers and never ends the process: both belong to the server.
     """
 
     def __init__(self, runner: Runner, *, drain: Duration = DRAIN) -> None:
@@ -56,33 +58,31 @@ class EmbeddedRunner:
         self._task: asyncio.Task[None] | None = None
 
     def health(self) -> EmbeddedHealth:
-        """How it is doing."""
-        of_runner = self._runner.health()
-        since = of_runner.since_reserve
+        """Return the state of the runner."""
+        runner_health = self._runner.health()
+        since = runner_health.since_reserve
         if since is None and self._reserved_at is not None:
             since = timedelta(seconds=time.monotonic() - self._reserved_at)
         return EmbeddedHealth(
-            restarts=self._restarts, last_error=self._last_error, since_reserve=since, runner=of_runner
+            restarts=self._restarts, last_error=self._last_error, since_reserve=since, runner=runner_health
         )
 
     def start(self) -> None:
-        """Start the runner in a task of its own, which `stop` waits for. Raises StrategyError where it runs already.
-
-        A plain task rather than a task group: a group across a lifespan's `yield` would cancel the server's own task.
-        """
+        """Start the runner in a task. Raises StrategyError if it is running already."""
         if self._task is not None or self._runner.health().is_running:
-            raise StrategyError("this runner runs already; an embedded runner is started once, by its lifespan")
+            raise StrategyError("this runner is running already; its lifespan starts an embedded runner once")
+        # Not a task group: one across the `yield` of a lifespan would cancel the server's own task.
         self._task = asyncio.create_task(self._supervise(), name="flowli-embedded-runner")
 
     async def stop(self) -> None:
-        """Drain the runner, for as long as was allowed, and end."""
+        """Stop the runner. Its jobs have `drain` to end."""
         task, self._task = self._task, None
         if task is None:
             return
         try:
             await self._runner.stop(drain=self._drain)
         finally:
-            # It may be between two runs; or this is cancelled, and what the runner holds is given back at once.
+            # The runner may be between two runs. If this call is cancelled, the runner returns its jobs at once.
             task.cancel()
             await asyncio.wait((task,))
 
@@ -94,39 +94,39 @@ class EmbeddedRunner:
                 await self._runner.run()
                 if self._task is None:
                     return
-                self._note_fall("it stopped, and nobody had asked the application to stop it")
+                self._note_failure("the runner stopped, but the application did not")
             except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
-                # A task that lets one of the last three out would take the server's event loop with it, or go silently.
+                # The task must not raise the last three: they would end the server's event loop, or the task silently.
                 if is_cancelled(error):
                     raise
-                self._note_fall(f"{type(error).__name__}: {error}", error)
-            if time.monotonic() - started > _SETTLED_AFTER:
+                self._note_failure(f"{type(error).__name__}: {error}", error)
+            if time.monotonic() - started > _HEALTHY_RUN:
                 waits = pauses()
             await asyncio.sleep(min(next(waits), LONGEST_PAUSE))
 
-    def _note_fall(self, why: str, error: BaseException | None = None) -> None:
+    def _note_failure(self, why: str, error: BaseException | None = None) -> None:
         since = self._runner.health().since_reserve
         if since is not None:
             self._reserved_at = time.monotonic() - since.total_seconds()
         self._restarts += 1
         self._last_error = why
-        logger.error("the embedded runner fell and will be restarted: %s", why, exc_info=error)
+        logger.error("the embedded runner failed and will be restarted: %s", why, exc_info=error)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """An application that has opened a registry, and the runner beside it, if there is one."""
+    """The application that has opened a registry. `runner` is its embedded runner, if it has one."""
 
     runner: EmbeddedRunner | None
 
 
 def check_runner(jobs: Jobs[Any], runner: Runner | None) -> None:
-    """Refuse a runner that cannot run these jobs, where an application is declared rather than when it starts."""
+    """Refuse a runner that cannot run these jobs. Called when an application is declared, before it starts."""
     runtime = runtime_of(jobs)
     if runner is None:
         return
     if runner.jobs is not jobs:
-        raise DefinitionError("the runner is of another registry than the jobs; make it Runner(jobs)")
+        raise DefinitionError("the runner belongs to another registry than the jobs; make it Runner(jobs)")
     runtime.require_driver()
 
 
@@ -134,30 +134,30 @@ def check_runner(jobs: Jobs[Any], runner: Runner | None) -> None:
 async def embedded(
     jobs: Jobs[Any], *, runner: Runner | None, drain: timedelta | str = DRAIN
 ) -> AsyncGenerator[EmbeddedRunner | None]:
-    """Open a runtime, and run its jobs beside the code inside, where a runner is given.
+    """Open a registry, and run its jobs while the code inside runs, if a runner is given.
 
-    A store that cannot be reached just now does not keep the application from starting; enqueueing raises until it can.
-    A registry that an earlier application has closed is opened again; one that another has open is a StrategyError.
+    The application starts even if the store is unreachable; enqueueing raises until the store answers. A registry that
+    an earlier application has closed is opened again. Raises StrategyError if another application has it open.
     """
     check_runner(jobs, runner)
     runtime = runtime_of(jobs)
     if runtime.host is not None:
         name = type(jobs).__name__
         raise StrategyError(
-            f"this {name} is open already, in another lifespan of this process, which would run its jobs twice and "
-            f"close it under this one; make another {name}(...), or attach it with a middleware"
+            f"this {name} is open already, in another lifespan of this process: its jobs would run twice, and the "
+            f"first lifespan to end would close it; make another {name}(...), or attach it with a middleware"
         )
-    beside = None if runner is None else EmbeddedRunner(runner, drain=drain)
-    runtime.host = Host(beside)
+    embedded_runner = None if runner is None else EmbeddedRunner(runner, drain=drain)
+    runtime.host = Host(embedded_runner)
     try:
         await _open(jobs)
-        if beside is not None:
-            beside.start()
-        yield beside
+        if embedded_runner is not None:
+            embedded_runner.start()
+        yield embedded_runner
     finally:
         try:
-            if beside is not None:
-                await beside.stop()
+            if embedded_runner is not None:
+                await embedded_runner.stop()
         finally:
             try:
                 await jobs.aclose()
@@ -171,5 +171,5 @@ async def _open(jobs: Jobs[Any]) -> None:
     try:
         await runtime.open()
     except StoreUnavailable as error:
-        logger.warning("starting without the store: %s", error)
+        logger.warning("the store is unreachable, starting without it: %s", error)
         await runtime.context.open()

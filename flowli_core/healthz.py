@@ -1,56 +1,56 @@
-"""Readiness over HTTP: an ASGI application that any framework can mount, and any load balancer can ask."""
+"""Readiness over HTTP: an ASGI application for load balancers, which any framework can mount."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core.embedded import Host
 
-if TYPE_CHECKING:
-    Scope = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _OK, _WRONG_METHOD, _UNAVAILABLE = 200, 405, 503
 
 
 @dataclass(frozen=True)
 class Healthz:
-    """Answers 200 while the application has its registry open and its embedded runner can reserve, and 503 otherwise.
+    """Responds with 200 if the registry is open and its embedded runner can reserve jobs, else with 503.
 
-    That is readiness, not liveness: a runner that cannot reach its store comes back by itself, so nothing is won by
-    restarting the process. Without a runner in this process there is nothing that could fail. The body says `status`,
-    and of a runner `restarts` and `since_reserve` (seconds). What ended it, or what the store has against it, may name
-    hosts and users, and is told only where `errors` is set.
+    This is readiness, not liveness: a runner whose store is unreachable recovers by itself, so do not restart the
+    process. Without an embedded runner, an open registry is ready.
 
-    Give it a route, `Route("/healthz", Healthz(jobs))`: below a mount, `/healthz` is redirected to `/healthz/`, which
-    probes that follow no redirect take for well.
+    The JSON body holds `status`, and for a runner `restarts` and `since_reserve` (seconds). With `errors` it also holds
+    `last_error`, which may name hosts and users.
+
+    Give it a route: `Route("/healthz", Healthz(jobs))`. Under a mount, `/healthz` redirects to `/healthz/`, and a probe
+    that does not follow redirects takes that for success.
     """
 
     jobs: Jobs[Any]
     errors: bool = False
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        """Answer a request. A websocket is refused."""
+        """Respond to a GET or HEAD request. Refuse a websocket."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
             return
         if scope["type"] != "http":
             raise NotImplementedError(
-                f"Healthz answers HTTP requests, not {scope['type']!r}; mount it in an application"
+                f"Healthz serves HTTP requests, not {scope['type']!r}; mount it in an application"
             )
         if scope["method"] not in {"GET", "HEAD"}:
             await _respond(send, _WRONG_METHOD, {"detail": "only GET and HEAD"}, headers=[(b"allow", b"GET, HEAD")])
             return
         is_ready, body = self.report()
-        await _respond(send, _OK if is_ready else _UNAVAILABLE, body, is_shown=scope["method"] == "GET")
+        await _respond(send, _OK if is_ready else _UNAVAILABLE, body, has_body=scope["method"] == "GET")
 
     def report(self) -> tuple[bool, dict[str, object]]:
-        """Whether the application is ready, and what the body says."""
+        """Return True if the application is ready, else False; and the content of the body."""
         host = runtime_of(self.jobs).host
         if not isinstance(host, Host):
             return False, {"status": "closed"}
@@ -73,7 +73,7 @@ async def _respond(
     status: int,
     body: dict[str, object],
     *,
-    is_shown: bool = True,
+    has_body: bool = True,
     headers: list[tuple[bytes, bytes]] | None = None,
 ) -> None:
     content = json.dumps(body).encode()
@@ -89,4 +89,4 @@ async def _respond(
             ],
         }
     )
-    await send({"type": "http.response.body", "body": content if is_shown else b""})
+    await send({"type": "http.response.body", "body": content if has_body else b""})

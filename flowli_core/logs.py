@@ -1,11 +1,11 @@
-"""Log lines that say which job they belong to, with nothing but the standard library.
+"""Log lines that name the job they belong to, with the standard library's logging.
 
     handler = logging.StreamHandler()
     handler.addFilter(JobFilter())
     handler.setFormatter(JsonFormatter())
 
-`flowli worker` sets this up by itself. A line that is written inside a handler, one in a thread too, carries `job_id`,
-`job_name`, `queue` and `attempt`; the runner's line about an attempt's end `outcome` and `duration_ms` besides.
+`flowli worker` sets this up itself. A line logged inside a handler, including one in a thread, has the fields `job_id`,
+`job_name`, `queue` and `attempt`. The runner's line about the end of an attempt also has `outcome` and `duration_ms`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", 
 
 
 class JobFilter(logging.Filter):
-    """Adds the running job to each line. Give it to handlers: a logger's filters miss the lines of its children."""
+    """Adds the running job to each line. Add it to log handlers: the filter of a logger misses its child loggers."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let it pass, with what is known of its job."""
+        """Add the fields of the running job to the line. Never drop a line."""
         job = running_job()
         if job is not None and not hasattr(record, "job_id"):
             record.job_id, record.job_name = job.id, job.name
@@ -34,21 +34,20 @@ class JobFilter(logging.Filter):
 
 
 class PlainFormatter(logging.Formatter):
-    """A line for people, with the job's name and id in brackets where it was written inside a handler.
+    """A line for people. A line logged inside a handler has the job's name and id in brackets.
 
-    What others have written is made inert: a message stays on its line, and no control character gets through.
+    Control characters and line breaks in a message are escaped, so that a payload cannot forge a line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write the line, and below it the traceback where there is one."""
-        about = ""
-        facts = vars(record)
-        if "job_id" in facts and "outcome" not in facts:
-            about = f"[{escape_controls(facts.get('job_name'))} {escape_controls(facts['job_id'])}] "
+        """Return the line, with the traceback below it if there is one."""
+        job_label = ""
+        fields = vars(record)
+        if "job_id" in fields and "outcome" not in fields:
+            job_label = f"[{escape_controls(fields.get('job_name'))} {escape_controls(fields['job_id'])}] "
         head = f"{_time(record):%Y-%m-%d %H:%M:%S}.{int(record.msecs):03} {record.levelname:<7} {record.process}"
-        return (
-            f"{head} {escape_controls(record.name)}: {about}{escape_controls(record.getMessage())}{self._below(record)}"
-        )
+        message = escape_controls(record.getMessage())
+        return f"{head} {escape_controls(record.name)}: {job_label}{message}{self._below(record)}"
 
     def _below(self, record: logging.LogRecord) -> str:
         below = ""
@@ -60,10 +59,10 @@ class PlainFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object to a line: time, level, logger, message, pid, the job's fields, and what else `extra` holds."""
+    """One JSON object per line: time, level, logger, message, pid, the fields of the job, and all fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write the object. Plain ASCII, so that nothing in it is more than text."""
+        """Return the object, in ASCII, so that it contains no control characters."""
         line: dict[str, Any] = {
             "time": _time(record).isoformat(timespec="milliseconds"),
             "level": record.levelname,

@@ -1,4 +1,4 @@
-"""What a user's own tests need: a clock to turn, and a way to run everything that is due."""
+"""Tools for tests of your own jobs: a clock that you advance, and a function that runs all due jobs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["ManualClock", "drain"]
 
 
 class ManualClock:
-    """A clock that stands still until it is advanced. Give it to a driver: `MemoryDriver(clock=clock)`."""
+    """A clock that stands still until you advance it. Pass it to a driver: `MemoryDriver(clock=clock)`."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = _checks.aware(start, argument="start", error=DefinitionError)
 
     def now(self) -> datetime:
-        """The moment, aware and in UTC."""
+        """Return the time of the clock, as an aware datetime in UTC."""
         return self._now
 
     def advance(self, by: Duration) -> None:
@@ -35,23 +35,22 @@ class ManualClock:
 
 
 async def drain(jobs: Jobs[Any], *, concurrency: int = 10) -> RunCounts:
-    """Run every job that is due now, in whatever queue, and what becomes due at once because of it.
+    """Run all jobs of all queues that are due, and those that these make due at once. Return the counts.
 
-    Answers what came of them. With a ManualClock nothing else becomes due until the clock is advanced, so a test never
-    waits.
+    With a ManualClock no other job becomes due until the clock is advanced, so a test never sleeps.
     """
     total, declared = RunCounts(), Runner(jobs).queues
     waiting = await _waiting(jobs)
     while True:
         ran = await Runner(jobs, concurrency=concurrency, queues=[*declared, *sorted(waiting)]).run_once()
         total += ran
-        looked, waiting = waiting, await _waiting(jobs)
-        # A job, or the tick of a schedule, may have put something where nobody looked this time.
-        if ran == RunCounts() and waiting <= looked:
+        served, waiting = waiting, await _waiting(jobs)
+        # A job or a schedule may have enqueued to a queue that was not served this time.
+        if ran == RunCounts() and waiting <= served:
             return total
 
 
 async def _waiting(jobs: Jobs[Any]) -> set[str]:
-    """The queues in which something is due."""
+    """Return the queues that have due jobs."""
     by_queue = (await jobs.inspect.get_queue_counts()).by_queue
-    return {name for name, of_queue in by_queue.items() if of_queue.queued}
+    return {name for name, counts in by_queue.items() if counts.queued}

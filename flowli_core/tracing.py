@@ -2,8 +2,9 @@
 
     jobs = AppJobs(context=..., driver=..., tracer=OpenTelemetry())
 
-Enqueueing gets a producer span, each execution a consumer span: its child, and linked to it, in whatever process that
-is. Names and attributes follow the conventions for messaging. Exporting the spans is the application's business.
+Enqueueing makes a producer span, and each execution a consumer span. In any process, the consumer span is a child of
+the producer span, and linked to it. Names and attributes follow OpenTelemetry's conventions for messaging. The
+application configures the export of spans.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ _SYSTEM = {"messaging.system": "flowli"}
 
 
 class OpenTelemetry:
-    """Makes spans with the application's tracer provider, or with the one that is given."""
+    """Makes spans with the given tracer provider, or with the application's global one."""
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("flowli", tracer_provider=provider)
 
     @contextmanager
     def enqueueing(self, name: str, records: Sequence[tuple[str, str]]) -> Generator[bytes]:
-        """Make a producer span around the storing of records; give what they carry of it."""
+        """Make a producer span around the storing of records. Yield the trace to store in each record."""
         ids = [record_id for record_id, _ in records]
         attributes: dict[str, Any] = {**_SYSTEM, "messaging.operation.type": "send", "flowli.job": name}
         if len(ids) == 1:

@@ -26,12 +26,15 @@ from flowli_core.retry import JobTimeout, Retry, next_delay
 
 logger = logging.getLogger("flowli")
 
-_BREATHER = timedelta(seconds=1)
-"""For how long a job is given back whose task somebody else cancelled: perhaps itself, and it would do so again."""
+_REDELIVERY_DELAY = timedelta(seconds=1)
+"""Delay before redelivery if something other than the runner cancelled the task.
+
+The handler may have done that itself, and would do it again at once.
+"""
 
 
-class End(enum.Enum):
-    """Why an attempt is ended before its handler is done."""
+class EndReason(enum.Enum):
+    """The reason why an attempt is ended before its handler returns."""
 
     TIMEOUT = "it ran for longer than its timeout"
     LEASE_LOST = "its lease was lost"
@@ -42,16 +45,19 @@ class End(enum.Enum):
 class Attempt:
     """A reserved record while its handler runs.
 
-    `outcome` is frozen when it is first set; `on_settled` is called then. `on_ended` is called when the handler is
-    done: right before, or later where it ignored that it was to end; what it returns then is discarded.
+    `outcome` never changes once it is set; `on_settled` is called at that moment. `on_ended` is called when the handler
+    has ended: just before, or later if the handler ignored that it was asked to end. A result that comes so late is
+    discarded.
     """
 
     __slots__ = (
+        "_cancel_grace",
         "_is_in_thread",
         "_on_ended",
         "_on_settled",
         "_runtime",
         "_saw_end",
+        "_task",
         "_threads",
         "_timer",
         "definition",
@@ -67,7 +73,6 @@ class Attempt:
         "rules",
         "started",
         "started_at",
-        "task",
     )
 
     def __init__(
@@ -79,6 +84,8 @@ class Attempt:
         policy: Policy,
         runtime: Runtime,
         threads: Threads,
+        cancel_grace: timedelta,
+        lease_until: float,
         started_at: datetime,
         on_settled: Callable[[Attempt], None],
         on_ended: Callable[[Attempt], None],
@@ -89,38 +96,71 @@ class Attempt:
         self.policy = policy
         self.progress = unpack_progress(reserved.progress)
         self.lease = Lease(reserved.id, reserved.token)
-        self.lease_until = 0.0
+        self.lease_until = lease_until
         self.started = time.monotonic()
         self.ended = self.started
         self.started_at = started_at
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
-        self.end_reason: End | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.end_reason: EndReason | None = None
         self._runtime = runtime
         self._threads = threads
+        self._cancel_grace = cancel_grace
         self._on_settled = on_settled
         self._on_ended = on_ended
         self._saw_end = False
         self._is_in_thread = False
+        self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def number(self) -> int:
-        """Which attempt this is, from 1."""
+        """The number of this attempt, counted from 1."""
         return self.progress.attempts_made + 1
 
     def ack(self) -> Ack:
-        """The outcome as the store is told it."""
+        """Return the ack that reports the outcome to the store."""
         if self.outcome is None:
             raise AssertionError("an attempt is acknowledged once it is settled")
         return Ack(self.reserved.id, self.reserved.token, self.outcome, self.started_at)
 
-    async def execute(self, *, cancel_grace: timedelta) -> None:
-        """Run the handler to an outcome. Never raises, but for the cancellation of a task whose outcome stands."""
+    def start(self) -> None:
+        """Run the handler to an outcome, in a task."""
+        # Not in the task group, which would wait for ever for a handler that ignores its cancellation.
+        self._task = asyncio.create_task(self._execute())
+
+    def end(self, reason: EndReason) -> None:
+        """Ask the handler to end, and settle without it if it still runs after `cancel_grace`."""
+        if self.end_reason is EndReason.LEASE_LOST or (
+            self.end_reason is not None and reason is not EndReason.LEASE_LOST
+        ):
+            return
+        is_first, self.end_reason = self.end_reason is None, reason
+        if self.outcome is not None or self._task is None:
+            return
+        if is_first and not self._is_in_thread:
+            self._task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(
+            self._cancel_grace.total_seconds(), self._settle_without_handler
+        )
+
+    def abandon(self) -> None:
+        """End the handler because the run is over. The task of a handler that is settled already is cancelled again."""
+        self.end(EndReason.STOPPED)
+        if self.outcome is not None and self._task is not None:
+            self._task.cancel()
+
+    def refuse(self, error: BaseException) -> None:
+        """Settle without calling the handler, because the record cannot be read. `on_ended` is not called."""
+        self._settle(self._fail(error))
+
+    async def _execute(self) -> None:
+        """Run the handler to an outcome. Raises only a cancellation that comes after the attempt was settled."""
         if self.policy.timeout is not None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self.policy.timeout.total_seconds(), self.end, End.TIMEOUT, cancel_grace)
+            self._timer = loop.call_later(self.policy.timeout.total_seconds(), self.end, EndReason.TIMEOUT)
         try:
             current = self._current_job()
             set_current(current)
@@ -131,29 +171,12 @@ class Attempt:
                 with tracer.running(current, trace_of(self.reserved.meta)):
                     outcome = await self._run()
         except BaseException as error:  # noqa: BLE001 - the one place: whatever a handler raises becomes an outcome
-            outcome = self._decided(error)
+            outcome = self._outcome_of(error)
         if self._timer is not None:
             self._timer.cancel()
-        self.task = None  # Whose context knows this attempt: nothing may be left for the collector of cycles.
+        self._task = None  # Break the cycle task -> context -> attempt, so the garbage collector has no work.
         self._on_ended(self)
         self._settle(outcome)
-
-    def end(self, reason: End, cancel_grace: timedelta) -> None:
-        """Ask the handler to end, and settle without it if it has not ended after `cancel_grace`."""
-        if self.end_reason is End.LEASE_LOST or (self.end_reason is not None and reason is not End.LEASE_LOST):
-            return
-        is_first, self.end_reason = self.end_reason is None, reason
-        if self.outcome is not None or self.task is None:
-            return
-        if is_first and not self._is_in_thread:
-            self.task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(cancel_grace.total_seconds(), self._give_up, cancel_grace)
-
-    def refuse(self, error: BaseException) -> None:
-        """Settle without the handler, because the record cannot be read; `on_ended` is not called."""
-        self._settle(self._failed_for_good(error))
 
     def _current_job(self) -> CurrentJob:
         reserved = self.reserved
@@ -164,7 +187,7 @@ class Attempt:
             attempt=self.number,
             recoveries=reserved.recoveries,
             token=reserved.token,
-            cancelled=self._look_for_end,
+            cancelled=self._should_end,
         )
 
     async def _run(self) -> Outcome:
@@ -175,27 +198,25 @@ class Attempt:
             if definition.meta is not None and (wire := without_trace(reserved.meta)) is not None:
                 meta = definition.meta.unpack(wire)
         except ValidationError as error:
-            return self._failed_for_good(error)
+            return self._fail(error)
         scope = self._runtime.context
         if scope.is_ready:
-            result = await self._call(given, meta, scope.shared)
+            ctx = scope.shared
+            result = await call_handler(definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
         else:
             async with scope.execution() as ctx:
-                result = await self._call(given, meta, ctx)
+                result = await call_handler(definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
         if self._saw_end:
-            # It looked, saw that it was to end, and returned: nobody can say that the work is done.
+            # The handler saw that it should end, and returned. So its work may be unfinished.
             raise asyncio.CancelledError
         try:
             return Completed(pack_result(result))
         except ValidationError as error:
-            # The work itself was done; doing it again would give the same.
-            return self._failed_for_good(error)
-
-    async def _call(self, given: object, meta: object, ctx: object) -> Any:
-        return await call_handler(self.definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
+            # Not retried: the work is done, and another attempt would return the same.
+            return self._fail(error)
 
     async def _in_thread(self, handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        # A thread cannot be cancelled: to stop waiting for it would let its job run twice at once.
+        # A thread cannot be cancelled. If its task were, the job might run twice at once.
         self._is_in_thread = True
         result, error = await self._threads.call(handler, **arguments)
         self._is_in_thread = False
@@ -203,30 +224,30 @@ class Attempt:
             raise error
         return result
 
-    def _decided(self, error: BaseException) -> Outcome:
+    def _outcome_of(self, error: BaseException) -> Outcome:
         try:
-            return self._after(error)
-        except BaseException as inner:  # noqa: BLE001 - an error that fails at its own `str`, or has lost its delay
-            return self._failed_for_good(inner)
+            return self._decide(error)
+        except BaseException as inner:  # noqa: BLE001 - `str(error)` may raise, or the delay of an error be missing
+            return self._fail(inner)
 
-    def _after(self, error: BaseException) -> Outcome:
-        """Decide what follows from what a handler raised."""
+    def _decide(self, error: BaseException) -> Outcome:
+        """Return the outcome of an attempt whose handler raised."""
         reason = self.end_reason
         if isinstance(error, asyncio.CancelledError):
             match reason:
-                case End.CANCELLED:
+                case EndReason.CANCELLED:
                     return Cancelled()
-                case End.STOPPED | End.LEASE_LOST:
+                case EndReason.STOPPED | EndReason.LEASE_LOST:
                     return Released()
-                case End.TIMEOUT:
-                    # With where it was cancelled as its cause: what hung is what one wants to know.
+                case EndReason.TIMEOUT:
+                    # The cancellation is the cause of the timeout error: its traceback shows where the handler hung.
                     timeout = self._timeout_error()
                     timeout.__cause__ = error
                     error = timeout
-                case None if self.task is not None and self.task.cancelling():
-                    return Released(_BREATHER)
+                case None if self._task is not None and self._task.cancelling():
+                    return Released(_REDELIVERY_DELAY)
                 case None:
-                    pass  # The handler's own doing: an error like another.
+                    pass  # The handler raised the CancelledError itself: an error like any other.
         self.error = error
         progress = self.progress.failed(describe_error(error))
         delay = next_delay(
@@ -240,21 +261,21 @@ class Attempt:
         )
         return Failed(pack_progress(progress)) if delay is None else Retried(delay, pack_progress(progress))
 
-    def _give_up(self, cancel_grace: timedelta) -> None:
-        """Settle for a handler that did not end when it was told to. Its slot stays taken until it does."""
+    def _settle_without_handler(self) -> None:
+        """Settle for a handler that did not end within `cancel_grace`. It keeps its slot until it ends."""
         reason = self.end_reason
         logger.warning(
-            "job %s (%s) was told to end because %s, and still runs %s later",
+            "job %s (%s) was asked to end because %s, but is still running %s later",
             self.reserved.id,
             self.reserved.name,
             reason.value if reason else "",
-            format_duration(cancel_grace),
+            format_duration(self._cancel_grace),
         )
         match reason:
-            case End.TIMEOUT:
-                # Not retried: the handler is still at it, and two at once is worse than none.
-                self._settle(self._failed_for_good(self._timeout_error(), note="; it ignored its cancellation"))
-            case End.CANCELLED:
+            case EndReason.TIMEOUT:
+                # Not retried: the handler is still running, and two runs at once are worse than none.
+                self._settle(self._fail(self._timeout_error(), note="; it ignored its cancellation"))
+            case EndReason.CANCELLED:
                 self._settle(Cancelled())
             case _:
                 self._settle(Released())
@@ -265,7 +286,7 @@ class Attempt:
             self.ended = time.monotonic()
             self._on_settled(self)
 
-    def _failed_for_good(self, error: BaseException, note: str = "") -> Failed:
+    def _fail(self, error: BaseException, note: str = "") -> Failed:
         self.error = error
         described = describe_error(error)
         described = LastError(described.type, described.message + note, described.traceback)
@@ -277,7 +298,7 @@ class Attempt:
             f"the handler ran for longer than {'its timeout' if timeout is None else format_duration(timeout)}"
         )
 
-    def _look_for_end(self) -> bool:
+    def _should_end(self) -> bool:
         if self.end_reason is not None:
             self._saw_end = True
         return self._saw_end

@@ -1,4 +1,4 @@
-"""Being told what a runner does. A hook sees an outcome that stands already; nothing that it does can change it."""
+"""Hooks and observers: functions that a runner calls when something has happened to a job. They cannot change it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from datetime import timedelta
 from typing import Literal, Protocol
 
 from flowli_core._running.threads import Threads
+from flowli_core.durations import format_duration
 from flowli_core.errors import DefinitionError
 
 logger = logging.getLogger("flowli")
 
 HOOK_TIMEOUT = timedelta(seconds=5)
-"""How long a hook may take. An async one is cancelled then; a plain one, in its thread, is no longer waited for."""
+"""How long a hook may take. After that an async hook is cancelled; a plain one keeps its thread, and is not awaited."""
 
-_MOST_THREADS = 8
+_MAX_THREADS = 8
 
 HookName = Literal[
     "on_job_started",
@@ -32,10 +33,10 @@ HookName = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """What happened to a job.
+    """Something that happened to a job.
 
-    `error` is set where an attempt failed, `retry_in` where another follows, `duration` where a handler has ended.
-    `attempt` counts from 1; it is 0 for a recovered lease, whose attempts are not known here.
+    `error` is set if an attempt failed, `retry_in` if another attempt follows, `duration` if the handler has ended.
+    `attempt` counts from 1. It is 0 for a recovered lease, because this worker does not know the attempts of others.
     """
 
     id: str
@@ -54,11 +55,12 @@ Hook = Callable[[JobEvent], Awaitable[None] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """Functions to call, async or plain (these run in a thread). For one job they are called in order.
+    """Functions that a runner calls. Each may be async, or plain: then it runs in a thread.
 
-    on_job_completed, on_job_failed (for good) and on_job_retry_scheduled are called once the store has accepted the
-    outcome; on_lease_recovered when this runner recovered somebody's lease, and on_job_failed with a LeaseLost where
-    that was one time too many; on_lease_lost when this runner lost one.
+    The hooks of one job are called in order. on_job_completed, on_job_failed (no retry follows) and
+    on_job_retry_scheduled are called once the store has accepted the outcome. on_lease_recovered is called when this
+    runner has recovered the expired lease of another worker; if the job fails because of it, on_job_failed follows,
+    with a LeaseLost as the error. on_lease_lost is called when this runner has lost a lease.
     """
 
     on_job_started: Hook | None = None
@@ -75,31 +77,31 @@ class Hooks:
                 raise DefinitionError(f"{field.name} must be a function, got {type(hook).__name__}")
 
 
-Happening = Literal["started", "completed", "failed", "retried", "released", "cancelled", "lost", "recovered"]
+EventKind = Literal["started", "completed", "failed", "retried", "released", "cancelled", "lost", "recovered"]
 
 
 class Observer(Protocol):
-    """Is told of everything at once, on the runner's own loop: for metrics. It must be quick, and must not block.
+    """An object that a runner calls directly on its event loop, for metrics: it must be quick and must not block.
 
-    Unlike a hook it costs no task. What it raises is logged, and changes nothing.
+    Unlike a hook it costs no task. An error that it raises is logged.
     """
 
-    def observe(self, what: Happening, event: JobEvent) -> None:
-        """Take note of what happened."""
+    def observe(self, kind: EventKind, event: JobEvent, /) -> None:
+        """Record that something has happened to a job."""
         ...
 
 
 class HookCalls:
-    """Calls hooks beside the jobs, in tasks of the runner's group."""
+    """Calls the hooks, in tasks of the run's task group."""
 
     def __init__(self, hooks: Hooks, tasks: asyncio.TaskGroup) -> None:
         self._hooks = hooks
         self._tasks = tasks
         self._last: dict[str, asyncio.Task[None]] = {}
-        self._threads = Threads(_MOST_THREADS, name="flowli-hook")
+        self._threads = Threads(_MAX_THREADS, name="flowli-hook")
 
     def emit(self, name: HookName, event: JobEvent) -> None:
-        """Call a hook, where there is one, after the earlier ones for the same job."""
+        """Call a hook, if it is set, once the earlier hooks of the same job have returned."""
         hook: Hook | None = getattr(self._hooks, name)
         if hook is None:
             return
@@ -108,7 +110,7 @@ class HookCalls:
         task.add_done_callback(lambda done: self._forget(event.id, done))
 
     def close(self) -> None:
-        """Let go of the threads; call none after that."""
+        """End the threads of plain hooks. No hook may be called after that."""
         self._threads.close()
 
     def _forget(self, job_id: str, task: asyncio.Task[None]) -> None:
@@ -118,26 +120,27 @@ class HookCalls:
     async def _call(self, hook: Hook, name: HookName, event: JobEvent, earlier: asyncio.Task[None] | None) -> None:
         if earlier is not None:
             await asyncio.wait((earlier,))
-        # A task of its own, in no group: a hook that ignores its cancellation would hold up whoever waits for it.
+        # Not in the task group, which would wait for a hook that ignores its cancellation.
         calling = asyncio.create_task(_error_of(hook, event, self._threads))
         try:
             done, _ = await asyncio.wait((calling,), timeout=HOOK_TIMEOUT.total_seconds())
         finally:
             calling.cancel()
-        error = calling.result() if done else TimeoutError(f"no longer waited for after {HOOK_TIMEOUT}")
+        limit = format_duration(HOOK_TIMEOUT)
+        error = calling.result() if done else TimeoutError(f"the hook did not return within {limit}")
         if error is not None:
             logger.warning("hook %s failed for job %s (%s)", name, event.id, event.name, exc_info=error)
 
 
 async def _error_of(hook: Hook, event: JobEvent, threads: Threads) -> BaseException | None:
-    """Call a hook; answer what it raised, its SystemExit too, for none of that may end the worker."""
+    """Call a hook, and return the error that it raised. Not even a SystemExit may end the worker."""
     try:
         if inspect.iscoroutinefunction(hook):
             await hook(event)
             return None
-        answer, error = await threads.call(hook, event)
-        if answer is not None:
-            await answer
-    except BaseException as raised:  # noqa: BLE001 - see above
+        result, error = await threads.call(hook, event)
+        if result is not None:
+            await result
+    except BaseException as raised:  # noqa: BLE001 - returned
         return raised
     return error

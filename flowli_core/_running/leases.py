@@ -1,4 +1,4 @@
-"""Keeping leases alive from a thread, so that a handler which blocks the event loop does not lose its own."""
+"""Renewing leases from a thread, so that a handler which blocks the event loop does not lose its own."""
 
 from __future__ import annotations
 
@@ -15,53 +15,52 @@ from types import TracebackType
 from typing import Self
 
 from flowli_core._running.attempt import Attempt
+from flowli_core._running.slots import Slots
 from flowli_core.driver import Driver
 
 logger = logging.getLogger("flowli")
 
-LONGEST_INTERVAL = timedelta(seconds=5)
-"""Heartbeats come at a third of the lease, and at least this often: a heartbeat is also how a cancel is noticed."""
+MAX_INTERVAL = timedelta(seconds=5)
+"""Leases are renewed at a third of their length, but at least this often: a heartbeat also brings cancel requests."""
 
-_SOUND, _BLOCKED, _STALLED = range(3)
+_RESPONSIVE, _BLOCKED, _STALLED = range(3)
 
 
-class Upkeep:
-    """A thread with an event loop of its own that renews what `held` answers, until it is left.
+class LeaseRenewer:
+    """A thread with its own event loop that renews the leases which `slots` holds, inside `with`.
 
-    What is lost and what is cancelled is reported on the runner's loop. A loop that has answered nothing for
-    `stall_limit` is given up: its leases end, so that other workers take over, its stack is logged, and `on_stall` is
-    called, from this thread.
+    Lost leases and cancel requests are applied on the run's loop. If that loop has been blocked for `stall_limit`, its
+    leases are no longer renewed, so that other workers take over; its stack is logged, and `on_stall` is called from
+    this thread.
     """
 
     def __init__(
         self,
+        slots: Slots,
         *,
         driver: Driver,
         worker: str,
         lease: timedelta,
         stall_limit: timedelta,
-        held: Callable[[], list[Attempt]],
-        report: Callable[[list[Attempt], list[Attempt]], None],
         on_stall: Callable[[], None] | None = None,
     ) -> None:
+        self._slots = slots
         self._driver = driver
         self._worker = worker
         self._lease = lease
-        self._interval = min(lease / 3, LONGEST_INTERVAL).total_seconds()
-        self._hurry = self._interval / 4
+        self._interval = min(lease / 3, MAX_INTERVAL).total_seconds()
+        self._retry_interval = self._interval / 4
         self._stall_limit = stall_limit.total_seconds()
-        self._held = held
-        self._report = report
         self._on_stall = on_stall
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._asked: float | None = None
-        self._warned = _SOUND
-        self._trouble: str | None = None
-        self._ending = threading.Event()
-        self._gone = asyncio.Event()
+        self._pinged_at: float | None = None
+        self._warned = _RESPONSIVE
+        self._last_error: str | None = None
+        self._is_ending = threading.Event()
+        self._has_ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._thread = threading.Thread(target=self._main, name=f"flowli-upkeep-{worker}", daemon=True)
+        self._thread = threading.Thread(target=self._main, name=f"flowli-leases-{worker}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -70,92 +69,97 @@ class Upkeep:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # In this order, and the thread looks in the other: one of the two sees what the other has done.
-        self._ending.set()
+        # Set the flag before reading `_task`; the thread does the reverse, so one side always notices.
+        self._is_ending.set()
         if self._task is not None:
-            with contextlib.suppress(RuntimeError):  # its loop is closed already
+            with contextlib.suppress(RuntimeError):  # The thread's loop is closed already.
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     async def ended(self) -> None:
-        """Wait until the thread is gone; it ends once it has been left.
+        """Wait until the thread has ended, which it does after `with`.
 
-        Not with `asyncio.to_thread`: calls that hang may have taken all the threads there are for that.
+        Not with `asyncio.to_thread`: calls that hang may have taken all of its threads.
         """
         if self._thread.ident is not None:
-            await self._gone.wait()
+            await self._has_ended.wait()
             self._thread.join()
 
     def _main(self) -> None:
         try:
             with contextlib.suppress(asyncio.CancelledError):
-                asyncio.run(self._keep())
+                asyncio.run(self._keep_renewing())
         finally:
-            self._tell(self._gone.set)
+            self._call_on_loop(self._has_ended.set)
 
-    async def _keep(self) -> None:
+    async def _keep_renewing(self) -> None:
         self._task = asyncio.current_task()
         pause = self._interval
-        while not self._ending.is_set():
+        while not self._is_ending.is_set():
             await asyncio.sleep(pause)
             pause = self._interval
-            held = self._held()
+            held = list(self._slots.held.values())
             if not held:
-                self._answer_pulse()
+                self._note_response()
             elif not self._is_stalled() and not await self._renew(held):
-                pause = self._hurry
+                pause = self._retry_interval
 
     async def _renew(self, held: list[Attempt]) -> bool:
-        """Renew these leases; answer whether the store did."""
-        sent = time.monotonic()
-        left = min(attempt.lease_until for attempt in held) - sent
+        """Renew these leases once. Return False if the store did not answer."""
+        sent_at = time.monotonic()
+        remaining = min(attempt.lease_until for attempt in held) - sent_at
         try:
-            # Hardly past the end of a lease: its handler is to be cancelled then. Three quarters of it for one call:
-            # over a slow network to connect takes many round trips, and to start that anew would never get there.
-            limit = min(max(left * 3 / 4, self._hurry), LONGEST_INTERVAL.total_seconds())
+            # Limit one heartbeat to 3/4 of the remaining lease: a longer one overruns the lease, whose handler must be
+            # cancelled then; a much shorter one never connects over a slow network.
+            limit = min(max(remaining * 3 / 4, self._retry_interval), MAX_INTERVAL.total_seconds())
             async with asyncio.timeout(limit):
                 answer = await self._driver.heartbeat(self._worker, [attempt.lease for attempt in held], self._lease)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - no fault of the store ends the renewing
-            if self._ending.is_set():
+            if self._is_ending.is_set():
                 return False
-            described = f"{type(error).__name__}: {error}"
-            if described != self._trouble:
-                self._trouble = described
-                logger.warning("leases could not be renewed, going on trying: %s", described)
-            # What nobody could renew in time is lost, whatever the store will say: another worker may have it.
+            self._note_failure(error)
+            # A lease that expired is lost, whatever the store will answer: another worker may have the record.
             lost = [attempt for attempt in held if time.monotonic() > attempt.lease_until]
             cancelled: list[Attempt] = []
             is_renewed = False
         else:
-            is_renewed, self._trouble = True, None
+            is_renewed, self._last_error = True, None
             lost = [attempt for attempt in held if attempt.reserved.id in answer.lost]
             cancelled = [attempt for attempt in held if attempt.reserved.id in answer.cancelled]
             for attempt in held:
                 if attempt.reserved.id not in answer.lost:
-                    attempt.lease_until = sent + self._lease.total_seconds()
+                    attempt.lease_until = sent_at + self._lease.total_seconds()
         if lost or cancelled:
-            self._tell(lambda: self._report(lost, cancelled))
+            self._call_on_loop(lambda: self._slots.apply_heartbeat(lost, cancelled))
         return is_renewed
 
+    def _note_failure(self, error: BaseException) -> None:
+        """Log a failed heartbeat, unless the last one failed in the same way."""
+        described = f"{type(error).__name__}: {error}"
+        if described != self._last_error:
+            self._last_error = described
+            logger.warning("leases could not be renewed, retrying: %s", described)
+
     def _is_stalled(self) -> bool:
-        """Look whether the runner's loop still turns, and log what it is at where it does not."""
+        """Return True if the run's loop has been blocked for too long. Log its stack once it blocks."""
         now = time.monotonic()
-        asked = self._asked
-        if asked is None:
-            asked = self._asked = now
-            self._tell(self._answer_pulse)
-        silent = now - asked
-        is_stalled = silent > self._stall_limit
+        pinged_at = self._pinged_at
+        if pinged_at is None:
+            pinged_at = self._pinged_at = now
+            self._call_on_loop(self._note_response)
+        blocked = now - pinged_at
+        is_stalled = blocked > self._stall_limit
         if is_stalled and self._warned < _STALLED:
             self._warned = _STALLED
             logger.error(
-                "the event loop has been blocked for %.0f s, over the limit of %.0f s: leases are renewed no more\n%s",
-                silent,
+                "the event loop has been blocked for %.0f s, longer than the limit of %.0f s: "
+                "its leases are no longer renewed\n%s",
+                blocked,
                 self._stall_limit,
                 self._stack(),
             )
             if self._on_stall is not None:
                 self._on_stall()
-        elif silent > 2 * self._interval and self._warned < _BLOCKED:
+        elif blocked > 2 * self._interval and self._warned < _BLOCKED:
             self._warned = _BLOCKED
             logger.warning(
                 "the event loop is blocked: a handler must await, or be a plain function, which runs in a thread\n%s",
@@ -163,16 +167,15 @@ class Upkeep:
             )
         return is_stalled
 
-    def _answer_pulse(self) -> None:
-        self._asked = None
-        self._warned = _SOUND
+    def _note_response(self) -> None:
+        self._pinged_at = None
+        self._warned = _RESPONSIVE
 
-    def _tell(self, callback: Callable[[], object]) -> None:
-        # The loop may be closed already where a process is on its way out.
-        with contextlib.suppress(RuntimeError):
+    def _call_on_loop(self, callback: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # The run's loop is closed: the process is ending.
             self._loop.call_soon_threadsafe(callback)
 
     def _stack(self) -> str:
-        # The documented way to another thread's stack, its name notwithstanding.
+        # The documented way to read the stack of another thread, despite the underscore.
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         return "".join(traceback.format_stack(frame, limit=30)) if frame is not None else ""

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._pauses import is_cancelled, pauses
-from flowli_core._running.events import Report, RunCounts
+from flowli_core._running.events import Events, RunCounts
 from flowli_core._running.hooks import Hooks, Observer
-from flowli_core._running.leases import Upkeep
-from flowli_core._running.slots import Load
+from flowli_core._running.leases import LeaseRenewer
+from flowli_core._running.slots import Slots
 from flowli_core._running.steps import Link, Lookout, Told
 from flowli_core._running.threads import Threads
-from flowli_core._running.ticker import Declared, Ticker
+from flowli_core._running.ticker import Ticker
 from flowli_core.driver import Driver
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable, StrategyError
@@ -66,14 +66,14 @@ class Session:
         self.link = Link(runtime, worker=worker, queues=options.queues, lease=options.lease, keep=runtime.defaults.keep)
         self._lookout = Lookout(self.link, on_told=self._take_ahead)
         self._threads = Threads(options.concurrency, name="flowli-job")
-        self._load = Load(
+        self._slots = Slots(
             runtime,
             threads=self._threads,
             concurrency=options.concurrency,
             lease=options.lease,
             cancel_grace=options.cancel_grace,
             wake=self._lookout.wake,
-            look=self._lookout.look,
+            step_soon=self._lookout.look,
             on_interrupt=lambda: self.begin_stop(DRAIN),
         )
         self._stopping = asyncio.Event()
@@ -81,13 +81,13 @@ class Session:
         self._most_at_once = max((options.concurrency + 1) // 2, _LEAST_HALF)
         self._leave_at: float | None = None
         self._limit: asyncio.Timeout | None = None
-        self._report: Report
+        self._events: Events
         self._ticker: Ticker
 
     @property
     def active(self) -> int:
         """How many handlers run now."""
-        return len(self._load.running)
+        return len(self._slots.running)
 
     async def serve(self) -> RunCounts:
         """Open the runtime and serve. What the store throws ends it only where it runs `once`, or is to leave."""
@@ -102,13 +102,13 @@ class Session:
         """Reserve no more, and end what still runs after `drain`."""
         loop, seconds = asyncio.get_running_loop(), drain.total_seconds()
         latest = loop.time() + _LAST_WORDS
-        if self._load.held or self.link.last_error is None:
+        if self._slots.held or self.link.last_error is None:
             # Otherwise nothing is left to do but to give back what a failed step may have reserved.
             latest += seconds + self._options.cancel_grace.total_seconds()
         self._leave_at = latest if self._leave_at is None else min(self._leave_at, latest)
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(self._leave_at)
-        loop.call_later(seconds, self._load.end_all)
+        loop.call_later(seconds, self._slots.stop_all)
         self._stopping.set()
         self._lookout.wake()
 
@@ -118,34 +118,33 @@ class Session:
 
     async def _serve(self, driver: Driver) -> RunCounts:
         failure: Exception | None = None
-        upkeep = Upkeep(
+        renewer = LeaseRenewer(
+            self._slots,
             driver=driver,
             worker=self.link.worker,
             lease=self._options.lease,
             stall_limit=self._options.stall_limit,
-            held=lambda: list(self._load.held.values()),
-            report=self._load.on_heartbeat,
             on_stall=self._options.on_stall,
         )
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._report = self._load.report = Report(
+                self._events = self._slots.events = Events(
                     self._options.hooks, worker=self.link.worker, tasks=tasks, observers=self._options.observers
                 )
                 self._ticker = self._make_ticker(driver, tasks)
                 try:
-                    with upkeep:
+                    with renewer:
                         await self._work_until_cancelled(tasks)
                 except Exception as error:  # noqa: BLE001 - raised below: the task group would wrap it
                     failure = error
                 finally:
                     self._let_go()
         finally:
-            self._report.close()
-            await upkeep.ended()
+            self._events.close()
+            await renewer.ended()
         if failure is not None:
             raise failure
-        return self._report.counts()
+        return self._events.counts()
 
     async def _within_limit(self, work: Coroutine[Any, Any, T]) -> T:
         """Do this, but no longer than a stop allows: also where the store hangs."""
@@ -189,8 +188,8 @@ class Session:
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             is_stopping = self._stopping.is_set()
-            free = 0 if is_stopping else self._options.concurrency - len(self._load.running)
-            is_owed = self._load.owes_acks or self.link.is_unanswered or self._lookout.owes_step
+            free = 0 if is_stopping else self._options.concurrency - len(self._slots.running)
+            is_owed = self._slots.has_acks or self.link.is_unanswered or self._lookout.owes_step
             if self.link.owes_recall and not self._lookout.is_listening:
                 self._take_ahead(await self._until_answered(self.link.recall))
             elif is_owed or (free and self._lookout.has_work):
@@ -198,14 +197,14 @@ class Session:
             elif is_stopping and self._lookout.is_listening:
                 self._lookout.hush()
                 await self._lookout.wait()
-            elif not self._load.held and (is_stopping or (self._once and self._is_all_settled())):
+            elif not self._slots.held and (is_stopping or (self._once and self._is_all_settled())):
                 if self._ticker.failure is not None:
                     raise self._ticker.failure
                 return
             else:
                 if free and not self._once:
                     want = min(free, _MOST_AHEAD)
-                    self._lookout.listen(tasks, want=want, suspect=self._load.may_have_suspect)
+                    self._lookout.listen(tasks, want=want, suspect=self._slots.can_take_suspect)
                 await self._lookout.wait()
 
     async def _step(self, want: int) -> Told:
@@ -215,7 +214,7 @@ class Session:
             if self.link.is_unanswered:
                 return await self.link.resend()
             self._lookout.asks(want)
-            return await self.link.step(acks=self._load.acks(), want=want, suspect=self._load.may_have_suspect)
+            return await self.link.step(acks=self._slots.take_acks(), want=want, suspect=self._slots.can_take_suspect)
 
         return await self._until_answered(exchange)
 
@@ -236,37 +235,39 @@ class Session:
 
     def _take(self, told: Told) -> None:
         """Act on what the store answered."""
-        self._load.heard_of(told.answer.acks)
+        self._slots.apply_answers(told.answer.acks)
         self._take_ahead(told)
 
     def _take_ahead(self, told: Told) -> None:
         """Act on the answer to a step that came with a wait, or on the rest of another's; one may be under way now."""
         for recovered in told.answer.recovered:
-            self._report.recovered(recovered)
+            self._events.recovered(recovered)
         lease_until, store_time = told.since + self._options.lease.total_seconds(), self.link.store_time()
         for reserved in told.answer.reserved:
             if self._stopping.is_set():
-                self._load.give_back(reserved)
+                self._slots.release(reserved)
             else:
-                self._load.start(reserved, lease_until=lease_until, store_time=store_time)
-        self._lookout.hears(told.answer, is_full=self._load.is_full)
-        if (self._load.may_have_suspect and not told.suspect) or self.link.is_nearly_forgotten:
+                self._slots.start(reserved, lease_until=lease_until, store_time=store_time)
+        self._lookout.hears(told.answer, is_full=self._slots.is_full)
+        if (self._slots.can_take_suspect and not told.suspect) or self.link.is_nearly_forgotten:
             self._lookout.look()
         if not self._stopping.is_set():
-            self._ticker.hears(told.answer)
+            self._ticker.after_step(told.answer)
         self._lookout.wake()
 
     def _is_all_settled(self) -> bool:
-        return not self._ticker.is_busy and self._load.is_all_settled
+        return not self._ticker.is_busy and self._slots.is_settled
 
     def _make_ticker(self, driver: Driver, tasks: asyncio.TaskGroup) -> Ticker:
-        declared = Declared(
+        return Ticker(
+            driver,
+            tasks,
             schedules=self._runtime.schedules,
             owner=self._runtime.owner,
-            removes=self._options.remove_vanished_schedules,
-        )
-        return Ticker(
-            driver, tasks, declared=declared, once=self._once, note=self.link.note_failure, look=self._lookout.look
+            remove_undeclared=self._options.remove_vanished_schedules,
+            once=self._once,
+            on_error=self.link.note_failure,
+            step_soon=self._lookout.look,
         )
 
     async def _pause(self, seconds: float) -> None:
@@ -282,4 +283,4 @@ class Session:
         """End what would outlive the session. A handler that ignores that is named in the log, and left behind."""
         self._lookout.close()
         self._ticker.close()
-        self._load.let_go()
+        self._slots.abandon_all()

@@ -1,4 +1,4 @@
-"""What reserves jobs and runs them."""
+"""The runner: it reserves the jobs of a registry and runs them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from flowli_core._running.run import DRAIN, RunnerOptions, Session
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
 
-MOST_CONCURRENT = 10_000
+MAX_CONCURRENCY = 10_000
 
 READY_WITHIN = timedelta(seconds=30)
-"""A runner asks its store for work at least every few seconds; one that has not for this long is stuck."""
+"""A runner steps at least every few seconds. If its last answer is older than this, it is not ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How a runner is doing. `since_reserve` is None until the store has answered; `last_error` says why not."""
+    """The state of a runner.
+
+    `since_reserve` is the time since the last answer of the store, None until the first one. `last_error` describes why
+    the store does not answer, None if it does. `active` is the number of running handlers.
+    """
 
     is_running: bool
     since_reserve: timedelta | None
@@ -35,26 +39,30 @@ class Health:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it runs, and the store has answered within the last 30 seconds and answers now."""
+        """True if the runner is running, and the last call of the store succeeded, within the last 30 seconds."""
         recently = self.since_reserve is not None and self.since_reserve < READY_WITHIN
         return self.is_running and recently and self.last_error is None
 
 
 class Runner:
-    """Reserves jobs of a registry and runs them, up to `concurrency` at a time.
+    """Reserves jobs of a registry and runs at most `concurrency` of them at a time.
 
-    `queues` are served in order: the first that has something. By default those of the registry's jobs, in the order in
-    which the jobs are declared. A lease is renewed at a third of its length for as long as a job runs, so its length
-    has nothing to do with the job's; it is how long it takes until the jobs of a dead worker are found. A handler that
-    was told to end and has not after `cancel_grace` is settled without it. An event loop that has been blocked for
-    `stall_limit` loses its leases, and `on_stall` is called, from another thread: a worker process may leave there.
+    `queues` are the queues to serve: a step reserves from the first one that has due jobs. By default these are the
+    queues of the registry's jobs, in the order in which the jobs are declared.
 
-    `observers` are told of everything at once, on this loop: see `flowli_core.metrics`.
+    A job may run for longer than `lease`: its lease is renewed at a third of its length. The jobs of a worker that dies
+    are recovered once their lease has expired.
 
-    As it starts it registers the schedules that the registry declares. What the registry declared before and does no
-    longer is named in the log, and goes on; with `remove_vanished_schedules` it is removed.
+    A handler that was asked to end, and is still running after `cancel_grace`, is settled without it. If the event loop
+    is blocked for `stall_limit`, the leases are no longer renewed, and `on_stall` is called from another thread: a
+    worker process may exit there.
 
-    A runner installs no signal handlers and ends no process. Raises DefinitionError for options that cannot be.
+    `observers` are called on this event loop for everything that happens to a job: see `flowli_core.metrics`.
+
+    A runner registers the schedules of its registry when it starts. A schedule that was deleted from the code keeps
+    running, and its key is logged; with `remove_vanished_schedules` it is removed.
+
+    A runner installs no signal handlers and never ends the process. Raises DefinitionError for an invalid option.
     """
 
     def __init__(
@@ -74,7 +82,7 @@ class Runner:
         self._jobs = jobs
         self._runtime = runtime_of(jobs)
         self._options = RunnerOptions(
-            concurrency=_checks.whole_number(concurrency, argument="concurrency", low=1, high=MOST_CONCURRENT),
+            concurrency=_checks.whole_number(concurrency, argument="concurrency", low=1, high=MAX_CONCURRENCY),
             queues=_check_queues(queues) or _declared_queues(jobs),
             lease=_check_lease(lease),
             hooks=Hooks() if hooks is None else _checks.instance(hooks, Hooks, argument="hooks"),
@@ -90,16 +98,16 @@ class Runner:
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """The queues that it serves, in order."""
+        """The queues that the runner serves, the first one first."""
         return self._options.queues
 
     @property
     def jobs(self) -> Jobs[Any]:
-        """The registry whose jobs it runs."""
+        """The registry whose jobs the runner runs."""
         return self._jobs
 
     def health(self) -> Health:
-        """How this runner is doing."""
+        """Return the state of this runner."""
         session = self._session
         return Health(
             is_running=self._is_running,
@@ -109,23 +117,25 @@ class Runner:
         )
 
     async def run(self) -> None:
-        """Run jobs until `stop`. A cancelled `run` first gives back what it holds; no attempt is used.
+        """Run jobs until `stop` is called. If `run` is cancelled, it first returns its jobs to the queue.
 
-        Raises StrategyError where it runs already or the runtime has no driver, and what the context's factory raises.
+        A job that is returned to the queue has used no attempt. Raises StrategyError if the runner is running already
+        or the registry has no driver, and any error of the context's factory.
         """
         await self._serve(self._claim(once=False))
 
     async def run_once(self) -> RunCounts:
-        """Run everything that is due now, and what becomes due at once because of it; answer what came of it.
+        """Run all jobs that are due, and those that these make due at once. Return the counts.
 
-        Raises as `run` does, and DriverError where the store does not answer.
+        Raises what `run` raises, and DriverError if the store does not answer.
         """
         return await self._serve(self._claim(once=True))
 
     async def stop(self, *, drain: Duration = DRAIN) -> None:
-        """Reserve no more, wait up to `drain` for what runs, then cancel it and give it back; no attempt is used.
+        """Stop reserving, wait up to `drain` for the running jobs, then cancel them and return them to the queue.
 
-        Returns when all that is done, also where it was asked before. Does nothing where nothing runs.
+        A job that is returned to the queue has used no attempt. Returns when the run is over; does nothing if there is
+        none. May be called again, with a shorter `drain`.
         """
         within = duration(drain, argument="drain", zero=True)
         if self._is_running and self._session is not None:
@@ -133,7 +143,7 @@ class Runner:
             await self._session.ended()
 
     async def __aenter__(self) -> Self:
-        # A store that cannot be reached just now is tried again; what else is wrong is said here.
+        # An unreachable store is retried later. Any other error is raised here.
         with contextlib.suppress(StoreUnavailable):
             await self._runtime.open()
         session = self._claim(once=False)
@@ -156,7 +166,7 @@ class Runner:
 
     def _claim(self, *, once: bool) -> Session:
         if self._is_running:
-            raise StrategyError("this runner runs already; make another Runner for a second one")
+            raise StrategyError("this runner is running already; make another Runner for a second one")
         self._session = Session(self._runtime, self._options, once=once)
         self._is_running = True
         return self._session
@@ -172,7 +182,7 @@ def _check_queues(queues: object) -> tuple[str, ...] | None:
     if queues is None:
         return None
     if isinstance(queues, str) or not isinstance(queues, list | tuple) or not queues:
-        raise DefinitionError("queues must be a list of at least one name, the first served first")
+        raise DefinitionError("queues must be a list of at least one name, in the order in which they are served")
     names = cast("list[object] | tuple[object, ...]", queues)
     return tuple(dict.fromkeys(_checks.name(name, argument="queues") for name in names))
 
@@ -191,6 +201,6 @@ def _check_lease(lease: Duration) -> timedelta:
 
 def _check_observers(observers: object) -> tuple[Observer, ...]:
     given = tuple(cast("Sequence[Observer]", observers)) if isinstance(observers, list | tuple) else None
-    if given is None or any(not callable(getattr(one, "observe", None)) for one in given):
-        raise DefinitionError("observers must be a list of objects that have observe(what, event)")
+    if given is None or any(not callable(getattr(observer, "observe", None)) for observer in given):
+        raise DefinitionError("observers must be a list of objects with a method observe(kind, event)")
     return given

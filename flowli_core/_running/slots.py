@@ -1,15 +1,14 @@
-"""What a runner has in its hands: attempts that run, leases that it holds, outcomes that it owes the store."""
+"""The slots of a run: its attempts, the leases that it holds, and the outcomes that the store does not know yet."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from flowli_core._jobs.runtime import Runtime
-from flowli_core._running.attempt import Attempt, End
-from flowli_core._running.events import Report
+from flowli_core._running.attempt import Attempt, EndReason
+from flowli_core._running.events import Events
 from flowli_core._running.threads import Threads
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import LastError, pack_progress, unpack_progress
@@ -18,19 +17,19 @@ from flowli_core.driver import Ack, AckAnswer, Released, Reserved
 from flowli_core.durations import ZERO
 from flowli_core.retry import Fixed
 
-PARKED = timedelta(seconds=30)
-"""For how long a record that this worker does not know how to run is given back."""
+UNKNOWN_JOB_DELAY = timedelta(seconds=30)
+"""Delay before redelivery of a record that this worker does not know how to run."""
 
 _NO_POLICY = Policy(max_attempts=1, backoff=Fixed(delay=ZERO))
-"""Of a record whose own cannot be read: it fails at once."""
+"""The policy of a record whose own cannot be read: it fails at once."""
 
 
-class Load:
-    """What one session carries.
+class Slots:
+    """The attempts of one run.
 
-    `running` are the attempts that hold a slot, `held` those whose lease is renewed: from being reserved until the
-    store has answered their ack. `wake` says that something has changed, `look` that the store is to be asked.
-    `report` is given before the first record is.
+    `running` holds the attempts that take a slot. `held` holds those whose lease is renewed: from the moment that they
+    are reserved until the store has answered their ack. `wake` is called after each change, and `step_soon` if the
+    store may have more work now. `events` must be set before the first record is started.
     """
 
     def __init__(
@@ -42,13 +41,13 @@ class Load:
         lease: timedelta,
         cancel_grace: timedelta,
         wake: Callable[[], None],
-        look: Callable[[], None],
+        step_soon: Callable[[], None],
         on_interrupt: Callable[[], None],
     ) -> None:
         self.running: set[Attempt] = set()
         self.held: dict[str, Attempt] = {}
-        self.report: Report
-        self._settled: list[tuple[Ack, Attempt | None]] = []
+        self.events: Events
+        self._pending: list[tuple[Ack, Attempt | None]] = []
         self._sent: list[tuple[Ack, Attempt | None]] = []
         self._runtime = runtime
         self._threads = threads
@@ -56,87 +55,95 @@ class Load:
         self._lease = lease.total_seconds()
         self._cancel_grace = cancel_grace
         self._wake = wake
-        self._look = look
+        self._step_soon = step_soon
         self._on_interrupt = on_interrupt
 
     @property
     def is_full(self) -> bool:
-        """Whether each slot is taken."""
+        """True if no slot is free."""
         return len(self.running) >= self._concurrency
 
     @property
-    def is_all_settled(self) -> bool:
-        """Whether nothing runs but what has ignored that it was to end."""
+    def is_settled(self) -> bool:
+        """True if every attempt has an outcome. A handler may still be running if it ignored that it should end."""
         return all(attempt.outcome is not None for attempt in self.running)
 
     @property
-    def may_have_suspect(self) -> bool:
-        """Whether a suspect may run here: one at a time does."""
+    def can_take_suspect(self) -> bool:
+        """True if no suspect is running here: a worker runs one at a time."""
         return not any(attempt.reserved.suspect for attempt in self.running)
 
     @property
-    def owes_acks(self) -> bool:
-        """Whether there are outcomes that the store was not told yet."""
-        return bool(self._settled)
+    def has_acks(self) -> bool:
+        """True if there are outcomes that were not sent to the store yet."""
+        return bool(self._pending)
 
-    def acks(self) -> list[Ack]:
-        """Hand over what the store is to be told; `heard_of` must come before this again."""
-        self._sent, self._settled = self._settled, []
+    def take_acks(self) -> list[Ack]:
+        """Return the acks to send. Call `apply_answers` with their answers before calling this again."""
+        self._sent, self._pending = self._pending, []
         return [ack for ack, _ in self._sent]
 
-    def heard_of(self, answers: Sequence[AckAnswer]) -> None:
-        """Act on what the store said to the acks, in their order."""
+    def apply_answers(self, answers: Sequence[AckAnswer]) -> None:
+        """Act on the answers to the acks of `take_acks`, in their order."""
         sent, self._sent = self._sent, []
-        for (_, attempt), code in zip(sent, answers, strict=True):
+        for (_, attempt), answer in zip(sent, answers, strict=True):
             if attempt is None:
                 continue
-            if code == "lost":
+            if answer == "lost":
                 self._lose(attempt)
             else:
                 self._drop(attempt)
-                self.report.accepted(attempt)
+                self.events.accepted(attempt)
 
-    def give_back(self, reserved: Reserved) -> None:
-        """Let another run it."""
-        self._settled.append((Ack(reserved.id, reserved.token, Released()), None))
+    def apply_heartbeat(self, lost: Sequence[Attempt], cancelled: Sequence[Attempt]) -> None:
+        """End the attempts whose lease a heartbeat found lost, and those whose cancellation was requested."""
+        for attempt in lost:
+            # A settled attempt waits for the answer to its ack: that ack may be the reason why the lease is gone.
+            if attempt.outcome is None:
+                self._end_lost(attempt)
+        for attempt in cancelled:
+            attempt.end(EndReason.CANCELLED)
 
-    def end_all(self) -> None:
-        """Tell all that runs to end, because the worker is to stop."""
+    def release(self, reserved: Reserved) -> None:
+        """Return a record to the queue, for another worker to run."""
+        self._pending.append((Ack(reserved.id, reserved.token, Released()), None))
+
+    def stop_all(self) -> None:
+        """Ask every handler to end, because the worker is stopping."""
         for attempt in list(self.running):
-            attempt.end(End.STOPPED, self._cancel_grace)
+            attempt.end(EndReason.STOPPED)
 
-    def let_go(self) -> None:
-        """End what would outlive the session. A handler that ignores that is named in the log, and left behind."""
+    def abandon_all(self) -> None:
+        """End what would outlive the run. A handler that ignores that is named in the log and left running."""
         self.held.clear()
         for attempt in self.running:
-            self.report.left_behind(attempt)
-            attempt.end(End.STOPPED, self._cancel_grace)
-            if attempt.outcome is not None and attempt.task is not None:
-                attempt.task.cancel()
+            self.events.abandoned(attempt)
+            attempt.abandon()
 
     def start(self, reserved: Reserved, *, lease_until: float, store_time: datetime) -> None:
-        """Run what was reserved, where it can be run here."""
+        """Start an attempt at a reserved record, or return the record to the queue if it cannot run here."""
         is_late = time.monotonic() > lease_until - self._lease / 10
-        is_second_suspect = reserved.suspect and not self.may_have_suspect
+        is_second_suspect = reserved.suspect and not self.can_take_suspect
         if is_late or self.is_full or is_second_suspect:
-            # Another has the record already, or nearly so; or two steps took the same place.
-            self.give_back(reserved)
+            # The lease is (nearly) over, or two concurrent steps filled the same slot.
+            self.release(reserved)
             return
         definition = self._runtime.jobs.get(reserved.name)
         if definition is None:
-            self._park(reserved, LastError("UnknownJob", f"this worker knows no job {reserved.name!r}"))
+            self._release_unknown(reserved, LastError("UnknownJob", f"this worker knows no job {reserved.name!r}"))
             return
         policy, refusal = _NO_POLICY, None
         try:
             policy = unpack_policy(reserved.policy)
         except NewerVersionError:
-            self._park(reserved, LastError("NewerRecord", "written by a later release than this worker's"))
+            why = LastError("NewerRecord", "written by a later release than this worker's")
+            self._release_unknown(reserved, why)
             return
         except ValueError as error:
             refusal = error
         earlier = self.held.get(reserved.id)
         if earlier is not None:
-            # Its lease had ended unnoticed, and nobody but this runner took it over.
+            # The lease of the earlier attempt had expired unnoticed, and this worker reserved the record again.
             self._end_lost(earlier)
         attempt = Attempt(
             reserved,
@@ -145,60 +152,51 @@ class Load:
             policy=policy,
             runtime=self._runtime,
             threads=self._threads,
+            cancel_grace=self._cancel_grace,
+            lease_until=lease_until,
             started_at=store_time,
             on_settled=self._on_settled,
             on_ended=self._on_ended,
         )
-        attempt.lease_until = lease_until
         if refusal is not None:
             attempt.refuse(refusal)
         else:
             self.running.add(attempt)
-            self.report.started(attempt)
-            # Not in the task group: that would wait for ever for a handler that ignores its cancellation.
-            attempt.task = asyncio.create_task(attempt.execute(cancel_grace=self._cancel_grace))
-        # Last: from now on the thread may find it cancelled, and a task that is cancelled before it begins never does.
+            self.events.started(attempt)
+            attempt.start()
+        # Register last: a task cancelled before its first step would never run.
         self.held[reserved.id] = attempt
 
-    def _park(self, reserved: Reserved, why: LastError) -> None:
-        """Give back what another worker may know: a rolling deploy must neither lose nor fail a job."""
-        self.report.parked(reserved, PARKED, why.message)
+    def _release_unknown(self, reserved: Reserved, why: LastError) -> None:
+        """Return a record that another worker may know: a rolling deploy must neither lose nor fail a job."""
+        self.events.released_unknown(reserved, UNKNOWN_JOB_DELAY, why.message)
         progress = pack_progress(unpack_progress(reserved.progress).noted(why))
-        self._settled.append((Ack(reserved.id, reserved.token, Released(PARKED, progress)), None))
+        self._pending.append((Ack(reserved.id, reserved.token, Released(UNKNOWN_JOB_DELAY, progress)), None))
 
     def _on_ended(self, attempt: Attempt) -> None:
         self.running.discard(attempt)
         if attempt.reserved.suspect:
-            self._look()  # for another one, passed over because of this one
+            self._step_soon()  # Steps have passed over the next suspect while this one was running.
         self._wake()
 
     def _on_settled(self, attempt: Attempt) -> None:
         if isinstance(attempt.error, KeyboardInterrupt):
             self._on_interrupt()
-        if attempt.end_reason is not End.LEASE_LOST:
-            self._settled.append((attempt.ack(), attempt))
+        if attempt.end_reason is not EndReason.LEASE_LOST:
+            self._pending.append((attempt.ack(), attempt))
         self._wake()
 
-    def on_heartbeat(self, lost: list[Attempt], cancelled: list[Attempt]) -> None:
-        """Act on what a heartbeat was told."""
-        for attempt in lost:
-            # A settled one is left to the answer to its ack, which may be on its way, or be why the lease is gone.
-            if attempt.outcome is None:
-                self._end_lost(attempt)
-        for attempt in cancelled:
-            attempt.end(End.CANCELLED, self._cancel_grace)
-
     def _end_lost(self, attempt: Attempt) -> None:
-        attempt.end(End.LEASE_LOST, self._cancel_grace)
+        attempt.end(EndReason.LEASE_LOST)
         self._lose(attempt)
 
     def _lose(self, attempt: Attempt) -> None:
         if self._drop(attempt):
-            self.report.lost(attempt)
+            self.events.lost(attempt)
             self._wake()
 
     def _drop(self, attempt: Attempt) -> bool:
-        # The same record may have been reserved here again after its lease was lost.
+        # After its lease was lost, the same record may have been reserved here again.
         is_held = self.held.get(attempt.reserved.id) is attempt
         if is_held:
             del self.held[attempt.reserved.id]

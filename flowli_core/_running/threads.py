@@ -1,7 +1,7 @@
-"""Threads for what blocks: plain handlers and plain hooks.
+"""Threads for plain handlers and plain hooks, which block.
 
-They are daemons. Python waits at its end for the threads of a ThreadPoolExecutor, so one handler that hangs, in a
-request without a timeout say, would keep its process from ending, long after its job was given back.
+The threads are daemons. At exit Python waits for the threads of a ThreadPoolExecutor, so one handler that hangs (in a
+request without a timeout, say) would keep its process alive long after its job was returned to the queue.
 """
 
 from __future__ import annotations
@@ -14,50 +14,52 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-Answer = tuple[Any, BaseException | None]
-"""What a function returned, and what it raised. As a value, for no future can carry a StopIteration, and one that
-carries a SystemExit would end the event loop."""
+Returned = tuple[Any, BaseException | None]
+"""The result of a function, and the error that it raised.
+
+The error is passed on as a value: no future can carry a StopIteration, and a SystemExit would end the event loop.
+"""
 
 
 class Threads:
-    """Up to `most` threads, started when they are needed and kept until `close`."""
+    """At most `limit` threads, each started when it is first needed and kept until `close`."""
 
-    def __init__(self, most: int, *, name: str) -> None:
-        self._most = most
+    def __init__(self, limit: int, *, name: str) -> None:
+        self._limit = limit
         self._name = name
         self._lock = threading.Lock()
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._started = 0
         self._unclaimed = 0  # idle threads, less the calls that wait for one
 
-    async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Answer:
-        """Call a function in a thread, with the context variables of the caller; never raises what it raises.
+    async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Returned:
+        """Call a function in a thread, with the caller's context variables. An error is returned, not raised.
 
-        Where all threads are taken it waits for one. A caller that is cancelled leaves behind a call that has begun.
+        The call waits for a thread if all are busy. Cancelling the caller does not end a call that has begun.
         """
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Answer] = loop.create_future()
+        answered: asyncio.Future[Returned] = loop.create_future()
         context = contextvars.copy_context()
 
         def work() -> None:
             if answered.cancelled():
                 return
-            answer = context.run(_guarded, function, args, kwargs)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_deliver, answered, answer)
+            returned = context.run(_capture, function, args, kwargs)
+            with contextlib.suppress(RuntimeError):  # The loop is closed, so nobody waits for the result.
+                loop.call_soon_threadsafe(_set_result, answered, returned)
 
-        self._see_to_a_thread()
+        self._claim_thread()
         self._calls.put(work)
         return await answered
 
     def close(self) -> None:
-        """Let each thread end once it has nothing to do."""
+        """End each thread once the calls made before are done."""
         for _ in range(self._started):
             self._calls.put(None)
 
-    def _see_to_a_thread(self) -> None:
+    def _claim_thread(self) -> None:
         with self._lock:
-            if self._unclaimed > 0 or self._started == self._most:
+            if self._unclaimed > 0 or self._started == self._limit:
                 self._unclaimed -= 1
                 return
             threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True).start()
@@ -70,13 +72,13 @@ class Threads:
                 self._unclaimed += 1
 
 
-def _guarded(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
+def _capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Returned:
     try:
         return function(*args, **kwargs), None
-    except BaseException as error:  # noqa: BLE001 - passed on
+    except BaseException as error:  # noqa: BLE001 - the caller raises or logs it
         return None, error
 
 
-def _deliver(answered: asyncio.Future[Answer], answer: Answer) -> None:
-    if not answered.done():
-        answered.set_result(answer)
+def _set_result(future: asyncio.Future[Returned], returned: Returned) -> None:
+    if not future.done():
+        future.set_result(returned)

@@ -1,11 +1,10 @@
-"""The runner's part in schedules: it registers what its registry declares, and has the ticks that have come."""
+"""The part of a run that serves schedules: it registers the declared ones, and fires the ones that are due."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from flowli_core._pauses import is_cancelled, pauses
 from flowli_core._schedules import changes
@@ -17,27 +16,22 @@ from flowli_core.errors import StrategyError
 
 logger = logging.getLogger("flowli")
 
-_AT_ONCE = 32
-_FRUITLESS = 5.0
-"""Seconds for which ticks are left alone of which this runner can have none: it would ask for them with every step."""
+_BATCH = 32
+
+_UNREADABLE_PAUSE = 5.0
+"""How long, in seconds, to ignore due schedules after none of them could be read here.
+
+Each step reports them again, so this worker would read them with every step.
+"""
 
 _TRIES_ONCE = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """The schedules that a registry declares, and its name. `removes`: what it declares no longer is removed."""
-
-    schedules: tuple[Planned, ...]
-    owner: str
-    removes: bool
-
-
 class Ticker:
-    """Any runner may have the tick of any schedule, whether it knows the job or not: the record says all.
+    """Registers schedules and fires them, in one task at a time, beside the steps of the run.
 
-    Its work is done in one task at a time, beside the steps; no fault of the store ends it. Many runners may be at the
-    same tick: the store lets one of them have it. The time is the store's alone.
+    Any worker can fire any schedule, even if it does not know the job: the schedule holds the whole record. If several
+    workers fire the same tick, the store accepts one of them. All times are the store's. No fault of the store ends it.
     """
 
     def __init__(
@@ -45,50 +39,54 @@ class Ticker:
         driver: Driver,
         tasks: asyncio.TaskGroup,
         *,
-        declared: Declared,
+        schedules: tuple[Planned, ...],
+        owner: str,
+        remove_undeclared: bool,
         once: bool,
-        note: Callable[[BaseException], None],
-        look: Callable[[], None],
+        on_error: Callable[[BaseException], None],
+        step_soon: Callable[[], None],
     ) -> None:
         self.failure: Exception | None = None
-        """What ended its work, where it runs `once`."""
+        """The error after which it gave up. It gives up only if the run is `once`."""
         self._driver = driver
         self._tasks = tasks
-        self._declared = declared
+        self._schedules = schedules
+        self._owner = owner
+        self._remove_undeclared = remove_undeclared
         self._once = once
-        self._note = note
-        self._look = look
-        self._owes_registration = bool(declared.schedules)
-        self._owes_restoring = False
-        self._owes_ticks = False
+        self._on_error = on_error
+        self._step_soon = step_soon
+        self._must_register = bool(schedules)
+        self._must_restore = False
+        self._must_fire = False
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
-        self._fruitless_at: float | None = None
-        self._has_done = False
-        self._unread: set[tuple[str, int]] = set()
+        self._unreadable_at: float | None = None
+        self._has_changed_store = False
+        self._logged_unreadable: set[tuple[str, int]] = set()
         self._begin()
 
     @property
     def is_busy(self) -> bool:
-        """Whether it is at work."""
+        """True while its task runs."""
         return self._task is not None
 
-    def hears(self, answer: StepAnswer) -> None:
-        """A step was answered."""
-        self._owes_restoring = self._owes_restoring or (answer.forgot and bool(self._declared.schedules))
-        self._owes_ticks = self._owes_ticks or (answer.next_tick == ZERO and not self._is_fruitless())
+    def after_step(self, answer: StepAnswer) -> None:
+        """Restore schedules if the store has lost data, and fire those that the answer says are due."""
+        self._must_restore = self._must_restore or (answer.forgot and bool(self._schedules))
+        self._must_fire = self._must_fire or (answer.next_tick == ZERO and not self._is_pausing())
         self._begin()
 
     def close(self) -> None:
-        """Begin nothing more, and give up what is under way: what was not stored is had by another runner."""
+        """Cancel the task and start no other. Another worker fires the ticks that were not stored."""
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
 
     def _begin(self) -> None:
-        owes = self._owes_registration or self._owes_restoring or self._owes_ticks
-        if owes and self._task is None and not self._is_closed and self.failure is None:
-            self._has_done = False
+        must_work = self._must_register or self._must_restore or self._must_fire
+        if must_work and self._task is None and not self._is_closed and self.failure is None:
+            self._has_changed_store = False
             self._task = self._tasks.create_task(self._work())
 
     async def _work(self) -> None:
@@ -96,20 +94,20 @@ class Ticker:
             await self._until_done()
         finally:
             self._task = None
-            if self._has_done or self._once:
-                self._look()  # for the records, and for the next tick
+            if self._has_changed_store or self._once:
+                self._step_soon()  # There may be new records, and there is a new next tick.
 
-    def _is_fruitless(self) -> bool:
-        since = self._fruitless_at
-        return since is not None and (self._once or asyncio.get_running_loop().time() - since < _FRUITLESS)
+    def _is_pausing(self) -> bool:
+        since = self._unreadable_at
+        return since is not None and (self._once or asyncio.get_running_loop().time() - since < _UNREADABLE_PAUSE)
 
     async def _until_done(self) -> None:
         failures = 0
         for pause in pauses():
             try:
-                await self._do()
+                await self._work_off()
             except StrategyError:
-                return  # The registry was closed, and its runner is told so as well.
+                return  # The registry was closed: the next step of the run raises it too.
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancelled(error):
                     raise
@@ -117,59 +115,59 @@ class Ticker:
                 if self._once and failures >= _TRIES_ONCE:
                     self.failure = error if isinstance(error, Exception) else None
                     return
-                self._note(error)
+                self._on_error(error)
             else:
                 return
             await asyncio.sleep(pause)
 
-    async def _do(self) -> None:
-        self._has_done = self._owes_registration or self._owes_restoring
-        if self._owes_registration:
+    async def _work_off(self) -> None:
+        self._has_changed_store = self._must_register or self._must_restore
+        if self._must_register:
             await self._register()
-            self._owes_registration = False
-        if self._owes_restoring:
-            restored = [one.key for one in self._declared.schedules if await changes.restore(self._driver, one)]
+            self._must_register = False
+        if self._must_restore:
+            restored = [planned.key for planned in self._schedules if await changes.restore(self._driver, planned)]
             if restored:
-                logger.warning("the store has lost data; registered again: %s", ", ".join(restored))
-            self._owes_restoring = False
-        while self._owes_ticks:
-            self._owes_ticks = await self._tick()
+                logger.warning("the store has lost data; schedules registered again: %s", ", ".join(restored))
+            self._must_restore = False
+        while self._must_fire:
+            self._must_fire = await self._fire_due()
 
     async def _register(self) -> None:
-        for planned in self._declared.schedules:
+        for planned in self._schedules:
             disposition, stored = await changes.place(self._driver, planned)
             if disposition != "unchanged":
-                logger.info("schedule %s is %s; next tick: %s", planned.key, disposition, stored.next_tick)
-        known = {planned.key for planned in self._declared.schedules}
-        for key in await changes.declared_by(self._driver, self._declared.owner):
+                logger.info("schedule %s was %s; next run: %s", planned.key, disposition, stored.next_tick)
+        known = {planned.key for planned in self._schedules}
+        for key in await changes.declared_by(self._driver, self._owner):
             if key in known:
                 continue
-            if self._declared.removes:
+            if self._remove_undeclared:
                 await self._driver.remove_schedule(key)
-                logger.warning("schedule %s is declared no longer, and was removed", key)
+                logger.warning("schedule %s is no longer declared in code, and was removed", key)
             else:
                 logger.warning(
-                    "schedule %s is declared no longer, and goes on: `jobs.control.unschedule(%r)` ends it, and a "
-                    "runner with remove_vanished_schedules=True would have",
+                    "schedule %s is no longer declared in code, but still runs: remove it with "
+                    "`jobs.control.unschedule(%r)`, or let Runner(..., remove_vanished_schedules=True) remove it",
                     key,
                     key,
                 )
 
-    async def _tick(self) -> bool:
-        """Have the ticks that have come; answer whether there may be more."""
-        now, due = await self._driver.due_schedules(_AT_ONCE)
-        moves = [ticked(planned, one, now) for one in due if (planned := self._read(one)) is not None]
+    async def _fire_due(self) -> bool:
+        """Fire the schedules that are due. Return True if there may be more."""
+        now, due = await self._driver.due_schedules(_BATCH)
+        moves = [ticked(planned, stored, now) for stored in due if (planned := self._read(stored)) is not None]
         if not moves:
-            self._fruitless_at = asyncio.get_running_loop().time() if due else None
+            self._unreadable_at = asyncio.get_running_loop().time() if due else None
             return False
-        self._has_done = True
+        self._has_changed_store = True
         answers = await asyncio.gather(
             *[self._driver.put_schedule(move.schedule, move.records) for move in moves], return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return len(due) == _AT_ONCE
+        return len(due) == _BATCH
 
     def _read(self, stored: StoredSchedule) -> Planned | None:
         why = "a later release wrote it"
@@ -179,7 +177,7 @@ class Ticker:
             pass
         except ValueError as error:
             why = str(error)
-        if (stored.key, stored.revision) not in self._unread:
-            self._unread.add((stored.key, stored.revision))
-            logger.error("schedule %s is left to other runners: %s", stored.key, why)
+        if (stored.key, stored.revision) not in self._logged_unreadable:
+            self._logged_unreadable.add((stored.key, stored.revision))
+            logger.error("this worker cannot run schedule %s, and leaves it to others: %s", stored.key, why)
         return None

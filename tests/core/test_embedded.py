@@ -59,7 +59,7 @@ async def test_a_runner_that_falls_is_started_again(caplog: pytest.LogCaptureFix
     await until(lambda: beside.health().runner.is_running and len(tries) == 4)
     health = beside.health()
     assert (health.restarts, health.last_error) == (3, "BrokenError: no database")
-    assert caplog.text.count("the embedded runner fell and will be restarted") == 3
+    assert caplog.text.count("the embedded runner failed and will be restarted") == 3
     receipt = await jobs.act.enqueue(1)
     await work.until(receipt.id, "completed")
     await soon(beside.stop())
@@ -184,7 +184,7 @@ async def test_an_application_starts_without_its_store(caplog: pytest.LogCapture
     work.driver.fail("open")
     async with embedded(work.jobs, runner=Runner(work.jobs)) as beside:
         assert beside is not None
-        assert "starting without the store" in caplog.text
+        assert "the store is unreachable, starting without it" in caplog.text
         with pytest.raises(StoreUnavailable):
             await work.add(1)
         await until(lambda: beside.health().runner.last_error is not None)
@@ -242,7 +242,7 @@ async def test_a_handler_that_raises_keyboard_interrupt_does_not_end_the_runner_
         await until(lambda: beside.health().restarts == 1)
         last_error = beside.health().last_error
         assert last_error is not None
-        assert "nobody had asked" in last_error
+        assert "the application did not" in last_error
         (second,) = await work.add(2)
         await work.until(second, "completed")
         assert await work.states([first]) == ["failed"]
@@ -274,7 +274,7 @@ async def test_an_embedded_runner_is_started_once() -> None:
     work = Work()
     async with embedded(work.jobs, runner=Runner(work.jobs)) as beside:
         assert beside is not None
-        with pytest.raises(StrategyError, match="runs already"):
+        with pytest.raises(StrategyError, match="is running already"):
             beside.start()
         with pytest.raises(StrategyError, match="is open already, in another lifespan of this process"):
             async with embedded(work.jobs, runner=Runner(work.jobs)):

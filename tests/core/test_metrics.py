@@ -13,23 +13,23 @@ from flowli_core.testing import ManualClock
 from tests.support.running import Rival, Work
 
 if TYPE_CHECKING:
-    from flowli_core._running.hooks import Happening
+    from flowli_core._running.hooks import EventKind
 
 
 class Notes:
     """An observer that writes down what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Happening, JobEvent]] = []
+        self.told: list[tuple[EventKind, JobEvent]] = []
 
-    def observe(self, what: Happening, event: JobEvent) -> None:
+    def observe(self, what: EventKind, event: JobEvent) -> None:
         self.told.append((what, event))
 
 
 class Broken:
     """An observer that fails."""
 
-    def observe(self, what: Happening, event: JobEvent) -> None:
+    def observe(self, what: EventKind, event: JobEvent) -> None:
         del what, event
         raise RuntimeError("broken")
 

@@ -212,9 +212,9 @@ async def test_a_runner_runs_once_at_a_time(jobs: AppJobs) -> None:
     """Case 61: twice on one loop, from another loop, and after the runtime was closed."""
     runner = Runner(jobs)
     async with runner:
-        with pytest.raises(StrategyError, match="runs already; make another Runner"):
+        with pytest.raises(StrategyError, match="is running already; make another Runner"):
             await runner.run()
-        with pytest.raises(StrategyError, match="runs already"):
+        with pytest.raises(StrategyError, match="is running already"):
             await asyncio.to_thread(asyncio.run, runner.run_once())
     await runner.run_once()
     await jobs.aclose()

@@ -143,7 +143,10 @@ async def test_a_handler_that_ignores_its_end_is_settled_without_it(
         record = await work.until(stubborn.id, "failed")
         assert record.last_error is not None
         assert record.last_error.message.endswith("it ignored its cancellation")
-        assert "was told to end because it ran for longer than its timeout, and still runs 50ms later" in caplog.text
+        assert (
+            "was asked to end because it ran for longer than its timeout, but is still running 50ms later"
+            in caplog.text
+        )
         await breathe()
         assert runner.health().active == 1
         assert starts == [1]
@@ -171,7 +174,7 @@ async def test_run_once_does_not_wait_for_ever_for_a_handler_that_ignores_its_en
     work.deeds.act = act
     await work.jobs.act.options(timeout="20ms").enqueue(1)
     assert await work.run(cancel_grace=GRACE) == RunCounts(failed=1)
-    assert "still runs as its runner ends" in caplog.text
+    assert "is still running as its runner ends" in caplog.text
     release.set()
     await breathe()
 

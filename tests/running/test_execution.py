@@ -249,11 +249,11 @@ async def test_a_runner_runs_once_at_a_time() -> None:
     work = Work()
     runner = Runner(work.jobs)
     async with runner:
-        with pytest.raises(StrategyError, match="runs already"):
+        with pytest.raises(StrategyError, match="is running already"):
             await runner.run()
-        with pytest.raises(StrategyError, match="runs already"):
+        with pytest.raises(StrategyError, match="is running already"):
             await runner.run_once()
-        with pytest.raises(StrategyError, match="runs already"):
+        with pytest.raises(StrategyError, match="is running already"):
             async with runner:
                 pass
         assert runner.health().is_running

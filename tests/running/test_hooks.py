@@ -230,7 +230,7 @@ async def test_a_hook_that_hangs_is_no_longer_waited_for(way: str, caplog: pytes
     (record_id,) = await work.add(1)
     assert await work.run(hooks=hooks) == RunCounts(completed=1)
     assert told == [record_id]
-    assert "no longer waited for" in caplog.text
+    assert "the hook did not return within" in caplog.text
     release.set()
     thread_release.set()
     await breathe()
@@ -296,7 +296,7 @@ async def test_a_plain_hook_that_found_no_thread_in_time_is_not_called_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Others hang in all the threads there are. It would tell of what was long ago."""
-    monkeypatch.setattr("flowli_core._running.hooks._MOST_THREADS", 1)
+    monkeypatch.setattr("flowli_core._running.hooks._MAX_THREADS", 1)
     work = Work()
     release = threading.Event()
     told: list[str] = []
@@ -307,7 +307,7 @@ async def test_a_plain_hook_that_found_no_thread_in_time_is_not_called_later(
 
     ids = await work.add(1, 2, 3)
     async with running(Runner(work.jobs, concurrency=1, hooks=Hooks(on_job_completed=block))):
-        await until(lambda: caplog.text.count("no longer waited for") == 3)
+        await until(lambda: caplog.text.count("the hook did not return within") == 3)
         release.set()
         later = await work.add(4)
         await until(lambda: told[1:] == later)

@@ -60,7 +60,7 @@ async def test_an_event_loop_that_is_blocked_for_too_long_loses_its_leases(caplo
     assert await soon(runner.run_once()) == RunCounts(lost=1)
     assert [held.id for held in answers[0].reserved] == [record_id]
     assert lost == [record_id]
-    assert "leases are renewed no more" in caplog.text
+    assert "its leases are no longer renewed" in caplog.text
     assert "time.sleep(1.8)" in caplog.text, "the stack shows the place"
 
 
@@ -156,7 +156,7 @@ async def test_a_job_cancelled_while_its_worker_was_dying_is_cancelled() -> None
 
 async def test_the_thread_that_renews_ends_with_the_run() -> None:
     def names() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name.startswith("flowli-upkeep")]
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("flowli-leases")]
 
     work = Work()
     async with Runner(work.jobs):

@@ -155,7 +155,7 @@ async def test_a_handler_that_ignores_the_stop_is_given_back_and_left_behind(
         await soon(task)
     record = await work.job(receipt.id)
     assert (record.state, record.attempts_made) == ("queued", 0)
-    assert "still runs as its runner ends" in caplog.text
+    assert "is still running as its runner ends" in caplog.text
     release.set()
     await breathe()
 
