@@ -105,7 +105,7 @@ async def test_a_server_that_is_too_old_is_refused(server: Server, tmp_path: Pat
     version = server.call("INFO", "server")["redis_version"].encode()
     told, old = b"redis_version:" + version, b"redis_version:5" + version[1:]
     async with Proxy(server.socket, tmp_path, rewrite=lambda data: data.replace(told, old)) as proxy:
-        with pytest.raises(DriverError, match=r"of version 5\.\d.*Redis 6\.2 or later"):
+        with pytest.raises(DriverError, match=r"has version 5\.\d.*Redis 6\.2 or later"):
             await opened(proxy.url)
 
 

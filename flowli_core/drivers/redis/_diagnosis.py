@@ -1,69 +1,66 @@
-"""How the server and the keys are: what `flowli doctor` shows of them."""
+"""The checks of the server and the keys that `flowli doctor` shows."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from flowli_core.diagnosis import Check
 from flowli_core.drivers.redis._keys import LAYOUT
 from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.drivers.redis._server import facts_of
+from flowli_core.drivers.redis.clients import Client
 from flowli_core.drivers.redis.clients._errors import PermissionMissingError
 from flowli_core.errors import DriverError
-
-if TYPE_CHECKING:
-    from flowli_core.drivers.redis.clients import Client
 
 _DRIFT = 1.0
 _NEARLY_FULL = 0.9
 _MIB = 1024 * 1024
 _SHOWN = 5
 
-UNKNOWN = Check(
+_NO_INFO = Check(
     name="server",
     value="this Redis user may not call INFO",
     verdict="warning",
-    cure="ACL SETUSER ... +info, so that the eviction policy and the persistence can be looked at",
+    cure="ACL SETUSER ... +info, so that eviction policy and persistence can be checked",
 )
 
 
-async def of_connection(client: Client, scripts: Scripts, *, at: str) -> list[Check]:
-    """Look at the server, its clock, this user's rights, and the layout. `at` is a key of the prefix."""
+async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list[Check]:
+    """Check the server, its clock, the user's permissions, and the layout. `at` is a key of the prefix."""
     facts: dict[str, str] = {}
     try:
         for section in ("server", "memory", "persistence", "replication"):
             facts |= facts_of(await client.at(at, "INFO", section))
-        checks = of_server(facts)
+        checks = check_facts(facts)
     except PermissionMissingError:
-        checks = [UNKNOWN]
+        checks = [_NO_INFO]
     asked = time.time()
     seconds, micros = await client.at(at, "TIME")
-    checks.append(of_clock(int(seconds) + int(micros) / 1e6, asked, time.time()))
+    checks.append(check_clock(int(seconds) + int(micros) / 1e6, asked, time.time()))
     refused = (await scripts.check(client)).decode()
     checks.append(
         Check(name="ACL", value=f"{refused} is refused", verdict="bad", cure="see the driver's documentation")
         if refused
-        else Check(name="ACL", value="all that is needed is allowed")
+        else Check(name="ACL", value="all needed commands are allowed")
     )
     return [*checks, Check(name="layout", value=str(LAYOUT))]
 
 
-def of_server(facts: Mapping[str, str]) -> list[Check]:
-    """What INFO says of the server: its version, and whether it keeps what it is given."""
+def check_facts(facts: Mapping[str, str]) -> list[Check]:
+    """Check the version, eviction policy, memory and persistence, from the facts of INFO."""
     name = "Valkey" if "valkey_version" in facts else "Redis"
     version = facts.get("valkey_version") or facts.get("redis_version", "unknown")
     mode = facts.get("redis_mode") or facts.get("server_mode", "standalone")
     checks = [Check(name="server version", value=f"{name} {version}, {mode}, {facts.get('role', 'role unknown')}")]
     policy = facts.get("maxmemory_policy", "unknown")
-    is_kept = policy == "noeviction"
+    is_safe = policy == "noeviction"
     checks.append(
         Check(
             name="eviction policy",
             value=policy,
-            verdict="ok" if is_kept else "bad",
-            cure="" if is_kept else "the server may throw jobs away: CONFIG SET maxmemory-policy noeviction",
+            verdict="ok" if is_safe else "bad",
+            cure="" if is_safe else "the server may evict jobs: CONFIG SET maxmemory-policy noeviction",
         )
     )
     return [*checks, _memory(facts), _persistence(facts)]
@@ -73,7 +70,7 @@ def _memory(facts: Mapping[str, str]) -> Check:
     used, most = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
     value = f"{used / _MIB:.1f} MiB of {most / _MIB:.1f} MiB" if most else f"{used / _MIB:.1f} MiB, no limit"
     if most and used > most * _NEARLY_FULL:
-        cure = "no job can be enqueued once it is full: raise maxmemory, or purge"
+        cure = "a full server refuses new jobs: raise maxmemory, or purge"
         return Check(name="memory", value=value, verdict="warning", cure=cure)
     return Check(name="memory", value=value)
 
@@ -83,33 +80,33 @@ def _persistence(facts: Mapping[str, str]) -> Check:
     failed: list[str] = []
     failed += ["the last append failed"] if facts.get("aof_last_write_status", "ok") != "ok" else []
     failed += ["the last snapshot failed"] if facts.get("rdb_last_bgsave_status", "ok") != "ok" else []
-    value = "append-only file" if has_aof else "snapshots at the most"
+    value = "append-only file" if has_aof else "snapshots at most"
     if failed:
-        return Check(name="persistence", value=f"{value}; {', '.join(failed)}", verdict="bad", cure="see its disk")
+        return Check(name="persistence", value=f"{value}; {', '.join(failed)}", verdict="bad", cure="check its disk")
     if not has_aof:
-        cure = "a crash of the server loses what came after the last snapshot: CONFIG SET appendonly yes"
+        cure = "a crash of the server loses everything since the last snapshot: CONFIG SET appendonly yes"
         return Check(name="persistence", value=value, verdict="warning", cure=cure)
     return Check(name="persistence", value=value)
 
 
-def of_clock(server: float, asked: float, answered: float) -> Check:
-    """How far the server's clock is from this machine's: at least, for a call takes its time."""
+def check_clock(server: float, asked: float, answered: float) -> Check:
+    """Compare the server's time with ours before and after the call. The drift is at least what is shown."""
     drift = max(asked - server, server - answered, 0.0)
     is_close = drift < _DRIFT
     return Check(
         name="clock",
-        value=f"{drift:.1f} s from this machine's" if drift else "as this machine's",
+        value=f"{drift:.1f} s off this machine's clock" if drift else "same as this machine's",
         verdict="ok" if is_close else "warning",
-        cure="" if is_close else "times are the server's; let both be kept by NTP",
+        cure="" if is_close else "jobs use the server's time; run NTP on both",
     )
 
 
-def of_problems(problems: list[tuple[str, str, str]] | DriverError) -> Check:
-    """What fsck has found, as key, id and problem."""
+def check_problems(problems: list[tuple[str, str, str]] | DriverError) -> Check:
+    """Summarize what fsck found, as key, id and problem."""
     if isinstance(problems, DriverError):
         return Check(name="fsck", value="not done", verdict="warning", cure=str(problems))
     if not problems:
-        return Check(name="fsck", value="nothing found")
+        return Check(name="fsck", value="no faults")
     shown = [f"{key} {record_id}: {problem}" for key, record_id, problem in problems[:_SHOWN]]
     more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
     return Check(name="fsck", value="\n".join([*shown, *more]), verdict="bad", cure="see the driver's documentation")

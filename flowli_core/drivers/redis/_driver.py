@@ -82,7 +82,7 @@ class _Session:
     def __init__(self, source: Source, *, is_ours: bool) -> None:
         self.process = os.getpid()
         self.home = asyncio.get_running_loop()
-        self.line = Line(source.commands() if is_ours else source.own(), waiting=source.waits())
+        self.line = Line(source.commands() if is_ours else source.users, waiting=source.waits())
         self.side = SideLoop(lambda: Line(source.commands(), waiting=source.waits()))
 
     async def close(self) -> None:
@@ -315,12 +315,12 @@ class RedisDriver:
         """Tell how the server and the keys are: for `flowli doctor`. Looks at every record."""
 
         async def look(line: Line) -> list[Check]:
-            checks = await diagnosis.of_connection(line.client, self._scripts, at=self._keys.queues)
+            checks = await diagnosis.check_connection(line.client, self._scripts, at=self._keys.queues)
             try:
                 found = [(one.key, one.id, one.problem) for one in await self.fsck()]
             except PermissionMissingError as error:
-                return [*checks, diagnosis.of_problems(error)]
-            return [*checks, diagnosis.of_problems(found)]
+                return [*checks, diagnosis.check_problems(error)]
+            return [*checks, diagnosis.check_problems(found)]
 
         return await self._run(look)
 

@@ -1,4 +1,36 @@
-"""The names of all keys, in one place. Those of a prefix share one hash tag, so that a cluster keeps them together."""
+"""The keys of a prefix. All have the prefix as their hash tag, so that a cluster stores them on one node.
+
+========================== ===== ======================================================================================
+Key                        Type  What it holds, and when an entry is removed
+========================== ===== ======================================================================================
+record                     hash  id -> shape digest, creation time, idempotency key, meta, input; with the record (1)
+shape                      hash  digest -> limits, queue, job name, policy, as many records share them; never
+token                      hash  id -> token, times, worker of an active record; when it is settled or recovered
+progress                   hash  id -> progress, opaque to the driver; with the record (1), or by requeue
+outcome                    hash  id -> last state, token, times, worker, result; with the record (1)
+recoveries                 hash  id -> how many times its worker died; with the record (1), or by requeue
+lease                      zset  id -> end of its lease; when it is settled or recovered
+completed failed cancelled zset  id -> when it finished; with the record (1), or by requeue
+expiry                     zset  id -> end of its retention; with the record (1), or by requeue
+holder                     hash  idempotency key -> id of the unfinished record that holds it; when that finishes
+cancelling                 set   ids of active records to cancel; when they are settled or recovered
+counts                     hash  "state queue" -> records that are active, completed, failed, cancelled; never
+queues                     set   names of queues; never
+serial                     hash  last token, last revision of a schedule, time of the last step; never
+workers                    zset  worker -> last seen; 10 minutes after that, by any worker's step
+tick                       zset  schedule key -> next tick; when it has no next tick or is removed
+schedule                   hash  schedule key -> revision, ticks, queue, spec; when it is removed
+schedules                  zset  schedule keys in order, for listing; when it is removed
+due:QUEUE                  zset  id -> due time of waiting records; when reserved or cancelled
+suspect:QUEUE              zset  the same for suspects
+wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a step that leaves nothing due
+worker:WORKER              hash  last step of a worker and its answer; expires 10 minutes after the last step
+ahead:WORKER               hash  the same for its waiting steps
+scratch                    any   what `open` tries commands on; at once
+========================== ===== ======================================================================================
+
+(1) A record is removed at the end of its retention, when too many of its state are kept, or by purge.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +56,7 @@ COLUMNS = (
     "workers",
     "tick",
 )
-"""In the order in which every script expects them: see lua/columns.lua."""
+"""The keys that every script takes, in this order: see lua/columns.lua."""
 
 
 class Keys:
@@ -36,25 +68,25 @@ class Keys:
         self.queues = self._root + "queues"
         self.shape = self._root + "shape"
         self.schedules = (self._root + "schedule", self._root + "schedules")
-        """What only the scripts for schedules take: each by its key, and the keys in order."""
+        """The keys that only the scripts for schedules take."""
         self.scratch = self._root + "scratch"
 
     def of_queue(self, queue: str) -> tuple[str, str, str]:
-        """Due, suspect and wake of a queue."""
+        """Return the due, suspect and wake keys of a queue."""
         return self._root + "due:" + queue, self._root + "suspect:" + queue, self.wake(queue)
 
     def named(self, name: str) -> str:
-        """The key of a column, or of a queue, by the name that the scripts have for it."""
+        """Return the key for a name in the table, such as "due:mail"."""
         return self._root + name
 
     def wake(self, queue: str) -> str:
-        """The wake marker of a queue."""
+        """Return the wake key of a queue."""
         return self._root + "wake:" + queue
 
     def worker(self, worker: str) -> str:
-        """What a worker was last told."""
+        """Return the key of a worker's last step."""
         return self._root + "worker:" + worker
 
     def ahead(self, worker: str) -> str:
-        """What a worker was last told by a step that came with a wait."""
+        """Return the key of a worker's last waiting step."""
         return self._root + "ahead:" + worker

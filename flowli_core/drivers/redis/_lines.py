@@ -1,4 +1,4 @@
-"""Connections to the store: one line for each event loop, and a loop of the driver's own for calls from elsewhere."""
+"""Connections to the server: a Line for each event loop, and a thread with a loop for calls from other loops."""
 
 from __future__ import annotations
 
@@ -6,54 +6,51 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from flowli_core.drivers.redis._packing import Word
-from flowli_core.drivers.redis.clients import PairingClient
+from flowli_core.drivers.redis.clients import Client, PairingClient
 from flowli_core.errors import DriverError, StoreUnavailable
-
-if TYPE_CHECKING:
-    from flowli_core.drivers.redis.clients import Client
 
 T = TypeVar("T")
 
 SHORTEST_BLOCK = 0.002
-"""Redis 6.2 rounds down to whole milliseconds, and takes 0 for ever."""
+"""Seconds: Redis 6.2 rounds the time of a wait down to whole milliseconds, and takes 0 as no limit."""
 
 _LONGEST_BLOCK = 60.0
 _SPARE = 2.0
-"""Seconds by which the end of a wait may be late before its connection is taken for dead."""
+"""Seconds that the reply to a wait may be late before its connection is considered dead."""
 
-_LAST_WORDS = 1.0
-"""Seconds that `close` waits for what is still being said."""
+_CLOSING_TIME = 1.0
+"""Seconds that `close` waits for commands that restore wake-ups."""
 
 
 class Line:
-    """The connections of one event loop: `client` for commands, and others for waits, which hold one each for long.
+    """The connections of one event loop: `client` for commands, `waiting` for blocking commands.
 
-    A wait that is cancelled or closed gives up its connection, so the server's answer to it may be lost, and with it a
-    wake-up. Therefore it leaves one behind, after that: whichever of the two the server sees first, one stays.
+    A wait that is cancelled, or ended by `close`, closes its connection. The server's reply may be lost, and with it a
+    wake-up. Therefore a new wake-up is stored after the connection was closed: one remains in any order of the two.
     """
 
     def __init__(self, client: Client, *, waiting: Client) -> None:
         self.client = client
         self._waiting = waiting
-        self._pairing = waiting if isinstance(waiting, PairingClient) else None  # slow to tell, with a protocol
+        self._pairing = waiting if isinstance(waiting, PairingClient) else None  # slow to check, for a protocol
         self._waits: set[asyncio.Timeout] = set()
-        self._chores: set[asyncio.Task[None]] = set()
+        self._restoring: set[asyncio.Task[None]] = set()
         self._nobody_waits = asyncio.Event()
         self._nobody_waits.set()
         self._closed = asyncio.Event()
 
     @property
     def pairs(self) -> bool:
-        """Whether a command can be sent along with a wait."""
+        """True if a command can be sent together with a wait."""
         return self._pairing is not None
 
     async def pop(self, keys: Sequence[str], *, seconds: float, then: tuple[Word, ...] | None = None) -> Any:
-        """Take a member of the first sorted set that has one, or return when the time is up or the line is closed.
+        """Take a member of the first sorted set that has one, and return when the time is over or the line is closed.
 
-        `then` is a command that the server is to run right after that, where `pairs`; its reply is answered.
+        `then` is a command that the server runs right after that; its reply is returned. It requires `pairs`.
         """
         if self._closed.is_set():
             return None
@@ -65,8 +62,7 @@ class Line:
                 try:
                     pop: tuple[Word, ...] = ("BZPOPMIN", *keys, block)
                     if then is not None and self._pairing is not None:
-                        _, reply = await self._pairing.execute_both(pop, then)
-                        return reply
+                        return await self._pairing.execute_both(pop, then)
                     await self._waiting.execute(*pop)
                     return None
                 finally:
@@ -74,51 +70,51 @@ class Line:
                     if not self._waits:
                         self._nobody_waits.set()
         except asyncio.CancelledError:
-            self._hand_on(keys)
+            self._restore_wake_up(keys)
             raise
         except TimeoutError:
             if not self._closed.is_set():
-                raise StoreUnavailable("Redis did not end a wait in time; its connection is given up") from None
-            self._hand_on(keys)
+                raise StoreUnavailable("Redis did not end a wait in time; its connection was closed") from None
+            self._restore_wake_up(keys)
             if then is not None:
                 raise StoreUnavailable("the driver was closed during a wait") from None
             return None
 
     async def close(self) -> None:
-        """End the waits, and close what belongs to the line."""
+        """End the waits, and close the connections."""
         self._closed.set()
         now = asyncio.get_running_loop().time()
         for limit in self._waits:
             if not limit.expired():
                 limit.reschedule(now)
         await self._nobody_waits.wait()
-        await asyncio.sleep(0)  # for those who have handed their wake-up on just now
-        if self._chores:
-            _, late = await asyncio.wait(self._chores, timeout=_LAST_WORDS)
-            for chore in late:
-                chore.cancel()
+        await asyncio.sleep(0)  # let the waits that just ended start to restore their wake-ups
+        if self._restoring:
+            _, late = await asyncio.wait(self._restoring, timeout=_CLOSING_TIME)
+            for task in late:
+                task.cancel()
             if late:
                 await asyncio.wait(late)
         await self._waiting.close()
         await self.client.close()
 
-    def _hand_on(self, keys: Sequence[str]) -> None:
-        chore = asyncio.create_task(self._leave_a_marker(keys))
-        self._chores.add(chore)
-        chore.add_done_callback(self._chores.discard)
+    def _restore_wake_up(self, keys: Sequence[str]) -> None:
+        task = asyncio.create_task(self._store_wake_up(keys))
+        self._restoring.add(task)
+        task.add_done_callback(self._restoring.discard)
 
-    async def _leave_a_marker(self, keys: Sequence[str]) -> None:
-        # Where it fails, a runner finds what is due when it looks again by itself.
+    async def _store_wake_up(self, keys: Sequence[str]) -> None:
+        # If this fails, a worker finds what is due at its next periodic step.
         with contextlib.suppress(DriverError):
             for key in keys:
                 await self.client.execute("ZADD", key, 0, "0")
 
 
 class SideLoop:
-    """A thread with an event loop and a line of its own, made when first needed.
+    """A thread with an event loop and a Line, started by the first call.
 
-    So leases are renewed while the loop that opened the driver is blocked, and connections outlive the loops that use
-    them for one call.
+    Leases are renewed on it while the loop that opened the driver is blocked. It also serves callers whose event loop
+    lives for one call only.
     """
 
     def __init__(self, make_line: Callable[[], Line]) -> None:
@@ -130,7 +126,7 @@ class SideLoop:
         self._is_closed = False
 
     async def run(self, work: Callable[[Line], Awaitable[T]]) -> T:
-        """Do something there, and answer here."""
+        """Run `work` on that loop, and return its result."""
         with self._lock:
             if self._is_closed:
                 raise DriverError("the driver was closed")
@@ -148,7 +144,7 @@ class SideLoop:
             raise
 
     async def close(self) -> None:
-        """Close the line and end the thread."""
+        """Close the line, and end the thread."""
         with self._lock:
             self._is_closed = True
             loop, thread = self._loop, self._thread
@@ -156,7 +152,7 @@ class SideLoop:
             return
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._finish(), loop))
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()  # it has nothing left to do, so this does not block
+        thread.join()  # the loop has nothing left to run, so this does not block
         loop.close()
 
     async def _work(self, work: Callable[[Line], Awaitable[T]]) -> T:

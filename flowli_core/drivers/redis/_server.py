@@ -1,16 +1,14 @@
-"""Whether a server can be trusted with jobs: looked at when a driver opens."""
+"""Checks a server when a driver opens: its version, eviction policy, commands and permissions."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowli_core.drivers.redis._scripts import Scripts
+from flowli_core.drivers.redis.clients import Client
 from flowli_core.drivers.redis.clients._errors import NEEDED, PermissionMissingError
 from flowli_core.errors import DriverError
-
-if TYPE_CHECKING:
-    from flowli_core.drivers.redis.clients import Client
 
 logger = logging.getLogger("flowli")
 
@@ -18,33 +16,33 @@ _OLDEST = (6, 2)
 
 
 async def check_server(client: Client, scripts: Scripts, *, at: str, allow_eviction: bool) -> None:
-    """Raise DriverError where the server is too old, may throw jobs away, or refuses a command. `at` is a key."""
+    """Raise DriverError if the server is too old, may evict keys, or refuses a command. `at` is a key of the prefix."""
     try:
         server = facts_of(await client.at(at, "INFO", "server"))
         memory = facts_of(await client.at(at, "INFO", "memory"))
     except PermissionMissingError:
-        logger.warning("this Redis user may not call INFO, so the server's version and eviction policy are unknown")
+        logger.warning("this Redis user may not call INFO, so the server's version and eviction policy are not checked")
         server, memory = {}, {}
     version = server.get("redis_version", "6.2")
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        raise DriverError(f"this server is of version {version}; {NEEDED}")
+        raise DriverError(f"this server has version {version}; {NEEDED}")
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and not allow_eviction:
         raise DriverError(
-            f"the server's maxmemory-policy is {policy}, so it may throw jobs away; set it to noeviction, "
-            "or pass allow_eviction=True where losing jobs is acceptable"
+            f"the server's maxmemory-policy is {policy}, so it may evict jobs; set it to noeviction, "
+            "or pass allow_eviction=True if losing jobs is acceptable"
         )
     refused = (await scripts.check(client)).decode()
     if refused.startswith("unknown "):
-        raise DriverError(f"this server does not know {refused.removeprefix('unknown ')}; {NEEDED}")
+        raise DriverError(f"this server lacks the command {refused.removeprefix('unknown ')}; {NEEDED}")
     if refused:
         raise DriverError(
-            f"Redis does not let this user call {refused}; the driver's documentation lists the rights it needs"
+            f"this Redis user may not call {refused}; the driver's documentation lists the permissions it needs"
         )
 
 
 def facts_of(reply: Any) -> dict[str, str]:
-    """Read what INFO answers; some clients have read it already."""
+    """Parse the reply to INFO, unless the client has parsed it already."""
     if isinstance(reply, bytes):
         pairs = (line.partition(":") for line in reply.decode().splitlines())
         return {name: value for name, colon, value in pairs if colon}

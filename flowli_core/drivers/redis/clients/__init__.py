@@ -1,26 +1,28 @@
-"""The seam in front of client libraries: a module for each, imported when a client of that library is handed in.
+"""Adapters to the client libraries: one module each, imported when a client of that library is passed in.
 
-A library is added with one module that has `adopt`, as core_redis.py has, and a line in LIBRARIES.
+To support another library, add a module with an `adopt` function, as in core_redis.py, and a line to LIBRARIES.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from flowli_core.drivers.redis._packing import Word
+from flowli_core.drivers.redis.clients._limits import RETRIES
 from flowli_core.errors import DefinitionError
 
 LIBRARIES = {"redis": "redis_py", "valkey": "valkey_py", "coredis": "core_redis"}
-"""The module here for each top-level package that a client's class may come from."""
+"""The adapter module for each top-level package that defines client classes."""
 
 _SCHEMES = {"redis": "redis", "rediss": "redis", "unix": "redis", "valkey": "valkey", "valkeys": "valkey"}
 _URLS = "redis://, rediss://, valkey://, valkeys:// or unix://"
 
 
 class UserClient(Protocol):
-    """The client object that a user makes and gives to the driver: all that the asynchronous ones have in common."""
+    """A client object that a user passes to the driver; this is all that the asynchronous clients have in common."""
 
     def __aenter__(self) -> Awaitable[Any]:
         """Connect."""
@@ -28,65 +30,71 @@ class UserClient(Protocol):
 
 
 class Client(Protocol):
-    """What the driver needs of a connection library. Errors are the driver's own, but for MissingScriptError."""
+    """The commands that the driver needs from a library. They raise MissingScriptError and the errors of flowli_core.
+
+    A command may be sent again if its connection breaks: every command of the driver is idempotent.
+    """
 
     def execute(self, *words: Word) -> Awaitable[Any]:
-        """Send one command, and answer its reply with bytes for strings. Cancelled, it leaves no half-read connection.
-
-        It may be sent again where the connection broke: no command of the driver does anything twice.
-        """
+        """Send a command and return its reply, with strings as bytes. If cancelled, leave no reply half read."""
         ...
 
-    async def at(self, key: str, *words: Word) -> Any:
-        """Send a command that names no key to the server that holds this one."""
+    def at(self, key: str, *words: Word) -> Awaitable[Any]:
+        """Send a command that names no key to the server that stores `key`."""
         ...
 
     async def close(self) -> None:
-        """Close the connections that this object opened."""
+        """Close the connections, unless they belong to the user's client."""
         ...
 
 
 @runtime_checkable
 class PairingClient(Protocol):
-    """What a client for waits may do besides."""
+    """A client that can also send two commands on one connection at once."""
 
-    async def execute_both(self, first: tuple[Word, ...], second: tuple[Word, ...]) -> tuple[Any, Any]:
-        """Send two commands at once on one connection, and answer both replies when both are there.
+    def execute_both(self, first: tuple[Word, ...], second: tuple[Word, ...]) -> Awaitable[Any]:
+        """Send two commands at once on one connection, and return the reply to the second.
 
-        The server begins the second when it has ended the first, also where that one blocks.
+        The server starts the second command when the first has ended, even if the first blocks.
         """
         ...
 
 
-class Source(Protocol):
-    """A user's client, and what can be made like it: to the same servers, with connections of its own.
+class _MakeClient(Protocol):
+    def __call__(self, *, retries: int, patience: float | None) -> Client: ...
 
-    Each is made on the event loop that will use it.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The user's client, and a factory of clients with connections of their own to the same servers.
+
+    `address` is where the client connects, as a URL without user and password. `users` is the user's client; where it
+    has no timeout of its own, commands are limited to `patience` seconds. Make other clients on the event loop that
+    will use them.
     """
 
-    @property
-    def address(self) -> str:
-        """Where the client leads, as a URL without user and password."""
-        ...
-
-    def own(self) -> Client:
-        """Use the client as its owner made it, with a limit to how long a command may take where it has none."""
-        ...
+    address: str
+    users: Client
+    make: _MakeClient
+    patience: float
 
     def commands(self) -> Client:
-        """Make another. What it sends is sent again where the connection breaks."""
-        ...
+        """Make a client for commands, which are sent again if the connection breaks."""
+        return self.make(retries=RETRIES, patience=self.patience)
 
     def waits(self) -> Client:
-        """Make another whose commands may take for ever, and are never sent again.
+        """Make a client for blocking commands, without a time limit and without retries.
 
-        A wait that is sent again would take a second wake-up, and hold a runner for twice as long.
+        A retried wait would consume a second wake-up, and keep a worker waiting twice as long.
         """
-        ...
+        return self.make(retries=0, patience=None)
 
 
 def adopt(client: object, *, patience: float) -> Source:
-    """Accept an asynchronous client that gives bytes; a command gets so many seconds. Raises DefinitionError."""
+    """Accept an asynchronous client that returns bytes. `patience` limits each command, in seconds.
+
+    Raises DefinitionError.
+    """
     for base in type(client).__mro__:
         library = base.__module__.partition(".")[0]
         if library in LIBRARIES:
@@ -95,12 +103,12 @@ def adopt(client: object, *, patience: float) -> Source:
     got = f"{type(client).__module__}.{type(client).__name__}"
     raise DefinitionError(
         f"client must be an asynchronous client of {', '.join(LIBRARIES)}, got {got}; "
-        "give a redis.asyncio.Redis, say, or use RedisDriver.from_url(...)"
+        "pass a redis.asyncio.Redis, for example, or use RedisDriver.from_url(...)"
     )
 
 
 def from_url(url: str) -> UserClient:
-    """Make a client as a user would. Raises DefinitionError, which does not repeat the URL: it holds a password."""
+    """Make a client as a user would. Raises DefinitionError, without the URL in its message: it holds a password."""
     library = _SCHEMES.get(url.partition("://")[0]) if "://" in url else None
     if library is None:
         raise DefinitionError(f"url must be {_URLS}, with a host and a port below 65536")

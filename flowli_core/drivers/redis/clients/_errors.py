@@ -1,4 +1,4 @@
-"""What a server's refusals mean, whichever library reports them."""
+"""Translates the errors of the client libraries, and the refusals of a server, to the errors of flowli_core."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from flowli_core.errors import DriverError, StoreUnavailable
 
-_PASSING = frozenset(
+_TEMPORARY = frozenset(
     {
         "BUSY",
         "CLUSTERDOWN",
@@ -19,7 +19,7 @@ _PASSING = frozenset(
         "UNBLOCKED",
     }
 )
-"""Refusals that end by themselves or by an operator's hand: nothing was done, and the same call may be repeated."""
+"""Refusals that end by themselves or when an operator acts: nothing was done, and the same call may be repeated."""
 
 _CODES = {
     "AuthenticationError": "WRONGPASS",
@@ -36,35 +36,36 @@ _CODES = {
     "TryAgainError": "TRYAGAIN",
     "UnblockedError": "UNBLOCKED",
 }
-"""What the libraries' classes stand for: they cut the code off an error's text where they have a class for it."""
+"""The code that each error class stands for: a library that has a class for a code removes the code from the text."""
 
 _UNREACHABLE = frozenset(
     {"ConnectionError", "TimeoutError", "OSError", "ClusterError", "RedisClusterException", "ValkeyClusterException"}
 )
-_CREDENTIALS = "Redis refused the user name or the password; check the URL or the client's credentials"
+_WRONG_CREDENTIALS = "Redis refused the user name or the password; check the URL or the client's credentials"
 NEEDED = "Flowli needs Redis 6.2 or later, Valkey, or another server that has their commands"
-_LACKING = re.compile("unknown (redis )?command|unknown subcommand|timeout is not an integer", re.IGNORECASE)
-"""What servers say to commands that they do not have; the last is Redis 5, which waits for whole seconds only."""
+_UNKNOWN_COMMAND = re.compile("unknown (redis )?command|unknown subcommand|timeout is not an integer", re.IGNORECASE)
+"""Replies of servers that lack a command; the last is from Redis 5, which can only wait whole seconds."""
 
 _NO_CLUSTER = "Cluster mode is not enabled"
 
 _WRONG_PASSWORD = ("invalid username-password pair", "WRONGPASS", "NOAUTH", "HELLO must be called with the client")
-"""The last is what a server says to HELLO where a password is missing."""
+"""The last is the reply to HELLO if a password is required and none was sent."""
+
 _NO_PERMISSION = ("ACL failure in script", "can't run this command", "has no permissions")
 
-_INSIDE_A_SCRIPT = re.compile(r"-(OOM|NOPERM|" + "|".join(sorted(_PASSING)) + r")\b")
+_INSIDE_A_SCRIPT = re.compile(r"-(OOM|NOPERM|" + "|".join(sorted(_TEMPORARY)) + r")\b")
 
 
 class MissingScriptError(Exception):
-    """The server does not know the script (any more)."""
+    """The server does not have the script, or no longer."""
 
 
 class PermissionMissingError(DriverError):
-    """The user that the client logs in as may not do this."""
+    """The Redis user that the client logs in as lacks a permission."""
 
 
 def code_of(error: Exception) -> str:
-    """What kind of refusal it is: the code that the server gave, which Redis 6.2 puts inside for those of scripts."""
+    """Return the code of a refusal, such as "READONLY". Redis 6.2 puts the code of a script's error inside the text."""
     text = _text_of(error)
     inside = _INSIDE_A_SCRIPT.search(text)
     if inside is not None:
@@ -80,33 +81,33 @@ def code_of(error: Exception) -> str:
     return code if isinstance(code, str) and code != "ERR" else text.split(" ", 1)[0]
 
 
-def classified(error: Exception) -> Exception:
-    """The error that the driver raises for one of a library."""
+def translate(error: Exception) -> Exception:
+    """Return the error to raise in place of a library's error."""
     code, text = code_of(error), _text_of(error)
-    if code in _PASSING:
-        return StoreUnavailable(f"Redis cannot do this just now: {code} {text}".replace(f"{code} {code}", code))
+    if code in _TEMPORARY:
+        return StoreUnavailable(f"Redis refuses commands for now: {code} {text}".replace(f"{code} {code}", code))
     match code:
         case "NOSCRIPT":
-            made: Exception = MissingScriptError()
+            result: Exception = MissingScriptError()
         case "NOAUTH" | "WRONGPASS":
-            made = DriverError(_CREDENTIALS)
-        case _ if "Authentication required" in text:  # of a Valkey: without its code, and as a broken connection
-            made = DriverError(_CREDENTIALS)
+            result = DriverError(_WRONG_CREDENTIALS)
+        case _ if "Authentication required" in text:  # from Valkey: without a code, and as a broken connection
+            result = DriverError(_WRONG_CREDENTIALS)
         case "NOPERM":
-            made = PermissionMissingError(f"Redis does not let this user do what the driver needs: {text}")
+            result = PermissionMissingError(f"this Redis user lacks a permission that the driver needs: {text}")
         case "OOM":
-            made = DriverError("Redis is out of memory and stores nothing new; raise its maxmemory, or purge records")
-        case _ if _LACKING.search(text):
-            made = DriverError(f"this server lacks something ({text}); {NEEDED}")
+            result = DriverError("Redis is out of memory and stores no new jobs; raise its maxmemory, or purge records")
+        case _ if _UNKNOWN_COMMAND.search(text):
+            result = DriverError(f"this server lacks a command ({text}); {NEEDED}")
         case _ if _NO_CLUSTER in text:
-            made = DriverError("the server is no member of a cluster; give a client that is not for a cluster")
+            result = DriverError("the server is not part of a cluster; pass a client of a single server")
         case _ if any(base.__name__ in _UNREACHABLE for base in type(error).__mro__):
-            made = StoreUnavailable(f"Redis cannot be reached: {type(error).__name__}: {text}")
+            result = StoreUnavailable(f"Redis cannot be reached: {type(error).__name__}: {text}")
         case _:
-            made = DriverError(f"Redis refused a command: {text}")
-    return made
+            result = DriverError(f"Redis refused a command: {text}")
+    return result
 
 
 def _text_of(error: Exception) -> str:
-    """What the server said; where two commands were sent at once, redis-py puts the command in front."""
+    """Return the server's text, without the command that redis-py puts in front if two commands were sent at once."""
     return str(error).rpartition(" of pipeline caused error: ")[2]

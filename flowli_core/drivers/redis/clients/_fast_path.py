@@ -1,7 +1,7 @@
-"""Script calls over the connections of redis-py or valkey-py, without the detours of their client objects.
+"""A faster way to send commands over the connections of redis-py or valkey-py, past their client objects.
 
-What those do around each command (a connection from the pool under a lock, metrics, response callbacks, a retry object)
-takes longer than the call. Connections, their set-up and their errors stay the library's.
+Around each command those take a connection from the pool under a lock, record metrics, and run response callbacks and a
+retry object, which takes longer than the command. Connections, their handshake and their errors remain the library's.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from flowli_core.drivers.redis.clients._limits import LEAST_PAUSE, LONGEST_PAUSE
 
 hiredis: Any = importlib.import_module("hiredis") if importlib.util.find_spec("hiredis") else None
 
-
 _MOST_IDLE = 32
-"""How many connections are kept for later."""
+"""How many idle connections are kept."""
 
 
-class Express:
-    """Connections of a pool's kind, each used for one exchange at a time. `retries`: how often one is sent again."""
+class FastPath:
+    """Connections of a pool's kind, each used for one exchange at a time. An exchange that breaks is retried.
+
+    Delete this class, and send by `client.execute_command`, once that makes "enqueue, one by one" and the drain of
+    benchmarks/redis_driver.py less than 5 % slower.
+    """
 
     def __init__(self, pool: Any, *, broken: type[Exception], refused: type[Exception], retries: int) -> None:
         self._pool = pool
@@ -32,68 +35,63 @@ class Express:
         self._refused = refused
         self._retries = retries
         self._idle: list[Any] = []
-        self._places = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._unused = asyncio.Semaphore(MOST_CONNECTIONS)
         self._is_closed = False
 
-    async def send(self, *commands: tuple[Word, ...]) -> list[Any]:
-        """Send commands at once on one connection, and answer their replies. Raises the first refusal among them."""
+    async def send(self, *commands: tuple[Word, ...]) -> Any:
+        """Send commands at once on one connection, and return the last reply. Raises the first refusal."""
         pause = LEAST_PAUSE
-        for attempt in range(self._retries + 1):
+        for _ in range(self._retries):
             try:
-                replies = await self._exchange(commands)
-                break
+                return await self._exchange(commands)
             except self._broken:
-                if attempt == self._retries:
-                    raise
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
-            pause = min(pause * 2, LONGEST_PAUSE)
-        else:
-            raise AssertionError("the last attempt raises")
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+                pause = min(pause * 2, LONGEST_PAUSE)
+        return await self._exchange(commands)
 
-    async def forget(self) -> None:
-        """Break the idle connections: each leads, at its next use, to where the address leads then."""
+    async def disconnect(self) -> None:
+        """Close the idle connections. At its next use each connects to the server that the address then leads to."""
         for connection in self._idle:
             await connection.disconnect()
 
     async def close(self) -> None:
-        """Break the connections."""
+        """Close the connections, also those in use as soon as their exchange ends."""
         self._is_closed = True
-        await self.forget()
+        await self.disconnect()
 
-    async def _exchange(self, commands: tuple[tuple[Word, ...], ...]) -> list[Any]:
-        async with self._places:
-            return await self._exchange_on(self._idle.pop() if self._idle else self._pool.make_connection(), commands)
-
-    async def _exchange_on(self, connection: Any, commands: tuple[tuple[Word, ...], ...]) -> list[Any]:
-        try:
-            if not connection.is_connected:
-                await connection.connect()  # sending connects as well, but not to where a Sentinel says
-            packed = [piece for command in commands for piece in connection.pack_command(*command)]
-            await connection.send_packed_command(packed, check_health=False)
-            return [await self._reply(connection) for _ in commands]
-        except BaseException:
-            # Half of an exchange is left on it: nobody may read that for an answer.
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            if self._is_closed or len(self._idle) >= _MOST_IDLE:
+    async def _exchange(self, commands: tuple[tuple[Word, ...], ...]) -> Any:
+        reply = refusal = None
+        async with self._unused:
+            connection = self._idle.pop() if self._idle else self._pool.make_connection()
+            try:
+                if not connection.is_connected:
+                    await connection.connect()  # sending would connect too, but not ask a Sentinel for the address
+                packed = [piece for command in commands for piece in connection.pack_command(*command)]
+                await connection.send_packed_command(packed, check_health=False)
+                for _ in commands:
+                    try:
+                        reply = await connection.read_response()
+                    except self._refused as error:
+                        refusal = refusal or error
+            except BaseException:
+                # A reply may still arrive: nobody may read it as the reply to a later command.
                 await connection.disconnect(nowait=True)
-            else:
-                self._idle.append(connection)
+                raise
+            finally:
+                if self._is_closed or len(self._idle) >= _MOST_IDLE:
+                    await connection.disconnect(nowait=True)
+                else:
+                    self._idle.append(connection)
+        if refusal is not None:
+            raise refusal
+        return reply
 
-    async def _reply(self, connection: Any) -> Any:
-        try:
-            return await connection.read_response()
-        except self._refused as refusal:
-            return refusal
 
+def pack_with_hiredis(connection_class: type[Any]) -> type[Any]:
+    """Return a connection class that writes commands with hiredis, if it is installed.
 
-def packing_in_c(connection_class: type[Any]) -> type[Any]:
-    """Let hiredis write the commands too: the libraries only let it read, and a step has hundreds of words."""
+    The libraries use hiredis for reading only, and a step has hundreds of words.
+    """
     if hiredis is None:
         return connection_class
     pack: Callable[[tuple[Word, ...]], bytes] = hiredis.pack_command

@@ -1,15 +1,15 @@
-"""What the clients that the driver makes are given, whatever their library."""
+"""Limits of the clients that the driver makes, the same for all libraries."""
 
 from __future__ import annotations
 
 PATIENCE = 5.0
-"""Seconds after which a connection is given up that is not there; a command has as long unless the driver is told."""
+"""Seconds until an attempt to connect fails; also the time limit of a command unless the driver has another."""
 
 RETRIES = 3
-"""How often a command is sent again where its connection breaks."""
+"""How many times a command is sent again if its connection breaks."""
 
 LEAST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
-"""Seconds before it is."""
+"""Seconds between two retries: they grow from the first to the second."""
 
 MOST_CONNECTIONS = 1024
-"""A wait holds one, and most libraries take one for each call under way. Calls beyond it are refused or held up."""
+"""Connections per client. A wait holds one, and most libraries use one for each call that is in flight."""

@@ -1,4 +1,4 @@
-"""redis-py: `redis.asyncio.Redis`, what a Sentinel's `master_for` gives, and `redis.asyncio.RedisCluster`."""
+"""The names of redis-py: `Redis`, also from `Sentinel.master_for`, and `RedisCluster`, all of `redis.asyncio`."""
 
 from __future__ import annotations
 

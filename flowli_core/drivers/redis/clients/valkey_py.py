@@ -1,4 +1,4 @@
-"""valkey-py: `valkey.asyncio.Valkey`, what a Sentinel's `master_for` gives, and `valkey.asyncio.ValkeyCluster`."""
+"""The names of valkey-py: `Valkey`, also from `Sentinel.master_for`, and `ValkeyCluster`, all of `valkey.asyncio`."""
 
 from __future__ import annotations
 
