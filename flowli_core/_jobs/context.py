@@ -1,4 +1,4 @@
-"""Where a handler's `ctx` comes from, how often it is made, and that it is closed once."""
+"""The context of a registry: how a handler's `ctx` is made, how often, and how it is closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ C_co = TypeVar("C_co", covariant=True)
 
 
 class PerJob(Generic[C_co]):
-    """A context that is made for each execution and left after it. Made by `per_job`."""
+    """A context that is made for each run of a job and closed after it. Made by `per_job`."""
 
     def __init__(self, factory: Callable[[], object]) -> None:
         self.factory = factory
@@ -28,10 +28,11 @@ def per_job(factory: Callable[[], Awaitable[C]], /) -> PerJob[C]: ...
 @overload
 def per_job(factory: Callable[[], C], /) -> PerJob[C]: ...
 def per_job(factory: Callable[[], object], /) -> PerJob[Any]:
-    """Make a context for each execution, entered before the handler and left after it with the handler's exception.
+    """Make a new context for each run of a job, in `run` and in workers alike.
 
-    So an async context manager around a database session can commit on success and roll back on failure. It is entered
-    and left in the task that runs the handler.
+    If `factory` returns an async context manager, it is entered before the handler and exited after it, and receives
+    the handler's exception if there is one. A database session can thus commit on success and roll back on failure. It
+    is entered and exited in the task that runs the handler. Raises DefinitionError if `factory` is not callable.
     """
     given: object = factory
     if not callable(given):
@@ -42,16 +43,17 @@ def per_job(factory: Callable[[], object], /) -> PerJob[Any]:
 ContextSource: TypeAlias = (
     PerJob[C] | Callable[[], AbstractAsyncContextManager[C]] | Callable[[], Awaitable[C]] | Callable[[], C] | C
 )
-"""A value, or a callable, async callable or callable that gives an async context manager; or `per_job` of a callable.
+"""A value; or a callable that returns the context, an awaitable of it or an async context manager; or a `per_job`.
 
-Whatever is callable is called: a context that is itself callable goes behind a lambda.
+A callable is always called. If the context itself is callable, wrap it in a lambda.
 """
 
 
 class ContextScope:
-    """The context of one runtime: made once and shared, or made for each execution.
+    """The context of one runtime: made once and shared by all runs, or made for each run.
 
-    `expected` is the class that the registry declares, where it declares a class: another type is a DefinitionError.
+    `expected` is the class in `Jobs[...]`, or None if that cannot be checked with isinstance. A context of another type
+    raises DefinitionError.
     """
 
     def __init__(self, source: object, *, expected: type | None) -> None:
@@ -65,45 +67,45 @@ class ContextScope:
 
     @property
     def is_per_job(self) -> bool:
-        """Whether each execution has its own."""
+        """True if each run has a context of its own."""
         return self._factory is not None
 
     @property
     def is_ready(self) -> bool:
-        """Whether `shared` answers without waiting."""
+        """True if the shared context has been made."""
         return self._is_made
 
     @property
     def shared(self) -> object:
-        """The context that was made by `open`."""
+        """The shared context, made by `open`."""
         return self._shared
 
     async def open(self) -> None:
-        """Make the shared context, unless it is there already or belongs to each execution."""
+        """Make the shared context, unless it has been made or each run has its own."""
         if self._is_made or self.is_per_job:
             return
         async with self._lock:
             if not self._is_made:
                 async with AsyncExitStack() as stack:
                     self._shared = await self._make(self._source, stack)
-                    # Only now: what is of the wrong type is left again at once.
+                    # After `_make`, which closes a context of the wrong type again.
                     self._stack = stack.pop_all()
                 self._is_made = True
 
     async def close(self) -> None:
-        """Leave the shared context, once."""
+        """Close the shared context. A second call does nothing."""
         async with self._lock:
             self._is_made, self._shared = False, None
             stack, self._stack = self._stack, AsyncExitStack()
             await stack.aclose()
 
     def reopen(self) -> None:
-        """Be ready to be opened again, on another event loop perhaps."""
+        """Allow `open` again after `close`, even on another event loop."""
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
     async def execution(self) -> AsyncGenerator[object]:
-        """Give the context for one execution. What is raised inside is raised again, even if a context swallows it."""
+        """Provide the context of one run. An exception of the run is raised even if the context suppresses it."""
         if self._factory is not None:
             failure: BaseException | None = None
             async with AsyncExitStack() as stack:
@@ -122,7 +124,7 @@ class ContextScope:
     async def _make(self, source: object, stack: AsyncExitStack) -> object:
         made = source() if callable(source) else source
         if callable(source):
-            # First of all: a pool of connections may be both, and is closed only where it was entered.
+            # Check this before awaitables: some connection pools are both, and only one that was entered is closed.
             if isinstance(made, AbstractAsyncContextManager):
                 made = await stack.enter_async_context(cast("AbstractAsyncContextManager[object]", made))
             elif inspect.isawaitable(made):
@@ -132,7 +134,7 @@ class ContextScope:
 
     def _check(self, made: object) -> None:
         if inspect.isasyncgen(made) or inspect.isgenerator(made):
-            raise DefinitionError("the context factory is a bare generator; decorate it with @asynccontextmanager")
+            raise DefinitionError("the context factory is a generator; decorate it with @asynccontextmanager")
         if self._expected is not None and not isinstance(made, self._expected):
             declared, got = self._expected.__qualname__, type(made).__name__
             raise DefinitionError(f"the context must be {declared}, as the registry declares, got {got}")

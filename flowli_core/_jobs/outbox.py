@@ -1,4 +1,4 @@
-"""Enqueues that are made while another is under way travel together, in one call of the driver."""
+"""The outbox: single enqueues that are made while another is in flight are sent together, in one call of the driver."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from flowli_core.errors import DriverError
 
 MOST_TOGETHER = 1_000
 MOST_BYTES = 1024 * 1024
-"""Of the inputs and metas that travel together; the first of a batch may be larger."""
+"""The limit of the inputs and metas in a batch. A batch always holds at least one record."""
 
 
 @dataclass(slots=True, eq=False)
-class _Letter:
-    """A record that waits, and what its caller waits for: an answer, or its turn to send what has gathered (None)."""
+class _Waiting:
+    """A record whose caller waits for `turn`: its result is the driver's answer, or None if the caller is to send."""
 
     record: NewRecord
-    answer: asyncio.Future[Enqueued | None]
+    turn: asyncio.Future[Enqueued | None]
 
 
-class _Lane:
-    """The letters of one event loop."""
+class _Queue:
+    """The records that wait in one event loop. `is_busy` while a call of the driver is in flight there."""
 
     def __init__(self) -> None:
         self.is_busy = False
-        self.waiting: list[_Letter] = []
+        self.waiting: list[_Waiting] = []
 
-    def take(self) -> list[_Letter]:
-        """Take what may travel together."""
+    def take_batch(self) -> list[_Waiting]:
+        """Remove the next batch from the queue and return it."""
         size = count = 0
-        for letter in self.waiting[:MOST_TOGETHER]:
-            size += len(letter.record.input) + len(letter.record.meta or b"")
+        for entry in self.waiting[:MOST_TOGETHER]:
+            size += len(entry.record.input) + len(entry.record.meta or b"")
             if count and size > MOST_BYTES:
                 break
             count += 1
         taken, self.waiting = self.waiting[:count], self.waiting[count:]
         return taken
 
-    def pass_on(self) -> None:
-        """Let the next one send, now that a call has ended."""
+    def wake_next(self) -> None:
+        """Let the caller of the first waiting record send the next batch. Call this when a call has ended."""
         while self.waiting:
             first = self.waiting[0]
-            if not first.answer.done():
-                first.answer.set_result(None)
+            if not first.turn.done():
+                first.turn.set_result(None)
                 return
             del self.waiting[0]
         self.is_busy = False
@@ -56,80 +56,83 @@ class _Lane:
 class Outbox:
     """Sends records to a driver, one call at a time for each event loop.
 
-    A caller that finds the lane free calls the driver itself, so nothing is added to a lone call. Those who come while
-    it is under way wait, and the first of them sends for all. There is no task behind it: where the sender is
-    cancelled, the next one sends again, which adds nothing twice because a driver is idempotent by id.
+    If no call is in flight, a caller calls the driver itself, so a single enqueue is not delayed. Callers that arrive
+    during a call wait, and the first of them sends the records of all. No task is needed for this. If the sender is
+    cancelled, the next caller sends the batch again: the driver is idempotent by id, so nothing is stored twice.
     """
 
     def __init__(self) -> None:
-        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = WeakKeyDictionary()
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
     async def enqueue(self, driver: Driver, records: Sequence[NewRecord]) -> list[Enqueued]:
-        """Store the records as `Driver.enqueue` does. Several are a batch already, and travel alone."""
+        """Store records as `Driver.enqueue` does. Several records are sent at once, in a call of their own."""
         if len(records) != 1:
             return await driver.enqueue(records)
         loop = asyncio.get_running_loop()
-        lane = self._lanes.get(loop)
-        if lane is None:
-            lane = self._lanes[loop] = _Lane()
-        if lane.is_busy:
-            return [await _wait(lane, _Letter(records[0], loop.create_future()), driver)]
-        lane.is_busy = True
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues[loop] = _Queue()
+        if queue.is_busy:
+            return [await _wait(queue, _Waiting(records[0], loop.create_future()), driver)]
+        queue.is_busy = True
         try:
             return await driver.enqueue(records)
         finally:
-            lane.pass_on()
+            queue.wake_next()
 
 
-async def _wait(lane: _Lane, letter: _Letter, driver: Driver) -> Enqueued:
-    lane.waiting.append(letter)
+async def _wait(queue: _Queue, own: _Waiting, driver: Driver) -> Enqueued:
+    queue.waiting.append(own)
     try:
-        answer = await letter.answer
+        answer = await own.turn
     except asyncio.CancelledError:
-        if letter in lane.waiting:
-            lane.waiting.remove(letter)
-        if not letter.answer.cancelled() and letter.answer.exception() is None and letter.answer.result() is None:
-            lane.pass_on()  # It was its turn.
+        if own in queue.waiting:
+            queue.waiting.remove(own)
+        if not own.turn.cancelled() and own.turn.exception() is None and own.turn.result() is None:
+            queue.wake_next()  # Cancelled in the moment when it was to send.
         raise
-    return await _send(lane, letter, driver) if answer is None else answer
+    return await _send_batch(queue, own, driver) if answer is None else answer
 
 
-async def _send(lane: _Lane, own: _Letter, driver: Driver) -> Enqueued:
-    """Send what has gathered, and tell the others what became of theirs."""
-    others = lane.take()[1:]
+async def _send_batch(queue: _Queue, own: _Waiting, driver: Driver) -> Enqueued:
+    """Send the next batch, whose first record is `own`, and pass the answers or the error to the other callers."""
+    others = queue.take_batch()[1:]
     try:
-        answers = await driver.enqueue([own.record, *(letter.record for letter in others)])
+        answers = await driver.enqueue([own.record, *(entry.record for entry in others)])
     except asyncio.CancelledError:
-        lane.waiting[:0] = others
+        queue.waiting[:0] = others
         raise
     except Exception as error:
-        for letter in others:
-            _tell(letter, _for_one(error, letter.record))
+        for entry in others:
+            _resolve(entry, _copy_error(error, entry.record))
         if isinstance(error, DriverError):
             error.ids = (own.record.id,)
         raise
     else:
-        for letter, answer in zip(others, answers[1:], strict=True):
-            _tell(letter, answer)
+        for entry, answer in zip(others, answers[1:], strict=True):
+            _resolve(entry, answer)
         return answers[0]
     finally:
-        lane.pass_on()
+        queue.wake_next()
 
 
-def _tell(letter: _Letter, answer: Enqueued | Exception) -> None:
-    if letter.answer.done():
-        return  # Its caller was cancelled.
+def _resolve(entry: _Waiting, answer: Enqueued | Exception) -> None:
+    if entry.turn.done():
+        return  # The caller was cancelled.
     if isinstance(answer, Exception):
-        letter.answer.set_exception(answer)
+        entry.turn.set_exception(answer)
     else:
-        letter.answer.set_result(answer)
+        entry.turn.set_result(answer)
 
 
-def _for_one(error: Exception, record: NewRecord) -> Exception:
-    """The error of a call for many, as one of those sees it: tasks that share one would share its traceback."""
+def _copy_error(error: Exception, record: NewRecord) -> Exception:
+    """Return a copy of the error of a batch for the caller of one record, with that record's id.
+
+    If several tasks raised the same exception object, each would append to its traceback.
+    """
     try:
         own = copy.copy(error)
-    except Exception:  # noqa: BLE001 - a class that wants more than its `args`
+    except Exception:  # noqa: BLE001 - the constructor takes more than the error's `args`
         own = DriverError(f"{type(error).__name__}: {error}")
     own.__cause__ = error
     if isinstance(own, DriverError):

@@ -1,4 +1,4 @@
-"""The part of tracing that calls and runs depend on; flowli_core.tracing implements it with OpenTelemetry."""
+"""The tracing interface that calls and runs use. `flowli_core.tracing` implements it with OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from flowli_core._current import CurrentJob
 
 
 class Tracer(Protocol):
-    """What follows a job through processes. The trace is a line of bytes that only the tracer reads."""
+    """Links the span of each run to the span of the call that enqueued it. Only the tracer reads a trace."""
 
     def enqueueing(self, name: str, records: Sequence[tuple[str, str]]) -> AbstractContextManager[bytes]:
-        """Stand around the storing of these records of a job, each with its id and queue; give what they carry."""
+        """Open a span around the storing of records of a job, given as (id, queue). The value is the trace to store."""
         ...
 
     def running(self, job: CurrentJob, trace: bytes | None, /) -> AbstractContextManager[object]:
-        """Stand around an execution whose record carries this trace; the handler's error passes through."""
+        """Open a span around a run whose record carries this trace. The handler's error passes through."""
         ...

@@ -1,4 +1,4 @@
-"""Wrong ids, keys, delays, options, limits and cursors are refused at the call; so is what a runtime cannot do."""
+"""Invalid ids, keys, delays, options, limits and cursors are refused at the call; so are calls of a wrong runtime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flowli_core import (
     job,
 )
 from tests.support.counting import CountingDriver
-from tests.support.refusals import SECRET, Refused, assert_told, refuse, refuse_call, table
+from tests.support.refusals import SECRET, Refused, assert_error, refuse, refuse_call, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def with_option(case: int | str, what: str, *says: str, **options: Any) -> Refus
 
 
 def with_id(what: str, value: object, *says: str) -> list[Refused]:
-    """Describe an id that everything refuses that takes one."""
+    """Describe an invalid id, for each call that takes an id."""
 
     def described(where: str, do: Callable[[Any], Any]) -> Refused:
         return Refused(11, f"{what}, {where}", do, ValidationError, says)
@@ -178,13 +178,13 @@ LISTINGS = [
 
 
 @table(*OPTIONS)
-def test_a_wrong_option_is_refused_before_the_call(row: Refused, jobs: AppJobs, driver: CountingDriver) -> None:
+def test_an_invalid_option_is_refused_before_the_call(row: Refused, jobs: AppJobs, driver: CountingDriver) -> None:
     refuse(row, jobs)
     assert not driver.calls
 
 
 @table(*IDS, *DELAYS, *MANY, *LISTINGS)
-async def test_a_wrong_argument_is_refused_and_the_store_is_not_asked(
+async def test_an_invalid_argument_is_refused_without_a_call_of_the_store(
     row: Refused, jobs: AppJobs, driver: CountingDriver
 ) -> None:
     await refuse_call(row, jobs)
@@ -192,7 +192,7 @@ async def test_a_wrong_argument_is_refused_and_the_store_is_not_asked(
 
 
 @pytest.mark.parametrize("option", ["queue", "key"])
-async def test_an_option_beside_the_input_is_held_to_the_same(
+async def test_an_option_beside_the_input_is_checked_like_one_in_options(
     option: str, jobs: AppJobs, driver: CountingDriver
 ) -> None:
     number: Any = jobs.number
@@ -202,14 +202,13 @@ async def test_an_option_beside_the_input_is_held_to_the_same(
 
 
 @pytest.mark.parametrize("delay", ["5 minutes", -1, timedelta(-1), "3654d"])
-def test_a_handler_cannot_ask_for_another_attempt_after_no_duration(delay: Any) -> None:
-    """Cases 27 to 30, where a handler says them."""
+def test_retry_after_refuses_an_invalid_delay(delay: Any) -> None:
     with pytest.raises(FlowliError, match="delay"):
         RetryAfter(delay)
 
 
-async def test_a_runner_runs_once_at_a_time(jobs: AppJobs) -> None:
-    """Case 61: twice on one loop, from another loop, and after the runtime was closed."""
+async def test_a_runner_cannot_run_twice_at_the_same_time(jobs: AppJobs) -> None:
+    """Neither on the same event loop nor on another; nor can it run after the runtime was closed."""
     runner = Runner(jobs)
     async with runner:
         with pytest.raises(StrategyError, match="is running already; make another Runner"):
@@ -224,7 +223,6 @@ async def test_a_runner_runs_once_at_a_time(jobs: AppJobs) -> None:
 
 @pytest.mark.parametrize("verb", ["run", "enqueue", "delay", "enqueue_many"])
 async def test_a_closed_runtime_refuses_every_call(verb: str, jobs: AppJobs, driver: CountingDriver) -> None:
-    """Case 62."""
     await jobs.aclose()
     args = {"run": (1,), "enqueue": (1,), "delay": ("1s", 1), "enqueue_many": ([1],)}
     with pytest.raises(StrategyError, match="closed; make a new one"):
@@ -233,23 +231,20 @@ async def test_a_closed_runtime_refuses_every_call(verb: str, jobs: AppJobs, dri
 
 
 def test_one_runtime_serves_one_event_loop_after_another(jobs: AppJobs) -> None:
-    """Case 62: a coroutine made outside of a loop waits for one, and is no part of it."""
+    """A coroutine that was made outside of an event loop can be run by any."""
     receipts = [asyncio.run(jobs.number.enqueue(value)) for value in (1, 2)]
     assert [receipt.disposition for receipt in receipts] == ["accepted", "accepted"]
 
 
 @pytest.mark.parametrize("verb", ["run", "enqueue"])
-async def test_a_job_of_no_registry_is_refused(verb: str, jobs: AppJobs, driver: CountingDriver) -> None:
-    """Case 63."""
+async def test_a_job_that_is_not_in_the_registry_is_refused(verb: str, jobs: AppJobs, driver: CountingDriver) -> None:
     with pytest.raises(StrategyError, match="'stray' is not in this registry; make it an attribute") as caught:
         await getattr(stray.on(jobs), verb)()
-    assert_told(caught.value, StrategyError, "stray")
+    assert_error(caught.value, StrategyError, "stray")
     assert not driver.calls
 
 
-async def test_another_job_of_the_same_name_is_not_the_one_in_the_registry(
-    jobs: AppJobs, driver: CountingDriver
-) -> None:
+async def test_another_job_with_the_same_name_is_refused(jobs: AppJobs, driver: CountingDriver) -> None:
     async def impostor(input: str) -> None: ...
 
     with pytest.raises(StrategyError, match="'number' is not in this registry"):
@@ -257,6 +252,6 @@ async def test_another_job_of_the_same_name_is_not_the_one_in_the_registry(
     assert not driver.calls
 
 
-def test_there_is_no_current_job_outside_of_one() -> None:
+def test_current_job_is_refused_outside_of_a_job() -> None:
     with pytest.raises(StrategyError, match="outside of a job"):
         current_job()

@@ -1,4 +1,4 @@
-"""A handler's context: made once and shared, or made for each execution, and always left."""
+"""A handler's context is made once and shared, or made for each run, and always closed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def manager() -> AsyncGenerator[Session]:
     [made, factory, async_factory, manager, per_job(factory), per_job(async_factory), per_job(manager)],
     ids=["value", "factory", "async", "manager", "per_job factory", "per_job async", "per_job manager"],
 )
-async def test_every_source_gives_the_same_in_process_and_in_a_worker(source: Any) -> None:
+async def test_every_context_source_works_in_run_and_in_a_worker(source: Any) -> None:
     made.log.clear()
     async with AppJobs(context=source, driver=MemoryDriver()) as jobs:
         assert await jobs.work.run("run") == id(made)
@@ -53,7 +53,7 @@ async def test_every_source_gives_the_same_in_process_and_in_a_worker(source: An
 
 
 class Scope:
-    """Counts how often its context was entered and left, and notes what it was left with."""
+    """A context factory that counts how often its context was entered, and logs how it was exited."""
 
     def __init__(self, *, swallows: bool = False) -> None:
         self.log: list[str] = []
@@ -75,7 +75,7 @@ class Scope:
             self.log.append("commit")
 
 
-async def test_a_shared_context_is_made_once_under_concurrent_first_use_and_left_once() -> None:
+async def test_a_shared_context_is_made_once_under_concurrent_first_use_and_closed_once() -> None:
     scope = Scope()
     jobs = AppJobs(context=scope, driver=MemoryDriver())
     assert len({*await asyncio.gather(*(jobs.work.run("w") for _ in range(10)))}) == 1
@@ -87,20 +87,20 @@ async def test_a_shared_context_is_made_once_under_concurrent_first_use_and_left
     assert scope.log == ["enter", *["w"] * 11, "commit"]
 
 
-async def test_a_runtime_that_ran_nothing_makes_no_context() -> None:
+async def test_closing_a_runtime_that_ran_nothing_makes_no_context() -> None:
     scope = Scope()
     await AppJobs(context=scope, driver=MemoryDriver()).aclose()
     assert scope.log == []
 
 
-async def test_opening_a_runtime_makes_its_shared_context_but_none_for_each_job() -> None:
+async def test_opening_a_runtime_makes_its_shared_context_but_not_one_per_job() -> None:
     shared, own = Scope(), Scope()
     async with AppJobs(context=shared), AppJobs(context=per_job(own)):
         assert (shared.entered, own.entered) == (1, 0)
 
 
 @pytest.mark.parametrize("mode", ["run", "worker"])
-async def test_a_context_of_each_job_is_entered_before_its_handler_and_left_after_it(mode: str) -> None:
+async def test_a_per_job_context_is_entered_before_the_handler_and_exited_after_it(mode: str) -> None:
     scope = Scope()
     jobs = AppJobs(context=per_job(scope), driver=MemoryDriver())
     for _ in range(2):
@@ -109,7 +109,7 @@ async def test_a_context_of_each_job_is_entered_before_its_handler_and_left_afte
 
 
 @pytest.mark.parametrize("mode", ["run", "worker"])
-async def test_a_context_of_each_job_sees_the_handlers_exception(mode: str) -> None:
+async def test_a_per_job_context_receives_the_handlers_exception(mode: str) -> None:
     scope = Scope()
     jobs = AppJobs(context=per_job(scope), driver=MemoryDriver())
     await _perform(jobs, mode, "fail")
@@ -117,14 +117,14 @@ async def test_a_context_of_each_job_sees_the_handlers_exception(mode: str) -> N
 
 
 @pytest.mark.parametrize("mode", ["run", "worker"])
-async def test_a_context_that_swallows_an_exception_makes_no_success_of_it(mode: str) -> None:
+async def test_a_context_that_suppresses_an_exception_does_not_turn_a_failure_into_a_success(mode: str) -> None:
     scope = Scope(swallows=True)
     jobs = AppJobs(context=per_job(scope), driver=MemoryDriver())
     await _perform(jobs, mode, "fail")
     assert scope.log == ["enter", "fail", "rollback"]
 
 
-async def test_a_context_that_fails_as_it_is_left_fails_the_job() -> None:
+async def test_a_context_that_raises_on_exit_fails_the_job() -> None:
     @asynccontextmanager
     async def fails_to_commit() -> AsyncGenerator[Session]:
         yield Session()
@@ -137,7 +137,7 @@ async def test_a_context_that_fails_as_it_is_left_fails_the_job() -> None:
     assert (await drain(jobs)).failed == 1
 
 
-async def test_each_of_many_jobs_at_once_has_its_own() -> None:
+async def test_concurrent_jobs_have_a_context_each() -> None:
     scope = Scope()
     jobs = AppJobs(context=per_job(scope), driver=MemoryDriver())
     await jobs.work.enqueue_many(["w"] * 5)
@@ -146,7 +146,7 @@ async def test_each_of_many_jobs_at_once_has_its_own() -> None:
     assert scope.log.count("commit") == 5
 
 
-async def test_a_job_is_current_where_its_context_is_made() -> None:
+async def test_current_job_is_set_while_the_context_is_made() -> None:
     names: list[str] = []
 
     @asynccontextmanager
@@ -162,7 +162,7 @@ async def test_a_job_is_current_where_its_context_is_made() -> None:
 
 
 class Pool(Session):
-    """What a database library gives: it may be awaited, or entered, and is closed only in the second case."""
+    """A connection pool as database libraries have them: awaitable, and a context manager that closes it."""
 
     def __await__(self) -> Generator[Any, None, Self]:
         self.log.append("awaited")
@@ -177,7 +177,7 @@ class Pool(Session):
         self.log.append("left")
 
 
-async def test_what_can_be_awaited_and_entered_is_entered_so_that_it_is_closed() -> None:
+async def test_a_context_that_is_awaitable_and_a_context_manager_is_entered_and_closed() -> None:
     pool = Pool()
     async with AppJobs(context=lambda: pool) as jobs:
         await jobs.work.run("w")
@@ -198,8 +198,8 @@ async def log(ctx: Any) -> object:
 
 
 @pytest.mark.parametrize("declared", [Any, object, HasLog, Settings, dict[str, Any], "Session"])
-async def test_only_a_class_is_held_against_the_context(declared: Any) -> None:
-    """A protocol, a TypedDict or Any cannot be; that is left to the type checkers."""
+async def test_a_declared_context_that_isinstance_cannot_check_accepts_any_value(declared: Any) -> None:
+    """Type checkers check a protocol, a TypedDict or Any."""
 
     class Loose(Jobs[declared]):
         log = job()(log)
@@ -208,7 +208,7 @@ async def test_only_a_class_is_held_against_the_context(declared: Any) -> None:
     assert await Loose(context=value).log.run() is value
 
 
-async def test_a_registry_without_a_context_says_none() -> None:
+async def test_a_registry_without_a_context_takes_none() -> None:
     class Bare(Jobs[None]):
         rest = rest
 
@@ -218,7 +218,7 @@ async def test_a_registry_without_a_context_says_none() -> None:
         await any_bare(context=Session()).rest.run()
 
 
-async def test_what_declares_its_context_counts_for_the_classes_below_it() -> None:
+async def test_a_subclass_inherits_the_declared_context() -> None:
     class Derived(AppJobs):
         pass
 
@@ -235,7 +235,7 @@ def test_per_job_takes_a_callable() -> None:
 
 
 async def _perform(jobs: AppJobs, mode: str, input: str) -> None:
-    """Run in process, or enqueue and let a worker run; either fails exactly where the input says so."""
+    """Run a job in process or in a worker, and check that it fails if the input says so."""
     if mode == "run":
         if input == "fail":
             with pytest.raises(ValueError, match="fail"):

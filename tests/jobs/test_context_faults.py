@@ -1,4 +1,4 @@
-"""Contexts that fail, give the wrong thing, or fail as they are left."""
+"""Contexts that cannot be made, have the wrong type, or raise on exit."""
 
 from __future__ import annotations
 
@@ -45,27 +45,26 @@ WRONG = [
     (raises, ConnectionError, "no database"),
     (gives_another_type, DefinitionError, "the context must be Session, as the registry declares, got str"),
     (gives_another_type_later, DefinitionError, "got int"),
-    (generates, DefinitionError, "bare generator; decorate it with @asynccontextmanager"),
-    (generates_later, DefinitionError, "bare generator; decorate it with @asynccontextmanager"),
+    (generates, DefinitionError, "a generator; decorate it with @asynccontextmanager"),
+    (generates_later, DefinitionError, "a generator; decorate it with @asynccontextmanager"),
 ]
 
 
 @pytest.mark.parametrize("is_per_job", [False, True])
 @pytest.mark.parametrize(("source", "error", "says"), WRONG)
-async def test_a_factory_that_gives_no_context_fails_the_call_and_says_why(
+async def test_run_raises_if_the_context_cannot_be_made(
     source: Any, error: type[Exception], says: str, *, is_per_job: bool
 ) -> None:
-    """Case 48."""
     jobs = any_jobs(context=per_job(source) if is_per_job else source)
     with pytest.raises(error, match=says):
         await jobs.work.run("w")
 
 
 @pytest.mark.parametrize(("source", "error", "says"), WRONG)
-async def test_a_factory_that_gives_no_context_is_a_failure_of_the_job(
+async def test_a_job_fails_in_a_worker_if_its_context_cannot_be_made(
     source: Any, error: type[Exception], says: str
 ) -> None:
-    """Case 48, in a worker: the record says why, and the worker goes on."""
+    """The record holds the error, and the worker continues."""
     jobs = any_jobs(context=per_job(source), driver=MemoryDriver())
     receipt = await jobs.work.enqueue("w")
     assert (await drain(jobs)).failed == 1
@@ -73,7 +72,7 @@ async def test_a_factory_that_gives_no_context_is_a_failure_of_the_job(
     assert says in found.last_error.message
 
 
-async def test_a_shared_context_that_cannot_be_made_is_tried_again_by_the_next_who_needs_it() -> None:
+async def test_the_next_call_tries_again_to_make_a_shared_context() -> None:
     tries: list[int] = []
 
     def second_time_lucky() -> Session:
@@ -88,12 +87,12 @@ async def test_a_shared_context_that_cannot_be_made_is_tried_again_by_the_next_w
     assert await jobs.work.run("w") == id(made)
 
 
-async def test_a_runner_does_not_start_where_the_shared_context_cannot_be_made() -> None:
+async def test_a_runner_does_not_start_if_the_shared_context_cannot_be_made() -> None:
     with pytest.raises(ConnectionError, match="no database"):
         await Runner(AppJobs(context=raises, driver=MemoryDriver())).run_once()
 
 
-async def test_a_manager_of_the_wrong_type_is_left_at_once() -> None:
+async def test_a_context_manager_of_the_wrong_type_is_exited_at_once() -> None:
     log: list[str] = []
 
     @asynccontextmanager
@@ -111,7 +110,7 @@ async def test_a_manager_of_the_wrong_type_is_left_at_once() -> None:
     assert log == ["enter", "leave"] * 2
 
 
-async def test_the_driver_is_closed_even_where_the_context_fails_to() -> None:
+async def test_the_driver_is_closed_even_if_closing_the_context_fails() -> None:
     @asynccontextmanager
     async def fails_to_close() -> AsyncGenerator[Session]:
         yield Session()
@@ -129,8 +128,8 @@ async def test_the_driver_is_closed_even_where_the_context_fails_to() -> None:
         await waiting
 
 
-async def test_a_runtime_whose_context_cannot_be_made_lets_go_of_its_driver() -> None:
-    """Entering it opens the driver first; one that never got in must not leave threads and files behind."""
+async def test_a_runtime_whose_context_cannot_be_made_closes_its_driver() -> None:
+    """`async with` opens the driver first, and must not leave its threads and files open if it then fails."""
 
     def broken() -> Session:
         raise ConnectionError("no database")
@@ -140,6 +139,6 @@ async def test_a_runtime_whose_context_cannot_be_made_lets_go_of_its_driver() ->
     await asyncio.sleep(0)
     with pytest.raises(ConnectionError):
         async with AppJobs(context=broken, driver=driver):
-            raise AssertionError("it was entered")
+            raise AssertionError("the registry was entered")
     async with asyncio.timeout(20):
         await waiting

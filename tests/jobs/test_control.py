@@ -1,4 +1,4 @@
-"""What can be done to stored jobs: cancel, requeue, purge."""
+"""Stored jobs can be cancelled, requeued and purged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_a_waiting_job_that_is_cancelled_never_runs(jobs: AppJobs) -> None
     assert (await recorded(jobs, queued.id)).state == "cancelled"
 
 
-async def test_a_finished_job_can_be_run_again_with_all_its_attempts(jobs: AppJobs, clock: ManualClock) -> None:
+async def test_requeue_runs_a_failed_job_again_with_its_attempts_reset(jobs: AppJobs, clock: ManualClock) -> None:
     call = jobs.send.options(retry=Retry(max_attempts=2, backoff=fixed("1m")))
     receipt = await call.enqueue(to="nobody")
     await drain(jobs)
@@ -39,7 +39,7 @@ async def test_a_finished_job_can_be_run_again_with_all_its_attempts(jobs: AppJo
     assert (ended.state, ended.attempts_made, ended.failure_count) == ("failed", 2, 3)
 
 
-async def test_a_completed_job_can_be_run_again(jobs: AppJobs) -> None:
+async def test_requeue_runs_a_completed_job_again(jobs: AppJobs) -> None:
     receipt = await jobs.send.enqueue(to="a")
     await drain(jobs)
     assert await jobs.control.requeue(receipt.id) == "requeued"
@@ -50,14 +50,14 @@ async def test_a_completed_job_can_be_run_again(jobs: AppJobs) -> None:
     assert (await recorded(jobs, receipt.id)).attempts_made == 1
 
 
-async def test_a_delayed_job_can_be_run_now(jobs: AppJobs) -> None:
+async def test_requeue_runs_a_delayed_job_now(jobs: AppJobs) -> None:
     receipt = await jobs.send.delay("1h", to="a")
     assert await jobs.control.requeue(receipt.id) == "requeued"
     await drain(jobs)
     assert ran == [("a", None)]
 
 
-async def test_what_cannot_be_requeued_is_answered_with_the_reason(jobs: AppJobs) -> None:
+async def test_requeue_returns_the_reason_if_it_does_nothing(jobs: AppJobs) -> None:
     queued = await jobs.send.enqueue(to="a")
     assert await jobs.control.requeue(queued.id) == "unfinished"
     assert await jobs.control.requeue("nobody-made-this") == "unknown"
@@ -67,7 +67,7 @@ async def test_what_cannot_be_requeued_is_answered_with_the_reason(jobs: AppJobs
     assert await jobs.control.requeue(first.id) == "key_taken"
 
 
-async def test_purging_removes_what_finished_long_enough_ago(jobs: AppJobs, clock: ManualClock) -> None:
+async def test_purge_removes_jobs_that_finished_long_enough_ago(jobs: AppJobs, clock: ManualClock) -> None:
     old = await jobs.send.enqueue(to="nobody")
     await drain(jobs)
     clock.advance("1h")
@@ -82,7 +82,7 @@ async def test_purging_removes_what_finished_long_enough_ago(jobs: AppJobs, cloc
     assert await jobs.inspect.get_job(young.id) is None
 
 
-async def test_purging_many_is_done_in_bounded_pieces(
+async def test_purge_removes_many_jobs_in_calls_of_bounded_size(
     jobs: AppJobs, driver: CountingDriver, clock: ManualClock
 ) -> None:
     for receipt in await jobs.slow.enqueue_many(map(str, range(1_100))):
@@ -92,7 +92,7 @@ async def test_purging_many_is_done_in_bounded_pieces(
     assert driver.calls["purge"] == 4
 
 
-async def test_an_active_job_is_asked_to_end(driver: CountingDriver) -> None:
+async def test_cancelling_an_active_job_cancels_its_handler(driver: CountingDriver) -> None:
     started, seen = asyncio.Event(), asyncio.Event()
 
     @job()
@@ -117,7 +117,7 @@ async def test_an_active_job_is_asked_to_end(driver: CountingDriver) -> None:
 
 
 class BusyDriver(CountingDriver):
-    """While it purges, jobs go on finishing: one more each time."""
+    """A driver during whose purges jobs keep finishing: one more in each call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,16 +127,16 @@ class BusyDriver(CountingDriver):
         removed = await super().purge(state, older_than=older_than, limit=limit)
         await self.jobs.send.enqueue(to="a")
         await drain(self.jobs)
-        await asyncio.sleep(0.002)  # so that it is older than nothing at all, which is when it could be purged
+        await asyncio.sleep(0.002)  # so that the job is older than 0 s, and the next call could remove it
         return removed
 
 
-async def test_a_purge_ends_although_jobs_go_on_finishing() -> None:
-    """What finishes while it goes on is not of it, give or take what the last call takes."""
+async def test_a_purge_ends_although_jobs_keep_finishing() -> None:
+    """It removes only jobs that had finished when it began, give or take the duration of its last call."""
     driver = BusyDriver()
     receipt = await driver.jobs.send.enqueue(to="a")
     await drain(driver.jobs)
-    await asyncio.sleep(0.01)  # as above
+    await asyncio.sleep(0.01)  # so that the job is older than 0 s
     async with asyncio.timeout(20):
         assert await driver.jobs.control.purge("completed") >= 1
     assert await driver.jobs.inspect.get_job(receipt.id) is None

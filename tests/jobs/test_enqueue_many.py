@@ -1,4 +1,4 @@
-"""Many calls at once: all of them good, or a word about the one that is not."""
+"""enqueue_many stores all inputs, or names the one that is invalid."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def jobs() -> AsyncIterator[AppJobs]:
         yield made
 
 
-async def test_receipts_come_in_the_order_of_the_inputs(jobs: AppJobs) -> None:
+async def test_receipts_are_in_the_order_of_the_inputs(jobs: AppJobs) -> None:
     receipts = await jobs.send.enqueue_many(Email(to=f"{number}@example.com") for number in range(2_500))
     await drain(jobs, concurrency=100)
     records = [await jobs.inspect.get_job(receipt.id) for receipt in receipts[-500:]]
@@ -50,7 +50,7 @@ async def test_receipts_come_in_the_order_of_the_inputs(jobs: AppJobs) -> None:
     ]
 
 
-async def test_the_bad_one_is_named_by_its_place_and_nothing_is_stored(jobs: AppJobs) -> None:
+async def test_the_error_names_the_position_of_the_invalid_input_and_nothing_is_stored(jobs: AppJobs) -> None:
     bad = cast("Any", {"to": "b@example.com", "copies": "many"})
     with pytest.raises(ValidationError, match=r"inputs\[1\]: send: input is not valid: copies") as caught:
         await jobs.send.enqueue_many([Email(to="a@example.com"), bad])
@@ -60,11 +60,11 @@ async def test_the_bad_one_is_named_by_its_place_and_nothing_is_stored(jobs: App
 
 
 @pytest.mark.parametrize("inputs", [Email(to="a@example.com"), {"to": "a"}, "abc", None, 5])
-async def test_one_input_is_no_list_of_them(jobs: AppJobs, inputs: Any) -> None:
+async def test_a_single_input_is_refused(jobs: AppJobs, inputs: Any) -> None:
     for bound in (jobs.send, jobs.say):
         with pytest.raises(ValidationError, match="inputs must be a list of inputs, got"):
             await bound.enqueue_many(inputs)
 
 
-async def test_none_at_all_is_fine(jobs: AppJobs) -> None:
+async def test_an_empty_list_is_accepted(jobs: AppJobs) -> None:
     assert await jobs.send.enqueue_many([]) == ()

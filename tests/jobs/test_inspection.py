@@ -1,4 +1,4 @@
-"""What can be seen of stored jobs: records, pages and counts."""
+"""Stored jobs can be inspected: single records, pages of a state, and counts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support.counting import CountingDriver
 
 
-async def test_a_record_tells_the_life_of_a_job(jobs: AppJobs, clock: ManualClock) -> None:
+async def test_a_record_shows_the_attempts_and_the_times_of_a_failing_job(jobs: AppJobs, clock: ManualClock) -> None:
     call = jobs.send.options(key="k", meta=Meta(request_id="r"), retry=Retry(max_attempts=3, backoff=fixed("1m")))
     receipt = await call.enqueue(to="nobody")
     new = await recorded(jobs, receipt.id)
@@ -77,7 +77,7 @@ async def test_a_record_tells_the_life_of_a_job(jobs: AppJobs, clock: ManualCloc
     assert ended.worker is not None
 
 
-async def test_a_completed_record_holds_its_result_and_its_times(jobs: AppJobs, clock: ManualClock) -> None:
+async def test_a_completed_record_has_its_result_and_its_times(jobs: AppJobs, clock: ManualClock) -> None:
     receipt = await jobs.send.delay("1m", to="abc")
     clock.advance("2m")
     await drain(jobs)
@@ -104,10 +104,10 @@ async def test_a_record_is_active_while_its_handler_runs(driver: CountingDriver)
     assert [(record.state, record.started_at, record.attempts_made) for record in seen] == [("active", START, 0)]
 
 
-async def test_a_lost_worker_is_told_as_the_last_error(
+async def test_a_record_that_lost_too_many_workers_shows_that_as_its_last_error(
     jobs: AppJobs, driver: CountingDriver, clock: ManualClock
 ) -> None:
-    """A record whose leases all ran out has no error of a handler to show."""
+    """No handler of it ever raised an error: all its leases expired."""
     receipt = await jobs.send.enqueue(to="a")
     for number in range(4):
         await Worker(driver, f"dies {number}", queues=("default",)).take_one()
@@ -120,11 +120,11 @@ async def test_a_lost_worker_is_told_as_the_last_error(
     assert found.last_failed_at == found.finished_at
 
 
-async def test_a_record_that_is_not_there_is_none(jobs: AppJobs) -> None:
+async def test_get_job_returns_none_for_an_unknown_id(jobs: AppJobs) -> None:
     assert await jobs.inspect.get_job("nobody-made-this") is None
 
 
-async def test_pages_list_the_newest_first_and_end(jobs: AppJobs, clock: ManualClock) -> None:
+async def test_pages_are_newest_first_and_the_last_has_no_cursor(jobs: AppJobs, clock: ManualClock) -> None:
     ids: list[str] = []
     for _ in range(5):
         ids.append((await jobs.send.enqueue(to="a")).id)
@@ -142,8 +142,8 @@ async def test_pages_list_the_newest_first_and_end(jobs: AppJobs, clock: ManualC
     assert (len(exact.items), exact.cursor) == (5, None)
 
 
-async def test_pages_stay_stable_while_jobs_come_and_go(jobs: AppJobs, clock: ManualClock) -> None:
-    """None is shown twice, and none that was there all the time is left out."""
+async def test_pages_are_stable_while_jobs_are_added_and_removed(jobs: AppJobs, clock: ManualClock) -> None:
+    """No job is listed twice, and none that existed all the time is left out."""
     ids = [(await jobs.send.enqueue(to="a")).id for _ in range(6)]
     page = await jobs.inspect.get_jobs_by_state("queued", limit=2)
     shown = [record.id for record in page.items]
@@ -158,9 +158,7 @@ async def test_pages_stay_stable_while_jobs_come_and_go(jobs: AppJobs, clock: Ma
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_each_state_has_a_listing_and_a_cursor_leads_on_in_it(
-    state: State, jobs: AppJobs, driver: CountingDriver
-) -> None:
+async def test_each_state_can_be_paged_through(state: State, jobs: AppJobs, driver: CountingDriver) -> None:
     assert await jobs.inspect.get_jobs_by_state(state) == Page((), None)
     await _bring(jobs, driver, state, 3)
     found: list[str] = []
@@ -198,7 +196,7 @@ async def test_counts_are_by_state_and_by_queue(jobs: AppJobs, clock: ManualCloc
     assert (await jobs.inspect.get_queue_counts()).queued == 2
 
 
-async def test_a_finished_job_is_kept_as_long_as_was_declared(jobs: AppJobs, clock: ManualClock) -> None:
+async def test_a_finished_job_is_kept_for_the_declared_time(jobs: AppJobs, clock: ManualClock) -> None:
     completed, failed = await jobs.send.enqueue(to="a"), await jobs.send.enqueue(to="nobody")
     await drain(jobs)
     clock.advance("1h")
@@ -212,7 +210,7 @@ async def test_a_finished_job_is_kept_as_long_as_was_declared(jobs: AppJobs, clo
     assert await jobs.inspect.get_job(failed.id) is None
 
 
-async def test_what_the_store_refuses_is_passed_on() -> None:
+async def test_an_error_of_the_driver_is_raised_to_the_caller() -> None:
     class Refusing(MemoryDriver):
         async def open(self) -> None:
             raise DriverError("no such table; run the migration")
@@ -224,7 +222,7 @@ async def test_what_the_store_refuses_is_passed_on() -> None:
 
 
 async def _bring(jobs: AppJobs, driver: CountingDriver, state: State, count: int) -> None:
-    """Put jobs into a state."""
+    """Enqueue jobs and bring them into a state."""
     for _ in range(count):
         match state:
             case "scheduled":

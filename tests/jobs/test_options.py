@@ -1,4 +1,4 @@
-"""Options of a call: which one counts, keys and ids, and how a doubtful call is repeated."""
+"""The options of a call: precedence, idempotency keys and ids, and repeating a call after an error of the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flowli_core.driver import NewRecord
 
 
-async def test_a_calls_option_goes_before_the_jobs_and_the_jobs_before_the_runtimes(driver: CountingDriver) -> None:
+async def test_options_override_job_settings_and_job_settings_override_defaults(driver: CountingDriver) -> None:
     defaults = Defaults(
         retry=Retry(max_attempts=2, backoff=exponential("1s", jitter=True)),
         timeout="1m",
@@ -51,7 +51,7 @@ async def test_a_calls_option_goes_before_the_jobs_and_the_jobs_before_the_runti
     assert timeouts == [timedelta(seconds=seconds) for seconds in (60, 30, 5, 7)]
 
 
-async def test_the_defaults_are_one_attempt_in_one_queue(jobs: AppJobs, driver: CountingDriver) -> None:
+async def test_by_default_a_job_has_one_attempt_and_the_queue_default(jobs: AppJobs, driver: CountingDriver) -> None:
     await jobs.who.enqueue()
     (record,) = driver.enqueued
     assert record == replace(record, queue="default", key=None, due=timedelta(0), max_recoveries=3)
@@ -60,14 +60,14 @@ async def test_the_defaults_are_one_attempt_in_one_queue(jobs: AppJobs, driver: 
     assert b"timeout" not in record.policy
 
 
-async def test_a_bound_job_with_options_leaves_the_first_as_it_was(jobs: AppJobs, driver: CountingDriver) -> None:
+async def test_options_does_not_change_the_job_that_it_is_called_on(jobs: AppJobs, driver: CountingDriver) -> None:
     base = jobs.send
     base.options(queue="other", meta=Meta(request_id="r"))
     await base.enqueue(to="a")
     assert (driver.enqueued[0].queue, driver.enqueued[0].meta) == ("default", None)
 
 
-async def test_a_key_is_held_until_its_job_is_finished(jobs: AppJobs) -> None:
+async def test_an_idempotency_key_is_held_until_its_job_is_finished(jobs: AppJobs) -> None:
     first = await jobs.send.options(key="welcome:42").enqueue(to="a")
     second = await jobs.send.enqueue(Email(to="b"), key="welcome:42")
     assert second == replace(first, disposition="existing")
@@ -77,7 +77,7 @@ async def test_a_key_is_held_until_its_job_is_finished(jobs: AppJobs) -> None:
     assert (await jobs.send.options(key="welcome:42").enqueue(to="b")).disposition == "accepted"
 
 
-async def test_an_id_makes_a_call_repeatable(jobs: AppJobs, clock: ManualClock) -> None:
+async def test_enqueueing_an_id_again_stores_nothing(jobs: AppJobs, clock: ManualClock) -> None:
     once = jobs.send.options(id="order-7")
     first = await once.enqueue(to="a")
     clock.advance("1m")
@@ -88,7 +88,7 @@ async def test_an_id_makes_a_call_repeatable(jobs: AppJobs, clock: ManualClock) 
     assert (await once.enqueue(to="c")).state == "completed"
 
 
-async def test_a_receipt_of_an_existing_job_tells_how_far_it_is(jobs: AppJobs, clock: ManualClock) -> None:
+async def test_the_receipt_of_an_existing_job_has_its_state_and_attempts(jobs: AppJobs, clock: ManualClock) -> None:
     call = jobs.send.options(key="k", retry=Retry(max_attempts=3, backoff=fixed("1m")))
     await call.enqueue(to="nobody")
     await drain(jobs)
@@ -97,7 +97,7 @@ async def test_a_receipt_of_an_existing_job_tells_how_far_it_is(jobs: AppJobs, c
     assert receipt.scheduled_for == START + timedelta(minutes=1)
 
 
-async def test_concurrent_calls_get_each_its_own_answer(jobs: AppJobs) -> None:
+async def test_concurrent_calls_get_their_own_receipts(jobs: AppJobs) -> None:
     receipts = await asyncio.gather(*(jobs.send.enqueue(to=str(number)) for number in range(50)))
     assert len({receipt.id for receipt in receipts}) == 50
     for number, receipt in enumerate(receipts):
@@ -106,7 +106,7 @@ async def test_concurrent_calls_get_each_its_own_answer(jobs: AppJobs) -> None:
         assert found.input == {"to": str(number)}
 
 
-async def test_what_fails_in_the_store_names_the_ids_so_that_it_can_be_sent_again(driver: CountingDriver) -> None:
+async def test_a_driver_error_has_the_ids_with_which_the_call_can_be_repeated(driver: CountingDriver) -> None:
     class Failing(CountingDriver):
         async def enqueue(self, records: Any) -> Any:
             await super().enqueue(records)

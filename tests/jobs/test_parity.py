@@ -1,9 +1,7 @@
-"""The twenty defects of Flowli 0.4 for TypeScript: each is shown here to be none of ours.
+"""The twenty defects of Flowli 0.4 for TypeScript: each test shows that this library does not have one of them.
 
-Shown in more depth: 1 to 5 in tests/conformance/test_leases.py and test_steps.py, for every driver; 6 and 7 in
-test_runner_leases.py and the other tests of the runner; 14 in tests/conformance/test_retention.py; 15 in
-tests/conformance/test_listing.py; 16 and 17 in tests/conformance and
-tests/redis/test_schedule_storm.py; 18 in test_schedule_rules.py; 19 in test_codec.py; 20 in test_runner_endings.py.
+The same is tested in more depth: for every driver in tests/conformance (1 to 5, 14 to 17), for the runner in
+tests/running (6 to 12, 20), for cron in tests/schedules (18) and for validators in tests/wire (19).
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ PATIENCE = 20
 
 @dataclass
 class Log:
-    """What ran, how often, and an event for a handler to wait for."""
+    """Counts how often each input ran, and has the events that handlers set and wait for."""
 
     ran: Counter[int] = field(default_factory=Counter[int])
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,7 +83,7 @@ class AppJobs(Jobs[Log]):
 
 
 class App:
-    """A registry on a driver that counts, with a clock to turn."""
+    """A registry with a driver that counts calls and a clock that tests advance."""
 
     def __init__(self, **options: Any) -> None:
         self.clock = ManualClock()
@@ -96,13 +94,13 @@ class App:
         self._names = (f"dead {number}" for number in range(1_000))
 
     async def reserve(self, want: int = 1) -> Worker:
-        """Reserve as a worker does that then dies."""
+        """Reserve jobs for a worker that then dies."""
         worker = Worker(self.memory, next(self._names), queues=("default",))
         await worker.take(want)
         return worker
 
     def expire(self) -> None:
-        """Let all leases end."""
+        """Let all leases expire."""
         self.clock.advance("31s")
 
 
@@ -111,7 +109,7 @@ def app() -> App:
     return App()
 
 
-async def test_1_a_worker_that_dies_once_it_has_reserved_loses_nothing(app: App) -> None:
+async def test_1_a_worker_that_dies_after_reserving_loses_no_job(app: App) -> None:
     await app.jobs.work.enqueue_many(range(3))
     await app.reserve(3)
     counts = await app.jobs.inspect.get_queue_counts()
@@ -121,7 +119,7 @@ async def test_1_a_worker_that_dies_once_it_has_reserved_loses_nothing(app: App)
     assert app.log.ran == {0: 1, 1: 1, 2: 1}
 
 
-async def test_2_who_has_lost_the_lease_can_neither_complete_nor_fail_the_job(app: App) -> None:
+async def test_2_a_worker_that_lost_its_lease_can_neither_complete_nor_fail_the_job(app: App) -> None:
     await app.jobs.work.enqueue(1)
     dead = Worker(app.memory, "dead", queues=("default",))
     held = await dead.take_one()
@@ -132,7 +130,7 @@ async def test_2_who_has_lost_the_lease_can_neither_complete_nor_fail_the_job(ap
     assert await app.jobs.inspect.get_job(held.id) == before
 
 
-async def test_3_two_runners_that_recover_at_once_run_the_job_once(app: App) -> None:
+async def test_3_runners_that_recover_at_the_same_time_run_each_job_once(app: App) -> None:
     await app.jobs.work.enqueue_many(range(20))
     await app.reserve(20)
     app.expire()
@@ -142,7 +140,7 @@ async def test_3_two_runners_that_recover_at_once_run_the_job_once(app: App) -> 
     assert set(app.log.ran.values()) == {1}
 
 
-async def test_4_however_many_leases_have_ended_all_are_recovered(app: App) -> None:
+async def test_4_any_number_of_expired_leases_is_recovered(app: App) -> None:
     many = 3 * RECOVER_PER_STEP + 100
     await app.jobs.work.enqueue_many(range(many))
     await app.reserve(many)
@@ -151,7 +149,7 @@ async def test_4_however_many_leases_have_ended_all_are_recovered(app: App) -> N
     assert (counts.recovered, counts.completed) == (many, many)
 
 
-async def test_5_a_job_that_kills_its_workers_is_given_up(app: App) -> None:
+async def test_5_a_job_that_kills_its_workers_fails(app: App) -> None:
     poison = await app.jobs.work.enqueue(1)
     for _ in range(4):
         await app.reserve()
@@ -166,7 +164,7 @@ async def test_5_a_job_that_kills_its_workers_is_given_up(app: App) -> None:
     assert app.log.ran == {2: 1}
 
 
-async def test_6_a_handler_whose_lease_is_lost_is_cancelled_and_counts_for_nothing(app: App) -> None:
+async def test_6_a_handler_whose_lease_is_lost_is_cancelled_and_its_result_ignored(app: App) -> None:
     lost = asyncio.Event()
 
     async def note(_: JobEvent) -> None:
@@ -186,7 +184,7 @@ async def test_6_a_handler_whose_lease_is_lost_is_cancelled_and_counts_for_nothi
 
 
 class Stumbling(CountingDriver):
-    """Fails every other step."""
+    """A driver that fails every other step."""
 
     async def step(self, step: Step) -> StepAnswer:
         self.calls["tried"] += 1
@@ -195,7 +193,7 @@ class Stumbling(CountingDriver):
         return await super().step(step)
 
 
-async def test_7_an_error_of_the_store_does_not_end_a_runner() -> None:
+async def test_7_an_error_of_the_store_does_not_stop_a_runner() -> None:
     done = asyncio.Queue[str]()
 
     async def note(event: JobEvent) -> None:
@@ -224,7 +222,7 @@ async def test_8_a_hook_that_raises_changes_no_outcome(app: App, caplog: pytest.
     assert warned == ["hook on_job_started", "hook on_job_completed"]
 
 
-async def test_9_stopping_waits_for_what_runs(app: App) -> None:
+async def test_9_stopping_waits_for_running_jobs(app: App) -> None:
     receipt = await app.jobs.wait.enqueue(1)
     runner = Runner(app.jobs)
     async with asyncio.timeout(PATIENCE), runner:
@@ -239,8 +237,8 @@ async def test_9_stopping_waits_for_what_runs(app: App) -> None:
         assert found.state == "completed"
 
 
-async def test_10_a_slot_is_filled_again_as_soon_as_it_is_free(app: App) -> None:
-    """The long job ends only when the last short one has: with a batch at a time neither would."""
+async def test_10_a_slot_is_filled_as_soon_as_it_is_free(app: App) -> None:
+    """The long job ends after the last short one. A runner that waits for a whole batch would never end."""
 
     @job(int)
     async def short(input: int, ctx: Log) -> None:
@@ -259,8 +257,7 @@ async def test_10_a_slot_is_filled_again_as_soon_as_it_is_free(app: App) -> None
     assert counts.completed == 7
 
 
-async def test_11_nothing_waits_for_a_timer_while_there_is_work(app: App) -> None:
-    """A runner at its defaults goes from job to job: it neither pauses nor listens before it is done."""
+async def test_11_a_runner_does_not_wait_while_there_is_work(app: App) -> None:
     await app.jobs.work.enqueue_many(range(100))
     async with asyncio.timeout(PATIENCE):
         await Runner(app.jobs).run_once()
@@ -269,18 +266,18 @@ async def test_11_nothing_waits_for_a_timer_while_there_is_work(app: App) -> Non
 
 
 async def test_12_a_job_costs_a_fraction_of_a_round_trip(app: App) -> None:
-    """A step settles what is done and reserves what is next, for half of the slots or more."""
+    """A step settles finished jobs and reserves new ones, for at least half of the slots."""
     await app.jobs.work.enqueue_many(range(200))
     await drain(app.jobs, concurrency=50)
     trips = app.driver.calls
     assert trips["enqueue"] == 1
     assert trips["step"] <= 200 / 25 + 2
     assert set(trips) <= {"open", "enqueue", "step", "heartbeat", "counts"}
-    assert trips["counts"] <= 3  # drain's own, to find the queues
+    assert trips["counts"] <= 3  # made by drain, to find the queues
 
 
-async def test_13_runners_do_not_reach_for_the_same_jobs(app: App) -> None:
-    """What a step reserves is nobody else's: no reservation is lost to another runner."""
+async def test_13_runners_do_not_compete_for_the_same_jobs(app: App) -> None:
+    """No two steps reserve the same job, and no runner loses one that it reserved."""
     await app.jobs.work.enqueue_many(range(100))
     await asyncio.gather(*(drain(app.jobs, concurrency=5) for _ in range(4)))
     reserved = [one.id for answer in app.driver.answers for one in answer.reserved]
@@ -288,7 +285,7 @@ async def test_13_runners_do_not_reach_for_the_same_jobs(app: App) -> None:
     assert {code for answer in app.driver.answers for code in answer.acks} == {"ok"}
 
 
-async def test_14_finished_records_go() -> None:
+async def test_14_finished_records_are_removed() -> None:
     app = App(defaults=Defaults(keep=Keep(completed=5), keep_completed="1h"))
     await app.jobs.work.enqueue_many(range(20))
     await drain(app.jobs)
@@ -298,7 +295,7 @@ async def test_14_finished_records_go() -> None:
     assert (await app.jobs.inspect.get_queue_counts()).completed == 0
 
 
-async def test_15_counts_take_one_call_and_lists_begin_with_the_newest(app: App) -> None:
+async def test_15_counts_take_one_call_and_pages_are_newest_first(app: App) -> None:
     for number in range(3):
         await app.jobs.work.enqueue(number)
         app.clock.advance("1s")
@@ -310,8 +307,8 @@ async def test_15_counts_take_one_call_and_lists_begin_with_the_newest(app: App)
     assert app.driver.calls == {"counts": 1, "page": 1}
 
 
-async def test_16_a_runner_that_dies_as_it_fires_a_schedule_doubles_nothing(app: App) -> None:
-    """It has stored the tick's job and said nothing more; the next runner finds the tick gone and the job there."""
+async def test_16_a_runner_that_dies_while_it_fires_a_schedule_does_not_fire_it_twice(app: App) -> None:
+    """It dies after storing the job of the tick. The next runner finds the job, and the next tick moved on."""
     await app.jobs.work.schedule("minutely", every="1m", input=1)
     app.clock.advance("1m")
     dying = asyncio.create_task(Runner(app.jobs).run_once())
@@ -352,13 +349,13 @@ async def test_17_registering_again_keeps_the_next_run_and_schedules_can_be_paus
         ("0 0 29 2 *", "2028-02-29T00:00"),
     ],
 )
-async def test_18_cron_is_all_of_cron(app: App, cron: str, following: str) -> None:
-    """Names, stepped ranges, a day of the month or of the week, and a day that comes once in four years."""
+async def test_18_cron_expressions_may_use_all_of_cron(app: App, cron: str, following: str) -> None:
+    """Names, stepped ranges, days of the month or of the week, and the 29th of February."""
     receipt = await app.jobs.work.schedule("k", cron=cron, input=1)
     assert receipt.next_runs[0].isoformat()[:16] == following
 
 
-async def test_19_what_a_validator_made_is_not_validated_again(app: App) -> None:
+async def test_19_the_output_of_a_validator_is_not_validated_again(app: App) -> None:
     receipt = await app.jobs.say.enqueue(text="hi")
     await drain(app.jobs)
     found = await app.jobs.inspect.get_job(receipt.id)
@@ -366,7 +363,7 @@ async def test_19_what_a_validator_made_is_not_validated_again(app: App) -> None
     assert (found.input, found.result) == ({"text": "hi"}, "hi!")
 
 
-async def test_20_there_are_timeouts_cancellation_results_keys_and_stack_traces(app: App) -> None:
+async def test_20_there_are_timeouts_cancellation_results_keys_and_tracebacks(app: App) -> None:
     timed_out = await app.jobs.hang.enqueue()
     kept = await app.jobs.work.options(key="k").enqueue(7)
     again = await app.jobs.work.options(key="k").enqueue(8)

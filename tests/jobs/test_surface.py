@@ -1,4 +1,4 @@
-"""What a call does: run, enqueue, delay and enqueue_many, with and without a driver, and what the caller is told."""
+"""The calls of a job: run, enqueue, delay and enqueue_many, with and without a driver, and their receipts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.counting import CountingDriver
 from tests.support.mailing import START, AppJobs, Email, Meta, ran, send
 
 
-async def test_run_answers_the_result_and_raises_the_error_of_the_handler() -> None:
+async def test_run_returns_the_result_and_raises_the_error_of_the_handler() -> None:
     jobs = AppJobs(context=None)
     assert await jobs.send.run(to="abc") == 3
     assert await jobs.send.run(Email(to="abcd"), meta=Meta(request_id="r")) == 4
@@ -26,7 +26,7 @@ async def test_run_answers_the_result_and_raises_the_error_of_the_handler() -> N
     assert ran[-4:] == [("abc", None), ("abcd", "r"), ("abcde", "s"), ("nobody", None)]
 
 
-async def test_run_asks_the_driver_nothing(jobs: AppJobs, driver: CountingDriver) -> None:
+async def test_run_does_not_call_the_driver(jobs: AppJobs, driver: CountingDriver) -> None:
     await jobs.send.run(to="a")
     assert not driver.calls
 
@@ -40,7 +40,7 @@ async def test_a_plain_handler_runs_in_a_thread(jobs: AppJobs) -> None:
     assert str(found.result).startswith("flowli-job")
 
 
-async def test_a_plain_handler_may_raise_what_no_future_can_carry() -> None:
+async def test_a_plain_handler_may_raise_stop_iteration() -> None:
     def exhausted() -> None:
         next(iter(()))
 
@@ -64,13 +64,13 @@ async def test_enqueue_stores_a_job_that_a_worker_runs(jobs: AppJobs) -> None:
     assert ran == [("a", "r")]
 
 
-async def test_ids_are_made_in_the_order_of_the_calls(jobs: AppJobs) -> None:
+async def test_ids_are_in_the_order_of_the_calls(jobs: AppJobs) -> None:
     receipts = [await jobs.send.enqueue(to="a") for _ in range(50)]
     ids = [receipt.id for receipt in receipts]
     assert ids == sorted(set(ids))
 
 
-async def test_many_are_stored_in_one_call_and_answered_in_their_order(jobs: AppJobs, driver: CountingDriver) -> None:
+async def test_enqueue_many_makes_one_call_and_returns_receipts_in_order(jobs: AppJobs, driver: CountingDriver) -> None:
     receipts = await jobs.send.enqueue_many(
         (Email(to=name) for name in "abc"), meta=Meta(request_id="r"), queue="other"
     )
@@ -80,8 +80,7 @@ async def test_many_are_stored_in_one_call_and_answered_in_their_order(jobs: App
     assert len({record.meta for record in driver.enqueued}) == 1
 
 
-async def test_no_inputs_make_no_records_and_a_thousand_make_one_call(jobs: AppJobs, driver: CountingDriver) -> None:
-    """Case 41."""
+async def test_enqueue_many_makes_one_call_per_thousand_inputs(jobs: AppJobs, driver: CountingDriver) -> None:
     assert await jobs.slow.enqueue_many([]) == ()
     assert driver.calls["enqueue"] == 0
     receipts = await jobs.slow.enqueue_many(map(str, range(2_001)))
@@ -102,10 +101,10 @@ async def test_no_inputs_make_no_records_and_a_thousand_make_one_call(jobs: AppJ
         (START - timedelta(days=1), START),
     ],
 )
-async def test_a_delayed_job_is_due_at_its_time(
+async def test_a_delayed_job_runs_when_it_is_due(
     delay: str | timedelta | datetime, due: datetime, jobs: AppJobs, clock: ManualClock
 ) -> None:
-    """Case 32 among them: a moment in the past means now."""
+    """A moment in the past means now."""
     receipt = await jobs.send.delay(delay, to="a")
     assert receipt.scheduled_for == due
     assert receipt.state == ("queued" if due == START else "scheduled")
@@ -118,7 +117,7 @@ async def test_a_delayed_job_is_due_at_its_time(
     assert ran == [("a", None)]
 
 
-async def test_a_delay_takes_the_same_inputs_and_options_as_enqueue(jobs: AppJobs, driver: CountingDriver) -> None:
+async def test_delay_takes_the_same_inputs_and_options_as_enqueue(jobs: AppJobs, driver: CountingDriver) -> None:
     await jobs.send.delay("1s", Email(to="a"), meta=Meta(request_id="r"), queue="q", key="k")
     await jobs.who.delay("1s")
     await jobs.slow.options(key="k").delay("1s", "a")
@@ -144,7 +143,7 @@ async def test_without_a_driver_only_run_works(verb: str) -> None:
             await asked
 
 
-async def test_the_current_job_is_known_in_process_and_in_a_worker(jobs: AppJobs) -> None:
+async def test_the_current_job_is_known_in_run_and_in_a_worker(jobs: AppJobs) -> None:
     assert await jobs.who.run() == {
         "id": "run",
         "name": "who",
@@ -165,7 +164,7 @@ async def test_the_current_job_is_known_in_process_and_in_a_worker(jobs: AppJobs
     assert 0 < results[0]["token"] < results[1]["token"]
 
 
-async def test_closing_closes_what_was_opened_and_may_be_repeated(driver: CountingDriver) -> None:
+async def test_aclose_closes_an_opened_driver_once(driver: CountingDriver) -> None:
     jobs = AppJobs(context=None, driver=driver)
     async with jobs:
         await asyncio.gather(*(jobs.send.enqueue(to="a") for _ in range(3)))
@@ -213,7 +212,7 @@ async def test_a_closed_runtime_cannot_be_entered_again(jobs: AppJobs) -> None:
             pass
 
 
-def test_a_job_knows_what_was_declared() -> None:
+def test_a_job_has_its_declared_settings() -> None:
     definition = AppJobs.slow.definition
     assert (definition.name, definition.description, definition.tags) == ("mail/slow", "Slow.", ("mail",))
     assert AppJobs.send.definition.description == "Send an email."

@@ -1,4 +1,4 @@
-"""From the caller to the handler: what a worker gets of what was enqueued."""
+"""A registry that shows which input a worker's handler receives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ any_job: Any = job
 
 
 class Delivery:
-    """A registry with one job, `take`, whose input is of the declared type and whose handler keeps what it gets."""
+    """A registry with one job, `take`, whose input has the declared type and whose handler fills `received`."""
 
     def __init__(self, declared: Any, **settings: Any) -> None:
         self.received: list[Any] = []
@@ -26,7 +26,7 @@ class Delivery:
         self.jobs: Any = registry(context=None, driver=self.driver)
 
     async def send(self, *args: Any, **kwargs: Any) -> Any:
-        """Enqueue, let a worker run it, and answer what its handler got."""
+        """Enqueue a call, run it in a worker, and return the input that its handler received."""
         await self.jobs.take.enqueue(*args, **kwargs)
         counts = await drain(self.jobs)
         assert counts.completed == 1
@@ -34,5 +34,5 @@ class Delivery:
 
     @property
     def wire(self) -> bytes:
-        """What was stored last."""
+        """The stored JSON of the last input."""
         return self.driver.enqueued[-1].input

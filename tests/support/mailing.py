@@ -1,4 +1,4 @@
-"""An app that sends mail, for the tests of what its callers see."""
+"""An app that sends mail, for tests of calls and records."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class AppJobs(Jobs[None]):
 
 
 async def recorded(jobs: Jobs[None], record_id: str) -> JobRecord:
-    """Answer a record that must be there."""
+    """Return a record that must exist."""
     found = await jobs.inspect.get_job(record_id)
     assert found is not None
     return found

@@ -1,4 +1,4 @@
-"""An app whose handlers work with a session."""
+"""An app whose context is a session, for tests of contexts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flowli_core import Jobs, job
 
 @dataclass
 class Session:
-    """Something to work with; `log` says what happened to it and to those before it."""
+    """The context of a handler. Handlers and context managers append to `log`."""
 
     log: list[str] = field(default_factory=list[str])
 

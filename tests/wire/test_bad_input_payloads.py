@@ -24,7 +24,7 @@ from tests.support.payloads import (
     tree,
     wrong_point,
 )
-from tests.support.refusals import SECRET, Refused, assert_told, refuse_call, table
+from tests.support.refusals import SECRET, Refused, assert_error, refuse_call, table
 
 DEPTH = 64
 SIZE = 256 * 1024
@@ -149,7 +149,7 @@ async def test_one_wrong_input_among_many_stores_none(jobs: AppJobs, driver: Cou
     inputs: list[Any] = [1, 2, SECRET, 4]
     with pytest.raises(ValidationError) as caught:
         await jobs.number.enqueue_many(inputs)
-    assert_told(caught.value, ValidationError, "number: input", "got str")
+    assert_error(caught.value, ValidationError, "number: input", "got str")
     assert driver.writes == 0
 
 
