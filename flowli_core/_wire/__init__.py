@@ -1,1 +1,1 @@
-"""All JSON that is stored, and how it is read again: payloads, policies, progress, and the trace before the meta."""
+"""Writing and reading of everything that is stored as JSON: payloads, policies, progress; and of the trace."""

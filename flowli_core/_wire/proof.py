@@ -1,45 +1,39 @@
-"""Comparing what a caller made with what came back from JSON, and naming the place where they differ."""
+"""The check that a value survives JSON: it is compared with the value that was read back."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
 from pydantic import BaseModel
 
+from flowli_core.errors import Issue
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The first place where two values differ, and how; never the values themselves."""
-
-    path: str
-    problem: str
+_LONGEST_PATH = 200
 
 
-def difference(made: object, back: object, path: tuple[object, ...] = ()) -> Difference | None:
-    """Find where a value came back as another. None where it is the same, private attributes left aside."""
+def find_difference(made: object, back: object, path: tuple[object, ...] = ()) -> Issue | None:
+    """Return the first path at which `back`, read from the JSON of `made`, differs. Private attributes may differ."""
     if made == back:
         return None
     if type(made) is not type(back):
-        problem = f"comes back from JSON as {type(back).__name__}, not as {type(made).__name__}"
-        return Difference(_written(path), problem)
+        return _issue(path, f"comes back from JSON as {type(back).__name__}, not as {type(made).__name__}")
     if isinstance(made, datetime) and made.isoformat() == cast("datetime", back).isoformat():
-        # In the hour that a zone repeats, a time is equal to none of another zone, and JSON has offsets alone.
+        # In the hour that a zone repeats, datetimes of different zones are never equal, and JSON keeps only the offset.
         return None
     parts, others = _parts(made), _parts(back)
     if parts is None or others is None:
-        return Difference(_written(path), "does not come back from JSON as it was")
+        return _issue(path, "does not come back from JSON as it was")
     if parts.keys() != others.keys():
-        return Difference(_written(path), "comes back from JSON with other keys; JSON's keys are text")
-    differences = (difference(part, others[name], (*path, name)) for name, part in parts.items())
+        return _issue(path, "comes back from JSON with other keys; JSON's keys are text")
+    differences = (find_difference(part, others[name], (*path, name)) for name, part in parts.items())
     return next((found for found in differences if found is not None), None)
 
 
-def depth(wire: bytes) -> int:
-    """How deep brackets nest in JSON, those in strings left out."""
+def nesting_depth(wire: bytes) -> int:
+    """Return how deep arrays and objects nest in JSON. Brackets within strings do not count."""
     deepest = now = 0
     quoted = escaped = False
     for char in wire:
@@ -56,7 +50,10 @@ def depth(wire: bytes) -> int:
 
 
 def _parts(value: object) -> Mapping[object, object] | None:
-    """What a value consists of, where it may be the same although it says that it is not equal."""
+    """Return the parts to compare one by one, because a `==` of the whole may be False though they are all equal.
+
+    Return None if the value has no parts, or if its class decides itself what is equal.
+    """
     match value:
         case dict():
             return cast("dict[object, object]", value)
@@ -72,6 +69,7 @@ def _parts(value: object) -> Mapping[object, object] | None:
             return None
 
 
-def _written(path: tuple[object, ...]) -> str:
-    # Keys of a payload's dicts are data: only names and numbers are told.
-    return ".".join(str(part) if isinstance(part, int) or str(part).isidentifier() else "[...]" for part in path)[:200]
+def _issue(path: tuple[object, ...], problem: str) -> Issue:
+    # The keys of a payload's dicts are data, which a message must not hold: show only numbers and names.
+    shown = ".".join(str(part) if isinstance(part, int) or str(part).isidentifier() else "[...]" for part in path)
+    return Issue(shown[:_LONGEST_PATH], problem)
