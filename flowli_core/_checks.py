@@ -1,6 +1,6 @@
-"""Checks of what a user gives: numbers, types, choices, times, and the names that end up in store keys, logs and URLs.
+"""Checks of arguments: numbers, types, choices, datetimes, and names, which become part of store keys, logs and URLs.
 
-Each returns what it accepted. A message names the argument and says what is accepted.
+Each check returns the accepted value.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which job the code that runs now belongs to."""
+"""The job that the running code belongs to."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class CurrentJob:
     name: str
     queue: str
     attempt: int
-    """Counts from 1."""
+    """The number of this attempt, from 1."""
     recoveries: int
-    """How often a worker was lost while it ran this record."""
+    """How many workers have died while they ran this job."""
     token: int
-    """The fencing number: greater with each delivery, so a store of yours can refuse a stale writer. 0 under `run`."""
+    """The fencing token: it grows with each delivery, so your own store can refuse an outdated writer. 0 in `run()`."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class CurrentJob:
 
     @property
     def cancelled(self) -> bool:
-        """Whether this execution is to end: cancelled, timed out, its lease lost, or its worker stopping.
+        """True if the handler should end: it was cancelled or timed out, its lease is lost, or its worker is stopping.
 
-        An async handler is told by a CancelledError; a handler in a thread can only look here.
+        An async handler also gets a CancelledError. A handler in a thread can only check this.
         """
         return self._cancelled()
 
@@ -56,7 +56,7 @@ _current: ContextVar[CurrentJob] = ContextVar("flowli_current_job")
 
 
 def current_job() -> CurrentJob:
-    """Answer the job that is running. Raises StrategyError outside of one."""
+    """Return the running job. Raises StrategyError outside of a handler."""
     try:
         return _current.get()
     except LookupError:
@@ -64,18 +64,18 @@ def current_job() -> CurrentJob:
 
 
 def running_job() -> CurrentJob | None:
-    """Answer the job that is running, or None outside of one."""
+    """Return the running job, or None outside of a handler."""
     return _current.get(None)
 
 
 def set_current(job: CurrentJob) -> None:
-    """Make this the current job of a task that does nothing else."""
+    """Make this the current job of this task, until it ends."""
     _current.set(job)
 
 
 @contextmanager
 def as_current(job: CurrentJob) -> Generator[CurrentJob]:
-    """Make this the current job of the code inside."""
+    """Make this the current job within a `with` block."""
     token = _current.set(job)
     try:
         yield job

@@ -1,4 +1,4 @@
-"""The time, passed in rather than looked up, so that a test can turn it."""
+"""Clocks, which are passed to a driver, so that a test can set the time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What tells a driver the time. A driver whose store has a clock of its own uses that one instead."""
+    """The source of the time for a driver whose store has no clock of its own."""
 
     def now(self) -> datetime:
-        """The moment, aware and in UTC."""
+        """Return the time, aware and in UTC."""
         ...
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The clock of the machine."""
 
     def now(self) -> datetime:
-        """The moment, aware and in UTC."""
+        """Return the time, aware and in UTC."""
         return datetime.now(UTC)

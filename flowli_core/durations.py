@@ -1,4 +1,4 @@
-"""Durations and due times as a user writes them: "250ms", "30s", "10m", "2h", "1d", a timedelta, an aware datetime."""
+"""Durations and due times as a user writes them, such as "30s", a timedelta or an aware datetime."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from flowli_core._checks import aware
 from flowli_core.errors import DefinitionError, FlowliError, SchedulingError
 
 Duration = str | timedelta
-"""How long: "250ms", "30s", "10m", "2h", "1d" or a timedelta."""
+"""A length of time: "250ms", "30s", "10m", "2h", "1d" or a timedelta."""
 
 When = str | timedelta | datetime
 """A duration from now, or an aware datetime."""
 
 ZERO = timedelta(0)
 LONGEST = timedelta(days=3653)
-"""The longest duration that is accepted anywhere: ten years. Longer ones are slips of the pen."""
+"""The longest duration that is accepted anywhere: ten years. A longer one is a typing error."""
 
 _UNITS = {
     "ms": timedelta(milliseconds=1),
@@ -37,9 +37,9 @@ def duration(
     longest: timedelta = LONGEST,
     error: type[FlowliError] = DefinitionError,
 ) -> timedelta:
-    """Turn what a user wrote into a timedelta between zero (excluded unless `zero`) and `longest`.
+    """Return a duration as a timedelta. It must be longer than zero, or zero if `zero` is set, and at most `longest`.
 
-    Raises `error`, naming `argument`; a bare number is refused, because its unit would be a guess.
+    Raises `error`, whose message names `argument`. A bare number is refused, because its unit would be a guess.
     """
     parsed = value if isinstance(value, timedelta) else _parsed(value, argument, error)
     shown = repr(value) if isinstance(value, str) else format_duration(parsed)
@@ -52,9 +52,9 @@ def duration(
 
 
 def due(value: object, *, argument: str, now: datetime) -> timedelta | datetime:
-    """Turn a delay or a moment into what a driver takes: a timedelta from now, or a moment in UTC.
+    """Return a delay as a timedelta, and a moment as a datetime in UTC. A moment in the past means now.
 
-    A moment in the past means now. Raises SchedulingError for a naive datetime, a negative delay, or over ten years.
+    Raises SchedulingError for a naive datetime, a negative delay, and for more than ten years from now.
     """
     if not isinstance(value, datetime):
         return duration(value, argument=argument, zero=True, error=SchedulingError)
@@ -67,7 +67,7 @@ def due(value: object, *, argument: str, now: datetime) -> timedelta | datetime:
 
 
 def format_duration(value: timedelta) -> str:
-    """Write a duration the way a user would, in the largest unit that leaves a whole number."""
+    """Write a duration as a user would, in the largest unit that gives a whole number."""
     for unit in ("d", "h", "m", "s"):
         if value and value % _UNITS[unit] == ZERO:
             return f"{value // _UNITS[unit]}{unit}"
@@ -79,7 +79,7 @@ def _parsed(value: object, argument: str, error: type[FlowliError]) -> timedelta
         raise error(f"{argument} must be a duration, got {type(value).__name__}; {_CURE}")
     match = _WRITTEN.fullmatch(value)
     if match is None:
-        shown = value if len(value) <= 32 else value[:32] + "..."  # noqa: PLR2004 - as much as helps the reader
+        shown = value if len(value) <= 32 else value[:32] + "..."  # noqa: PLR2004 - enough to recognize it
         raise error(f"{argument} is not a duration: {shown!r}; {_CURE}")
     number, unit = match.groups()
     try:

@@ -1,16 +1,16 @@
-"""Every error that Flowli raises on its own account.
+"""The errors that Flowli raises.
 
 FlowliError
-├── DefinitionError      a job, a registry or an option is declared wrongly; most are raised at import
-├── ValidationError      an input, a meta, an id, a key or a page limit is not what it must be
-├── StrategyError        this runtime cannot do that: no driver, closed, already running
-├── SchedulingError      a time, a duration or a recurring definition makes no sense
-└── DriverError          the store refused or failed
-    ├── StoreUnavailable     it cannot be reached just now; the same call may be repeated
-    └── LeaseLost            the lease under which a job ran has gone to somebody else
+├── DefinitionError      a job, a registry or an option is declared wrongly; usually raised at import
+├── ValidationError      an input, a meta, an id, a key or a page limit is invalid
+├── StrategyError        the registry cannot do this: it has no driver, is closed, or already runs
+├── SchedulingError      a time, a duration or a schedule is invalid
+└── DriverError          the store refused a call, or failed
+    ├── StoreUnavailable     the store is unreachable; the same call may be repeated
+    └── LeaseLost            the lease of a running job was lost
 
-`Abort` and `RetryAfter` are no errors of ours but words that a handler says to its runner; `JobTimeout` is what a
-record shows when a handler ran for longer than its `timeout`.
+Beside these, a handler raises `Abort` and `RetryAfter` to decide about its retries, and an attempt that ran for longer
+than its `timeout` ends with `JobTimeout` (all in `retry`).
 
 A message names the argument, the limit and the cure. It never holds a payload or a password.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 
 class FlowliError(Exception):
-    """The root of the tree."""
+    """The base class of all errors of Flowli."""
 
 
 class DefinitionError(FlowliError):
@@ -31,18 +31,18 @@ class DefinitionError(FlowliError):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing wrong with a payload: where it is, and what was expected there. Never the value itself."""
+    """A problem in a payload: its path, and what was expected there. It never holds the value."""
 
     path: str
     problem: str
 
     def __str__(self) -> str:
-        """`path: problem`, or the problem alone where it concerns the whole."""
+        """Return `path: problem`, or only the problem if it concerns the whole payload."""
         return f"{self.path}: {self.problem}" if self.path else self.problem
 
 
 class ValidationError(FlowliError):
-    """A value that a caller gave is not what it must be; `issues` lists each place."""
+    """A value of a call is invalid. `issues` lists the problems of a payload."""
 
     def __init__(self, message: str, issues: Sequence[Issue] = ()) -> None:
         super().__init__(message)
@@ -50,17 +50,17 @@ class ValidationError(FlowliError):
 
 
 class StrategyError(FlowliError):
-    """This runtime cannot do what was asked of it: it has no driver, is closed, or runs already."""
+    """The registry cannot do this: it has no driver, is closed, or already runs."""
 
 
 class SchedulingError(FlowliError):
-    """A time, a duration or a recurring definition makes no sense."""
+    """A time, a duration or a schedule is invalid."""
 
 
 class DriverError(FlowliError):
-    """The store refused or failed. `ids` are the records that the failed call was about, where it was about records.
+    """The store refused a call, or failed. `ids` are the ids of the records in the failed call.
 
-    Enqueueing is idempotent by id, so after a doubtful failure the same job may be sent again with `options(id=...)`.
+    If a failed call may have been stored, repeat it with `options(id=...)`: an id is stored only once.
     """
 
     def __init__(self, message: str, *, ids: Sequence[str] = ()) -> None:
@@ -69,8 +69,8 @@ class DriverError(FlowliError):
 
 
 class StoreUnavailable(DriverError):
-    """The store cannot be reached just now; the same call may be repeated."""
+    """The store is unreachable. The same call may be repeated."""
 
 
 class LeaseLost(DriverError):
-    """The lease under which a job ran has gone: its record was recovered, cancelled or removed."""
+    """The lease of a running job was lost, because its record was recovered, cancelled or removed."""

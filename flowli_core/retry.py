@@ -1,4 +1,4 @@
-"""When a failed attempt is made again: policies as values, and the decision as a pure function."""
+"""Retries: backoffs and policies as values, and the decision after a failed attempt as a pure function."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from datetime import timedelta
 from typing import Any, cast
 
 from flowli_core._checks import instance, whole_number
-from flowli_core.durations import LONGEST, Duration, duration
+from flowli_core.durations import LONGEST, Duration, duration, format_duration
 from flowli_core.errors import DefinitionError
 
 Random = Callable[[], float]
-"""Gives a number in [0, 1), as `random.random` does."""
+"""A function that returns a number in [0, 1), such as `random.random`."""
 
 MOST_ATTEMPTS = 1_000_000
 
 Jitter = bool | tuple[float, float]
-"""True spreads a delay over 0.5 to 1 times its length; a pair gives other ratios."""
+"""True shortens a delay at random to 0.5 to 1 times its length. A pair sets other ratios."""
 
-_SPREAD = (0.5, 1.0)
+_DEFAULT_JITTER = (0.5, 1.0)
 
 
 class Abort(Exception):
-    """Raised by a handler: fail for good, whatever the policy says."""
+    """Raised by a handler to fail the job now, however many attempts are left."""
 
 
 class RetryAfter(Exception):
-    """Raised by a handler: try again after this long, whatever the policy says.
+    """Raised by a handler to retry the job after `delay`, whatever its retry policy is.
 
-    It counts as an attempt, yet is not refused for lack of one: a handler that might say it for ever looks at
-    `current_job().attempt`. Raises DefinitionError where the delay is no duration.
+    The attempt counts, but the retry is made even after the last one. A handler that might raise this for ever must
+    check `current_job().attempt`. Raises DefinitionError if the delay is not a duration.
     """
 
     def __init__(self, delay: Duration, reason: str = "") -> None:
         self.delay = duration(delay, argument="delay", zero=True)
-        super().__init__(reason or f"asked for another attempt after {self.delay}")
+        super().__init__(reason or f"the handler asked for a retry after {format_duration(self.delay)}")
 
 
 class JobTimeout(TimeoutError):
-    """What a record shows, and the policy sees, where a handler ran for longer than its `timeout`."""
+    """The error of an attempt whose handler ran for longer than its `timeout`. `retry_on` may name it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fixed:
-    """The same delay before each attempt."""
+    """A backoff with the same delay before each retry."""
 
     delay: timedelta
     jitter: tuple[float, float] | None = None
@@ -55,14 +55,14 @@ class Fixed:
         _check_jitter(self.jitter)
 
     def after(self, failures: int, random: Random) -> timedelta:
-        """How long to wait after so many failed attempts in a row."""
+        """Return the delay after so many failed attempts in a row."""
         del failures
-        return _spread(self.delay, self.jitter, random)
+        return _with_jitter(self.delay, self.jitter, random)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exponential:
-    """Delays that grow from `first` by `factor`, up to `max_delay`."""
+    """A backoff whose delays grow from `first` by `factor`, up to `max_delay`."""
 
     first: timedelta
     max_delay: timedelta = LONGEST
@@ -81,26 +81,29 @@ class Exponential:
         _check_jitter(self.jitter)
 
     def after(self, failures: int, random: Random) -> timedelta:
-        """How long to wait after so many failed attempts in a row."""
+        """Return the delay after so many failed attempts in a row."""
         try:
             grown = self.first * float(self.factor) ** (failures - 1)
         except OverflowError:
             grown = self.max_delay
-        return _spread(min(grown, self.max_delay), self.jitter, random)
+        return _with_jitter(min(grown, self.max_delay), self.jitter, random)
 
 
 Backoff = Fixed | Exponential
 
 
 def fixed(delay: Duration, *, jitter: Jitter = False) -> Fixed:
-    """Wait equally long before each attempt. Raises DefinitionError for what is no duration or jitter."""
+    """Make a backoff that waits equally long before each retry. Raises DefinitionError."""
     return Fixed(delay=duration(delay, argument="delay", zero=True), jitter=_ratios(jitter))
 
 
 def exponential(
     first: Duration, *, max_delay: Duration | None = None, factor: float = 2.0, jitter: Jitter = False
 ) -> Exponential:
-    """Wait for `first`, then each time `factor` times as long, at most `max_delay`. Raises DefinitionError."""
+    """Make a backoff that waits for `first`, then each time `factor` times as long, but at most `max_delay`.
+
+    Raises DefinitionError.
+    """
     return Exponential(
         first=duration(first, argument="first"),
         max_delay=LONGEST if max_delay is None else duration(max_delay, argument="max_delay"),
@@ -115,10 +118,11 @@ def _default_backoff() -> Backoff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How often a job is attempted, and after which errors. Unless given, delays grow from 1 s to 10 min, with jitter.
+    """The retry policy of a job: how many attempts, after which errors, and how long apart.
 
-    With `retry_on`, only these exceptions lead to another attempt; those of `give_up_on` never do. Both belong to the
-    job's definition: a call's own `options(retry=...)` changes `max_attempts` and `backoff` alone.
+    By default the delays grow from 1 s to 10 min, with jitter. With `retry_on`, only these exceptions are retried.
+    Those of `give_up_on` never are. Both belong to the job's definition: `options(retry=...)` of a call changes only
+    `max_attempts` and `backoff`.
     """
 
     max_attempts: int = 1
@@ -143,10 +147,10 @@ def next_delay(
     backoff: Backoff,
     random: Random,
 ) -> timedelta | None:
-    """Decide what follows a failed attempt: how long until the next one, or None where there is none.
+    """Return how long to wait for the next attempt, or None if the job has failed for good.
 
-    `attempt` counts from 1 and `failures` includes this one; `max_attempts` and `backoff` are the record's, the rules
-    about exceptions the definition's.
+    `attempt` counts from 1, and `failures` includes this one. `max_attempts` and `backoff` are those of the record;
+    `rules`, which say what exceptions are retried, belong to the job's definition.
     """
     if isinstance(error, Abort):
         return None
@@ -157,7 +161,7 @@ def next_delay(
     return backoff.after(failures, random) if attempt < max_attempts else None
 
 
-def _spread(delay: timedelta, jitter: tuple[float, float] | None, random: Random) -> timedelta:
+def _with_jitter(delay: timedelta, jitter: tuple[float, float] | None, random: Random) -> timedelta:
     if jitter is None:
         return delay
     low, high = jitter
@@ -166,7 +170,7 @@ def _spread(delay: timedelta, jitter: tuple[float, float] | None, random: Random
 
 def _ratios(jitter: object) -> tuple[float, float] | None:
     if isinstance(jitter, bool):
-        return _SPREAD if jitter else None
+        return _DEFAULT_JITTER if jitter else None
     if not isinstance(jitter, tuple):
         raise DefinitionError(
             f"jitter must be True, False or a pair of ratios such as (0.5, 1.0), got {type(jitter).__name__}"

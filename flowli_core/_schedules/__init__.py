@@ -1,7 +1,8 @@
-"""When something recurs, as pure code: rules, their time zones, and what becomes of ticks that were missed.
+"""Schedules: when they fire, and how they are stored.
 
-`rules` has what a user writes, `cron` the five fields of a cron expression, `zones` local time and what happens to
-it twice a year, `timing` a rule between its start and its end. No store is needed to use any of it.
+`rules` has the rules that a user writes, `cron` the reading of cron expressions, `zones` time zones, and `timing` a
+rule between its start and its end. These are pure, and need no store. `spec` decides, also purely, what is stored of
+a schedule, and `changes` stores it.
 """
 
 from flowli_core._schedules.rules import Cron, Every, Rule, rule_from

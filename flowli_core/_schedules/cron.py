@@ -1,8 +1,8 @@
-"""The five fields of a cron expression: checked here, and then walked by croniter.
+"""Cron expressions of five fields: checked here, then given to croniter, which finds the times that match.
 
-croniter alone takes much that no crontab does, or that means something else than it seems: six and seven fields, random
-and hashed values, `1-1` for every value, `5-1` backwards. So an expression is read here first, strictly, and croniter
-gets plain lists of numbers, of which there is only one reading.
+croniter accepts expressions that no crontab does, or reads them in unexpected ways: six and seven fields, random and
+hashed values, `1-1` as every value, `5-1` backwards. So an expression is first read strictly here. croniter only gets
+lists of numbers, which have one meaning.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 from flowli_core.errors import SchedulingError
 
-LONGEST = 256
-LOOK_AHEAD_YEARS = 8
-"""An expression must fire within so many years. February 29 does, also where a century has none between."""
+MAX_LENGTH = 256
+MAX_WAIT_YEARS = 8
+"""An expression must fire within so many years. February 29 always does, even around the year 2100, which has none."""
 
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
@@ -37,9 +37,9 @@ _SUNDAY = 7
 _PART = re.compile(r"(\*|([0-9]{1,2}|[a-z]{3})(?:-([0-9]{1,2}|[a-z]{3}))?)(?:/([0-9]{1,3}))?", re.ASCII)
 _NTH = re.compile(r"([0-7]|[a-z]{3})#([1-5])", re.ASCII)
 _ALLOWED = re.compile(r"[0-9A-Za-z*/,\-#@? \t]*", re.ASCII)
-_FIRST_LOOK = datetime(2023, 12, 31, 23, 59)  # noqa: DTZ001 - local time, of no zone
-_FURTHEST_YEARS = 40
-"""In which any day of any month falls on each day of the week."""
+_PROBE = datetime(2023, 12, 31, 23, 59)  # noqa: DTZ001 - a local time has no zone
+_MAX_GAP_YEARS = 40
+"""The longest time between two matches. Within it every date, February 29 too, falls on every day of the week."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class _Field:
     first_name: int = 0
 
     def number(self, text: str, expression: str) -> int:
-        """Read a number or a name."""
+        """Read a number, or the name of a month or a day."""
         if text in self.names:
             return self.names.index(text) + self.first_name
         if not text.isdigit() or not self.low <= int(text) <= self.high:
@@ -70,60 +70,60 @@ _FIELDS = (
 _DAY, _WEEKDAY = 2, 4
 
 
-class Walk:
-    """An expression that was read: it finds local times that match, in order, of no zone.
+class CronTimes:
+    """The local times that match a cron expression, in order and without a time zone.
 
-    `is_fixed` says that it names its minutes and hours, rather than taking every so many of them.
+    `is_fixed` is True if neither the minute nor the hour begins with a star.
     """
 
     def __init__(self, expression: str) -> None:
         fields = _split(expression)
         minute, hour, day, month, weekday = [
-            _read(field, text, expression) for field, text in zip(_FIELDS, fields, strict=True)
+            _normalize(field, text, expression) for field, text in zip(_FIELDS, fields, strict=True)
         ]
         self.is_fixed = not fields[0].startswith("*") and not fields[1].startswith("*")
-        # Where both days are restricted either will do, but for one that begins with a star: as cron has always had it.
+        # The rule of cron: if neither day begins with a star, a date that matches one of them is enough.
         either = not any(fields[index].startswith("*") for index in (_DAY, _WEEKDAY))
         days = [(day, "*"), ("*", weekday)] if either else [(day, weekday)]
-        plain = [f"{minute} {hour} {of_month} {month} {of_week}" for of_month, of_week in days]
-        # One of two may be a day that no such month has.
-        firing = [one for one in plain if _next(_walker(one, years=LOOK_AHEAD_YEARS), _FIRST_LOOK) is not None]
+        normalized = [f"{minute} {hour} {of_month} {month} {of_week}" for of_month, of_week in days]
+        # One of the two may never fire, such as February 31.
+        firing = [text for text in normalized if _next(_iterator(text, years=MAX_WAIT_YEARS), _PROBE) is not None]
         if not firing:
-            raise _refused(expression, f"it never fires, or not within {LOOK_AHEAD_YEARS} years")
-        self._walkers = [_walker(one, years=_FURTHEST_YEARS) for one in firing]
+            raise _refused(expression, f"it never fires, or not within {MAX_WAIT_YEARS} years")
+        self._iterators = [_iterator(text, years=_MAX_GAP_YEARS) for text in firing]
 
-    def after(self, wall: datetime) -> datetime | None:
-        """Answer the first local time that matches and is later than this one. None where there is none."""
-        found = [_next(walker, wall) for walker in self._walkers]
-        return min((one for one in found if one is not None), default=None)
+    def after(self, local: datetime) -> datetime | None:
+        """Return the first match later than this local time, or None if there is none."""
+        found = [_next(iterator, local) for iterator in self._iterators]
+        return min((match for match in found if match is not None), default=None)
 
 
 @lru_cache(maxsize=1024)
-def walk(expression: str) -> Walk:
+def parse(expression: str) -> CronTimes:
     """Read an expression. Raises SchedulingError."""
-    return Walk(expression)
+    return CronTimes(expression)
 
 
 def _split(expression: str) -> list[str]:
-    if len(expression) > LONGEST:
-        raise SchedulingError(f"cron must have at most {LONGEST} characters, got {len(expression):,}")
+    if len(expression) > MAX_LENGTH:
+        raise SchedulingError(f"cron must have at most {MAX_LENGTH} characters, got {len(expression):,}")
     if not _ALLOWED.fullmatch(expression):
-        raise _refused(expression, "it has a character that no field may have")
+        raise _refused(expression, "it has a character that is not allowed in a field")
     text = expression.strip(" \t").lower()
     if text.startswith("@"):
         if text not in _ALIASES:
             cure = '; use every="..."' if text.startswith("@every") else ""
-            raise _refused(expression, f"the names are {', '.join(sorted(_ALIASES))}{cure}")
+            raise _refused(expression, f"the known names are {', '.join(sorted(_ALIASES))}{cure}")
         text = _ALIASES[text]
     fields = text.split()
     if len(fields) != len(_FIELDS):
-        wanted = "five fields are wanted (minute, hour, day of the month, month, day of the week)"
+        wanted = "it must have five fields (minute, hour, day of the month, month, day of the week)"
         raise _refused(expression, f'{wanted}, got {len(fields)}; for seconds use every="..."')
     return fields
 
 
-def _read(field: _Field, text: str, expression: str) -> str:
-    """Write a field as croniter is to have it: a star, or a list of values."""
+def _normalize(field: _Field, text: str, expression: str) -> str:
+    """Return a field as croniter gets it: a star, `l`, or a list of values."""
     if text == "*":
         return text
     if field is _FIELDS[_DAY] and text == "l":
@@ -139,15 +139,15 @@ def _read(field: _Field, text: str, expression: str) -> str:
     if field is _FIELDS[_WEEKDAY]:
         values = {value % _SUNDAY for value in values}
     if nths and values:
-        raise _refused(expression, f"{field.name} is either a list of days or of nth days (fri#2), not of both")
+        raise _refused(expression, f"{field.name} is either a list of days, or of nth days such as fri#2, not both")
     return ",".join([*map(str, sorted(values)), *sorted(nths)])
 
 
 def _values(field: _Field, part: str, expression: str) -> Iterable[int]:
-    read = _PART.fullmatch(part)
-    if read is None:
+    match = _PART.fullmatch(part)
+    if match is None:
         raise _refused(expression, f"{part[:20]!r} cannot be read in {field.name}{_cure(field, part)}")
-    span, first, last, step = read.groups()
+    span, first, last, step = match.groups()
     highest = field.high - 1 if field is _FIELDS[_WEEKDAY] else field.high
     if span == "*":
         low, high = field.low, highest
@@ -160,7 +160,7 @@ def _values(field: _Field, part: str, expression: str) -> Iterable[int]:
         elif step is not None:
             high = max(highest, low)
         if high < low:
-            raise _refused(expression, f"the range {span!r} runs backwards; write it as two, joined by a comma")
+            raise _refused(expression, f"the range {span!r} runs backwards; write two ranges, joined by a comma")
     if step is None:
         return range(low, high + 1)
     if not 1 <= int(step) <= field.high:
@@ -171,31 +171,31 @@ def _values(field: _Field, part: str, expression: str) -> Iterable[int]:
 
 def _cure(field: _Field, part: str) -> str:
     if "h" in part and field.name in {"the minute", "the hour"}:
-        return ": a hashed value (H) is not supported; name a minute"
+        return ": hashed values (H) are not supported; write a number"
     if "l" in part:
-        return ": L stands alone, as the day of the month"
+        return ": L is only allowed alone, as the day of the month"
     if "#" in part:
-        return ": of a day of the week there are at the most five in a month (fri#1 to fri#5)"
+        return ": a month has at most five of a day of the week (fri#1 to fri#5)"
     if "?" in part:
         return ": write * instead of ?"
     return ""
 
 
-def _walker(expression: str, *, years: int) -> Any:
-    return _croniter().croniter(expression, _FIRST_LOOK, day_or=False, max_years_between_matches=years)
+def _iterator(expression: str, *, years: int) -> Any:
+    return _croniter().croniter(expression, _PROBE, day_or=False, max_years_between_matches=years)
 
 
-def _next(walker: Any, wall: datetime) -> datetime | None:
+def _next(iterator: Any, local: datetime) -> datetime | None:
     try:
-        # A copy, because a walker remembers where it is; its parts are only read.
-        found: datetime = copy.copy(walker).get_next(datetime, start_time=wall.replace(second=0, microsecond=0))
+        # Use a copy, because an iterator remembers its position. The copy shares the parsed fields.
+        found: datetime = copy.copy(iterator).get_next(datetime, start_time=local.replace(second=0, microsecond=0))
     except (_croniter().CroniterBadDateError, OverflowError, ValueError):
-        return None  # Nothing within its years, or before the year 10000.
+        return None  # No match within the years given, or before the year 10000.
     return found
 
 
 def _croniter() -> Any:
-    """Import it when the first expression is read: it takes longer than this library, and most programs have none."""
+    """Import croniter when the first expression is read: that takes long, and most programs have no expression."""
     return import_module("croniter")
 
 

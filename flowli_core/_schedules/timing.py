@@ -1,4 +1,4 @@
-"""A rule between its start and its end, and which of its ticks are to be made up for."""
+"""A rule between its start and its end, and the choice of the missed ticks that still fire."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowli_core.errors import SchedulingError
 MOST_MISSED = 1_000
 
 ON_TIME = timedelta(minutes=1)
-"""A tick that is noticed within this is not missed: a busy store or a restarted worker is no miss."""
+"""A tick that is this late is not missed, so that a busy store or the restart of a worker skips none."""
 
 _FIRST_WINDOW = timedelta(hours=1)
 _MS = timedelta(milliseconds=1)
@@ -22,7 +22,7 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class AllMissed:
-    """Make up for each missed tick, but for no more than the `limit` latest. Raises SchedulingError over 1,000."""
+    """Fire each missed tick, but at most the `limit` latest ones. Raises SchedulingError over 1,000."""
 
     limit: int = 100
 
@@ -31,10 +31,10 @@ class AllMissed:
 
 
 Missed: TypeAlias = Literal["skip", "once", "all"] | AllMissed
-"""What becomes of ticks that no runner was there for: nothing, one job for all of them, or one for each."""
+"""What to do with ticks that came due while no worker was running: skip them, run once for all, or once for each."""
 
 Overlap: TypeAlias = Literal["allow", "skip"]
-"""Whether a tick makes a job while the one of an earlier tick is not finished."""
+"""What a tick does while the job of an earlier one is unfinished: store another job, or skip it."""
 
 
 _MISSED: tuple[Literal["skip", "once", "all"], ...] = ("skip", "once", "all")
@@ -43,7 +43,7 @@ _OVERLAP: tuple[Overlap, ...] = ("allow", "skip")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """A rule, and the first and the last moment of its ticks. Raises SchedulingError where there can be none."""
+    """A rule with the first and the last moment of its ticks. Raises SchedulingError if there is none between."""
 
     rule: Rule
     start: datetime | None = None
@@ -59,7 +59,7 @@ class Timing:
             raise SchedulingError("there is no tick between start and end")
 
     def next_after(self, moment: datetime, *, base: datetime | None = None) -> datetime | None:
-        """Answer the first tick after this moment; `base` is one of an interval's ticks, where there has been any."""
+        """Return the first tick after this moment. `base` is an earlier tick, from which an interval counts."""
         if self.start is not None:
             if base is None and isinstance(self.rule, Every):
                 base = self.start
@@ -69,7 +69,7 @@ class Timing:
         return None if found is None or (self.end is not None and found > self.end) else found
 
     def latest(self, count: int, *, since: datetime, until: datetime) -> list[datetime]:
-        """Answer the latest ticks from `since`, which is one, until `until`: at the most `count`, in order."""
+        """Return the latest ticks from `since`, itself a tick, to `until`: at most `count`, in order."""
         if isinstance(self.rule, Every):
             interval = self.rule.interval
             number = (min(until, self.end or until) - since) // interval
@@ -91,21 +91,21 @@ class Timing:
 
 
 def due_ticks(timing: Timing, tick: datetime, now: datetime, missed: Missed) -> tuple[list[datetime], datetime | None]:
-    """Decide what a tick that is due comes to: which ticks are to have a job, and when the next one is."""
+    """Return the ticks to fire now that `tick` is due, and the next tick."""
     limit = missed.limit if isinstance(missed, AllMissed) else AllMissed().limit if missed == "all" else 1
     fired = timing.latest(limit, since=tick, until=now)
     if missed == "skip":
-        fired = [one for one in fired if now - one <= ON_TIME]
+        fired = [late for late in fired if now - late <= ON_TIME]
     return fired, timing.next_after(now, base=tick)
 
 
 def check_missed(missed: object) -> Missed:
-    """Accept a policy. Raises SchedulingError."""
+    """Accept a policy for missed ticks. Raises SchedulingError."""
     if isinstance(missed, AllMissed):
         return missed
     return one_of(missed, _MISSED, argument="missed", other="AllMissed(limit=...)", error=SchedulingError)
 
 
 def check_overlap(overlap: object) -> Overlap:
-    """Accept a policy. Raises SchedulingError."""
+    """Accept a policy for overlapping jobs. Raises SchedulingError."""
     return one_of(overlap, _OVERLAP, argument="overlap", error=SchedulingError)

@@ -1,112 +1,109 @@
-"""Local time, and what is done where it is set forward or back.
+"""Time zones: the next tick of an expression in local time, also on the nights when the clock is set forward or back.
 
-The rule, from Debian's cron: an expression that names its minutes and hours fires once for each local time. Where the
-clock is set forward over such a time it fires at the first instant after the gap, and where the clock is set back it
-fires at the first of the two. An expression whose minute or hour begins with a star follows real time: it fires at
-every instant whose local time matches, so a time that is left out does not fire, and one that comes twice fires twice.
+The rule is that of Debian's cron. An expression with fixed minutes and hours fires once for each local time that
+matches. If the clock skips that time, it fires at the first instant after the gap. If that time comes twice, it fires
+the first time only. An expression whose minute or hour begins with a star follows elapsed time: it fires at every
+instant whose local time matches, so not at all for a skipped time, and twice for a repeated one.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from flowli_core._schedules.cron import Walk
+from flowli_core._schedules.cron import CronTimes
 from flowli_core.errors import SchedulingError
 
 _LONGEST_NAME = 64
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*", re.ASCII)
-_OF_THIS_MACHINE = frozenset({"localtime", "posixrules", "factory"})
+_MACHINE_DEPENDENT = frozenset({"localtime", "posixrules", "factory"})
 _SECOND = timedelta(seconds=1)
 _ONE_DAY = timedelta(days=1)
 
 
 @lru_cache(maxsize=256)
-def zone(name: str) -> ZoneInfo:
-    """Find a time zone of the IANA database. Raises SchedulingError."""
-    if len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) and name.lower() not in _OF_THIS_MACHINE:
+def find_zone(name: str) -> ZoneInfo:
+    """Return a time zone of the IANA database. Raises SchedulingError if there is none of this name."""
+    if len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) and name.lower() not in _MACHINE_DEPENDENT:
         try:
             return ZoneInfo(name)
         except (LookupError, ValueError, OSError):
             pass
     raise SchedulingError(
-        f'timezone must be a name of the IANA database, such as "UTC" or "Europe/Paris", got {name[:_LONGEST_NAME]!r}'
+        f'timezone must be a name in the IANA database, such as "UTC" or "Europe/Paris", got {name[:_LONGEST_NAME]!r}'
     )
 
 
-def next_fixed(walk: Walk, place: ZoneInfo, after: datetime) -> datetime | None:
-    """Answer the next tick of an expression that names its minutes and hours."""
-    for wall in _walls(walk, _wall(after, place)):
-        moment = _instant(wall, place, fold=0)
-        if _wall(moment, place) != wall:
-            moment = _end_of_gap(wall, place)
+def next_fixed(times: CronTimes, zone: ZoneInfo, after: datetime) -> datetime | None:
+    """Return the next tick of an expression with fixed minutes and hours."""
+    for local in _matches(times, _to_local(after, zone)):
+        moment = _to_utc(local, zone, fold=0)
+        if _to_local(moment, zone) != local:
+            moment = _end_of_gap(local, zone)
         if moment > after:
             return moment
     return None
 
 
-def next_in_real_time(walk: Walk, place: ZoneInfo, after: datetime) -> datetime | None:
-    """Answer the next tick of an expression that follows real time."""
-    found = [_first_match(walk, place, _wall(after, place), after)]
-    if (change := _set_back(place, after)) is not None:
-        # Local times that have been will come again.
-        found.append(_first_match(walk, place, _wall(change, place) - _SECOND, change - _SECOND))
+def next_elapsed(times: CronTimes, zone: ZoneInfo, after: datetime) -> datetime | None:
+    """Return the next tick of an expression that follows elapsed time."""
+    found = [_first_match(times, zone, _to_local(after, zone), after)]
+    if (change := _set_back(zone, after)) is not None:
+        # Local times that have passed come again.
+        found.append(_first_match(times, zone, _to_local(change, zone) - _SECOND, change - _SECOND))
     return min((moment for moment in found if moment is not None), default=None)
 
 
-def _first_match(walk: Walk, place: ZoneInfo, wall: datetime, after: datetime) -> datetime | None:
-    """Answer the first instant after this one whose local time matches and is later than `wall`."""
-    for later in _walls(walk, wall):
+def _first_match(times: CronTimes, zone: ZoneInfo, local: datetime, after: datetime) -> datetime | None:
+    """Return the first instant later than `after` whose local time matches and is later than `local`."""
+    for match in _matches(times, local):
         for fold in (0, 1):
-            moment = _instant(later, place, fold=fold)
-            if moment > after and _wall(moment, place) == later:
+            moment = _to_utc(match, zone, fold=fold)
+            if moment > after and _to_local(moment, zone) == match:
                 return moment
     return None
 
 
-def _walls(walk: Walk, wall: datetime) -> Iterator[datetime]:
-    """Each local time after this one that matches."""
-    later = walk.after(wall)
-    while later is not None:
-        yield later
-        later = walk.after(later)
+def _matches(times: CronTimes, local: datetime) -> Iterator[datetime]:
+    match = times.after(local)
+    while match is not None:
+        yield match
+        match = times.after(match)
 
 
-def _wall(moment: datetime, place: ZoneInfo) -> datetime:
-    return moment.astimezone(place).replace(tzinfo=None, fold=0)
+def _to_local(moment: datetime, zone: ZoneInfo) -> datetime:
+    return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
-def _instant(wall: datetime, place: ZoneInfo, *, fold: int) -> datetime:
-    return wall.replace(tzinfo=place, fold=fold).astimezone(UTC)
+def _to_utc(local: datetime, zone: ZoneInfo, *, fold: int) -> datetime:
+    return local.replace(tzinfo=zone, fold=fold).astimezone(UTC)
 
 
-def _end_of_gap(wall: datetime, place: ZoneInfo) -> datetime:
-    """Answer the instant at which the clock is set forward over a local time."""
-    return _change(place, _instant(wall, place, fold=1), _instant(wall, place, fold=0))
+def _end_of_gap(local: datetime, zone: ZoneInfo) -> datetime:
+    """Return the instant at which the clock is set forward over this local time."""
+    return _offset_change(zone, _to_utc(local, zone, fold=1), _to_utc(local, zone, fold=0))
 
 
-def _set_back(place: ZoneInfo, after: datetime) -> datetime | None:
-    """Answer the instant within a day at which the clock is set back."""
-    offset = after.astimezone(place).utcoffset()
-    later = (after + _ONE_DAY).astimezone(place).utcoffset()
+def _set_back(zone: ZoneInfo, after: datetime) -> datetime | None:
+    """Return the instant at which the clock is set back within the next day, or None if it is not."""
+    offset = after.astimezone(zone).utcoffset()
+    later = (after + _ONE_DAY).astimezone(zone).utcoffset()
     if offset is None or later is None or later >= offset:
         return None
-    return _change(place, after, after + _ONE_DAY)
+    return _offset_change(zone, after, after + _ONE_DAY)
 
 
-def _change(place: ZoneInfo, before: datetime, after: datetime) -> datetime:
-    """Answer the first instant, to the second, whose offset is no longer that of `before`."""
-    low = before.replace(microsecond=0)
-    offset = low.astimezone(place).utcoffset()
-    high_by = -(-(after - low) // _SECOND)
-    low_by = 0
-    while high_by - low_by > 1:
-        middle = (low_by + high_by) // 2
-        if (low + middle * _SECOND).astimezone(place).utcoffset() == offset:
-            low_by = middle
-        else:
-            high_by = middle
-    return low + high_by * _SECOND
+def _offset_change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
+    """Return the first instant between the two, to the second, whose offset is not that of `before`."""
+    start = before.replace(microsecond=0)
+    offset = start.astimezone(zone).utcoffset()
+
+    def has_changed(second: int) -> bool:
+        return (start + second * _SECOND).astimezone(zone).utcoffset() != offset
+
+    first = bisect_left(range(-(-(after - start) // _SECOND)), 1, key=has_changed)
+    return start + first * _SECOND

@@ -62,7 +62,7 @@ class Codec(Generic[T]):
         self._known = _field_names(declared, self._kind)
 
     def complete(self) -> None:
-        """Resolve names that the type uses and that are defined by now. Raises DefinitionError if one is not."""
+        """Resolve the forward references of the type. Raises DefinitionError if one is still undefined."""
         try:
             self._adapter.rebuild(raise_errors=True)
         except (pydantic.PydanticUserError, SchemaError, NameError) as error:

@@ -123,7 +123,7 @@ def test_abort_ends_it_whatever_the_policy_says() -> None:
 def test_retry_after_is_obeyed_whatever_the_policy_says() -> None:
     assert decide(RetryAfter("30s")) == 30 * SECOND
     assert decide(RetryAfter(timedelta(0)), attempt=99, give_up_on=(RetryAfter,)) == timedelta(0)
-    assert str(RetryAfter("30s")) == "asked for another attempt after 0:00:30"
+    assert str(RetryAfter("30s")) == "the handler asked for a retry after 30s"
     assert str(RetryAfter("30s", "the quota is used up")) == "the quota is used up"
 
 

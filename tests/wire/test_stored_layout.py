@@ -20,11 +20,17 @@ from flowli_core.durations import LONGEST
 
 durations = st.timedeltas(min_value=timedelta(microseconds=1), max_value=LONGEST)
 ratios = st.none() | st.tuples(st.floats(0, 0.5), st.floats(0.5, 1))
+
+
+def make_exponential(
+    delays: tuple[timedelta, timedelta], factor: float, jitter: tuple[float, float] | None
+) -> Exponential:
+    """Make a backoff from two delays in any order."""
+    return Exponential(first=min(delays), max_delay=max(delays), factor=factor, jitter=jitter)
+
+
 backoffs = st.builds(Fixed, delay=durations, jitter=ratios) | st.builds(
-    lambda delays, factor, jitter: Exponential(first=min(delays), max_delay=max(delays), factor=factor, jitter=jitter),
-    st.tuples(durations, durations),
-    st.floats(1, 1e6),
-    ratios,
+    make_exponential, st.tuples(durations, durations), st.floats(1, 1e6), ratios
 )
 policies = st.builds(Policy, max_attempts=st.integers(1, 1_000_000), backoff=backoffs, timeout=st.none() | durations)
 
