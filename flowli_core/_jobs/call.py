@@ -10,9 +10,10 @@ from typing import Any, cast
 import uuid_utils
 from pydantic import BaseModel
 
+from flowli_core import _checks
 from flowli_core._jobs.arguments import CallOptions, Given, Input, build_input, pack_input, parse_call
 from flowli_core._jobs.definition import Definition
-from flowli_core._jobs.records import Disposition, Receipt, receipt
+from flowli_core._jobs.records import Disposition, JobRecord, Receipt, receipt, typed_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.schedule_request import ScheduleRequest
 from flowli_core._jobs.settings import JobSettings
@@ -77,6 +78,15 @@ class Call:
         """Return a schedule of validated arguments."""
         self._check_registered()
         return make_spec(self.definition, self.runtime.settings[self.definition.name], self.options, request)
+
+    async def read(self, receipt: str | Receipt[Any]) -> JobRecord[Any, Any, Any] | None:
+        """Return a record of this job with validated values, or None. Raises ValidationError."""
+        job = self.definition.name
+        if isinstance(receipt, Receipt) and receipt.name != job:
+            raise ValidationError(f"{job}: this is a receipt of the job {receipt.name!r}")
+        record_id = receipt.id if isinstance(receipt, Receipt) else _checks.record_id(receipt)
+        stored = await (await self.runtime.store()).get(record_id)
+        return None if stored is None else typed_record(stored, self.definition)
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
         """Store records in batches of a thousand; each batch is stored whole or not at all."""

@@ -1,7 +1,8 @@
-"""What a decorated handler becomes: checked once, at import, and never changed."""
+"""The definition of a job: its handler and its settings, checked once, when it is declared."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from datetime import timedelta
 from typing import Any, TypedDict, cast
 
 from flowli_core import _checks
+from flowli_core._jobs.result_codec import ResultCodec
 from flowli_core._wire.codec import Codec
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError
@@ -19,7 +21,11 @@ HANDLER_PARAMETERS = frozenset({"input", "ctx", "meta"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """A job as the runtime sees it. `parameters` are those of input, ctx and meta that the handler takes."""
+    """A declared job, without the types that checkers see.
+
+    `parameters` are the names that the handler takes, out of `input`, `ctx` and `meta`. `location` says where the
+    handler is, for error messages. A setting that is None follows the `Defaults` of the registry.
+    """
 
     name: str
     handler: Callable[..., Any]
@@ -27,27 +33,29 @@ class Definition:
     is_async: bool
     input: Codec[Any] | None
     meta: Codec[Any] | None
+    result: ResultCodec
     retry: Retry | None
     timeout: timedelta | None
     queue: str | None
     keep_completed: timedelta | None
     keep_failed: timedelta | None
     description: str
+    docstring: str | None
     tags: tuple[str, ...]
     location: str
 
     def complete(self) -> None:
-        """Resolve what its types named before it was defined. Raises DefinitionError where that still is not."""
+        """Resolve the names in its types that were not defined yet. Raises DefinitionError if one still is not."""
         for codec in (self.input, self.meta):
             if codec is not None:
                 codec.complete()
 
 
 class Settings(TypedDict, total=False):
-    """What `@job` takes beside the types; what is left out follows the runtime's `Defaults`.
+    """The options of `@job` beside the types.
 
-    `name` is the handler's own unless given. `keep_completed` and `keep_failed` say how long finished records are kept;
-    `description` is the handler's docstring unless given.
+    `name` defaults to that of the handler, `description` to its docstring, and all else to the `Defaults` of the
+    registry. `keep_completed` and `keep_failed` say how long finished records are kept.
     """
 
     name: str
@@ -72,10 +80,11 @@ class JobBase:
 
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
+        self.__doc__ = definition.docstring
 
 
 def define(handler: object, *, declared_input: object, declared_meta: object, settings: Settings) -> Definition:
-    """Check a handler and what is declared about it. Raises DefinitionError."""
+    """Check a handler and its settings. Raises DefinitionError."""
     location = _location(handler)
     if not callable(handler):
         raise DefinitionError(f"a job's handler must be a function, got {type(handler).__name__}")
@@ -84,6 +93,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
     name = _job_name(handler, settings.get("name"), location)
     _check_settings(settings, name)
     retry = settings.get("retry")
+    docstring = _docstring(handler)
     parameters = _parameters(handler, name, has_input=declared_input is not None, has_meta=declared_meta is not None)
     return Definition(
         name=name,
@@ -92,12 +102,14 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         is_async=_is_async(handler),
         input=None if declared_input is None else Codec(declared_input, label=f"{name}: input"),
         meta=None if declared_meta is None else Codec(declared_meta, label=f"{name}: meta"),
+        result=ResultCodec(handler, job=name),
         retry=None if retry is None else _checks.instance(retry, Retry, argument="retry"),
         timeout=optional_duration(settings.get("timeout"), "timeout"),
         queue=_checks.name(settings["queue"], argument="queue") if "queue" in settings else None,
         keep_completed=optional_duration(settings.get("keep_completed"), "keep_completed", zero=True),
         keep_failed=optional_duration(settings.get("keep_failed"), "keep_failed", zero=True),
-        description=settings.get("description") or inspect.getdoc(handler) or "",
+        description=settings.get("description") or docstring or "",
+        docstring=docstring,
         tags=_tags(settings.get("tags", ())),
         location=location,
     )
@@ -115,6 +127,11 @@ def _job_name(handler: object, given: object, location: str) -> str:
     return _checks.name(name, argument="name")
 
 
+def _docstring(handler: Callable[..., Any]) -> str | None:
+    # A partial has the docstring of `functools.partial`.
+    return inspect.getdoc(handler.func if isinstance(handler, functools.partial) else handler)
+
+
 def _check_settings(settings: Settings, name: str) -> None:
     unknown = sorted(settings.keys() - _SETTINGS)
     if unknown:
@@ -128,17 +145,14 @@ def _parameters(handler: Callable[..., Any], name: str, *, has_input: bool, has_
         signature = inspect.signature(handler)
     except ValueError:
         raise DefinitionError(
-            f"{name}: the parameters of this handler cannot be seen; wrap it in a function of your own"
+            f"{name}: the parameters of this handler cannot be inspected; wrap it in a function of your own"
         ) from None
+    bound = handler.keywords if isinstance(handler, functools.partial) else {}
     for parameter in signature.parameters.values():
-        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD} or parameter.name in bound:
             continue
-        if parameter.name in HANDLER_PARAMETERS and parameter.kind is not parameter.POSITIONAL_ONLY:
-            if parameter.default is not parameter.empty:
-                raise DefinitionError(f"{name}: {parameter.name} is always given to a handler; it takes no default")
-            found.add(parameter.name)
-        elif parameter.default is parameter.empty:
-            raise DefinitionError(f"{name}: a handler takes input, ctx and meta by name, not {parameter.name!r}")
+        _check_parameter(parameter, name)
+        found.add(parameter.name)
     if has_input and "input" not in found:
         raise DefinitionError(f"{name}: an input type is declared, but the handler takes no parameter `input`")
     if not has_input and "input" in found:
@@ -148,12 +162,23 @@ def _parameters(handler: Callable[..., Any], name: str, *, has_input: bool, has_
     return frozenset(found)
 
 
+def _check_parameter(parameter: inspect.Parameter, job: str) -> None:
+    name, default = parameter.name, parameter.default
+    if name not in HANDLER_PARAMETERS:
+        raise DefinitionError(f"{job}: a handler takes input, ctx and meta, not {name!r}; put the rest in ctx")
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise DefinitionError(f"{job}: a handler takes {name} by name, so it cannot be positional-only")
+    if default is not parameter.empty and (name != "meta" or default is not None):
+        allowed = " but None" if name == "meta" else ""
+        raise DefinitionError(f"{job}: a handler is always given {name}, so it takes no default{allowed}")
+
+
 def _is_async(handler: Callable[..., Any]) -> bool:
     return any(map(inspect.iscoroutinefunction, _called(handler)))
 
 
 def _called(handler: Callable[..., Any]) -> tuple[object, ...]:
-    """What a call may run: the function itself, the one that a decorator wrapped, the `__call__` of an object."""
+    """Return all that a call may run: the handler, the function that it wraps, the `__call__` of an object."""
     return (handler, inspect.unwrap(handler), getattr(handler, "__call__", None))  # noqa: B004 - for its kind
 
 

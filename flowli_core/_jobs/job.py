@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.call import Call
 from flowli_core._jobs.definition import JobBase
-from flowli_core._jobs.records import Receipt, ScheduleReceipt
+from flowli_core._jobs.records import JobRecord, Receipt, ScheduleReceipt
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.schedule_request import DeclaredSchedule, request_schedule
 from flowli_core._schedules import Missed, Overlap
@@ -94,10 +94,9 @@ class BoundJob(Generic[P, In, M, R]):
     DriverError if the store fails. Nothing is stored unless the whole call is valid.
     """
 
-    __slots__ = ("_call",)
-
     def __init__(self, call: Call) -> None:
         self._call = call
+        self.__doc__ = call.definition.docstring
 
     def options(
         self,
@@ -170,6 +169,14 @@ class BoundJob(Generic[P, In, M, R]):
         if call.options.key is not None or call.options.id is not None:
             raise ValidationError("enqueue_many takes no key and no id: they name one record")
         return tuple(await call.send(call.records(inputs)))
+
+    async def get(self, receipt: str | Receipt[R], /) -> JobRecord[In, M, R] | None:
+        """Return a stored call of this job, by its receipt or its id, or None if it is not, or no longer, in the store.
+
+        Its input, meta and result are validated and have the declared types. Raises ValidationError if they do not fit
+        these types any more, or if the record is one of another job; `jobs.inspect.get_job` reads any record.
+        """
+        return await self._call.read(receipt)
 
     # fmt: off
     @overload

@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal
 from pydantic_core import from_json
 from typing_extensions import TypeVar
 
+from flowli_core._jobs.definition import Definition
 from flowli_core._schedules import Cron, Every, Missed, Overlap
 from flowli_core._schedules.spec import Disposition as ScheduleDisposition
 from flowli_core._schedules.spec import read
@@ -175,6 +176,23 @@ def job_record(stored: StoredRecord) -> JobRecord:
         worker=stored.worker,
         result=_json(stored.result),
     )
+
+
+def typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[Any, Any, Any]:
+    """Return a stored record of a job, with its input, meta and result validated. Raises ValidationError."""
+    job, meta = definition.name, without_trace(stored.meta)
+    if stored.name != job:
+        raise ValidationError(f"{job}: the record {stored.id} is one of the job {stored.name!r}")
+    try:
+        return replace(
+            job_record(stored),
+            input=None if definition.input is None else definition.input.unpack(stored.input),
+            meta=None if definition.meta is None or meta is None else definition.meta.unpack(meta),
+            result=None if stored.result is None else definition.result.unpack(stored.result),
+        )
+    except ValidationError as error:
+        cure = f"jobs.inspect.get_job({stored.id!r}) reads it as JSON"
+        raise ValidationError(f"{error}; {cure}", error.issues) from None
 
 
 def schedule_record(stored: StoredSchedule) -> ScheduleRecord:

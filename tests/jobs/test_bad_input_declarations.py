@@ -57,6 +57,9 @@ async def takes_more(input: Letter, mailer: object) -> None: ...
 async def takes_by_place(input: Letter, /) -> None: ...
 async def takes_anything(*args: object, **kwargs: object) -> None: ...
 async def takes_a_default(input: Letter | None = None) -> None: ...
+async def takes_a_context(ctx: object = None) -> None: ...
+async def takes_a_setting(input: Letter, times: int = 2) -> None: ...
+async def defaults_to_a_meta(meta: Letter | None = Letter(to="a")) -> None: ...  # noqa: B008 - what is refused
 
 
 def yields() -> Generator[int]:
@@ -85,6 +88,11 @@ def declared(**settings: Any) -> Callable[[], object]:
 def of(input: Any, handler: Any = takes_input) -> Callable[[], object]:
     """Declare a job with this input."""
     return lambda: any_job(input)(handler)
+
+
+def of_meta(handler: Any) -> Callable[[], object]:
+    """Declare a job with a meta and no input."""
+    return lambda: any_job(meta=Letter)(handler)
 
 
 def registry(**attributes: object) -> Callable[[], object]:
@@ -136,9 +144,12 @@ HANDLERS = [
     wrong(8, "input taken, not declared", lambda: any_job()(takes_input), "declare its type: @job(Model)"),
     wrong(8, "meta taken, not declared", lambda: any_job()(takes_meta), "meta=Model"),
     wrong(8, "a parameter of its own", of(Letter, takes_more), "not 'mailer'"),
-    wrong(8, "input by place", of(Letter, takes_by_place), "by name, not 'input'"),
+    wrong(8, "input by place", of(Letter, takes_by_place), "takes input by name", "positional-only"),
     wrong(8, "input among anything", of(Letter, takes_anything), "no parameter `input`"),
-    wrong(8, "input with a default", of(Letter, takes_a_default), "takes no default"),
+    wrong(8, "a parameter with a default", of(Letter, takes_a_setting), "not 'times'", "put the rest in ctx"),
+    wrong(8, "input with a default", of(Letter, takes_a_default), "given input, so it takes no default"),
+    wrong(8, "a context with a default", lambda: any_job()(takes_a_context), "given ctx, so it takes no default"),
+    wrong(8, "meta with a default of its own", of_meta(defaults_to_a_meta), "given meta", "no default but None"),
     wrong(9, "generator", lambda: any_job()(yields), "is a generator"),
     wrong(9, "async generator", lambda: any_job()(yields_too), "is a generator"),
     wrong(9, "object that generates", lambda: any_job(name="n")(YieldsWhenCalled()), "is a generator"),

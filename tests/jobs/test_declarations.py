@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import pydoc
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -124,14 +126,58 @@ async def test_the_coroutine_that_a_plain_handler_returns_is_awaited() -> None:
         assert record.result == 6
 
 
-async def test_a_handler_may_have_parameters_of_its_own_where_they_have_defaults() -> None:
-    async def handler(input: int, times: int = 2) -> int:
-        return input * times
+async def test_a_partial_may_bind_parameters_of_its_own() -> None:
+    async def multiplied(input: int, *, by: int) -> int:
+        """Multiply."""
+        return input * by
 
     class AppJobs(Jobs[None]):
-        multiply = job(int)(handler)
+        multiply = job(int, name="multiply")(functools.partial(multiplied, by=3))
 
-    assert await AppJobs(context=None).multiply.run(4) == 8
+    jobs = AppJobs(context=None)
+    assert await jobs.multiply.run(4) == 12
+    assert jobs.multiply.__doc__ == "Multiply."
+
+
+async def test_the_meta_of_a_handler_may_default_to_none() -> None:
+    async def handler(meta: Tree | None = None) -> int:
+        return meta.leaf.size if meta else 0
+
+    class AppJobs(Jobs[None]):
+        size = job(meta=Tree, name="size")(handler)
+
+    jobs = AppJobs(context=None)
+    assert [await jobs.size.run(), await jobs.size.run(None, meta=Tree(leaf=Leaf(size=2)))] == [0, 2]
+
+
+async def test_a_plain_function_may_return_a_coroutine_which_is_awaited() -> None:
+    async def tripled(number: int) -> int:
+        return number * 3
+
+    def started(input: int) -> Awaitable[int]:
+        return tripled(input)
+
+    class AppJobs(Jobs[None]):
+        triple = job(int)(started)
+
+    assert await AppJobs(context=None).triple.run(4) == 12
+
+
+def test_the_docstring_of_the_handler_is_that_of_the_job() -> None:
+    async def documented() -> None:
+        """Send the report.
+
+        Once a day.
+        """
+
+    class AppJobs(Jobs[None]):
+        report = job(description="Sends.")(documented)
+        bare = job()(do_nothing)
+
+    jobs = AppJobs(context=None)
+    assert AppJobs.report.__doc__ == jobs.report.__doc__ == "Send the report.\n\nOnce a day."
+    assert "Once a day." in pydoc.render_doc(jobs.report)
+    assert "Each call takes the input itself" in pydoc.render_doc(jobs.bare)
 
 
 @dataclass
