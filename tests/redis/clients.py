@@ -1,4 +1,4 @@
-"""Clients as a user makes them, with a driver that stands in for their owner."""
+"""Clients made as a user makes them, and a driver that also opens and closes its client."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def client_of(library: Library, url: str) -> Any:
 
 
 class OwningDriver(RedisDriver):
-    """A driver over a client that nobody else uses: a task enters it, as a user's `async with` would, and leaves it."""
+    """A driver whose client only it uses. A task enters and leaves the client, like a user's `async with`."""
 
     def __init__(self, client: Any, *, prefix: str, clock: Clock | None = None, patience: Duration = "5s") -> None:
         super().__init__(client, prefix=prefix, clock=clock, patience=patience)
@@ -37,21 +37,21 @@ class OwningDriver(RedisDriver):
         self._entered, self._leaving = asyncio.Event(), asyncio.Event()
 
     async def open(self) -> None:
-        """Enter the client, and open the driver."""
+        """Enter the client, then open the driver."""
         if self._owner is None:
-            self._owner = asyncio.create_task(self._own())
+            self._owner = asyncio.create_task(self._hold_client())
             await self._entered.wait()
         await super().open()
 
     async def close(self) -> None:
-        """Close the driver, and leave the client."""
+        """Close the driver, then leave the client."""
         await super().close()
         self._leaving.set()
         if self._owner is not None:
             await self._owner
         self._owner = None
 
-    async def _own(self) -> None:
+    async def _hold_client(self) -> None:
         self._leaving.clear()
         async with self._given:
             self._entered.set()

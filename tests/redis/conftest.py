@@ -1,4 +1,4 @@
-"""A driver under a prefix of its own, and what another program would see of it."""
+"""Fixtures: a driver with a prefix of its own, a server of its own, and a plain client beside them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Let no test leave a key that would stay for ever. Made first, so it ends when the drivers are closed."""
+    """Fail if a test leaves keys that never expire. It is set up first, so it runs after the drivers are closed."""
     yield
     clean_up()
 
 
 @pytest.fixture
 def prefix() -> str:
-    """A prefix that no other test uses."""
+    """Return a prefix that no other test uses."""
     return fresh_prefix()
 
 
 @pytest.fixture
 async def driver(prefix: str) -> AsyncIterator[RedisDriver]:
-    """An open driver on the server that the tests share."""
+    """Open a driver on the server that the tests share."""
     made = RedisDriver.from_url(shared_url(), prefix=prefix)
     await made.open()
     yield made
@@ -37,7 +37,7 @@ async def driver(prefix: str) -> AsyncIterator[RedisDriver]:
 
 @pytest.fixture
 def foreign() -> Iterator[Any]:
-    """Another program's connection to that server."""
+    """Connect to that server like another program."""
     client = connect(shared_url())
     yield client
     client.close()
@@ -45,6 +45,6 @@ def foreign() -> Iterator[Any]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server that the test may ruin."""
+    """Start a server that only this test uses."""
     with Server() as own:
         yield own

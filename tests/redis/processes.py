@@ -1,4 +1,4 @@
-"""Workers in processes of their own: what they do is in `programs`."""
+"""Starts workers in processes of their own; `programs` is what they run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROOT = Path(__file__).parents[2]
 
 @asynccontextmanager
 async def worker(program: str, url: str, prefix: str) -> AsyncGenerator[Peer]:
-    """Start a worker that is ready; at the end it is killed, where it has not ended."""
+    """Start a worker, and wait until it is ready. At the end it is killed, unless it has ended."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "tests.redis.programs", program, url, prefix),
         stdin=PIPE,

@@ -1,4 +1,4 @@
-"""What the other processes do. Each is run as `python -m tests.redis.programs NAME URL PREFIX` and writes to stdout."""
+"""The program of worker processes: `python -m tests.redis.programs hold|finish URL PREFIX`. It writes to stdout."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ LEASE = "1s"
 
 
 def say(*words: object) -> None:
-    """Write a line."""
-    print(*words, flush=True)  # noqa: T201 - it is how a program answers
+    """Print a line at once."""
+    print(*words, flush=True)  # noqa: T201 - how the process reports
 
 
 async def hold(_: int) -> object:
-    """Say what was started, and never end."""
+    """Print the id of the job, and never end."""
     say(current_job().id)
     return await asyncio.Event().wait()
 
 
 async def finish(_: int) -> object:
-    """Say what was started, and be done."""
+    """Print the id of the job, and end."""
     say(current_job().id)
     return None
 
@@ -33,7 +33,7 @@ PROGRAMS = {"hold": hold, "finish": finish}
 
 
 async def main(name: str, url: str, prefix: str) -> None:
-    """Run jobs until somebody kills this process."""
+    """Run jobs until the process is killed."""
     driver = RedisDriver.from_url(url, prefix=prefix)
     async with Duties(context=Deeds(act=PROGRAMS[name]), driver=driver) as jobs:
         say("ready")

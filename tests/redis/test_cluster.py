@@ -1,4 +1,4 @@
-"""Jobs on a cluster: slots move, nodes fall, and the work goes on."""
+"""Jobs on a cluster whose slots move and whose nodes fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowli_core import DriverError, Runner, StoreUnavailable
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import assert_consistent, record
 from tests.redis.server import documented_rights
-from tests.redis.topologies import Cluster, Node, added_in_the_end
+from tests.redis.topologies import Cluster, Node, enqueue_until_accepted
 from tests.support.running import Rival, Work, running, until
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ LIBRARIES: tuple[Library, ...] = ("redis", "valkey")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A cluster that all tests here share: each uses a prefix of its own."""
+    """Start a cluster for all tests of this module; each test uses a prefix of its own."""
     with Cluster() as made:
         yield made
 
 
 @asynccontextmanager
 async def on_a(cluster: Cluster, library: Library, prefix: str, **login: str) -> AsyncGenerator[RedisDriver]:
-    """An open driver over a user's client."""
+    """Open a driver with a user's client."""
     kind: Any = RedisCluster if library == "redis" else ValkeyCluster
     async with kind(host="127.0.0.1", port=cluster.nodes[1].port, **login) as client:
         driver = RedisDriver(client, prefix=prefix)
@@ -46,15 +46,15 @@ async def on_a(cluster: Cluster, library: Library, prefix: str, **login: str) ->
 
 @pytest.fixture
 def prefix(request: pytest.FixtureRequest) -> str:
-    """A prefix that no other test uses."""
+    """Return a prefix that no other test uses."""
     return f"p{abs(hash(request.node.nodeid))}"
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_jobs_run_at_once_later_and_are_renewed_from_a_thread(
+async def test_wake_ups_and_calls_from_another_loop_find_the_node(
     cluster: Cluster, library: Library, prefix: str
 ) -> None:
-    """Wake-ups, and calls from another event loop, find the node that holds the keys."""
+    """Jobs run at once and delayed, and a step from a thread reaches the same node."""
     async with on_a(cluster, library, prefix) as driver:
         work = Work(driver)
         async with running(Runner(work.jobs)):
@@ -68,8 +68,8 @@ async def test_jobs_run_at_once_later_and_are_renewed_from_a_thread(
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_a_slot_that_moves_takes_its_jobs_along(cluster: Cluster, library: Library, prefix: str) -> None:
-    """The new node does not know the scripts, and the old one says where it is: a running runner notices neither."""
+async def test_jobs_run_after_their_slot_has_moved(cluster: Cluster, library: Library, prefix: str) -> None:
+    """The old node redirects calls to the new node, which lacks the scripts; a running runner copes with both."""
     async with on_a(cluster, library, prefix) as driver:
         work = Work(driver)
         async with running(Runner(work.jobs)):
@@ -82,8 +82,8 @@ async def test_a_slot_that_moves_takes_its_jobs_along(cluster: Cluster, library:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_the_documented_rights_are_enough(cluster: Cluster, library: Library) -> None:
-    """Those of a single server, and the two that clients of a cluster need."""
+async def test_the_documented_permissions_suffice(cluster: Cluster, library: Library) -> None:
+    """They are those for a single server, and two that clients of a cluster need."""
     for node in cluster.nodes:
         node.call("ACL", "SETUSER", "app", *documented_rights(), "+cluster|slots", "+command")
     async with on_a(cluster, library, "app", username="app", password="password") as driver:  # noqa: S106 - a test's
@@ -93,8 +93,8 @@ async def test_the_documented_rights_are_enough(cluster: Cluster, library: Libra
                 await work.until(receipt.id, "completed")
 
 
-async def test_a_cluster_that_does_not_serve_the_keys_is_unavailable(cluster: Cluster, prefix: str) -> None:
-    """A slot that nobody serves: the error is typed, and names the record; the same call succeeds when it is served."""
+async def test_a_slot_that_no_node_serves_raises_store_unavailable(cluster: Cluster, prefix: str) -> None:
+    """The error names the record, and the same call succeeds once the slot is served."""
     async with on_a(cluster, "redis", prefix) as driver:
         await driver.enqueue([record("a")])
         owner = cluster.owner(key(prefix))
@@ -116,23 +116,23 @@ async def test_a_cluster_that_does_not_serve_the_keys_is_unavailable(cluster: Cl
         ]
 
 
-async def test_a_replica_takes_over_under_a_running_runner(cluster: Cluster, prefix: str) -> None:
-    """The node that holds the keys is killed: what its replica has goes on there, without a restart of anything."""
+async def test_a_runner_goes_on_with_the_replica_of_a_killed_node(cluster: Cluster, prefix: str) -> None:
+    """The node that stores the keys is killed: jobs run on its replica, without a restart of the runner."""
     async with on_a(cluster, "redis", prefix) as driver:
         work = Work(driver)
         async with running(Runner(work.jobs, lease="2s")):
             (before,) = await work.add(1)
             await work.until(before, "completed")
-            standby, owner = cluster.stand_by(key(prefix)), cluster.owner(key(prefix))
+            replica, owner = cluster.add_replica(key(prefix)), cluster.owner(key(prefix))
             owner.kill()
-            await until(lambda: is_master(standby))
-            after = await added_in_the_end(work)
+            await until(lambda: is_master(replica))
+            after = await enqueue_until_accepted(work)
             await work.until(after, "completed")
             assert await work.states([before]) == ["completed"]
 
 
-async def test_a_server_that_is_in_no_cluster_is_said_to_be_none() -> None:
-    """A client for clusters, given the address of something else."""
+async def test_a_cluster_client_of_a_single_server_is_refused() -> None:
+    """The message says that the server is not part of a cluster."""
     with Node() as node:
         client = RedisCluster(host="127.0.0.1", port=node.port)
         with pytest.raises(DriverError, match="not part of a cluster") as caught:
@@ -142,15 +142,15 @@ async def test_a_server_that_is_in_no_cluster_is_said_to_be_none() -> None:
 
 
 def key(prefix: str) -> str:
-    """A key of the prefix: all have one slot."""
+    """Return a key with the slot of the prefix."""
     return f"{{{prefix}}}"
 
 
 def other_than(cluster: Cluster, prefix: str) -> Node:
-    """A node that does not hold the keys."""
+    """Return a node that does not store the keys."""
     return next(node for node in cluster.nodes[:3] if node is not cluster.owner(key(prefix)))
 
 
 def is_master(node: Node) -> bool:
-    """Whether a node serves slots, and the cluster agrees."""
+    """Return True if a node is a master and the cluster is up."""
     return b"myself,master" in node.call("CLUSTER", "NODES") and b"cluster_state:ok" in node.call("CLUSTER", "INFO")

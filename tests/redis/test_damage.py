@@ -1,4 +1,4 @@
-"""Stores that somebody has meddled with: what is sound goes on, and nothing is made worse."""
+"""Damaged stores: sound records still run, and the damage does not spread."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis import RedisDriver
 
 
-async def test_what_belongs_to_no_record_is_passed_over_once(driver: RedisDriver, prefix: str, foreign: Any) -> None:
-    """An id in the index whose record is gone hides nothing behind it, and nobody is told to come for it again."""
+async def test_an_orphan_in_an_index_is_removed(driver: RedisDriver, prefix: str, foreign: Any) -> None:
+    """An id whose record is missing hides no records behind it, and does not count as due afterwards."""
     worker = Worker(driver)
     await driver.enqueue([record("a"), record("later", due=timedelta(hours=1))])
     foreign.zadd(f"{{{prefix}}}:1:due:q", {"nobody": 1})
@@ -21,8 +21,8 @@ async def test_what_belongs_to_no_record_is_passed_over_once(driver: RedisDriver
     assert answer.next_due == LEASE
 
 
-async def test_a_key_is_freed_by_the_record_that_holds_it_alone(driver: RedisDriver, prefix: str, foreign: Any) -> None:
-    """Where another has it by now, the end of the first does not take it away."""
+async def test_only_its_holder_releases_an_idempotency_key(driver: RedisDriver, prefix: str, foreign: Any) -> None:
+    """If another record holds the key by now, finishing the first does not release it."""
     worker = Worker(driver)
     await driver.enqueue([record("a", key="k"), record("b")])
     held = {one.id: one for one in await worker.take(2)}

@@ -1,4 +1,4 @@
-"""Connections that break: nothing is done twice, nothing is lost, and nobody waits for a lease because of it."""
+"""Broken connections: no call is executed twice, none is lost, and no job waits for the end of a lease."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BREAKS: tuple[FaultKind, ...] = ("drop", "lose")
 
 @asynccontextmanager
 async def behind_a_proxy(server: Server, folder: Path) -> AsyncGenerator[tuple[RedisDriver, Proxy]]:
-    """An open driver whose connections can be broken."""
+    """Open a driver whose connections can be broken."""
     async with Proxy(server.socket, folder) as proxy:
         driver = RedisDriver.from_url(proxy.url)
         await driver.open()
@@ -41,7 +41,7 @@ async def behind_a_proxy(server: Server, folder: Path) -> AsyncGenerator[tuple[R
 
 
 def pop_of(queue: str) -> bytes:
-    """A wait for a queue's wake-ups; `open` tries the command as well, with another key."""
+    """Return the bytes of a wait for a queue; `open` sends the same command with another key."""
     key = f"{{flowli}}:1:wake:{queue}"
     return f"BZPOPMIN\r\n${len(key)}\r\n{key}\r\n".encode()
 
@@ -52,8 +52,10 @@ def bare(driver: RedisDriver) -> Duties:
 
 
 @pytest.mark.parametrize("kind", BREAKS)
-async def test_an_enqueue_that_breaks_adds_one_record(server: Server, tmp_path: Path, kind: FaultKind) -> None:
-    """Whether the request or the reply was lost, the call is sent again and the record is there once."""
+async def test_an_enqueue_whose_connection_breaks_adds_one_record(
+    server: Server, tmp_path: Path, kind: FaultKind
+) -> None:
+    """The call is sent again, whether the request or the reply was lost, and the record is stored once."""
     async with behind_a_proxy(server, tmp_path) as (driver, proxy):
         proxy.fault(kind, ENQUEUE)
         (answer,) = await driver.enqueue([record("a", key="k")])
@@ -63,8 +65,10 @@ async def test_an_enqueue_that_breaks_adds_one_record(server: Server, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", BREAKS)
-async def test_a_reserve_that_breaks_hands_out_its_batch(server: Server, tmp_path: Path, kind: FaultKind) -> None:
-    """The batch of a lost reply is handed out again at once, under the same token."""
+async def test_a_step_whose_connection_breaks_returns_its_batch(
+    server: Server, tmp_path: Path, kind: FaultKind
+) -> None:
+    """The batch of a lost reply is returned again at once, with the same token."""
     async with behind_a_proxy(server, tmp_path) as (driver, proxy):
         worker = Worker(driver, "v")
         await driver.enqueue([record(name) for name in "abc"])
@@ -77,8 +81,8 @@ async def test_a_reserve_that_breaks_hands_out_its_batch(server: Server, tmp_pat
 
 
 @pytest.mark.parametrize("kind", BREAKS)
-async def test_an_ack_that_breaks_is_counted_once(server: Server, tmp_path: Path, kind: FaultKind) -> None:
-    """A settled record is settled once, and the ack is told that it was accepted."""
+async def test_an_ack_whose_connection_breaks_settles_once(server: Server, tmp_path: Path, kind: FaultKind) -> None:
+    """The record is settled once, and the ack is answered ok."""
     async with behind_a_proxy(server, tmp_path) as (driver, proxy):
         worker = Worker(driver, "v")
         await driver.enqueue([record("a")])
@@ -90,7 +94,7 @@ async def test_an_ack_that_breaks_is_counted_once(server: Server, tmp_path: Path
 
 
 async def test_a_late_copy_of_an_old_step_does_nothing(server: Server, tmp_path: Path) -> None:
-    """A step that arrives after a newer one settles nothing and takes nothing."""
+    """A step that arrives after a newer one settles and reserves nothing."""
     async with behind_a_proxy(server, tmp_path) as (driver, _):
         worker = Worker(driver, "v")
         await driver.enqueue([record("a"), record("b")])
@@ -102,10 +106,8 @@ async def test_a_late_copy_of_an_old_step_does_nothing(server: Server, tmp_path:
 
 
 @pytest.mark.parametrize("is_bare", [False, True], ids=["wait", "wait_and_step"])
-async def test_a_wait_whose_connection_is_dead_keeps_no_job_waiting(
-    server: Server, tmp_path: Path, *, is_bare: bool
-) -> None:
-    """A half-open blocking connection is given up, and a runner behind it goes on with new jobs."""
+async def test_a_runner_replaces_a_dead_blocking_connection(server: Server, tmp_path: Path, *, is_bare: bool) -> None:
+    """A half-open blocking connection is closed, and the runner goes on with new jobs."""
     async with behind_a_proxy(server, tmp_path) as (driver, proxy):
         work = Work(driver)
         proxy.fault("swallow", pop_of("default"))
@@ -117,8 +119,8 @@ async def test_a_wait_whose_connection_is_dead_keeps_no_job_waiting(
             await assert_consistent(driver)
 
 
-async def test_a_runner_whose_wake_up_breaks_has_its_batch(server: Server, tmp_path: Path) -> None:
-    """It does not wait for the lease, which is an hour here."""
+async def test_a_runner_gets_the_batch_of_a_lost_wake_up(server: Server, tmp_path: Path) -> None:
+    """It does not wait for the end of the lease, which is an hour here."""
     async with behind_a_proxy(server, tmp_path) as (driver, proxy):
         work = Work(driver)
         proxy.fault("lose", pop_of("default"))
@@ -130,7 +132,7 @@ async def test_a_runner_whose_wake_up_breaks_has_its_batch(server: Server, tmp_p
 
 
 async def test_a_dead_command_connection_is_replaced(server: Server, tmp_path: Path) -> None:
-    """A step that nobody answers is given up and sent again on another connection; its batch is not lost."""
+    """A step without a reply is sent again on another connection, and its batch is not lost."""
     async with behind_a_proxy(server, tmp_path) as (driver, proxy):
         work = Work(driver)
         (record_id,) = await work.add(1)

@@ -1,4 +1,4 @@
-"""Networks that part, are slow, or come and go: leases are lost only where they end, and nothing is done twice."""
+"""Networks that are cut, slow or flapping: only expired leases are lost, and no outcome is stored twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEASE = 1.0
 
 @asynccontextmanager
 async def beside_a_proxy(server: Server, folder: Path) -> AsyncGenerator[tuple[Work, Proxy, Work]]:
-    """One who works through a proxy, and one who reaches the server without it."""
+    """Open two drivers: one behind a proxy, and one that connects to the server directly."""
     async with Proxy(server.socket, folder) as proxy:
         far, near = RedisDriver.from_url(proxy.url), RedisDriver.from_url(server.url)
         try:
@@ -41,8 +41,8 @@ async def beside_a_proxy(server: Server, folder: Path) -> AsyncGenerator[tuple[W
             await near.close()
 
 
-async def test_a_worker_that_is_cut_off_gives_up_what_others_run(server: Server, tmp_path: Path) -> None:
-    """Fault 36: cut off it cancels what it runs when the lease ends; what it has done meanwhile is refused later."""
+async def test_a_worker_that_is_cut_off_cancels_jobs_whose_lease_expired(server: Server, tmp_path: Path) -> None:
+    """It cancels its jobs at the end of their lease, and the outcomes that it sends later are refused."""
     async with beside_a_proxy(server, tmp_path) as (far, proxy, near):
         begun: set[int] = set()
         may_end, cancelled = asyncio.Event(), asyncio.Event()
@@ -82,13 +82,13 @@ async def test_a_worker_that_is_cut_off_gives_up_what_others_run(server: Server,
         assert [code for answer in far.driver.answers for code in answer.acks if code == "lost"] == ["lost"]
 
 
-# Among the long ones: on a machine that is busy enough its own processes are slower than the network.
+# One of the long tests: on a busy machine its own processes may be slower than the network.
 @pytest.mark.faults
 @pytest.mark.parametrize(("delay", "rate"), [(0.1, 1e9), (0.0, 122_000)], ids=["200 ms", "1 Mbit"])
 async def test_a_slow_network_loses_no_lease(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, delay: float, rate: float
 ) -> None:
-    """Fault 37: each job runs once, those that outlast their lease as well, and nobody complains."""
+    """Each job runs once, even if it takes longer than its lease, and no warning is logged."""
     async with beside_a_proxy(server, tmp_path) as (far, proxy, near):
 
         async def act(number: int) -> str:
@@ -106,7 +106,7 @@ async def test_a_slow_network_loses_no_lease(
 
 
 async def flap(proxy: Proxy, kind: Literal["shut", "partition"], seconds: float) -> None:
-    """Go down for a second and come up for a second, in turn."""
+    """Cut and restore the network, for a second each."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         (proxy.shut if kind == "shut" else proxy.partition)()
@@ -120,7 +120,7 @@ async def flap(proxy: Proxy, kind: Literal["shut", "partition"], seconds: float)
 async def test_a_network_that_flaps_loses_nothing(
     server: Server, tmp_path: Path, kind: Literal["shut", "partition"], seconds: float
 ) -> None:
-    """Fault 38: all that was accepted completes, and the runner was never restarted."""
+    """All accepted jobs complete, without a restart of the runner."""
     async with beside_a_proxy(server, tmp_path) as (far, proxy, near):
         accepted: list[str] = []
         async with running(Runner(far.jobs, lease="3s")) as task:
@@ -130,7 +130,7 @@ async def test_a_network_that_flaps_loses_nothing(
                     accepted += await far.add(len(accepted))
                 except FlowliError:
                     await asyncio.sleep(0.05)
-                await asyncio.sleep(seconds / 500)  # for fewer jobs than are kept when they are completed
+                await asyncio.sleep(seconds / 500)  # add fewer jobs than the number of completed ones that are kept
             await flapping
             assert accepted
             for record_id in accepted:

@@ -1,4 +1,4 @@
-"""The audit: it finds every kind of damage, names what is damaged, and finds nothing where nothing is."""
+"""fsck finds each kind of damage, names the damaged record, and reports nothing for a sound store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def ruined() -> Iterator[str]:
-    """A prefix whose records the test damages: at the end it is emptied, so that nobody else finds that."""
+    """Return a prefix that the test may damage. Its keys are removed at the end, before they are inspected."""
     prefix = fresh_prefix()
     yield prefix
     admin = connect(shared_url())
@@ -31,7 +31,7 @@ def ruined() -> Iterator[str]:
 
 
 class Store:
-    """A store with a record in each place, and hands to damage it."""
+    """A store with a record in each state, and a client to damage it with."""
 
     def __init__(self, driver: RedisDriver, prefix: str) -> None:
         self.driver = driver
@@ -39,11 +39,11 @@ class Store:
         self._root = f"{{{prefix}}}:1:"
 
     def key(self, name: str) -> str:
-        """The name of a key."""
+        """Return the full name of a key."""
         return self._root + name
 
     async def fill(self) -> None:
-        """Make a record that waits, one that is active, a suspect, and one of each end."""
+        """Store a waiting record, an active one, a suspect, and one in each finished state."""
         await finish(self.driver, "done", Completed(b"1"))
         await finish(self.driver, "broken", BROKEN)
         await self.driver.enqueue([record("suspect", max_recoveries=0), record("active", key="k2")])
@@ -59,7 +59,7 @@ class Store:
             await self.driver.put_schedule(StoredSchedule(key=key, queue="q", spec=b"{}", next_tick=next_tick))
 
     async def found(self) -> set[tuple[str, str]]:
-        """The keys and ids of what an audit finds."""
+        """Return the keys and ids of the findings."""
         findings: tuple[Finding, ...] = await self.driver.fsck()
         assert all(one.problem for one in findings)
         return {(one.key.removeprefix(self._root), one.id) for one in findings}
@@ -76,11 +76,11 @@ async def store(ruined: str) -> AsyncIterator[Store]:
     await driver.close()
 
 
-async def test_a_sound_store_has_nothing_to_find(store: Store) -> None:
+async def test_a_sound_store_has_no_findings(store: Store) -> None:
     assert await store.found() == set()
 
 
-async def test_an_empty_store_has_nothing_to_find(driver: RedisDriver) -> None:
+async def test_an_empty_store_has_no_findings(driver: RedisDriver) -> None:
     assert await driver.fsck() == ()
 
 
@@ -96,9 +96,9 @@ DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tupl
     ("token gone", lambda r, k: r.hdel(k("token"), "active"), {("token", "active"), ("token", "")}),
     ("token left", lambda r, k: r.hset(k("token"), "waits", "1 1 1 x- w"), {("token", "waits"), ("token", "")}),
     ("token unreadable", lambda r, k: r.hset(k("token"), "active", "junk"), {("token", "active")}),
-    ("token from nowhere", lambda r, k: r.hset(k("serial"), "token", "1"), {("token", "active")}),
+    ("token never issued", lambda r, k: r.hset(k("serial"), "token", "1"), {("token", "active")}),
     ("count too high", lambda r, k: r.hincrby(k("counts"), "active q", 1), {COUNTS, ACTIVE}),
-    ("count no number", lambda r, k: r.hset(k("counts"), "active q", "x"), {COUNTS, ACTIVE}),
+    ("count not a number", lambda r, k: r.hset(k("counts"), "active q", "x"), {COUNTS, ACTIVE}),
     (
         "count of another queue",
         lambda r, k: _move_count(r, k("counts")),
@@ -112,12 +112,12 @@ DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tupl
     ("key not held", lambda r, k: r.hdel(k("holder"), "k"), {HOLDER}),
     ("key of another", lambda r, k: r.hset(k("holder"), "k", "active"), {HOLDER, ("holder", "active")}),
     ("key still held", lambda r, k: r.hset(k("holder"), "k3", "gone"), {("holder", "gone")}),
-    ("key of nobody", lambda r, k: r.hset(k("holder"), "k4", "nobody"), {("holder", "nobody")}),
-    ("no suspect", lambda r, k: _move(r, k("due:q"), k("suspect:q"), "waits"), {("suspect:q", "waits")}),
+    ("key of an unknown record", lambda r, k: r.hset(k("holder"), "k4", "nobody"), {("holder", "nobody")}),
+    ("suspect by mistake", lambda r, k: _move(r, k("due:q"), k("suspect:q"), "waits"), {("suspect:q", "waits")}),
     ("hidden suspect", lambda r, k: _move(r, k("suspect:q"), k("due:q"), "suspect"), {("due:q", "suspect")}),
     ("too often recovered", lambda r, k: r.hset(k("recoveries"), "waits", 9), {("recoveries", "waits")}),
     ("cancelling", lambda r, k: r.sadd(k("cancelling"), "waits"), {("cancelling", "waits")}),
-    ("cancelling nobody", lambda r, k: r.sadd(k("cancelling"), "nobody"), {("cancelling", "nobody")}),
+    ("cancelling an unknown record", lambda r, k: r.sadd(k("cancelling"), "nobody"), {("cancelling", "nobody")}),
     ("orphan in an index", lambda r, k: r.zadd(k("due:q"), {"nobody": 1}), {("due:q", "nobody")}),
     ("orphan in a column", lambda r, k: r.hset(k("progress"), "nobody", "1"), {("progress", "nobody")}),
     (
@@ -128,13 +128,13 @@ DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tupl
     ("kinds gone", lambda r, k: r.hdel(k("shape"), *r.hkeys(k("shape"))), None),
     ("queue unknown", lambda r, k: r.srem(k("queues"), "q"), None),
     ("a schedule unlisted", lambda r, k: r.zrem(k("schedules"), "daily"), {("schedules", "daily")}),
-    ("a schedule of nobody", lambda r, k: r.zadd(k("schedules"), {"nobody": 0}), {("schedules", "nobody")}),
+    ("a schedule that does not exist", lambda r, k: r.zadd(k("schedules"), {"nobody": 0}), {("schedules", "nobody")}),
     ("a schedule unreadable", lambda r, k: r.hset(k("schedule"), "daily", "junk"), {("schedule", "daily")}),
-    ("a schedule from nowhere", lambda r, k: r.hset(k("serial"), "revision", "1"), {("schedule", "ended")}),
+    ("a schedule revision never issued", lambda r, k: r.hset(k("serial"), "revision", "1"), {("schedule", "ended")}),
     ("tick gone", lambda r, k: r.zrem(k("tick"), "daily"), {("tick", "daily")}),
     ("tick wrong", lambda r, k: r.zadd(k("tick"), {"daily": 5}), {("tick", "daily")}),
     ("tick left", lambda r, k: r.zadd(k("tick"), {"ended": 5}), {("tick", "ended")}),
-    ("tick of nobody", lambda r, k: r.zadd(k("tick"), {"nobody": 5}), {("tick", "nobody")}),
+    ("tick of an unknown schedule", lambda r, k: r.zadd(k("tick"), {"nobody": 5}), {("tick", "nobody")}),
     ("a key of another type", lambda r, k: (r.delete(k("expiry")), r.set(k("expiry"), "x")), None),
 ]
 
@@ -153,7 +153,7 @@ def _move_count(admin: Any, key: str) -> None:
 async def test_damage_is_found(
     store: Store, damage: Callable[[Any, Callable[[str], str]], object], expected: set[tuple[str, str]] | None
 ) -> None:
-    """What is wrong, and nothing else, is named by its key and its record; or anything at all where all is wrong."""
+    """The findings name exactly the damaged keys and records, or, with `None`, any."""
     damage(store.admin, store.key)
     found = await store.found()
     assert found == (found if expected is None else expected)
@@ -161,14 +161,14 @@ async def test_damage_is_found(
 
 
 async def test_the_findings_are_limited(store: Store) -> None:
-    """Of a store that is broken everywhere it tells the first few."""
+    """The audit ends when it has found as many faults as asked for."""
     store.admin.hset(store.key("progress"), mapping={f"nobody{number}": "1" for number in range(500)})
     assert len(await store.driver.fsck(limit=7)) == 7
     assert len(await store.driver.fsck()) == 500
 
 
-async def test_an_audit_beside_workers_finds_nothing(store: Store) -> None:
-    """Records that move while it looks are judged where they are."""
+async def test_an_audit_beside_busy_workers_has_no_findings(store: Store) -> None:
+    """Records that move during the audit are not reported."""
     worker, numbers = Worker(store.driver, "busy"), itertools.count()
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""What the server is really told: MONITOR shows each command, those inside of scripts too."""
+"""Checks each command that reaches the server, by MONITOR, those inside scripts too."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LIMITED = {"ZRANGEBYSCORE", "ZREVRANGEBYSCORE"}
 SCANS = {"HSCAN", "ZSCAN", "SSCAN"}
 FORBIDDEN = {"KEYS", "EVAL", "SCAN", "LRANGE", "SORT", "FLUSHALL", "FLUSHDB", "HKEYS", "HVALS", "ZUNION", "SUNION"}
 WHOLE = {("HGETALL", "counts"), ("SMEMBERS", "queues"), ("ZRANGEBYSCORE", "workers"), ("ZRANGE", "lease")}
-"""What is read whole: as large as there are queues, workers, or slots of workers; never as there are jobs."""
+"""Reads of a whole key: it grows with the number of queues, workers or slots, never with that of jobs."""
 
 
 @asynccontextmanager
 async def watched(server: Server) -> AsyncGenerator[list[list[str]]]:
-    """Collect what the server is told meanwhile."""
+    """Collect the commands that the server gets."""
     seen: list[list[str]] = []
     client = connect(server.url)
     monitor: Any = client.monitor()
@@ -58,17 +58,17 @@ def _words(command: str) -> list[str]:
 
 
 def fault_of(words: list[str]) -> str | None:
-    """What is wrong about a command."""
+    """Return what is wrong with a command, or None."""
     if words[0] in FORBIDDEN:
-        return "is never to be used"
+        return "must never be used"
     return None if words[0] in NO_KEYS else fault_about_keys(*words)
 
 
 def fault_about_keys(name: str, *rest: str) -> str | None:
-    """What is wrong about the keys of a command, or about how much of them it reads."""
+    """Return what is wrong with the keys of a command, or with how much it reads of them."""
     keys = rest[:-1] if name == "BZPOPMIN" else rest[:1]
     if not all(key.startswith(ROOT) for key in keys):
-        return "is about a key outside of the prefix"
+        return "uses a key outside of the prefix"
     column = keys[0].removeprefix(ROOT)
     if (name, column) in WHOLE or column == "scratch":
         return None
@@ -78,8 +78,8 @@ def fault_about_keys(name: str, *rest: str) -> str | None:
     return f"has no {needed}" if needed and needed not in rest else None
 
 
-async def test_nothing_is_unbounded_and_nothing_is_outside_of_the_prefix(server: Server) -> None:
-    """All operations of the contract, an audit, and a runner: no KEYS, no EVAL, nothing that grows read whole."""
+async def test_no_command_is_unbounded_or_leaves_the_prefix(server: Server) -> None:
+    """The operations of the contract, an audit and a runner use no KEYS or EVAL, and read no growing key whole."""
     async with watched(server) as seen:
         driver = RedisDriver.from_url(server.url)
         await driver.open()
@@ -92,7 +92,7 @@ async def test_nothing_is_unbounded_and_nothing_is_outside_of_the_prefix(server:
             await work.until(later.id, "completed")
         await driver.close()
     names = {words[0] for words in seen}
-    assert {"EVALSHA", "BZPOPMIN", "ZADD", "HSET", "HSCAN", "ZREM"} <= names, "MONITOR did not show what was done"
+    assert {"EVALSHA", "BZPOPMIN", "ZADD", "HSET", "HSCAN", "ZREM"} <= names, "MONITOR did not show the commands"
     faults = {f"{' '.join(words[:6])} {fault}" for words in seen if (fault := fault_of(words)) is not None}
     assert faults == set()
 

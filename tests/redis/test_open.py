@@ -1,4 +1,4 @@
-"""Opening a driver: what cannot work is said at once, with the cure, and without the password."""
+"""Opening a driver: errors name the cure, and never show a password."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def opened(url: str, **options: Any) -> RedisDriver:
 
 @asynccontextmanager
 async def as_user(server: Server, *rights: str, password: str = SECRET) -> AsyncGenerator[RedisDriver]:
-    """A driver that logs in as a user with these rights."""
+    """Make a driver that logs in as a user with these permissions."""
     configure(server, "ACL", "SETUSER", "app", *rights)
     client = Redis(unix_socket_path=str(server.socket), username="app", password=password)
     driver = RedisDriver(client, prefix="app")
@@ -54,7 +54,7 @@ async def as_user(server: Server, *rights: str, password: str = SECRET) -> Async
 
 
 def configure(server: Server, *words: str) -> None:
-    """Have the server's administrator send a command."""
+    """Send a command as administrator."""
     admin = connect(server.url)
     admin.execute_command(*words)
     admin.close()
@@ -64,8 +64,8 @@ def configure(server: Server, *words: str) -> None:
     "url",
     [f"http://user:{SECRET}@localhost", f"redis://user:{SECRET}@localhost:99999", f"user:{SECRET}", ""],
 )
-def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
-    """The message says what a URL looks like, and does not repeat it."""
+def test_an_invalid_url_is_refused(url: str) -> None:
+    """The message says how a URL must look, without repeating the URL."""
     with pytest.raises(DefinitionError, match=r"redis://|port") as caught:
         RedisDriver.from_url(url)
     assert SECRET not in str(caught.value)
@@ -85,14 +85,14 @@ def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
         (coredis.RedisCluster("localhost", 6379), "of one server"),
     ],
 )
-def test_clients_that_cannot_serve_are_refused(client: Any, word: str) -> None:
-    """A client that blocks, that makes text of payloads, or that is none, is refused where it is given."""
+def test_an_unsuitable_client_is_refused(client: Any, word: str) -> None:
+    """A blocking client, one that decodes responses, or another object is refused by the constructor."""
     with pytest.raises(DefinitionError, match=word):
         RedisDriver(client)
 
 
 async def test_a_server_without_a_command_is_refused(tmp_path: Path) -> None:
-    """Not by its name: whatever it calls itself, the message names what it lacks and what would do."""
+    """The message names the missing command and the servers that are supported, whatever the server calls itself."""
     for command in ("HSETNX", "BZPOPMIN"):
         with Server("--rename-command", command, "") as lacking:
             with pytest.raises(DriverError, match=f"(?i){command}.*Flowli needs Redis 6.2") as caught:
@@ -101,16 +101,16 @@ async def test_a_server_without_a_command_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_is_too_old_is_refused(server: Server, tmp_path: Path) -> None:
-    """The version is what the server says of itself."""
+    """The message names the version that the server reports."""
     version = server.call("INFO", "server")["redis_version"].encode()
-    told, old = b"redis_version:" + version, b"redis_version:5" + version[1:]
-    async with Proxy(server.socket, tmp_path, rewrite=lambda data: data.replace(told, old)) as proxy:
+    actual, old = b"redis_version:" + version, b"redis_version:5" + version[1:]
+    async with Proxy(server.socket, tmp_path, rewrite=lambda data: data.replace(actual, old)) as proxy:
         with pytest.raises(DriverError, match=r"has version 5\.\d.*Redis 6\.2 or later"):
             await opened(proxy.url)
 
 
-def test_the_driver_needs_no_library_but_the_one_whose_client_it_is_given() -> None:
-    """Importing it imports none of them, and a URL of one that is not there names what to install."""
+def test_only_the_library_of_the_given_client_is_imported() -> None:
+    """Importing the driver imports no library, and the error for a missing one says what to install."""
     program = """
 import sys
 from flowli_core.drivers.redis import RedisDriver
@@ -129,20 +129,20 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("prefix", ["", "a{b}", "a b", "*"])
-def test_prefixes_that_a_cluster_or_a_pattern_would_misread_are_refused(prefix: str) -> None:
-    """All keys of a prefix share one hash tag, so it may not hold one."""
+def test_an_ambiguous_prefix_is_refused(prefix: str) -> None:
+    """The prefix is used as a hash tag and in patterns, so their special characters are refused."""
     with pytest.raises(DefinitionError, match="prefix"):
         RedisDriver(Redis(), prefix=prefix)
 
 
-async def test_a_server_that_is_not_there_is_said_to_be_out_of_reach(tmp_path: Path) -> None:
-    """It may come: the same call may be repeated."""
+async def test_an_unreachable_server_raises_store_unavailable(tmp_path: Path) -> None:
+    """The server may start later, so the same call may be repeated."""
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
         await opened(f"unix://{tmp_path / 'none'}")
 
 
-async def test_a_wrong_password_is_said_and_not_repeated(server: Server) -> None:
-    """The cure is to look at the credentials."""
+async def test_a_wrong_password_is_reported_and_not_shown(server: Server) -> None:
+    """The error names the credentials, and is not StoreUnavailable."""
     async with as_user(server, "on", f">{SECRET}", "+@all", "~*", password="another") as driver:  # noqa: S106 - wrong
         with pytest.raises(DriverError, match="password") as caught:
             await driver.open()
@@ -151,8 +151,8 @@ async def test_a_wrong_password_is_said_and_not_repeated(server: Server) -> None
 
 
 @pytest.mark.parametrize("library", ["redis", "valkey", "coredis"])
-async def test_a_missing_password_is_said_and_not_repeated(library: Library) -> None:
-    """Nor is it taken for a server out of reach, which a worker would wait for without an end."""
+async def test_a_missing_password_is_reported(library: Library) -> None:
+    """The error is not StoreUnavailable, for which a worker would retry for ever."""
     with Server("--requirepass", SECRET) as closed:
         driver = OwningDriver(client_of(library, closed.url), prefix="app")
         with pytest.raises(DriverError, match="password") as caught:
@@ -163,7 +163,7 @@ async def test_a_missing_password_is_said_and_not_repeated(library: Library) -> 
 
 @pytest.mark.parametrize("patience", ["99ms", "61s", "0s", 5])
 def test_a_patience_out_of_bounds_is_refused(patience: Any) -> None:
-    """Both ways of making a driver check it."""
+    """The constructor and `from_url` check it."""
     with pytest.raises(DefinitionError, match="patience"):
         RedisDriver(Redis(), patience=patience)
     with pytest.raises(DefinitionError, match="patience"):
@@ -171,8 +171,8 @@ def test_a_patience_out_of_bounds_is_refused(patience: Any) -> None:
 
 
 @pytest.mark.parametrize("library", ["redis", "valkey", "coredis", None])
-async def test_a_server_that_hangs_costs_as_much_patience_as_was_given(server: Server, library: Library | None) -> None:
-    """The error says how long that was; of the client's own connections as of the driver's."""
+async def test_a_hanging_server_is_abandoned_after_the_patience(server: Server, library: Library | None) -> None:
+    """The error names the time limit, for the user's client as for one of the driver."""
     driver = (
         RedisDriver.from_url(server.url, patience="150ms")
         if library is None
@@ -190,8 +190,8 @@ async def test_a_server_that_hangs_costs_as_much_patience_as_was_given(server: S
     await driver.close()
 
 
-async def test_an_evicting_server_is_refused_unless_that_is_accepted(server: Server) -> None:
-    """A server that throws keys away loses jobs; the message names the setting."""
+async def test_a_server_that_may_evict_is_refused_unless_allowed(server: Server) -> None:
+    """The message names the setting of the server."""
     configure(server, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     with pytest.raises(DriverError, match="maxmemory-policy is allkeys-lru"):
         await opened(server.url)
@@ -201,8 +201,8 @@ async def test_an_evicting_server_is_refused_unless_that_is_accepted(server: Ser
 @pytest.mark.parametrize(
     "command", ["evalsha", "script|load", "zadd", "hset", "hincrby", "bzpopmin", "del", "time", "zscore"]
 )
-async def test_a_missing_right_is_named(server: Server, command: str) -> None:
-    """A user who may not call one of the commands learns which."""
+async def test_a_missing_permission_is_named(server: Server, command: str) -> None:
+    """The error names the command that the user may not call."""
     rights = [right for right in documented_rights() if right != f"+{command}"]
     async with as_user(server, *rights) as driver:
         with pytest.raises(DriverError, match=command.split("|", maxsplit=1)[0]) as caught:
@@ -210,8 +210,8 @@ async def test_a_missing_right_is_named(server: Server, command: str) -> None:
     assert not isinstance(caught.value, StoreUnavailable)
 
 
-async def test_the_documented_rights_are_enough(server: Server) -> None:
-    """Jobs are enqueued, delayed, run, listed, cancelled, requeued and purged by a user who may do nothing else."""
+async def test_the_documented_permissions_suffice(server: Server) -> None:
+    """A user without other permissions enqueues, delays, runs, lists, cancels, requeues and purges jobs."""
     async with as_user(server, *documented_rights()) as driver:
         await driver.open()
         work = Work(driver)
@@ -230,10 +230,10 @@ async def test_the_documented_rights_are_enough(server: Server) -> None:
         assert (await driver.counts()).active == 0
 
 
-async def test_without_the_right_to_info_it_opens_with_a_warning(
+async def test_without_the_info_permission_it_opens_with_a_warning(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What cannot be looked at is said to be unknown."""
+    """The warning says that version and eviction policy were not checked."""
     rights = [right for right in documented_rights() if right != "+info"]
     async with as_user(server, *rights) as driver:
         with caplog.at_level(logging.WARNING, "flowli"):

@@ -1,4 +1,4 @@
-"""What a server says no to, and for how long: typed errors, nothing by half, and work goes on afterwards."""
+"""Calls that a server refuses for a while: typed errors, no partial writes, and work goes on afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def store(server: Server) -> AsyncGenerator[tuple[RedisDriver, Any]]:
-    """An open driver on a server that the test may ruin, and an administrator's connection."""
+    """Open a driver on a server of the test, and a client of the administrator."""
     driver, admin = RedisDriver.from_url(server.url), connect(server.url)
     await driver.open()
     yield driver, admin
@@ -33,8 +33,8 @@ async def store(server: Server) -> AsyncGenerator[tuple[RedisDriver, Any]]:
     admin.close()
 
 
-async def test_a_full_server_refuses_new_records_and_nothing_else(server: Server) -> None:
-    """Out of memory: enqueue stores nothing at all, while what is there is reserved, renewed, settled and recovered."""
+async def test_a_full_server_refuses_only_new_records(server: Server) -> None:
+    """Without memory enqueue stores nothing, while stored records are reserved, renewed, settled and recovered."""
     async with store(server) as (driver, admin):
         worker = Worker(driver)
         await driver.enqueue([record(name) for name in "abcdw"])
@@ -58,8 +58,8 @@ async def test_a_full_server_refuses_new_records_and_nothing_else(server: Server
         assert [one.disposition for one in await driver.enqueue([record("e", key="k")])] == ["accepted"]
 
 
-async def test_scripts_are_loaded_again_whenever_the_server_forgets_them(server: Server) -> None:
-    """SCRIPT FLUSH between any two calls is not noticed."""
+async def test_scripts_are_loaded_again_after_a_script_flush(server: Server) -> None:
+    """SCRIPT FLUSH between any two calls has no effect."""
     async with store(server) as (driver, admin):
         worker = Worker(driver)
         for number in range(20):
@@ -76,10 +76,10 @@ async def test_scripts_are_loaded_again_whenever_the_server_forgets_them(server:
 @pytest.mark.parametrize(
     ("setting", "word"), [(("replicaof", "127.0.0.1", "1"), "READONLY"), (("min-replicas-to-write", "1"), "NOREPLICAS")]
 )
-async def test_a_server_that_may_not_write_just_now_is_unavailable(
+async def test_a_server_that_refuses_writes_raises_store_unavailable(
     server: Server, setting: tuple[str, ...], word: str
 ) -> None:
-    """A replica, and a master without replicas: the call may be repeated, and succeeds once the server may."""
+    """On a replica, and a master without enough replicas, the same call succeeds once the server accepts writes."""
     async with store(server) as (driver, admin):
         held = await started(driver)
         if word == "READONLY":
@@ -98,27 +98,27 @@ async def test_a_server_that_may_not_write_just_now_is_unavailable(
 
 
 async def started(driver: RedisDriver) -> Any:
-    """Store a record and reserve it."""
+    """Store a record, and reserve it."""
     await driver.enqueue([record("a")])
     return await Worker(driver).take_one()
 
 
-async def test_a_server_that_is_busy_with_another_script_is_unavailable(server: Server) -> None:
-    """Somebody else's endless script: the call may be repeated, and succeeds when the script was killed."""
+async def test_a_server_busy_with_another_script_raises_store_unavailable(server: Server) -> None:
+    """The same call succeeds once the endless script of another program was killed."""
     async with store(server) as (driver, admin):
         admin.config_set("lua-time-limit", 1)
-        intruder = threading.Thread(target=_run_for_ever, args=(server.url,))
-        intruder.start()
+        other = threading.Thread(target=_run_for_ever, args=(server.url,))
+        other.start()
         await until(lambda: _is_busy(admin))
         with pytest.raises(StoreUnavailable, match="BUSY"):
             await driver.enqueue([record("a")])
         admin.script_kill()
-        await asyncio.to_thread(intruder.join)
+        await asyncio.to_thread(other.join)
         assert [one.disposition for one in await driver.enqueue([record("a")])] == ["accepted"]
 
 
-async def test_a_server_that_cannot_save_is_unavailable(server: Server) -> None:
-    """MISCONF, as when the disk is full: nothing is written by half, and the same call succeeds when it can save."""
+async def test_a_server_that_cannot_save_raises_store_unavailable(server: Server) -> None:
+    """MISCONF, as when the disk is full: nothing is written, and the same call succeeds once it can save."""
     async with store(server) as (driver, admin):
         in_the_way = server.folder / "dump.rdb"
         in_the_way.mkdir()
@@ -134,7 +134,7 @@ async def test_a_server_that_cannot_save_is_unavailable(server: Server) -> None:
         assert [one.disposition for one in await driver.enqueue([record("a")])] == ["accepted"]
 
 
-async def test_a_server_that_loads_its_data_is_unavailable() -> None:
+async def test_a_server_that_loads_its_data_raises_store_unavailable() -> None:
     """LOADING, after a crash: the records are there when it has loaded, and the same call succeeds."""
     # While it loads, Redis 6.2 answers once every 2 MiB.
     slowly = ("--key-load-delay", "40000", "--rdbcompression", "no")
@@ -146,7 +146,7 @@ async def test_a_server_that_loads_its_data_is_unavailable() -> None:
             admin.save()
             one.kill()
             restart = asyncio.create_task(asyncio.to_thread(one.start))
-            await until(lambda: _says(driver, "LOADING"))
+            await until(lambda: _fails_with(driver, "LOADING"))
             assert not restart.done()
             await restart
             answers = await driver.enqueue([record("a"), record("b")])
@@ -154,17 +154,17 @@ async def test_a_server_that_loads_its_data_is_unavailable() -> None:
             admin.delete(*(f"another:{number}" for number in range(100)))
 
 
-async def _says(driver: RedisDriver, word: str) -> bool:
+async def _fails_with(driver: RedisDriver, word: str) -> bool:
     try:
         await driver.enqueue([record("b")])
     except StoreUnavailable as error:
-        assert error.ids == ("b",)  # noqa: PT017 - it comes and goes
+        assert error.ids == ("b",)  # noqa: PT017 - it raises at times
         return word in str(error)
     return False
 
 
-async def test_a_runner_survives_a_server_that_comes_back_empty(server: Server) -> None:
-    """FLUSHALL under a runner: what was there is gone, and new jobs flow."""
+async def test_a_runner_goes_on_after_flushall(server: Server) -> None:
+    """The old jobs are lost, and new jobs run."""
     async with store(server) as (driver, admin):
         work = Work(driver)
         async with running(Runner(work.jobs)):

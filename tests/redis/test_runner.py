@@ -1,4 +1,4 @@
-"""Runners on Redis: what is enqueued is run, whoever dies meanwhile."""
+"""Runners on Redis, with workers that die, share jobs, or stop."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis import RedisDriver
 
 
-async def test_jobs_run_at_once_later_and_again(driver: RedisDriver) -> None:
-    """An enqueued, a delayed and a retried job all complete, though the runner hears of them by wake-ups alone."""
+async def test_jobs_run_at_once_delayed_and_retried(driver: RedisDriver) -> None:
+    """An enqueued, a delayed and a retried job complete; the runner learns of each by a wake-up."""
     work = Work(driver)
     failures = Counter[int]()
 
@@ -40,8 +40,8 @@ async def test_jobs_run_at_once_later_and_again(driver: RedisDriver) -> None:
     assert failures == {3: 1}
 
 
-async def test_what_a_killed_worker_held_runs_again_and_nothing_else_does(prefix: str, driver: RedisDriver) -> None:
-    """Of 60 jobs a worker with 50 in flight is killed: all complete, and only those 50 were recovered."""
+async def test_only_the_jobs_of_a_killed_worker_are_recovered(prefix: str, driver: RedisDriver) -> None:
+    """A worker with 50 of 60 jobs in flight is killed: all 60 complete, and only those 50 were recovered."""
     work = Work(driver)
     held: set[str] = set()
     async with worker("hold", shared_url(), prefix) as victim:
@@ -68,7 +68,7 @@ async def test_two_workers_share_the_jobs_and_run_none_twice(prefix: str, driver
 
 
 async def test_leases_are_renewed_while_the_event_loop_is_blocked(driver: RedisDriver) -> None:
-    """A handler that blocks the loop for longer than its lease keeps it, although another worker looks for work."""
+    """A handler that blocks the loop for longer than its lease keeps the lease, while another worker steps."""
     work = Work(driver)
     rival = Rival(driver)
     answers: list[StepAnswer] = []
@@ -86,8 +86,8 @@ async def test_leases_are_renewed_while_the_event_loop_is_blocked(driver: RedisD
     assert record.recoveries == 0
 
 
-async def test_stopping_gives_back_what_runs_and_another_takes_it(prefix: str, driver: RedisDriver) -> None:
-    """A runner that is stopped releases its job at once, so a waiting worker runs it, and no attempt is used."""
+async def test_a_stopped_runner_releases_its_job_to_another_worker(prefix: str, driver: RedisDriver) -> None:
+    """The job returns to the queue at once, a waiting worker runs it, and no attempt is used."""
     work = Work(driver)
     begun = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Schedules under many runners, of which some are always being killed."""
+"""Schedules with many runners, some of which are killed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RUNNERS = 20
 
 @asynccontextmanager
 async def program(*arguments: str) -> AsyncGenerator[Peer]:
-    """Start a program of `ticking` that is ready; at the end it is killed."""
+    """Start a process of `ticking`; at the end it is killed."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.redis.ticking", *arguments),
         stdin=asyncio.subprocess.PIPE,
@@ -50,7 +50,7 @@ async def program(*arguments: str) -> AsyncGenerator[Peer]:
 
 
 async def records_by_tick(jobs: Ticking) -> dict[str, list[str]]:
-    """Answer the names of the jobs of each schedule and tick, as their ids have them."""
+    """Return the job names of the records by id; the id of a tick's record names schedule and tick."""
     found: dict[str, list[str]] = {}
     for state in ("queued", "scheduled", "active", "completed", "failed", "cancelled"):
         cursor = None
@@ -66,13 +66,13 @@ async def records_by_tick(jobs: Ticking) -> dict[str, list[str]]:
 
 @pytest.mark.faults
 async def test_each_tick_has_one_record_while_runners_are_killed(server: Server) -> None:
-    """20 runners, each second and each minute a tick, and every second a kill -9: none is missing, none is twice."""
+    """20 runners, ticks each second and each minute, a kill each second: no tick is missed, none fires twice."""
     rng = random.Random(7)  # noqa: S311
     jobs = Ticking(context=None, driver=RedisDriver.from_url(server.url, prefix="storm"))
     kills = 0
     async with jobs, AsyncExitStack() as stack:
         peers: list[Peer] = []
-        for _ in range(RUNNERS):  # one after the other: all at once take longer than a peer has to answer
+        for _ in range(RUNNERS):  # one at a time: together they would take longer than a peer may take to answer
             peers.append(await stack.enter_async_context(program("run", server.url, "storm")))
             assert await peers[-1].line() == "ready"
         begun = time.monotonic()
@@ -84,7 +84,7 @@ async def test_each_tick_has_one_record_while_runners_are_killed(server: Server)
             await asyncio.sleep(rng.uniform(0.3, 1.5))
         for peer in peers:
             await peer.kill()
-        await soon(Runner(jobs).run_once())  # what the last ones had in hand
+        await soon(Runner(jobs).run_once())  # the jobs that the last ones had in flight
         found = await records_by_tick(jobs)
         for key, step in (("second", timedelta(seconds=1)), ("minute", timedelta(minutes=1))):
             schedule = await jobs.inspect.get_schedule(key)
@@ -100,8 +100,8 @@ async def test_each_tick_has_one_record_while_runners_are_killed(server: Server)
         assert await jobs.inspect.get_jobs_by_state("failed") == await jobs.inspect.get_jobs_by_state("cancelled")
 
 
-async def test_a_deploy_in_the_due_minute_skips_no_tick_and_doubles_none(server: Server) -> None:
-    """Five processes say at once, twice, what the schedule is while its tick is due: first the same, then another."""
+async def test_a_deploy_while_a_tick_is_due_fires_it_exactly_once(server: Server) -> None:
+    """Five processes store a schedule at once while its tick is due: first the same rule, then another."""
     driver = RedisDriver.from_url(server.url, prefix="deploy")
     async with Ticking(context=None, driver=driver) as jobs, AsyncExitStack() as stack:
         same, other = "*/5 * * * *", "*/7 * * * *"

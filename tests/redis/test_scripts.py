@@ -1,4 +1,4 @@
-"""The scripts: one file for each operation, and nothing in them that a large store would suffer from."""
+"""The Lua scripts: one file for each operation, with a header, and only documented commands."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ FILES = {file.name.removesuffix(".lua"): file.read_text() for file in FOLDER.ite
 
 
 def test_each_file_is_one_method() -> None:
-    """The files, but for what they share, and the public methods of Scripts that call one are the same set."""
+    """The files, except the shared one, and the public methods of Scripts are the same set."""
     methods = {name for name, _ in inspect.getmembers(Scripts, inspect.iscoroutinefunction) if not name.startswith("_")}
     assert methods == set(FILES) - {"columns"} == set(OPERATIONS)
 
 
-def test_each_file_opens_with_its_signature() -> None:
-    """What it takes, what it answers and what it writes first stand at the top."""
+def test_each_file_starts_with_a_header() -> None:
+    """The header says what the script answers and what it writes first."""
     for name, text in FILES.items():
         head = "".join(line for line in text.splitlines(keepends=True)[:20] if line.startswith("--"))
         assert "Answers" in head, name
         assert name == "columns" or "First write:" in head or "Writes nothing." in head, name
 
 
-def test_no_script_calls_what_the_documentation_does_not_list() -> None:
-    """The least-privilege rights name every command that a script calls, and `check` tries each."""
+def test_scripts_call_only_documented_commands() -> None:
+    """The documented permissions name each command that a script calls, and `check` tries each."""
     called = {
         command.lower()
         for name, text in FILES.items()

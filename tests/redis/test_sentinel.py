@@ -1,4 +1,4 @@
-"""A master that Sentinels watch over: another takes its place, and the work goes on where it is."""
+"""Failovers by Sentinels: runners follow to the new master."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowli_core import DefinitionError, Runner
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import assert_consistent
 from tests.redis.server import inspect_all
-from tests.redis.topologies import MASTER, Node, Watched, added_in_the_end, is_in_step
+from tests.redis.topologies import MASTER, Node, Watched, enqueue_until_accepted, has_synced
 from tests.support.running import Rival, Work, running, until
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ KINDS: dict[str, Any] = {"redis": redis.asyncio.sentinel.Sentinel, "valkey": val
 
 @pytest.fixture
 def watched() -> Iterator[Watched]:
-    """A master, a replica that has all it has, and three Sentinels that know both."""
+    """Start a master, its replica, and three Sentinels."""
     with Watched() as made:
         yield made
 
 
 @asynccontextmanager
 async def driver_on(watched: Watched, library: str) -> AsyncGenerator[RedisDriver]:
-    """An open driver over what a user's Sentinel gives for the master."""
+    """Open a driver with the client that a user's Sentinel makes for the master."""
     sentinel = KINDS[library](watched.addresses, socket_timeout=1)
     client = sentinel.master_for(MASTER, socket_timeout=2)
     driver = RedisDriver(client)
@@ -50,8 +50,8 @@ async def driver_on(watched: Watched, library: str) -> AsyncGenerator[RedisDrive
 
 @pytest.mark.faults
 @pytest.mark.parametrize("library", KINDS)
-async def test_a_failover_that_is_asked_for_loses_nothing(watched: Watched, library: str) -> None:
-    """An operator moves the master: waits and commands follow it, and the old master is not written to any more."""
+async def test_a_planned_failover_loses_no_jobs(watched: Watched, library: str) -> None:
+    """Waits and commands follow to the new master, and the old one gets no more writes."""
     async with driver_on(watched, library) as driver:
         work = Work(driver)
         async with running(Runner(work.jobs, lease="2s")):
@@ -60,14 +60,14 @@ async def test_a_failover_that_is_asked_for_loses_nothing(watched: Watched, libr
             assert Rival(driver).step_from_a_thread().reserved == ()
             watched.sentinels[0].call("SENTINEL FAILOVER", MASTER)
             await until(lambda: role(watched.replica) == "master")
-            await until(lambda: role(watched.master) == "slave" and is_in_step(watched.master))
-            after = await added_in_the_end(work)
+            await until(lambda: role(watched.master) == "slave" and has_synced(watched.master))
+            after = await enqueue_until_accepted(work)
             await work.until(after, "completed")
             assert await work.states([before, after]) == ["completed"] * 2
 
 
 async def test_a_killed_master_is_replaced_under_a_running_runner(watched: Watched) -> None:
-    """What was replicated goes on at the new master, a job that was in flight included, without a restart."""
+    """The jobs go on at the new master, with the one in flight, without a restart of the runner."""
     async with driver_on(watched, "redis") as driver:
         work = Work(driver)
         begun, may_end = asyncio.Event(), asyncio.Event()
@@ -86,7 +86,7 @@ async def test_a_killed_master_is_replaced_under_a_running_runner(watched: Watch
             assert watched.master.call("WAIT", 1, 5000) == 1
             watched.master.kill()
             await until(lambda: role(watched.replica) == "master")
-            after = await added_in_the_end(work)
+            after = await enqueue_until_accepted(work)
             may_end.set()
             for one in (held, after):
                 await work.until(one, "completed")
@@ -94,8 +94,8 @@ async def test_a_killed_master_is_replaced_under_a_running_runner(watched: Watch
 
 
 @pytest.mark.faults
-async def test_a_master_that_is_cut_off_comes_back_as_a_replica(watched: Watched) -> None:
-    """A frozen master answers nothing and closes nothing: it is given up, and what it wakes up with is not used."""
+async def test_a_runner_leaves_a_frozen_master(watched: Watched) -> None:
+    """A frozen master closes no connections. Jobs go on at the new master, also after the old one is back."""
     async with driver_on(watched, "redis") as driver:
         work = Work(driver)
         async with running(Runner(work.jobs, lease="2s")):
@@ -103,24 +103,24 @@ async def test_a_master_that_is_cut_off_comes_back_as_a_replica(watched: Watched
             await work.until(before, "completed")
             watched.master.freeze()
             await until(lambda: role(watched.replica) == "master")
-            after = await added_in_the_end(work)
+            after = await enqueue_until_accepted(work)
             await work.until(after, "completed")
             watched.master.thaw()
-            await until(lambda: role(watched.master) == "slave" and is_in_step(watched.master))
+            await until(lambda: role(watched.master) == "slave" and has_synced(watched.master))
             (last,) = await work.add(3)
             await work.until(last, "completed")
             assert await work.states([before, after, last]) == ["completed"] * 3
 
 
 async def test_the_client_of_a_replica_is_refused() -> None:
-    """A replica is behind its master and takes no writes; no server is asked for that."""
+    """The constructor refuses it without a request: a replica lags behind and accepts no writes."""
     client = KINDS["redis"]([("127.0.0.1", 1)]).slave_for(MASTER)
     with pytest.raises(DefinitionError, match="master_for"):
         RedisDriver(client)
 
 
 def role(node: Node) -> str:
-    """What a server takes itself for."""
+    """Return "master" or "slave" as the server reports it."""
     try:
         return str(node.call("INFO", "replication")["role"])
     except redis.ConnectionError:  # a server that becomes another's replica drops its clients

@@ -1,4 +1,4 @@
-"""Servers that are reached over TLS, by each of the clients."""
+"""Connections over TLS, with each client library."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CERTIFICATE = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for this machine, signed by itself; its key lies beside it."""
+    """Make a self-signed certificate for this machine, with its key beside it."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no openssl here")
@@ -42,7 +42,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def port(authority: Path) -> Iterator[int]:
-    """Where a server listens that speaks TLS."""
+    """Start a server with TLS, and return its port."""
     port = free_port()
     key = str(authority.with_name("key.pem"))
     files = ("--tls-cert-file", str(authority), "--tls-key-file", key, "--tls-ca-cert-file", str(authority))
@@ -59,7 +59,7 @@ def port(authority: Path) -> Iterator[int]:
 
 
 def client_of(library: str, port: int, authority: Path) -> Any:
-    """Make a client that trusts the authority."""
+    """Make a client that trusts the certificate."""
     trust: Any = {"ssl_ca_certs": str(authority)}
     if library == "redis":
         return Redis(host="localhost", port=port, ssl=True, **trust)
@@ -70,7 +70,7 @@ def client_of(library: str, port: int, authority: Path) -> Any:
 
 @pytest.mark.parametrize("library", ["redis", "valkey", "coredis"])
 async def test_all_connections_are_encrypted(port: int, authority: Path, library: str) -> None:
-    """Those of the user's client, those that wait, and those of the thread that renews leases."""
+    """Those of the user's client, of waits, and of the thread that renews leases."""
     driver = OwningDriver(client_of(library, port, authority), prefix="app")
     assert f"rediss://localhost:{port}" in repr(driver)
     await driver.open()
@@ -92,14 +92,14 @@ async def test_all_connections_are_encrypted(port: int, authority: Path, library
     await driver.close()
 
 
-async def test_a_certificate_that_is_not_trusted_is_said(port: int) -> None:
-    """By the name of the fault, and as a server that may yet be reached: certificates are replaced while one waits."""
+async def test_an_untrusted_certificate_raises_store_unavailable(port: int) -> None:
+    """The message names the reason. The call may be repeated, as certificates are replaced at times."""
     with pytest.raises(StoreUnavailable, match="certificate verify failed"):
         await RedisDriver.from_url(f"rediss://localhost:{port}").open()
 
 
-async def test_a_url_says_whom_to_trust(port: int, authority: Path) -> None:
-    """As redis-py spells it."""
+async def test_a_url_can_name_the_trusted_certificate(port: int, authority: Path) -> None:
+    """The parameter is that of redis-py."""
     driver = RedisDriver.from_url(f"rediss://localhost:{port}?ssl_ca_certs={authority}")
     await driver.open()
     await driver.close()

@@ -1,4 +1,4 @@
-"""Runners that have schedules, in processes of their own: `python -m tests.redis.ticking run|upsert ...`."""
+"""The program of processes with schedules: `python -m tests.redis.ticking run|upsert URL PREFIX [CRON...]`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def minute() -> None:
 
 
 class Ticking(Jobs[None]):
-    """Two schedules that stand in the code."""
+    """Two schedules that are declared in code."""
 
     second = second
     minute = minute
@@ -31,19 +31,19 @@ class Ticking(Jobs[None]):
 
 
 def say(*words: object) -> None:
-    """Write a line."""
-    print(*words, flush=True)  # noqa: T201 - it is how a program answers
+    """Print a line at once."""
+    print(*words, flush=True)  # noqa: T201 - how the process reports
 
 
 async def run(url: str, prefix: str) -> None:
-    """Run jobs until somebody kills this process."""
+    """Run jobs until the process is killed."""
     async with Ticking(context=None, driver=RedisDriver.from_url(url, prefix=prefix)) as jobs:
         say("ready")
         await Runner(jobs, concurrency=5, lease="2s").run()
 
 
 async def upsert(url: str, prefix: str, *crons: str) -> None:
-    """Do with each line what a deploy does: say again which schedule there is."""
+    """For each line of stdin store the schedule with the next expression, as a deploy does."""
     async with Ticking(context=None, driver=RedisDriver.from_url(url, prefix=prefix)) as jobs:
         await jobs.inspect.get_schedules()
         say("ready")

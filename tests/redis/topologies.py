@@ -1,4 +1,4 @@
-"""Several servers that make one store: a cluster, and a master that Sentinels watch over. All on loopback ports."""
+"""Stores of several servers, all on loopback ports: a cluster, and a master with Sentinels."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from tests.support.running import Work
 
 MASTER = "jobs"
-"""Under this name the Sentinels know their master."""
+"""The name of the master for the Sentinels."""
 
 _SLOTS = 16384
 _BUS = 10_000
-"""A node of a cluster listens on its port, and on another so much above it."""
+"""A node of a cluster listens on its port, and on one that is higher by this number."""
 
 
 class Node(Server):
@@ -35,20 +35,20 @@ class Node(Server):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"redis://127.0.0.1:{self.port}"
 
     def freeze(self) -> None:
-        """Have it answer nothing and close nothing, as behind a cut cable."""
+        """Stop it without closing connections, as behind a cut cable."""
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         self.signal(signal.SIGCONT)
 
 
 class Cluster:
-    """Three nodes with a third of the slots each, and a fourth that may stand by for one of them."""
+    """Three nodes with a third of the slots each, and a fourth that can become the replica of one."""
 
     def __init__(self) -> None:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
@@ -63,7 +63,7 @@ class Cluster:
                 slots = range(_SLOTS * number // 3, _SLOTS * (number + 1) // 3)
                 node.call("CLUSTER", "ADDSLOTS", *slots)
             node.call("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
-        until_it_is_so(lambda: all(self._is_whole(node) for node in self.nodes))
+        wait_for(lambda: all(self._sees_all(node) for node in self.nodes))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,18 +71,18 @@ class Cluster:
             node.stop()
 
     def inspect(self, prefix: str) -> None:
-        """Fail where what is there under a prefix is not as it must be."""
+        """Fail if the keys of a prefix are not as they should be."""
         inspect(self.owner(f"{{{prefix}}}").url, prefix, is_ours=False)
 
     def owner(self, key: str) -> Node:
-        """The node that holds the key now."""
+        """Return the node that stores the key now."""
         slot = self._slot(key)
         ports = {start: (end, master[1]) for start, end, master, *_ in self._living.call("CLUSTER", "SLOTS")}
         port = next(port for start, (end, port) in ports.items() if start <= slot <= end)
         return next(node for node in self.nodes if node.port == port)
 
     def move(self, key: str, target: Node) -> None:
-        """Give the slot of a key to another node, with what is in it."""
+        """Move the slot of a key, with all its keys, to another node."""
         source, slot = self.owner(key), self._slot(key)
         target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", _id(source))
         source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", _id(target))
@@ -91,12 +91,12 @@ class Cluster:
         for node in (target, source, *self.nodes[:3]):
             node.call("CLUSTER", "SETSLOT", slot, "NODE", _id(target))
 
-    def stand_by(self, key: str) -> Node:
-        """Make the fourth node a replica of the one that holds the key."""
-        standby = self.nodes[3]
-        standby.call("CLUSTER", "REPLICATE", _id(self.owner(key)))
-        until_it_is_so(lambda: is_in_step(standby))
-        return standby
+    def add_replica(self, key: str) -> Node:
+        """Make the fourth node a replica of the one that stores the key."""
+        replica = self.nodes[3]
+        replica.call("CLUSTER", "REPLICATE", _id(self.owner(key)))
+        wait_for(lambda: has_synced(replica))
+        return replica
 
     def _slot(self, key: str) -> int:
         return int(self._living.call("CLUSTER", "KEYSLOT", key))
@@ -105,13 +105,13 @@ class Cluster:
     def _living(self) -> Node:
         return next(node for node in self.nodes if node.runs)
 
-    def _is_whole(self, node: Node) -> bool:
-        told = node.call("CLUSTER", "INFO")
-        return b"cluster_state:ok" in told and b"cluster_known_nodes:4" in told and b"cluster_size:3" in told
+    def _sees_all(self, node: Node) -> bool:
+        info = node.call("CLUSTER", "INFO")
+        return b"cluster_state:ok" in info and b"cluster_known_nodes:4" in info and b"cluster_size:3" in info
 
 
 class Sentinel(Node):
-    """A Sentinel on a loopback port. The first that it learns of the master is its port."""
+    """A Sentinel on a loopback port."""
 
     READY = b"+monitor"
 
@@ -120,7 +120,7 @@ class Sentinel(Node):
         self._master = master
 
     def words(self) -> list[str]:
-        """Sentinels want a file that they can write to."""
+        """Write its configuration, which it must be able to change, and return its arguments."""
         lines = (
             f"port {self.port}",
             "bind 127.0.0.1",
@@ -135,7 +135,7 @@ class Sentinel(Node):
 
 
 class Watched:
-    """A master and a replica, and three Sentinels that make the replica a master should the other fall."""
+    """A master, a replica, and three Sentinels that promote the replica if the master fails."""
 
     def __init__(self) -> None:
         self.master = Node("--repl-diskless-sync-delay", "0")
@@ -144,16 +144,16 @@ class Watched:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Where the Sentinels listen."""
+        """The addresses of the Sentinels."""
         return [("127.0.0.1", sentinel.port) for sentinel in self.sentinels]
 
     def __enter__(self) -> Self:
         for server in (self.master, self.replica):
             server.start()
-        until_it_is_so(lambda: is_in_step(self.replica))
+        wait_for(lambda: has_synced(self.replica))
         for sentinel in self.sentinels:
             sentinel.start()
-        until_it_is_so(lambda: all(self._sees_all(sentinel) for sentinel in self.sentinels))
+        wait_for(lambda: all(self._sees_all(sentinel) for sentinel in self.sentinels))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -161,17 +161,17 @@ class Watched:
             server.stop()
 
     def _sees_all(self, sentinel: Sentinel) -> bool:
-        told = sentinel.call("INFO", "sentinel")["master0"]
-        return (told["slaves"], told["sentinels"], told["status"]) == (1, 3, "ok")
+        info = sentinel.call("INFO", "sentinel")["master0"]
+        return (info["slaves"], info["sentinels"], info["status"]) == (1, 3, "ok")
 
 
-def is_in_step(replica: Node) -> bool:
-    """Whether a replica has all that its master has."""
+def has_synced(replica: Node) -> bool:
+    """Return True if a replica has all data of its master."""
     return bool(replica.call("INFO", "replication").get("master_link_status") == "up")
 
 
-async def added_in_the_end(work: Work) -> str:
-    """Enqueue a job, sent again under its id for as long as the store cannot be reached."""
+async def enqueue_until_accepted(work: Work) -> str:
+    """Enqueue a job, again under the same id while the store is unreachable, and return its id."""
     record_id = "after-the-failover"
     call = work.jobs.act.options(id=record_id)
 
@@ -185,11 +185,11 @@ async def added_in_the_end(work: Work) -> str:
     return record_id
 
 
-def until_it_is_so(condition: Callable[[], bool]) -> None:
-    """Wait for servers, outside of an event loop."""
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait for a condition outside of an event loop."""
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, "the servers did not get there"
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.02)
 
 
@@ -198,7 +198,7 @@ def _id(node: Node) -> Any:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, with its bus port, below those that the system gives away."""
+    """Return a port that is free, as is its bus port, below the range that the system assigns."""
     while True:
         port = random.randrange(20_000, 22_000)  # noqa: S311 - no secret
         with contextlib.suppress(OSError):
