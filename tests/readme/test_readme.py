@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 SNIPPETS = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", README, re.DOTALL))
+PRINTING = ("hello.py", "in_a_function.py", "sessions.py", "scheduled.py")
+CACHE = ROOT / ".mypy_cache" / "readme"
+TESTS = ("test_jobs.py", "test_app.py")
 
-APP_CLIENT = """
+FASTAPI_CLIENT = """
 import time
 from fastapi.testclient import TestClient
 from app import app
@@ -21,7 +25,21 @@ with TestClient(app) as client:
     receipt = client.post("/reports", json={"customer": "Ada"}).json()
     while (answer := client.get(f"/reports/{receipt['id']}").json())["state"] != "completed":
         time.sleep(0.01)
+    assert client.get("/reports/none").status_code == 404
+    assert client.get("/healthz").json()["status"] == "ready"
     print(answer["report"])
+"""
+
+OTHER_CLIENT = """
+import time
+from {framework}.{module} import TestClient
+from {framework}_app import app, jobs
+
+with TestClient(app) as client:
+    answer = client.post("/reports", json={{"customer": "Ada"}})
+    assert answer.status_code == 202, answer.text
+    assert client.get("/healthz").json()["status"] == "ready"
+    print(bool(answer.json()["id"]))
 """
 
 
@@ -30,6 +48,7 @@ def run(folder: Path, *arguments: str) -> str:
         [sys.executable, "-W", "error", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stderr, done.stderr
     return done.stdout
 
 
@@ -42,23 +61,33 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_python_snippet_has_a_name_and_is_run_here() -> None:
     assert README.count("```python") == len(SNIPPETS)
-    assert set(SNIPPETS) == {"hello.py", "app.py", "scheduled.py", "test_jobs.py"}
+    assert set(SNIPPETS) == {"reports.py", "app.py", "starlette_app.py", "litestar_app.py", *PRINTING, *TESTS}
 
 
-def test_the_examples_print_what_is_shown(folder: Path) -> None:
+def test_the_programs_print_what_is_shown(folder: Path) -> None:
     shown = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
-    assert [run(folder, "hello.py"), run(folder, "scheduled.py")] == shown
+    assert [run(folder, name) for name in PRINTING] == shown
 
 
-def test_the_application_answers_with_the_result_of_its_job(folder: Path) -> None:
-    assert run(folder, "-c", APP_CLIENT) == "The report of Ada\n"
+def test_the_fastapi_application_answers_with_the_result_of_its_job(folder: Path) -> None:
+    assert run(folder, "-c", FASTAPI_CLIENT) == "The report of Ada\n"
 
 
-def test_the_example_of_a_test_passes(folder: Path) -> None:
-    assert "1 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "test_jobs.py")
+@pytest.mark.parametrize(("framework", "module"), [("starlette", "testclient"), ("litestar", "testing")])
+def test_the_other_applications_enqueue_their_job(folder: Path, framework: str, module: str) -> None:
+    assert run(folder, "-c", OTHER_CLIENT.format(framework=framework, module=module)) == "True\n"
+
+
+def test_the_examples_of_tests_pass(folder: Path) -> None:
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:asyncio")
+    assert "2 passed" in run(folder, "-m", "pytest", *options, *TESTS)
+
+
+def test_mypy_accepts_every_program(folder: Path) -> None:
+    assert run(folder, "-m", "mypy", "--strict", "--cache-dir", str(CACHE), *SNIPPETS).startswith("Success")
 
 
 def test_the_commands_that_are_named_exist() -> None:
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make ([\w-]+)", README, re.MULTILINE):
         assert re.search(rf"^(?:[\w-]+ )*{target}(?: [\w-]+)*:", makefile, re.MULTILINE), target
