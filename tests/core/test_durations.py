@@ -1,4 +1,4 @@
-"""Durations and due times, as users write them and as messages show them."""
+"""Durations and due times as users write them and as messages show them, and clocks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_duration_is_written_with_its_unit(written: str | timedelta, meant: ti
     "written",
     ["", "5", "s", "5 s", "+5s", "-5s", "5S", "1h30m", ".5s", "5.s", "1e3s", "5w", "\u0665s", "5s\n", "9" * 99],
 )
-def test_what_is_no_duration_is_refused_with_the_cure(written: str) -> None:
+def test_a_malformed_duration_is_refused_with_the_cure(written: str) -> None:
     with pytest.raises(DefinitionError, match=r"timeout is not a duration: .*write it as") as caught:
         duration(written, argument="timeout")
     assert len(str(caught.value)) < 160
@@ -50,7 +50,7 @@ def test_a_number_without_a_unit_is_refused(bare: object) -> None:
         duration(bare, argument="timeout")
 
 
-def test_zero_is_allowed_only_where_it_means_something() -> None:
+def test_zero_is_refused_unless_the_argument_allows_it() -> None:
     assert duration("0s", argument="delay", zero=True) == timedelta(0)
     with pytest.raises(DefinitionError, match="delay must be longer than zero"):
         duration("0s", argument="delay")
@@ -60,7 +60,7 @@ def test_zero_is_allowed_only_where_it_means_something() -> None:
         duration(timedelta(microseconds=-1), argument="delay", zero=True)
 
 
-def test_a_duration_has_a_longest() -> None:
+def test_a_duration_over_the_longest_is_refused() -> None:
     with pytest.raises(ValidationError, match="lease must be at most 1d, got 25h"):
         duration("25h", argument="lease", longest=timedelta(days=1), error=ValidationError)
     for written in ("3654d", timedelta.max, "999999999999d"):
@@ -77,7 +77,7 @@ def test_a_due_time_is_a_duration_or_a_moment_in_utc() -> None:
     assert (moment, moment.tzinfo) == (datetime(2026, 7, 1, 10, tzinfo=UTC), UTC)
 
 
-def test_a_moment_may_be_long_ago_but_not_over_ten_years_ahead() -> None:
+def test_a_moment_may_be_long_past_but_not_over_ten_years_ahead() -> None:
     assert due(datetime.min.replace(tzinfo=UTC), argument="delay", now=NOW) == datetime.min.replace(tzinfo=UTC)
     assert due(NOW + LONGEST, argument="delay", now=NOW) == NOW + LONGEST
     with pytest.raises(SchedulingError, match="delay must be at most 3653d from now"):
@@ -97,7 +97,7 @@ class Nowhere(tzinfo):
 
 
 def test_a_moment_without_an_offset_is_refused() -> None:
-    for naive in (datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=Nowhere())):  # noqa: DTZ001 - the point of it
+    for naive in (datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=Nowhere())):  # noqa: DTZ001 - naive on purpose
         with pytest.raises(SchedulingError, match=r"delay must be an aware datetime.*tzinfo=UTC"):
             due(naive, argument="delay", now=NOW)
 
@@ -125,7 +125,7 @@ def test_the_systems_clock_is_aware_and_in_utc() -> None:
     assert SystemClock().now().tzinfo is UTC
 
 
-def test_a_manual_clock_stands_still_until_it_is_turned() -> None:
+def test_a_manual_clock_stands_still_until_it_is_moved() -> None:
     clock = ManualClock(datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))))
     assert (clock.now(), clock.now().tzinfo) == (NOW, UTC)
     clock.advance("1h")

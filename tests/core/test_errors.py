@@ -1,4 +1,4 @@
-"""The tree of errors is the one that is drawn."""
+"""The classes of errors, and the tree of them in the docstring of the module."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ TREE: dict[type[BaseException], type[BaseException]] = {
 
 
 @pytest.mark.parametrize("error", TREE, ids=lambda error: str(error.__name__))
-def test_an_error_is_where_the_tree_has_it(error: type[BaseException]) -> None:
+def test_an_error_has_the_base_that_the_tree_says(error: type[BaseException]) -> None:
     assert error.__bases__ == (TREE[error],)
     assert error.__doc__
 
 
-def test_the_tree_that_is_drawn_is_the_tree() -> None:
+def test_the_docstring_draws_the_tree() -> None:
     drawn: dict[str, str] = {}
     path: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -54,12 +54,12 @@ def test_the_tree_that_is_drawn_is_the_tree() -> None:
     assert defined == set(drawn)
 
 
-@pytest.mark.parametrize("said", [Abort("why"), RetryAfter("1s"), JobTimeout("slow")])
-def test_what_a_handler_says_to_its_runner_is_no_error_of_ours(said: Exception) -> None:
-    assert not isinstance(said, FlowliError)
+@pytest.mark.parametrize("raised", [Abort("why"), RetryAfter("1s"), JobTimeout("slow")])
+def test_the_exceptions_of_handlers_are_no_flowli_errors(raised: Exception) -> None:
+    assert not isinstance(raised, FlowliError)
 
 
-def test_a_timeout_of_a_job_is_a_timeout() -> None:
+def test_a_job_timeout_is_a_timeout_error() -> None:
     assert issubclass(JobTimeout, TimeoutError)
 
 

@@ -1,4 +1,4 @@
-"""What may be a job's name, a queue, an id or a key."""
+"""The names of jobs and queues, ids and keys that are accepted, and those that are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ async def do_nothing() -> None: ...
 
 
 @pytest.mark.parametrize("name", ["a", "_", "9", "send_email", "mail/send:v2.1-beta", "été", "名", "n" * 128])
-async def test_names_and_queues_have_letters_digits_and_a_few_signs(name: str) -> None:
+async def test_names_and_queues_may_have_letters_digits_and_a_few_signs(name: str) -> None:
     class AppJobs(Jobs[None]):
         named = job(name=name, queue=name, tags=[name])(do_nothing)
 
@@ -25,7 +25,7 @@ async def test_names_and_queues_have_letters_digits_and_a_few_signs(name: str) -
 @pytest.mark.parametrize(
     "name", ["", " ", "a b", ".a", "-a", "/a", ":a", "a\n", "a\0", "a{b}", "a*", "a?", "é\u200b", "\ud800"]
 )
-def test_no_others_are_names(name: str) -> None:
+def test_other_names_are_refused(name: str) -> None:
     class AppJobs(Jobs[None]):
         named = job(name="named")(do_nothing)
 
@@ -39,7 +39,7 @@ class AppJobs(Jobs[None]):
 
 
 @pytest.mark.parametrize("record_id", ["1", "order-7:refund/2", "!~", "i" * 128])
-async def test_ids_have_printable_ascii_and_no_spaces(record_id: str) -> None:
+async def test_ids_may_have_printable_ascii_without_spaces(record_id: str) -> None:
     jobs = AppJobs(context=None, driver=MemoryDriver())
     assert (await jobs.named.options(id=record_id).enqueue()).id == record_id
     assert (await jobs.inspect.get_job(record_id)) is not None
@@ -47,7 +47,7 @@ async def test_ids_have_printable_ascii_and_no_spaces(record_id: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["welcome:42", "été à Paris", "{*}", "k" * 256])
-async def test_keys_are_any_printable_text_and_belong_to_their_job(key: str) -> None:
+async def test_keys_may_be_any_printable_text_and_belong_to_their_job(key: str) -> None:
     jobs = AppJobs(context=None, driver=MemoryDriver())
     first = await jobs.named.options(key=key).enqueue()
     assert (await jobs.named.options(key=key).enqueue()).id == first.id

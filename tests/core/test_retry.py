@@ -1,4 +1,4 @@
-"""When a failed attempt is made again: the policies as pure functions, and what a worker makes of them."""
+"""Retries: the policies as pure functions, and a worker that follows them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def most() -> float:
 
 
 def delays(backoff: Backoff, count: int) -> list[timedelta]:
-    """The first delays of a backoff."""
+    """Return the first delays of a backoff."""
     return [backoff.after(failures, least) for failures in range(1, count + 1)]
 
 
@@ -49,12 +49,12 @@ def test_a_fixed_backoff_waits_equally_long() -> None:
     assert delays(fixed("2s"), 3) == [2 * SECOND] * 3
 
 
-def test_an_exponential_backoff_doubles_up_to_its_longest() -> None:
+def test_an_exponential_backoff_doubles_up_to_its_longest_delay() -> None:
     backoff = exponential("2s", max_delay="10s")
     assert delays(backoff, 5) == [2 * SECOND, 4 * SECOND, 8 * SECOND, 10 * SECOND, 10 * SECOND]
 
 
-def test_the_factor_says_how_fast_it_grows() -> None:
+def test_the_factor_sets_how_fast_it_grows() -> None:
     assert delays(exponential("1s", factor=1.5), 3) == [SECOND, 1.5 * SECOND, 2.25 * SECOND]
     assert delays(exponential("1s", factor=1), 3) == [SECOND] * 3
 
@@ -81,13 +81,13 @@ def test_jitter_spreads_a_delay_between_its_ratios(jitter: Any, low: float, high
     st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).map(tuple),
     st.integers(1, 10_000),
 )
-def test_no_delay_is_negative_or_over_the_longest(random: float, jitter: tuple[float, float], failures: int) -> None:
+def test_no_delay_is_negative_or_over_max_delay(random: float, jitter: tuple[float, float], failures: int) -> None:
     for backoff in (fixed("10m", jitter=jitter), exponential("1s", max_delay="1h", jitter=jitter)):
         assert timedelta(0) <= backoff.after(failures, lambda: random) <= timedelta(hours=1)
 
 
 def decide(error: BaseException, *, attempt: int = 1, of: int = 3, **rules: Any) -> timedelta | None:
-    """What follows an error."""
+    """Return the delay of the next attempt after an error."""
     return next_delay(
         error,
         attempt=attempt,
@@ -99,35 +99,35 @@ def decide(error: BaseException, *, attempt: int = 1, of: int = 3, **rules: Any)
     )
 
 
-def test_an_error_is_followed_by_another_attempt_until_there_were_enough() -> None:
+def test_an_error_is_retried_until_no_attempts_are_left() -> None:
     assert [decide(OSError(), attempt=attempt) for attempt in (1, 2, 3)] == [SECOND, 2 * SECOND, None]
     assert decide(OSError(), of=1) is None
 
 
-def test_only_the_errors_of_retry_on_are_tried_again() -> None:
+def test_with_retry_on_only_its_errors_are_retried() -> None:
     assert decide(ConnectionError(), retry_on=(OSError,)) == SECOND
     assert decide(ValueError(), retry_on=(OSError,)) is None
     assert decide(OSError(), retry_on=()) is None
 
 
-def test_the_errors_of_give_up_on_are_not() -> None:
+def test_the_errors_of_give_up_on_are_not_retried() -> None:
     assert decide(ConnectionError(), give_up_on=(ConnectionError,)) is None
     assert decide(OSError(), give_up_on=(ConnectionError,)) == SECOND
     assert decide(ConnectionError(), retry_on=(OSError,), give_up_on=(ConnectionError,)) is None
 
 
-def test_abort_ends_it_whatever_the_policy_says() -> None:
+def test_abort_is_never_retried() -> None:
     assert decide(Abort("never"), retry_on=(Abort,)) is None
 
 
-def test_retry_after_is_obeyed_whatever_the_policy_says() -> None:
+def test_retry_after_is_obeyed_whatever_the_policy_is() -> None:
     assert decide(RetryAfter("30s")) == 30 * SECOND
     assert decide(RetryAfter(timedelta(0)), attempt=99, give_up_on=(RetryAfter,)) == timedelta(0)
     assert str(RetryAfter("30s")) == "the handler asked for a retry after 30s"
     assert str(RetryAfter("30s", "the quota is used up")) == "the quota is used up"
 
 
-def test_a_handler_cannot_ask_to_wait_for_no_duration() -> None:
+def test_the_delay_of_retry_after_must_be_a_duration() -> None:
     with pytest.raises(DefinitionError, match="delay is not a duration"):
         RetryAfter("soon")
 
@@ -150,7 +150,7 @@ class Outage(ConnectionError):
 
 
 class Script:
-    """What each attempt of a job does: raise an error, or return."""
+    """The steps of a job: each attempt raises an error, or returns a text."""
 
     def __init__(self, *steps: BaseException | str) -> None:
         self.steps = list(steps)
@@ -171,8 +171,8 @@ class AppJobs(Jobs[Script]):
     follow = follow
 
 
-class Story:
-    """A job that follows a script, and a clock to go from one attempt to the next."""
+class Scenario:
+    """A job that follows a script, and a clock that goes from one attempt to the next."""
 
     def __init__(self, *steps: BaseException | str) -> None:
         self.clock = ManualClock()
@@ -180,8 +180,8 @@ class Story:
         self.jobs = AppJobs(context=self.script, driver=MemoryDriver(clock=self.clock))
         self.begin = self.clock.now()
 
-    async def tell(self, **options: Any) -> JobRecord:
-        """Enqueue the job, run each attempt at its time, and answer the record at the end."""
+    async def run(self, **options: Any) -> JobRecord:
+        """Enqueue the job, run each attempt when it is due, and return the final record."""
         receipt = await self.jobs.follow.options(**options).enqueue()
         while True:
             await drain(self.jobs)
@@ -196,45 +196,45 @@ class Story:
             self.clock.advance("1ms")
 
 
-async def test_attempts_are_made_at_their_times_and_counted() -> None:
-    story = Story(ConnectionError("one"), TimeoutError("two"), "done")
-    record = await story.tell()
-    assert [attempt for attempt, _ in story.script.attempts] == [1, 2, 3]
-    assert len({record_id for _, record_id in story.script.attempts}) == 1
-    assert story.clock.now() - story.begin == 30 * SECOND
+async def test_attempts_are_made_when_due_and_counted() -> None:
+    scenario = Scenario(ConnectionError("one"), TimeoutError("two"), "done")
+    record = await scenario.run()
+    assert [attempt for attempt, _ in scenario.script.attempts] == [1, 2, 3]
+    assert len({record_id for _, record_id in scenario.script.attempts}) == 1
+    assert scenario.clock.now() - scenario.begin == 30 * SECOND
     assert (record.state, record.attempts_made, record.failure_count) == ("completed", 3, 2)
-    assert record.last_failed_at == story.begin + 10 * SECOND
+    assert record.last_failed_at == scenario.begin + 10 * SECOND
     assert record.last_error is not None
     assert (record.last_error.type, record.last_error.message) == ("TimeoutError", "two")
 
 
-async def test_the_last_attempt_that_fails_fails_the_job() -> None:
-    story = Story(*[ConnectionError(str(number)) for number in range(4)])
-    record = await story.tell()
-    assert story.clock.now() - story.begin == 70 * SECOND
+async def test_the_job_fails_with_its_last_attempt() -> None:
+    scenario = Scenario(*[ConnectionError(str(number)) for number in range(4)])
+    record = await scenario.run()
+    assert scenario.clock.now() - scenario.begin == 70 * SECOND
     assert (record.state, record.attempts_made, record.failure_count) == ("failed", 4, 4)
-    assert record.finished_at == record.last_failed_at == story.clock.now()
+    assert record.finished_at == record.last_failed_at == scenario.clock.now()
 
 
 @pytest.mark.parametrize("error", [ValueError("not of retry_on"), Outage("of give_up_on"), Abort("for good")])
-async def test_some_errors_fail_a_job_at_once(error: Exception) -> None:
-    record = await Story(error).tell()
+async def test_errors_that_are_not_retried_fail_the_job_at_once(error: Exception) -> None:
+    record = await Scenario(error).run()
     assert (record.state, record.attempts_made) == ("failed", 1)
     assert record.last_error is not None
     assert record.last_error.message == str(error)
 
 
-async def test_a_handler_may_say_when_to_try_again_even_after_the_last_attempt() -> None:
-    story = Story(RetryAfter("1h"), RetryAfter("0s"), "done")
-    record = await story.tell(retry=Retry(max_attempts=1))
-    assert story.clock.now() - story.begin == timedelta(hours=1)
+async def test_a_handler_may_ask_for_a_retry_even_in_the_last_attempt() -> None:
+    scenario = Scenario(RetryAfter("1h"), RetryAfter("0s"), "done")
+    record = await scenario.run(retry=Retry(max_attempts=1))
+    assert scenario.clock.now() - scenario.begin == timedelta(hours=1)
     assert (record.state, record.attempts_made, record.failure_count) == ("completed", 3, 2)
 
 
-async def test_a_calls_retry_replaces_the_attempts_and_keeps_the_rules() -> None:
-    story = Story(ConnectionError(), ValueError())
-    record = await story.tell(retry=Retry(max_attempts=9, backoff=fixed("1m")))
-    assert story.clock.now() - story.begin == timedelta(minutes=1)
+async def test_the_retry_of_a_call_replaces_attempts_and_backoff_but_not_retry_on() -> None:
+    scenario = Scenario(ConnectionError(), ValueError())
+    record = await scenario.run(retry=Retry(max_attempts=9, backoff=fixed("1m")))
+    assert scenario.clock.now() - scenario.begin == timedelta(minutes=1)
     assert (record.state, record.max_attempts, record.backoff) == ("failed", 9, fixed("1m"))
 
 
@@ -260,8 +260,8 @@ class Unprintable(ConnectionError):
         raise RuntimeError("no words")
 
 
-async def test_the_last_error_has_its_class_its_message_and_where_it_came_from() -> None:
-    record = await Story(Outage("gone"), "never").tell()
+async def test_the_last_error_has_its_class_message_and_traceback() -> None:
+    record = await Scenario(Outage("gone"), "never").run()
     assert record.last_error is not None
     assert record.last_error.type == f"{__name__}.Outage"
     assert "in follow\n    raise step\n" in record.last_error.traceback
@@ -272,11 +272,11 @@ def no_causes(_: BaseException) -> BaseException | None:
     raise RuntimeError("no causes")
 
 
-def test_an_error_whose_traceback_cannot_be_read_is_told_as_far_as_it_can() -> None:
-    """Not in a worker: the log handler of pytest would stumble over it, where that of a user's process does not."""
+def test_an_error_whose_traceback_cannot_be_read_is_described_without_it() -> None:
+    """Tested without a worker, because the log handler of pytest fails on such an error; the usual one does not."""
     error = type("Untraceable", (Exception,), {"__cause__": property(no_causes)})("odd")
-    told = describe_error(error)
-    assert (told.message, told.traceback) == ("odd", "<its traceback cannot be read: RuntimeError>")
+    described = describe_error(error)
+    assert (described.message, described.traceback) == ("odd", "<its traceback cannot be read: RuntimeError>")
 
 
 @pytest.mark.parametrize(
@@ -287,8 +287,8 @@ def test_an_error_whose_traceback_cannot_be_read_is_told_as_far_as_it_can() -> N
         (ValueError("x" * 100_000), "x" * 2_000),
     ],
 )
-async def test_an_error_is_kept_whatever_it_says(error: Exception, message: str) -> None:
-    record = await Story(error).tell(retry=Retry())
+async def test_any_message_of_an_error_can_be_stored(error: Exception, message: str) -> None:
+    record = await Scenario(error).run(retry=Retry())
     assert record.last_error is not None
     assert record.last_error.message == message
     assert len(record.last_error.traceback) <= 16_000

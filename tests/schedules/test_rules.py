@@ -1,4 +1,4 @@
-"""What may be a rule, and what is refused at once, with its cure: inputs 42 to 53 of the bad ones."""
+"""The rules of schedules that are accepted, and those that are refused with their cure (cases 42 to 53)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("expression", "says"), REFUSED.items(), ids=[text[:24] for text in REFUSED])
-def test_an_expression_that_cannot_be_is_refused(expression: str, says: str) -> None:
+def test_an_invalid_expression_is_refused(expression: str, says: str) -> None:
     with pytest.raises(SchedulingError) as refused:
         Cron(expression)
     assert says in str(refused.value)
@@ -71,8 +71,8 @@ def test_an_expression_that_cannot_be_is_refused(expression: str, says: str) -> 
 
 
 @pytest.mark.parametrize("expression", ["0 0 31 2 *", "0 0 31 4,6,9,11 *", "," * 20_000, "*" * 40_000])
-def test_what_is_refused_is_not_searched_for_long(expression: str) -> None:
-    """No timing is asserted: it takes less than a thousandth of what searching all years to come would."""
+def test_an_expression_that_never_fires_is_refused_quickly(expression: str) -> None:
+    """The bound is loose: a search through all years to come would take a thousand times as long."""
     begun = time.process_time()
     for _ in range(5):
         with pytest.raises(SchedulingError):
@@ -113,7 +113,7 @@ def test_what_is_refused_is_not_searched_for_long(expression: str) -> None:
         "0 12 1,15 jan-mar/2 *": ["2026-01-01T12:00", "2026-01-15T12:00", "2026-03-01T12:00"],
     }.items(),
 )
-def test_an_expression_means_what_a_crontab_means_by_it(expression: str, ticks: list[str]) -> None:
+def test_an_expression_means_the_same_as_in_a_crontab(expression: str, ticks: list[str]) -> None:
     moment = START
     for expected in ticks:
         found = Cron(expression).next_after(moment)
@@ -123,7 +123,7 @@ def test_an_expression_means_what_a_crontab_means_by_it(expression: str, ticks: 
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Paris", "EST5EDT", "Etc/GMT+5", "America/Argentina/Buenos_Aires"])
-def test_a_zone_of_the_iana_database_is_taken(zone: str) -> None:
+def test_a_zone_of_the_iana_database_is_accepted(zone: str) -> None:
     assert Cron("@hourly", zone).next_after(START) is not None
 
 
@@ -131,17 +131,17 @@ def test_a_zone_of_the_iana_database_is_taken(zone: str) -> None:
     "zone",
     ["", "Nowhere/Town", "europe/paris!", "Europe", "../etc/passwd", "/etc/localtime", "localtime", "x" * 99, None, 5],
 )
-def test_another_zone_is_refused(zone: object) -> None:
+def test_an_unknown_zone_is_refused(zone: object) -> None:
     with pytest.raises(SchedulingError, match="timezone must be a"):
         Cron("@hourly", zone)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def test_february_29_is_found_across_a_century_that_has_none() -> None:
+def test_february_29_is_found_across_the_year_2100_which_has_none() -> None:
     found = Cron("0 0 29 2 *").next_after(datetime(2096, 3, 1, tzinfo=UTC))
     assert found == datetime(2104, 2, 29, tzinfo=UTC)
 
 
-def test_the_end_of_time_is_no_error() -> None:
+def test_there_is_no_tick_after_the_year_9999() -> None:
     last = datetime(9999, 12, 31, 23, 59, 30, tzinfo=UTC)
     assert Cron("* * * * *").next_after(last) is None
     assert Cron("0 * * * *", "America/New_York").next_after(last) is None
@@ -157,7 +157,7 @@ def test_an_interval_counts_from_its_base() -> None:
 
 
 @pytest.mark.parametrize("interval", [timedelta(0), timedelta(milliseconds=999), timedelta(seconds=1, microseconds=1)])
-def test_an_interval_that_cannot_be_is_refused(interval: timedelta) -> None:
+def test_an_invalid_interval_is_refused(interval: timedelta) -> None:
     with pytest.raises(SchedulingError, match="every must be"):
         Every(interval)
 
@@ -183,7 +183,13 @@ def test_start_and_end_bound_the_ticks() -> None:
         Timing(rule=Cron("0 0 * * *"), start=START + timedelta(hours=1), end=START + timedelta(hours=2))
 
 
-def test_policies_that_do_not_exist_are_refused() -> None:
+def test_a_start_at_the_first_moment_of_all_is_accepted() -> None:
+    first = datetime.min.replace(tzinfo=UTC)
+    hourly = Timing(rule=Every(timedelta(hours=1)), start=first, end=first + timedelta(days=1))
+    assert hourly.next_after(first) == first + timedelta(hours=1)
+
+
+def test_unknown_policies_are_refused() -> None:
     for missed in ("never", None, 3, ["skip"], AllMissed):
         with pytest.raises(SchedulingError, match="missed must be"):
             check_missed(missed)

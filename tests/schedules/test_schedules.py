@@ -1,4 +1,4 @@
-"""Schedules as their users see them: made, changed, declared, had, paused, triggered and removed."""
+"""Schedules as users see them: stored, changed, declared, fired, paused, triggered and removed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def jobs(driver: MemoryDriver) -> AsyncIterator[Plain]:
 
 
 async def after(jobs: Jobs[Any], clock: ManualClock, *waits: str) -> list[str]:
-    """Let time pass, a runner coming by after each wait; answer what it ran."""
+    """Run the due jobs after each wait, and return what they recorded."""
     ran.clear()
     for wait in waits:
         clock.advance(wait)
@@ -79,7 +79,7 @@ async def after(jobs: Jobs[Any], clock: ManualClock, *waits: str) -> list[str]:
     return list(ran)
 
 
-async def test_a_schedule_tells_its_next_runs_and_has_them(jobs: Plain, clock: ManualClock) -> None:
+async def test_a_schedule_fires_at_its_next_runs(jobs: Plain, clock: ManualClock) -> None:
     receipt = await jobs.count.schedule("daily", cron="0 8 * * *", input=5, timezone="Europe/Paris")
     assert (receipt.key, receipt.name, receipt.disposition) == ("daily", "count", "created")
     assert receipt.next_runs == tuple(START + timedelta(days=n, hours=7) for n in range(5))
@@ -99,7 +99,7 @@ async def test_a_schedule_tells_its_next_runs_and_has_them(jobs: Plain, clock: M
 
 
 async def test_the_same_definition_again_changes_nothing(jobs: Plain, clock: ManualClock) -> None:
-    """Also while its tick has come and nobody has had it yet: a deploy at the due minute."""
+    """Not even when its tick is due and has not fired yet: a deploy in the due minute."""
     first = await jobs.nightly.schedule("n", every="1h")
     clock.advance("59m")
     assert await jobs.nightly.schedule("n", every="1h") == replace(first, disposition="unchanged")
@@ -109,7 +109,7 @@ async def test_the_same_definition_again_changes_nothing(jobs: Plain, clock: Man
     assert ran == ["n@2026-01-01T01:00:00Z"]
 
 
-async def test_another_rule_counts_from_now_and_skips_no_tick_that_has_come(jobs: Plain, clock: ManualClock) -> None:
+async def test_a_changed_rule_counts_from_now_and_skips_no_due_tick(jobs: Plain, clock: ManualClock) -> None:
     await jobs.nightly.schedule("n", every="1h")
     clock.advance("30m")
     assert (await jobs.nightly.schedule("n", every="2h")).next_runs[0] == START + timedelta(minutes=150)
@@ -120,7 +120,7 @@ async def test_another_rule_counts_from_now_and_skips_no_tick_that_has_come(jobs
     assert ran == ["n@2026-01-01T02:30:00Z"]
 
 
-async def test_another_input_keeps_the_next_tick(jobs: Plain, clock: ManualClock) -> None:
+async def test_a_changed_input_keeps_the_next_tick(jobs: Plain, clock: ManualClock) -> None:
     await jobs.count.schedule("c", every="1h", input=1)
     clock.advance("30m")
     updated = await jobs.count.schedule("c", every="1h", input=2, retry=Retry(max_attempts=4))
@@ -131,15 +131,15 @@ async def test_another_input_keeps_the_next_tick(jobs: Plain, clock: ManualClock
     assert record.max_attempts == 4
 
 
-async def test_without_a_key_a_schedule_is_named_by_what_it_is(jobs: Plain) -> None:
-    one = await jobs.count.schedule(every="1h", input=1)
+async def test_without_a_key_the_key_is_made_of_job_rule_and_input(jobs: Plain) -> None:
+    first = await jobs.count.schedule(every="1h", input=1)
     assert (await jobs.count.schedule(every="1h", input=1)).disposition == "unchanged"
     others = [
         await jobs.count.schedule(every="1h", input=2),
         await jobs.count.schedule(every="2h", input=1),
         await jobs.nightly.schedule(every="1h"),
     ]
-    assert len({one.key, *(other.key for other in others)}) == 4
+    assert len({first.key, *(other.key for other in others)}) == 4
 
 
 @pytest.mark.parametrize(
@@ -152,25 +152,25 @@ async def test_without_a_key_a_schedule_is_named_by_what_it_is(jobs: Plain) -> N
         (AllMissed(limit=9), [1, 2, 3, 4, 5]),
     ],
 )
-async def test_missed_ticks_are_made_up_for_as_asked(
+async def test_missed_ticks_fire_as_the_policy_says(
     jobs: Plain, clock: ManualClock, missed: Any, ticks: list[int]
 ) -> None:
-    """Nobody was there for five hours and a half; and after that all goes on as if nothing had been."""
+    """No worker runs for five and a half hours. After that the schedule goes on as usual."""
     await jobs.nightly.schedule("n", cron="0 * * * *", missed=missed)
     await jobs.count.schedule("c", every="1h", input=0, missed=missed)
     names = [f"2026-01-01T{tick:02}:00:00Z" for tick in ticks]
-    had = await after(jobs, clock, "330m")
-    assert sorted(had) == sorted([*(f"n@{name}" for name in names), *(f"0 c@{name}" for name in names)])
+    fired = await after(jobs, clock, "330m")
+    assert sorted(fired) == sorted([*(f"n@{name}" for name in names), *(f"0 c@{name}" for name in names)])
     assert sorted(await after(jobs, clock, "30m")) == ["0 c@2026-01-01T06:00:00Z", "n@2026-01-01T06:00:00Z"]
 
 
-async def test_a_tick_that_is_noticed_within_a_minute_is_not_missed(jobs: Plain, clock: ManualClock) -> None:
+async def test_a_tick_that_is_less_than_a_minute_late_is_not_missed(jobs: Plain, clock: ManualClock) -> None:
     await jobs.nightly.schedule("n", every="1h", missed="skip")
     assert await after(jobs, clock, "3660s", "3601s") == ["n@2026-01-01T01:00:00Z"]
 
 
-async def test_a_schedule_that_must_not_overlap_waits_for_its_last_job(jobs: Plain, clock: ManualClock) -> None:
-    """An unfinished job of an earlier tick is in the way; a finished one is not. What is triggered is no exception."""
+async def test_overlap_skip_skips_a_tick_while_a_job_is_unfinished(jobs: Plain, clock: ManualClock) -> None:
+    """A triggered job is skipped as well. Once the earlier job has finished, the next tick fires."""
     await jobs.nightly.schedule("n", every="1h", overlap="skip")
     runner = Runner(jobs, queues=["elsewhere"])
     clock.advance("1h")
@@ -194,7 +194,7 @@ async def test_start_and_end_bound_a_schedule(jobs: Plain, clock: ManualClock) -
     assert (found.next_tick, found.paused) == (None, False)
 
 
-async def test_a_paused_schedule_has_no_ticks_and_goes_on_from_when_it_is_resumed(
+async def test_a_paused_schedule_does_not_fire_and_counts_from_now_when_it_is_resumed(
     jobs: Plain, clock: ManualClock
 ) -> None:
     await jobs.nightly.schedule("n", every="1h", missed="all")
@@ -209,7 +209,7 @@ async def test_a_paused_schedule_has_no_ticks_and_goes_on_from_when_it_is_resume
     assert await jobs.inspect.next_runs("n", 1) == (START + timedelta(minutes=270),)
 
 
-async def test_trigger_runs_now_and_moves_no_tick(jobs: Plain, clock: ManualClock) -> None:
+async def test_trigger_runs_a_job_now_and_keeps_the_next_tick(jobs: Plain, clock: ManualClock) -> None:
     await jobs.count.schedule("c", every="1h", input=3)
     receipt = await jobs.control.trigger("c")
     assert receipt is not None
@@ -219,7 +219,7 @@ async def test_trigger_runs_now_and_moves_no_tick(jobs: Plain, clock: ManualCloc
     assert (await jobs.inspect.next_runs("c"))[0] == START + HOUR
 
 
-async def test_what_is_not_there_is_said_to_be_unknown(jobs: Plain) -> None:
+async def test_an_unknown_schedule_is_reported_as_such(jobs: Plain) -> None:
     assert await jobs.control.unschedule("x") is False
     assert await jobs.control.pause("x") is False
     assert await jobs.control.resume("x") is False
@@ -228,7 +228,7 @@ async def test_what_is_not_there_is_said_to_be_unknown(jobs: Plain) -> None:
     assert await jobs.inspect.next_runs("x") == ()
 
 
-async def test_unschedule_ends_it(jobs: Plain, clock: ManualClock) -> None:
+async def test_unschedule_removes_a_schedule(jobs: Plain, clock: ManualClock) -> None:
     await jobs.nightly.schedule("n", every="1h")
     assert await jobs.control.unschedule("n") is True
     assert await after(jobs, clock, "5h") == []
@@ -243,18 +243,18 @@ async def test_schedules_are_listed_page_by_page(jobs: Plain) -> None:
     while page.cursor is not None:
         page = await jobs.inspect.get_schedules(limit=1, cursor=page.cursor)
         found += page.items
-    assert [one.key for one in found] == keys
+    assert [schedule.key for schedule in found] == keys
 
 
-async def test_keys_that_no_id_can_hold_give_ids_all_the_same(jobs: Plain, clock: ManualClock) -> None:
+async def test_keys_that_are_not_valid_in_ids_still_give_distinct_ids(jobs: Plain, clock: ManualClock) -> None:
     keys = ["täglich um acht", "x" * 256, "x" * 255 + "y", "{a}*", "~"]
     for key in keys:
         await jobs.nightly.schedule(key, every="1h")
     ids = await after(jobs, clock, "1h")
     assert len(set(ids)) == len(keys)
-    assert all(len(one) <= 128 for one in ids)
-    for one in ids:
-        assert await jobs.inspect.get_job(one) is not None
+    assert all(len(record_id) <= 128 for record_id in ids)
+    for record_id in ids:
+        assert await jobs.inspect.get_job(record_id) is not None
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ async def test_keys_that_no_id_can_hold_give_ids_all_the_same(jobs: Plain, clock
         ({"every": "1h", "priority": 3}, ValidationError, "a schedule takes"),
     ],
 )
-async def test_a_wrong_schedule_is_refused_before_anything_is_written(
+async def test_an_invalid_schedule_is_refused_before_anything_is_stored(
     given: dict[str, Any], error: type[Exception], says: str
 ) -> None:
     driver = CountingDriver()
@@ -313,16 +313,16 @@ async def test_without_a_driver_nothing_is_scheduled() -> None:
 # Declared
 
 
-async def test_a_runner_registers_what_is_declared(driver: MemoryDriver, clock: ManualClock) -> None:
+async def test_a_runner_stores_the_declared_schedules(driver: MemoryDriver, clock: ManualClock) -> None:
     async with Declared(context=None, driver=driver) as jobs:
         await drain(jobs)
         page = await jobs.inspect.get_schedules()
-        assert {one.name for one in page.items} == {"count", "nightly"}
-        assert {one.declared_by for one in page.items} == {f"{__name__}.Declared"}
+        assert {schedule.name for schedule in page.items} == {"count", "nightly"}
+        assert {schedule.declared_by for schedule in page.items} == {f"{__name__}.Declared"}
         assert len(await after(jobs, clock, "3h")) == 4
 
 
-async def test_what_vanished_from_the_code_is_named_and_only_when_asked_removed(
+async def test_a_schedule_deleted_from_the_code_is_logged_and_removed_only_on_request(
     driver: MemoryDriver, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Declared(context=None, driver=driver) as before:
@@ -335,10 +335,10 @@ async def test_what_vanished_from_the_code_is_named_and_only_when_asked_removed(
         assert "no longer declared in code, but still runs" in caplog.text
         assert len((await jobs.inspect.get_schedules()).items) == 3
         await soon(Runner(jobs, remove_vanished_schedules=True).run_once())
-        assert [one.key for one in (await jobs.inspect.get_schedules()).items] == ["by hand", "nightly"]
+        assert [schedule.key for schedule in (await jobs.inspect.get_schedules()).items] == ["by hand", "nightly"]
 
 
-def test_a_registry_checks_what_it_declares() -> None:
+def test_a_registry_checks_the_schedules_that_it_declares() -> None:
     twice = (nightly.scheduled("n", every="1h"), nightly.scheduled("n", every="2h"))
     wrong: list[tuple[Any, type[Exception], str]] = [
         (twice, DefinitionError, "two schedules with the key 'n'"),
@@ -362,21 +362,21 @@ async def test_declared_schedules_follow_the_defaults_of_their_runtime(driver: M
     defaults = Defaults(queue="bulk")
     async with Declared(context=None, driver=driver, defaults=defaults) as jobs:
         await drain(jobs)
-        assert {one.queue for one in (await jobs.inspect.get_schedules()).items} == {"bulk"}
+        assert {schedule.queue for schedule in (await jobs.inspect.get_schedules()).items} == {"bulk"}
 
 
 # Runners
 
 
-async def test_an_idle_runner_wakes_for_a_tick_by_itself() -> None:
-    """Nobody enqueues anything; and one schedule is made while it waits."""
+async def test_an_idle_runner_wakes_up_for_a_tick() -> None:
+    """No job is enqueued, and the schedule is stored while the runner waits."""
     async with Plain(context=None, driver=MemoryDriver()) as jobs, running(Runner(jobs)):
         await jobs.nightly.schedule("n", every="1s")
         await until(lambda: len(ran) >= 2)
     assert len(set(ran)) == len(ran)
 
 
-async def test_a_store_that_has_lost_its_data_gets_the_declared_schedules_again(
+async def test_declared_schedules_are_stored_again_after_the_store_has_lost_its_data(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     driver = FaultyDriver(MemoryDriver())
@@ -392,7 +392,7 @@ async def test_a_store_that_has_lost_its_data_gets_the_declared_schedules_again(
     assert "lost data" in caplog.text
 
 
-async def test_one_that_was_removed_by_hand_is_not_brought_back_by_a_running_runner(driver: MemoryDriver) -> None:
+async def test_a_running_runner_does_not_restore_a_schedule_that_was_removed_by_hand(driver: MemoryDriver) -> None:
     async with Declared(context=None, driver=driver) as jobs, running(Runner(jobs)):
 
         async def is_there() -> bool:
@@ -406,7 +406,7 @@ async def test_one_that_was_removed_by_hand_is_not_brought_back_by_a_running_run
         assert not await is_there()
 
 
-async def test_a_lost_answer_to_a_tick_doubles_nothing(clock: ManualClock) -> None:
+async def test_a_tick_whose_answer_was_lost_fires_once(clock: ManualClock) -> None:
     driver = FaultyDriver(MemoryDriver(clock=clock))
     async with Plain(context=None, driver=driver) as jobs:
         await jobs.nightly.schedule("n", every="1h")
@@ -416,7 +416,7 @@ async def test_a_lost_answer_to_a_tick_doubles_nothing(clock: ManualClock) -> No
         assert ran == ["n@2026-01-01T01:00:00Z"]
 
 
-async def test_a_store_that_refuses_ticks_ends_a_single_run_and_no_other(clock: ManualClock) -> None:
+async def test_a_store_error_while_firing_ends_run_once_but_not_a_running_runner(clock: ManualClock) -> None:
     driver = FaultyDriver(MemoryDriver(clock=clock))
     async with Plain(context=None, driver=driver) as jobs:
         await jobs.nightly.schedule("n", every="1h")
@@ -431,7 +431,7 @@ async def test_a_store_that_refuses_ticks_ends_a_single_run_and_no_other(clock: 
             await until(lambda: bool(ran))
 
 
-async def test_a_damaged_schedule_is_left_alone_and_hinders_no_other(
+async def test_an_unreadable_schedule_does_not_keep_others_from_firing(
     jobs: Plain, driver: MemoryDriver, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     await jobs.nightly.schedule("n", every="1h")
@@ -447,10 +447,10 @@ async def test_a_damaged_schedule_is_left_alone_and_hinders_no_other(
     assert (await jobs.nightly.schedule("bad", every="1h")).disposition == "updated"
 
 
-async def test_the_clock_of_a_worker_means_nothing(
+async def test_only_the_clock_of_the_store_counts(
     jobs: Plain, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A day off in either direction: only the store's time decides (faults 39 and 40)."""
+    """The clock of the worker is a day wrong, in either direction (faults 39 and 40)."""
     for off in (-86400, 86400):
         monkeypatch.setattr("flowli_core.clock.SystemClock.now", ManualClock(START + timedelta(seconds=off)).now)
         await jobs.nightly.schedule(f"n{off}", every="1h")
@@ -459,8 +459,8 @@ async def test_the_clock_of_a_worker_means_nothing(
     assert len(await after(jobs, clock, "1m")) == 2
 
 
-async def test_a_store_clock_that_jumps_has_no_tick_twice(jobs: Plain, clock: ManualClock) -> None:
-    """An hour ahead: what lies between is missed. An hour back: nothing until the time has come again."""
+async def test_no_tick_fires_twice_when_the_clock_of_the_store_jumps(jobs: Plain, clock: ManualClock) -> None:
+    """An hour forward makes the ticks between missed ones. After an hour back, nothing fires until it has passed."""
     await jobs.nightly.schedule("n", every="10m", missed="all")
     ahead = await after(jobs, clock, "1h")
     clock.back("1h")

@@ -1,4 +1,4 @@
-"""Cron in time zones: the two nights a year, spelled out; and seven years of them, against a plain enumeration."""
+"""Cron in time zones: the nights on which the clock is set, and seven years against a plain enumeration of minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ZONES = ("Europe/Paris", "America/New_York", "America/Havana", "Australia/Lord_H
 YEARS = (2024, 2030)
 MINUTE = timedelta(minutes=1)
 
-SPELLED: list[tuple[str, str, str, list[str]]] = [
+EXAMPLES: list[tuple[str, str, str, list[str]]] = [
     # Paris: 2:00 becomes 3:00 on March 31, and 3:00 becomes 2:00 on October 27.
     ("30 2 * * *", "Europe/Paris", "2024-03-30T12:00+01:00", ["2024-03-31T03:00+02:00", "2024-04-01T02:30+02:00"]),
     ("0,30 2 * * *", "Europe/Paris", "2024-03-31T00:00+01:00", ["2024-03-31T03:00+02:00", "2024-04-01T02:00+02:00"]),
@@ -58,8 +58,8 @@ SPELLED: list[tuple[str, str, str, list[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("expression", "zone", "start", "ticks"), SPELLED)
-def test_the_nights_on_which_the_clock_is_set(expression: str, zone: str, start: str, ticks: list[str]) -> None:
+@pytest.mark.parametrize(("expression", "zone", "start", "ticks"), EXAMPLES)
+def test_ticks_on_nights_when_the_clock_is_set(expression: str, zone: str, start: str, ticks: list[str]) -> None:
     moment = datetime.fromisoformat(start)
     for expected in ticks:
         assert Cron(expression, zone).next_after(moment) == datetime.fromisoformat(expected)
@@ -74,7 +74,7 @@ def is_last_day(day: date) -> bool:
     return (day + timedelta(days=1)).day == 1
 
 
-# For each expression its minutes, hours and days by other means. The ones that follow real time are marked.
+# Each expression, True if it follows elapsed time, and its minutes, hours and days.
 TABLE: list[tuple[str, bool, tuple[int, ...], tuple[int, ...], Callable[[date], bool]]] = [
     ("30 2 * * *", False, (30,), (2,), always),
     ("0 0 * * *", False, (0,), (0,), always),
@@ -90,30 +90,30 @@ TABLE: list[tuple[str, bool, tuple[int, ...], tuple[int, ...], Callable[[date], 
     ("0 2 1 * sun", False, (0,), (2,), lambda day: day.day == 1 or day.isoweekday() == 7),
 ]
 DENSE = 200
-"""With more ticks than so many a year, only the days around each setting of the clock are looked at."""
+"""With more ticks than this a year, only the days around each change of the clock are compared."""
 
 
 @cache
 def settings(zone: str) -> tuple[datetime, ...]:
-    """When the clock is set, to the hour before."""
-    place, moment = ZoneInfo(zone), datetime(YEARS[0], 1, 1, tzinfo=UTC)
+    """Return the moments at which the clock is set, rounded down to the hour."""
+    info, moment = ZoneInfo(zone), datetime(YEARS[0], 1, 1, tzinfo=UTC)
     found: list[datetime] = []
     while moment.year <= YEARS[1]:
         later = moment + timedelta(hours=1)
-        if moment.astimezone(place).utcoffset() != later.astimezone(place).utcoffset():
+        if moment.astimezone(info).utcoffset() != later.astimezone(info).utcoffset():
             found.append(moment)
         moment = later
     return tuple(found)
 
 
-def fixed_ticks(place: ZoneInfo, day: date, times: list[tuple[int, int]]) -> set[datetime]:
-    """The rule in plain words: the first of two; and where there is none, the first minute that exists after it."""
+def fixed_ticks(info: ZoneInfo, day: date, times: list[tuple[int, int]]) -> set[datetime]:
+    """Return the ticks of a day: of a repeated time the first, and for a skipped one the first minute after the gap."""
     found: set[datetime] = set()
     for hour, minute in times:
         wall = datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001
         while True:
-            moment = wall.replace(tzinfo=place, fold=0).astimezone(UTC)
-            if moment.astimezone(place).replace(tzinfo=None, fold=0) == wall:
+            moment = wall.replace(tzinfo=info, fold=0).astimezone(UTC)
+            if moment.astimezone(info).replace(tzinfo=None, fold=0) == wall:
                 break
             wall += MINUTE
         found.add(moment)
@@ -122,11 +122,11 @@ def fixed_ticks(place: ZoneInfo, day: date, times: list[tuple[int, int]]) -> set
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("row", TABLE, ids=[row[0] for row in TABLE])
-def test_seven_years_of_ticks_are_those_of_a_plain_enumeration(
+def test_the_ticks_of_seven_years_equal_a_plain_enumeration(
     zone: str, row: tuple[str, bool, tuple[int, ...], tuple[int, ...], Callable[[date], bool]]
 ) -> None:
-    expression, follows_real_time, minutes, hours, matches = row
-    place, cron = ZoneInfo(zone), Cron(expression, zone)
+    expression, follows_elapsed_time, minutes, hours, matches = row
+    info, cron = ZoneInfo(zone), Cron(expression, zone)
     times = [(hour, minute) for hour in hours for minute in minutes]
     begin, end = datetime(YEARS[0], 1, 1, tzinfo=UTC), datetime(YEARS[1] + 1, 1, 1, tzinfo=UTC)
     a_year = len(times) * sum(matches(date(2024, 1, 1) + timedelta(days=n)) for n in range(366))
@@ -139,12 +139,12 @@ def test_seven_years_of_ticks_are_those_of_a_plain_enumeration(
         expected: set[datetime] = set()
         day = (first - timedelta(days=2)).date()
         while day <= (last + timedelta(days=2)).date():
-            if matches(day) and not follows_real_time:
-                expected |= fixed_ticks(place, day, times)
+            if matches(day) and not follows_elapsed_time:
+                expected |= fixed_ticks(info, day, times)
             day += timedelta(days=1)
         moment = first.replace(minute=0)
-        while follows_real_time and moment <= last:
-            local = moment.astimezone(place)
+        while follows_elapsed_time and moment <= last:
+            local = moment.astimezone(info)
             if local.minute in minutes and local.hour in hours and matches(local.date()):
                 expected.add(moment)
             moment += 10 * MINUTE
@@ -153,4 +153,4 @@ def test_seven_years_of_ticks_are_those_of_a_plain_enumeration(
         while tick is not None and tick <= last:
             found.append(tick)
             tick = cron.next_after(tick)
-        assert found == sorted(one for one in expected if first < one <= last)
+        assert found == sorted(tick for tick in expected if first < tick <= last)

@@ -1,4 +1,4 @@
-"""Jobs with inputs of every kind, and values that none of them can take."""
+"""Jobs with inputs of every kind, and values that none of them accepts."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class AppJobs(Jobs[None]):
 
 
 def nested(levels: int) -> object:
-    """A list in a list in a list."""
+    """Make lists within lists."""
     value: object = SECRET
     for _ in range(levels):
         value = [value]
@@ -136,14 +136,14 @@ def nested(levels: int) -> object:
 
 
 def cycle() -> list[object]:
-    """A list that holds itself."""
+    """Make a list that contains itself."""
     value: list[object] = [SECRET]
     value.append(value)
     return value
 
 
 def tree(levels: int) -> dict[str, object]:
-    """A tree that is all one branch."""
+    """Make a tree with a single branch."""
     value: dict[str, object] = {"name": SECRET}
     for _ in range(levels):
         value = {"branches": [value]}
@@ -151,18 +151,18 @@ def tree(levels: int) -> dict[str, object]:
 
 
 def wrong_point() -> Point:
-    """A dataclass that holds what it does not declare."""
+    """Make a dataclass with a value of the wrong type."""
     anything: Any = SECRET
     return Point(anything)
 
 
 def login_of(password: str) -> Login:
-    """A model with a secret."""
+    """Make a model with a secret."""
     return Login(password=SecretStr(password))
 
 
 def mutated() -> Letter:
-    """A model whose field was overwritten with what does not belong there."""
+    """Make a model whose field was overwritten with a value of the wrong type."""
     made = Letter(to="a")
-    made.copies = SECRET  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] - the point of it
+    made.copies = SECRET  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] - the wrong type is intended
     return made

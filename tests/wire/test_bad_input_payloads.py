@@ -1,4 +1,4 @@
-"""Wrong inputs and metas are refused at the call, in all its forms: nothing is written, no handler sees them."""
+"""Invalid inputs and metas are refused at the call: nothing is stored, and no handler runs."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def jobs(driver: CountingDriver) -> AppJobs:
 
 @pytest.mark.parametrize("verb", ["run", "enqueue", "delay"])
 @table(*EVERYWHERE)
-async def test_a_wrong_payload_is_refused_at_the_call(
+async def test_an_invalid_payload_is_refused_at_the_call(
     row: Refused, verb: str, jobs: AppJobs, driver: CountingDriver
 ) -> None:
     await refuse_call(row, (jobs, verb))
@@ -133,19 +133,19 @@ async def test_a_wrong_payload_is_refused_at_the_call(
 
 @pytest.mark.parametrize("verb", ["enqueue", "delay"])
 @table(*ON_THE_WIRE)
-async def test_what_cannot_travel_is_refused_where_it_is_written(
+async def test_a_payload_that_does_not_survive_json_is_refused_at_the_call(
     row: Refused, verb: str, jobs: AppJobs, driver: CountingDriver
 ) -> None:
     await refuse_call(row, (jobs, verb))
     assert driver.writes == 0
 
 
-async def test_what_cannot_travel_may_still_be_run_in_process(jobs: AppJobs) -> None:
+async def test_run_accepts_a_payload_that_does_not_survive_json(jobs: AppJobs) -> None:
     await jobs.anything.run({1: b"bytes"})
     assert ran == [{1: b"bytes"}]
 
 
-async def test_one_wrong_input_among_many_stores_none(jobs: AppJobs, driver: CountingDriver) -> None:
+async def test_one_invalid_input_among_many_stores_none(jobs: AppJobs, driver: CountingDriver) -> None:
     inputs: list[Any] = [1, 2, SECRET, 4]
     with pytest.raises(ValidationError) as caught:
         await jobs.number.enqueue_many(inputs)
@@ -153,7 +153,7 @@ async def test_one_wrong_input_among_many_stores_none(jobs: AppJobs, driver: Cou
     assert driver.writes == 0
 
 
-async def test_the_issues_of_an_error_say_each_place_and_no_value(jobs: AppJobs) -> None:
+async def test_the_issues_of_an_error_name_each_path_and_no_value(jobs: AppJobs) -> None:
     point: Any = jobs.point
     with pytest.raises(ValidationError) as caught:
         await point.run({"x": SECRET}, [SECRET])
@@ -162,8 +162,8 @@ async def test_the_issues_of_an_error_say_each_place_and_no_value(jobs: AppJobs)
     assert SECRET not in repr(caught.value.issues)
 
 
-async def test_the_words_of_a_users_own_validator_are_passed_on() -> None:
-    """They are the one thing that may quote a value: it is the user who writes them."""
+async def test_the_message_of_a_users_own_validator_is_passed_on() -> None:
+    """It may quote a value, because the user wrote it."""
 
     def even(value: int) -> int:
         if value % 2:
@@ -183,8 +183,8 @@ async def test_the_words_of_a_users_own_validator_are_passed_on() -> None:
         await Folding(context=None).fold.run(size=3)
 
 
-async def test_data_may_have_more_than_a_model_knows_but_a_call_may_not(jobs: AppJobs) -> None:
-    """Case 15: the policy. A dict is data, and its model says what of it is wanted; a keyword is somebody's typing."""
+async def test_a_dict_may_have_unknown_fields_but_a_call_may_not(jobs: AppJobs) -> None:
+    """Case 15: a dict is data, from which the model takes its fields. An unknown keyword is a typing error."""
     letter: Any = jobs.letter
     await letter.run({"to": "a", "more": 1})
     assert ran == [Letter(to="a")]
@@ -192,8 +192,8 @@ async def test_data_may_have_more_than_a_model_knows_but_a_call_may_not(jobs: Ap
         await letter.run(to="a", more=1)
 
 
-async def test_what_is_at_the_limit_is_accepted(jobs: AppJobs, driver: CountingDriver) -> None:
-    """Cases 21, 22, 23, 24: 64 levels, 256 KiB, a whole number of any usual length, and minus zero."""
+async def test_a_payload_at_the_limit_is_accepted(jobs: AppJobs, driver: CountingDriver) -> None:
+    """Cases 21 to 24: 64 levels, 256 KiB, integers of any usual length, and minus zero."""
     for value in (nested(DEPTH), "x" * (SIZE - 2), 2**64, -(10**300), -0.0):
         await jobs.anything.enqueue(value)
     assert driver.calls["enqueue"] == 5

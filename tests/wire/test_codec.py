@@ -1,4 +1,4 @@
-"""The JSON on the wire holds what the caller gave, once, and gives a worker what the caller's value was."""
+"""Inputs and metas survive JSON: the worker gets the value that the caller made."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ seen: list[int] = []
 
 
 def look(value: int) -> int:
-    """Note what a validator is shown, and change it, differently each time it is applied."""
+    """Record the value that a validator sees, and change it, so that a second validation would show."""
     seen.append(value)
     return value * 10
 
@@ -88,7 +88,7 @@ class Rooted(RootModel[Times10]):
 async def test_a_validator_sees_the_fields_and_never_its_own_output(
     declared: Any, args: tuple[Any, ...], kwargs: dict[str, Any], expected: object
 ) -> None:
-    """Defect 19: the caller's fields are on the wire, and validated once at the call and once in the worker."""
+    """The JSON holds the fields as given. They are validated once at the call and once in the worker."""
     delivery = Delivery(declared)
     seen.clear()
     assert await delivery.jobs.take.run(*args, **kwargs) is None
@@ -101,7 +101,7 @@ async def test_a_validator_sees_the_fields_and_never_its_own_output(
     assert wire in (3, {"x": 3})
 
 
-async def test_neither_does_a_validator_of_the_meta() -> None:
+async def test_a_validator_of_the_meta_never_sees_its_own_output() -> None:
     metas: list[object] = []
 
     @job(meta=Typed)
@@ -118,8 +118,8 @@ async def test_neither_does_a_validator_of_the_meta() -> None:
     assert metas == [{"x": 30}] * 2
 
 
-async def test_an_instance_that_a_validator_has_changed_already_is_refused() -> None:
-    """Its fields are lost: what they were cannot be told from what it holds."""
+async def test_an_instance_that_a_validator_changed_is_refused() -> None:
+    """The fields that it was made of cannot be derived from it."""
     with pytest.raises(ValidationError, match=r"does not come back .* give the fields rather than the instance"):
         await Delivery(Model).send(Model(x=3))
 
@@ -139,7 +139,7 @@ class Word(StrEnum):
 class Everyday(BaseModel):
     text: str = "é\u2028\U0001f600\0"
     moment: datetime = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=-5)))
-    naive: datetime = datetime(2026, 1, 2)  # noqa: DTZ001 - it must stay so
+    naive: datetime = datetime(2026, 1, 2)  # noqa: DTZ001 - it must stay naive
     day: date = date(2026, 2, 3)
     span: timedelta = timedelta(days=400, microseconds=1)
     amount: Decimal = Decimal("0.10")
@@ -161,7 +161,7 @@ class Everyday(BaseModel):
     data: bytes = b"plain"
 
 
-async def test_the_everyday_types_arrive_as_they_were() -> None:
+async def test_common_types_survive() -> None:
     delivery = Delivery(Everyday)
     made = Everyday(text="changed")
     arrived = await delivery.send(made)
@@ -171,8 +171,8 @@ async def test_the_everyday_types_arrive_as_they_were() -> None:
     assert await delivery.send(made.model_dump()) == made
 
 
-async def test_a_time_in_the_hour_that_its_zone_repeats_travels() -> None:
-    """Such a time is equal to none of another zone, and what comes from JSON has an offset for a zone."""
+async def test_a_datetime_in_a_repeated_hour_survives() -> None:
+    """Such a datetime never equals one of another zone, and JSON keeps the offset instead of the zone."""
     first = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"))
     for moment in (first, first.replace(fold=1)):
         arrived = await Delivery(datetime).send(moment)
@@ -190,7 +190,7 @@ class Binary(BaseModel):
     data: bytes
 
 
-async def test_bytes_that_are_no_text_travel_where_the_model_says_how() -> None:
+async def test_bytes_that_are_not_text_survive_if_the_model_encodes_them() -> None:
     delivery = Delivery(Binary)
     assert await delivery.send(data=b"\xff\x00") == Binary(data=b"\xff\x00")
     assert await delivery.send(Binary(data=b"abcd")) == Binary(data=b"abcd")
@@ -202,8 +202,8 @@ class Stamped(BaseModel):
     stamp: UUID = Field(default_factory=uuid4)
 
 
-async def test_a_default_is_made_once_at_the_call() -> None:
-    """What a factory makes belongs to the call: a second attempt must see the same."""
+async def test_a_default_is_made_once_and_at_the_call() -> None:
+    """A second attempt must see the same value of a default factory."""
     delivery = Delivery(Stamped)
     arrived = await delivery.send(name="a")
     assert json.loads(delivery.wire)["stamp"] == str(arrived.stamp)
@@ -222,7 +222,7 @@ class Choosy(BaseModel):
     two: int = Field(default=0, validation_alias=AliasPath("numbers", 1))
 
 
-async def test_aliases_are_for_the_caller_to_use() -> None:
+async def test_a_call_may_use_aliases() -> None:
     delivery = Delivery(Aliased)
     expected = Aliased.model_validate({"shortName": 1, "in": 2, "outward": 3})
     assert await delivery.send(shortName=1, outward=3, **{"in": 2}) == expected
@@ -231,14 +231,14 @@ async def test_aliases_are_for_the_caller_to_use() -> None:
     assert await choosy.send(un=1, numbers=[0, 5]) == Choosy.model_validate({"uno": 1, "numbers": [0, 5]})
 
 
-async def test_an_alias_that_is_only_for_other_readers_does_no_harm() -> None:
+async def test_an_alias_that_only_other_readers_use_does_no_harm() -> None:
     class Outward(BaseModel):
         name: str = Field(serialization_alias="OUT")
 
     assert await Delivery(Outward).send(Outward(name="a")) == Outward(name="a")
 
 
-async def test_an_instance_whose_aliases_lead_nowhere_back_is_refused() -> None:
+async def test_an_instance_that_cannot_be_read_back_by_its_aliases_is_refused() -> None:
     made = Choosy.model_validate({"uno": 1, "numbers": [0, 5]})
     with pytest.raises(ValidationError, match="give the fields rather than the instance"):
         await Delivery(Choosy).send(made)
@@ -249,7 +249,7 @@ class Open(BaseModel):
     name: str
 
 
-async def test_what_a_model_allows_beside_its_fields_travels() -> None:
+async def test_the_extra_fields_that_a_model_allows_survive() -> None:
     assert await Delivery(Open).send(name="a", more=[1]) == Open.model_validate({"name": "a", "more": [1]})
     assert (await Delivery(Open).send(Open.model_validate({"name": "a", "more": 2}))).model_extra == {"more": 2}
 
@@ -265,30 +265,30 @@ class Kept(BaseModel):
         return self.name.upper()
 
 
-async def test_a_secret_and_an_excluded_field_travel_where_they_are_given_as_fields() -> None:
+async def test_secrets_and_excluded_fields_survive_if_the_call_gives_fields() -> None:
     arrived = await Delivery(Kept).send(name="a", secret="s3cret", hidden=7)  # noqa: S106 - it must arrive
     assert arrived.secret.get_secret_value() == "s3cret"
     assert arrived.hidden == 7
 
 
 @pytest.mark.parametrize("made", [Kept(name="a", secret=SecretStr("s3cret")), Kept(name="a", hidden=7)])
-async def test_an_instance_that_would_lose_something_on_the_way_is_refused(made: Kept) -> None:
+async def test_an_instance_with_a_secret_or_an_excluded_field_is_refused(made: Kept) -> None:
     with pytest.raises(ValidationError, match="give the fields rather than the instance") as caught:
         await Delivery(Kept).send(made)
     assert "s3cret" not in str(caught.value)
 
 
-async def test_private_attributes_stay_at_home() -> None:
-    """They are no data. Neither do they keep what surrounds them from travelling."""
+async def test_private_attributes_are_not_stored() -> None:
+    """They are not data, and a difference in them alone is no reason to refuse a value."""
     made = Kept(name="a")
-    made._seen = 5  # pyright: ignore[reportPrivateUsage] - what a method of the model's own would do
+    made._seen = 5  # pyright: ignore[reportPrivateUsage] - as a method of the model would do
     arrived = await Delivery(Kept).send(made)
     assert (arrived.name, arrived.shout, arrived._seen) == ("a", "A", 0)
     assert await Delivery(list[Kept]).send([made]) == [Kept(name="a")]
     assert await Delivery(dict[str, tuple[Kept, ...]]).send({"k": (made,)}) == {"k": (Kept(name="a"),)}
 
 
-async def test_what_prints_as_less_than_it_is_is_refused() -> None:
+async def test_a_value_that_its_serializer_shortens_is_refused() -> None:
     class Rounded(BaseModel):
         at: datetime
 
@@ -302,7 +302,7 @@ async def test_what_prints_as_less_than_it_is_is_refused() -> None:
         await Delivery(Rounded).send(Rounded(at=datetime(2026, 1, 1, 10)))  # noqa: DTZ001 - dates have no zone
 
 
-async def test_a_subclass_is_not_cut_down_to_its_base() -> None:
+async def test_an_instance_of_a_subclass_is_refused_rather_than_shortened_to_its_base() -> None:
     class Longer(Open):
         model_config = ConfigDict(extra="ignore")
         more: int = 1

@@ -1,4 +1,4 @@
-"""Models, dataclasses and plain types of all kinds travel to a worker."""
+"""Models, dataclasses and plain types of all kinds survive JSON."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Exact(BaseModel):
     sizes: set[int]
 
 
-async def test_models_of_all_kinds_travel() -> None:
+async def test_models_of_all_kinds_survive() -> None:
     assert await Delivery(Box[int]).send(content=3) == Box[int](content=3)
     assert await Delivery(Box[int]).send(Box[Any](content=3)) == Box[int](content=3)
     assert await Delivery(Celsius).send(212.0) == Celsius(212.0)
@@ -90,7 +90,7 @@ class OpenRow(TypedDict):
     id: int
 
 
-async def test_dataclasses_and_the_like_travel() -> None:
+async def test_dataclasses_typed_dicts_and_plain_types_survive() -> None:
     arrived = await Delivery(Order).send("tea", count=2, discount=5)
     assert (arrived.item, arrived.notes, arrived.total) == ("tea", ["made"], 15)
     assert (await Delivery(Incomparable).send(3)).x == 3
@@ -105,7 +105,7 @@ async def test_dataclasses_and_the_like_travel() -> None:
     assert await Delivery(list[Row | int]).send([{"id": 1}, 2]) == [{"id": 1}, 2]
 
 
-async def test_an_alias_of_a_checked_dataclass_is_known() -> None:
+async def test_a_call_may_use_the_alias_of_a_pydantic_dataclass() -> None:
     @pydantic_dataclass
     class Resize:
         width: int
@@ -116,7 +116,7 @@ async def test_an_alias_of_a_checked_dataclass_is_known() -> None:
         await Delivery(Resize).send(width=2, hieght=3)
 
 
-async def test_an_object_without_equality_is_compared_by_what_it_holds() -> None:
+async def test_an_object_without_equality_is_compared_by_its_attributes() -> None:
     class Opaque:
         def __init__(self, value: int) -> None:
             self.value = value
@@ -128,6 +128,6 @@ async def test_an_object_without_equality_is_compared_by_what_it_holds() -> None
     assert (await Delivery(declared).send(3)).value == 3
 
 
-async def test_a_type_adapter_is_no_type() -> None:
+async def test_a_type_adapter_is_not_accepted_as_a_type() -> None:
     with pytest.raises(DefinitionError, match="input cannot be TypeAdapter"):
         Delivery(TypeAdapter(int))

@@ -1,4 +1,4 @@
-"""Whatever a caller's value is: a worker gets an equal one, or the caller gets a ValidationError."""
+"""For any value, the worker gets an equal one, or the caller gets a ValidationError."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from flowli_core import ValidationError
 from flowli_core.durations import duration, format_duration
 from tests.support.delivery import Delivery
 
-SINCE = datetime(1980, 1, 1)  # noqa: DTZ001 - without a zone, as hypothesis asks
-"""From then on all offsets are whole minutes, as JSON has them."""
+SINCE = datetime(1980, 1, 1)  # noqa: DTZ001 - hypothesis wants a naive datetime
+"""Since then all offsets of time zones are whole minutes, which JSON can hold."""
 
 
 class Color(Enum):
@@ -88,11 +88,11 @@ everything = Delivery(Everything)
 
 @given(models)
 @settings(deadline=None)
-async def test_a_model_arrives_as_it_was(made: Everything) -> None:
+async def test_a_model_survives(made: Everything) -> None:
     fields = {name: getattr(made, name) for name in Everything.model_fields}
     for arrived in (await everything.send(made), await everything.send(**fields)):
         assert arrived.moment.isoformat() == made.moment.isoformat()
-        # A time in an hour that its zone repeats or skips is equal to none of another zone.
+        # A datetime in a repeated or skipped hour never equals one of another zone.
         assert arrived.model_copy(update={"moment": made.moment}) == made
 
 
@@ -107,7 +107,7 @@ anything = Delivery(Any)
 
 @given(json_values)
 @settings(deadline=None)
-async def test_a_json_value_arrives_as_it_was(value: object) -> None:
+async def test_a_json_value_survives(value: object) -> None:
     assert await anything.send(value) == value
 
 
@@ -129,7 +129,7 @@ awkward: st.SearchStrategy[object] = st.recursive(
 
 @given(awkward)
 @settings(deadline=None)
-async def test_what_is_accepted_arrives_and_the_rest_is_refused(value: object) -> None:
+async def test_any_other_value_survives_or_is_refused(value: object) -> None:
     stored = len(anything.driver.enqueued)
     try:
         arrived = await anything.send(value)
@@ -140,6 +140,6 @@ async def test_what_is_accepted_arrives_and_the_rest_is_refused(value: object) -
 
 
 @given(st.timedeltas(min_value=timedelta(milliseconds=1), max_value=timedelta(days=3653)))
-def test_a_duration_is_spelled_so_that_it_may_be_written_again(span: timedelta) -> None:
+def test_a_formatted_duration_is_read_as_the_same_duration(span: timedelta) -> None:
     whole = timedelta(milliseconds=span // timedelta(milliseconds=1))
     assert duration(format_duration(whole), argument="span") == whole

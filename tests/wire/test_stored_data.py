@@ -1,4 +1,4 @@
-"""What a worker makes of what is stored: payloads and policies that it cannot read, results that it cannot write."""
+"""Stored data that a worker cannot read, and results that it cannot store."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def stored(
     meta: bytes | None = None,
     policy: bytes | None = None,
 ) -> JobRecord:
-    """Put a record into the store as no caller would, run what is due, and answer what became of it."""
+    """Store a record as no caller would, run the due jobs, and return the record."""
     policy = json.dumps(POLICY).encode() if policy is None else policy
     await driver.enqueue([NewRecord(id="odd", name="deliver", queue="default", input=input, meta=meta, policy=policy)])
     await drain(jobs)
@@ -103,10 +103,10 @@ async def stored(
         (b'{"to": "a", "deep": ' + b"[" * 65 + b"]" * 65 + b"}", "nests deeper than 64 levels"),
     ],
 )
-async def test_an_input_that_cannot_be_read_fails_at_once(
+async def test_an_unreadable_input_fails_the_job_without_a_retry(
     input: bytes, says: str, jobs: AppJobs, driver: MemoryDriver
 ) -> None:
-    """Cases 64 to 66: another attempt would read the same. What was stored stays to be looked at."""
+    """Cases 64 to 66: a retry would read the same. The stored input is kept for inspection."""
     found = await stored(jobs, driver, input=input)
     assert not ran
     assert (found.state, found.attempts_made, found.failure_count) == ("failed", 1, 1)
@@ -119,12 +119,12 @@ async def test_an_input_that_cannot_be_read_fails_at_once(
     assert kept.input == input
 
 
-async def test_brackets_inside_of_texts_do_not_count_as_depth(jobs: AppJobs, driver: MemoryDriver) -> None:
+async def test_brackets_inside_strings_do_not_count_as_depth(jobs: AppJobs, driver: MemoryDriver) -> None:
     found = await stored(jobs, driver, input=json.dumps({"to": '["\\' * 100}).encode())
     assert found.state == "completed"
 
 
-async def test_a_meta_that_cannot_be_read_fails_at_once(jobs: AppJobs, driver: MemoryDriver) -> None:
+async def test_an_unreadable_meta_fails_the_job_without_a_retry(jobs: AppJobs, driver: MemoryDriver) -> None:
     found = await stored(jobs, driver, meta=b'{"to": 5}')
     assert (found.state, found.meta) == ("failed", {"to": 5})
     assert found.last_error is not None
@@ -153,10 +153,10 @@ async def test_a_meta_that_cannot_be_read_fails_at_once(jobs: AppJobs, driver: M
         json.dumps(POLICY | {"backoff": {"delay": "P99999999999Y"}}).encode(),
     ],
 )
-async def test_a_policy_that_cannot_be_read_fails_its_record_alone(
+async def test_an_unreadable_policy_fails_only_its_own_record(
     policy: bytes, jobs: AppJobs, driver: MemoryDriver
 ) -> None:
-    """Case 50: no crash of the worker, no loop, and its neighbour is run."""
+    """Case 50: the worker neither crashes nor loops, and runs the other job."""
     neighbour = await jobs.deliver.enqueue(to="b")
     found = await stored(jobs, driver, policy=policy)
     assert (found.state, found.failure_count) == ("failed", 1)
@@ -169,8 +169,8 @@ async def test_a_policy_that_cannot_be_read_fails_its_record_alone(
     assert other.state == "completed"
 
 
-async def test_a_policy_of_a_later_release_waits_for_a_worker_of_it(jobs: AppJobs, driver: MemoryDriver) -> None:
-    """Case 51: no attempt is used, nothing fails, and what holds it up can be seen."""
+async def test_a_policy_of_a_later_release_waits_for_a_newer_worker(jobs: AppJobs, driver: MemoryDriver) -> None:
+    """Case 51: no attempt is used, nothing fails, and the reason is shown."""
     found = await stored(jobs, driver, policy=b'{"v": 2}')
     assert (found.state, found.attempts_made, found.failure_count, found.max_attempts) == ("scheduled", 0, 0, None)
     assert found.last_error is not None
@@ -191,10 +191,8 @@ async def test_a_policy_of_a_later_release_waits_for_a_worker_of_it(jobs: AppJob
         b'{"attempts_made": 0, "failure_count": 0, "last_error": {"kind": "x"}}',
     ],
 )
-async def test_progress_that_cannot_be_read_counts_as_none(
-    progress: bytes, jobs: AppJobs, driver: MemoryDriver
-) -> None:
-    """Case 50: a job is worth more than the story of its failures."""
+async def test_unreadable_progress_counts_as_none(progress: bytes, jobs: AppJobs, driver: MemoryDriver) -> None:
+    """Case 50: losing the history of its failures is better than losing the job."""
     receipt = await jobs.deliver.delay("1h", to="a")
     await driver.requeue(receipt.id, progress=progress)
     found = await jobs.inspect.get_job(receipt.id)
@@ -204,7 +202,7 @@ async def test_progress_that_cannot_be_read_counts_as_none(
     assert counts.completed == 1
 
 
-async def test_a_payload_that_is_no_json_is_shown_as_what_it_is(jobs: AppJobs, driver: MemoryDriver) -> None:
+async def test_a_payload_that_is_not_json_is_shown_escaped(jobs: AppJobs, driver: MemoryDriver) -> None:
     found = await stored(jobs, driver, input=b"a\xff")
     assert found.input == "a\\xff"
 
@@ -218,7 +216,7 @@ async def test_a_payload_that_is_no_json_is_shown_as_what_it_is(jobs: AppJobs, d
         ("the everyday", {"at": "2026-01-01T00:00:00Z", "of": [1], "2": "two"}),
     ],
 )
-async def test_a_result_is_kept_as_json(made: str, result: object, jobs: AppJobs) -> None:
+async def test_a_result_is_stored_as_json(made: str, result: object, jobs: AppJobs) -> None:
     receipt = await jobs.make.enqueue(made)
     await drain(jobs)
     found = await jobs.inspect.get_job(receipt.id)
@@ -237,10 +235,10 @@ async def test_a_result_is_kept_as_json(made: str, result: object, jobs: AppJobs
         ("300 KiB", "result is 301 KiB of JSON, the limit is 256 KiB; store a reference"),
     ],
 )
-async def test_a_result_that_cannot_be_kept_fails_the_job_without_another_attempt(
+async def test_a_result_that_cannot_be_stored_fails_the_job_without_a_retry(
     made: str, says: str, jobs: AppJobs
 ) -> None:
-    """Case 49: the work itself was done."""
+    """Case 49: the handler has already done its work."""
     receipt = await jobs.make.enqueue(made)
     counts = await drain(jobs)
     assert (counts.failed, counts.retried, ran) == (1, 0, [made])

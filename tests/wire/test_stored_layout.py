@@ -51,7 +51,7 @@ HOURLY = replace(
 
 
 def stored(planned: Planned, spec: bytes | None = None) -> StoredSchedule:
-    """Make what a driver would return of this schedule."""
+    """Return a schedule as a driver would."""
     return StoredSchedule(
         key=planned.key, queue="default", spec=pack(planned) if spec is None else spec, next_tick=None
     )
@@ -116,7 +116,7 @@ def test_a_damaged_schedule_is_refused(sound: bytes, damaged: bytes) -> None:
         read(stored(HOURLY, spec.replace(sound, damaged)))
 
 
-def test_a_schedule_of_a_later_release_is_recognized_whatever_else_it_holds() -> None:
+def test_a_schedule_of_a_later_release_is_recognized_even_without_its_fields() -> None:
     for spec in (pack(HOURLY).replace(b'{"v":1', b'{"v":2'), b'{"v":2}'):
         with pytest.raises(NewerVersionError):
             read(stored(HOURLY, spec))
