@@ -83,7 +83,8 @@ def parse_call(
     unknown = sorted(kwargs.keys() - BESIDE_INPUT)
     if unknown:
         raise ValidationError(
-            f"{definition.name}: beside an input a call takes meta, queue and key, not {', '.join(unknown)}"
+            f"{definition.name}: after the input a call takes meta, queue and key, not {', '.join(unknown)}; give "
+            "other options by options(...)"
         )
     return Given(args[0]), (options.over(**kwargs) if kwargs else options)
 
@@ -95,12 +96,12 @@ def build_input(definition: Definition, input: Input) -> object:
         _refuse_input(definition, input)
         return None
     match input:
-        case Given(value):
-            return codec.check(value)
-        case Fields(args, kwargs):
-            return codec.build(args, kwargs)
-        case Json(wire):
-            return codec.unpack(wire)
+        case Fields():
+            return codec.build(input.args, input.kwargs)
+        case Given():
+            return codec.check(input.value)
+        case Json():
+            return codec.unpack(input.wire)
 
 
 def pack_input(definition: Definition, input: Input) -> bytes:
@@ -110,13 +111,13 @@ def pack_input(definition: Definition, input: Input) -> bytes:
         _refuse_input(definition, input)
         return b"null"
     match input:
-        case Given(value):
-            return codec.pack_value(value)
-        case Fields(args, kwargs):
-            return codec.pack(args, kwargs)
-        case Json(wire):
-            codec.unpack(wire)
-            return wire
+        case Fields():
+            return codec.pack(input.args, input.kwargs)
+        case Given():
+            return codec.pack_value(input.value)
+        case Json():
+            codec.unpack(input.wire)
+            return input.wire
 
 
 def _is_none(args: tuple[Any, ...]) -> bool:
@@ -124,13 +125,14 @@ def _is_none(args: tuple[Any, ...]) -> bool:
 
 
 def _refuse_input(definition: Definition, input: Input) -> None:
-    match input:
-        case Given(None):
+    if isinstance(input, Given) and input.value is None:
+        return
+    if isinstance(input, Fields) and not input.args:
+        if not input.kwargs:
             return
-        case Fields(args, kwargs) if not args and not kwargs:
-            return
-        case _:
-            raise ValidationError(f"{definition.name} takes no input")
+        if input.kwargs.keys() <= BESIDE_INPUT:
+            raise ValidationError(f"{definition.name} takes no input; give meta, queue and key by options(...)")
+    raise ValidationError(f"{definition.name} takes no input")
 
 
 def _call_retry(retry: object) -> Retry:

@@ -144,7 +144,7 @@ def make_record(
 def make_spec(definition: Definition, settings: JobSettings, options: CallOptions, request: ScheduleRequest) -> Planned:
     """Return a schedule of validated arguments. Raises ValidationError."""
     if options.key is not None or options.id is not None:
-        raise ValidationError("a schedule has its own key, and makes the ids of its jobs: leave options(key=, id=) out")
+        raise ValidationError("a schedule has its own key and makes the ids of its jobs: leave out options(key=, id=)")
     options = options.over(meta=request.options.meta, retry=request.options.retry)
     record = make_record(definition, settings, options, Given(request.input), due=ZERO)
     spec = Planned(

@@ -1,4 +1,4 @@
-"""What a caller is told about records: receipts, records, pages and counts."""
+"""Receipts, job records, schedule records and pages: the values that callers get, made of what the driver returns."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing_extensions import TypeVar
 
 from flowli_core._jobs.definition import Definition
 from flowli_core._schedules import Cron, Every, Missed, Overlap
-from flowli_core._schedules.spec import Disposition as ScheduleDisposition
-from flowli_core._schedules.spec import read
+from flowli_core._schedules.spec import ScheduleDisposition, read
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import LastError, unpack_progress
 from flowli_core._wire.trace import without_trace
@@ -85,10 +84,7 @@ class JobRecord(Generic[In_co, M_co, R_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleReceipt:
-    """What became of a schedule: `created`, `updated`, or `unchanged`. `next_runs` are its next five ticks, in UTC.
-
-    They are none where it is paused, or has come to its end.
-    """
+    """The answer to `schedule`. `next_runs` are the next five ticks in UTC; a paused or ended schedule has none."""
 
     key: str
     name: str
@@ -98,12 +94,11 @@ class ScheduleReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRecord:
-    """A recurring definition as it is stored. Times are the store's, in UTC.
+    """A stored schedule. Times are the store's, in UTC.
 
-    It has either `cron` with its `timezone`, or `every`. `next_tick` is None where it is paused, or has come to its
-    end. `last_record_id` is that of the job that a tick stored last. `declared_by` names the registry in whose class
-    body it stands. Where a later release has written it, or somebody has damaged it, `name` is empty and `readable` is
-    False.
+    It has either `cron` and `timezone`, or `every`. `next_tick` is None if it is paused or has ended. `last_record_id`
+    is the id of the job that its last tick stored. `declared_by` names the registry whose code declares it. If a later
+    release wrote it, or it is damaged, `readable` is False and `name` is empty.
     """
 
     key: str
@@ -128,14 +123,14 @@ class ScheduleRecord:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some of a listing. `cursor` asks for what follows; None means that this was the end."""
+    """A page of a listing. `cursor` gets the next page; it is None on the last one."""
 
     items: tuple[T, ...]
     cursor: str | None = None
 
 
 def receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate") -> Receipt[Any]:
-    """Read what a driver answers of an enqueued record; `duplicate` is what one is to be called that was there."""
+    """Return the receipt of a driver's answer. `duplicate` is the disposition of a record whose id existed already."""
     return Receipt(
         id=answer.id,
         name=name,
@@ -147,7 +142,7 @@ def receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate") -
 
 
 def job_record(stored: StoredRecord) -> JobRecord:
-    """Read what a driver stores."""
+    """Return a stored record as callers get it, with payloads as plain JSON values."""
     policy = _policy(stored)
     progress = unpack_progress(stored.progress)
     lost = stored.state == "failed" and stored.recoveries > stored.max_recoveries
@@ -196,7 +191,7 @@ def typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[Any,
 
 
 def schedule_record(stored: StoredSchedule) -> ScheduleRecord:
-    """Read what a driver stores of a schedule."""
+    """Return a stored schedule as callers get it."""
     found = ScheduleRecord(
         key=stored.key,
         name="",
@@ -260,7 +255,7 @@ def unpack_key(cursor: object) -> str:
 
 
 def _worker_lost(recoveries: int) -> LastError:
-    message = f"worker lost: its lease ended unrenewed {recoveries} times, so this job may be what kills its workers"
+    message = f"worker lost: its lease expired {recoveries} times, so this job may be crashing its workers"
     return LastError("WorkerLost", message)
 
 

@@ -63,7 +63,9 @@ class Runtime:
     def require_driver(self) -> Driver:
         """Return the driver, open or not. Raises StrategyError if there is none."""
         if self._driver is None:
-            raise StrategyError("this runtime has no driver: AppJobs(..., driver=MemoryDriver()); run() needs none")
+            raise StrategyError(
+                "this registry has no driver, and only run() works without one: AppJobs(..., driver=MemoryDriver())"
+            )
         return self._driver
 
     async def open(self) -> None:
@@ -103,7 +105,7 @@ class Runtime:
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
-            raise StrategyError("this runtime is closed; make a new one")
+            raise StrategyError("this registry is closed; make a new one")
 
 
 async def call_handler(

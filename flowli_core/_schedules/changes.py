@@ -10,7 +10,7 @@ from datetime import datetime
 
 import uuid_utils
 
-from flowli_core._schedules.spec import Disposition, Planned, paused, placed, read, record_of, resumed
+from flowli_core._schedules.spec import Planned, ScheduleDisposition, paused, placed, read, record_of, resumed
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Driver, Enqueued, StoredSchedule
 from flowli_core.durations import ZERO
@@ -21,7 +21,7 @@ _MOMENT = 0.02
 _PAGE = 500
 
 
-async def place(driver: Driver, planned: Planned) -> tuple[Disposition, StoredSchedule]:
+async def place(driver: Driver, planned: Planned) -> tuple[ScheduleDisposition, StoredSchedule]:
     """Store a definition, whatever there was before; what is the same already is left alone."""
     for _ in range(_TRIES):
         now, current = await driver.get_schedule(planned.key)

@@ -51,10 +51,10 @@ class Placed:
     records: tuple[NewRecord, ...] = ()
 
 
-Disposition = Literal["created", "updated", "unchanged"]
+ScheduleDisposition = Literal["created", "updated", "unchanged"]
 
 
-def placed(planned: Planned, current: StoredSchedule | None, now: datetime) -> tuple[Disposition, Placed]:
+def placed(planned: Planned, current: StoredSchedule | None, now: datetime) -> tuple[ScheduleDisposition, Placed]:
     """Decide what a call of `schedule` comes to, whatever there was before.
 
     An unchanged rule keeps its next tick, also one that has come and waits for a runner. A changed one counts from now;

@@ -64,7 +64,7 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("worker :", 2, "is not module:attribute"),
         ("worker \x1b[31m", 2, "\\x1b[31m"),
         ("worker", 2, "say where the registry is"),
-        ("worker home:without_driver", 1, "this runtime has no driver"),
+        ("worker home:without_driver", 1, "this registry has no driver"),
         ("worker home:jobs --app-dir nowhere", 2, "'nowhere' is no directory"),
         ("worker home:jobs --concurrency 0", 2, "concurrency must be a whole number from 1"),
         ("worker home:jobs --workers 0", 2, "0 is not in the range"),

@@ -21,6 +21,6 @@ async def test_a_runner_whose_registry_is_closed_ends_and_says_why() -> None:
     task = asyncio.create_task(runner.run())
     await until(lambda: runner.health().since_reserve is not None)
     await jobs.aclose()
-    with pytest.raises(StrategyError, match="this runtime is closed"):
+    with pytest.raises(StrategyError, match="this registry is closed"):
         await soon(task)
     assert not runner.health().is_running
