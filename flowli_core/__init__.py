@@ -3,10 +3,10 @@
 from flowli_core._current import CurrentJob, current_job
 from flowli_core._jobs.context import PerJob, per_job
 from flowli_core._jobs.declare import With, job
+from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.job import BoundJob, Job, NoMeta
 from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
 from flowli_core._jobs.registry import Jobs
-from flowli_core._jobs.schedule_request import DeclaredSchedule
 from flowli_core._jobs.settings import Defaults
 from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hook, Hooks, JobEvent, Observer

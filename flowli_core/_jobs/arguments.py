@@ -78,7 +78,7 @@ def parse_call(
 ) -> tuple[Input, CallOptions]:
     """Return the input of a call and its options: those beside the input go over `options`."""
     codec = definition.input
-    if not (_is_none(args) if codec is None else codec.is_value(args)):
+    if len(args) != 1 or not (args[0] is None if codec is None else codec.is_value(args)):
         return Fields(args, kwargs), options
     unknown = sorted(kwargs.keys() - BESIDE_INPUT)
     if unknown:
@@ -120,19 +120,12 @@ def pack_input(definition: Definition, input: Input) -> bytes:
             return input.wire
 
 
-def _is_none(args: tuple[Any, ...]) -> bool:
-    return len(args) == 1 and args[0] is None
-
-
 def _refuse_input(definition: Definition, input: Input) -> None:
-    if isinstance(input, Given) and input.value is None:
+    if input in (Given(None), Fields((), {})):
         return
-    if isinstance(input, Fields) and not input.args:
-        if not input.kwargs:
-            return
-        if input.kwargs.keys() <= BESIDE_INPUT:
-            raise ValidationError(f"{definition.name} takes no input; give meta, queue and key by options(...)")
-    raise ValidationError(f"{definition.name} takes no input")
+    is_options = isinstance(input, Fields) and not input.args and input.kwargs.keys() <= BESIDE_INPUT
+    cure = "; give meta, queue and key by options(...)" if is_options else ""
+    raise ValidationError(f"{definition.name} takes no input{cure}")
 
 
 def _call_retry(retry: object) -> Retry:

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from flowli_core import _checks
 from flowli_core._jobs.arguments import CallOptions, Given, Input, build_input, pack_input, parse_call
+from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.records import Disposition, JobRecord, Receipt, receipt, typed_record
 from flowli_core._jobs.runtime import Runtime
-from flowli_core._jobs.schedule_request import ScheduleRequest
 from flowli_core._jobs.settings import JobSettings
 from flowli_core._schedules.spec import Planned, derived_key
 from flowli_core._wire.codec import Codec
@@ -58,13 +58,13 @@ class Call:
 
     def records(self, inputs: object) -> list[NewRecord]:
         """Return a record for each of many inputs. The error of an invalid one names its position."""
-        several = _several(inputs)
-        if several is None:
+        # A str, a model or a mapping can be iterated over, but is one input.
+        if isinstance(inputs, str | bytes | BaseModel | Mapping) or not isinstance(inputs, Iterable):
             raise ValidationError(
                 f"{self.definition.name}: inputs must be a list of inputs, got {type(inputs).__name__}"
             )
         made: list[NewRecord] = []
-        for index, value in enumerate(several):
+        for index, value in enumerate(cast("Iterable[object]", inputs)):
             try:
                 made.append(self.record(Given(value), ZERO))
             except ValidationError as error:
@@ -74,10 +74,10 @@ class Call:
                 raise ValidationError(f"inputs[{index}]: {error}", issues) from None
         return made
 
-    def spec(self, request: ScheduleRequest) -> Planned:
-        """Return a schedule of validated arguments."""
+    def spec(self, schedule: DeclaredSchedule) -> Planned:
+        """Return what is stored of a schedule of this job."""
         self._check_registered()
-        return make_spec(self.definition, self.runtime.settings[self.definition.name], self.options, request)
+        return make_spec(schedule, self.runtime.settings[self.definition.name], self.options)
 
     async def read(self, receipt: str | Receipt[Any]) -> JobRecord[Any, Any, Any] | None:
         """Return a record of this job with validated values, or None. Raises ValidationError."""
@@ -141,20 +141,20 @@ def make_record(
     )
 
 
-def make_spec(definition: Definition, settings: JobSettings, options: CallOptions, request: ScheduleRequest) -> Planned:
-    """Return a schedule of validated arguments. Raises ValidationError."""
+def make_spec(schedule: DeclaredSchedule, settings: JobSettings, options: CallOptions) -> Planned:
+    """Return what is stored of a schedule. Its own options go before `options`. Raises ValidationError."""
     if options.key is not None or options.id is not None:
         raise ValidationError("a schedule has its own key and makes the ids of its jobs: leave out options(key=, id=)")
-    options = options.over(meta=request.options.meta, retry=request.options.retry)
-    record = make_record(definition, settings, options, Given(request.input), due=ZERO)
+    options = options.over(meta=schedule.options.meta, retry=schedule.options.retry)
+    record = make_record(schedule.definition, settings, options, Given(schedule.input), due=ZERO)
     spec = Planned(
-        key=request.key or "",
-        timing=request.timing,
-        missed=request.missed,
-        overlap=request.overlap,
+        key=schedule.key or "",
+        timing=schedule.timing,
+        missed=schedule.missed,
+        overlap=schedule.overlap,
         record=replace(record, id=""),
     )
-    return replace(spec, key=derived_key(spec)) if request.key is None else spec
+    return replace(spec, key=derived_key(spec)) if schedule.key is None else spec
 
 
 def _meta_codec(definition: Definition, options: CallOptions) -> Codec[Any] | None:
@@ -164,9 +164,3 @@ def _meta_codec(definition: Definition, options: CallOptions) -> Codec[Any] | No
     if definition.meta is None:
         raise ValidationError(f"{definition.name} takes no meta; declare it: @job(..., meta=Model)")
     return definition.meta
-
-
-def _several(inputs: object) -> Iterable[object] | None:
-    if isinstance(inputs, str | bytes | BaseModel | Mapping):
-        return None  # One input that happens to be iterable.
-    return cast("Iterable[object]", inputs) if isinstance(inputs, Iterable) else None

@@ -8,10 +8,10 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.call import Call
+from flowli_core._jobs.declared_schedule import DeclaredSchedule, declare_schedule
 from flowli_core._jobs.definition import JobBase
 from flowli_core._jobs.records import JobRecord, Receipt, ScheduleReceipt
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._jobs.schedule_request import DeclaredSchedule, request_schedule
 from flowli_core._schedules import Missed, Overlap
 from flowli_core._schedules.changes import place
 from flowli_core._schedules.spec import next_runs
@@ -84,7 +84,7 @@ class Job(JobBase, Generic[C_contra, P, In, M, R_co]):
         A worker registers it when it starts. Raises SchedulingError for an invalid rule. The registry checks its input
         and its meta.
         """
-        return DeclaredSchedule(self.definition, request_schedule(self.definition.name, key, input=input, **options))
+        return declare_schedule(self.definition, key, input=input, **options)
 
 
 class BoundJob(Generic[P, In, M, R]):
@@ -213,8 +213,7 @@ class BoundJob(Generic[P, In, M, R]):
 
         Raises SchedulingError for a rule that is invalid or never fires.
         """
-        request = request_schedule(self._call.definition.name, key, input=input, **given)
-        planned = self._call.spec(request)
+        planned = self._call.spec(declare_schedule(self._call.definition, key, input=input, **given))
         disposition, stored = await place(await self._call.runtime.store(), planned)
         name = planned.record.name
         return ScheduleReceipt(key=planned.key, name=name, disposition=disposition, next_runs=next_runs(stored))

@@ -13,10 +13,10 @@ from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.call import make_spec
 from flowli_core._jobs.context import ContextScope, ContextSource
 from flowli_core._jobs.control import Control
+from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition, JobBase, JobDecoratorBase
 from flowli_core._jobs.inspect import Inspect
 from flowli_core._jobs.runtime import Runtime
-from flowli_core._jobs.schedule_request import DeclaredSchedule
 from flowli_core._jobs.settings import Defaults, settings_of
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._schedules.spec import Planned
@@ -151,7 +151,7 @@ def _declared_schedules(
             raise DefinitionError(
                 f"{where}: {definition.name!r} is not in this registry; make it an attribute of the class"
             )
-        spec = make_spec(definition, settings[definition.name], CallOptions(), declared.request)
+        spec = make_spec(declared, settings[definition.name], CallOptions())
         if spec.key in found:
             raise DefinitionError(f"{where} has two schedules with the key {spec.key!r}; give one of them another key")
         found[spec.key] = replace(spec, declared_by=_owner(cls))

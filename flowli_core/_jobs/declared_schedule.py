@@ -1,4 +1,4 @@
-"""A schedule as a caller asks for it, before it is bound to a registry."""
+"""A schedule as the arguments of `schedule` or `scheduled` declare it, before its input is checked."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ _TAKES = "cron or every, input, timezone, meta, missed, overlap, start, end and 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleRequest:
-    """The checked arguments of `schedule` or `scheduled`; the input and the meta are checked when it is bound.
+class DeclaredSchedule(Generic[C_contra]):
+    """A schedule declared in code, for the `schedules` of a registry: `nightly.scheduled(cron="0 3 * * *")` makes one.
 
-    `key` is None if the schedule is to be named by its job, its rule and its input. `options` has its meta and retry.
+    The registry checks its input and its meta. `key` is None if the key is to be made of the job, its rule and its
+    input.
     """
 
+    definition: Definition
     key: str | None
     input: object
     timing: Timing
@@ -35,19 +37,8 @@ class ScheduleRequest:
     options: CallOptions
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredSchedule(Generic[C_contra]):
-    """A schedule declared in code, for the `schedules` of a registry: `nightly.scheduled(cron="0 3 * * *")` makes one.
-
-    The registry checks its input and its meta.
-    """
-
-    definition: Definition
-    request: ScheduleRequest
-
-
-def request_schedule(
-    job: str,
+def declare_schedule(
+    definition: Definition,
     key: str | None,
     *,
     input: object,
@@ -61,11 +52,12 @@ def request_schedule(
     end: datetime | None = None,
     retry: Retry | None = None,
     **unknown: object,
-) -> ScheduleRequest:
+) -> DeclaredSchedule[Any]:
     """Check the arguments of `schedule`. Raises SchedulingError for an invalid rule or time, else ValidationError."""
     if unknown:
-        raise ValidationError(f"{job}: a schedule takes {_TAKES}, not {', '.join(sorted(unknown))}")
-    return ScheduleRequest(
+        raise ValidationError(f"{definition.name}: a schedule takes {_TAKES}, not {', '.join(sorted(unknown))}")
+    return DeclaredSchedule(
+        definition=definition,
         key=None if key is None else _checks.key(key),
         input=input,
         timing=Timing(rule=rule_from(cron=cron, every=every, timezone=timezone), start=start, end=end),
