@@ -1,4 +1,4 @@
-"""A runner beside an application: restarted when it falls, stopped before the application ends."""
+"""The embedded runner: restarted if it fails, stopped before the application ends."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ class BrokenError(Exception):
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a fallen runner be started again soon."""
+    """Shorten the pause before a restart."""
     monkeypatch.setattr("flowli_core.embedded.LONGEST_PAUSE", 0.001)
 
 
-async def test_a_runner_works_beside_the_application() -> None:
+async def test_an_embedded_runner_runs_jobs_inside_the_application() -> None:
     work = Work()
-    async with embedded(work.jobs, runner=Runner(work.jobs)) as beside:
-        assert beside is not None
+    async with embedded(work.jobs, runner=Runner(work.jobs)) as embedded_runner:
+        assert embedded_runner is not None
         (record_id,) = await work.add(1)
         await work.until(record_id, "completed")
-        health = beside.health()
+        health = embedded_runner.health()
         assert health.runner.is_running
         assert (health.restarts, health.last_error) == (0, None)
-    assert not beside.health().runner.is_running
+    assert not embedded_runner.health().runner.is_running
     with pytest.raises(StrategyError, match="closed"):
         await work.add(1)
 
 
 async def test_an_application_may_only_enqueue() -> None:
     work = Work()
-    async with embedded(work.jobs, runner=None) as beside:
-        assert beside is None
+    async with embedded(work.jobs, runner=None) as embedded_runner:
+        assert embedded_runner is None
         await work.add(1)
 
 
 @pytest.mark.usefixtures("short_pauses")
-async def test_a_runner_that_falls_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_runner_that_fails_is_restarted(caplog: pytest.LogCaptureFixture) -> None:
     work = Work()
     tries: list[int] = []
 
@@ -54,19 +54,19 @@ async def test_a_runner_that_falls_is_started_again(caplog: pytest.LogCaptureFix
         return work.deeds
 
     jobs = Duties(context=make, driver=work.driver)
-    beside = EmbeddedRunner(Runner(jobs))
-    beside.start()
-    await until(lambda: beside.health().runner.is_running and len(tries) == 4)
-    health = beside.health()
+    embedded_runner = EmbeddedRunner(Runner(jobs))
+    embedded_runner.start()
+    await until(lambda: embedded_runner.health().runner.is_running and len(tries) == 4)
+    health = embedded_runner.health()
     assert (health.restarts, health.last_error) == (3, "BrokenError: no database")
     assert caplog.text.count("the embedded runner failed and will be restarted") == 3
     receipt = await jobs.act.enqueue(1)
     await work.until(receipt.id, "completed")
-    await soon(beside.stop())
-    assert not beside.health().runner.is_running
+    await soon(embedded_runner.stop())
+    assert not embedded_runner.health().runner.is_running
 
 
-async def test_a_runner_that_falls_again_and_again_is_not_started_without_a_pause() -> None:
+async def test_a_runner_that_keeps_failing_is_restarted_after_a_pause() -> None:
     tries: list[int] = []
 
     def make() -> Deeds:
@@ -74,12 +74,12 @@ async def test_a_runner_that_falls_again_and_again_is_not_started_without_a_paus
         raise BrokenError
 
     jobs = Duties(context=make, driver=Work().driver)
-    beside = EmbeddedRunner(Runner(jobs))
-    beside.start()
+    embedded_runner = EmbeddedRunner(Runner(jobs))
+    embedded_runner.start()
     for _ in range(50):
         await breathe()
     assert 1 <= len(tries) <= 3
-    await soon(beside.stop())
+    await soon(embedded_runner.stop())
 
 
 async def test_a_stop_drains_the_runner() -> None:
@@ -92,19 +92,19 @@ async def test_a_stop_drains_the_runner() -> None:
 
     work.deeds.act = act
     (record_id,) = await work.add(1)
-    beside = EmbeddedRunner(Runner(work.jobs))
-    beside.start()
+    embedded_runner = EmbeddedRunner(Runner(work.jobs))
+    embedded_runner.start()
     await soon(started.wait())
-    stopping = asyncio.create_task(beside.stop())
+    stopping = asyncio.create_task(embedded_runner.stop())
     await breathe()
     assert not stopping.done()
     release.set()
     await soon(stopping)
     assert await work.states([record_id]) == ["completed"]
-    await soon(beside.stop())
+    await soon(embedded_runner.stop())
 
 
-async def test_a_stop_gives_back_what_does_not_end_in_time() -> None:
+async def test_a_job_that_exceeds_the_drain_returns_to_the_queue() -> None:
     work = Work()
     started = asyncio.Event()
 
@@ -114,16 +114,16 @@ async def test_a_stop_gives_back_what_does_not_end_in_time() -> None:
 
     work.deeds.act = act
     (record_id,) = await work.add(1)
-    beside = EmbeddedRunner(Runner(work.jobs), drain="10ms")
-    beside.start()
+    embedded_runner = EmbeddedRunner(Runner(work.jobs), drain="10ms")
+    embedded_runner.start()
     await soon(started.wait())
-    await soon(beside.stop())
+    await soon(embedded_runner.stop())
     record = await work.job(record_id)
     assert (record.state, record.attempts_made) == ("queued", 0)
 
 
-async def test_a_stop_that_is_cancelled_gives_back_what_the_runner_holds() -> None:
-    """The server has lost its patience; the runner must not go on behind its back."""
+async def test_a_cancelled_stop_returns_the_jobs_to_the_queue() -> None:
+    """The server ends the lifespan early. The runner must not continue after it."""
     work = Work()
     started = asyncio.Event()
 
@@ -148,7 +148,7 @@ async def test_a_stop_that_is_cancelled_gives_back_what_the_runner_holds() -> No
     server.cancel()
     with pytest.raises(asyncio.CancelledError):
         await soon(server)
-    assert closed == [True], "the driver is closed all the same"
+    assert closed == [True], "the driver is closed too"
     stored = await work.driver.inner.get(record_id)
     assert stored is not None
     assert stored.state == "queued"
@@ -157,14 +157,14 @@ async def test_a_stop_that_is_cancelled_gives_back_what_the_runner_holds() -> No
 async def test_a_stop_right_after_the_start_runs_nothing() -> None:
     work = Work()
     await work.add(1)
-    beside = EmbeddedRunner(Runner(work.jobs))
-    beside.start()
-    await soon(beside.stop())
+    embedded_runner = EmbeddedRunner(Runner(work.jobs))
+    embedded_runner.start()
+    await soon(embedded_runner.stop())
     assert work.driver.calls["step"] == 0
-    await soon(beside.stop())
+    await soon(embedded_runner.stop())
 
 
-async def test_a_stop_while_the_runner_has_fallen_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_before_a_restart_ends_the_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowli_core.embedded.pauses", lambda: iter([3600.0]))
     monkeypatch.setattr("flowli_core.embedded.LONGEST_PAUSE", 3600.0)
 
@@ -172,26 +172,26 @@ async def test_a_stop_while_the_runner_has_fallen_ends_it(monkeypatch: pytest.Mo
         raise BrokenError
 
     jobs = Duties(context=make, driver=Work().driver)
-    beside = EmbeddedRunner(Runner(jobs))
-    beside.start()
-    await until(lambda: beside.health().restarts == 1)
-    await soon(beside.stop())
+    embedded_runner = EmbeddedRunner(Runner(jobs))
+    embedded_runner.start()
+    await until(lambda: embedded_runner.health().restarts == 1)
+    await soon(embedded_runner.stop())
 
 
 async def test_an_application_starts_without_its_store(caplog: pytest.LogCaptureFixture) -> None:
-    """Enqueueing says so until it is there; the runner goes on trying."""
+    """Enqueueing raises until the store answers, and the runner retries."""
     work = Work()
     work.driver.fail("open")
-    async with embedded(work.jobs, runner=Runner(work.jobs)) as beside:
-        assert beside is not None
+    async with embedded(work.jobs, runner=Runner(work.jobs)) as embedded_runner:
+        assert embedded_runner is not None
         assert "the store is unreachable, starting without it" in caplog.text
         with pytest.raises(StoreUnavailable):
             await work.add(1)
-        await until(lambda: beside.health().runner.last_error is not None)
+        await until(lambda: embedded_runner.health().runner.last_error is not None)
         work.driver.mend()
         (record_id,) = await work.add(1)
         await work.until(record_id, "completed")
-        assert beside.health().restarts == 0
+        assert embedded_runner.health().restarts == 0
 
 
 async def test_a_runner_needs_a_driver_and_its_own_registry() -> None:
@@ -207,8 +207,8 @@ async def test_a_runner_needs_a_driver_and_its_own_registry() -> None:
 
 @pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
 @pytest.mark.usefixtures("short_pauses")
-async def test_what_would_end_a_process_only_ends_one_run(ending: BaseException) -> None:
-    """A task that lets SystemExit out takes the event loop of the server with it."""
+async def test_an_error_that_would_end_a_process_ends_only_one_run(ending: BaseException) -> None:
+    """A task that raises SystemExit would end the event loop of the server."""
     work = Work()
     tries: list[int] = []
 
@@ -219,16 +219,16 @@ async def test_what_would_end_a_process_only_ends_one_run(ending: BaseException)
         return work.deeds
 
     jobs = Duties(context=make, driver=work.driver)
-    beside = EmbeddedRunner(Runner(jobs))
-    beside.start()
+    embedded_runner = EmbeddedRunner(Runner(jobs))
+    embedded_runner.start()
     receipt = await jobs.act.enqueue(1)
     await work.until(receipt.id, "completed")
-    assert beside.health().restarts == 1
-    await soon(beside.stop())
+    assert embedded_runner.health().restarts == 1
+    await soon(embedded_runner.stop())
 
 
 @pytest.mark.usefixtures("short_pauses")
-async def test_a_handler_that_raises_keyboard_interrupt_does_not_end_the_runner_for_good() -> None:
+async def test_a_runner_is_restarted_after_a_handler_raised_keyboard_interrupt() -> None:
     work = Work()
 
     async def act(number: int) -> None:
@@ -236,11 +236,11 @@ async def test_a_handler_that_raises_keyboard_interrupt_does_not_end_the_runner_
             raise KeyboardInterrupt
 
     work.deeds.act = act
-    async with embedded(work.jobs, runner=Runner(work.jobs)) as beside:
-        assert beside is not None
+    async with embedded(work.jobs, runner=Runner(work.jobs)) as embedded_runner:
+        assert embedded_runner is not None
         (first,) = await work.add(1)
-        await until(lambda: beside.health().restarts == 1)
-        last_error = beside.health().last_error
+        await until(lambda: embedded_runner.health().restarts == 1)
+        last_error = embedded_runner.health().last_error
         assert last_error is not None
         assert "the application did not" in last_error
         (second,) = await work.add(2)
@@ -249,7 +249,7 @@ async def test_a_handler_that_raises_keyboard_interrupt_does_not_end_the_runner_
 
 
 @pytest.mark.usefixtures("short_pauses")
-async def test_the_time_since_the_last_reserve_outlives_a_restart() -> None:
+async def test_the_time_since_the_last_answer_survives_a_restart() -> None:
     work = Work()
 
     async def act(_: int) -> None:
@@ -260,22 +260,24 @@ async def test_the_time_since_the_last_reserve_outlives_a_restart() -> None:
 
     work.deeds.act = act
     runner = Runner(work.jobs, hooks=Hooks(on_job_failed=break_the_store))
-    async with embedded(work.jobs, runner=runner) as beside:
-        assert beside is not None
+    async with embedded(work.jobs, runner=runner) as embedded_runner:
+        assert embedded_runner is not None
         await work.add(1)
-        await until(lambda: beside.health().runner.since_reserve is None and beside.health().restarts == 1)
-        assert beside.health().since_reserve is not None
-        assert not beside.health().is_ready
+        await until(
+            lambda: embedded_runner.health().runner.since_reserve is None and embedded_runner.health().restarts == 1
+        )
+        assert embedded_runner.health().since_reserve is not None
+        assert not embedded_runner.health().is_ready
         work.driver.mend()
-        await until(lambda: beside.health().is_ready)
+        await until(lambda: embedded_runner.health().is_ready)
 
 
 async def test_an_embedded_runner_is_started_once() -> None:
     work = Work()
-    async with embedded(work.jobs, runner=Runner(work.jobs)) as beside:
-        assert beside is not None
+    async with embedded(work.jobs, runner=Runner(work.jobs)) as embedded_runner:
+        assert embedded_runner is not None
         with pytest.raises(StrategyError, match="is running already"):
-            beside.start()
+            embedded_runner.start()
         with pytest.raises(StrategyError, match="is open already, in another lifespan of this process"):
             async with embedded(work.jobs, runner=Runner(work.jobs)):
                 pass
@@ -284,7 +286,7 @@ async def test_an_embedded_runner_is_started_once() -> None:
 
 
 async def test_an_application_can_be_started_again() -> None:
-    """With the same registry, whose driver and context are opened and closed each time."""
+    """The driver and the context of its registry are opened and closed each time."""
     work = Work()
     for _ in range(2):
         async with embedded(work.jobs, runner=Runner(work.jobs)):

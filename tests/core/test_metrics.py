@@ -1,4 +1,4 @@
-"""What a runner's observers are told, and what Prometheus sees of it."""
+"""The calls of observers, and the Prometheus metrics made of them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 class Notes:
-    """An observer that writes down what it is told."""
+    """An observer that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[EventKind, JobEvent]] = []
+        self.calls: list[tuple[EventKind, JobEvent]] = []
 
-    def observe(self, what: EventKind, event: JobEvent) -> None:
-        self.told.append((what, event))
+    def observe(self, kind: EventKind, event: JobEvent) -> None:
+        self.calls.append((kind, event))
 
 
 class Broken:
     """An observer that fails."""
 
-    def observe(self, what: EventKind, event: JobEvent) -> None:
-        del what, event
+    def observe(self, kind: EventKind, event: JobEvent) -> None:
+        del kind, event
         raise RuntimeError("broken")
 
 
-async def test_an_observer_is_told_of_each_beginning_and_end() -> None:
+async def test_an_observer_is_called_for_each_start_and_end() -> None:
     work, notes = Work(), Notes()
 
     async def act(number: int) -> None:
@@ -44,9 +44,9 @@ async def test_an_observer_is_told_of_each_beginning_and_end() -> None:
     work.deeds.act = act
     good, bad = await work.add(1, 2)
     await work.run(observers=[notes])
-    assert [what for what, event in notes.told if event.id == good] == ["started", "completed"]
-    assert [what for what, event in notes.told if event.id == bad] == ["started", "failed"]
-    ends = [event for what, event in notes.told if what != "started"]
+    assert [kind for kind, event in notes.calls if event.id == good] == ["started", "completed"]
+    assert [kind for kind, event in notes.calls if event.id == bad] == ["started", "failed"]
+    ends = [event for kind, event in notes.calls if kind != "started"]
     assert all(event.duration is not None for event in ends)
 
 
@@ -55,11 +55,11 @@ async def test_an_observer_that_fails_changes_nothing(caplog: pytest.LogCaptureF
     (job_id,) = await work.add(1)
     counts = await work.run(observers=[Broken(), notes])
     assert counts.completed == 1
-    assert [what for what, _ in notes.told] == ["started", "completed"]
+    assert [kind for kind, _ in notes.calls] == ["started", "completed"]
     assert f"an observer failed for job {job_id}" in caplog.text
 
 
-async def test_prometheus_sees_counts_durations_retries_recoveries_and_lag() -> None:
+async def test_prometheus_shows_counts_durations_retries_recoveries_and_lag() -> None:
     clock = ManualClock()
     work = Work(clock=clock)
     registry = CollectorRegistry()
@@ -82,11 +82,11 @@ async def test_prometheus_sees_counts_durations_retries_recoveries_and_lag() -> 
     def sample(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
 
-    of_act = {"job": "act", "queue": "default"}
-    assert sample("flowli_attempts_total", **of_act, outcome="completed") == 1
-    assert sample("flowli_attempts_total", **of_act, outcome="retried") == 1
-    assert sample("flowli_attempt_seconds_count", **of_act) == 2
-    assert sample("flowli_recoveries_total", **of_act) == 1
+    labels = {"job": "act", "queue": "default"}
+    assert sample("flowli_attempts_total", **labels, outcome="completed") == 1
+    assert sample("flowli_attempts_total", **labels, outcome="retried") == 1
+    assert sample("flowli_attempt_seconds_count", **labels) == 2
+    assert sample("flowli_recoveries_total", **labels) == 1
     assert sample("flowli_jobs", queue="default", state="scheduled") == 1
     assert sample("flowli_lag_seconds", queue="elsewhere") == 300
     assert sample("flowli_lag_seconds", queue="default") == 0
@@ -95,7 +95,7 @@ async def test_prometheus_sees_counts_durations_retries_recoveries_and_lag() -> 
     assert b"flowli_workers" in text
 
 
-def test_what_is_no_observer_is_refused() -> None:
+def test_an_invalid_observer_is_refused() -> None:
     work = Work()
     for wrong in (Notes, [print], "notes", [object()]):
         with pytest.raises(DefinitionError, match="observers must be a list"):

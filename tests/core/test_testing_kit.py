@@ -1,4 +1,4 @@
-"""What a user's tests stand on: the clock, and draining."""
+"""The tools for users' tests: ManualClock and drain."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ async def count_down(input: int, ctx: AppJobsBox) -> int:
 
 
 @job(int)
-async def go_to_and_fro(input: int, ctx: AppJobsBox) -> None:
+async def alternate(input: int, ctx: AppJobsBox) -> None:
     if input:
-        await ctx.jobs.go_to_and_fro.enqueue(input - 1, queue="here" if input % 2 else "there")
+        await ctx.jobs.alternate.enqueue(input - 1, queue="here" if input % 2 else "there")
 
 
 class AppJobsBox:
@@ -32,11 +32,11 @@ class AppJobsBox:
 
 class AppJobs(Jobs[AppJobsBox]):
     count_down = count_down
-    go_to_and_fro = go_to_and_fro
+    alternate = alternate
 
 
-async def test_drain_runs_what_is_due_in_any_queue() -> None:
-    """Also in queues that no job declares, and in those that come into being while it drains."""
+async def test_drain_runs_the_due_jobs_of_all_queues() -> None:
+    """This includes queues that no job declares, and queues that first appear while it drains."""
     box = AppJobsBox()
     async with AppJobs(context=box, driver=MemoryDriver()) as jobs:
         box.jobs = jobs
@@ -45,20 +45,20 @@ async def test_drain_runs_what_is_due_in_any_queue() -> None:
         assert set((await jobs.inspect.get_queue_counts()).by_queue) == {"elsewhere", "q3", "q2", "q1"}
 
 
-async def test_drain_comes_back_to_a_queue_that_it_has_emptied() -> None:
+async def test_drain_serves_a_queue_again_that_it_has_emptied() -> None:
     box = AppJobsBox()
     async with AppJobs(context=box, driver=MemoryDriver()) as jobs:
         box.jobs = jobs
-        await jobs.go_to_and_fro.enqueue(6, queue="here")
+        await jobs.alternate.enqueue(6, queue="here")
         assert (await drain(jobs)).completed == 7
 
 
-async def test_drain_with_nothing_to_do_does_nothing() -> None:
+async def test_drain_without_due_jobs_does_nothing() -> None:
     async with AppJobs(context=AppJobsBox(), driver=MemoryDriver()) as jobs:
         assert (await drain(jobs)).completed == 0
 
 
-def test_a_clock_stands_still_until_it_is_moved() -> None:
+def test_a_clock_stands_still_until_it_is_advanced() -> None:
     clock = ManualClock(datetime(2026, 6, 1, 12, tzinfo=UTC))
     clock.advance("90s")
     clock.advance(timedelta(minutes=1))
@@ -68,6 +68,6 @@ def test_a_clock_stands_still_until_it_is_moved() -> None:
 
 def test_a_clock_needs_a_zone_and_durations() -> None:
     with pytest.raises(DefinitionError, match="start must be an aware datetime"):
-        ManualClock(datetime(2026, 1, 1))  # noqa: DTZ001 - what is refused
+        ManualClock(datetime(2026, 1, 1))  # noqa: DTZ001 - refused
     with pytest.raises((DefinitionError, SchedulingError), match="by is not a duration"):
         ManualClock().advance("soon")

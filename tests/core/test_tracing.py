@@ -1,4 +1,4 @@
-"""Spans follow a job from its caller to its worker, through the record."""
+"""OpenTelemetry spans: the trace of a call is stored in the record and continued by the worker."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def spans() -> Spans:
     return Spans()
 
 
-async def test_the_span_of_an_execution_belongs_to_that_of_its_call(spans: Spans, tmp_path: Path) -> None:
-    """In another process: here in another registry, over the same file."""
+async def test_the_span_of_an_execution_is_a_child_of_the_span_of_its_call(spans: Spans, tmp_path: Path) -> None:
+    """The worker is another registry on the same file, as in another process."""
     async with TracedJobs(context=None, driver=SqliteDriver(tmp_path / "jobs"), tracer=spans.tracer) as caller:
         with spans.provider.get_tracer("app").start_as_current_span("request") as request:
             receipt = await caller.work.enqueue(1, meta=Meta(actor="ada"))
@@ -93,7 +93,7 @@ async def test_an_error_is_on_the_span_of_its_execution(spans: Spans) -> None:
     assert consumer.events[0].name == "exception"
 
 
-async def test_many_calls_share_one_producer(spans: Spans) -> None:
+async def test_the_jobs_of_enqueue_many_share_one_producer_span(spans: Spans) -> None:
     async with TracedJobs(context=None, driver=MemoryDriver(), tracer=spans.tracer) as jobs:
         await jobs.work.enqueue_many([1, 2, 3])
         await drain(jobs)
@@ -103,7 +103,7 @@ async def test_many_calls_share_one_producer(spans: Spans) -> None:
     assert len(consumers) == 3
 
 
-async def test_a_worker_that_traces_nothing_runs_traced_records_and_the_other_way_round(spans: Spans) -> None:
+async def test_traced_records_run_without_a_tracer_and_untraced_ones_with_it(spans: Spans) -> None:
     driver: Driver = MemoryDriver()
     async with (
         TracedJobs(context=None, driver=driver, tracer=spans.tracer) as traced,
@@ -120,7 +120,7 @@ async def test_a_worker_that_traces_nothing_runs_traced_records_and_the_other_wa
     assert consumer.parent is None
 
 
-async def test_without_a_tracer_a_record_carries_nothing() -> None:
+async def test_without_a_tracer_a_record_holds_no_trace() -> None:
     driver = MemoryDriver()
     async with TracedJobs(context=None, driver=driver) as jobs:
         receipt = await jobs.work.enqueue(1)
@@ -129,7 +129,7 @@ async def test_without_a_tracer_a_record_carries_nothing() -> None:
     assert stored.meta is None
 
 
-def test_what_is_no_tracer_is_refused() -> None:
+def test_an_invalid_tracer_is_refused() -> None:
     for wrong in (OpenTelemetry, "otel"):
         with pytest.raises(DefinitionError, match="tracer must be an OpenTelemetry"):
             TracedJobs(context=None, tracer=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

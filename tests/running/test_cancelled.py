@@ -1,4 +1,4 @@
-"""A run that is cancelled, or whose block fails: what it held is given back all the same."""
+"""A run that is cancelled, or whose `async with` block fails, still returns its jobs to the queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flowli_core.driver import Step, StepAnswer
 
 
-async def test_a_cancelled_run_gives_back_what_it_holds() -> None:
+async def test_a_cancelled_run_returns_its_jobs_to_the_queue() -> None:
     work = Work()
     started: list[int] = []
     cleaned: list[int] = []
@@ -43,8 +43,8 @@ async def test_a_cancelled_run_gives_back_what_it_holds() -> None:
         assert (record.state, record.attempts_made, record.recoveries) == ("queued", 0, 0)
 
 
-async def test_a_run_cancelled_while_it_reserves_gives_back_what_it_was_about_to_get() -> None:
-    """The answer is lost with the cancelled call; the step is sent again to learn of it."""
+async def test_a_run_cancelled_while_it_reserves_returns_the_reserved_jobs() -> None:
+    """The answer is lost with the cancelled call. The step is sent again to get it."""
     work = Work()
     ids = await work.add(*range(5))
     gate = work.driver.hold("step")
@@ -59,8 +59,8 @@ async def test_a_run_cancelled_while_it_reserves_gives_back_what_it_was_about_to
         assert (record.state, record.attempts_made, record.recoveries) == ("queued", 0, 0)
 
 
-async def test_a_run_that_is_cancelled_twice_leaves_at_once() -> None:
-    """The lease of what it left behind ends by itself."""
+async def test_a_run_that_is_cancelled_twice_ends_at_once() -> None:
+    """The jobs that it still held are recovered when their leases expire."""
     clock = ManualClock()
     work = Work(clock=clock)
     started, release = asyncio.Event(), asyncio.Event()
@@ -89,7 +89,7 @@ async def test_a_run_that_is_cancelled_twice_leaves_at_once() -> None:
     assert await work.run() == RunCounts(completed=1, recovered=1)
 
 
-async def test_an_error_in_the_block_stops_the_runner_too() -> None:
+async def test_an_error_in_the_block_stops_the_runner() -> None:
     work = Work()
     runner = Runner(work.jobs)
     with pytest.raises(ValueError, match="inside"):
@@ -98,7 +98,7 @@ async def test_an_error_in_the_block_stops_the_runner_too() -> None:
     assert not runner.health().is_running
 
 
-async def test_a_block_that_is_cancelled_while_it_stops_leaves_nothing_running() -> None:
+async def test_a_block_that_is_cancelled_ends_its_runner() -> None:
     work = Work()
     started = asyncio.Event()
 
@@ -124,8 +124,7 @@ async def test_a_block_that_is_cancelled_while_it_stops_leaves_nothing_running()
     assert await work.states([record_id]) == ["queued"]
 
 
-async def test_a_runner_that_fell_in_its_block_says_so_at_the_end() -> None:
-    """What ended it is not lost because nobody was waiting for it."""
+async def test_an_error_that_ended_a_runner_is_raised_at_the_end_of_its_block() -> None:
     work = Work()
 
     class Babbling(FaultyDriver):

@@ -1,4 +1,4 @@
-"""Runners that come and go over a store that fails at random: nothing is lost, and nothing is done twice."""
+"""Runners that start and stop at random, on a store that fails at random: no job is lost, none runs twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FAILING = 7
 
 
 class Flaky(FaultyDriver):
-    """Loses one call in ten, and one answer in ten, and takes its time."""
+    """A driver that loses one call in ten and one answer in ten, and answers after a random delay."""
 
     def __init__(self, inner: Driver, random: Random) -> None:
         super().__init__(inner)
@@ -52,8 +52,8 @@ class Flaky(FaultyDriver):
         return answer
 
 
-class Bedlam:
-    """Three runners, each with its own line to one store, started and ended at random."""
+class Chaos:
+    """Three runners on one store, each with its own driver, started and ended at random."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)  # noqa: S311 - no secret
@@ -61,17 +61,17 @@ class Bedlam:
         self.work = Work(clock=self.clock)
         self.done: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
-        self.told: Counter[str] = Counter()
-        self.lines = [Flaky(self.work.driver.inner, self.random) for _ in range(3)]
-        self.runners = [self._runner(line) for line in self.lines]
+        self.completed_hooks: Counter[str] = Counter()
+        self.drivers = [Flaky(self.work.driver.inner, self.random) for _ in range(3)]
+        self.runners = [self._runner(driver) for driver in self.drivers]
         self.runs: list[asyncio.Task[None] | None] = [None] * 3
 
-    def _runner(self, line: Flaky) -> Runner:
+    def _runner(self, driver: Flaky) -> Runner:
         async def note(event: JobEvent) -> None:
-            self.told[event.id] += 1
+            self.completed_hooks[event.id] += 1
 
         hooks = Hooks(on_job_completed=note)
-        return Runner(Duties(context=Deeds(self._act), driver=line), concurrency=4, hooks=hooks)
+        return Runner(Duties(context=Deeds(self._act), driver=driver), concurrency=4, hooks=hooks)
 
     async def _act(self, number: int) -> None:
         me = current_job()
@@ -87,17 +87,17 @@ class Bedlam:
         return [receipt.id for receipt in await job.enqueue_many(range(JOBS))]
 
     async def shake(self, *, brutal: bool) -> None:
-        """Start a runner that does not run, or end one that does."""
-        place = self.random.randrange(3)
-        task = self.runs[place]
+        """Start or end a random runner."""
+        index = self.random.randrange(3)
+        task = self.runs[index]
         if task is None:
-            self.runs[place] = asyncio.create_task(self.runners[place].run())
-            await asyncio.sleep(0)  # until it has begun there is nothing to stop
+            self.runs[index] = asyncio.create_task(self.runners[index].run())
+            await asyncio.sleep(0)  # A task that has not begun cannot stop its runner.
             return
-        self.runs[place] = None
+        self.runs[index] = None
         how = self.random.choice(["stop", "drain", "cancel", "leave"] if brutal else ["stop", "drain", "cancel"])
         if how in {"stop", "drain"}:
-            await soon(self.runners[place].stop(drain="0s" if how == "stop" else "1s"))
+            await soon(self.runners[index].stop(drain="0s" if how == "stop" else "1s"))
         for _ in range({"cancel": 1, "leave": 2}.get(how, 0)):
             task.cancel()
             for _ in range(self.random.randrange(4)):
@@ -106,13 +106,13 @@ class Bedlam:
             await soon(task)
 
     async def end(self) -> None:
-        """End all that runs, then let one runner do in peace what is left."""
+        """Stop all runners, then let one of them run the remaining jobs without faults."""
         for runner, task in zip(self.runners, self.runs, strict=True):
             await soon(runner.stop(drain="0s"))
             if task is not None:
                 await soon(task)
-        for line in self.lines:
-            line.is_flaky = False
+        for driver in self.drivers:
+            driver.is_flaky = False
         while (await self.work.driver.counts()).completed < JOBS:
             self.clock.advance("31s")
             await soon(self.runners[0].run_once())
@@ -120,32 +120,32 @@ class Bedlam:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a runner try again soon."""
+    """Shorten the pauses between two calls of a failing store."""
     monkeypatch.setattr("flowli_core._pauses.FIRST_PAUSE", 0.0002)
     monkeypatch.setattr("flowli_core._pauses.LONGEST_PAUSE", 0.001)
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("brutal", [False, True], ids=["orderly", "brutal"])
-async def test_each_job_is_done_once_whatever_happens_to_its_runners(seed: int, *, brutal: bool) -> None:
-    """An end in order gives back what has not been done. Only a brutal one may cost a second run, after the lease."""
-    bedlam = Bedlam(seed)
-    ids = await bedlam.enqueue()
+async def test_each_job_is_done_once_although_runners_and_store_fail(seed: int, *, brutal: bool) -> None:
+    """An orderly end returns unfinished jobs to the queue. After a brutal one, jobs in flight may run twice."""
+    chaos = Chaos(seed)
+    ids = await chaos.enqueue()
     for _ in range(40):
-        await bedlam.shake(brutal=brutal)
-        for _ in range(bedlam.random.randrange(30)):
+        await chaos.shake(brutal=brutal)
+        for _ in range(chaos.random.randrange(30)):
             await asyncio.sleep(0)
-    await bedlam.end()
-    await assert_consistent(bedlam.work.driver.inner)
-    records = [await bedlam.work.job(record_id) for record_id in ids]
+    await chaos.end()
+    await assert_consistent(chaos.work.driver.inner)
+    records = [await chaos.work.job(record_id) for record_id in ids]
     assert {record.state for record in records} == {"completed"}
     for number, record in enumerate(records):
-        runs = bedlam.done[record.id]
+        runs = chaos.done[record.id]
         assert runs == 1 if not brutal else runs >= 1
         assert runs <= 1 + record.recoveries
-        assert bedlam.told[record.id] <= 1
+        assert chaos.completed_hooks[record.id] <= 1
         assert record.failure_count == (number % FAILING == 0)
         if not brutal:
             assert record.recoveries == 0
-            assert bedlam.failed[record.id] == (number % FAILING == 0)
-    assert sum(bedlam.done.values()) >= JOBS
+            assert chaos.failed[record.id] == (number % FAILING == 0)
+    assert sum(chaos.done.values()) >= JOBS

@@ -1,4 +1,4 @@
-"""A runner whose registry is closed under it."""
+"""A runner whose registry is closed while it runs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.support.running import soon, until
 
 
 class NoJobs(Jobs[None]):
-    """Nothing to do."""
+    """A registry without jobs."""
 
 
-async def test_a_runner_whose_registry_is_closed_ends_and_says_why() -> None:
+async def test_closing_the_registry_ends_its_runner_with_an_error() -> None:
     jobs = NoJobs(context=None, driver=MemoryDriver())
     runner = Runner(jobs)
     task = asyncio.create_task(runner.run())

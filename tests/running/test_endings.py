@@ -1,4 +1,4 @@
-"""Ending a handler before it is done: after its timeout, or because it was cancelled; and the ones that ignore it."""
+"""Handlers that are ended early, by a timeout or a cancellation, and handlers that ignore it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def for_ever(_: int) -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_handler_that_runs_for_too_long_has_failed() -> None:
+async def test_a_handler_that_exceeds_its_timeout_fails() -> None:
     work = Work()
     work.deeds.act = for_ever
     receipt = await work.jobs.act.options(timeout="20ms").enqueue(1)
@@ -33,7 +33,7 @@ async def test_a_handler_that_runs_for_too_long_has_failed() -> None:
     assert "longer than 20ms" in record.last_error.message
 
 
-async def test_a_timeout_is_tried_again_like_any_failure() -> None:
+async def test_a_timeout_is_retried_like_any_failure() -> None:
     work = Work()
     attempts: list[int] = []
 
@@ -50,7 +50,7 @@ async def test_a_timeout_is_tried_again_like_any_failure() -> None:
     assert attempts == [1, 2]
 
 
-async def test_a_handler_may_clean_up_when_its_time_is_over() -> None:
+async def test_a_handler_may_clean_up_after_its_timeout() -> None:
     work = Work()
     cleaned: list[int] = []
 
@@ -67,7 +67,7 @@ async def test_a_handler_may_clean_up_when_its_time_is_over() -> None:
     assert cleaned == [1]
 
 
-async def test_a_handler_in_a_thread_sees_that_its_time_is_over() -> None:
+async def test_a_handler_in_a_thread_sees_its_timeout() -> None:
     work = Work()
     ends: list[bool] = []
 
@@ -88,8 +88,8 @@ async def test_a_handler_in_a_thread_sees_that_its_time_is_over() -> None:
     assert record.result is None
 
 
-async def test_a_handler_in_a_thread_that_does_not_look_completes_in_its_grace() -> None:
-    """It was late, but it is done, and nobody could end it."""
+async def test_a_handler_in_a_thread_that_ends_within_its_grace_completes() -> None:
+    """It never read `current_job().cancelled`, and a thread cannot be cancelled: so its work is done."""
     work = Work()
     late = threading.Event()
 
@@ -109,10 +109,10 @@ async def test_a_handler_in_a_thread_that_does_not_look_completes_in_its_grace()
 
 
 @pytest.mark.parametrize("where", ["act", "toil"])
-async def test_a_handler_that_ignores_its_end_is_settled_without_it(
+async def test_a_handler_that_ignores_its_timeout_is_settled_without_it(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It has failed for good, for two at once would be worse than none; and it keeps its slot, and is named."""
+    """The job fails without a retry, because two runs at once are worse than none. The handler keeps its slot."""
     work = Work()
     release, ended = threading.Event(), threading.Event()
     starts: list[int] = []
@@ -155,10 +155,10 @@ async def test_a_handler_that_ignores_its_end_is_settled_without_it(
         assert ended.is_set()
         assert runner.health().active == 0
     acks = [ack.id for step in work.driver.steps for ack in step.acks]
-    assert sorted(acks) == sorted([stubborn.id, behind.id]), "what it returned in the end is discarded"
+    assert sorted(acks) == sorted([stubborn.id, behind.id]), "its late result is discarded"
 
 
-async def test_run_once_does_not_wait_for_ever_for_a_handler_that_ignores_its_end(
+async def test_run_once_does_not_wait_for_a_handler_that_ignores_its_timeout(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     work = Work()
@@ -202,7 +202,7 @@ async def test_cancelling_a_running_job_cancels_its_handler() -> None:
     assert (record.attempts_made, record.failure_count) == (0, 0)
 
 
-async def test_a_handler_that_completes_all_the_same_is_completed() -> None:
+async def test_a_cancelled_handler_that_still_returns_completes_its_job() -> None:
     work = Work()
 
     async def act(_: int) -> str:
@@ -220,7 +220,7 @@ async def test_a_handler_that_completes_all_the_same_is_completed() -> None:
         assert (await work.until(record_id, "completed")).result == "done anyway"
 
 
-async def test_a_cancelled_job_that_fails_instead_has_failed() -> None:
+async def test_a_cancelled_handler_that_raises_fails_its_job() -> None:
     work = Work()
 
     async def act(_: int) -> None:
@@ -237,7 +237,7 @@ async def test_a_cancelled_job_that_fails_instead_has_failed() -> None:
         assert error_type(await work.until(record_id, "failed")) == "ValueError"
 
 
-async def test_a_cancelled_handler_in_a_thread_sees_it() -> None:
+async def test_a_handler_in_a_thread_sees_its_cancellation() -> None:
     work = Work()
 
     def toil(_: int) -> None:
@@ -254,7 +254,7 @@ async def test_a_cancelled_handler_in_a_thread_sees_it() -> None:
         await work.until(receipt.id, "cancelled")
 
 
-async def test_a_cancelled_handler_that_ignores_it_is_cancelled_without_it() -> None:
+async def test_a_job_whose_handler_ignores_the_cancellation_is_cancelled_without_it() -> None:
     work = Work()
     release = asyncio.Event()
 

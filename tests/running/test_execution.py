@@ -1,4 +1,4 @@
-"""How a runner takes jobs and runs them, when nothing goes wrong."""
+"""Reserving and running jobs while nothing fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.faulty import FaultyDriver
 from tests.support.running import Deeds, Duties, Work, act, breathe, running, soon, toil, until
 
 
-async def test_run_once_runs_what_is_due_and_says_what_came_of_it() -> None:
+async def test_run_once_runs_the_due_jobs_and_returns_the_counts() -> None:
     work = Work()
     seen: list[int] = []
 
@@ -33,7 +33,7 @@ async def test_run_once_runs_what_is_due_and_says_what_came_of_it() -> None:
     assert await work.run() == RunCounts()
 
 
-async def test_run_once_runs_what_becomes_due_because_of_it() -> None:
+async def test_run_once_runs_the_jobs_that_its_jobs_enqueue() -> None:
     work = Work()
 
     async def act(number: int) -> None:
@@ -45,7 +45,7 @@ async def test_run_once_runs_what_becomes_due_because_of_it() -> None:
     assert await work.run(concurrency=1) == RunCounts(completed=5)
 
 
-async def test_run_once_leaves_what_is_not_due() -> None:
+async def test_run_once_leaves_jobs_that_are_not_due() -> None:
     clock = ManualClock()
     work = Work(clock=clock)
     later = (await work.jobs.act.delay("1m", 1)).id
@@ -55,7 +55,7 @@ async def test_run_once_leaves_what_is_not_due() -> None:
     assert await work.states([later]) == ["completed"]
 
 
-async def test_no_more_handlers_run_at_once_than_were_allowed() -> None:
+async def test_at_most_concurrency_handlers_run_at_once() -> None:
     work = Work()
     at_once: list[int] = []
     now = 0
@@ -74,7 +74,7 @@ async def test_no_more_handlers_run_at_once_than_were_allowed() -> None:
     assert max(at_once) == 3
 
 
-async def test_no_more_handlers_in_threads_run_at_once_than_were_allowed() -> None:
+async def test_at_most_concurrency_handlers_run_at_once_in_threads() -> None:
     work = Work()
     barrier = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ async def test_no_more_handlers_in_threads_run_at_once_than_were_allowed() -> No
 
 
 async def test_slots_are_refilled_while_a_long_job_runs() -> None:
-    """A long job does not hold up the ones behind it, whatever they were reserved with."""
+    """A long job does not hold up other jobs, even those of its own batch."""
     work = Work()
     long, others = asyncio.Event(), asyncio.Event()
     done: list[int] = []
@@ -117,18 +117,18 @@ async def test_slots_are_refilled_while_a_long_job_runs() -> None:
 
 
 @pytest.mark.parametrize(("concurrency", "batches"), [(20, [20]), (60, [30, 30])])
-async def test_half_of_many_slots_is_filled_in_one_step_and_all_of_few(concurrency: int, batches: list[int]) -> None:
-    """One half runs while the store is asked for the other; the round trips of few are not worth halving."""
+async def test_a_step_fills_half_of_many_slots_but_all_of_few(concurrency: int, batches: list[int]) -> None:
+    """One half of the jobs runs while the other is fetched. With few slots, the extra round trips would cost more."""
     work = Work()
     await work.add(*range(concurrency))
     assert await work.run(concurrency=concurrency) == RunCounts(completed=concurrency)
     assert [len(answer.reserved) for answer in work.driver.answers if answer.reserved] == batches
     acks = [len(step.acks) for step in work.driver.steps if step.acks]
     assert sum(acks) == concurrency
-    assert len(acks) < 5, "the outcomes of a batch travel together"
+    assert len(acks) < 5, "the outcomes of a batch are sent in one step"
 
 
-async def test_slots_are_filled_by_several_steps_where_one_may_not_carry_it_all(
+async def test_slots_are_filled_by_several_steps_if_a_batch_is_too_big_for_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("flowli_core.drivers.memory._steps.MAX_BATCH_BYTES", 1)
@@ -173,14 +173,14 @@ async def test_queues_are_served_in_the_order_given() -> None:
     assert order == ["fast", "fast", "slow", "slow"]
 
 
-async def test_the_queues_that_the_jobs_name_are_served_unless_others_are_given() -> None:
+async def test_the_queues_of_the_jobs_are_served_unless_others_are_given() -> None:
     work = Work()
     await work.jobs.act.enqueue(1, queue="elsewhere")
     assert await work.run() == RunCounts()
     assert await work.run(queues=("elsewhere",)) == RunCounts(completed=1)
 
 
-async def test_a_running_runner_finds_what_is_enqueued_later() -> None:
+async def test_a_running_runner_runs_jobs_that_are_enqueued_later() -> None:
     work = Work()
     done = asyncio.Event()
 
@@ -199,8 +199,8 @@ async def test_a_running_runner_finds_what_is_enqueued_later() -> None:
     assert not runner.health().is_running
 
 
-async def test_a_delayed_job_starts_when_it_is_due_without_being_looked_for() -> None:
-    """The runner is woken, or knows the time: it does not ask again and again."""
+async def test_a_delayed_job_starts_when_it_is_due_without_polling() -> None:
+    """The runner is woken, or knows when the job is due."""
     work = Work()
     started = asyncio.Event()
 
@@ -212,12 +212,12 @@ async def test_a_delayed_job_starts_when_it_is_due_without_being_looked_for() ->
         await until(lambda: work.driver.calls["wait"] == 1)
         await work.jobs.act.delay("300ms", 1)
         await soon(started.wait())
-        # When it was enqueued, when it was due, and with its ack; a poll would have asked far more often.
+        # One step each when it was enqueued, when it was due, and for its ack. Polling would take many more.
         assert work.driver.calls["step"] <= 6
 
 
-async def test_a_runner_that_is_full_leaves_a_wake_up_to_one_that_is_not() -> None:
-    """A wake-up goes to one runner; one that has no free slot by then must not keep it for itself."""
+async def test_a_full_runner_passes_a_wake_up_on_to_one_with_a_free_slot() -> None:
+    """The store wakes one runner. If that one has no free slot, the other must be woken."""
     clock = ManualClock()
     work = Work(clock=clock)
     others_driver = FaultyDriver(work.driver.inner)
@@ -293,8 +293,8 @@ async def test_a_runner_needs_a_driver() -> None:
         await Runner(jobs).run()
 
 
-async def test_what_the_context_cannot_do_ends_a_run() -> None:
-    """The store is not to blame, so going on trying would hide it."""
+async def test_an_error_of_the_context_factory_ends_a_run() -> None:
+    """Only errors of the store are retried: a retry would hide this one."""
 
     class BrokenError(Exception):
         pass
@@ -309,7 +309,7 @@ async def test_what_the_context_cannot_do_ends_a_run() -> None:
     assert not runner.health().is_running
 
 
-async def test_health_counts_the_running_jobs_and_the_time_since_the_store_answered() -> None:
+async def test_health_shows_the_running_jobs_and_the_time_since_the_last_answer() -> None:
     work = Work()
     release = asyncio.Event()
 
@@ -331,8 +331,8 @@ async def test_health_counts_the_running_jobs_and_the_time_since_the_store_answe
         await until(lambda: runner.health().active == 0)
 
 
-async def test_a_runner_that_is_full_still_asks_the_store_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or its health would say that it has not heard of the store for as long as its jobs run."""
+async def test_a_full_runner_still_steps_regularly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its health would show no answer of the store while its jobs run."""
     monkeypatch.setattr("flowli_core._running.steps.IDLE", timedelta(milliseconds=20))
     work = Work()
     release = asyncio.Event()
@@ -364,19 +364,19 @@ async def test_a_runner_that_is_full_still_asks_the_store_now_and_then(monkeypat
         ({"hooks": {}}, "hooks"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, object], complaint: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], complaint: str) -> None:
     with pytest.raises(DefinitionError, match=complaint):
         Runner(Work().jobs, **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def test_the_registry_of_a_runner_is_known() -> None:
+def test_a_runner_names_its_registry() -> None:
     jobs: Jobs[Deeds] = Work().jobs
     assert Runner(jobs, hooks=Hooks()).jobs is jobs
     assert {act.definition.name, toil.definition.name} == {"act", "toil"}
 
 
-async def test_jobs_that_are_done_leave_nothing_to_the_collector_of_cycles() -> None:
-    """In a busy worker it would have a fifth of the time to itself, and stop everything meanwhile."""
+async def test_finished_jobs_leave_no_reference_cycles() -> None:
+    """In a busy worker, the garbage collector would take a fifth of the time and block the loop meanwhile."""
     work = Work()
     await work.run()
 

@@ -1,4 +1,4 @@
-"""What a store does to a runner when it fails: nothing that lasts."""
+"""A runner on a store that fails: it retries, loses nothing and recovers."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def test_pauses_grow_are_capped_and_differ() -> None:
     assert FIRST_PAUSE / 2 <= first[0] <= FIRST_PAUSE
     assert all(LONGEST_PAUSE / 2 <= pause <= LONGEST_PAUSE for pause in first[8:])
     assert first[:6] == sorted(first[:6])
-    assert first != list(itertools.islice(pauses(), 20)), "a fleet does not come back in step"
+    assert first != list(itertools.islice(pauses(), 20)), "a fleet does not retry all at once"
 
 
-async def test_an_outage_ends_nothing_and_shows_in_the_health(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_does_not_end_a_runner_and_shows_in_its_health(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     work = Work()
     runner = Runner(work.jobs)
     async with running(runner) as task:
         await until(lambda: work.driver.calls["wait"] == 1)
         work.driver.fail("step", "wait", "heartbeat", "enqueue")
-        await work.driver.inner.close()  # ends the wait that is under way
+        await work.driver.inner.close()  # ends the wait in flight
         await until(lambda: runner.health().last_error is not None)
         assert runner.health().last_error == "StoreUnavailable: cannot be reached"
         assert runner.health().is_running
@@ -52,8 +52,7 @@ async def test_an_outage_ends_nothing_and_shows_in_the_health(caplog: pytest.Log
 
 @pytest.mark.parametrize("method", ["step", "wait"])
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), asyncio.CancelledError()], ids=["gone", "cancelled"])
-async def test_a_failing_store_is_not_asked_without_a_pause(method: Method, error: BaseException) -> None:
-    """However often the loop turns meanwhile."""
+async def test_a_failing_store_is_called_again_only_after_a_pause(method: Method, error: BaseException) -> None:
     work = Work()
     work.driver.fail(method, error=error)
     async with running(Runner(work.jobs)):
@@ -64,7 +63,7 @@ async def test_a_failing_store_is_not_asked_without_a_pause(method: Method, erro
         work.driver.mend()
 
 
-async def test_a_store_that_is_not_there_yet_is_waited_for() -> None:
+async def test_a_runner_waits_for_a_store_that_is_not_reachable_yet() -> None:
     work = Work()
     work.driver.fail("open", times=3)
     runner = Runner(work.jobs)
@@ -77,7 +76,7 @@ async def test_a_store_that_is_not_there_yet_is_waited_for() -> None:
         await work.until(record_id, "completed")
 
 
-async def test_run_once_raises_where_the_store_is_not_there() -> None:
+async def test_run_once_raises_if_the_store_is_unreachable() -> None:
     work = Work()
     work.driver.fail("open")
     with pytest.raises(StoreUnavailable):
@@ -90,10 +89,10 @@ async def test_run_once_raises_where_the_store_is_not_there() -> None:
     assert work.driver.calls["step"] == 3
 
 
-async def test_run_once_ends_what_it_has_started_before_it_raises() -> None:
+async def test_run_once_ends_its_handlers_before_it_raises() -> None:
     work = Work()
-    told = asyncio.Event()
-    thread_told = threading.Event()
+    ended = asyncio.Event()
+    thread_ended = threading.Event()
 
     async def act(number: int) -> None:
         if number:
@@ -102,26 +101,26 @@ async def test_run_once_ends_what_it_has_started_before_it_raises() -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            told.set()
+            ended.set()
 
     def toil(_: int) -> None:
         me = current_job()
         forever = threading.Event()
         while not me.cancelled:
             forever.wait(0.002)
-        thread_told.set()
+        thread_ended.set()
 
     work.deeds.act, work.deeds.toil = act, toil
     await work.jobs.toil.enqueue(1)
     await work.add(0, 1)
     with pytest.raises(StoreUnavailable):
         await work.run()
-    await soon(told.wait())
-    await until(thread_told.is_set)
+    await soon(ended.wait())
+    await until(thread_ended.is_set)
 
 
 async def test_outcomes_are_kept_through_an_outage() -> None:
-    """Each is told once the store is back, and no handler runs again."""
+    """They are sent when the store is reachable again, and no handler runs twice."""
     work = Work()
     runs: list[int] = []
     release = asyncio.Event()
@@ -146,8 +145,8 @@ async def test_outcomes_are_kept_through_an_outage() -> None:
     assert sorted(runs) == list(range(10))
 
 
-async def test_a_batch_whose_answer_was_lost_is_handed_out_again_at_once() -> None:
-    """By the same step, sent again: with no wait for the lease, no attempt used and no recovery."""
+async def test_a_batch_whose_answer_was_lost_is_fetched_again_at_once() -> None:
+    """The same step is sent again. It does not wait for the lease, and uses no attempt and no recovery."""
     clock = ManualClock()
     work = Work(clock=clock)
     tokens: list[int] = []
@@ -193,8 +192,8 @@ async def test_acks_whose_answer_was_lost_are_counted_once() -> None:
     [ValueError("a bug in a driver"), OSError("a socket"), asyncio.CancelledError("of something inside the driver")],
     ids=lambda error: type(error).__name__,
 )
-async def test_whatever_a_driver_raises_the_runner_goes_on(method: Method, error: BaseException) -> None:
-    """Also a CancelledError that nobody asked for: it would end the runner, and nobody would know why."""
+async def test_no_error_of_a_driver_ends_a_runner(method: Method, error: BaseException) -> None:
+    """Not even a CancelledError that nobody requested: it would end the runner without a message."""
     work = Work()
     runs: list[int] = []
 
@@ -216,8 +215,8 @@ async def test_whatever_a_driver_raises_the_runner_goes_on(method: Method, error
         assert not task.done()
 
 
-async def test_jobs_are_found_although_nobody_can_wait_for_them() -> None:
-    """Waiting needs a connection of its own; without one the runner still looks now and then."""
+async def test_jobs_are_found_although_waiting_fails() -> None:
+    """Waiting needs its own connection. If that fails, the runner still steps regularly."""
     work = Work()
     work.driver.fail("wait")
     async with running(Runner(work.jobs)):
@@ -227,15 +226,15 @@ async def test_jobs_are_found_although_nobody_can_wait_for_them() -> None:
 
 
 @pytest.fixture
-def short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten what a stop allows for the last words to the store."""
+def short_last_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the time that a stop allows for the last calls of the store."""
     monkeypatch.setattr("flowli_core._running.run._LAST_WORDS", 0.1)
 
 
-@pytest.mark.usefixtures("short_goodbye")
+@pytest.mark.usefixtures("short_last_calls")
 @pytest.mark.parametrize("kind", ["before", "after", "hang"])
-async def test_a_stop_ends_although_the_store_is_gone(kind: FaultKind) -> None:
-    """The outcome that could not be told is not kept secret: the run raises."""
+async def test_a_stop_ends_although_the_store_is_unreachable(kind: FaultKind) -> None:
+    """The run raises, because an outcome could not be sent."""
     work = Work()
     started, release = asyncio.Event(), asyncio.Event()
 
@@ -256,9 +255,9 @@ async def test_a_stop_ends_although_the_store_is_gone(kind: FaultKind) -> None:
     assert not runner.health().is_running
 
 
-@pytest.mark.usefixtures("short_goodbye")
+@pytest.mark.usefixtures("short_last_calls")
 @pytest.mark.parametrize("kind", ["before", "hang"])
-async def test_a_stop_ends_a_runner_that_has_not_reached_its_store_yet(kind: FaultKind) -> None:
+async def test_a_stop_ends_a_runner_that_never_reached_its_store(kind: FaultKind) -> None:
     work = Work()
     work.driver.fail("open", kind=kind)
     runner = Runner(work.jobs, cancel_grace="10ms")
@@ -273,9 +272,9 @@ async def test_a_stop_ends_a_runner_that_has_not_reached_its_store_yet(kind: Fau
     assert not runner.health().is_running
 
 
-@pytest.mark.usefixtures("short_goodbye")
-async def test_a_runner_that_holds_nothing_does_not_wait_long_for_a_store_that_is_gone() -> None:
-    """Its patience is for jobs that run, and none does."""
+@pytest.mark.usefixtures("short_last_calls")
+async def test_a_runner_without_jobs_does_not_wait_long_for_an_unreachable_store() -> None:
+    """The drain is for running jobs, and there are none."""
     work = Work()
     runner = Runner(work.jobs)
     work.driver.fail("step")
@@ -286,9 +285,9 @@ async def test_a_runner_that_holds_nothing_does_not_wait_long_for_a_store_that_i
         await soon(task)
 
 
-@pytest.mark.usefixtures("short_goodbye")
+@pytest.mark.usefixtures("short_last_calls")
 @pytest.mark.parametrize("kind", ["before", "hang"])
-async def test_a_cancelled_run_ends_as_cancelled_although_the_store_is_gone(kind: FaultKind) -> None:
+async def test_a_cancelled_run_ends_as_cancelled_although_the_store_is_unreachable(kind: FaultKind) -> None:
     work = Work()
     started = asyncio.Event()
 
@@ -306,7 +305,7 @@ async def test_a_cancelled_run_ends_as_cancelled_although_the_store_is_gone(kind
         await soon(task)
 
 
-async def test_a_store_that_comes_back_within_the_stop_gets_what_it_is_due() -> None:
+async def test_outcomes_are_sent_if_the_store_recovers_during_a_stop() -> None:
     work = Work()
     started, release = asyncio.Event(), asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Hooks are told what stands already; nothing that they do changes it."""
+"""Hooks are called for what has happened, and nothing that they do changes it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ NAMES = (
 )
 
 
-class Diary:
-    """Hooks that write down what they are told."""
+class Recorder:
+    """Hooks that record their calls."""
 
     def __init__(self, *, plain: bool = False) -> None:
         self.entries: list[tuple[str, JobEvent]] = []
@@ -46,10 +46,10 @@ class Diary:
 
 
 @pytest.mark.parametrize("way", ["async", "plain"])
-async def test_each_hook_is_told_in_order_for_a_job(way: str) -> None:
+async def test_the_hooks_of_a_job_are_called_in_order(way: str) -> None:
     clock = ManualClock()
     work = Work(clock=clock)
-    diary = Diary(plain=way == "plain")
+    recorder = Recorder(plain=way == "plain")
     recovered, dropped = await work.add(3, 4)
     await Rival(work.driver.inner).step(want=2)
     clock.advance("31s")
@@ -65,32 +65,32 @@ async def test_each_hook_is_told_in_order_for_a_job(way: str) -> None:
     work.deeds.act = act
     (completed,) = await work.add(0)
     failed = (await work.jobs.act.options(retry=Retry(max_attempts=2, backoff=fixed("0s"))).enqueue(1)).id
-    runner = Runner(work.jobs, concurrency=1, hooks=diary.hooks)
+    runner = Runner(work.jobs, concurrency=1, hooks=recorder.hooks)
     assert await soon(runner.run_once()) == RunCounts(completed=2, failed=1, retried=1, recovered=2, lost=1)
-    assert diary.of(completed) == ["on_job_started", "on_job_completed"]
-    assert diary.of(failed) == ["on_job_started", "on_job_retry_scheduled", "on_job_started", "on_job_failed"]
-    assert diary.of(recovered) == ["on_lease_recovered", "on_job_started", "on_job_completed"]
-    assert diary.of(dropped) == ["on_lease_recovered", "on_job_started", "on_lease_lost"]
+    assert recorder.of(completed) == ["on_job_started", "on_job_completed"]
+    assert recorder.of(failed) == ["on_job_started", "on_job_retry_scheduled", "on_job_started", "on_job_failed"]
+    assert recorder.of(recovered) == ["on_lease_recovered", "on_job_started", "on_job_completed"]
+    assert recorder.of(dropped) == ["on_lease_recovered", "on_job_started", "on_lease_lost"]
 
 
-async def test_an_event_says_what_happened() -> None:
+async def test_an_event_describes_what_happened() -> None:
     clock = ManualClock()
     work = Work(clock=clock)
-    diary = Diary()
+    recorder = Recorder()
 
     async def act(_: int) -> None:
         raise ValueError("no")
 
     work.deeds.act = act
     receipt = await work.jobs.act.options(retry=Retry(max_attempts=2, backoff=fixed("1m")), queue="mail").enqueue(1)
-    await work.run(queues=["mail"], hooks=diary.hooks)
+    await work.run(queues=["mail"], hooks=recorder.hooks)
     clock.advance("1m")
-    await work.run(queues=["mail"], hooks=diary.hooks)
-    started, retried, started_again, failed = [event for _, event in diary.entries]
-    assert {(one.id, one.name, one.queue, one.recoveries) for _, one in diary.entries} == {
+    await work.run(queues=["mail"], hooks=recorder.hooks)
+    started, retried, started_again, failed = [event for _, event in recorder.entries]
+    assert {(event.id, event.name, event.queue, event.recoveries) for _, event in recorder.entries} == {
         (receipt.id, "act", "mail", 0)
     }
-    assert [one.attempt for _, one in diary.entries] == [1, 1, 2, 2]
+    assert [event.attempt for _, event in recorder.entries] == [1, 1, 2, 2]
     assert (started.error, started.duration, started.retry_in) == (None, None, None)
     assert isinstance(retried.error, ValueError)
     assert retried.retry_in == timedelta(minutes=1)
@@ -101,7 +101,7 @@ async def test_an_event_says_what_happened() -> None:
     assert started.worker == retried.worker != started_again.worker
 
 
-async def test_a_completed_job_is_told_once_the_store_has_accepted_it() -> None:
+async def test_the_completed_hook_is_called_after_the_store_has_accepted_the_outcome() -> None:
     work = Work()
     states: list[str] = []
 
@@ -113,9 +113,9 @@ async def test_a_completed_job_is_told_once_the_store_has_accepted_it() -> None:
     assert states == ["completed"] * 3
 
 
-async def test_nothing_is_told_while_the_store_has_not_accepted_it() -> None:
+async def test_no_hook_is_called_before_the_store_has_accepted_the_outcome() -> None:
     work = Work()
-    diary = Diary()
+    recorder = Recorder()
     started = asyncio.Event()
 
     async def act(_: int) -> None:
@@ -125,31 +125,31 @@ async def test_nothing_is_told_while_the_store_has_not_accepted_it() -> None:
     (record_id,) = await work.add(1)
     work.driver.hold("step").opened.set()
     gate = work.driver.hold("step")
-    async with running(Runner(work.jobs, hooks=diary.hooks)):
+    async with running(Runner(work.jobs, hooks=recorder.hooks)):
         await soon(gate.reached.wait())
         assert started.is_set()
         await breathe()
-        assert diary.of(record_id) == ["on_job_started"]
+        assert recorder.of(record_id) == ["on_job_started"]
         gate.opened.set()
-        await until(lambda: diary.of(record_id) == ["on_job_started", "on_job_completed"])
+        await until(lambda: recorder.of(record_id) == ["on_job_started", "on_job_completed"])
 
 
-async def test_what_is_given_back_or_cancelled_is_not_told_as_an_outcome() -> None:
+async def test_no_outcome_hook_is_called_for_a_returned_or_cancelled_job() -> None:
     work = Work()
-    diary = Diary()
+    recorder = Recorder()
 
     async def act(_: int) -> None:
         await asyncio.Event().wait()
 
     work.deeds.act = act
     first, second = await work.add(1, 2)
-    runner = Runner(work.jobs, lease="1s", hooks=diary.hooks)
+    runner = Runner(work.jobs, lease="1s", hooks=recorder.hooks)
     async with running(runner):
         await work.until(second, "active")
         await work.jobs.control.cancel(first)
         await work.until(first, "cancelled")
         await soon(runner.stop(drain="0s"))
-    assert diary.of(first) == diary.of(second) == ["on_job_started"]
+    assert recorder.of(first) == recorder.of(second) == ["on_job_started"]
 
 
 class UnprintableError(Exception):
@@ -177,7 +177,7 @@ def throw(error: BaseException) -> NoReturn:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_whatever_a_hook_raises_changes_nothing(
+async def test_an_error_of_a_hook_changes_nothing(
     error: BaseException, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     work = Work()
@@ -195,18 +195,18 @@ async def test_whatever_a_hook_raises_changes_nothing(
 
 
 @pytest.fixture
-def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten how long a hook may take."""
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the time that a hook may take."""
     monkeypatch.setattr("flowli_core._running.hooks.HOOK_TIMEOUT", timedelta(milliseconds=30))
 
 
-@pytest.mark.usefixtures("short_patience")
+@pytest.mark.usefixtures("short_timeout")
 @pytest.mark.parametrize("way", ["async", "stubborn", "plain"])
-async def test_a_hook_that_hangs_is_no_longer_waited_for(way: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Not even one that ignores its cancellation; the next hook for the same job is called, and the runner ends."""
+async def test_a_hook_that_hangs_is_not_awaited_for_ever(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Even one that ignores its cancellation. The next hook of the same job is called, and the runner ends."""
     work = Work()
     release, thread_release = asyncio.Event(), threading.Event()
-    told: list[str] = []
+    completed: list[str] = []
 
     async def hang(_: JobEvent) -> None:
         await release.wait()
@@ -222,14 +222,14 @@ async def test_a_hook_that_hangs_is_no_longer_waited_for(way: str, caplog: pytes
         assert thread_release.wait(PATIENCE)
 
     async def on_completed(event: JobEvent) -> None:
-        told.append(event.id)
+        completed.append(event.id)
 
     hooks = Hooks(
         on_job_started={"async": hang, "stubborn": be_stubborn, "plain": block}[way], on_job_completed=on_completed
     )
     (record_id,) = await work.add(1)
     assert await work.run(hooks=hooks) == RunCounts(completed=1)
-    assert told == [record_id]
+    assert completed == [record_id]
     assert "the hook did not return within" in caplog.text
     release.set()
     thread_release.set()
@@ -237,37 +237,37 @@ async def test_a_hook_that_hangs_is_no_longer_waited_for(way: str, caplog: pytes
 
 
 async def test_a_slow_hook_does_not_hold_up_jobs() -> None:
-    """Neither the handler, nor the ack, nor the jobs behind it."""
+    """It delays neither its job, nor the ack, nor other jobs."""
     work = Work()
     release = asyncio.Event()
-    told: list[str] = []
+    completed: list[str] = []
 
     async def slow(event: JobEvent) -> None:
         await release.wait()
-        told.append(event.id)
+        completed.append(event.id)
 
     async with running(Runner(work.jobs, concurrency=1, hooks=Hooks(on_job_started=slow))) as task:
         ids = await work.add(*range(5))
         for record_id in ids:
             await work.until(record_id, "completed")
-        assert told == []
+        assert completed == []
         release.set()
-        await until(lambda: sorted(told) == sorted(ids))
+        await until(lambda: sorted(completed) == sorted(ids))
         assert not task.done()
 
 
-async def test_a_run_waits_for_the_hooks_it_has_called() -> None:
+async def test_a_run_waits_for_its_hooks() -> None:
     work = Work()
-    told: list[str] = []
+    completed: list[str] = []
 
     async def slow(event: JobEvent) -> None:
         for _ in range(10):
             await asyncio.sleep(0)
-        told.append(event.id)
+        completed.append(event.id)
 
     ids = await work.add(1)
     await work.run(hooks=Hooks(on_job_completed=slow))
-    assert told == ids
+    assert completed == ids
 
 
 async def test_a_hook_may_be_an_object_with_an_async_call() -> None:
@@ -291,18 +291,18 @@ def test_a_hook_must_be_a_function() -> None:
         Hooks(on_job_failed="log")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.usefixtures("short_patience")
+@pytest.mark.usefixtures("short_timeout")
 async def test_a_plain_hook_that_found_no_thread_in_time_is_not_called_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Others hang in all the threads there are. It would tell of what was long ago."""
+    """All threads are blocked by other hooks. The call would come too late."""
     monkeypatch.setattr("flowli_core._running.hooks._MAX_THREADS", 1)
     work = Work()
     release = threading.Event()
-    told: list[str] = []
+    completed: list[str] = []
 
     def block(event: JobEvent) -> None:
-        told.append(event.id)
+        completed.append(event.id)
         assert release.wait(PATIENCE)
 
     ids = await work.add(1, 2, 3)
@@ -310,5 +310,5 @@ async def test_a_plain_hook_that_found_no_thread_in_time_is_not_called_later(
         await until(lambda: caplog.text.count("the hook did not return within") == 3)
         release.set()
         later = await work.add(4)
-        await until(lambda: told[1:] == later)
-    assert told == [ids[0], *later]
+        await until(lambda: completed[1:] == later)
+    assert completed == [ids[0], *later]

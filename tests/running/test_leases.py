@@ -1,4 +1,4 @@
-"""The right to run a job: kept for as long as it runs, and given up when it is gone."""
+"""Leases: renewed while a job runs, recovered after a worker died."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 async def test_a_lease_is_renewed_while_a_handler_blocks_the_event_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """For longer than the lease, and no other worker gets the job; but the log says what blocks."""
+    """The handler blocks for longer than the lease. No other worker gets the job, and the log shows the stack."""
     work = Work()
     answers: list[StepAnswer] = []
 
     async def act(_: int) -> str:
-        time.sleep(1.4)  # noqa: ASYNC251 - the mistake that is to be survived
+        time.sleep(1.4)  # noqa: ASYNC251 - the fault
         answers.append(Rival(work.driver.inner).step_from_a_thread())
         return "done"
 
@@ -36,17 +36,17 @@ async def test_a_lease_is_renewed_while_a_handler_blocks_the_event_loop(caplog: 
     record = await work.job(record_id)
     assert (record.result, record.recoveries) == ("done", 0)
     assert "the event loop is blocked" in caplog.text
-    assert "time.sleep(1.4)" in caplog.text, "the stack shows the place"
+    assert "time.sleep(1.4)" in caplog.text, "the stack shows the line"
 
 
 async def test_an_event_loop_that_is_blocked_for_too_long_loses_its_leases(caplog: pytest.LogCaptureFixture) -> None:
-    """So that another worker can take over from a process that will never come back."""
+    """So another worker can take over from a process that never recovers."""
     work = Work()
     lost: list[str] = []
     answers: list[StepAnswer] = []
 
     async def act(_: int) -> str:
-        time.sleep(1.8)  # noqa: ASYNC251 - the mistake
+        time.sleep(1.8)  # noqa: ASYNC251 - the fault
         answers.append(Rival(work.driver.inner).step_from_a_thread())
         await asyncio.Event().wait()
         return "never"
@@ -61,11 +61,11 @@ async def test_an_event_loop_that_is_blocked_for_too_long_loses_its_leases(caplo
     assert [held.id for held in answers[0].reserved] == [record_id]
     assert lost == [record_id]
     assert "its leases are no longer renewed" in caplog.text
-    assert "time.sleep(1.8)" in caplog.text, "the stack shows the place"
+    assert "time.sleep(1.8)" in caplog.text, "the stack shows the line"
 
 
-async def test_a_short_stall_limit_does_not_cost_a_loop_that_is_not_blocked_its_leases() -> None:
-    """The limit may well be shorter than the time between two heartbeats."""
+async def test_a_short_stall_limit_does_not_affect_a_loop_that_is_not_blocked() -> None:
+    """The limit may be shorter than the time between two heartbeats."""
     work = Work()
     release = asyncio.Event()
 
@@ -82,7 +82,7 @@ async def test_a_short_stall_limit_does_not_cost_a_loop_that_is_not_blocked_its_
 
 @pytest.mark.parametrize("kind", get_args(FaultKind))
 async def test_a_handler_is_cancelled_when_its_lease_could_not_be_renewed_in_time(kind: FaultKind) -> None:
-    """Whatever the store may say later, another worker may have the job by now."""
+    """Another worker may have the job by then, whatever the store answers later."""
     work = Work()
     cancelled = asyncio.Event()
     work.deeds.act = lambda _: cancelled_at(cancelled)
@@ -96,7 +96,7 @@ async def test_a_handler_is_cancelled_when_its_lease_could_not_be_renewed_in_tim
 
 
 @pytest.mark.parametrize("beats", [0, 4], ids=["at first", "later"])
-async def test_a_lease_that_could_not_be_renewed_for_a_while_is_kept(beats: int) -> None:
+async def test_a_lease_survives_heartbeats_that_fail_for_a_while(beats: int) -> None:
     work = Work()
     release = asyncio.Event()
 
@@ -115,7 +115,7 @@ async def test_a_lease_that_could_not_be_renewed_for_a_while_is_kept(beats: int)
         assert (await work.until(record_id, "completed")).recoveries == 0
 
 
-async def test_what_a_dead_worker_held_is_recovered_and_run() -> None:
+async def test_the_jobs_of_a_dead_worker_are_recovered_and_run() -> None:
     clock = ManualClock()
     work = Work(clock=clock)
     events: list[tuple[str, int]] = []
@@ -134,8 +134,8 @@ async def test_what_a_dead_worker_held_is_recovered_and_run() -> None:
     assert (record.state, record.recoveries, record.attempts_made) == ("completed", 1, 1)
 
 
-async def test_a_running_runner_finds_what_a_dead_worker_held() -> None:
-    """Without being told: it knows when the lease ends."""
+async def test_a_running_runner_recovers_the_jobs_of_a_dead_worker() -> None:
+    """No wake-up is needed: the runner knows when the lease expires."""
     work = Work()
     (record_id,) = await work.add(1)
     await Rival(work.driver.inner).step(lease=timedelta(milliseconds=200))
@@ -164,8 +164,8 @@ async def test_the_thread_that_renews_ends_with_the_run() -> None:
     assert names() == []
 
 
-async def test_a_run_ends_although_all_the_threads_for_blocking_calls_are_taken() -> None:
-    """By hooks that hang, say: ending must not need one of them."""
+async def test_a_run_ends_although_all_default_threads_are_busy() -> None:
+    """The end of a run must not need a thread of `asyncio.to_thread`: calls that hang may have taken all of them."""
     work = Work()
     release = threading.Event()
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""A job that another worker has by now: its handler is ended, and what it did is discarded."""
+"""Jobs whose lease was lost to another worker: their handler is cancelled and its outcome discarded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_a_handler_whose_lease_is_lost_is_cancelled_and_its_outcome_discar
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.set()
-        return "a result that nobody may see"
+        return "a discarded result"
 
     async def on_lost(event: JobEvent) -> None:
         events.append(("lost", event.id))
@@ -42,8 +42,8 @@ async def test_a_handler_whose_lease_is_lost_is_cancelled_and_its_outcome_discar
     assert [ack for step in work.driver.steps for ack in step.acks] == []
 
 
-async def test_an_ack_that_comes_too_late_is_not_told_as_a_success() -> None:
-    """The lease ended unnoticed and another worker was faster: its result stands."""
+async def test_a_late_ack_does_not_call_the_completed_hook() -> None:
+    """The lease expired unnoticed, and another worker has completed the job: its result counts."""
     clock = ManualClock()
     work = Work(clock=clock)
     release = asyncio.Event()
@@ -74,8 +74,8 @@ async def test_an_ack_that_comes_too_late_is_not_told_as_a_success() -> None:
     assert events == ["lost"]
 
 
-async def test_a_record_that_comes_back_to_its_own_runner_ends_the_handler_that_had_it() -> None:
-    """The lease ended unnoticed, and the runner's own step took the record over: two at once would be wrong."""
+async def test_a_record_reserved_again_by_its_own_runner_ends_the_earlier_handler() -> None:
+    """The lease expired unnoticed, and the runner recovered its own record. It must not run twice at once."""
     clock = ManualClock()
     work = Work(clock=clock)
     starts: list[int] = []
@@ -110,8 +110,8 @@ async def test_a_record_that_comes_back_to_its_own_runner_ends_the_handler_that_
     assert starts[0] < starts[1]
 
 
-async def test_what_was_reserved_longer_ago_than_a_lease_is_given_back_unstarted() -> None:
-    """The answer to a step came so late that its leases have ended: somebody else has the job already."""
+async def test_a_record_whose_lease_has_expired_on_arrival_is_not_started() -> None:
+    """The answer to a step came so late that its leases have expired: another worker has the job already."""
     work = Work()
     starts: list[int] = []
 
@@ -140,8 +140,8 @@ async def test_what_was_reserved_longer_ago_than_a_lease_is_given_back_unstarted
     assert await work.states([record_id]) == ["completed"]
 
 
-async def test_a_heartbeat_that_misses_a_job_whose_ack_is_on_its_way_changes_nothing() -> None:
-    """The store has settled it, so its lease is gone; the answer that says so is only slower than the heartbeat."""
+async def test_a_heartbeat_that_misses_a_job_whose_ack_is_in_flight_changes_nothing() -> None:
+    """The store has settled the job, so its lease is gone, but the answer to the ack is slower than the heartbeat."""
     work = Work()
     events: list[str] = []
 
@@ -164,8 +164,8 @@ async def test_a_heartbeat_that_misses_a_job_whose_ack_is_on_its_way_changes_not
     assert events == ["completed"]
 
 
-async def test_the_late_ack_of_a_lost_handler_does_not_end_the_one_that_has_the_record_now() -> None:
-    """Both belong to the same runner, and the first settled while the second was on its way."""
+async def test_the_late_ack_of_a_lost_attempt_does_not_end_the_current_one() -> None:
+    """Both attempts belong to the same runner. The first settled while the second was being reserved."""
     clock = ManualClock()
     work = Work(clock=clock)
     releases = [asyncio.Event(), asyncio.Event()]
@@ -201,8 +201,8 @@ async def test_the_late_ack_of_a_lost_handler_does_not_end_the_one_that_has_the_
     assert lost == [record_id]
 
 
-async def test_news_that_come_after_the_end_of_a_run_harm_nobody() -> None:
-    """The thread has told of a lost lease, and before the loop could listen the run was left."""
+async def test_a_lost_lease_reported_after_the_end_of_a_run_is_ignored() -> None:
+    """The renewing thread has reported the lost lease, but the run ended before its loop handled the report."""
     work = Work()
     started, release = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -229,10 +229,10 @@ async def test_news_that_come_after_the_end_of_a_run_harm_nobody() -> None:
     task.cancel()
     beats = work.driver.calls["heartbeat"]
     for _ in range(2000):
-        time.sleep(0.01)  # noqa: ASYNC251 - so that nothing but the thread goes on
+        time.sleep(0.01)  # noqa: ASYNC251 - so that only the thread runs
         if work.driver.calls["heartbeat"] > beats:
             break
-    time.sleep(0.05)  # noqa: ASYNC251 - and comes to tell of it
+    time.sleep(0.05)  # noqa: ASYNC251 - until the thread has reported the lost lease
     await asyncio.wait((task,))
     release.set()
     await breathe()

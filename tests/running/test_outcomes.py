@@ -1,4 +1,4 @@
-"""What a handler does becomes an outcome, whatever it does; and the runner goes on."""
+"""Whatever a handler does becomes an outcome, and the runner continues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class UnprintableError(Exception):
 
 
 class Unreadable(BaseException):
-    """Its message cannot even be asked for safely."""
+    """An error whose str() raises SystemExit."""
 
     def __str__(self) -> str:
         raise SystemExit("while it was printed")
@@ -66,7 +66,7 @@ FAILURES: dict[str, tuple[Callable[[], object], str]] = {
 @pytest.mark.parametrize("where", ["act", "toil"])
 @pytest.mark.parametrize("kind", FAILURES)
 async def test_whatever_a_handler_raises_is_a_failure(kind: str, where: str) -> None:
-    """Each is recorded, and the job behind it runs."""
+    """Each error is recorded, and the next job runs."""
     work = Work()
     fail, name = FAILURES[kind]
 
@@ -91,7 +91,7 @@ async def test_whatever_a_handler_raises_is_a_failure(kind: str, where: str) -> 
 
 @pytest.mark.parametrize("where", ["act", "toil"])
 async def test_a_stop_iteration_is_a_failure(where: str) -> None:
-    """Neither a coroutine nor a future can carry one; a runner that waited for it would wait for ever."""
+    """Neither a coroutine nor a future can carry one, so the runner would wait for ever."""
     work = Work()
 
     def toil(_: int) -> object:
@@ -108,7 +108,7 @@ async def test_a_stop_iteration_is_a_failure(where: str) -> None:
     assert "no more" in error.traceback
 
 
-async def test_an_error_whose_own_str_would_end_the_process_is_a_failure() -> None:
+async def test_an_error_whose_str_raises_system_exit_is_a_failure() -> None:
     work = Work()
 
     async def act(number: int) -> None:
@@ -121,7 +121,7 @@ async def test_an_error_whose_own_str_would_end_the_process_is_a_failure() -> No
     assert await work.states(ids) == ["failed", "completed"]
 
 
-async def test_a_keyboard_interrupt_is_a_failure_and_stops_the_runner_in_order() -> None:
+async def test_a_keyboard_interrupt_is_a_failure_and_stops_the_runner() -> None:
     work = Work()
     held = asyncio.Event()
 
@@ -141,8 +141,8 @@ async def test_a_keyboard_interrupt_is_a_failure_and_stops_the_runner_in_order()
     assert error.type == "KeyboardInterrupt"
 
 
-async def test_a_job_that_cancels_its_own_task_is_not_run_in_circles() -> None:
-    """Nobody can tell this from somebody else's cancellation, so no attempt is used; but it waits for a while."""
+async def test_a_job_that_cancels_its_own_task_is_redelivered_after_a_delay() -> None:
+    """It looks like a cancellation from outside, so no attempt is used; the delay prevents a hot loop."""
     clock = ManualClock()
     work = Work(clock=clock)
     runs: list[int] = []
@@ -162,7 +162,7 @@ async def test_a_job_that_cancels_its_own_task_is_not_run_in_circles() -> None:
     assert (record.state, record.attempts_made) == ("scheduled", 0)
 
 
-async def test_a_failed_attempt_is_made_again_as_the_policy_says() -> None:
+async def test_a_failed_attempt_is_retried_by_the_policy() -> None:
     work = Work()
     attempts: list[int] = []
 
@@ -180,7 +180,7 @@ async def test_a_failed_attempt_is_made_again_as_the_policy_says() -> None:
     assert (record.attempts_made, record.failure_count) == (3, 2)
 
 
-async def test_a_delayed_retry_waits_for_its_time() -> None:
+async def test_a_delayed_retry_runs_when_it_is_due() -> None:
     clock = ManualClock()
     work = Work(clock=clock)
 
@@ -198,7 +198,7 @@ async def test_a_delayed_retry_waits_for_its_time() -> None:
     assert await work.run() == RunCounts(failed=1)
 
 
-async def test_a_handler_may_abort_and_may_ask_for_another_attempt() -> None:
+async def test_a_handler_may_abort_or_ask_for_a_retry() -> None:
     clock = ManualClock()
     work = Work(clock=clock)
 
@@ -221,9 +221,7 @@ async def test_a_handler_may_abort_and_may_ask_for_another_attempt() -> None:
     [(object(), "result cannot be written as JSON"), ("x" * MAX_PAYLOAD, "store a reference")],
     ids=["not JSON", "too big"],
 )
-async def test_a_result_that_cannot_be_stored_fails_the_job_without_running_it_again(
-    result: object, complaint: str
-) -> None:
+async def test_a_result_that_cannot_be_stored_fails_the_job_without_a_retry(result: object, complaint: str) -> None:
     work = Work()
     runs: list[int] = []
 
@@ -240,7 +238,7 @@ async def test_a_result_that_cannot_be_stored_fails_the_job_without_running_it_a
     assert complaint in error.message
 
 
-async def test_a_job_knows_itself() -> None:
+async def test_current_job_describes_the_running_job() -> None:
     work = Work()
     seen: list[tuple[str, str, str, int, int, bool]] = []
     tokens: list[int] = []
@@ -296,7 +294,7 @@ async def test_a_failure_does_not_stop_a_runner() -> None:
             await work.until(record_id, "failed" if number % 2 else "completed")
 
 
-async def test_a_failure_that_a_context_swallows_is_still_one() -> None:
+async def test_a_failure_that_a_context_manager_swallows_is_still_a_failure() -> None:
     work = Work()
 
     @asynccontextmanager

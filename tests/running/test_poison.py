@@ -1,4 +1,4 @@
-"""Jobs that kill their workers: they fail in the end, and take nobody with them."""
+"""Poison jobs, which kill their workers: they fail in the end, and no other job fails because of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 POISON = -1
 STARTS = 4
-"""One, and one more after each of the three recoveries that are allowed."""
+"""The first start, and one after each of the three recoveries that are allowed."""
 
 
-class Town:
-    """Workers that die when they run a poison job, one after the other, each with its own line to one store."""
+class Plague:
+    """Workers that die one after the other when they run a poison job. Each has its own driver on one store."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -31,7 +31,7 @@ class Town:
         self.events: list[tuple[str, str]] = []
 
     async def live(self, innocent: Callable[[int], Awaitable[object]], *, concurrency: int) -> bool:
-        """Let a worker run what there is; answer whether it survived. A dead one says nothing more to the store."""
+        """Let a worker run the due jobs. Return True if it survived. A dead worker cannot call the store any more."""
         driver = FaultyDriver(self.work.driver.inner)
         died = asyncio.Event()
 
@@ -59,7 +59,7 @@ class Town:
         if not died.is_set():
             await life
             return True
-        # The first cancellation would have it give back what it holds; the second one has it leave.
+        # After the first cancellation it tries to return its jobs; the second one ends it at once.
         for _ in range(2):
             life.cancel()
             await breathe()
@@ -70,58 +70,58 @@ class Town:
 
 
 async def quick(_: int) -> object:
-    """Take a moment, in which a poison job beside it has already struck."""
+    """Take long enough for a poison job of the same batch to kill the worker."""
     for _ in range(3):
         await asyncio.sleep(0)
     return None
 
 
 async def test_a_job_that_kills_its_worker_fails_after_four_starts() -> None:
-    town = Town()
-    (poison,) = await town.work.add(POISON)
+    plague = Plague()
+    (poison,) = await plague.work.add(POISON)
     deaths = 0
-    while not await town.live(quick, concurrency=1):
+    while not await plague.live(quick, concurrency=1):
         deaths += 1
         assert deaths <= STARTS
-    assert town.poisoned == [poison] * STARTS
-    record = await town.work.job(poison)
+    assert plague.poisoned == [poison] * STARTS
+    record = await plague.work.job(poison)
     assert (record.state, record.recoveries, record.attempts_made) == ("failed", STARTS, 0)
     assert record.last_error is not None
     assert "worker lost" in record.last_error.message
-    assert town.events == [("recovered", poison)] * STARTS + [("failed", poison)], "somebody is told"
+    assert plague.events == [("recovered", poison)] * STARTS + [("failed", poison)], "the hooks are called"
 
 
-async def test_the_innocents_beside_a_poison_job_survive() -> None:
-    """They lose their workers with it, until it is handed out alone."""
-    town = Town()
-    innocents = [*await town.work.add(*range(20))]
-    (poison,) = await town.work.add(POISON)
-    innocents += await town.work.add(*range(20, 30))
+async def test_the_jobs_beside_a_poison_job_complete() -> None:
+    """They lose their workers too, until the poison job is the only suspect that runs."""
+    plague = Plague()
+    innocents = [*await plague.work.add(*range(20))]
+    (poison,) = await plague.work.add(POISON)
+    innocents += await plague.work.add(*range(20, 30))
     deaths = 0
-    while not await town.live(quick, concurrency=50):
+    while not await plague.live(quick, concurrency=50):
         deaths += 1
         assert deaths <= 40
-    assert await town.work.states([poison]) == ["failed"]
-    assert set(await town.work.states(innocents)) == {"completed"}
-    assert town.poisoned == [poison] * STARTS
-    assert max([(await town.work.job(one)).recoveries for one in innocents]) == 3
-    assert [event for event in town.events if event[0] == "failed"] == [("failed", poison)]
+    assert await plague.work.states([poison]) == ["failed"]
+    assert set(await plague.work.states(innocents)) == {"completed"}
+    assert plague.poisoned == [poison] * STARTS
+    assert max([(await plague.work.job(one)).recoveries for one in innocents]) == 3
+    assert [event for event in plague.events if event[0] == "failed"] == [("failed", poison)]
 
 
-async def test_two_poison_jobs_do_not_take_each_other_down_early() -> None:
-    town = Town()
-    poisons = await town.work.add(POISON, POISON)
-    innocents = await town.work.add(*range(10))
+async def test_two_poison_jobs_do_not_fail_other_jobs() -> None:
+    plague = Plague()
+    poisons = await plague.work.add(POISON, POISON)
+    innocents = await plague.work.add(*range(10))
     deaths = 0
-    while not await town.live(quick, concurrency=50):
+    while not await plague.live(quick, concurrency=50):
         deaths += 1
         assert deaths <= 40
-    assert await town.work.states(poisons) == ["failed", "failed"]
-    assert set(await town.work.states(innocents)) == {"completed"}
+    assert await plague.work.states(poisons) == ["failed", "failed"]
+    assert set(await plague.work.states(innocents)) == {"completed"}
 
 
 async def make_suspects(work: Work, clock: ManualClock, *numbers: int) -> list[str]:
-    """Enqueue jobs that have lost as many workers as they may."""
+    """Enqueue jobs that have lost as many workers as is allowed."""
     ids = await work.add(*numbers)
     for worker in range(3):
         await Rival(work.driver.inner, f"dying {worker}").step(want=len(numbers))
@@ -129,11 +129,11 @@ async def make_suspects(work: Work, clock: ManualClock, *numbers: int) -> list[s
     return ids
 
 
-async def test_suspects_are_run_one_at_a_time_beside_what_is_not_suspect() -> None:
-    """And a running suspect holds up nothing but other suspects."""
-    town = Town()
-    work = town.work
-    suspects = await make_suspects(work, town.clock, 100, 101, 102)
+async def test_suspects_run_one_at_a_time_beside_other_jobs() -> None:
+    """A running suspect holds up only other suspects."""
+    plague = Plague()
+    work = plague.work
+    suspects = await make_suspects(work, plague.clock, 100, 101, 102)
     running_suspects: list[int] = []
     release = asyncio.Event()
 
@@ -153,11 +153,11 @@ async def test_suspects_are_run_one_at_a_time_beside_what_is_not_suspect() -> No
             await work.until(suspect, "completed")
 
 
-async def test_a_suspect_that_is_lost_makes_room_for_the_next() -> None:
-    """It ends without an ack, so there is no step that would ask for another anyway."""
-    town = Town()
-    work = town.work
-    first, second = await make_suspects(work, town.clock, 1, 2)
+async def test_the_next_suspect_runs_after_one_was_lost() -> None:
+    """The lost one ends without an ack, so no step follows that would reserve the next."""
+    plague = Plague()
+    work = plague.work
+    first, second = await make_suspects(work, plague.clock, 1, 2)
     work.driver.taken.add(first)
 
     async def act(number: int) -> None:
@@ -170,7 +170,7 @@ async def test_a_suspect_that_is_lost_makes_room_for_the_next() -> None:
 
 
 @pytest.mark.parametrize("most", [0, 1])
-async def test_how_often_a_worker_may_be_lost_is_configurable(most: int) -> None:
+async def test_max_recoveries_is_configurable(most: int) -> None:
     clock = ManualClock()
     work = Work(clock=clock, max_recoveries=most)
     (record_id,) = await work.add(1)

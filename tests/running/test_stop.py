@@ -1,4 +1,4 @@
-"""Stopping: what runs may end, what cannot is given back, and nothing is taken any more."""
+"""Stopping a runner: running jobs may end, the others return to the queue, and nothing more is reserved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.running import PATIENCE, Duties, Work, breathe, running, soon
 GRACE = "50ms"
 
 
-async def test_a_stop_lets_what_runs_end_and_takes_nothing_more() -> None:
+async def test_a_stop_lets_running_jobs_end_and_reserves_no_more() -> None:
     work = Work()
     started, release = asyncio.Event(), asyncio.Event()
 
@@ -39,8 +39,8 @@ async def test_a_stop_lets_what_runs_end_and_takes_nothing_more() -> None:
     assert all(step.want == 0 for step in work.driver.steps[1:])
 
 
-async def test_what_is_not_done_in_time_is_given_back_and_runs_elsewhere_at_once() -> None:
-    """It is due now, no attempt is used, and it does not go behind what was enqueued later."""
+async def test_a_job_that_exceeds_the_drain_returns_to_the_queue() -> None:
+    """It is due at once, no attempt is used, and it runs before jobs that were enqueued later."""
     work = Work()
     starts: list[int] = []
     started, cleaned = asyncio.Event(), asyncio.Event()
@@ -76,7 +76,7 @@ async def test_what_is_not_done_in_time_is_given_back_and_runs_elsewhere_at_once
     assert starts == [1]
 
 
-async def test_what_is_given_back_wakes_another_runner() -> None:
+async def test_a_returned_job_wakes_another_runner() -> None:
     work = Work()
     other_driver = FaultyDriver(work.driver.inner)
     other_driver.only_wakes = True
@@ -105,7 +105,7 @@ async def test_what_is_given_back_wakes_another_runner() -> None:
     assert runs == ["first", "second"]
 
 
-async def test_a_handler_in_a_thread_sees_the_stop_and_is_given_back() -> None:
+async def test_a_handler_in_a_thread_sees_the_stop_and_its_job_returns_to_the_queue() -> None:
     work = Work()
     started = threading.Event()
 
@@ -127,10 +127,10 @@ async def test_a_handler_in_a_thread_sees_the_stop_and_is_given_back() -> None:
 
 
 @pytest.mark.parametrize("where", ["act", "toil"])
-async def test_a_handler_that_ignores_the_stop_is_given_back_and_left_behind(
+async def test_the_job_of_a_handler_that_ignores_the_stop_returns_to_the_queue(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its worker is on its way out; waiting for ever would only have it killed."""
+    """The worker does not wait for the handler: it would only be killed."""
     work = Work()
     started, release = threading.Event(), threading.Event()
 
@@ -160,7 +160,7 @@ async def test_a_handler_that_ignores_the_stop_is_given_back_and_left_behind(
     await breathe()
 
 
-async def test_a_handler_that_completes_when_it_is_told_to_stop_is_completed() -> None:
+async def test_a_handler_that_returns_when_it_is_cancelled_by_a_stop_completes_its_job() -> None:
     work = Work()
     started = asyncio.Event()
 
@@ -181,8 +181,7 @@ async def test_a_handler_that_completes_when_it_is_told_to_stop_is_completed() -
     assert (await work.job(record_id)).result == "saved"
 
 
-async def test_a_stop_may_be_hurried() -> None:
-    """A second stop with less patience is heard."""
+async def test_a_second_stop_may_shorten_the_drain() -> None:
     work = Work()
     started = asyncio.Event()
 
@@ -203,7 +202,7 @@ async def test_a_stop_may_be_hurried() -> None:
     assert await work.states([record_id]) == ["queued"]
 
 
-async def test_stopping_what_does_not_run_does_nothing() -> None:
+async def test_stopping_a_runner_that_is_not_running_does_nothing() -> None:
     work = Work()
     runner = Runner(work.jobs)
     await runner.stop()
@@ -216,7 +215,7 @@ async def test_stopping_what_does_not_run_does_nothing() -> None:
         await runner.stop(drain="-1s")
 
 
-async def test_a_stop_right_after_the_start_is_heard() -> None:
+async def test_a_stop_right_after_the_start_runs_no_job() -> None:
     work = Work()
     ids = await work.add(1)
     runner = Runner(work.jobs)
@@ -225,7 +224,7 @@ async def test_a_stop_right_after_the_start_is_heard() -> None:
     assert await work.states(ids) == ["queued"]
 
 
-async def test_an_idle_runner_stops_without_waiting_for_anything() -> None:
+async def test_an_idle_runner_stops_at_once() -> None:
     work = Work()
     work.driver.only_wakes = True
     runner = Runner(work.jobs)
@@ -252,7 +251,7 @@ async def test_run_once_can_be_stopped() -> None:
     assert await soon(task) == RunCounts(released=1)
 
 
-async def test_what_was_being_reserved_when_the_stop_came_is_given_back() -> None:
+async def test_jobs_that_were_being_reserved_during_a_stop_return_to_the_queue() -> None:
     work = Work()
     starts: list[int] = []
 
@@ -276,8 +275,8 @@ async def test_what_was_being_reserved_when_the_stop_came_is_given_back() -> Non
         assert (record.state, record.attempts_made, record.recoveries) == ("queued", 0, 0)
 
 
-async def test_a_wake_up_that_a_stopping_runner_was_given_goes_to_another() -> None:
-    """It came while the runner was still listening, and the runner takes nothing any more."""
+async def test_a_stopping_runner_passes_its_wake_up_on() -> None:
+    """The wake-up came while the runner was still listening, but it reserves no more."""
     work = Work()
     other_driver = FaultyDriver(work.driver.inner)
     work.driver.only_wakes = other_driver.only_wakes = True

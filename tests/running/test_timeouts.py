@@ -1,4 +1,4 @@
-"""What a record says of a handler that took too long."""
+"""The error that a record shows after a timeout."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import drain
 
 
-async def answer_from_far_away() -> None:
+async def slow_call() -> None:
     await asyncio.Event().wait()
 
 
 @job(timeout="20ms")
 async def ask() -> None:
-    await answer_from_far_away()
+    await slow_call()
 
 
 class AppJobs(Jobs[None]):
     ask = ask
 
 
-async def test_a_timeout_tells_where_the_handler_hung() -> None:
+async def test_the_traceback_of_a_timeout_shows_where_the_handler_hung() -> None:
     async with AppJobs(context=None, driver=MemoryDriver()) as jobs:
         receipt = await jobs.ask.enqueue()
         await drain(jobs)
@@ -31,4 +31,4 @@ async def test_a_timeout_tells_where_the_handler_hung() -> None:
     assert record.last_error is not None
     assert record.last_error.type == "flowli_core.retry.JobTimeout"
     assert record.last_error.message == "the handler ran for longer than 20ms"
-    assert "in answer_from_far_away" in record.last_error.traceback
+    assert "in slow_call" in record.last_error.traceback

@@ -1,4 +1,4 @@
-"""Records that this worker cannot read, or not yet."""
+"""Records that a worker cannot read, or that only a newer worker can."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ POLICY = b'{"v":1,"max_attempts":3,"backoff":{"delay":"PT0S"}}'
 
 
 def raw(*, input: bytes = b"1", policy: bytes = POLICY) -> NewRecord:
-    """Make a record as another producer would have, or somebody with the store's command line."""
+    """Make a record without the checks of a call, as another program might."""
     return NewRecord(id="raw-act", name="act", queue="default", input=input, policy=policy)
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xfe", b'"one"', b"[" * 100_000, b"", b'{"a":1}'])
-async def test_a_payload_that_cannot_be_read_fails_at_once_and_is_kept(payload: bytes) -> None:
+async def test_a_job_with_an_unreadable_payload_fails_and_keeps_the_payload(payload: bytes) -> None:
     work = Work()
     runs: list[int] = []
 
@@ -37,10 +37,10 @@ async def test_a_payload_that_cannot_be_read_fails_at_once_and_is_kept(payload: 
 @pytest.mark.parametrize(
     "policy", [b"", b"{}", b"[]", b'{"v":"x"}', b'{"v":1,"max_attempts":1,"backoff":{}}', b"[" * 100_000]
 )
-async def test_a_policy_that_cannot_be_read_fails_the_job_and_not_the_runner(
+async def test_an_unreadable_policy_fails_the_job_and_not_the_runner(
     policy: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And not in silence: it is counted and logged like every other failure."""
+    """It is counted and logged like any other failure."""
     work = Work()
     await work.driver.enqueue([raw(policy=policy)])
     (sound,) = await work.add(1)
@@ -61,37 +61,40 @@ class NewerDuties(Jobs[Deeds]):
     newly_made = newly_made
 
 
-async def test_a_job_that_only_newer_workers_know_waits_for_one_of_them() -> None:
-    """It is given back with the reason to be seen, and no attempt is used: a rolling deploy loses and fails nothing."""
+async def test_a_job_that_this_worker_does_not_know_waits_for_another_worker() -> None:
+    """It returns to the queue with the reason, and no attempt is used: a rolling deploy fails no job."""
     clock = ManualClock()
     work = Work(clock=clock)
     newer = NewerDuties(context=work.deeds, driver=work.driver)
     receipt = await newer.newly_made.enqueue(1)
     assert await work.run() == RunCounts()
-    parked = await work.job(receipt.id)
-    assert (parked.state, parked.attempts_made, parked.failure_count) == ("scheduled", 0, 0)
-    assert parked.last_error is not None
-    assert (parked.last_error.type, parked.last_error.message) == ("UnknownJob", "this worker knows no job 'not_here'")
+    released = await work.job(receipt.id)
+    assert (released.state, released.attempts_made, released.failure_count) == ("scheduled", 0, 0)
+    assert released.last_error is not None
+    assert (released.last_error.type, released.last_error.message) == (
+        "UnknownJob",
+        "this worker knows no job 'not_here'",
+    )
     clock.advance("30s")
     assert await Runner(newer).run_once() == RunCounts(completed=1)
     assert await work.states([receipt.id]) == ["completed"]
 
 
-async def test_a_record_of_a_later_release_waits_for_a_worker_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_of_a_later_release_waits_for_a_worker_of_that_release(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ManualClock()
     work = Work(clock=clock)
     await work.driver.enqueue([raw(policy=POLICY.replace(b'"v":1', b'"v":2'))])
     assert await work.run() == RunCounts()
-    parked = await work.job("raw-act")
-    assert (parked.state, parked.attempts_made, parked.failure_count) == ("scheduled", 0, 0)
-    assert parked.last_error is not None
-    assert parked.last_error.type == "NewerRecord"
+    released = await work.job("raw-act")
+    assert (released.state, released.attempts_made, released.failure_count) == ("scheduled", 0, 0)
+    assert released.last_error is not None
+    assert released.last_error.type == "NewerRecord"
     clock.advance("30s")
     monkeypatch.setattr("flowli_core._wire.policy.FORMAT.version", 2)
     assert await work.run() == RunCounts(completed=1)
 
 
-async def test_progress_that_cannot_be_read_does_not_end_the_runner() -> None:
+async def test_unreadable_progress_does_not_end_the_runner() -> None:
     clock = ManualClock()
     work = Work(clock=clock)
     receipt = await work.jobs.act.delay("1s", 1)

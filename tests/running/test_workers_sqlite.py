@@ -1,4 +1,4 @@
-"""Real worker processes over one file: killed, stopped, and beside each other."""
+"""Worker processes on one SQLite file: killed, stopped, and side by side."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """Where the processes of a test meet."""
+    """Return the folder that the processes of a test share."""
     return Folder(tmp_path)
 
 
 @pytest.fixture
 async def jobs(folder: Folder) -> AsyncIterator[WorkerJobs]:
-    """The registry, seen from the process of the test."""
+    """Open a registry on the same store in the process of the test."""
     async with make_jobs(folder) as made:
         yield made
 
 
 @asynccontextmanager
 async def program(folder: Folder, *arguments: str) -> AsyncGenerator[Process]:
-    """Run a module; at the end it is killed, where it has not ended."""
+    """Run a module, and kill it at the end if it still runs."""
     with (folder.path / "stderr").open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-m", *arguments),
@@ -67,7 +67,7 @@ async def all_finished(jobs: WorkerJobs) -> bool:
 
 
 async def test_the_jobs_of_a_killed_worker_are_run_by_another(folder: Folder, jobs: WorkerJobs) -> None:
-    """Those in flight run again, and they alone; each says that its worker was lost."""
+    """Only the jobs in flight run again, with one recovery each."""
     ids = [receipt.id for receipt in await jobs.slow.enqueue_many(range(80))]
     async with worker(folder, concurrency=50) as first:
         await until(lambda: len(folder.runs()) == 50)
@@ -108,7 +108,7 @@ async def test_two_workers_and_a_producer_share_a_file(folder: Folder, jobs: Wor
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_worker_that_is_told_to_stop_gives_back_what_takes_too_long(
+async def test_a_stopping_worker_returns_a_job_that_exceeds_the_drain(
     folder: Folder, jobs: WorkerJobs, number: signal.Signals
 ) -> None:
     receipt = await jobs.slow.enqueue(1)
@@ -121,7 +121,7 @@ async def test_a_worker_that_is_told_to_stop_gives_back_what_takes_too_long(
     assert (record.state, record.attempts_made, record.recoveries) == ("queued", 0, 0)
 
 
-async def test_a_worker_that_is_told_to_stop_lets_its_jobs_end(folder: Folder, jobs: WorkerJobs) -> None:
+async def test_a_stopping_worker_lets_its_jobs_end(folder: Folder, jobs: WorkerJobs) -> None:
     receipt = await jobs.slow.enqueue(1)
     async with worker(folder, concurrency=10, drain="20s") as process:
         await until(lambda: len(folder.runs()) == 1)
@@ -133,8 +133,8 @@ async def test_a_worker_that_is_told_to_stop_lets_its_jobs_end(folder: Folder, j
     assert record.state == "completed"
 
 
-async def test_a_job_that_ends_its_process_fails_and_takes_nobody_with_it(folder: Folder, jobs: WorkerJobs) -> None:
-    """The workers are started again, as whatever supervises them would."""
+async def test_a_job_that_ends_its_process_fails_and_no_other_does(folder: Folder, jobs: WorkerJobs) -> None:
+    """The test restarts the workers, as a supervisor would."""
     innocents = [receipt.id for receipt in await jobs.quick.enqueue_many(range(10))]
     poison = (await jobs.quick.enqueue(POISON)).id
     innocents += [receipt.id for receipt in await jobs.quick.enqueue_many(range(10, 20))]
@@ -163,7 +163,7 @@ async def test_a_job_that_ends_its_process_fails_and_takes_nobody_with_it(folder
     assert {record_id for _, record_id, _ in folder.runs()} == {poison, *innocents}
 
 
-async def test_a_process_can_end_although_a_handler_and_a_hook_hang_in_their_threads(folder: Folder) -> None:
-    """The job was given back; a process that never ends would only hold up the next deployment."""
+async def test_a_process_ends_although_a_handler_and_a_hook_hang_in_threads(folder: Folder) -> None:
+    """The job was returned to the queue. A process that never ends would hold up the next deployment."""
     async with program(folder, "tests.running.workers_app", "hang") as process:
         assert await soon(process.wait()) == 0

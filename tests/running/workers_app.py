@@ -1,7 +1,7 @@
-"""What the worker processes of test_workers_sqlite run, and the process that enqueues for them.
+"""The jobs of the worker processes of test_workers_sqlite, and a program that enqueues them.
 
-They meet in the folder that FLOWLI_TEST_FOLDER names: its store, a log that each run appends a line to, and a file
-whose appearance lets the waiting jobs go on.
+The processes share the folder FLOWLI_TEST_FOLDER: it holds the store, a log with one line for each run, and the gate, a
+file that lets the waiting jobs end once it exists.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POISON = -1
 
 
 class Folder:
-    """Where the processes meet."""
+    """The folder that the processes share."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class Folder:
         self._log = path / "log"
 
     def note(self, number: int) -> None:
-        """Append a line to the log: in one write, so that the lines of several processes do not mix."""
+        """Append a line to the log, in one write, so that the lines of several processes do not mix."""
         log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(log, f"{number} {current_job().id} {os.getpid()}\n".encode())
@@ -39,7 +39,7 @@ class Folder:
             os.close(log)
 
     def runs(self) -> list[tuple[int, str, int]]:
-        """What the log says: the number, the id and the process of each run."""
+        """Return the number, the record id and the process id of each run in the log."""
         if not self._log.exists():
             return []
         lines = [line.split() for line in self._log.read_text().splitlines()]
@@ -58,7 +58,7 @@ async def quick(input: int, ctx: Folder) -> int:
 
 @job(int)
 async def slow(input: int, ctx: Folder) -> int:
-    """Run until the gate is there."""
+    """Run until the gate exists."""
     ctx.note(input)
     while not ctx.gate.exists():  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(0.02)
@@ -78,10 +78,10 @@ def make_jobs(folder: Folder) -> WorkerJobs:
 jobs = make_jobs(Folder(Path(os.environ.get("FLOWLI_TEST_FOLDER", "nowhere"))))
 
 
-async def enqueue(most: int) -> None:
-    """Enqueue so many jobs, some one by one and some together."""
+async def enqueue(count: int) -> None:
+    """Enqueue jobs, half of them one by one and half of them in batches."""
     async with jobs:
-        for number in range(0, most, 10):
+        for number in range(0, count, 10):
             await asyncio.gather(*[jobs.quick.enqueue(number + i) for i in range(5)])
             await jobs.quick.enqueue_many(range(number + 5, number + 10))
 

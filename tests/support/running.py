@@ -1,4 +1,4 @@
-"""Short ways to declare jobs whose handlers do what a test says, to run them, and to wait for what follows."""
+"""Jobs whose handlers a test supplies, and helpers that run them and wait for the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def nothing(_: int) -> object:
 
 @dataclass
 class Deeds:
-    """What the handlers of a test do: `act` on the event loop, `toil` in a thread."""
+    """The functions that the handlers of a test call: `act` on the event loop, `toil` in a thread."""
 
     act: Callable[[int], Awaitable[object]] = nothing
     toil: Callable[[int], object] = lambda _: None
@@ -57,7 +57,7 @@ class Duties(Jobs[Deeds]):
 
 
 class Work:
-    """A registry on a driver that can be broken, and what its handlers do."""
+    """A registry on a driver that can be made to fail, and the functions that its handlers call."""
 
     def __init__(self, driver: Driver | None = None, *, clock: Clock | None = None, max_recoveries: int = 3) -> None:
         inner = driver or MemoryDriver(clock=clock)
@@ -71,21 +71,21 @@ class Work:
         return Duties(context=lambda: self.deeds, driver=self.driver, defaults=defaults)
 
     async def add(self, *numbers: int) -> list[str]:
-        """Enqueue a call of `act` for each number; answer the ids."""
+        """Enqueue a call of `act` for each number, and return the ids."""
         return [receipt.id for receipt in await self.jobs.act.enqueue_many(numbers)]
 
     async def run(self, *, concurrency: int = 10, **options: Any) -> RunCounts:
-        """Run what is due."""
+        """Run the due jobs."""
         return await soon(Runner(self.jobs, concurrency=concurrency, **options).run_once())
 
     async def job(self, record_id: str) -> JobRecord:
-        """Answer a record that must be there."""
+        """Return a record, which must exist."""
         found = await self.jobs.inspect.get_job(record_id)
         assert found is not None, f"{record_id} is gone"
         return found
 
     async def states(self, record_ids: Iterable[str]) -> list[str]:
-        """Answer the states of records."""
+        """Return the states of records."""
         return [(await self.job(record_id)).state for record_id in record_ids]
 
     async def until(self, record_id: str, state: str) -> JobRecord:
@@ -99,7 +99,7 @@ class Work:
 
 
 class Rival:
-    """Another worker, which takes what it can get. It never renews its leases."""
+    """Another worker on the same store. It never renews its leases."""
 
     def __init__(self, driver: Driver, name: str = "rival") -> None:
         self._driver = driver
@@ -120,7 +120,7 @@ class Rival:
         )
 
     def step_from_a_thread(self) -> StepAnswer:
-        """Take a step while the event loop of the caller is blocked."""
+        """Step while the event loop of the caller is blocked."""
         answers: list[StepAnswer] = []
         thread = threading.Thread(target=lambda: answers.append(asyncio.run(self.step())))
         thread.start()
@@ -129,13 +129,13 @@ class Rival:
 
 
 async def soon(waiting: Awaitable[T]) -> T:
-    """Wait for what must happen."""
+    """Await something that must happen soon."""
     async with asyncio.timeout(PATIENCE):
         return await waiting
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(PATIENCE):
         while True:
             answer = condition()
@@ -145,7 +145,7 @@ async def until(condition: Callable[[], Awaitable[bool] | bool]) -> None:
 
 
 async def cancelled_at(event: asyncio.Event) -> None:
-    """Wait for ever; say when that is ended."""
+    """Wait for ever, and set the event on cancellation."""
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -154,14 +154,14 @@ async def cancelled_at(event: asyncio.Event) -> None:
 
 
 async def breathe() -> None:
-    """Let every task get as far as it can without waiting for anything."""
+    """Let every task run until it waits for something outside the event loop."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 @asynccontextmanager
 async def running(runner: Runner) -> AsyncGenerator[asyncio.Task[None]]:
-    """Run a runner beside the code inside, and cancel it where it has not ended by itself then."""
+    """Run a runner while the code inside runs, and cancel it at the end if it still runs."""
     task = asyncio.create_task(runner.run())
     await breathe()
     try:
