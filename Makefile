@@ -44,6 +44,8 @@ lint: .venv/ready
 # Check style, layers and types.
 check: lint
 	$(BIN)/lint-imports --verbose
+	$(BIN)/ty check --quiet
+	$(BIN)/pyrefly check --summary=none
 	$(BIN)/mypy $(PACKAGES) examples tests benchmarks
 	$(BIN)/pyright
 

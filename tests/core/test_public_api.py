@@ -76,4 +76,6 @@ def test_the_names_without_a_docstring_are_only_names_of_types() -> None:
 
 
 def test_the_packages_say_that_they_are_typed() -> None:
-    assert (ROOT / "flowli_core" / "py.typed").is_file()
+    packages = [path.parent for path in ROOT.glob("flowli_*/__init__.py")]
+    assert ROOT / "flowli_core" in packages
+    assert [package.name for package in packages if not (package / "py.typed").is_file()] == []

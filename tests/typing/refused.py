@@ -1,16 +1,30 @@
-"""What must be refused, by mypy and by pyright, and that the refusal stays: each wrong line names the errors it gives.
+"""Wrong uses, which type checkers must refuse. Each wrong line names the errors that mypy and pyright report.
 
-An ignore that nothing needs any more is itself an error (warn_unused_ignores, reportUnnecessaryTypeIgnoreComment), so
-a line that stops being refused fails the test. test_types.py also takes the ignores away and asks for an error on
-each line. The comment above a line says what a user did wrong. This file is read by checkers only, and never run.
+The comment above a line says what is wrong. An ignore that is not needed is an error as well, so a line that is no
+longer refused fails the test. test_types.py also removes the ignores and expects exactly these errors, and it expects
+pyrefly and ty to refuse the same lines, except those below a comment `# missed by ...`. This file is never run.
 """
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, NewType, Protocol
 
-from flowli_core import Defaults, Jobs, Retry, RetryAfter, With, exponential, fixed, job, per_job
+from flowli_core import (
+    DeclaredSchedule,
+    Defaults,
+    JobRecord,
+    Jobs,
+    Receipt,
+    Retry,
+    RetryAfter,
+    Runner,
+    With,
+    exponential,
+    fixed,
+    job,
+    per_job,
+)
 from flowli_core.drivers.memory import MemoryDriver
 from pydantic import BaseModel
 from typing_extensions import TypedDict
@@ -142,6 +156,25 @@ async def store_loose(input: Loose) -> int:
     return 0
 
 
+UserId = NewType("UserId", int)
+
+
+@job(UserId)
+async def greet(input: UserId) -> None: ...
+
+
+@job(Literal["quiet", "loud"])
+async def ring(input: Literal["quiet", "loud"]) -> None: ...
+
+
+@job(tuple[str, int])
+async def pair(input: tuple[str, int]) -> None: ...
+
+
+@job(Email | None)
+async def maybe(input: Email | None) -> None: ...
+
+
 app = With[AppContext]()
 
 
@@ -161,6 +194,10 @@ class AppJobs(Jobs[AppContext]):
     merge = merge
     loose_context = loose_context
     store_loose = store_loose
+    greet = greet
+    ring = ring
+    pair = pair
+    maybe = maybe
 
 
 jobs = AppJobs(context=AppContext(1), driver=MemoryDriver())
@@ -222,6 +259,19 @@ async def wrong_inputs() -> None:
     await jobs.nightly.run(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     # a field for a job that takes none
     await jobs.nightly.enqueue(to="a")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # an int that is no UserId
+    await jobs.greet.run(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    # an object for a type without fields
+    await jobs.greet.enqueue(object())  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    # another literal
+    await jobs.ring.enqueue("silent")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    # a tuple that is too short
+    await jobs.pair.enqueue(("a",))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    # a field of a model for a job that takes the model or None
+    # missed by pyrefly: it matches `Email | None` with a callable that returns an Email
+    await jobs.maybe.run(to="a")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # another model for the same
+    await jobs.maybe.enqueue(Other(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     # many at once, of which some are no Email
     await jobs.send.enqueue_many([Email(to="a"), "b"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     # many at once, of another model
@@ -263,8 +313,12 @@ async def wrong_options() -> None:
     # meta of another model through options()
     jobs.audit.options(meta=Other(to="a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # meta beside fields: it goes through options(meta=...)
+    # missed by ty: it takes a model to accept further names
+    # missed by pyrefly: it takes a model to accept further names
     await jobs.audit.run(to="a", meta=Meta(request_id="r"))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     # a queue beside fields: it goes through options(queue=...)
+    # missed by ty: it takes a model to accept further names
+    # missed by pyrefly: it takes a model to accept further names
     await jobs.send.enqueue(to="a", queue="mail")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     # a queue is for what is stored, not for run()
     await jobs.send.run(Email(to="a"), queue="mail")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
@@ -308,6 +362,12 @@ async def wrong_options() -> None:
     await jobs.nightly.schedule("daily", every="1h", timezone="Europe/Paris")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     # a schedule with another meta
     await jobs.send.schedule(every="1h", input=Email(to="a"), meta=Other(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    # an option that does not exist
+    await jobs.nightly.schedule(cron="0 8 * * *", tz="Europe/Paris")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # a declared schedule with two rules
+    AppJobs.nightly.scheduled(cron="0 8 * * *", every="1h")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    # a declared schedule with an input for a job that takes none
+    AppJobs.nightly.scheduled(every="1h", input=Email(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     # a policy that does not exist
     await jobs.nightly.schedule(every="1h", missed="never")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     # a start that is no moment
@@ -321,13 +381,31 @@ async def wrong_options() -> None:
 # What a call gives
 
 
-async def wrong_results() -> None:
+async def wrong_results(any_receipt: Receipt) -> None:
     # the result is an int
     text: str = await jobs.send.run(to="a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # enqueue answers a receipt, not the result
     number: int = await jobs.send.enqueue(to="a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # run is not awaited
     soon: int = jobs.send.run(to="a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    # the receipt of a job with another result
+    await jobs.send.get(await jobs.audit.enqueue(to="a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    # the receipt of any job: its id can be given
+    await jobs.send.get(any_receipt)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    # an id is text
+    await jobs.send.get(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    # a receipt is for one job
+    wrong: Receipt[str] = await jobs.send.enqueue(to="a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    # the record may be gone
+    (await jobs.send.get("id")).state  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+    record = await jobs.send.get("id")
+    assert record is not None
+    # the result is an int, or None until the job is completed
+    result: int = record.result  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    # the input is an Email
+    other: JobRecord[Other, Meta, int] = record  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    # many receipts are no list: they do not change
+    receipts: list[Receipt] = await jobs.send.enqueue_many([Email(to="a")])  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # the record may be gone
     (await jobs.inspect.get_job("id")).state  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
     # a receipt has no result
@@ -342,7 +420,7 @@ async def wrong_results() -> None:
     await jobs.control.purge("queued")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # an age without its unit
     await jobs.control.purge("failed", older_than=3600)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    del text, number, soon
+    del text, number, soon, wrong, result, other, receipts
 
 
 # Registries and jobs
@@ -448,12 +526,27 @@ Defaults(priority=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssu
 Defaults(timeout=30)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-# a registry says what its context is
 class SchedulesAJobNotAScheduled(AppJobs):
     # a job is no schedule
     schedules = [AppJobs.nightly]  # type: ignore[list-item]  # pyright: ignore[reportAssignmentType]
 
 
+class SchedulesAJobOfAnotherContext(AppJobs):
+    # the context has no cache, which the job of the schedule asks for
+    schedules = (needs_cache.scheduled(every="1h", input=Email(to="a")),)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+# the same as a value
+for_app: DeclaredSchedule[AppContext] = needs_other.scheduled(every="1h")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+# a text for queues
+Runner(jobs, queues="mail")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+# a registry is given as an instance
+Runner(AppJobs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# a registry says what its context is
+# missed by ty: it has no such rule
+# missed by pyrefly: its rule is off in pyproject.toml, because it also reports `isinstance(value, list | tuple)`
 class Untyped(Jobs):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument]
     nightly = nightly
 
@@ -595,6 +688,8 @@ async def scoped_another_meta(input: Email, meta: Other | None) -> None: ...
 
 
 # With says what its context is
+# missed by ty: it has no such rule
+# missed by pyrefly: it has no such rule
 loose = With()  # type: ignore[var-annotated]  # pyright: ignore[reportUnknownVariableType]
 # a wrong option of a scoped job
 app.job(Email, timeout=30)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]

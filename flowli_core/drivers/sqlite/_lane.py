@@ -36,7 +36,7 @@ class Lane:
             done = self._executor.submit(self._do, work)
         except RuntimeError:
             raise DriverError("the driver is closed; open it first") from None
-        return await asyncio.wrap_future(done)
+        return await asyncio.wrap_future(done)  # ty: ignore[invalid-explicit-return] - it does not solve T in `submit`
 
     def end(self) -> None:
         """Have it finish what was asked for before, then close the connection and end the thread."""

@@ -19,7 +19,7 @@ class Waiter:
     """One call of `wait`, on its own event loop. `woken_by` is the queue whose wake-up it was given."""
 
     def __init__(self, queues: Iterable[str]) -> None:
-        self.queues = (*queues, LEASES)
+        self.queues: tuple[str, ...] = (*queues, LEASES)
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self.loop.create_future()
         self.woken_by: str | None = None
