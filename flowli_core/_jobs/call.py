@@ -58,11 +58,10 @@ class Call:
 
     def records(self, inputs: object) -> list[NewRecord]:
         """Return a record for each of many inputs. The error of an invalid one names its position."""
+        job, kind = self.definition.name, type(inputs).__name__
         # A str, a model or a mapping can be iterated over, but is one input.
         if isinstance(inputs, str | bytes | BaseModel | Mapping) or not isinstance(inputs, Iterable):
-            raise ValidationError(
-                f"{self.definition.name}: inputs must be a list of inputs, got {type(inputs).__name__}"
-            )
+            raise ValidationError(f"{job}: inputs must be a list of inputs, got {kind}")
         made: list[NewRecord] = []
         for index, value in enumerate(cast("Iterable[object]", inputs)):
             try:
@@ -74,7 +73,7 @@ class Call:
                 raise ValidationError(f"inputs[{index}]: {error}", issues) from None
         return made
 
-    def spec(self, schedule: DeclaredSchedule) -> Planned:
+    def spec(self, schedule: DeclaredSchedule[Any]) -> Planned:
         """Return what is stored of a schedule of this job."""
         self._check_registered()
         return make_spec(schedule, self.runtime.settings[self.definition.name], self.options)
@@ -141,7 +140,7 @@ def make_record(
     )
 
 
-def make_spec(schedule: DeclaredSchedule, settings: JobSettings, options: CallOptions) -> Planned:
+def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: CallOptions) -> Planned:
     """Return what is stored of a schedule. Its own options go before `options`. Raises ValidationError."""
     if options.key is not None or options.id is not None:
         raise ValidationError("a schedule has its own key and makes the ids of its jobs: leave out options(key=, id=)")

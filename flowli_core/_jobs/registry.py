@@ -151,7 +151,8 @@ def _declared_schedules(
             raise DefinitionError(
                 f"{where}: {definition.name!r} is not in this registry; make it an attribute of the class"
             )
-        spec = make_spec(declared, settings[definition.name], CallOptions())
+        # isinstance cannot see the type parameter.
+        spec = make_spec(declared, settings[definition.name], CallOptions())  # pyright: ignore[reportUnknownArgumentType]
         if spec.key in found:
             raise DefinitionError(f"{where} has two schedules with the key {spec.key!r}; give one of them another key")
         found[spec.key] = replace(spec, declared_by=_owner(cls))
