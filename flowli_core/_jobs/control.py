@@ -1,4 +1,4 @@
-"""Acting on stored records and schedules: `jobs.control`."""
+"""Changes of stored jobs and schedules: `jobs.control`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _PURGED_AT_ONCE = 500
 
 
 class Control:
-    """What can be done to records and schedules.
+    """Cancels, requeues and purges jobs; removes, pauses, resumes and triggers schedules.
 
-    Each call raises StrategyError without a driver, and DriverError where the store fails.
+    Every method raises StrategyError if the registry has no driver, DriverError if the store fails, and ValidationError
+    for an invalid argument.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -30,16 +31,18 @@ class Control:
     async def cancel(self, id: str) -> CancelAnswer:
         """Cancel a job.
 
-        `cancelled`: it waited and will never run. `requested`: it runs; its worker cancels the handler at its next
-        heartbeat, and a handler that completes all the same is completed. `finished` and `unknown`: nothing was done.
+        "cancelled": the job was waiting, and will never run. "requested": it is running; its worker cancels the handler
+        at the next heartbeat. If the handler completes nevertheless, so does the job. "finished" and "unknown": nothing
+        was done.
         """
         record_id = _checks.record_id(id)
         return await (await self._runtime.store()).cancel(record_id)
 
     async def requeue(self, id: str) -> RequeueAnswer:
-        """Run a finished job again, or one that waits for its time now: with all attempts and no recoveries.
+        """Run a finished or scheduled job now, with its attempts and recoveries reset.
 
-        `key_taken`: another unfinished job holds its key. `unfinished` and `unknown`: nothing was done.
+        "key_taken": another unfinished job has its idempotency key. "unfinished": it is queued or running already. In
+        these cases, and if it is "unknown", nothing was done.
         """
         record_id = _checks.record_id(id)
         driver = await self._runtime.store()
@@ -50,13 +53,13 @@ class Control:
         return await driver.requeue(record_id, progress=renewed)
 
     async def purge(self, state: FinishedState, *, older_than: Duration = "0s") -> int:
-        """Remove the jobs that finished in this state longer ago than `older_than`; answer how many."""
+        """Remove the jobs that finished in this state more than `older_than` ago, and return their number."""
         cure = "; cancel waiting jobs first"
         _checks.one_of(state, get_args(FinishedState), argument="state", cure=cure, error=ValidationError)
         age = duration(older_than, argument="older_than", zero=True, error=ValidationError)
         driver = await self._runtime.store()
         removed, started = 0, time.monotonic()
-        # What finishes while this goes on is not of it, or it might never end.
+        # Leave out the jobs that finish meanwhile, or this might never end.
         while found := await driver.purge(
             state, older_than=age + timedelta(seconds=time.monotonic() - started), limit=_PURGED_AT_ONCE
         ):
@@ -64,27 +67,29 @@ class Control:
         return removed
 
     async def unschedule(self, key: str) -> bool:
-        """Remove a schedule; answer whether there was one. The jobs of its ticks stay.
+        """Remove a schedule, but not the jobs that it has made. Return False if there is no such schedule.
 
-        One that stands in the code comes back when a runner starts: take it out of the code, or pause it.
+        A schedule that is declared in code is registered again when a worker starts: remove it from the code, or pause
+        it.
         """
         _checks.key(key)
         return await (await self._runtime.store()).remove_schedule(key)
 
     async def pause(self, key: str) -> bool:
-        """Let a schedule have no ticks until `resume`; answer whether it is there. A deploy leaves it paused."""
+        """Pause a schedule until `resume`. A deploy does not resume it. Return False if there is no such schedule."""
         _checks.key(key)
         return await changes.pause(await self._runtime.store(), key)
 
     async def resume(self, key: str) -> bool:
-        """Let a paused schedule go on from now; answer whether it is there. What it missed is not made up for."""
+        """Resume a paused schedule, without the ticks that it missed. Return False if there is no such schedule."""
         _checks.key(key)
         return await changes.resume(await self._runtime.store(), key)
 
     async def trigger(self, key: str) -> Receipt | None:
-        """Enqueue a schedule's job now, paused or not; its next tick stays. None where there is no such schedule.
+        """Enqueue the job of a schedule now, even if it is paused. Return None if there is no such schedule.
 
-        A schedule that must not overlap answers the unfinished job of a tick instead, as `existing`.
+        The next tick does not change. If the schedule has `overlap="skip"` and the job of an earlier tick is
+        unfinished, return the receipt of that job, with the disposition "existing".
         """
         _checks.key(key)
         found = await changes.trigger(await self._runtime.store(), key)

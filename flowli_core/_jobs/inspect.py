@@ -1,4 +1,4 @@
-"""Reading the store: `jobs.inspect`. Nothing here changes anything."""
+"""Reads of stored jobs and schedules: `jobs.inspect`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ DEFAULT_PER_PAGE = 25
 
 
 class Inspect:
-    """What is in the store. Each call raises StrategyError without a driver, and DriverError where the store fails."""
+    """Reads jobs and schedules, and changes nothing.
+
+    Every method raises StrategyError if the registry has no driver, DriverError if the store fails, and ValidationError
+    for an invalid argument.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
     async def get_job(self, id: str) -> JobRecord | None:
-        """Answer a record, or None where there is none (any more). Raises ValidationError for what can be no id."""
+        """Return a record, or None if there is none with this id."""
         record_id = _checks.record_id(id)
         stored = await (await self._runtime.store()).get(record_id)
         return None if stored is None else job_record(stored)
@@ -49,10 +53,10 @@ class Inspect:
     async def get_jobs_by_state(
         self, state: State, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None
     ) -> Page[JobRecord]:
-        """List the records in a state, newest first: `limit` of them (1 to 1,000), from where `cursor` ended.
+        """Return a page of `limit` (1 to 1,000) records in a state, newest first. `cursor` is that of the page before.
 
-        Newest means finished last, due last or, for active ones, enqueued last. Paging is stable: what is added or
-        removed meanwhile neither repeats nor hides another record. Raises ValidationError for a wrong argument.
+        Finished records are ordered by the time of finishing, active ones by the time of enqueueing, others by due
+        time. Pages are stable: a record that is added or removed between two pages neither repeats nor hides another.
         """
         _checks.one_of(state, get_args(State), argument="state", error=ValidationError)
         _check_limit(limit)
@@ -63,13 +67,13 @@ class Inspect:
         return Page(tuple(map(job_record, shown)), following)
 
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
-        """Answer a recurring definition, or None where there is none."""
+        """Return a schedule, or None if there is none with this key."""
         _checks.key(key)
         _, stored = await (await self._runtime.store()).get_schedule(key)
         return None if stored is None else schedule_record(stored)
 
     async def get_schedules(self, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None) -> Page[ScheduleRecord]:
-        """List the recurring definitions in the order of their keys: `limit` of them, from where `cursor` ended."""
+        """Return a page of `limit` schedules, in the order of their keys. `cursor` is that of the page before."""
         _check_limit(limit)
         after = None if cursor is None else unpack_key(cursor)
         found = await (await self._runtime.store()).page_schedules(limit=limit + 1, after=after)
@@ -77,9 +81,9 @@ class Inspect:
         return Page(tuple(map(schedule_record, shown)), pack_key(shown[-1].key) if len(found) > limit else None)
 
     async def next_runs(self, key: str, n: int = DEFAULT_RUNS) -> tuple[datetime, ...]:
-        """Foresee the next `n` ticks of a schedule (1 to 1,000), in UTC.
+        """Return the next `n` (1 to 1,000) ticks of a schedule, in UTC.
 
-        There are none where it is paused, has come to its end, or is not there. Raises ValidationError.
+        There are none if the schedule is paused, has ended or does not exist.
         """
         _checks.key(key)
         _check_limit(n, argument="n")
