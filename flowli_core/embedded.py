@@ -11,12 +11,25 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
+from flowli_core._jobs.registry import Jobs, is_registry, runtime_of
 from flowli_core._pauses import LONGEST_PAUSE, is_cancelled, pauses
 from flowli_core._running.run import DRAIN
 from flowli_core._running.runner import Health, Runner
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
+
+__all__ = [
+    "DEFAULT_PER_PAGE",
+    "DRAIN",
+    "MOST_PER_PAGE",
+    "EmbeddedHealth",
+    "EmbeddedRunner",
+    "Host",
+    "check_runner",
+    "embedded",
+    "is_registry",
+]
 
 logger = logging.getLogger("flowli")
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._running.runner import READY_WITHIN, Health
+from flowli_core.durations import format_duration
 from flowli_core.embedded import Host
 
 Scope = MutableMapping[str, Any]
@@ -24,8 +27,8 @@ class Healthz:
     This is readiness, not liveness: a runner whose store is unreachable recovers by itself, so do not restart the
     process. Without an embedded runner, an open registry is ready.
 
-    The JSON body holds `status`, and for a runner `restarts` and `since_reserve` (seconds). With `errors` it also holds
-    `last_error`, which may name hosts and users.
+    The JSON body holds `status`, and for a runner `restarts`, `since_reserve` (seconds), and the `reason` if it is not
+    ready. With `errors` it also holds `last_error`, which may name hosts and users.
 
     Give it a route: `Route("/healthz", Healthz(jobs))`. Under a mount, `/healthz` redirects to `/healthz/`, and a probe
     that does not follow redirects takes that for success.
@@ -57,15 +60,29 @@ class Healthz:
         if host.runner is None:
             return True, {"status": "ready"}
         health = host.runner.health()
-        since = None if health.since_reserve is None else round(health.since_reserve.total_seconds(), 3)
-        body: dict[str, object] = {
-            "status": "ready" if health.is_ready else "not ready",
-            "restarts": health.restarts,
-            "since_reserve": since,
-        }
+        is_ready, body = readiness(health.runner)
+        body |= {"restarts": health.restarts, "since_reserve": _seconds(health.since_reserve)}
         if self.errors:
             body["last_error"] = health.runner.last_error or health.last_error
-        return health.is_ready, body
+        return is_ready, body
+
+
+def readiness(health: Health | None) -> tuple[bool, dict[str, object]]:
+    """Return whether a runner is ready, and the body that says so: `status`, `since_reserve`, and `reason` if not."""
+    if health is not None and health.is_ready:
+        return True, {"status": "ready", "since_reserve": _seconds(health.since_reserve)}
+    if health is None or not health.is_running:
+        reason = "the runner is not running"
+    elif health.last_error is not None:
+        reason = "the last call to the store failed"
+    else:
+        reason = f"the store has not answered in the last {format_duration(READY_WITHIN)}"
+    since = None if health is None else _seconds(health.since_reserve)
+    return False, {"status": "not ready", "reason": reason, "since_reserve": since}
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return None if span is None else round(span.total_seconds(), 3)
 
 
 async def _respond(

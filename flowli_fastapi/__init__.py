@@ -1,4 +1,4 @@
-"""Flowli in FastAPI: the lifespan that runs jobs beside an app, dependencies for its routes, errors, a router."""
+"""Flowli for FastAPI: lifespan, dependencies, error responses, and a router that shows jobs."""
 
 from flowli_core.healthz import Healthz
 from flowli_fastapi.dependency import JobsDep, get_jobs, jobs_of

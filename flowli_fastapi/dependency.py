@@ -16,22 +16,22 @@ J = TypeVar("J", bound=Jobs[Any])
 
 
 async def get_jobs(connection: HTTPConnection) -> Jobs[Any]:
-    """Give a route or a websocket its registry: `jobs: Annotated[AppJobs, Depends(get_jobs)]`.
+    """Return the registry of a request or a websocket: `jobs: Annotated[AppJobs, Depends(get_jobs)]`.
 
-    In a test, `app.dependency_overrides[get_jobs]` may give another one. Where the app has several registries, name
-    the one that is meant: `jobs_of`. Raises StrategyError where there is none: the application's lifespan has not run.
+    A test may inject another with `app.dependency_overrides[get_jobs]`. If the app has several registries, use
+    `jobs_of`. Raises StrategyError if there is none: the application's lifespan has not run.
     """
     return flowli_starlette.get_jobs(connection)
 
 
 JobsDep: TypeAlias = Annotated[J, Depends(get_jobs)]
-"""The same, shorter: `jobs: JobsDep[AppJobs]`."""
+"""Short for `Annotated[..., Depends(get_jobs)]`: `jobs: JobsDep[AppJobs]`."""
 
 
 def jobs_of(kind: type[J]) -> Callable[[HTTPConnection], Awaitable[J]]:
-    """Give a route one of several registries: `jobs: Annotated[MailJobs, Depends(jobs_of(MailJobs))]`.
+    """Make the dependency of one of several registries: `jobs: Annotated[MailJobs, Depends(jobs_of(MailJobs))]`.
 
-    Two calls with the same class are equal, so a test may write `app.dependency_overrides[jobs_of(MailJobs)]`.
+    Two calls with the same class are equal, so a test may set `app.dependency_overrides[jobs_of(MailJobs)]`.
     """
     return _JobsOf(kind)
 

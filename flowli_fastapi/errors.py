@@ -1,30 +1,28 @@
-"""What a client is told when a job could not be enqueued, in the shape that FastAPI's own errors have."""
+"""The responses to requests whose job could not be enqueued, in the format of FastAPI's own errors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
 from flowli_core import StoreUnavailable, ValidationError
 from flowli_starlette.errors import INVALID, ExceptionHandlers, close_invalid, on_unavailable
 
-if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
-
 
 def jobs_exception_handlers() -> ExceptionHandlers:
-    """Make the handlers: `FastAPI(exception_handlers=jobs_exception_handlers())`.
+    """Make the exception handlers: `FastAPI(exception_handlers=jobs_exception_handlers())`.
 
-    StoreUnavailable is a 503 with Retry-After, whose cause is logged and not told. ValidationError is a 422 like
-    FastAPI's own, with a list of places that begin with "job". A websocket is closed, with 1013 or 1008.
+    StoreUnavailable becomes a 503 with Retry-After; its cause is logged, but not sent. ValidationError becomes a 422 in
+    FastAPI's format, with locations that begin with "job". A websocket is closed with 1013 or 1008.
     """
     return {StoreUnavailable: on_unavailable, ValidationError: _on_invalid}
 
 
 def invalid_detail(error: ValidationError) -> list[dict[str, Any]]:
-    """Write what is wrong as FastAPI's `HTTPValidationError` has it."""
+    """Return the problems in the format of FastAPI's `HTTPValidationError`."""
     if not error.issues:
         return [{"type": "value_error", "loc": ["job"], "msg": str(error)}]
     return [

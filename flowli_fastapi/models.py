@@ -1,55 +1,47 @@
-"""What `jobs_router` answers."""
+"""The models of the responses of `jobs_router`.
+
+`JobOut` and `ScheduleOut` leave out what jobs carry: inputs, metas, keys, results, and the text of errors, which may
+quote them. `FullJobOut` and `FullScheduleOut` add it.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from flowli_core import Missed, Overlap, State
 
+T = TypeVar("T")
 
-class _Out(BaseModel):
+
+class _Out(BaseModel, frozen=True):
     model_config = ConfigDict(from_attributes=True)
 
 
-class ErrorOut(_Out):
-    """Why there is no answer."""
+class ErrorOut(_Out, frozen=True):
+    """The reason for an error response."""
 
     detail: str
 
 
-class StateCountsOut(_Out):
-    """How many jobs are in each state."""
-
-    queued: int
-    scheduled: int
-    active: int
-    completed: int
-    failed: int
-    cancelled: int
-
-
-class JobCountsOut(StateCountsOut):
-    """How many jobs are in each state, over all queues and in each."""
-
-    by_queue: dict[str, StateCountsOut]
-
-
-class JobErrorOut(_Out):
-    """What kind of error ended the last attempt that failed."""
+class JobErrorOut(_Out, frozen=True):
+    """The type of the error of the last failed attempt."""
 
     type: str
 
 
-class FullJobErrorOut(JobErrorOut):
-    """The error that ended the last attempt that failed."""
+class FullJobErrorOut(JobErrorOut, frozen=True):
+    """The error of the last failed attempt."""
 
     message: str
     traceback: str
 
 
-class _JobOut(_Out):
+class JobOut(_Out, frozen=True):
+    """A stored job without what it carries. Times are the store's, in UTC."""
+
     id: str
     name: str
     queue: str
@@ -66,16 +58,11 @@ class _JobOut(_Out):
     started_at: datetime | None
     finished_at: datetime | None
     worker: str | None
-
-
-class JobOut(_JobOut):
-    """A stored job, without what it carries. Times are the store's, in UTC."""
-
     last_error: JobErrorOut | None
 
 
-class FullJobOut(_JobOut):
-    """A stored job, with its input, meta, key, result, and what its error said."""
+class FullJobOut(JobOut, frozen=True):
+    """A stored job with its input, meta, key, result and error."""
 
     input: object
     meta: object
@@ -84,24 +71,8 @@ class FullJobOut(_JobOut):
     last_error: FullJobErrorOut | None
 
 
-class _PageOut(_Out):
-    cursor: str | None
-
-
-class JobPageOut(_PageOut):
-    """Some of a listing, newest first. `cursor` asks for what follows; null means that this was the end."""
-
-    items: list[JobOut]
-
-
-class FullJobPageOut(_PageOut):
-    """The same, with what the jobs carry."""
-
-    items: list[FullJobOut]
-
-
-class ScheduleOut(_Out):
-    """A recurring definition, without what its jobs carry. `every` is in ISO 8601."""
+class ScheduleOut(_Out, frozen=True):
+    """A schedule without the input and meta of its jobs. `every` is in ISO 8601."""
 
     key: str
     name: str
@@ -121,20 +92,15 @@ class ScheduleOut(_Out):
     readable: bool
 
 
-class FullScheduleOut(ScheduleOut):
-    """The same, with the input and meta of its jobs."""
+class FullScheduleOut(ScheduleOut, frozen=True):
+    """A schedule with the input and meta of its jobs."""
 
     input: object
     meta: object
 
 
-class SchedulePageOut(_PageOut):
-    """Some of the recurring definitions."""
+class PageOut(_Out, Generic[T], frozen=True):
+    """A page of a list. `cursor` asks for the next page; it is null on the last."""
 
-    items: list[ScheduleOut]
-
-
-class FullSchedulePageOut(_PageOut):
-    """The same, with what their jobs carry."""
-
-    items: list[FullScheduleOut]
+    items: list[T]
+    cursor: str | None

@@ -1,39 +1,26 @@
-"""A router that shows jobs and changes nothing."""
+"""A read-only router that shows jobs and schedules."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi.params import Depends as DependsParam
 
-from flowli_core import DefinitionError, Jobs, State, StoreUnavailable, ValidationError
-from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
+from flowli_core import DefinitionError, Jobs, QueueCounts, State, StoreUnavailable, ValidationError
+from flowli_core.embedded import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_fastapi.dependency import get_jobs
 from flowli_fastapi.errors import invalid_detail
-from flowli_fastapi.models import (
-    ErrorOut,
-    FullJobOut,
-    FullJobPageOut,
-    FullSchedulePageOut,
-    JobCountsOut,
-    JobOut,
-    JobPageOut,
-    SchedulePageOut,
-)
+from flowli_fastapi.models import ErrorOut, FullJobOut, FullScheduleOut, JobOut, PageOut, ScheduleOut
 from flowli_starlette.errors import RETRY_AFTER, TRY_LATER
 
-if TYPE_CHECKING:
-    from fastapi.params import Depends as DependsParam
+_RESPONSES: dict[int | str, dict[str, Any]] = {503: {"model": ErrorOut, "description": "The job store is unreachable"}}
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    503: {"model": ErrorOut, "description": "The jobs' store cannot be reached just now"}
-}
-
-Limit = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="How many a page holds at the most")]
-Cursor = Annotated[str | None, Query(description="What the page before gave; none for the first")]
+Limit = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="Maximum number of items in a page")]
+Cursor = Annotated[str | None, Query(description="The cursor of the page before; none for the first page")]
 
 
 def jobs_router(
@@ -46,34 +33,34 @@ def jobs_router(
 ) -> APIRouter:
     """Make a read-only router: `app.include_router(jobs_router(dependencies=[Depends(require_admin)]))`.
 
-    It shows how many jobs are in each state, the jobs in a state page by page, one job, and schedules. Inputs, metas,
-    keys, results, and what errors say (which may quote them) are shown only with `show_payloads`. `jobs` is the
-    dependency that gives the registry; of several, name one with `jobs_of(...)`. Raises DefinitionError where neither
-    `dependencies` guard it nor `allow_anonymous` says that anybody may read it.
+    It shows the number of jobs in each state, the jobs of a state page by page, one job, and the schedules. Inputs,
+    metas, keys, results and the text of errors (which may quote them) are shown only with `show_payloads`. `jobs` is
+    the dependency that returns the registry; if the app has several, pass `jobs_of(...)`. Raises DefinitionError unless
+    `dependencies` guard the router, or `allow_anonymous` says that anybody may read it.
     """
     if not dependencies and not allow_anonymous:
         raise DefinitionError(
-            "jobs_router shows jobs to whoever asks: give it dependencies=[Depends(...)] that refuse strangers, or "
+            "jobs_router shows jobs to anybody: pass dependencies=[Depends(...)] that refuse strangers, or "
             "allow_anonymous=True"
         )
     router = APIRouter(prefix=prefix, tags=["jobs"], dependencies=list(dependencies), responses=_RESPONSES)
-    job, page = (FullJobOut, FullJobPageOut) if show_payloads else (JobOut, JobPageOut)
-    schedules = FullSchedulePageOut if show_payloads else SchedulePageOut
+    job: Any = FullJobOut if show_payloads else JobOut
+    schedule: Any = FullScheduleOut if show_payloads else ScheduleOut
     registry: Any = Depends(jobs)
 
     @router.get("/counts", summary="Count the jobs in each state")
-    async def count_jobs(jobs: Jobs[Any] = registry) -> JobCountsOut:
+    async def count_jobs(jobs: Jobs[Any] = registry) -> QueueCounts:
         with _as_http_errors():
-            return JobCountsOut.model_validate(await jobs.inspect.get_queue_counts())
+            return await jobs.inspect.get_queue_counts()
 
-    @router.get("", summary="List the jobs in a state, newest first", response_model=page)
+    @router.get("", summary="List the jobs in a state, newest first", response_model=PageOut[job])
     async def list_jobs(
         state: State, limit: Limit = DEFAULT_PER_PAGE, cursor: Cursor = None, jobs: Jobs[Any] = registry
     ) -> object:
         with _as_http_errors():
             return await jobs.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor)
 
-    @router.get("/schedules", summary="List the recurring definitions", response_model=schedules)
+    @router.get("/schedules", summary="List the schedules", response_model=PageOut[schedule])
     async def list_schedules(
         limit: Limit = DEFAULT_PER_PAGE, cursor: Cursor = None, jobs: Jobs[Any] = registry
     ) -> object:
@@ -85,7 +72,7 @@ def jobs_router(
         with _as_http_errors():
             record = await jobs.inspect.get_job(job_id)
         if record is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such job (any more)")
+            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no job with this id")
         return record
 
     return router
@@ -93,7 +80,7 @@ def jobs_router(
 
 @contextmanager
 def _as_http_errors() -> Generator[None]:
-    """Answer with the right status also where the app has not the handlers of `jobs_exception_handlers`."""
+    """Turn errors into HTTP errors, so that the router also works in an app without `jobs_exception_handlers`."""
     try:
         yield
     except ValidationError as error:

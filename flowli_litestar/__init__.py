@@ -1,4 +1,4 @@
-"""Flowli in Litestar: one plugin, which gives routes their registry, runs jobs beside the app, and adds commands."""
+"""Flowli for Litestar: a plugin that injects the registry into handlers, runs an embedded runner, and adds commands."""
 
 from flowli_core.healthz import Healthz
 from flowli_litestar.config import FlowliConfig

@@ -1,4 +1,4 @@
-"""What the plugin is told."""
+"""The configuration of the plugin."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from flowli_core.durations import Duration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowliConfig:
-    """Configuration of FlowliPlugin.
+    """The configuration of a FlowliPlugin.
 
-    For several registries, several plugins; each needs keys of its own.
+    For several registries use several plugins, each with its own keys.
     """
 
     jobs: Jobs[Any]
     """The registry."""
     runner: Runner | None = None
-    """What runs its jobs beside the application. Without one they wait for a worker: `litestar jobs run`."""
+    """The runner that runs the jobs in the application's process. Without it, a worker does: `litestar jobs run`."""
     drain: Duration = "10s"
-    """How long running jobs may go on when the server stops; keep that some seconds below the server's own limit."""
+    """How long running jobs may continue when the server stops. Keep it below the server's own shutdown timeout."""
     dependency_key: str = "jobs"
     """The name of the dependency: `async def create(jobs: NamedDependency[AppJobs])`."""
     state_key: str = "jobs"
-    """Where the registry is in the application's state: `request.app.state.jobs`. Under `{state_key}_runner` there is
-    the EmbeddedRunner while the application runs, or None."""
+    """The key of the registry in the application's state: `request.app.state.jobs`. `{state_key}_runner` holds the
+    EmbeddedRunner while the application runs, and None otherwise or without a runner."""
     health_path: str | None = None
-    """Where to answer whether the runner can reserve, such as "/healthz"; left out by guards through `opt`."""
+    """The path of a route that says whether the runner is ready, such as "/healthz". It is excluded from authentication
+    (`exclude_from_auth`)."""
     exception_handlers: bool = True
-    """Whether StoreUnavailable is answered with 503 and ValidationError with 422, unless the application does."""
+    """Answer StoreUnavailable with 503 and ValidationError with 422, unless the application has handlers for them."""

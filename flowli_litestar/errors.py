@@ -1,37 +1,34 @@
-"""What a client is told when a job could not be enqueued, in the shape that Litestar's own errors have."""
+"""The responses to requests whose job could not be enqueued, in the format of Litestar's own errors."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from litestar.exceptions import ClientException, ServiceUnavailableException, responses
+from litestar import Request, Response
+from litestar.exceptions import ClientException, HTTPException, ServiceUnavailableException, responses
 
 from flowli_core import StoreUnavailable, ValidationError
-
-if TYPE_CHECKING:
-    from litestar import Request, Response
-    from litestar.exceptions import HTTPException
 
 logger = logging.getLogger("flowli")
 
 _INVALID = 422
-_TRY_LATER = "the job could not be stored just now, try again in a moment"
+_TRY_LATER = "the job store is unreachable, try again in a moment"
 
 
 def on_unavailable(request: Request[Any, Any, Any], error: StoreUnavailable) -> Response[Any]:
-    """Ask for patience. The cause is logged, and not told."""
-    logger.warning("a request could not be served, because the store is away: %s", error)
-    return _answered(request, ServiceUnavailableException(detail=_TRY_LATER, headers={"Retry-After": "1"}))
+    """Respond with 503 and Retry-After. The cause is logged, but not sent."""
+    logger.warning("request failed: job store unreachable: %s", error)
+    return _respond(request, ServiceUnavailableException(detail=_TRY_LATER, headers={"Retry-After": "1"}))
 
 
 def on_invalid(request: Request[Any, Any, Any], error: ValidationError) -> Response[Any]:
-    """Say where the input is wrong, never what it was."""
+    """Respond with 422 and the place of each problem, but never the value."""
     extra = [{"key": issue.path, "message": issue.problem} for issue in error.issues]
-    return _answered(request, ClientException(status_code=_INVALID, detail=str(error), extra=extra or None))
+    return _respond(request, ClientException(status_code=_INVALID, detail=str(error), extra=extra or None))
 
 
-def _answered(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    answers: Any = responses  # some of its types are not known
-    answer: Response[Any] = answers.create_exception_response(request, error)
-    return answer
+def _respond(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    untyped: Any = responses  # some of its types are incomplete
+    response: Response[Any] = untyped.create_exception_response(request, error)
+    return response

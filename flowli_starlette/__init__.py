@@ -1,4 +1,4 @@
-"""Flowli in Starlette, and what FastAPI shares with it: lifespan, middleware, the registry of a connection, errors."""
+"""Flowli for Starlette, shared with FastAPI: lifespan, middleware, the registry of a connection, error responses."""
 
 from flowli_core.healthz import Healthz
 from flowli_starlette.connection import get_jobs

@@ -1,4 +1,4 @@
-"""What a client is told when a job could not be enqueued."""
+"""The responses to requests whose job could not be enqueued."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ ExceptionHandlers: TypeAlias = dict[int | type[Exception], Callable[[Request, An
 
 UNAVAILABLE, INVALID = 503, 422
 RETRY_AFTER = "1"
-TRY_LATER = "the job could not be stored just now, try again in a moment"
+TRY_LATER = "the job store is unreachable, try again in a moment"
 
 _CLOSE_TRY_AGAIN_LATER, _CLOSE_POLICY = 1013, 1008
 
 
 def jobs_exception_handlers() -> ExceptionHandlers:
-    """Make the handlers: `Starlette(exception_handlers=jobs_exception_handlers())`.
+    """Make the exception handlers: `Starlette(exception_handlers=jobs_exception_handlers())`.
 
-    StoreUnavailable is a 503 with Retry-After, whose cause is logged and not told; ValidationError is a 422 that says
-    where the input is wrong, never what it was. A websocket is closed, with 1013 or 1008.
+    StoreUnavailable becomes a 503 with Retry-After; its cause is logged, but not sent. ValidationError becomes a 422
+    with the place of each problem, but never the value. A websocket is closed with 1013 or 1008.
     """
     return {StoreUnavailable: on_unavailable, ValidationError: _on_invalid}
 
 
 async def on_unavailable(connection: HTTPConnection, error: StoreUnavailable) -> Any:
-    """Ask for patience."""
-    logger.warning("a request could not be served, because the store is away: %s", error)
+    """Respond with 503 and Retry-After, or close the websocket."""
+    logger.warning("request failed: job store unreachable: %s", error)
     if isinstance(connection, WebSocket):
         return await close(connection, _CLOSE_TRY_AGAIN_LATER, TRY_LATER)
     return JSONResponse({"detail": TRY_LATER}, status_code=UNAVAILABLE, headers={"Retry-After": RETRY_AFTER})
@@ -48,11 +48,11 @@ async def _on_invalid(connection: HTTPConnection, error: ValidationError) -> Any
 
 
 async def close_invalid(websocket: WebSocket) -> None:
-    """Close a websocket over which something invalid came."""
+    """Close a websocket that sent an invalid input."""
     await close(websocket, _CLOSE_POLICY, "invalid input")
 
 
 async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close a websocket that is not closed yet. Nothing is sent after that, so there is no response."""
+    """Close a websocket unless it is closed already. Nothing can be sent after that, so there is no response."""
     if websocket.application_state is not WebSocketState.DISCONNECTED:
         await websocket.close(code, reason)

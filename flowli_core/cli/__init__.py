@@ -1,11 +1,20 @@
-"""The command line: `flowli worker app.jobs:jobs`, and what one types to see and to steer what runs.
+"""The command line, and the parts of it that an adapter offers under a command of its own.
 
-Made with click: it is small, has no dependency of its own, comes with every uvicorn, and brings completion for shells.
-`import flowli_core` imports nothing of it.
+`flowli` is built with click, which is small, has no dependencies, comes with uvicorn, and brings shell completion.
+`import flowli_core` does not import this package.
+
+An adapter makes a click group whose context object is a `RegistryLoader`, and adds `status` and `schedules` to it. A
+command that runs a worker takes `run_options`, makes `RunOptions` of them, and runs `Worker(...).run()` with `run`.
 """
 
 from __future__ import annotations
 
+from flowli_core.cli._common.operation import RegistryLoader
+from flowli_core.cli._common.process import run
 from flowli_core.cli._main import main
+from flowli_core.cli._operations.schedules import schedules
+from flowli_core.cli._operations.status import status
+from flowli_core.cli._worker.options import RunOptions, run_options
+from flowli_core.cli._worker.serve import Worker
 
-__all__ = ["main"]
+__all__ = ["RegistryLoader", "RunOptions", "Worker", "main", "run", "run_options", "schedules", "status"]

@@ -1,4 +1,4 @@
-"""`python -m flowli_core.cli`, where the `flowli` script is not on the path."""
+"""`python -m flowli_core.cli`: the same as the `flowli` script, if that is not on the path."""
 
 import sys
 

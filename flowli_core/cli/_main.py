@@ -1,4 +1,4 @@
-"""The group of all commands, and the one line that says what was wrong."""
+"""The `flowli` command: the group of all commands, and errors in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import with_target
 from flowli_core.cli._common.target import TargetError
-from flowli_core.cli._operations.check import check, doctor
+from flowli_core.cli._operations.check import check
+from flowli_core.cli._operations.doctor import doctor
 from flowli_core.cli._operations.jobs import enqueue, jobs, run_job
 from flowli_core.cli._operations.schedules import schedules
 from flowli_core.cli._operations.status import status
@@ -21,7 +22,7 @@ from flowli_core.errors import FlowliError
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})
 @click.version_option(version("flowli"), message="flowli %(version)s")
 def flowli() -> None:
-    """Typed background jobs."""
+    """Run and manage background jobs."""
 
 
 flowli.add_command(worker)
@@ -30,7 +31,7 @@ for _command in (status, jobs, schedules, enqueue, run_job, check, doctor):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; answer its exit code: see `_exits`."""
+    """Run the command line, and return its exit code: see `_common/exits.py`."""
     try:
         code = flowli.main(argv, prog_name="flowli", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -39,16 +40,16 @@ def main(argv: list[str] | None = None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = "flowli" if context is None else context.command_path
-        return _refused(f"{command}: {error.format_message()}", error.exit_code)
+        return _print_error(f"{command}: {error.format_message()}", error.exit_code)
     except TargetError as error:
-        return _refused(f"flowli: {error}", exits.USAGE)
+        return _print_error(f"flowli: {error}", exits.USAGE)
     except FlowliError as error:
-        return _refused(f"flowli: {error}", exits.FAILED)
+        return _print_error(f"flowli: {error}", exits.FAILED)
     except (click.Abort, KeyboardInterrupt):
         return exits.INTERRUPTED
     return code if isinstance(code, int) else exits.DONE
 
 
-def _refused(message: str, code: int) -> int:
+def _print_error(message: str, code: int) -> int:
     click.echo(escape_controls(message), err=True)
     return code

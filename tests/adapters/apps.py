@@ -1,4 +1,4 @@
-"""Small registries, stores that break on command, and what they do."""
+"""Small registries, and stores that fail on command."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Step
 
 PATIENCE = 20
-"""Seconds after which a test that waits for an event fails, instead of hanging. No test takes nearly as long."""
+"""Seconds after which a test that waits for an event fails instead of hanging. No test takes nearly that long."""
 
 
 @dataclass
 class Events:
-    """A context that remembers. For one event loop, the one on which the test itself runs."""
+    """A context that records what jobs do. Its events belong to the event loop of the test."""
 
     log: list[str] = field(default_factory=list[str])
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -33,7 +33,7 @@ class Events:
 
 @job(int)
 async def double(input: int, ctx: Events) -> int:
-    """Be done at once."""
+    """Finish at once."""
     ctx.log.append(f"double {input}")
     ctx.done.set()
     return 2 * input
@@ -41,7 +41,7 @@ async def double(input: int, ctx: Events) -> int:
 
 @job()
 async def held(ctx: Events) -> str:
-    """Be done once the test says so."""
+    """Finish when the test releases it."""
     ctx.started.set()
     await ctx.release.wait()
     ctx.done.set()
@@ -62,7 +62,7 @@ class OtherJobs(Jobs[Events]):
 
 
 class WatchedDriver(MemoryDriver):
-    """A store that notes when it is opened and closed."""
+    """A store that logs when it is opened and closed."""
 
     def __init__(self, log: list[str]) -> None:
         super().__init__()
@@ -77,34 +77,34 @@ class WatchedDriver(MemoryDriver):
         await super().close()
 
 
-class AbsentDriver(MemoryDriver):
-    """A store that cannot be reached while `is_absent`."""
+class UnreachableDriver(MemoryDriver):
+    """A store that is unreachable while `is_unreachable` is set."""
 
-    is_absent = True
+    is_unreachable = True
 
     async def open(self) -> None:
-        if self.is_absent:
-            raise StoreUnavailable("the store is away")
+        if self.is_unreachable:
+            raise StoreUnavailable("the store is unreachable")
         await super().open()
 
     async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
-        if self.is_absent:
-            raise StoreUnavailable("the store is away")
+        if self.is_unreachable:
+            raise StoreUnavailable("the store is unreachable")
         return await super().enqueue(records)
 
     async def step(self, step: Step) -> StepAnswer:
-        if self.is_absent:
-            raise StoreUnavailable("the store is away")
+        if self.is_unreachable:
+            raise StoreUnavailable("the store is unreachable")
         return await super().step(step)
 
     async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
-        if self.is_absent:
-            raise StoreUnavailable("the store is away")
+        if self.is_unreachable:
+            raise StoreUnavailable("the store is unreachable")
         await super().wait(queues, timeout)
 
 
 class BuggyDriver(MemoryDriver):
-    """A store with a bug that no runner survives: while `is_buggy`, it answers acks that nobody has sent."""
+    """A store with a bug that crashes any runner: while `is_buggy`, it answers acks that the runner did not send."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,23 +120,23 @@ class BuggyDriver(MemoryDriver):
         return StepAnswer(now=datetime.now(UTC), acks=tuple(acks))
 
     def on_crash(self) -> None:
-        """Do nothing; a test may want to know."""
+        """Do nothing; a test may override it."""
 
 
 @job(str)
-async def tell(input: str) -> str:
-    """Give back what came."""
+async def echo(input: str) -> str:
+    """Return the input."""
     return input
 
 
 @job(str)
-async def shout(input: str) -> str:
-    """Tell everybody."""
+async def fail(input: str) -> str:
+    """Raise an error that quotes the input."""
     raise ValueError(input)
 
 
 class SecretJobs(Jobs[Events]):
-    """Jobs whose records hold what not everybody may read."""
+    """Jobs whose records hold secrets."""
 
-    tell = tell
-    shout = shout
+    echo = echo
+    fail = fail

@@ -1,4 +1,4 @@
-"""Real servers as processes of their own, and clients that send until all is taken."""
+"""Real servers in processes of their own, and clients that send requests to them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOOK_EVERY = 0.02
 
 
 class Server:
-    """A server that runs, and a client of it."""
+    """A running server and a client for it."""
 
     def __init__(self, process: asyncio.subprocess.Process, client: httpx2.AsyncClient, log: Path) -> None:
         self.process = process
@@ -37,42 +37,42 @@ class Server:
         self.log = log
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Send a signal, and wait for its end, which an embedded runner must not delay beyond its drain."""
+        """Send a signal, and wait until the server exits; an embedded runner must not delay it beyond its drain."""
         self.process.send_signal(how)
         await asyncio.wait_for(self.process.wait(), PATIENCE)
         assert self.process.returncode in {0, -how}, await asyncio.to_thread(self.log.read_text)
 
-    async def send(self, numbers: Iterable[int], *, on_taken: Callable[[int], None]) -> None:
-        """Post each number; those that are answered are taken. Ends early where nobody listens any more."""
+    async def send(self, numbers: Iterable[int], *, on_accepted: Callable[[int], None]) -> None:
+        """Post each number, and report those that the server accepted. Return early if the server has stopped."""
         left = iter(numbers)
 
         async def send_some() -> None:
             for number in left:
                 try:
-                    answer = await self.client.post(f"/work/{number}")
+                    response = await self.client.post(f"/work/{number}")
                 except httpx2.TransportError:
                     return
-                if answer.is_success:
-                    on_taken(number)
+                if response.is_success:
+                    on_accepted(number)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(SENDERS):
                 tasks.create_task(send_some())
 
     async def until_health(self, status: int) -> dict[str, object]:
-        """Ask for its health until it is so."""
+        """Request the health until it has this status, and return the body."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                answer = await self.client.get("/healthz")
-                if answer.status_code == status:
-                    said: dict[str, object] = answer.json()
-                    return said
+                response = await self.client.get("/healthz")
+                if response.status_code == status:
+                    body: dict[str, object] = response.json()
+                    return body
                 await asyncio.sleep(_LOOK_EVERY)
 
 
 @asynccontextmanager
 async def serving(name: ServerName, framework: Framework, folder: Path, *, redis: str | None) -> AsyncGenerator[Server]:
-    """Run the service under a server, and wait until it answers."""
+    """Run the service under a server that answers requests."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -93,11 +93,11 @@ async def serving(name: ServerName, framework: Framework, folder: Path, *, redis
         async with httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, limits=limits, trust_env=False
         ) as client:
-            await _until_it_answers(client, process, Path(log))
+            await _wait_for_answer(client, process, Path(log))
             yield Server(process, client, Path(log))
     finally:
         if process.returncode is None:
-            # The session has nothing in it but what was started here: the server and its workers.
+            # The session holds only the server and its workers.
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
@@ -113,7 +113,7 @@ def _command(name: ServerName, app: str, port: str) -> list[str]:
     return [sys.executable, "-m", *words[name]]
 
 
-async def _until_it_answers(client: httpx2.AsyncClient, process: asyncio.subprocess.Process, log: Path) -> None:
+async def _wait_for_answer(client: httpx2.AsyncClient, process: asyncio.subprocess.Process, log: Path) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             try:

@@ -18,7 +18,7 @@ FOLDER = Path(os.environ["SLOW_SERVICE_FOLDER"])
 
 @job(int)
 async def slow(input: int) -> int:
-    """Tell the test what is going on, and take long."""
+    """Report to the test, and run until the file "go" appears."""
     print(f"started {input}", flush=True)  # noqa: T201 - the test reads it
     while not (FOLDER / "go").exists():  # noqa: ASYNC110 - the file comes from another process
         await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A request that its client leaves is cancelled by some servers, at whatever it waits for."""
+"""Some servers cancel a request whose client disconnects, at whatever await it has reached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flowli_core.driver import Driver
 
 TURNS = 25
-"""After how many turns of the event loop, at the most, a request is cancelled. An enqueue has fewer."""
+"""The most iterations of the event loop after which a request is cancelled. An enqueue takes fewer."""
 
 
 async def enqueue(request: Request) -> PlainTextResponse:
@@ -36,8 +36,8 @@ async def enqueue(request: Request) -> PlainTextResponse:
     return PlainTextResponse((await jobs.double.enqueue(request.path_params["number"])).id)
 
 
-async def ask(app: Starlette, number: int) -> str:
-    """Call the application as a server does; answer the body."""
+async def send_request(app: Starlette, number: int) -> str:
+    """Call the application as a server does, and return the body of the response."""
     body = bytearray()
 
     async def receive() -> dict[str, Any]:
@@ -53,13 +53,15 @@ async def ask(app: Starlette, number: int) -> str:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Let no test leave a key that would stay for ever."""
+    """Check that no test leaves a key that would stay for ever."""
     yield
     clean_up()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
-async def test_a_cancelled_request_leaves_no_job_or_one_and_a_sound_connection(kind: str, tmp_path: Path) -> None:
+async def test_a_cancelled_request_stores_at_most_one_job_and_leaves_the_connection_usable(
+    kind: str, tmp_path: Path
+) -> None:
     driver: Driver = (
         SqliteDriver(tmp_path / "jobs.sqlite3")
         if kind == "sqlite"
@@ -72,14 +74,17 @@ async def test_a_cancelled_request_leaves_no_job_or_one_and_a_sound_connection(k
     cancelled = 0
     async with jobs:
         for turns in range(TURNS):
-            left = asyncio.create_task(ask(app, turns))
-            beside = asyncio.create_task(ask(app, 1000 + turns))  # may travel in the same call of the store
+            left = asyncio.create_task(send_request(app, turns))
+            beside = asyncio.create_task(send_request(app, 1000 + turns))  # may be sent to the store in the same call
             for _ in range(turns):
                 await asyncio.sleep(0)
             left.cancel()
             done, _ = await asyncio.wait((left,))
             cancelled += next(iter(done)).cancelled()
-            for task, number in ((beside, 1000 + turns), (asyncio.create_task(ask(app, 2000 + turns)), 2000 + turns)):
+            for task, number in (
+                (beside, 1000 + turns),
+                (asyncio.create_task(send_request(app, 2000 + turns)), 2000 + turns),
+            ):
                 record = await jobs.inspect.get_job(await task)
                 assert record is not None
                 assert record.input == number

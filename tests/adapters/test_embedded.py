@@ -1,4 +1,4 @@
-"""The runner beside an application: it falls and comes back, and it leaves nothing behind."""
+"""The embedded runner of an application: it is restarted after a crash, and stops with the application."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ async def soon(event: asyncio.Event) -> None:
         await event.wait()
 
 
-async def test_a_runner_that_falls_is_started_again_and_its_health_says_so() -> None:
-    fell_twice = asyncio.Event()
+async def test_a_runner_that_crashes_is_restarted_and_its_health_says_so() -> None:
+    crashed_twice = asyncio.Event()
 
     class Driver(BuggyDriver):
         def on_crash(self) -> None:
             if self.crashes == 2:
-                fell_twice.set()
+                crashed_twice.set()
 
     events, driver = Events(), Driver()
     jobs = EventJobs(context=events, driver=driver)
     async with embedded(jobs, runner=Runner(jobs)) as beside:
         assert beside is not None
         assert (beside.health().restarts, beside.health().last_error) == (0, None)
-        await soon(fell_twice)
+        await soon(crashed_twice)
         health = beside.health()
         assert 1 <= health.restarts <= driver.crashes
         assert health.last_error is not None
@@ -51,20 +51,20 @@ async def test_a_runner_that_falls_is_started_again_and_its_health_says_so() -> 
     assert (record.state, record.attempts_made, record.recoveries) == ("completed", 1, 0)
 
 
-def test_requests_are_answered_while_the_runner_falls_again_and_again() -> None:
-    fell, is_done = threading.Semaphore(0), threading.Event()
+def test_requests_are_answered_while_the_runner_crashes_again_and_again() -> None:
+    crashed, is_done = threading.Semaphore(0), threading.Event()
 
     class Driver(BuggyDriver):
         def on_crash(self) -> None:
-            fell.release()
+            crashed.release()
 
     driver = Driver()
     jobs = EventJobs(context=Events(), driver=driver)
     runner = Runner(jobs, hooks=Hooks(on_job_completed=lambda _: is_done.set()))
     with TestClient(make_app(jobs_lifespan(jobs, runner=runner))) as client:
-        assert fell.acquire(timeout=PATIENCE)
+        assert crashed.acquire(timeout=PATIENCE)
         job_id = client.post("/double/21").json()
-        assert fell.acquire(timeout=PATIENCE)
+        assert crashed.acquire(timeout=PATIENCE)
         assert client.get("/ping").json() == "pong"
         assert client.get(f"/job/{job_id}").json() == "queued"
         driver.is_buggy = False
@@ -72,21 +72,21 @@ def test_requests_are_answered_while_the_runner_falls_again_and_again() -> None:
         assert client.get(f"/job/{job_id}").json() == "completed"
 
 
-async def test_an_application_ends_while_its_runner_is_down() -> None:
-    fell = asyncio.Event()
+async def test_an_application_stops_while_its_runner_is_down() -> None:
+    crashed = asyncio.Event()
 
     class Driver(BuggyDriver):
         def on_crash(self) -> None:
-            fell.set()
+            crashed.set()
 
     jobs = EventJobs(context=Events(), driver=Driver())
     runner = Runner(jobs)
     async with asyncio.timeout(PATIENCE), jobs_lifespan(jobs, runner=runner)(FastAPI()):
-        await fell.wait()
+        await crashed.wait()
     assert not runner.health().is_running
 
 
-async def test_a_job_that_ends_within_the_drain_is_completed() -> None:
+async def test_a_job_that_finishes_within_the_drain_completes() -> None:
     events, driver = Events(), MemoryDriver()
     jobs = EventJobs(context=events, driver=driver)
     lifespan = jobs_lifespan(jobs, runner=Runner(jobs), drain="1m")(FastAPI())
@@ -94,7 +94,7 @@ async def test_a_job_that_ends_within_the_drain_is_completed() -> None:
     receipt = await jobs.held.enqueue()
     await soon(events.started)
     leaving = asyncio.create_task(lifespan.__aexit__(None, None, None))
-    for _ in range(50):  # turns of the loop, in which a runner that does not wait would have ended the job
+    for _ in range(50):  # iterations of the loop, in which a runner that does not wait would end the job
         await asyncio.sleep(0)
     await jobs.double.enqueue(1)  # a request that is still being answered
     events.done.clear()
@@ -102,7 +102,7 @@ async def test_a_job_that_ends_within_the_drain_is_completed() -> None:
     async with asyncio.timeout(PATIENCE):
         await leaving
     assert events.done.is_set()
-    assert events.log == []  # what was enqueued after the stop had begun waits for the next one
+    assert events.log == []  # a job enqueued after the stop began waits for the next runner
     async with EventJobs(context=events, driver=driver) as later:
         record = await later.inspect.get_job(receipt.id)
         counts = await later.inspect.get_queue_counts()
@@ -112,7 +112,7 @@ async def test_a_job_that_ends_within_the_drain_is_completed() -> None:
 
 
 @pytest.mark.parametrize("drain", ["0s", "20ms"])
-async def test_what_is_not_done_in_time_is_given_back_and_run_by_the_next_application(drain: str) -> None:
+async def test_an_unfinished_job_returns_to_the_queue_and_runs_in_the_next_application(drain: str) -> None:
     driver = MemoryDriver()
     first = Events()
     jobs = EventJobs(context=first, driver=driver)
@@ -138,7 +138,7 @@ async def test_what_is_not_done_in_time_is_given_back_and_run_by_the_next_applic
     assert (record.state, record.attempts_made, record.recoveries) == ("completed", 1, 0)
 
 
-async def test_an_error_in_the_application_stops_the_runner_too() -> None:
+async def test_an_error_in_the_application_also_stops_the_runner() -> None:
     events = Events()
     jobs = EventJobs(context=events, driver=MemoryDriver())
     runner = Runner(jobs)
@@ -147,14 +147,14 @@ async def test_an_error_in_the_application_stops_the_runner_too() -> None:
         async with jobs_lifespan(jobs, runner=runner)(FastAPI()):
             await jobs.double.enqueue(1)
             await soon(events.done)
-            raise RuntimeError("the server fell")
+            raise RuntimeError("the application failed")
 
-    with pytest.raises(RuntimeError, match="the server fell"):
+    with pytest.raises(RuntimeError, match="the application failed"):
         await serve()
     assert not runner.health().is_running
 
 
-async def test_a_context_that_cannot_be_made_keeps_the_application_from_starting() -> None:
+async def test_an_application_whose_context_cannot_be_made_does_not_start() -> None:
     def context() -> Events:
         raise LookupError("no configuration")
 

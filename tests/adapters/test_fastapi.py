@@ -1,4 +1,4 @@
-"""The lifespan and the dependency, as an application sees them."""
+"""The lifespan, the dependencies and the error responses in FastAPI."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flowli_core import (
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import drain
 from flowli_fastapi import JobsDep, JobsState, get_jobs, jobs_exception_handlers, jobs_lifespan, jobs_of
-from tests.adapters.apps import PATIENCE, AbsentDriver, EventJobs, Events, OtherJobs, WatchedDriver
+from tests.adapters.apps import PATIENCE, EventJobs, Events, OtherJobs, UnreachableDriver, WatchedDriver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,7 +31,7 @@ JobsOf = Annotated[EventJobs, Depends(get_jobs)]
 
 
 class AppRequest(Request[JobsState[EventJobs]]):
-    """A class, because FastAPI knows no generic alias of Request."""
+    """A class, because FastAPI does not accept a generic alias of Request."""
 
 
 def make_app(lifespan: Any = None) -> FastAPI:
@@ -63,7 +63,7 @@ def memory_jobs() -> EventJobs:
     return EventJobs(context=Events(), driver=MemoryDriver())
 
 
-def test_the_scopes_nest_with_the_given_lifespan_outside() -> None:
+def test_the_inner_lifespan_is_entered_first_and_left_last() -> None:
     log: list[str] = []
 
     @asynccontextmanager
@@ -94,7 +94,7 @@ def test_the_scopes_nest_with_the_given_lifespan_outside() -> None:
     ]
 
 
-def test_the_state_of_the_given_lifespan_is_kept() -> None:
+def test_the_state_of_the_inner_lifespan_is_kept() -> None:
     @asynccontextmanager
     async def inner(_: FastAPI) -> AsyncGenerator[dict[str, str]]:
         yield {"database": "open"}
@@ -110,7 +110,7 @@ def test_the_state_of_the_given_lifespan_is_kept() -> None:
         assert client.get("/").json() == ["open", True]
 
 
-def test_what_the_given_lifespan_raises_reaches_the_server() -> None:
+def test_an_error_in_the_inner_lifespan_reaches_the_server() -> None:
     log: list[str] = []
 
     def connect() -> None:
@@ -127,7 +127,7 @@ def test_what_the_given_lifespan_raises_reaches_the_server() -> None:
     assert log == []
 
 
-async def test_without_a_runner_jobs_are_enqueued_and_wait() -> None:
+async def test_without_a_runner_enqueued_jobs_wait() -> None:
     driver = MemoryDriver()
     jobs = EventJobs(context=Events(), driver=driver)
     with TestClient(make_app(jobs_lifespan(jobs))) as client:
@@ -140,7 +140,7 @@ async def test_without_a_runner_jobs_are_enqueued_and_wait() -> None:
     assert record.result == 42
 
 
-def test_with_a_runner_jobs_are_run() -> None:
+def test_with_a_runner_jobs_run() -> None:
     jobs = memory_jobs()
     is_done = threading.Event()
     runner = Runner(jobs, hooks=Hooks(on_job_completed=lambda _: is_done.set()))
@@ -172,35 +172,35 @@ def test_without_a_driver_run_still_works() -> None:
         assert socket.receive_text() == "8"
 
 
-def test_a_store_that_is_away_does_not_keep_the_application_from_starting() -> None:
-    driver = AbsentDriver()
+def test_an_application_starts_while_the_store_is_unreachable() -> None:
+    driver = UnreachableDriver()
     jobs = EventJobs(context=Events(), driver=driver)
     is_done = threading.Event()
     runner = Runner(jobs, hooks=Hooks(on_job_completed=lambda _: is_done.set()))
     with TestClient(make_app(jobs_lifespan(jobs, runner=runner))) as client:
         assert client.get("/ping").json() == "pong"
-        with pytest.raises(StoreUnavailable, match="away"):
+        with pytest.raises(StoreUnavailable, match="unreachable"):
             client.post("/double/1")
-        driver.is_absent = False
+        driver.is_unreachable = False
         client.post("/double/1")
         assert is_done.wait(PATIENCE)
 
 
-def test_an_application_whose_store_never_came_still_stops() -> None:
-    jobs = EventJobs(context=Events(), driver=AbsentDriver())
+def test_an_application_stops_while_the_store_is_unreachable() -> None:
+    jobs = EventJobs(context=Events(), driver=UnreachableDriver())
     runner = Runner(jobs)
     with TestClient(make_app(jobs_lifespan(jobs, runner=runner))) as client:
         assert client.get("/ping").json() == "pong"
     assert not runner.health().is_running
 
 
-def test_a_store_that_can_never_be_used_keeps_the_application_from_starting() -> None:
+def test_an_application_with_an_unusable_store_does_not_start() -> None:
     class WrongDriver(MemoryDriver):
         async def open(self) -> None:
-            raise DriverError("this is no store of ours")
+            raise DriverError("not a store of ours")
 
     jobs = EventJobs(context=Events(), driver=WrongDriver())
-    with pytest.raises(DriverError, match="no store of ours"), TestClient(make_app(jobs_lifespan(jobs))):
+    with pytest.raises(DriverError, match="not a store of ours"), TestClient(make_app(jobs_lifespan(jobs))):
         pass
 
 
@@ -221,20 +221,20 @@ def test_a_websocket_gets_the_registry() -> None:
         assert socket.receive_text() == "42"
 
 
-async def test_a_test_may_give_another_registry() -> None:
-    given = memory_jobs()
+async def test_a_test_can_inject_another_registry() -> None:
+    injected = memory_jobs()
     app = make_app(jobs_lifespan(memory_jobs()))
-    app.dependency_overrides[get_jobs] = lambda: given
+    app.dependency_overrides[get_jobs] = lambda: injected
     with TestClient(app) as client:
         job_id = client.post("/double/21").json()
-    assert (await drain(given)).completed == 1
-    record = await given.inspect.get_job(job_id)
+    assert (await drain(injected)).completed == 1
+    record = await injected.inspect.get_job(job_id)
     assert record is not None
     assert record.result == 42
-    await given.aclose()
+    await injected.aclose()
 
 
-def test_without_its_lifespan_a_route_says_what_is_missing() -> None:
+def test_without_its_lifespan_a_route_raises_an_error_that_names_the_cure() -> None:
     client = TestClient(make_app(jobs_lifespan(memory_jobs())))
     with pytest.raises(StrategyError, match=r"lifespan=jobs_lifespan.*with TestClient"):
         client.post("/double/1")
@@ -243,7 +243,7 @@ def test_without_its_lifespan_a_route_says_what_is_missing() -> None:
     client.close()
 
 
-async def test_no_signal_handler_is_touched() -> None:
+async def test_signal_handlers_are_left_alone() -> None:
     def handlers() -> dict[int, object]:
         return {number: signal.getsignal(number) for number in signal.valid_signals()}
 
@@ -255,7 +255,7 @@ async def test_no_signal_handler_is_touched() -> None:
     assert handlers() == before
 
 
-def test_an_alias_names_the_registry() -> None:
+def test_jobs_dep_injects_the_registry() -> None:
     app = FastAPI(lifespan=jobs_lifespan(memory_jobs()))
     router = APIRouter()
 
@@ -266,10 +266,10 @@ def test_an_alias_names_the_registry() -> None:
     app.include_router(router, prefix="/api")
     with TestClient(app) as client:
         assert client.post("/api/double/1").status_code == 200
-        assert "jobs" not in client.get("/openapi.json").text, "no parameter of the request"
+        assert "jobs" not in client.get("/openapi.json").text, "not a parameter of the request"
 
 
-def test_of_several_registries_a_route_names_its_own() -> None:
+def test_a_route_can_name_one_of_several_registries() -> None:
     first, second = memory_jobs(), OtherJobs(context=Events(), driver=MemoryDriver())
     app = FastAPI(lifespan=jobs_lifespan(first, inner=jobs_lifespan(second)))
 
@@ -287,8 +287,8 @@ def test_of_several_registries_a_route_names_its_own() -> None:
         assert client.get("/").json() == [True, True]
         with pytest.raises(StrategyError, match=r"2 registries here.*Depends\(jobs_of\(EventJobs\)\)"):
             client.get("/which")
-        given = OtherJobs(context=Events(), driver=MemoryDriver())
-        app.dependency_overrides[jobs_of(OtherJobs)] = lambda: given
+        injected = OtherJobs(context=Events(), driver=MemoryDriver())
+        app.dependency_overrides[jobs_of(OtherJobs)] = lambda: injected
         assert client.get("/").json() == [True, False]
 
 
@@ -300,7 +300,7 @@ def test_a_mounted_application_sees_the_registry_of_its_parent() -> None:
         assert client.get(f"/sub/job/{job_id}").json() == "queued"
 
 
-async def test_a_job_may_be_enqueued_or_run_after_the_response() -> None:
+async def test_a_background_task_can_enqueue_or_run_a_job() -> None:
     jobs = memory_jobs()
     app = FastAPI(lifespan=jobs_lifespan(jobs))
 
@@ -328,8 +328,8 @@ def test_the_lifespan_state_is_typed() -> None:
         assert client.get("/").json() == [True, True]
 
 
-def test_errors_have_the_shape_of_fastapis_own() -> None:
-    driver = AbsentDriver()
+def test_errors_have_the_format_of_fastapis_own() -> None:
+    driver = UnreachableDriver()
     jobs = EventJobs(context=Events(), driver=driver)
     app = make_app(jobs_lifespan(jobs))
     for kind, handler in jobs_exception_handlers().items():
@@ -340,10 +340,10 @@ def test_errors_have_the_shape_of_fastapis_own() -> None:
         await jobs.double.enqueue(body)
 
     with TestClient(app) as client:
-        answer = client.post("/double/1")
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        response = client.post("/double/1")
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
         assert client.get("/ping").json() == "pong"
-        driver.is_absent = False
+        driver.is_unreachable = False
         assert client.post("/double/1").status_code == 200
         (place,) = client.post("/double", json="secret").json()["detail"]
         assert (place["loc"], place["type"]) == (["job"], "value_error")
@@ -352,14 +352,14 @@ def test_errors_have_the_shape_of_fastapis_own() -> None:
         assert place["loc"] == ["job"]
 
 
-def test_a_websocket_that_sends_nonsense_is_closed() -> None:
+def test_a_websocket_that_sends_an_invalid_input_is_closed() -> None:
     app = FastAPI(lifespan=jobs_lifespan(memory_jobs()), exception_handlers=jobs_exception_handlers())
 
     @app.websocket("/doubles")
     async def doubles(websocket: WebSocket, jobs: JobsDep[EventJobs]) -> None:
         await websocket.accept()
-        given: Any = await websocket.receive_text()
-        await jobs.double.enqueue(given)
+        text: Any = await websocket.receive_text()
+        await jobs.double.enqueue(text)
         await websocket.close(1000)
 
     with TestClient(app) as client, client.websocket_connect("/doubles") as socket:

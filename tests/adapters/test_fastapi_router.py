@@ -1,4 +1,4 @@
-"""`jobs_router`: what it shows, what it hides, and to whom."""
+"""`jobs_router`: the jobs and schedules that it shows, and the payloads that it hides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowli_core import AllMissed, DefinitionError
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import drain
 from flowli_fastapi import JobsMiddleware, jobs_lifespan, jobs_of, jobs_router
-from tests.adapters.apps import AbsentDriver, EventJobs, Events, OtherJobs, SecretJobs
+from tests.adapters.apps import EventJobs, Events, OtherJobs, SecretJobs, UnreachableDriver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,8 +52,8 @@ def portal(client: TestClient) -> Any:
 
 def fill(client: TestClient, jobs: SecretJobs) -> None:
     async def enqueue_and_run() -> None:
-        await jobs.tell.options(id="job-1", key=CARRIED).enqueue(CARRIED)
-        await jobs.shout.options(id="loud").enqueue(CARRIED)
+        await jobs.echo.options(id="job-1", key=CARRIED).enqueue(CARRIED)
+        await jobs.fail.options(id="failed").enqueue(CARRIED)
         await drain(jobs)
 
     portal(client).call(enqueue_and_run)
@@ -62,16 +62,16 @@ def fill(client: TestClient, jobs: SecretJobs) -> None:
 def plan(client: TestClient, jobs: SecretJobs) -> None:
     async def schedule_two() -> None:
         missed = AllMissed(limit=3)
-        await jobs.tell.schedule(
+        await jobs.echo.schedule(
             "daily", cron="0 8 * * *", timezone="Europe/Paris", input=CARRIED, missed=missed, overlap="skip"
         )
-        await jobs.shout.schedule("often", every="15m", input=CARRIED, start=datetime(2030, 1, 1, tzinfo=UTC))
+        await jobs.fail.schedule("often", every="15m", input=CARRIED, start=datetime(2030, 1, 1, tzinfo=UTC))
         await jobs.control.pause("often")
 
     portal(client).call(schedule_two)
 
 
-def test_it_is_not_made_by_accident() -> None:
+def test_a_router_that_anybody_may_read_must_be_asked_for() -> None:
     with pytest.raises(DefinitionError, match="allow_anonymous=True"):
         jobs_router()
     with pytest.raises(DefinitionError, match="dependencies"):
@@ -79,7 +79,7 @@ def test_it_is_not_made_by_accident() -> None:
 
 
 @pytest.mark.parametrize("path", ["/counts", "?state=failed", "/schedules", "/job-1"])
-def test_whom_its_dependencies_refuse_sees_nothing(jobs: SecretJobs, path: str) -> None:
+def test_a_client_that_the_dependencies_refuse_sees_nothing(jobs: SecretJobs, path: str) -> None:
     with client_of(jobs, dependencies=[Depends(require_password)]) as client:
         fill(client, jobs)
         assert client.get(f"/admin/jobs{path}").status_code == 422
@@ -93,13 +93,13 @@ def test_it_counts_lists_and_shows(client: TestClient, jobs: SecretJobs) -> None
     assert (counts["completed"], counts["failed"]) == (1, 1)
     assert counts["by_queue"]["default"]["failed"] == 1
     (failed,) = client.get("/admin/jobs", params={"state": "failed"}).json()["items"]
-    assert (failed["id"], failed["name"], failed["attempts_made"]) == ("loud", "shout", 1)
-    assert failed == client.get("/admin/jobs/loud").json()
+    assert (failed["id"], failed["name"], failed["attempts_made"]) == ("failed", "fail", 1)
+    assert failed == client.get("/admin/jobs/failed").json()
     assert failed["last_error"] == {"type": "ValueError"}
 
 
 def test_it_shows_a_job_whose_id_holds_a_slash(client: TestClient, jobs: SecretJobs) -> None:
-    portal(client).call(jobs.tell.options(id="orders/7").enqueue, CARRIED)
+    portal(client).call(jobs.echo.options(id="orders/7").enqueue, CARRIED)
     assert client.get("/admin/jobs/orders/7").json()["id"] == "orders/7"
 
 
@@ -111,7 +111,7 @@ def test_it_lists_schedules(client: TestClient, jobs: SecretJobs) -> None:
     second = client.get("/admin/jobs/schedules", params=query | {"cursor": first["cursor"]}).json()
     assert second["cursor"] is None
     (daily,), (often,) = first["items"], second["items"]
-    assert (daily["key"], daily["name"], daily["queue"]) == ("daily", "tell", "default")
+    assert (daily["key"], daily["name"], daily["queue"]) == ("daily", "echo", "default")
     assert (daily["cron"], daily["timezone"], daily["every"]) == ("0 8 * * *", "Europe/Paris", None)
     assert (daily["missed"], daily["overlap"], daily["readable"]) == ({"limit": 3}, "skip", True)
     assert (daily["paused"], daily["last_tick"]) == (False, None)
@@ -122,16 +122,16 @@ def test_it_lists_schedules(client: TestClient, jobs: SecretJobs) -> None:
 
 
 @pytest.mark.parametrize("is_shown", [False, True])
-def test_what_schedules_carry_is_hidden_unless_it_is_asked_for(jobs: SecretJobs, *, is_shown: bool) -> None:
+def test_the_payloads_of_schedules_are_hidden_by_default(jobs: SecretJobs, *, is_shown: bool) -> None:
     with client_of(jobs, allow_anonymous=True, show_payloads=is_shown) as client:
         plan(client, jobs)
-        answer = client.get("/admin/jobs/schedules")
-        assert (CARRIED in answer.text) is is_shown
-        assert [one.get("input") for one in answer.json()["items"]] == ([CARRIED] * 2 if is_shown else [None] * 2)
+        response = client.get("/admin/jobs/schedules")
+        assert (CARRIED in response.text) is is_shown
+        assert [one.get("input") for one in response.json()["items"]] == ([CARRIED] * 2 if is_shown else [None] * 2)
 
 
 def test_it_pages(client: TestClient, jobs: SecretJobs) -> None:
-    portal(client).call(jobs.tell.enqueue_many, ["a", "b", "c"])
+    portal(client).call(jobs.echo.enqueue_many, ["a", "b", "c"])
     query: dict[str, str | None] = {"state": "queued", "limit": "2"}
     seen: list[str] = []
     for size in (2, 1):
@@ -144,24 +144,24 @@ def test_it_pages(client: TestClient, jobs: SecretJobs) -> None:
 
 
 @pytest.mark.parametrize("is_shown", [False, True])
-def test_what_jobs_carry_is_hidden_unless_it_is_asked_for(jobs: SecretJobs, *, is_shown: bool) -> None:
+def test_the_payloads_of_jobs_are_hidden_by_default(jobs: SecretJobs, *, is_shown: bool) -> None:
     with client_of(jobs, allow_anonymous=True, show_payloads=is_shown) as client:
         fill(client, jobs)
-        for path in ("?state=completed", "?state=failed", "/loud", "/job-1"):
-            answer = client.get(f"/admin/jobs{path}")
-            assert answer.status_code == 200
-            assert (CARRIED in answer.text) is is_shown
+        for path in ("?state=completed", "?state=failed", "/failed", "/job-1"):
+            response = client.get(f"/admin/jobs{path}")
+            assert response.status_code == 200
+            assert (CARRIED in response.text) is is_shown
         schema = client.get("/openapi.json").json()["components"]["schemas"]
         assert ("input" in schema["FullJobOut" if is_shown else "JobOut"]["properties"]) is is_shown
 
 
-def test_the_schema_describes_the_answers(client: TestClient) -> None:
+def test_the_schema_describes_the_responses(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]) == {f"/admin/jobs{path}" for path in ("", "/counts", "/schedules", "/{job_id}")}
     assert {method for path in schema["paths"].values() for method in path} == {"get"}
-    answer = schema["paths"]["/admin/jobs/{job_id}"]["get"]["responses"]
-    assert answer["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/JobOut"}
-    assert set(answer) == {"200", "404", "422", "503"}
+    response = schema["paths"]["/admin/jobs/{job_id}"]["get"]["responses"]
+    assert response["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/JobOut"}
+    assert set(response) == {"200", "404", "422", "503"}
     assert "input" not in schema["components"]["schemas"]["JobOut"]["properties"]
     assert "FullJobOut" not in json.dumps(schema)
 
@@ -179,21 +179,21 @@ def test_the_schema_describes_the_answers(client: TestClient) -> None:
         ("/schedules?limit=0", 422),
     ],
 )
-def test_what_is_not_there_or_makes_no_sense_is_said_so(client: TestClient, path: str, status: int) -> None:
-    answer = client.get(f"/admin/jobs{path}")
-    assert answer.status_code == status
-    assert answer.json()["detail"]
+def test_unknown_jobs_and_invalid_parameters_are_refused(client: TestClient, path: str, status: int) -> None:
+    response = client.get(f"/admin/jobs{path}")
+    assert response.status_code == status
+    assert response.json()["detail"]
 
 
-def test_a_store_that_is_away_is_a_503() -> None:
-    with client_of(EventJobs(context=Events(), driver=AbsentDriver()), allow_anonymous=True) as client:
+def test_an_unreachable_store_is_a_503() -> None:
+    with client_of(EventJobs(context=Events(), driver=UnreachableDriver()), allow_anonymous=True) as client:
         for path in ("/counts", "?state=failed", "/schedules", "/job-1"):
-            answer = client.get(f"/admin/jobs{path}")
-            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-            assert "the store is away" not in answer.text
+            response = client.get(f"/admin/jobs{path}")
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+            assert "the store is unreachable" not in response.text
 
 
-def test_of_several_registries_one_is_named(jobs: SecretJobs) -> None:
+def test_a_router_can_show_one_of_several_registries(jobs: SecretJobs) -> None:
     app = FastAPI(lifespan=jobs_lifespan(jobs, inner=jobs_lifespan(OtherJobs(context=Events(), driver=MemoryDriver()))))
     app.include_router(jobs_router(allow_anonymous=True, jobs=jobs_of(SecretJobs), prefix="/secret"))
     app.include_router(jobs_router(allow_anonymous=True, jobs=jobs_of(OtherJobs), prefix="/other"))

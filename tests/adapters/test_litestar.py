@@ -1,4 +1,4 @@
-"""The plugin, as a Litestar application sees it."""
+"""The plugin in a Litestar application, and `litestar jobs`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from flowli_core.drivers.memory import MemoryDriver
 from flowli_litestar import FlowliConfig, FlowliPlugin
 from flowli_litestar.commands import jobs_group
 from flowli_starlette import jobs_lifespan
-from tests.adapters.apps import PATIENCE, AbsentDriver, BuggyDriver, EventJobs, Events, OtherJobs, WatchedDriver
+from tests.adapters.apps import PATIENCE, BuggyDriver, EventJobs, Events, OtherJobs, UnreachableDriver, WatchedDriver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -42,7 +42,7 @@ async def enqueue(number: FromPath[int], jobs: NamedDependency[EventJobs]) -> st
 
 
 @post("/double")
-async def enqueue_what_was_sent(data: JSONBody[Any], jobs: NamedDependency[EventJobs]) -> str:
+async def enqueue_body(data: JSONBody[Any], jobs: NamedDependency[EventJobs]) -> str:
     return (await jobs.double.enqueue(data)).id
 
 
@@ -65,7 +65,7 @@ async def doubles(socket: WebSocket[Any, Any, Any], jobs: NamedDependency[EventJ
     await socket.close()
 
 
-ROUTES: list[ControllerRouterHandler] = [enqueue, enqueue_what_was_sent, look, ping, doubles]
+ROUTES: list[ControllerRouterHandler] = [enqueue, enqueue_body, look, ping, doubles]
 
 
 def memory_jobs() -> EventJobs:
@@ -116,7 +116,7 @@ def test_the_state_holds_the_registry_and_its_runner() -> None:
     assert app.state["work_runner"] is None
 
 
-def test_the_scopes_nest_with_the_applications_own_lifespan_outside() -> None:
+def test_the_applications_own_lifespan_is_entered_first_and_left_last() -> None:
     log: list[str] = []
 
     @asynccontextmanager
@@ -147,17 +147,17 @@ def test_two_registries_have_two_plugins() -> None:
 
 
 @pytest.mark.parametrize("option", ["dependency_key", "state_key"])
-def test_what_is_taken_is_refused(option: str) -> None:
+def test_a_key_that_is_taken_is_refused(option: str) -> None:
     taken: Any = {"dependencies": {"mine": Provide(memory_jobs, sync_to_thread=False)}, "state": State({"mine": 1})}
     options: Any = {option: "mine"}
     with pytest.raises(ImproperlyConfiguredException, match=f"another {option}"):
         Litestar([], plugins=[FlowliPlugin(FlowliConfig(jobs=memory_jobs(), **options))], **taken)
 
 
-def test_what_is_no_registry_is_refused_at_once() -> None:
-    no_registry: Any = EventJobs
+def test_anything_but_a_registry_is_refused_at_once() -> None:
+    not_a_registry: Any = EventJobs
     with pytest.raises(DefinitionError, match="a registry is wanted"):
-        FlowliPlugin(FlowliConfig(jobs=no_registry))
+        FlowliPlugin(FlowliConfig(jobs=not_a_registry))
 
 
 def test_a_runner_of_another_registry_is_refused() -> None:
@@ -172,30 +172,30 @@ def test_one_registry_is_not_open_in_two_applications_at_once() -> None:
         pass
 
 
-def test_errors_are_answered_as_litestar_answers_its_own() -> None:
-    driver = AbsentDriver()
+def test_errors_have_the_format_of_litestars_own() -> None:
+    driver = UnreachableDriver()
     with TestClient(app_of(EventJobs(context=Events(), driver=driver))) as client:
-        answer = client.post("/double/1")
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        assert answer.json() == {
+        response = client.post("/double/1")
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert response.json() == {
             "status_code": 503,
-            "detail": "the job could not be stored just now, try again in a moment",
+            "detail": "the job store is unreachable, try again in a moment",
         }
         assert client.get("/ping").text == "pong"
-        driver.is_absent = False
+        driver.is_unreachable = False
         assert client.post("/double/1").status_code == 201
-        answer = client.post("/double", json="secret")
-        assert (answer.status_code, answer.json()["status_code"]) == (422, 422)
-        assert [issue["key"] for issue in answer.json()["extra"]] == [""]
-        assert "secret" not in answer.text
+        response = client.post("/double", json="secret")
+        assert (response.status_code, response.json()["status_code"]) == (422, 422)
+        assert [issue["key"] for issue in response.json()["extra"]] == [""]
+        assert "secret" not in response.text
         assert client.get("/job/%20").status_code == 422
 
 
-def test_an_applications_own_handlers_go_first() -> None:
+def test_an_applications_own_exception_handlers_come_first() -> None:
     def teapot(_: Request[Any, Any, Any], __: StoreUnavailable) -> Any:
         raise AssertionError
 
-    jobs = EventJobs(context=Events(), driver=AbsentDriver())
+    jobs = EventJobs(context=Events(), driver=UnreachableDriver())
     plugin = FlowliPlugin(FlowliConfig(jobs=jobs))
     app: Any = Litestar([enqueue], plugins=[plugin], exception_handlers={StoreUnavailable: teapot})
     assert app.exception_handlers[StoreUnavailable] is teapot
@@ -204,7 +204,7 @@ def test_an_applications_own_handlers_go_first() -> None:
     assert StoreUnavailable not in app.exception_handlers
 
 
-def test_readiness_has_a_path() -> None:
+def test_health_path_serves_the_readiness() -> None:
     driver = BuggyDriver()
     jobs = EventJobs(context=Events(), driver=driver)
     app = app_of(jobs, runner=Runner(jobs), health_path="/healthz")
@@ -218,7 +218,7 @@ def test_readiness_has_a_path() -> None:
         assert client.get("/healthz").json()["restarts"] == driver.crashes
 
 
-def test_routers_and_mounted_applications_have_it_too() -> None:
+def test_routers_and_mounted_applications_also_get_the_registry() -> None:
     router = Router("/api", route_handlers=[enqueue])
     jobs = memory_jobs()
     inner: Any = Litestar([router, look], plugins=[FlowliPlugin(FlowliConfig(jobs=jobs))])
@@ -302,28 +302,28 @@ def two_registries() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (["run", "--burst"], "say which registry with --key: jobs, others"),
-        (["status"], "say which registry with --key: jobs, others"),
-        (["--key", "nobody", "run"], "say which registry with --key: jobs, others"),
+        (["run", "--burst"], "name the registry with --key: jobs, others"),
+        (["status"], "name the registry with --key: jobs, others"),
+        (["--key", "nobody", "run"], "name the registry with --key: jobs, others"),
         (["--key", "jobs", "run", "-c", "0"], "concurrency must be a whole number"),
         (["--key", "jobs", "run", "--drain", "5"], "drain"),
     ],
 )
-def test_a_command_that_makes_no_sense_is_refused(two_registries: Any, words: list[str], said: str) -> None:
+def test_wrong_usage_of_a_command_is_refused(two_registries: Any, words: list[str], message: str) -> None:
     done = CliRunner().invoke(jobs_group, words, obj=two_registries)
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
 
 
-def test_of_two_registries_one_is_chosen(two_registries: Any) -> None:
+def test_key_chooses_one_of_two_registries(two_registries: Any) -> None:
     done = CliRunner().invoke(jobs_group, ["--key", "others", "run", "--burst"], obj=two_registries)
     assert done.exit_code == 0
     assert "OtherJobs" in done.output
 
 
-def test_a_command_shows_how_things_stand(two_registries: Any) -> None:
+def test_status_shows_the_registry(two_registries: Any) -> None:
     done = CliRunner().invoke(jobs_group, ["--key", "jobs", "status"], obj=two_registries)
     assert done.exit_code == 0
     assert "MemoryDriver" in done.output
@@ -331,8 +331,8 @@ def test_a_command_shows_how_things_stand(two_registries: Any) -> None:
     assert json.loads(done.output)["counts"]["queued"] == 0
 
 
-def test_schedules_are_reached_as_well(two_registries: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLOWLI_APP", "nowhere:jobs")  # is for `flowli`, which has no application
+def test_schedules_shows_and_changes_the_registry(two_registries: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWLI_APP", "nowhere:jobs")  # only for `flowli`, which has no application
     done = CliRunner().invoke(jobs_group, ["--key", "jobs", "schedules", "list"], obj=two_registries)
     assert (done.exit_code, done.output) == (0, "schedule\tjob\tqueue\trecurs\tnext\n")
     done = CliRunner().invoke(jobs_group, ["--key", "others", "schedules", "pause", "nobody"], obj=two_registries)

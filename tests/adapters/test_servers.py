@@ -1,4 +1,4 @@
-"""Real servers with an embedded runner: stopped in the middle, with a runner that falls, without their store."""
+"""Real servers with an embedded runner: stopped under load, with a runner that crashes, without their store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a process there cannot be told to stop by a signal")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that stops a process")
 
 QUICK: list[tuple[ServerName, Framework, str]] = [
     ("uvicorn", "fastapi", "redis"),
@@ -44,14 +44,14 @@ def slow(names: Iterable[tuple[ServerName, Framework, str]]) -> list[Any]:
 
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
-    """A server that keeps its data through a crash of its own."""
+    """A Redis server that keeps its data when it crashes."""
     with RedisServer("--appendonly", "yes") as server:
         yield server
 
 
 @pytest.fixture
 def redis_url(store: str, request: pytest.FixtureRequest) -> str | None:
-    """Where the redis-server is, if this test is to have one."""
+    """The URL of the Redis server, or None if the test uses SQLite."""
     if store != "redis":
         return None
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -59,7 +59,7 @@ def redis_url(store: str, request: pytest.FixtureRequest) -> str | None:
 
 
 async def stored(folder: Path, redis_url: str | None) -> list[JobRecord]:
-    """Answer all that there is in the store."""
+    """Return all jobs in the store."""
     driver = (
         SqliteDriver(folder / "jobs.sqlite3") if redis_url is None else RedisDriver.from_url(redis_url, prefix="served")
     )
@@ -76,46 +76,46 @@ async def stored(folder: Path, redis_url: str | None) -> list[JobRecord]:
     return found
 
 
-async def until_done(look: Callable[[], Any], count: int) -> list[JobRecord]:
-    """Look at the store until so many jobs are completed."""
+async def until_done(read: Callable[[], Any], count: int) -> list[JobRecord]:
+    """Read the store until it has this many completed jobs, and return all jobs."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            found: list[JobRecord] = await look()
+            found: list[JobRecord] = await read()
             if Counter(job.state for job in found)["completed"] == count:
                 return found
             await asyncio.sleep(0.05)
 
 
-async def stopped_in_the_middle(
+async def stop_under_load(
     name: ServerName, framework: Framework, folder: Path, redis_url: str | None, *, requests: int
 ) -> None:
-    """Send requests, stop the server while they come in, and have the next server do the rest."""
-    taken: set[int] = set()
+    """Send requests, stop the server while they arrive, and let the next server finish the jobs."""
+    accepted: set[int] = set()
     is_half = asyncio.Event()
 
-    def on_taken(number: int) -> None:
-        taken.add(number)
-        if len(taken) >= requests // 2:
+    def on_accepted(number: int) -> None:
+        accepted.add(number)
+        if len(accepted) >= requests // 2:
             is_half.set()
 
     async with serving(name, framework, folder, redis=redis_url) as first:
-        sending = asyncio.create_task(first.send(range(requests), on_taken=on_taken))
+        sending = asyncio.create_task(first.send(range(requests), on_accepted=on_accepted))
         async with asyncio.timeout(PATIENCE):
             await is_half.wait()
         await first.stop()
         await sending
     between = await stored(folder, redis_url)
-    assert taken <= {job.input for job in between}, "what was answered is stored"
-    assert {job.state for job in between} <= {"completed", "queued"}, "what was not finished is given back at once"
+    assert accepted <= {job.input for job in between}, "every accepted job is stored"
+    assert {job.state for job in between} <= {"completed", "queued"}, "unfinished jobs are back in the queue at once"
     waiting = [job for job in between if job.state == "queued"]
-    assert waiting, "the slow ones were under way"
+    assert waiting, "the slow jobs were running"
     assert {(job.attempts_made, job.recoveries) for job in waiting} == {(0, 0)}
 
     (folder / "go").touch()
     async with serving(name, framework, folder, redis=redis_url) as second:
-        # A client that had no answer sends again; the id makes it one job.
-        await second.send((number for number in range(requests) if number not in taken), on_taken=taken.add)
-        assert len(taken) == requests
+        # A client without a response sends again; the id makes it one job.
+        await second.send((number for number in range(requests) if number not in accepted), on_accepted=accepted.add)
+        assert len(accepted) == requests
         done = await until_done(lambda: stored(folder, redis_url), requests)
         await second.stop()
     assert sorted(str(job.input) for job in done) == sorted(map(str, range(requests)))
@@ -123,33 +123,33 @@ async def stopped_in_the_middle(
 
 
 @pytest.mark.parametrize(("name", "framework", "store"), quick(*QUICK))
-async def test_a_server_that_is_stopped_in_the_middle_loses_nothing(
+async def test_a_server_that_is_stopped_under_load_loses_no_job(
     name: ServerName, framework: Framework, redis_url: str | None, tmp_path: Path
 ) -> None:
-    await stopped_in_the_middle(name, framework, tmp_path, redis_url, requests=150)
+    await stop_under_load(name, framework, tmp_path, redis_url, requests=150)
 
 
 @pytest.mark.parametrize(("name", "framework", "store"), slow(ALL))
-async def test_a_thousand_requests_are_done_through_a_stop(
+async def test_a_stop_under_a_thousand_requests_loses_no_job(
     name: ServerName, framework: Framework, redis_url: str | None, tmp_path: Path
 ) -> None:
-    await stopped_in_the_middle(name, framework, tmp_path, redis_url, requests=1_000)
+    await stop_under_load(name, framework, tmp_path, redis_url, requests=1_000)
 
 
-async def crashed(server: Server, folder: Path, look: Callable[[], Any]) -> None:
-    """Make the runner fall, again and again, while requests come in."""
-    taken: list[int] = []
+async def crash_repeatedly(server: Server, folder: Path, read: Callable[[], Any]) -> None:
+    """Crash the runner again and again while requests arrive."""
+    accepted: list[int] = []
     restarts: Any = (await server.until_health(200))["restarts"]
     for crash in range(1, 4):
         await server.client.post("/crash")
-        await server.send(range(crash * 100 + 1, crash * 100 + 40), on_taken=taken.append)
+        await server.send(range(crash * 100 + 1, crash * 100 + 40), on_accepted=accepted.append)
         assert (await server.client.get("/ping")).is_success
         await server.until_health(503)
         (folder / "broken").unlink()
         before, restarts = restarts, (await server.until_health(200))["restarts"]
         assert restarts > before
-    assert len(taken) == 3 * 39
-    done = await until_done(look, len(taken))
+    assert len(accepted) == 3 * 39
+    done = await until_done(read, len(accepted))
     assert {(job.attempts_made, job.recoveries) for job in done} <= {(1, 0), (1, 1)}
 
 
@@ -160,30 +160,30 @@ async def crashed(server: Server, folder: Path, look: Callable[[], Any]) -> None
         *slow(one for one in ALL if one[0] != "uvicorn-2"),
     ],
 )
-async def test_a_runner_that_falls_comes_back_and_requests_go_on(
+async def test_a_runner_that_crashes_is_restarted_and_requests_go_on(
     name: ServerName, framework: Framework, redis_url: str | None, tmp_path: Path
 ) -> None:
     async with serving(name, framework, tmp_path, redis=redis_url) as server:
-        await crashed(server, tmp_path, lambda: stored(tmp_path, redis_url))
+        await crash_repeatedly(server, tmp_path, lambda: stored(tmp_path, redis_url))
         await server.stop()
 
 
-async def without_redis(server: Server, redis_server: RedisServer, *, seconds: float) -> list[int]:
-    """Take Redis away, look at what requests are answered meanwhile, and give it back."""
-    taken: list[int] = []
-    await server.send(range(1, 40), on_taken=taken.append)
+async def stop_redis(server: Server, redis_server: RedisServer, *, seconds: float) -> list[int]:
+    """Stop Redis, check the responses in the meantime, and start it again. Return the accepted numbers."""
+    accepted: list[int] = []
+    await server.send(range(1, 40), on_accepted=accepted.append)
     redis_server.kill()
-    # Nothing of this waits for Redis: it comes back only afterwards.
-    answers = await asyncio.gather(*(server.client.post(f"/work/{number}") for number in range(101, 110)))
-    assert {(answer.status_code, answer.headers.get("Retry-After")) for answer in answers} == {(503, "1")}
+    # No response waits for Redis, which starts again only afterwards.
+    responses = await asyncio.gather(*(server.client.post(f"/work/{number}") for number in range(101, 110)))
+    assert {(response.status_code, response.headers.get("Retry-After")) for response in responses} == {(503, "1")}
     assert (await server.client.get("/ping")).is_success
     await server.until_health(503)
     await asyncio.sleep(seconds)
     assert (await server.client.get("/ping")).is_success
     redis_server.start()
     await server.until_health(200)
-    await server.send(range(201, 240), on_taken=taken.append)
-    return taken
+    await server.send(range(201, 240), on_accepted=accepted.append)
+    return accepted
 
 
 @pytest.mark.parametrize(
@@ -193,23 +193,23 @@ async def without_redis(server: Server, redis_server: RedisServer, *, seconds: f
         *(
             pytest.param(name, framework, 5, id=f"{name}-{framework}-5s", marks=pytest.mark.faults)
             for name, framework in product(SERVERS, FRAMEWORKS)
-            if name != "uvicorn-2"  # whose workers' health would have to be asked for one by one
+            if name != "uvicorn-2"  # each of its workers has a health of its own
         ),
     ],
 )
-async def test_without_its_store_a_server_says_so_and_recovers_by_itself(
+async def test_a_server_reports_an_unreachable_store_and_recovers_by_itself(
     name: ServerName, framework: Framework, seconds: float, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     async with serving(name, framework, tmp_path, redis=redis_server.url) as server:
-        taken = await without_redis(server, redis_server, seconds=seconds)
-        assert len(taken) == 2 * 39
-        done = await until_done(lambda: stored(tmp_path, redis_server.url), len(taken))
-        assert {job.input for job in done if job.state == "completed"} == set(taken)
+        accepted = await stop_redis(server, redis_server, seconds=seconds)
+        assert len(accepted) == 2 * 39
+        done = await until_done(lambda: stored(tmp_path, redis_server.url), len(accepted))
+        assert {job.input for job in done if job.state == "completed"} == set(accepted)
         await server.stop()
 
 
-def leave(port: int, number: int) -> None:
-    """Send a request, and reset the connection without waiting for anything."""
+def send_and_disconnect(port: int, number: int) -> None:
+    """Send a request, and reset the connection at once."""
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.sendall(f"POST /anonymous/{number} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
@@ -222,7 +222,7 @@ def leave(port: int, number: int) -> None:
         *slow(ALL),
     ],
 )
-async def test_clients_that_leave_in_the_middle_leave_no_job_or_one(
+async def test_a_client_that_disconnects_stores_at_most_one_job(
     name: ServerName, framework: Framework, redis_url: str | None, tmp_path: Path
 ) -> None:
     numbers = range(1, 49)
@@ -230,8 +230,8 @@ async def test_clients_that_leave_in_the_middle_leave_no_job_or_one(
         port = server.client.base_url.port
         assert port is not None
         for number in numbers:
-            await asyncio.to_thread(leave, port, number)
-            # Whoever asks next, over connections that somebody left in the middle, gets an answer of their own.
+            await asyncio.to_thread(send_and_disconnect, port, number)
+            # The next request, on a connection to the store that a cancelled one used, gets its own response.
             assert (await server.client.post(f"/work/{1000 + number}")).text.strip('"') == f"job-{1000 + number}"
         found = await stored(tmp_path, redis_url)
         await server.stop()

@@ -19,7 +19,7 @@ from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_starlette import JobsMiddleware, JobsState, get_jobs, jobs_exception_handlers, jobs_lifespan
-from tests.adapters.apps import PATIENCE, AbsentDriver, EventJobs, Events, OtherJobs
+from tests.adapters.apps import PATIENCE, EventJobs, Events, OtherJobs, UnreachableDriver
 from tests.redis.server import clean_up, fresh_prefix, shared_url
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ async def enqueue(request: Request) -> JSONResponse:
     return JSONResponse((await jobs.double.enqueue(request.path_params["number"])).id)
 
 
-async def enqueue_what_was_sent(request: Request) -> JSONResponse:
-    given: Any = await request.json()
-    return JSONResponse((await get_jobs(request, EventJobs).double.enqueue(given)).id)
+async def enqueue_body(request: Request) -> JSONResponse:
+    body: Any = await request.json()
+    return JSONResponse((await get_jobs(request, EventJobs).double.enqueue(body)).id)
 
 
 async def look(request: Request[JobsState[EventJobs]]) -> JSONResponse:
@@ -47,7 +47,7 @@ async def look(request: Request[JobsState[EventJobs]]) -> JSONResponse:
 
 
 async def which(request: Request) -> JSONResponse:
-    """Name the registry that a handler gets which asks for no class."""
+    """Return the name of the registry that a handler gets if it names no class."""
     return JSONResponse([type(get_jobs(request)).__name__, type(request.state.jobs).__name__])
 
 
@@ -61,7 +61,7 @@ async def doubles(websocket: WebSocket) -> None:
 
 ROUTES = [
     Route("/double/{number:int}", enqueue, methods=["POST"]),
-    Route("/double", enqueue_what_was_sent, methods=["POST"]),
+    Route("/double", enqueue_body, methods=["POST"]),
     Route("/job/{job_id}", look),
     Route("/which", which),
     WebSocketRoute("/doubles", doubles),
@@ -87,7 +87,7 @@ def test_a_request_enqueues_and_the_runner_runs_it() -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
 def test_an_application_can_be_started_again(kind: str, tmp_path: Path) -> None:
-    """As a test suite does that enters its client once for each test: on another event loop, with the same registry."""
+    """A test suite does this if each test enters the client: another event loop, the same registry."""
     drivers: dict[str, Driver] = {
         "memory": MemoryDriver(),
         "sqlite": SqliteDriver(tmp_path / "jobs.sqlite3"),
@@ -114,7 +114,7 @@ def test_an_application_can_be_started_again(kind: str, tmp_path: Path) -> None:
         clean_up()
 
 
-def test_between_two_starts_the_registry_is_closed() -> None:
+def test_the_registry_is_closed_between_two_starts() -> None:
     jobs = memory_jobs()
     with TestClient(Starlette(routes=ROUTES, lifespan=jobs_lifespan(jobs))) as client:
         client.post("/double/1")
@@ -135,7 +135,7 @@ def test_one_registry_is_not_open_in_two_applications_at_once() -> None:
         pass
 
 
-def test_without_its_lifespan_a_request_says_what_is_missing() -> None:
+def test_without_its_lifespan_a_request_raises_an_error_that_names_the_cure() -> None:
     client = TestClient(Starlette(routes=ROUTES, lifespan=jobs_lifespan(memory_jobs())))
     with pytest.raises(StrategyError, match=r"lifespan=jobs_lifespan.*JobsMiddleware.*with TestClient"):
         client.post("/double/1")
@@ -187,7 +187,7 @@ def test_each_of_two_registries_has_its_runner() -> None:
     assert sorted(done) == ["first", "second"]
 
 
-def test_a_registry_that_is_not_there_is_named() -> None:
+def test_the_error_for_a_missing_registry_names_its_class() -> None:
     with (
         TestClient(Starlette(routes=ROUTES, lifespan=jobs_lifespan(other_jobs()))) as client,
         pytest.raises(StrategyError, match=r"no EventJobs among the registries of this app \(OtherJobs\)"),
@@ -195,7 +195,7 @@ def test_a_registry_that_is_not_there_is_named() -> None:
         client.post("/double/1")
 
 
-def test_a_lifespan_of_the_users_own_may_bring_the_registry() -> None:
+def test_a_lifespan_of_the_users_own_may_provide_the_registry() -> None:
     jobs = memory_jobs()
 
     @asynccontextmanager
@@ -209,7 +209,7 @@ def test_a_lifespan_of_the_users_own_may_bring_the_registry() -> None:
 
 
 def test_a_mounted_application_sees_the_registry_of_its_parent() -> None:
-    """Its own lifespan never runs."""
+    """The mounted application's own lifespan never runs."""
     entered: list[str] = []
 
     @asynccontextmanager
@@ -242,17 +242,17 @@ async def test_the_middleware_needs_no_lifespan() -> None:
     await jobs.aclose()
 
 
-def test_the_middleware_of_a_mounted_application_goes_before_the_parents_registry() -> None:
+def test_the_middleware_of_a_mounted_application_comes_before_the_parents_registry() -> None:
     mounted = Starlette(routes=ROUTES, middleware=[Middleware(JobsMiddleware, jobs=other_jobs())])
     app = Starlette(routes=[Mount("/sub", mounted), *ROUTES], lifespan=jobs_lifespan(memory_jobs()))
     with TestClient(app) as client:
         assert client.get("/sub/which").json() == ["OtherJobs", "OtherJobs"]
         assert client.get("/which").json() == ["EventJobs", "EventJobs"]
-        assert client.post("/sub/double/1").status_code == 200, "the parent's registry is still to be had by its class"
+        assert client.post("/sub/double/1").status_code == 200, "the class still finds the parent's registry"
 
 
-async def test_where_a_server_shares_one_state_among_requests_a_mounted_registry_stays_inside() -> None:
-    """Hypercorn does."""
+async def test_if_a_server_shares_one_state_among_requests_a_mounted_registry_stays_inside() -> None:
+    """Hypercorn shares it."""
     first, second = memory_jobs(), other_jobs()
     seen: list[object] = []
 
@@ -266,15 +266,15 @@ async def test_where_a_server_shares_one_state_among_requests_a_mounted_registry
     assert seen == [second, first]
 
 
-def test_what_is_no_registry_is_refused_at_once() -> None:
-    no_registry: Any = EventJobs
+def test_anything_but_a_registry_is_refused_at_once() -> None:
+    not_a_registry: Any = EventJobs
     with pytest.raises(DefinitionError, match="a registry is wanted"):
-        JobsMiddleware(Starlette(), jobs=no_registry)
+        JobsMiddleware(Starlette(), jobs=not_a_registry)
 
 
 @pytest.fixture
-def guarded() -> tuple[TestClient, AbsentDriver]:
-    driver = AbsentDriver()
+def guarded() -> tuple[TestClient, UnreachableDriver]:
+    driver = UnreachableDriver()
     app = Starlette(
         routes=ROUTES,
         middleware=[Middleware(JobsMiddleware, jobs=EventJobs(context=Events(), driver=driver))],
@@ -283,28 +283,28 @@ def guarded() -> tuple[TestClient, AbsentDriver]:
     return TestClient(app), driver
 
 
-def test_a_store_that_is_away_is_a_503_that_says_when_to_come_back(
-    guarded: tuple[TestClient, AbsentDriver], caplog: pytest.LogCaptureFixture
+def test_an_unreachable_store_is_a_503_with_retry_after(
+    guarded: tuple[TestClient, UnreachableDriver], caplog: pytest.LogCaptureFixture
 ) -> None:
     client, driver = guarded
-    answer = client.post("/double/1")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert answer.json() == {"detail": "the job could not be stored just now, try again in a moment"}
-    assert "the store is away" in caplog.text
-    driver.is_absent = False
+    response = client.post("/double/1")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert response.json() == {"detail": "the job store is unreachable, try again in a moment"}
+    assert "the store is unreachable" in caplog.text
+    driver.is_unreachable = False
     assert client.post("/double/1").status_code == 200
 
 
-def test_an_input_that_does_not_fit_is_a_422_that_does_not_repeat_it(guarded: tuple[TestClient, AbsentDriver]) -> None:
+def test_an_invalid_input_is_a_422_that_does_not_repeat_it(guarded: tuple[TestClient, UnreachableDriver]) -> None:
     client, _ = guarded
-    answer = client.post("/double", json="secret")
-    assert answer.status_code == 422
-    assert [issue["path"] for issue in answer.json()["issues"]] == [""]
-    assert "int" in answer.text
-    assert "secret" not in answer.text
+    response = client.post("/double", json="secret")
+    assert response.status_code == 422
+    assert [issue["path"] for issue in response.json()["issues"]] == [""]
+    assert "int" in response.text
+    assert "secret" not in response.text
 
 
-def test_a_websocket_is_closed_where_the_store_is_away(guarded: tuple[TestClient, AbsentDriver]) -> None:
+def test_a_websocket_is_closed_while_the_store_is_unreachable(guarded: tuple[TestClient, UnreachableDriver]) -> None:
     client, _ = guarded
     with client.websocket_connect("/doubles") as socket:
         socket.send_text("1")

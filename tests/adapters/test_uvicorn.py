@@ -1,4 +1,4 @@
-"""A real server is told to stop, or killed, in the middle of its jobs; the next one finishes them."""
+"""A real server is stopped or killed while jobs run; the next one finishes them."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a process there cannot be told to stop by a signal")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that stops a process")
 
 JOBS = 6
 AT_ONCE = 4
 
 
 class Server:
-    """slow_service under uvicorn. What it prints is what the test waits for."""
+    """slow_service under uvicorn. The test waits for lines that it prints."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.address = self.lines(r"Uvicorn running on (http://\S+)", count=1)[0]
 
     def lines(self, pattern: str, *, count: int) -> list[str]:
-        """Read on until so many lines have matched; answer what they say."""
+        """Read until `count` lines have matched, and return the matches."""
         found: list[str] = []
         seen: list[str] = []
         assert self.process.stdout is not None
         while len(found) < count:
             line = self.process.stdout.readline()
-            assert line, f"the server ended, and it said:\n{''.join(seen)}"
+            assert line, f"the server ended, after printing:\n{''.join(seen)}"
             seen.append(line)
             found += re.findall(pattern, line)
         return found
 
     def end(self, how: signal.Signals) -> int:
-        """Send a signal, and answer what the process ended with."""
+        """Send a signal, and return the exit code."""
         self.process.send_signal(how)
         self.process.communicate()
         return self.process.returncode
@@ -83,7 +83,7 @@ def enqueue_all(server: Server) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-async def test_a_server_that_is_told_to_stop_gives_its_jobs_back(tmp_path: Path, how: signal.Signals) -> None:
+async def test_a_server_that_stops_returns_its_jobs_to_the_queue(tmp_path: Path, how: signal.Signals) -> None:
     with serving(tmp_path) as server:
         enqueue_all(server)
         server.lines(r"^started (\d)", count=AT_ONCE)
@@ -100,7 +100,7 @@ async def test_a_server_that_is_told_to_stop_gives_its_jobs_back(tmp_path: Path,
     assert [(job.attempts_made, job.failure_count, job.recoveries) for job in done] == [(1, 0, 0)] * JOBS
 
 
-async def test_what_a_killed_server_held_is_recovered_by_the_next_one(tmp_path: Path) -> None:
+async def test_the_jobs_of_a_killed_server_are_recovered_by_the_next_one(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         enqueue_all(server)
         held = {f"slow-{number}" for number in server.lines(r"^started (\d)", count=AT_ONCE)}

@@ -1,4 +1,4 @@
-"""What the worker processes of these tests run. They meet in the folder that FLOWLI_TEST_FOLDER names."""
+"""The jobs of the worker processes in these tests. FLOWLI_TEST_FOLDER names the folder that the processes share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("handlers")
 
 @job(int)
 async def count(input: int, ctx: Path) -> int:
-    """Append a line to the log, in one write."""
+    """Append a line to the file `log` in one write."""
     log = os.open(ctx / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(log, f"{input} {os.getpid()}\n".encode())
     os.close(log)
@@ -25,51 +25,51 @@ async def count(input: int, ctx: Path) -> int:
 
 
 @job(int)
-async def tell(input: int) -> None:
-    """Write a log line, and so that a terminal would obey it."""
-    logger.info("telling \x1b[31m%d\nforged", input)
+async def log_control_characters(input: int) -> None:
+    """Log a line that would change the colour of a terminal and begin another line."""
+    logger.info("logging \x1b[31m%d\nforged", input)
 
 
 @job(int)
-def tell_in_thread(input: int) -> None:
-    """The same in a thread."""
-    logger.info("telling %d in %s", input, threading.current_thread().name)
+def log_in_thread(input: int) -> None:
+    """Log a line from a thread."""
+    logger.info("logging %d in %s", input, threading.current_thread().name)
 
 
 @job()
 async def hold(ctx: Path) -> str:
-    """Run until the gate is there."""
+    """Run until the file `gate` exists."""
     logger.info("holding")
-    while not (ctx / "gate").exists():  # noqa: ASYNC110 - another process makes it
+    while not (ctx / "gate").exists():  # noqa: ASYNC110 - another process creates it
         await asyncio.sleep(0.02)
-    return "let go"
+    return "released"
 
 
 @job()
 async def block() -> None:
-    """Never let the event loop turn again."""
+    """Block the event loop for ever."""
     logger.info("blocking")
     while True:
         pass
 
 
-class ToldJobs(Jobs[Path]):
-    """All of them."""
+class WorkerJobs(Jobs[Path]):
+    """The registry of all these jobs."""
 
     count = count
-    tell = tell
-    tell_in_thread = tell_in_thread
+    log_control_characters = log_control_characters
+    log_in_thread = log_in_thread
     hold = hold
     block = block
 
 
-def make_jobs(folder: Path) -> ToldJobs:
-    """Make the registry over the store of a folder."""
-    return ToldJobs(context=folder, driver=SqliteDriver(folder / "jobs.sqlite3"))
+def make_jobs(folder: Path) -> WorkerJobs:
+    """Make the registry on the store in a folder."""
+    return WorkerJobs(context=folder, driver=SqliteDriver(folder / "jobs.sqlite3"))
 
 
-def make() -> ToldJobs:
-    """Make it as a worker does."""
+def make() -> WorkerJobs:
+    """Make the registry as a worker does."""
     return make_jobs(Path(os.environ["FLOWLI_TEST_FOLDER"]))
 
 

@@ -1,4 +1,4 @@
-"""A folder for the processes of a test, and the registry over it; and commands, typed in this process."""
+"""The registry of a test, and commands that run in the process of the test."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core.cli import main
-from tests.cli.app import ToldJobs, make_jobs
-from tests.cli.operated import APP, Typed
+from tests.cli.app import WorkerJobs, make_jobs
+from tests.cli.operated import APP, Output
 from tests.redis.server import clean_up, fresh_prefix, shared_url
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def jobs(tmp_path: Path) -> AsyncIterator[ToldJobs]:
-    """The registry, seen from the process of the test."""
+async def jobs(tmp_path: Path) -> AsyncIterator[WorkerJobs]:
+    """The registry that worker processes of the test also open."""
     async with make_jobs(tmp_path) as made:
         yield made
 
@@ -30,8 +30,8 @@ def flowli(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Iterator[Callable[..., Typed]]:
-    """Type a command against a store of its own."""
+) -> Iterator[Callable[..., Output]]:
+    """Run a command on a new store, and return its output."""
     (tmp_path / "operated.py").write_text(APP)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -42,11 +42,11 @@ def flowli(
     monkeypatch.setenv("FLOWLI_APP", "operated:make")
     monkeypatch.setenv("FLOWLI_FACTORY", "1")
 
-    def type_it(*words: str) -> Typed:
+    def run_command(*words: str) -> Output:
         code = main(list(words))
-        told = capsys.readouterr()
-        return Typed(code, told.out, told.err)
+        captured = capsys.readouterr()
+        return Output(code, captured.out, captured.err)
 
-    yield type_it
+    yield run_command
     sys.modules.pop("operated", None)
     clean_up()

@@ -1,4 +1,4 @@
-"""What the operations are typed against, and what they answered."""
+"""The application on which the operations are tested, and the output of a command."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def make():
 """
 
 
-class Typed:
-    """What a command answered."""
+class Output:
+    """The exit code and the output of a command."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code = code

@@ -1,4 +1,4 @@
-"""What cannot be is said in one line, with the right exit code, and without a traceback of ours."""
+"""Wrong usage is reported in one line, with the right exit code and without a traceback of our own code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_nothing():
 
 
 @pytest.fixture(autouse=True)
-def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "home.py").write_text(APP)
     (tmp_path / "broken.py").write_text("import nonesuch\n")
     monkeypatch.chdir(tmp_path)
@@ -48,7 +48,7 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ("worker nowhere:jobs", 2, "there is no module 'nowhere': looked for nowhere.py in"),
         ("worker hoome:jobs", 2, "did you mean home?"),
@@ -59,13 +59,13 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("worker home:double", 2, "'home:double' is a Job, not a Jobs(...)"),
         ("worker home:AppJobs", 2, "is the class AppJobs; name an instance"),
         ("worker home:make", 2, "add --factory"),
-        ("worker home:jobs --factory", 2, "leave --factory out"),
-        ("worker home:make_nothing --factory", 2, "gave a NoneType, not a Jobs(...)"),
-        ("worker :", 2, "is not module:attribute"),
+        ("worker home:jobs --factory", 2, "omit --factory"),
+        ("worker home:make_nothing --factory", 2, "returned a NoneType, not a Jobs(...)"),
+        ("worker :", 2, "must be module:attribute"),
         ("worker \x1b[31m", 2, "\\x1b[31m"),
-        ("worker", 2, "say where the registry is"),
+        ("worker", 2, "name the registry: "),
         ("worker home:without_driver", 1, "this registry has no driver"),
-        ("worker home:jobs --app-dir nowhere", 2, "'nowhere' is no directory"),
+        ("worker home:jobs --app-dir nowhere", 2, "'nowhere' is not a directory"),
         ("worker home:jobs --concurrency 0", 2, "concurrency must be a whole number from 1"),
         ("worker home:jobs --workers 0", 2, "0 is not in the range"),
         ("worker home:jobs --lease 5", 2, "lease is not a duration"),
@@ -77,24 +77,24 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("wroker", 2, "Did you mean 'worker'?"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
-    words: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+def test_wrong_usage_is_reported_in_one_line(
+    words: str, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words.split(" ")) == code
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1, told
-    assert said in told[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert message in lines[0]
 
 
-def test_a_module_that_fails_shows_its_own_traceback_and_none_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_traceback_of_a_module_that_fails_has_no_frames_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["worker", "broken:jobs"]) == 2
-    told = capsys.readouterr().err
-    assert "No module named 'nonesuch'" in told
-    assert "flowli_core" not in told
-    assert told.splitlines()[-1] == "flowli: importing 'broken' failed with ModuleNotFoundError, see above"
+    text = capsys.readouterr().err
+    assert "No module named 'nonesuch'" in text
+    assert "flowli_core" not in text
+    assert text.splitlines()[-1] == "flowli: importing 'broken' failed with ModuleNotFoundError, see above"
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"flowli {version('flowli')}\n"
 

@@ -1,4 +1,4 @@
-"""`flowli schedules`, against SQLite and Redis; and schedules in `flowli status` and in a worker's banner."""
+"""`flowli schedules` on SQLite and Redis, and schedules in `flowli status` and in a worker's banner."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.cli.operated import Typed
+    from tests.cli.operated import Output
 
 HEADER = ["schedule", "job", "queue", "recurs", "next"]
 
 
-def cells(typed: Typed) -> list[list[str]]:
-    return [line.split("\t") for line in typed.lines]
+def cells(output: Output) -> list[list[str]]:
+    return [line.split("\t") for line in output.lines]
 
 
 def put(schedule: StoredSchedule) -> None:
-    """Store what no definition would give."""
+    """Store a schedule as it is."""
 
     async def store() -> None:
         driver = importlib.import_module("operated").driver()
@@ -39,13 +39,13 @@ def put(schedule: StoredSchedule) -> None:
     asyncio.run(store())
 
 
-def test_a_worker_stores_what_is_declared_and_it_is_listed(flowli: Callable[..., Typed]) -> None:
+def test_a_worker_stores_the_declared_schedules_and_they_are_listed(flowli: Callable[..., Output]) -> None:
     before = flowli("schedules", "list")
     assert (before.code, cells(before)) == (0, [HEADER])
-    assert before.err == "2 stand in the code, and are stored when a worker starts\n"
+    assert before.err == "2 declared in code: the next worker start stores them\n"
     unknown = flowli("schedules", "next", "at-night")
     assert (unknown.code, unknown.out) == (1, "")
-    assert unknown.err.endswith("it stands in the code, and is stored when a worker starts\n")
+    assert unknown.err.endswith("it is declared in code, and the next worker start stores it\n")
     banner = flowli("worker", "--burst").err
     assert "schedules  2: at-night, mail:often" in banner
     first, *rows = cells(flowli("schedules", "list"))
@@ -62,17 +62,17 @@ def test_a_worker_stores_what_is_declared_and_it_is_listed(flowli: Callable[...,
     ]
 
 
-def test_pages_of_schedules_follow_each_other(flowli: Callable[..., Typed]) -> None:
+def test_pages_of_schedules_follow_each_other(flowli: Callable[..., Output]) -> None:
     flowli("worker", "--burst")
     first = flowli("schedules", "list", "--limit", "1")
     cursor = first.err.split("--cursor ")[1].strip()
     second = flowli("schedules", "list", "--limit", "1", "--cursor", cursor)
-    assert [cells(typed)[1][0] for typed in (first, second)] == ["at-night", "mail:often"]
+    assert [cells(output)[1][0] for output in (first, second)] == ["at-night", "mail:often"]
     assert second.err == ""
     assert flowli("schedules", "list", "--cursor", "!").code == 2
 
 
-def test_one_is_shown_with_all_that_it_carries(flowli: Callable[..., Typed]) -> None:
+def test_show_prints_every_field_of_a_schedule(flowli: Callable[..., Output]) -> None:
     flowli("worker", "--burst")
     shown = dict(cells(flowli("schedules", "show", "mail:often")))
     assert (shown["every"], shown["name"], shown["paused"]) == ("90m", "send_email", "False")
@@ -82,7 +82,7 @@ def test_one_is_shown_with_all_that_it_carries(flowli: Callable[..., Typed]) -> 
     assert (found["meta"], found["overlap"], found["readable"]) == ({"actor": "me"}, "allow", True)
 
 
-def test_the_next_ticks_are_told_in_utc_and_in_the_zone_of_the_schedule(flowli: Callable[..., Typed]) -> None:
+def test_next_runs_are_shown_in_utc_and_in_the_zone_of_the_schedule(flowli: Callable[..., Output]) -> None:
     flowli("worker", "--burst")
     header, *rows = cells(flowli("schedules", "next", "at-night", "-n", "3"))
     assert (header, len(rows)) == (["utc", "local", "from now"], 3)
@@ -93,7 +93,7 @@ def test_the_next_ticks_are_told_in_utc_and_in_the_zone_of_the_schedule(flowli: 
     assert flowli("schedules", "next", "at-night", "-n", "0").code == 2
 
 
-def test_a_paused_schedule_has_no_ticks_until_it_is_resumed(flowli: Callable[..., Typed]) -> None:
+def test_a_paused_schedule_has_no_next_run_until_it_is_resumed(flowli: Callable[..., Output]) -> None:
     flowli("worker", "--burst")
     for _ in range(2):
         assert flowli("schedules", "pause", "at-night").out == "paused\n"
@@ -101,13 +101,13 @@ def test_a_paused_schedule_has_no_ticks_until_it_is_resumed(flowli: Callable[...
     assert cells(flowli("schedules", "list"))[1][4] == "paused"
     none = flowli("schedules", "next", "at-night")
     assert (none.code, cells(none)) == (0, [["utc", "local", "from now"]])
-    assert none.err == "flowli: at-night has no next tick: it is paused\n"
+    assert none.err == "flowli: at-night has no next run: it is paused\n"
     assert flowli("schedules", "next", "at-night", "--json").json == []
     assert flowli("schedules", "resume", "at-night").out == "resumed\n"
     assert len(flowli("schedules", "next", "at-night", "--json").json) == 5
 
 
-def test_a_triggered_schedule_is_run_now_and_keeps_its_next_tick(flowli: Callable[..., Typed]) -> None:
+def test_a_triggered_schedule_runs_now_and_keeps_its_next_run(flowli: Callable[..., Output]) -> None:
     flowli("worker", "--burst")
     ticks = flowli("schedules", "next", "mail:often", "--json").json
     receipt = flowli("schedules", "trigger", "mail:often", "--json").json
@@ -119,30 +119,30 @@ def test_a_triggered_schedule_is_run_now_and_keeps_its_next_tick(flowli: Callabl
     assert flowli("schedules", "next", "mail:often", "--json").json == ticks
 
 
-def test_a_removed_schedule_is_gone_until_a_worker_finds_it_in_the_code(flowli: Callable[..., Typed]) -> None:
+def test_a_removed_schedule_that_is_declared_returns_at_the_next_worker_start(flowli: Callable[..., Output]) -> None:
     flowli("worker", "--burst")
     removed = flowli("schedules", "remove", "at-night")
     assert (removed.code, removed.out) == (0, "removed\n")
-    assert removed.err.startswith("it stands in the code, and comes back when a worker starts")
+    assert removed.err.startswith("it is declared in code, so the next worker start adds it again")
     assert flowli("schedules", "remove", "at-night").code == 1
     flowli("worker", "--burst")
     assert flowli("schedules", "show", "at-night").code == 0
 
 
 @pytest.mark.parametrize("command", ["show", "next", "pause", "resume", "trigger", "remove"])
-def test_an_unknown_key_is_one_line_and_a_code(flowli: Callable[..., Typed], command: str) -> None:
-    typed = flowli("schedules", command, "nobody")
-    said = "flowli: there is no schedule with the key nobody; flowli schedules list shows those that there are\n"
-    assert (typed.code, typed.out, typed.err) == (1, "", said)
+def test_an_unknown_key_is_reported_in_one_line(flowli: Callable[..., Output], command: str) -> None:
+    output = flowli("schedules", command, "nobody")
+    message = "flowli: there is no schedule with the key nobody; flowli schedules list shows all\n"
+    assert (output.code, output.out, output.err) == (1, "", message)
     for key in ("", "a\x1b[31m", "k" * 257):
-        typed = flowli("schedules", command, key)
-        assert (typed.code, typed.out, len(typed.err.splitlines())) == (2, "", 1)
-        assert "key" in typed.err
-        assert "\x1b" not in typed.err
+        output = flowli("schedules", command, key)
+        assert (output.code, output.out, len(output.err.splitlines())) == (2, "", 1)
+        assert "key" in output.err
+        assert "\x1b" not in output.err
 
 
-def test_what_somebody_has_damaged_is_listed_inert_and_can_be_removed(
-    flowli: Callable[..., Typed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_schedule_is_listed_with_its_controls_escaped_and_can_be_removed(
+    flowli: Callable[..., Output], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flowli("worker", "--burst")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
@@ -150,14 +150,14 @@ def test_what_somebody_has_damaged_is_listed_inert_and_can_be_removed(
     row = cells(flowli("schedules", "list"))[2]
     assert row == ["broken", "", "q\\x1b[31m", "", "unreadable"]
     assert "\x1b" not in flowli("schedules", "show", "broken").out + flowli("status").out
-    assert flowli("schedules", "next", "broken").err.endswith("somebody has damaged it\n")
-    typed = flowli("schedules", "trigger", "broken")
-    assert (typed.code, len(typed.err.splitlines())) == (2, 1)
-    assert "cannot be read here" in typed.err
+    assert flowli("schedules", "next", "broken").err.endswith("or it is damaged\n")
+    output = flowli("schedules", "trigger", "broken")
+    assert (output.code, len(output.err.splitlines())) == (2, 1)
+    assert "cannot be read here" in output.err
     assert flowli("schedules", "remove", "broken").code == 0
 
 
-def test_status_shows_those_that_are_due_next_first(flowli: Callable[..., Typed]) -> None:
+def test_status_shows_the_schedules_in_the_order_of_their_next_runs(flowli: Callable[..., Output]) -> None:
     assert "\nschedule\t" not in flowli("status").out
     flowli("worker", "--burst")
     flowli("schedules", "pause", "at-night")
@@ -170,11 +170,11 @@ def test_status_shows_those_that_are_due_next_first(flowli: Callable[..., Typed]
     assert datetime.fromisoformat(found[0]["next_tick"]) > datetime(2020, 1, 1, tzinfo=UTC)
 
 
-async def test_a_worker_of_its_own_says_how_many_schedules_there_are(
-    flowli: Callable[..., Typed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_the_banner_of_a_worker_lists_the_schedules(
+    flowli: Callable[..., Output], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLOWLI_APP_DIR", str(tmp_path))
     async with flowli_process(tmp_path, "worker") as worker:
-        await worker.says("schedules  2: at-night, mail:often")
-        worker.term()
-        assert await worker.ends() == 0
+        await worker.wait_for("schedules  2: at-night, mail:often")
+        worker.send_sigterm()
+        assert await worker.wait_for_exit() == 0

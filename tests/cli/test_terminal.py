@@ -1,4 +1,4 @@
-"""What a person sees: tables on a terminal, colours unless NO_COLOR, completion; and what a pipe gets instead."""
+"""Output on a terminal: aligned tables, colours unless NO_COLOR, and completion."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 COMMAND = [sys.executable, "-m", "flowli_core.cli"]
 
 
-def typed(folder: Path, *words: str, **environ: str) -> str:
-    """Run a command in a terminal of its own; answer what the terminal got."""
+def run_in_terminal(folder: Path, *words: str, **environ: str) -> str:
+    """Run a command in a new terminal, and return what it wrote."""
     ours, theirs = pty.openpty()
     known = {"FLOWLI_TEST_FOLDER": str(folder), "FLOWLI_APP": "tests.cli.app:jobs", "TERM": "xterm", "COLUMNS": "80"}
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | known | environ
@@ -27,33 +27,33 @@ def typed(folder: Path, *words: str, **environ: str) -> str:
         [*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ROOT
     ) as run:
         os.close(theirs)
-        told = b""
+        written = b""
         try:
             while part := os.read(ours, 65536):
-                told += part
+                written += part
         except OSError:
-            pass  # this is how Linux says that the other side has closed it
+            pass  # Linux raises this when the other side has closed the terminal
         run.wait(timeout=30)
     os.close(ours)
-    return told.decode()
+    return written.decode()
 
 
 def test_a_terminal_gets_aligned_columns_and_bold_headers(tmp_path: Path) -> None:
-    told = typed(tmp_path, "status")
-    assert "\x1b[1mqueue  queued  scheduled  active  completed  failed  cancelled  oldest\x1b[0m" in told
-    assert "\t" not in told
+    text = run_in_terminal(tmp_path, "status")
+    assert "\x1b[1mqueue  queued  scheduled  active  completed  failed  cancelled  oldest\x1b[0m" in text
+    assert "\t" not in text
 
 
 @pytest.mark.parametrize("quiet", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colours_can_be_had_without(tmp_path: Path, quiet: dict[str, str]) -> None:
-    assert "\x1b" not in typed(tmp_path, "doctor", **quiet)
+def test_colours_can_be_turned_off(tmp_path: Path, quiet: dict[str, str]) -> None:
+    assert "\x1b" not in run_in_terminal(tmp_path, "doctor", **quiet)
 
 
-def test_the_doctor_says_the_cure_below_what_it_is_for(tmp_path: Path) -> None:
-    typed(tmp_path, "enqueue", "count", "1")
-    told = typed(tmp_path, "doctor")
-    assert "\x1b[31mbad    \x1b[0m  workers" in told
-    assert "-> jobs wait, and nobody runs them: flowli worker" in told
+def test_the_doctor_shows_each_cure_below_its_check(tmp_path: Path) -> None:
+    run_in_terminal(tmp_path, "enqueue", "count", "1")
+    text = run_in_terminal(tmp_path, "doctor")
+    assert "\x1b[31mbad    \x1b[0m  workers" in text
+    assert "-> jobs are waiting and no worker runs: start one with flowli worker" in text
 
 
 def test_shells_can_complete_commands() -> None:

@@ -1,11 +1,13 @@
-"""The exit codes of every command.
+"""The exit codes of the commands.
 
-0    done; a worker: stopped as asked, and what ran was finished or given back
-1    it failed: the store refused or failed, no such record, not healthy, a job raised
-2    wrong usage: an option, a target, a name or an input that cannot be
-70   a worker whose event loop is dead for good: it left so that it can be started again
-130  interrupted (Ctrl-C)
-143  a worker that was told twice to leave: what still ran was cancelled and given back
+0    success; a worker: it stopped when asked, and its running jobs finished or returned to the queue
+1    failure: the store refused or failed, a job or schedule was not found, a check failed, a job raised an error
+2    wrong usage: an invalid option, target, name or input
+70   a worker whose event loop stayed blocked: it exits so that it can be restarted
+130  interrupted by Ctrl-C
+143  a worker that a second stop signal reached: its running jobs were cancelled and returned to the queue
+
+A worker that a third stop signal reaches exits at once with 128 + its number: 130 for Ctrl-C, 143 for SIGTERM.
 """
 
 from __future__ import annotations

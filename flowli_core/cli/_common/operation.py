@@ -1,6 +1,7 @@
-"""What every operation has: the registry that it is about, one event loop, and errors in one line.
+"""Operations: the commands that open a registry, do one thing and exit.
 
-An adapter offers the same commands under its own: it adds them to a group whose context object is a `Registry`.
+`flowli` offers them with options that name the registry. An adapter adds them to a command group of its own, whose
+context object is a `RegistryLoader`.
 """
 
 from __future__ import annotations
@@ -21,52 +22,60 @@ from flowli_core.cli._common.target import load
 from flowli_core.errors import DefinitionError, FlowliError, SchedulingError, ValidationError
 
 C = TypeVar("C", bound=click.Command)
+Operation = Callable[..., Awaitable[int | None]]
 
 
-class Registry:
-    """Where an operation gets its registry from, once it is needed."""
+class RegistryLoader:
+    """The context object of a command group: loads the registry when an operation needs it."""
 
     def __init__(self, load: Callable[[], Jobs[Any]]) -> None:
         self.load = load
 
 
-class RefusedError(click.ClickException):
-    """A value that cannot be: wrong usage, though no option's."""
+class InvalidValueError(click.ClickException):
+    """An invalid name, id, key or input: wrong usage, but of no single option."""
 
     exit_code = exits.USAGE
 
 
-def operation(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
-    """Call it with the registry first, close that after it, and leave with the exit code that it answers."""
+def operation_logging_at(level: str) -> Callable[[Operation], Callable[..., None]]:
+    """Make `operation` for functions whose log lines are written from this level on."""
 
-    @functools.wraps(function)
-    def command(**given: Any) -> None:
-        context = click.get_current_context()
-        registry = context.find_object(Registry)
-        if registry is None:
-            raise click.UsageError("say where the registry is: --app app.jobs:jobs, or FLOWLI_APP")
-        set_up_logs(level="info" if context.command.name == "run" else "warning")
-        jobs = registry.load()
+    def decorate(function: Operation) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**options: Any) -> None:
+            context = click.get_current_context()
+            loader = context.find_object(RegistryLoader)
+            if loader is None:
+                raise click.UsageError("name the registry: --app app.jobs:jobs, or FLOWLI_APP")
+            set_up_logs(level=level)
+            jobs = loader.load()
 
-        async def main() -> int | None:
+            async def main() -> int | None:
+                try:
+                    return await function(jobs, **options)
+                finally:
+                    await jobs.aclose()
+
             try:
-                return await function(jobs, **given)
-            finally:
-                await jobs.aclose()
+                code = run(main())
+            except (ValidationError, DefinitionError, SchedulingError) as error:
+                raise InvalidValueError(escape_controls(error)) from error
+            except FlowliError as error:
+                raise click.ClickException(escape_controls(error)) from error
+            context.exit(code or exits.DONE)
 
-        try:
-            code = run(main())
-        except (ValidationError, DefinitionError, SchedulingError) as error:
-            raise RefusedError(escape_controls(error)) from error
-        except FlowliError as error:
-            raise click.ClickException(escape_controls(error)) from error
-        context.exit(code or exits.DONE)
+        return command
 
-    return command
+    return decorate
+
+
+operation = operation_logging_at("warning")
+"""Turn `async def(jobs, **options)` into a command that loads the registry, closes it, and exits with the result."""
 
 
 def with_target(command: C) -> C:
-    """Make a command, or a group of them, that takes where its registry is; the given one stays as it is."""
+    """Return a copy of a command or a group that also takes the options that name the registry."""
     command = copy.copy(command)
     if isinstance(command, click.Group):
         command.commands = {name: with_target(one) for name, one in command.commands.items()}
@@ -74,16 +83,12 @@ def with_target(command: C) -> C:
     command.params = list(command.params)
     wrapped = command.callback
 
-    def callback(**given: Any) -> Any:
-        app, app_dir, factory = (given.pop(name) for name in ("app", "app_dir", "factory"))
+    def callback(*, app: str | None, app_dir: str, factory: bool, **options: Any) -> Any:
         if app is not None:
             context = click.get_current_context()
-            context.obj = Registry(lambda: load(app, app_dir=app_dir, factory=factory))
-        return wrapped(**given) if wrapped is not None else None
+            context.obj = RegistryLoader(lambda: load(app, app_dir=app_dir, factory=factory))
+        return wrapped(**options) if wrapped is not None else None
 
     command.callback = callback
-    target_options()(command)
+    target_options(command)
     return command
-
-
-json_option = click.option("--json", "is_json", is_flag=True, help="JSON, for programs.")

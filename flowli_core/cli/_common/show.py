@@ -1,4 +1,4 @@
-"""How a command shows what it has read: tables on a terminal, tab-separated lines in a pipe, or JSON."""
+"""The output of a command: tables on a terminal, tab-separated lines in a pipe, or JSON."""
 
 from __future__ import annotations
 
@@ -14,50 +14,54 @@ import click
 from pydantic_core import to_jsonable_python
 
 from flowli_core._text import escape_controls
+from flowli_core.cli._common import exits
 
 _NARROWEST = 8
 _GAP = "  "
+_MINUTE = 60
+_SHOW_DATE_FROM = timedelta(hours=12)
 
 
 def is_terminal() -> bool:
-    """Whether a person reads it."""
+    """Return True if the output goes to a terminal."""
     return sys.stdout.isatty()
 
 
 def styled(text: str, **style: Any) -> str:
-    """Make it stand out, on a terminal and without NO_COLOR."""
+    """Add colours or bold print, but not in a pipe, with NO_COLOR or on a dumb terminal."""
     if not is_terminal() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return click.style(text, **style)
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> str:
-    """Put rows below headers. On a terminal: aligned, to the right those named in `right`, and cut to its width.
+def format_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> str:
+    """Format rows below their headers, with control characters escaped.
 
-    In a pipe they are separated by tabs. What is written in a cell is made inert.
+    On a terminal the columns are aligned (those named in `right` to the right), and the last is cut to the width of the
+    terminal. In a pipe the cells are separated by tabs.
     """
-    cells = [[_cell(value) for value in row] for row in rows]
+    lines = [list(headers), *([_format_cell(value) for value in row] for row in rows)]
     if not is_terminal():
-        return "\n".join("\t".join(row) for row in [list(headers), *cells])
-    widths = [max(len(row[place]) for row in [list(headers), *cells]) for place in range(len(headers))]
-    spare = shutil.get_terminal_size().columns - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
-    widths[-1] = min(widths[-1], max(spare, _NARROWEST))
+        return "\n".join("\t".join(line) for line in lines)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    left = shutil.get_terminal_size().columns - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+    widths[-1] = min(widths[-1], max(left, _NARROWEST))
     to_right = [header in set(right) for header in headers]
-    head = _line(headers, widths, to_right)
-    return "\n".join([styled(head, bold=True), *(_line(row, widths, to_right) for row in cells)])
+    head, *body = [_align(line, widths, to_right) for line in lines]
+    return "\n".join([styled(head, bold=True), *body])
 
 
-def _line(row: Sequence[str], widths: Sequence[int], to_right: Sequence[bool]) -> str:
+def _align(line: Sequence[str], widths: Sequence[int], to_right: Sequence[bool]) -> str:
     padded = [
         text[: width - 1] + "~" if len(text) > width else text.rjust(width) if right else text.ljust(width)
-        for text, width, right in zip(row, widths, to_right, strict=True)
+        for text, width, right in zip(line, widths, to_right, strict=True)
     ]
     return _GAP.join(padded).rstrip()
 
 
-def fields(pairs: Iterable[tuple[str, object]]) -> str:
-    """Put one value below the other, each behind its name."""
-    shown = [(name, _cell(value, lines=True)) for name, value in pairs]
+def format_fields(pairs: Iterable[tuple[str, object]]) -> str:
+    """Format one value a line, each after its name."""
+    shown = [(name, _format_cell(value, lines=True)) for name, value in pairs]
     if not is_terminal():
         return "\n".join(f"{name}\t{escape_controls(value)}" for name, value in shown)
     width = max(len(name) for name, _ in shown)
@@ -67,29 +71,27 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
     )
 
 
-def as_json(value: object) -> str:
-    """Write it as JSON in plain ASCII, so that nothing in it is more than text."""
+def format_json(value: object) -> str:
+    """Format as JSON in ASCII, so that it holds no control characters."""
     return json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=True)
 
 
-def when(moment: datetime | None, now: datetime) -> str:
-    """Write a moment as how far from now it is, and where that is long, as its date too."""
+def format_moment(moment: datetime | None, now: datetime) -> str:
+    """Format a moment by its distance from now, with the date if it is 12 hours away or more."""
     if moment is None:
         return ""
     ahead = moment - now
     distance = format_span(abs(ahead))
     words = "now" if distance == "0 s" else f"in {distance}" if ahead > timedelta(0) else f"{distance} ago"
-    if abs(ahead) < timedelta(hours=12):
-        return words
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({words})"
+    return words if abs(ahead) < _SHOW_DATE_FROM else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({words})"
 
 
 def format_span(span: timedelta) -> str:
-    """Write how long something takes, in the two units that matter."""
+    """Format a length of time in its two largest units."""
     seconds = int(span.total_seconds())
-    if seconds < 60:  # noqa: PLR2004 - what a minute has
+    if seconds < _MINUTE:
         return f"{seconds} s"
-    minutes, seconds = divmod(seconds, 60)
+    minutes, seconds = divmod(seconds, _MINUTE)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     if days:
@@ -97,7 +99,19 @@ def format_span(span: timedelta) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def _cell(value: object, *, lines: bool = False) -> str:
+def succeed(text: str) -> int:
+    """Print what was done, and return the exit code."""
+    click.echo(text)
+    return exits.DONE
+
+
+def fail(text: str) -> int:
+    """Print why nothing was done, and return the exit code."""
+    click.echo(f"flowli: {text}", err=True)
+    return exits.FAILED
+
+
+def _format_cell(value: object, *, lines: bool = False) -> str:
     match value:
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""Finding the registry that `module:attribute` names, and saying what was looked for where there is none."""
+"""Finding the registry that `module:attribute` names, with one line that says why if there is none."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ DEFAULT_ATTRIBUTE = "jobs"
 
 
 class TargetError(Exception):
-    """There is no registry where the target says."""
+    """The target names no registry."""
 
 
 def load(target: str, *, app_dir: str = ".", factory: bool = False) -> Jobs[Any]:
-    """Import the module and answer its registry. Raises TargetError, in one line, for whatever keeps it from that.
+    """Import the module of the target, and return its registry.
 
-    Where the module itself fails, its traceback is printed first.
+    Raises TargetError with a message of one line. If the module itself raises, its traceback is printed first.
     """
     folder = Path(app_dir).absolute()
     if not folder.is_dir():
-        raise TargetError(f"--app-dir {escape_controls(app_dir)!r} is no directory")
+        raise TargetError(f"--app-dir {escape_controls(app_dir)!r} is not a directory")
     sys.path.insert(0, str(folder))
     module_name, _, attribute = target.partition(":")
     attribute = attribute or DEFAULT_ATTRIBUTE
-    module = _module(target, module_name, folder)
+    module = _import(target, module_name, folder)
     found: Any = module
     for name in attribute.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
             raise TargetError(
-                f"module {module_name!r} has no {escape_controls(attribute)!r}{_attributes_near(module, attribute)}"
+                f"module {module_name!r} has no {escape_controls(attribute)!r}; {_suggest_attribute(module, attribute)}"
             ) from None
-    return _registry(target, found, factory=factory)
+    return _call_factory(target, found) if factory else _check_registry(target, found)
 
 
-def _module(target: str, name: str, folder: Path) -> ModuleType:
+def _import(target: str, name: str, folder: Path) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise TargetError(
-            f"{escape_controls(target)!r} is not module:attribute, such as app.jobs:jobs{_written_as_path(name)}"
-        )
+        near = _suggest_module_of_path(name)
+        raise TargetError(f"{escape_controls(target)!r} must be module:attribute, such as app.jobs:jobs{near}")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            near = _written_as_path(name) or _modules_near(name, error.name, folder)
+            near = _suggest_module_of_path(name) or _suggest_module(name, error.name, folder)
+            path = f"{error.name.replace('.', '/')}.py"
             raise TargetError(
-                f"there is no module {error.name!r}: looked for {_place(error.name)} in {escape_controls(folder)}{near}"
+                f"there is no module {error.name!r}: looked for {path} in {escape_controls(folder)}{near}"
             ) from None
-        raise _failed(name, error) from error
+        raise _print_traceback(name, error) from error
     except Exception as error:
-        raise _failed(name, error) from error
+        raise _print_traceback(name, error) from error
 
 
-def _failed(name: str, error: Exception) -> TargetError:
-    """Print what the module raised, from where our own part ends."""
+def _print_traceback(name: str, error: Exception) -> TargetError:
+    """Print the traceback of a module that raised, without the frames of the import system and of this file."""
     trace = error.__traceback__
     ours = (__file__, importlib.__file__)
     while trace is not None and (
@@ -76,40 +76,37 @@ def _failed(name: str, error: Exception) -> TargetError:
     return TargetError(f"importing {name!r} failed with {type(error).__name__}, see above")
 
 
-def _registry(target: str, found: Any, *, factory: bool) -> Jobs[Any]:
-    if factory:
-        if not callable(found):
-            raise TargetError(f"{target!r} is no function; leave --factory out where it is the registry itself")
-        try:
-            found = found()
-        except Exception as error:
-            raise _failed(target, error) from error
-        if not is_registry(found):
-            raise TargetError(f"{target!r} gave a {type(found).__name__}, not a Jobs(...)")
-        return found
+def _call_factory(target: str, factory: Any) -> Jobs[Any]:
+    if not callable(factory):
+        raise TargetError(f"{target!r} is not a function; omit --factory if it is the registry itself")
+    try:
+        found = factory()
+    except Exception as error:
+        raise _print_traceback(target, error) from error
+    if not is_registry(found):
+        raise TargetError(f"{target!r} returned a {type(found).__name__}, not a Jobs(...)")
+    return found
+
+
+def _check_registry(target: str, found: Any) -> Jobs[Any]:
     if is_registry(found):
         return found
     given: object = found
     if isinstance(given, type) and issubclass(given, Jobs):
         name = given.__name__
         raise TargetError(f"{target!r} is the class {name}; name an instance of it, such as jobs = {name}(context=...)")
-    kind = type(found).__name__
-    cure = "; add --factory where calling it gives one" if inspect.isfunction(found) or inspect.isbuiltin(found) else ""
-    raise TargetError(f"{target!r} is a {kind}, not a Jobs(...){cure}")
+    cure = "; add --factory if it returns one" if inspect.isfunction(found) or inspect.isbuiltin(found) else ""
+    raise TargetError(f"{target!r} is a {type(found).__name__}, not a Jobs(...){cure}")
 
 
-def _written_as_path(name: str) -> str:
+def _suggest_module_of_path(name: str) -> str:
     path = Path(name)
     if path.suffix != ".py" and not path.parent.name:
         return ""
     return f"; did you mean {'.'.join(path.with_suffix('').parts)}:{DEFAULT_ATTRIBUTE}?"
 
 
-def _place(module: str) -> str:
-    return f"{module.replace('.', '/')}.py"
-
-
-def _modules_near(wanted: str, missing: str, folder: Path) -> str:
+def _suggest_module(wanted: str, missing: str, folder: Path) -> str:
     parent, _, name = missing.rpartition(".")
     beside = folder.joinpath(*parent.split(".")) if parent else folder
     names = [module.name for module in pkgutil.iter_modules([str(beside)])]
@@ -120,11 +117,9 @@ def _modules_near(wanted: str, missing: str, folder: Path) -> str:
     return f"; did you mean {meant}{wanted[len(missing) :]}?"
 
 
-def _attributes_near(module: ModuleType, attribute: str) -> str:
+def _suggest_attribute(module: ModuleType, attribute: str) -> str:
     registries = sorted(name for name, value in vars(module).items() if is_registry(value))
     near = difflib.get_close_matches(attribute, registries or list(vars(module)), n=1)
     if near:
-        return f"; did you mean {module.__name__}:{near[0]}?"
-    if registries:
-        return f"; its registries are {', '.join(registries)}"
-    return ", and no registry at all"
+        return f"did you mean {module.__name__}:{near[0]}?"
+    return f"its registries are {', '.join(registries)}" if registries else "the module has no registry"

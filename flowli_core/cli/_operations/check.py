@@ -1,22 +1,19 @@
-"""`flowli check` and `flowli doctor`: is it well, and what is it that is not."""
+"""`flowli check`: an exit code for container health checks and alerts."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import click
 
-from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._text import escape_controls
+from flowli_core._jobs.registry import Jobs
 from flowli_core.cli._common import exits
-from flowli_core.cli._common.operation import json_option, operation
-from flowli_core.cli._common.options import DURATION
-from flowli_core.cli._common.show import as_json, format_span, is_terminal, styled, table
-from flowli_core.diagnosis import Check, Diagnosable
+from flowli_core.cli._common.operation import operation
+from flowli_core.cli._common.options import DurationType, json_option
+from flowli_core.cli._common.show import format_json, format_span
 from flowli_core.driver import Activity
 from flowli_core.durations import format_duration
 from flowli_core.errors import StoreUnavailable
@@ -24,9 +21,10 @@ from flowli_core.errors import StoreUnavailable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What `flowli check` has found. `workers` were heard of within the last minute; where it is None nobody answered.
+    """The result of `flowli check`.
 
-    `oldest` is for how many seconds the first of the jobs that wait has done so, None where none waits.
+    `workers` counts those seen in the last minute; None if the store did not answer. `oldest` is for how many seconds
+    the oldest due job has waited; None if no due job waits.
     """
 
     ok: bool
@@ -35,25 +33,22 @@ class Checked:
     complaints: tuple[str, ...]
 
 
-_COLOURS = {"ok": "green", "warning": "yellow", "bad": "red"}
-
-
 @click.command()
 @click.option(
     "--workers",
     type=click.IntRange(0),
     default=0,
-    help="How many workers must be heard of within the last minute; one that stopped since counts.",
+    help="Fail if fewer workers were seen in the last minute; one that has stopped since still counts.",
 )
-@click.option("--oldest", type=DURATION, help="For how long a job may wait at the most.")
-@click.option("--within", type=DURATION, default="5s", help="How soon the store must answer.")
+@click.option("--oldest", type=DurationType(zero=True), help="Fail if a due job has waited longer than this.")
+@click.option("--within", type=DurationType(), default="5s", help="Fail if the store takes longer than this to answer.")
 @json_option
 @operation
 async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, within: timedelta, is_json: bool) -> int:
-    """Tell whether the store answers, with an exit code: 0 well, 1 not. For containers and alarms."""
+    """Check that the store answers: exit code 0 if all is well, 1 if not. For container health checks and alerts."""
     try:
         async with asyncio.timeout(within.total_seconds()):
-            found = _checked(await jobs.inspect.get_activity(), workers, oldest)
+            found = _evaluate(await jobs.inspect.get_activity(), workers, oldest)
     except TimeoutError:
         found = _unanswered(f"the store did not answer within {format_duration(within)}")
     except StoreUnavailable as error:
@@ -61,7 +56,7 @@ async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, with
             raise
         found = _unanswered(str(error))
     if is_json:
-        click.echo(as_json(found))
+        click.echo(format_json(found))
     else:
         for complaint in found.complaints:
             click.echo(complaint, err=True)
@@ -74,61 +69,17 @@ def _unanswered(complaint: str) -> Checked:
     return Checked(ok=False, workers=None, oldest=None, complaints=(complaint,))
 
 
-def _checked(activity: Activity, workers: int, oldest: timedelta | None) -> Checked:
+def _evaluate(activity: Activity, workers: int, oldest: timedelta | None) -> Checked:
     complaints: list[str] = []
-    heard = len(activity.workers)
-    if heard < workers:
-        complaints.append(f"{heard} of {workers} workers were heard of within the last minute")
+    seen = len(activity.workers)
+    if seen < workers:
+        complaints.append(f"{seen} of {workers} workers were seen in the last minute")
     waited = max((activity.now - since for since in activity.oldest.values()), default=None)
     if oldest is not None and waited is not None and waited > oldest:
-        complaints.append(f"a job has waited for {format_span(waited)}, longer than {format_duration(oldest)}")
+        complaints.append(f"a due job has waited for {format_span(waited)}, longer than {format_duration(oldest)}")
     return Checked(
         ok=not complaints,
-        workers=heard,
+        workers=seen,
         oldest=None if waited is None else waited.total_seconds(),
         complaints=tuple(complaints),
     )
-
-
-@click.command()
-@json_option
-@operation
-async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
-    """Look at the store from all sides: exit code 1 where something is bad, 0 otherwise."""
-    driver = await runtime_of(jobs).store()
-    checks = [Check(name="driver", value=repr(driver))]
-    if isinstance(driver, Diagnosable):
-        checks += await driver.diagnose()
-    else:
-        checks.append(Check(name="diagnosis", value="this driver offers none"))
-    activity = await jobs.inspect.get_activity()
-    heard = len(activity.workers)
-    waits = bool(activity.oldest) and not heard
-    checks.append(
-        Check(
-            name="workers",
-            value=f"{heard} heard of within the last minute",
-            verdict="bad" if waits else "ok",
-            cure="jobs wait, and nobody runs them: flowli worker" if waits else "",
-        )
-    )
-    if is_json:
-        click.echo(as_json(checks))
-    else:
-        click.echo(checks_text(checks))
-    return exits.FAILED if any(one.verdict == "bad" for one in checks) else exits.DONE
-
-
-def checks_text(checks: Sequence[Check]) -> str:
-    """Write them for people, each cure below what it is for; in a pipe a line each."""
-    if not is_terminal():
-        rows = [(one.verdict, one.name, one.value, one.cure) for one in checks]
-        return table(["verdict", "check", "seen", "cure"], rows)
-    names = max(len(one.name) for one in checks)
-    margin = "\n" + " " * (names + 11)
-    lines: list[str] = []
-    for one in checks:
-        verdict = styled(one.verdict.ljust(7), fg=_COLOURS[one.verdict])
-        told = escape_controls(one.value, lines=True) + (f"\n-> {escape_controls(one.cure)}" if one.cure else "")
-        lines.append(f"{verdict}  {one.name.ljust(names)}  {told.replace(chr(10), margin)}")
-    return "\n".join(lines)

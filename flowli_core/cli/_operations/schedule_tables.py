@@ -1,4 +1,4 @@
-"""How recurring definitions are shown."""
+"""Schedules as tables."""
 
 from __future__ import annotations
 
@@ -7,45 +7,42 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from flowli_core._jobs.records import ScheduleRecord
-from flowli_core.cli._common.show import table, when
+from flowli_core.cli._common.show import format_moment, format_table
 from flowli_core.durations import format_duration
 
 
-def schedule_rows(schedules: Iterable[ScheduleRecord], now: datetime) -> str:
-    """A table of them."""
-    return table(["schedule", "job", "queue", "recurs", "next"], [_row(one, now) for one in schedules])
+def format_schedules(schedules: Iterable[ScheduleRecord], now: datetime) -> str:
+    """Format schedules as a table, one a row."""
+    rows = [[one.key, one.name, one.queue, _format_rule(one), _format_next(one, now)] for one in schedules]
+    return format_table(["schedule", "job", "queue", "recurs", "next"], rows)
 
 
-def foreseen(schedule: ScheduleRecord, ticks: Iterable[datetime], now: datetime) -> str:
-    """A table of ticks: in UTC, in the schedule's own time zone, and how far away."""
-    place = ZoneInfo(schedule.timezone)
-    rows = [[tick, tick.astimezone(place).isoformat(sep=" "), when(tick, now)] for tick in ticks]
-    return table(["utc", "local", "from now"], rows)
+def format_runs(schedule: ScheduleRecord, runs: Iterable[datetime], now: datetime) -> str:
+    """Format the times of runs as a table: in UTC, in the schedule's own time zone, and from now."""
+    zone = ZoneInfo(schedule.timezone)
+    rows = [[run, run.astimezone(zone).isoformat(sep=" "), format_moment(run, now)] for run in runs]
+    return format_table(["utc", "local", "from now"], rows)
 
 
-def pairs(schedule: ScheduleRecord) -> list[tuple[str, object]]:
-    """All of one, name by name, without what it has not."""
-    shown: list[tuple[str, object]] = []
-    for name in ScheduleRecord.__slots__:
-        value = getattr(schedule, name)
-        if value is not None:
-            shown.append((name, format_duration(value) if isinstance(value, timedelta) else value))
-    return shown
+def schedule_fields(schedule: ScheduleRecord) -> list[tuple[str, object]]:
+    """Return the fields of a schedule by name, without those that are None."""
+    pairs = [(name, getattr(schedule, name)) for name in ScheduleRecord.__slots__]
+    return [
+        (name, format_duration(value) if isinstance(value, timedelta) else value)
+        for name, value in pairs
+        if value is not None
+    ]
 
 
-def _row(one: ScheduleRecord, now: datetime) -> list[object]:
-    return [one.key, one.name, one.queue, _rule(one), _next(one, now)]
-
-
-def _rule(one: ScheduleRecord) -> str:
+def _format_rule(one: ScheduleRecord) -> str:
     if one.cron is not None:
         return f"{one.cron} {one.timezone}"
     return "" if one.every is None else f"every {format_duration(one.every)}"
 
 
-def _next(one: ScheduleRecord, now: datetime) -> str:
+def _format_next(one: ScheduleRecord, now: datetime) -> str:
     if one.paused:
         return "paused"
     if not one.readable:
         return "unreadable"
-    return "ended" if one.next_tick is None else when(one.next_tick, now)
+    return "ended" if one.next_tick is None else format_moment(one.next_tick, now)

@@ -1,4 +1,4 @@
-"""`flowli schedules`: looking at recurring definitions, and steering them."""
+"""`flowli schedules`: show and change schedules."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from typing import Any
 
 import click
 
-from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
+from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
-from flowli_core.cli._common.operation import json_option, operation
-from flowli_core.cli._common.show import as_json, fields
-from flowli_core.cli._operations.schedule_tables import foreseen, pairs, schedule_rows
+from flowli_core.cli._common.operation import operation
+from flowli_core.cli._common.options import json_option, page_options
+from flowli_core.cli._common.show import fail, format_fields, format_json, succeed
+from flowli_core.cli._operations.schedule_tables import format_runs, format_schedules, schedule_fields
 
-_FORESEEN = 5
+_NEXT_RUNS = 5
 
 
 @click.group()
 def schedules() -> None:
-    """Look at recurring definitions, and steer them."""
+    """Show and change schedules."""
 
 
 @schedules.command("list")
-@click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=DEFAULT_PER_PAGE, help="How many at the most.")
-@click.option("--cursor", help="Where an earlier page ended.")
+@page_options
 @json_option
 @operation
 async def list_schedules(registry: Jobs[Any], *, limit: int, cursor: str | None, is_json: bool) -> None:
     """List the schedules in the order of their keys."""
     page = await registry.inspect.get_schedules(limit=limit, cursor=cursor)
     if is_json:
-        click.echo(as_json(page))
+        click.echo(format_json(page))
         return
-    click.echo(schedule_rows(page.items, (await registry.inspect.get_activity()).now))
+    click.echo(format_schedules(page.items, (await registry.inspect.get_activity()).now))
     if page.cursor is not None:
         click.echo(f"more: --cursor {page.cursor}", err=True)
-    elif not page.items and cursor is None and (declared := _declared(registry)):
-        click.echo(f"{len(declared)} stand in the code, and are stored when a worker starts", err=True)
+    elif not page.items and cursor is None and (declared := _declared_keys(registry)):
+        click.echo(f"{len(declared)} declared in code: the next worker start stores them", err=True)
 
 
 @schedules.command()
@@ -46,31 +46,30 @@ async def list_schedules(registry: Jobs[Any], *, limit: int, cursor: str | None,
 @json_option
 @operation
 async def show(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
-    """Show all that is known of the schedule with this KEY."""
+    """Show everything that is stored about the schedule KEY."""
     found = await registry.inspect.get_schedule(key)
     if found is None:
-        return _unknown(registry, key)
-    click.echo(as_json(found) if is_json else fields(pairs(found)))
-    return exits.DONE
+        return _fail_unknown(registry, key)
+    return succeed(format_json(found) if is_json else format_fields(schedule_fields(found)))
 
 
 @schedules.command("next")
 @click.argument("key")
-@click.option("-n", "count", type=click.IntRange(1, MOST_PER_PAGE), default=_FORESEEN, help="How many.")
+@click.option("-n", "count", type=click.IntRange(1, MOST_PER_PAGE), default=_NEXT_RUNS, help="Number of runs to show.")
 @json_option
 @operation
-async def foresee(registry: Jobs[Any], *, key: str, count: int, is_json: bool) -> int:
-    """Tell when the schedule with this KEY has its next ticks, in UTC and in its own time zone."""
+async def show_next(registry: Jobs[Any], *, key: str, count: int, is_json: bool) -> int:
+    """Show the next runs of the schedule KEY, in UTC and in its own time zone."""
     found = await registry.inspect.get_schedule(key)
     if found is None:
-        return _unknown(registry, key)
-    ticks = await registry.inspect.next_runs(key, count)
+        return _fail_unknown(registry, key)
+    runs = await registry.inspect.next_runs(key, count)
     if is_json:
-        click.echo(as_json(ticks))
+        click.echo(format_json(runs))
     else:
-        click.echo(foreseen(found, ticks, (await registry.inspect.get_activity()).now))
-    if not ticks:
-        click.echo(f"flowli: {escape_controls(key)} has no next tick: {_why_none(found)}", err=True)
+        click.echo(format_runs(found, runs, (await registry.inspect.get_activity()).now))
+    if not runs:
+        click.echo(f"flowli: {escape_controls(key)} has no next run: {_explain_none(found)}", err=True)
     return exits.DONE
 
 
@@ -78,63 +77,55 @@ async def foresee(registry: Jobs[Any], *, key: str, count: int, is_json: bool) -
 @click.argument("key")
 @operation
 async def pause(registry: Jobs[Any], *, key: str) -> int:
-    """Let the schedule with this KEY have no ticks until it is resumed. A deploy leaves it paused."""
-    return _said("paused") if await registry.control.pause(key) else _unknown(registry, key)
+    """Pause the schedule KEY until it is resumed. Deploys do not resume it."""
+    return succeed("paused") if await registry.control.pause(key) else _fail_unknown(registry, key)
 
 
 @schedules.command()
 @click.argument("key")
 @operation
 async def resume(registry: Jobs[Any], *, key: str) -> int:
-    """Let the paused schedule with this KEY go on from now. What it missed is not made up for."""
-    return _said("resumed") if await registry.control.resume(key) else _unknown(registry, key)
+    """Resume the paused schedule KEY. Its next run is computed from now; runs it missed are not made up."""
+    return succeed("resumed") if await registry.control.resume(key) else _fail_unknown(registry, key)
 
 
 @schedules.command()
 @click.argument("key")
-@click.option("--json", "is_json", is_flag=True, help="The receipt as JSON.")
+@json_option
 @operation
 async def trigger(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
-    """Enqueue the job of the schedule with this KEY now, paused or not. Its next tick stays."""
+    """Enqueue the job of the schedule KEY now, even if it is paused. Its next run does not change."""
     receipt = await registry.control.trigger(key)
     if receipt is None:
-        return _unknown(registry, key)
-    click.echo(as_json(receipt) if is_json else f"{receipt.id} {receipt.state} ({receipt.disposition})")
-    return exits.DONE
+        return _fail_unknown(registry, key)
+    return succeed(format_json(receipt) if is_json else f"{receipt.id} {receipt.state} ({receipt.disposition})")
 
 
 @schedules.command()
 @click.argument("key")
 @operation
 async def remove(registry: Jobs[Any], *, key: str) -> int:
-    """Remove the schedule with this KEY. The jobs of its ticks stay."""
+    """Remove the schedule KEY. The jobs that it has enqueued stay."""
     if not await registry.control.unschedule(key):
-        return _unknown(registry, key)
-    click.echo("removed")
-    if key in _declared(registry):
-        click.echo(
-            "it stands in the code, and comes back when a worker starts: pause it, or take it out there", err=True
-        )
-    return exits.DONE
+        return _fail_unknown(registry, key)
+    if key in _declared_keys(registry):
+        cure = "pause it instead, or remove it from the code"
+        click.echo(f"it is declared in code, so the next worker start adds it again: {cure}", err=True)
+    return succeed("removed")
 
 
-def _declared(registry: Jobs[Any]) -> list[str]:
+def _declared_keys(registry: Jobs[Any]) -> list[str]:
     return [planned.key for planned in runtime_of(registry).schedules]
 
 
-def _why_none(found: ScheduleRecord) -> str:
+def _explain_none(found: ScheduleRecord) -> str:
     if found.paused:
         return "it is paused"
-    return "it has come to its end" if found.readable else "a later release wrote it, or somebody has damaged it"
+    return "it has ended" if found.readable else "a later release wrote it, or it is damaged"
 
 
-def _said(text: str) -> int:
-    click.echo(text)
-    return exits.DONE
-
-
-def _unknown(registry: Jobs[Any], key: str) -> int:
-    cure = "it stands in the code, and is stored when a worker starts" if key in _declared(registry) else ""
-    cure = cure or "flowli schedules list shows those that there are"
-    click.echo(f"flowli: there is no schedule with the key {escape_controls(key)}; {cure}", err=True)
-    return exits.FAILED
+def _fail_unknown(registry: Jobs[Any], key: str) -> int:
+    cure = "flowli schedules list shows all"
+    if key in _declared_keys(registry):
+        cure = "it is declared in code, and the next worker start stores it"
+    return fail(f"there is no schedule with the key {escape_controls(key)}; {cure}")

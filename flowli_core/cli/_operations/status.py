@@ -1,4 +1,4 @@
-"""`flowli status`: what waits, what runs, who works."""
+"""`flowli status`: queues, workers and the next schedule runs at a glance."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
-from flowli_core.cli._common.operation import json_option, operation
-from flowli_core.cli._common.options import DURATION
-from flowli_core.cli._common.show import as_json, fields, format_span, is_terminal, table, when
-from flowli_core.cli._operations.schedule_tables import schedule_rows
+from flowli_core.cli._common.operation import operation
+from flowli_core.cli._common.options import DurationType, json_option
+from flowli_core.cli._common.show import (
+    format_fields,
+    format_json,
+    format_moment,
+    format_span,
+    format_table,
+    is_terminal,
+)
+from flowli_core.cli._operations.schedule_tables import format_schedules
 from flowli_core.driver import STATES, Activity, QueueCounts, StateCounts
 from flowli_core.errors import StoreUnavailable
 
@@ -29,7 +36,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What an operator asks first. `schedules` are those that are due next, of the first 1,000 by their keys."""
+    """The state of a store. `schedules` are those that run next, out of the first 1,000 by key."""
 
     driver: str
     counts: QueueCounts
@@ -38,85 +45,83 @@ class Status:
 
 
 async def read_status(jobs: Jobs[Any]) -> Status:
-    """Ask the store."""
+    """Read the status from the store."""
     counts = await jobs.inspect.get_queue_counts()
     activity = await jobs.inspect.get_activity()
     found = await jobs.inspect.get_schedules(limit=MOST_PER_PAGE)
-    schedules = tuple(sorted(found.items, key=_urgency)[:_MOST_SCHEDULES])
+    schedules = tuple(sorted(found.items, key=_by_next_run)[:_MOST_SCHEDULES])
     driver = repr(runtime_of(jobs).require_driver())
     return Status(driver=driver, counts=counts, activity=activity, schedules=schedules)
 
 
-def status_text(status: Status) -> str:
-    """Write it for people."""
+def format_status(status: Status) -> str:
+    """Format the status for people."""
     activity = status.activity
-    parts = [
-        fields(
-            [
-                ("driver", status.driver),
-                ("workers", _workers(activity.workers, activity.now)),
-                ("oldest", _oldest(activity)),
-            ]
-        ),
-        _queues(status),
+    head = [
+        ("driver", status.driver),
+        ("workers", _format_workers(activity.workers, activity.now)),
+        ("oldest", _format_oldest(activity)),
     ]
+    parts = [format_fields(head), _format_queues(status)]
     if status.schedules:
-        parts.append(schedule_rows(status.schedules, activity.now))
+        parts.append(format_schedules(status.schedules, activity.now))
     return "\n\n".join(parts)
 
 
 @click.command()
 @json_option
-@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
-@click.option("--every", type=DURATION, default="2s", help="How often --watch looks.")
+@click.option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
+@click.option("--every", type=DurationType(), default="2s", help="Time between two refreshes.")
 @operation
 async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelta) -> None:
-    """Show what waits, what runs, and who works: the workers heard of within the last minute, stopped since or not."""
+    """Show the jobs in each queue and state, how long jobs wait, the workers, and the next schedule runs.
+
+    A worker is listed for up to a minute after its last sign of life, even if it has stopped.
+    """
     while True:
         try:
             found = await read_status(jobs)
         except StoreUnavailable as error:
             if not watch:
                 raise
-            click.echo(
-                f"flowli: {escape_controls(error)}", err=True
-            )  # it may come back, and whoever watches waits for that
+            click.echo(f"flowli: {escape_controls(error)}", err=True)  # and go on: the store may come back
         else:
-            text = as_json(found) if is_json else status_text(found)
+            text = format_json(found) if is_json else format_status(found)
             click.echo((_CLEAR if watch and is_terminal() else "") + text)
         if not watch:
             return
         await asyncio.sleep(every.total_seconds())
 
 
-def _urgency(schedule: ScheduleRecord) -> tuple[bool, datetime]:
-    """Order by the next tick, and those without one behind the others."""
-    return (schedule.next_tick is None, schedule.next_tick or _NEVER)
+def _by_next_run(schedule: ScheduleRecord) -> datetime:
+    return schedule.next_tick or _NEVER
 
 
-def _workers(workers: Mapping[str, datetime], now: datetime) -> str:
+def _format_workers(workers: Mapping[str, datetime], now: datetime) -> str:
     if not workers:
-        return "none"
+        return "none seen in the last minute"
     names = sorted(workers)
-    shown = [f"{name} (heard of {when(workers[name], now)})" for name in names[:_MOST_WORKERS]]
-    more = [f"and {len(names) - _MOST_WORKERS} more"] if len(names) > _MOST_WORKERS else []
-    return ("\n" if is_terminal() else ", ").join([f"{len(names)} heard of within the last minute", *shown, *more])
+    lines = [f"{len(names)} seen in the last minute"]
+    lines += [f"{name} (last seen {format_moment(workers[name], now)})" for name in names[:_MOST_WORKERS]]
+    if len(names) > _MOST_WORKERS:
+        lines.append(f"and {len(names) - _MOST_WORKERS} more")
+    return ("\n" if is_terminal() else ", ").join(lines)
 
 
-def _oldest(activity: Activity) -> str:
+def _format_oldest(activity: Activity) -> str:
     if not activity.oldest:
-        return "nothing waits"
+        return "no due job is waiting"
     queue, since = min(activity.oldest.items(), key=lambda pair: pair[1])
-    return f"waits for {format_span(activity.now - since)}, in {queue}"
+    return f"waiting for {format_span(activity.now - since)} in queue {queue}"
 
 
-def _queues(status: Status) -> str:
+def _format_queues(status: Status) -> str:
     now, oldest = status.activity.now, status.activity.oldest
-    rows = [_row(name, counts, oldest.get(name), now) for name, counts in sorted(status.counts.by_queue.items())]
-    rows.append(_row("all", status.counts, min(oldest.values(), default=None), now))
-    return table(["queue", *STATES, "oldest"], rows, right=[*STATES, "oldest"])
+    rows = [_queue_row(name, counts, oldest.get(name), now) for name, counts in sorted(status.counts.by_queue.items())]
+    rows.append(_queue_row("all", status.counts, min(oldest.values(), default=None), now))
+    return format_table(["queue", *STATES, "oldest"], rows, right=[*STATES, "oldest"])
 
 
-def _row(name: str, counts: StateCounts, oldest: datetime | None, now: datetime) -> list[object]:
-    waits = "" if oldest is None else format_span(now - oldest)
-    return [name, *(getattr(counts, state) for state in STATES), waits]
+def _queue_row(name: str, counts: StateCounts, oldest: datetime | None, now: datetime) -> list[object]:
+    waited = "" if oldest is None else format_span(now - oldest)
+    return [name, *(getattr(counts, state) for state in STATES), waited]

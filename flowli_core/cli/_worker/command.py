@@ -1,4 +1,4 @@
-"""`flowli worker`: the options, and what is started with them."""
+"""`flowli worker`: start one worker process, or a parent of several."""
 
 from __future__ import annotations
 
@@ -8,239 +8,117 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowli_core import DefinitionError, Runner
+from flowli_core import Runner
 from flowli_core._jobs.registry import runtime_of
-from flowli_core._running.run import DRAIN
-from flowli_core.cli._common.options import DURATION, target_options
 from flowli_core.cli._common.process import run, set_up_logs
 from flowli_core.cli._common.target import load
 from flowli_core.cli._worker.health_server import HealthServer
-from flowli_core.cli._worker.parent import READY_VARIABLE, Parent
-from flowli_core.cli._worker.serve import Lifeline, Started, Worker, leave_stalled
-from flowli_core.durations import format_duration
-from flowli_core.metrics import PrometheusMetrics
+from flowli_core.cli._worker.options import WorkerOptions, worker_options
+from flowli_core.cli._worker.parent import Parent
+from flowli_core.cli._worker.parent_link import ParentLink
+from flowli_core.cli._worker.serve import Started, Worker
 
 if TYPE_CHECKING:
-    import threading
+    from flowli_core.metrics import PrometheusMetrics  # at run time it needs prometheus_client, which is optional
 
 logger = logging.getLogger("flowli")
 
-_MOST_WORKERS = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
-    """What `flowli worker` was told."""
-
-    app: str
-    app_dir: str
-    factory: bool
-    concurrency: int
-    workers: int
-    queues: tuple[str, ...]
-    burst: bool
-    reload: bool
-    drain: timedelta
-    lease: timedelta
-    stall_limit: timedelta
-    log_level: str
-    log_format: str
-    health_port: int | None
-    health_host: str
-
-    def of_one(self, number: int) -> list[str]:
-        """The command of one of several workers."""
-        words = [sys.executable, "-m", "flowli_core.cli", "worker", "--app", self.app, "--app-dir", self.app_dir]
-        words += ["--factory" if self.factory else "--no-factory", "--burst" if self.burst else "--no-burst"]
-        words += ["--no-reload", "--workers", "1", "--concurrency", str(self.concurrency)]
-        words += ["--drain", format_duration(self.drain), "--lease", format_duration(self.lease)]
-        words += ["--stall-limit", format_duration(self.stall_limit)]
-        words += ["--log-level", self.log_level, "--log-format", self.log_format]
-        if self.queues:
-            words += ["--queues", ",".join(self.queues)]
-        if self.health_port is not None:
-            words += ["--health-port", str(self.health_port + number), "--health-host", self.health_host]
-        return words
-
-
-def _split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in value.split(",")) if value else ()
-
 
 @click.command()
-@target_options(positional=True)
-@click.option(
-    "-c",
-    "--concurrency",
-    type=int,
-    default=10,
-    envvar="FLOWLI_CONCURRENCY",
-    help="How many jobs at a time, each worker.",
-)
-@click.option(
-    "-w",
-    "--workers",
-    type=click.IntRange(1, _MOST_WORKERS),
-    default=1,
-    envvar="FLOWLI_WORKERS",
-    help="How many processes; over 1, a parent keeps them alive.",
-)
-@click.option(
-    "-q",
-    "--queues",
-    callback=_split,
-    envvar="FLOWLI_QUEUES",
-    help="Queues to serve, in order, with commas between.  [default: those of the jobs]",
-)
-@click.option("-b", "--burst/--no-burst", default=False, envvar="FLOWLI_BURST", help="Run what is due, and leave.")
-@click.option(
-    "-r", "--reload/--no-reload", default=False, envvar="FLOWLI_RELOAD", help="Start again when the code changes."
-)
-@click.option(
-    "--drain",
-    type=DURATION,
-    default=format_duration(DRAIN),
-    envvar="FLOWLI_DRAIN",
-    help="How long running jobs may go on after a signal.",
-)
-@click.option(
-    "--lease",
-    type=DURATION,
-    default="30s",
-    envvar="FLOWLI_LEASE",
-    help="How soon the jobs of a dead worker are found.",
-)
-@click.option(
-    "--stall-limit",
-    type=DURATION,
-    default="5m",
-    envvar="FLOWLI_STALL_LIMIT",
-    help="After how long a blocked event loop is given up: exit code 70.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    default="info",
-    envvar="FLOWLI_LOG_LEVEL",
-    help="What is logged.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["plain", "json"], case_sensitive=False),
-    default="plain",
-    envvar="FLOWLI_LOG_FORMAT",
-    help="How it is logged.",
-)
-@click.option(
-    "--health-port",
-    type=click.IntRange(1, 65535),
-    envvar="FLOWLI_HEALTH_PORT",
-    help="Answer /live, /ready and /metrics here; worker n of several at this port + n.",
-)
-@click.option(
-    "--health-host", default="127.0.0.1", envvar="FLOWLI_HEALTH_HOST", help="Where it listens; 0.0.0.0 in a container."
-)
-def worker(**given: Any) -> None:
+@click.argument("target", metavar="[APP]", required=False)
+@worker_options
+def worker(*, target: str | None, **given: Any) -> None:
     """Run the jobs of APP, which is module:attribute, such as app.jobs:jobs.
 
-    SIGTERM or SIGINT: take no more, and finish what runs, for as long as --drain allows; the rest is given back, no
-    attempt used. Once more: give everything back now. A third time: leave at once; leases end by themselves.
+    On SIGTERM or Ctrl-C the worker reserves no more jobs and waits up to --drain for running ones; unfinished jobs
+    return to the queue without using an attempt. A second signal returns them immediately. A third exits immediately:
+    other workers run the jobs when the leases expire.
 
-    Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 70 the event loop was dead, 143 told twice to leave.
+    Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 70 the event loop stayed blocked, 143 stopped by a second
+    signal, 128 + n stopped by signal n.
     """
-    target = given.pop("target") or given["app"]
-    if target is None:
-        raise click.UsageError("say where the registry is: flowli worker app.jobs:jobs, or FLOWLI_APP")
-    options = WorkerOptions(**given | {"app": target})
+    given["app"] = target or given["app"]
+    if given["app"] is None:
+        raise click.UsageError("name the registry: flowli worker app.jobs:jobs, or FLOWLI_APP")
+    options = WorkerOptions(**given)
     set_up_logs(level=options.log_level, style=options.log_format)
-    ready = os.environ.pop(READY_VARIABLE, None)
-    if ready is None and (options.workers > 1 or options.reload):
-        parent = Parent(
-            options.of_one,
-            workers=options.workers,
-            environ=os.environ,
-            burst=options.burst,
-            reloads=_changes_in(options.app_dir) if options.reload else None,
-        )
-        code = parent.run()
+    link = ParentLink.take_from_environment()
+    if link is None and (options.workers > 1 or options.reload):
+        code = _run_parent(options)
     else:
-        code = _serve(options, None if ready is None else Lifeline.from_variable(ready))
+        code = _run_worker(options, link)
     click.get_current_context().exit(code)
 
 
-def _serve(options: WorkerOptions, lifeline: Lifeline | None) -> int:
-    if lifeline is not None:
-        os.set_inheritable(lifeline.ready, False)  # noqa: FBT003 - its name says it
-    jobs = load(options.app, app_dir=options.app_dir, factory=options.factory)
-    metrics = _metrics() if options.health_port is not None else None
-    try:
-        runner = Runner(
-            jobs,
-            concurrency=options.concurrency,
-            queues=options.queues or None,
-            lease=options.lease,
-            stall_limit=options.stall_limit,
-            on_stall=leave_stalled,
-            observers=[] if metrics is None else [metrics],
-        )
-    except DefinitionError as error:
-        raise click.UsageError(str(error)) from error
-    if lifeline is None or not lifeline.number:
-        _warn_of_undeclared(runner)
+def _run_parent(options: WorkerOptions) -> int:
+    # The options travel in the environment. The app is named once more, for whoever lists the processes.
+    command = [sys.executable, "-m", "flowli_core.cli", "worker", options.app]
+    parent = Parent(
+        command,
+        workers=options.workers,
+        environ_of=lambda number: {**os.environ, **options.variables_of(number)},
+        burst=options.burst,
+        reloads=_changes_in(options.app_dir) if options.reload else None,
+    )
+    return parent.run()
 
-    def tell(started: Started) -> None:
-        if lifeline is not None:
-            logger.info("worker %d is up", lifeline.number)
-            if lifeline.number:
-                return  # the first one says it all
+
+def _run_worker(options: WorkerOptions, link: ParentLink | None) -> int:
+    jobs = load(options.app, app_dir=options.app_dir, factory=options.factory)
+    metrics = _make_metrics() if options.health_port is not None else None
+    is_first = link is None or link.number == 0
+
+    def announce(started: Started) -> None:
+        if link is not None:
+            logger.info("worker %d is up", link.number)
+        if not is_first:
+            return  # the banner of the first is that of all
         if options.log_format == "json":
             logger.info("the worker is up", extra=started.facts())
         else:
-            lease, drain = format_duration(options.lease), format_duration(options.drain)
-            limits = f"{options.concurrency} at a time, lease {lease}, drain {drain}"
-            click.echo(started.banner(app=options.app, limits=limits), err=True)
+            click.echo(started.banner(app=options.app), err=True)
 
-    serving = Worker(
+    worker = Worker(
         jobs,
-        runner,
-        drain=options.drain,
-        burst=options.burst,
-        lifeline=lifeline,
-        health=_health(options, metrics),
-        on_up=tell,
+        options,
+        on_up=announce,
+        observers=[] if metrics is None else [metrics],
+        parent=link,
+        health=_make_health_server(options, metrics),
     )
-    code = run(serving.run())
+    if is_first:
+        _warn_of_undeclared_queues(worker.runner)
+    code = run(worker.run())
     logger.info("the worker has stopped")
     return code
 
 
-def _warn_of_undeclared(runner: Runner) -> None:
-    """Say which queues no job has as its own: they may get calls with `options(queue=...)`, or be slips of the pen."""
+def _warn_of_undeclared_queues(runner: Runner) -> None:
+    """Warn of queues that no job declares: they may serve calls with `options(queue=...)`, or be misspelled."""
     runtime = runtime_of(runner.jobs)
     declared = sorted({runtime.defaults.queue, *(job.queue for job in runtime.settings.values())})
     for queue in runner.queues:
         if queue not in declared:
             near = difflib.get_close_matches(queue, declared, n=1)
-            cure = f"did you mean {near[0]}?" if near else f"theirs are: {', '.join(declared)}"
+            cure = f"did you mean {near[0]}?" if near else f"the declared queues are: {', '.join(declared)}"
             logger.warning("no job of the registry declares the queue %s; %s", queue, cure)
 
 
-def _metrics() -> PrometheusMetrics | None:
+def _make_metrics() -> PrometheusMetrics | None:
     if importlib.util.find_spec("prometheus_client") is None:
         return None
     made: PrometheusMetrics = importlib.import_module("flowli_core.metrics").PrometheusMetrics()
     return made
 
 
-def _health(options: WorkerOptions, metrics: PrometheusMetrics | None) -> HealthServer | None:
+def _make_health_server(options: WorkerOptions, metrics: PrometheusMetrics | None) -> HealthServer | None:
     if options.health_port is None:
         return None
     try:
@@ -255,7 +133,7 @@ def _changes_in(app_dir: str) -> Callable[[threading.Event], Iterator[object]]:
     if importlib.util.find_spec("watchfiles") is None:
         raise click.UsageError("--reload needs watchfiles: pip install flowli[reload]")
     watchfiles: Any = importlib.import_module("watchfiles")
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of each change, and so do we
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it logs each change, and so does the parent
 
     def changes(ending: threading.Event) -> Iterator[object]:
         folder = Path(app_dir).absolute()

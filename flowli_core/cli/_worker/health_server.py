@@ -1,30 +1,35 @@
-"""The health endpoint of a worker, from a thread of its own: it also answers while the event loop is blocked.
+"""The health endpoint of a worker. It runs in a thread, so it also answers while the event loop is blocked.
 
-/live     200 while the event loop turns, or has been silent for less than the stall limit
-/ready    200 while the runner runs and its store has answered a reserve within the last 30 seconds
-/metrics  Prometheus text, where prometheus_client is installed
+/live     200 unless the event loop has been blocked for longer than the stall limit
+/ready    200 while the runner runs and the store has answered it within the last 30 seconds
+/metrics  metrics for Prometheus, if prometheus_client is installed
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
 from flowli_core._running.runner import Runner
 from flowli_core.errors import FlowliError
-from flowli_core.metrics import PrometheusMetrics
+from flowli_core.healthz import readiness
 
-_PATIENCE = 1.0
+if TYPE_CHECKING:
+    from flowli_core.metrics import PrometheusMetrics  # at run time it needs prometheus_client, which is optional
+
+_LOOP_TIMEOUT = 1.0
 _TEXT = "text/plain; charset=utf-8"
 
 
 class HealthServer:
-    """Listens from the start, so that a port that is taken is an error then. Raises OSError."""
+    """An HTTP server for one runner. It listens once it is made; raises OSError if the port is taken."""
 
     def __init__(self, host: str, port: int, *, stall_limit: timedelta, metrics: PrometheusMetrics | None) -> None:
         self._stall_limit = stall_limit.total_seconds()
@@ -32,18 +37,18 @@ class HealthServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runner: Runner | None = None
         self._lock = threading.Lock()
-        self._asked_at: float | None = None
-        self._server = ThreadingHTTPServer((host, port), self._handler())
+        self._blocked_since: float | None = None
+        self._server = ThreadingHTTPServer((host, port), self._make_handler())
         self._server.daemon_threads = True
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return int(self._server.server_address[1])
 
     @contextmanager
-    def over(self, loop: asyncio.AbstractEventLoop, runner: Runner) -> Generator[None]:
-        """Answer for a runner on this loop, while the code inside runs."""
+    def serve(self, loop: asyncio.AbstractEventLoop, runner: Runner) -> Generator[None]:
+        """Respond to requests about a runner on this loop while the `with` block runs."""
         self._loop, self._runner = loop, runner
         thread = threading.Thread(target=self._server.serve_forever, name="flowli-health", daemon=True)
         thread.start()
@@ -54,69 +59,61 @@ class HealthServer:
             self._server.server_close()
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
-        """What a request is answered: status, type, text."""
+        """Return the status, content type and body for a path."""
         match path.partition("?")[0]:
             case "/live":
                 return self._live()
             case "/ready":
                 return self._ready()
             case "/metrics":
-                if self._metrics is None:
-                    return 501, _TEXT, b"metrics need prometheus_client: pip install flowli[metrics]\n"
-                return (200, *self._metrics_text(self._metrics))
+                return self._read_metrics()
             case _:
                 return 404, _TEXT, b"/live, /ready or /metrics\n"
 
-    def _metrics_text(self, metrics: PrometheusMetrics) -> tuple[str, bytes]:
-        """What was counted, with what the store says now; without, where it cannot be asked in time."""
-        if self._loop is not None and self._runner is not None and self._silence() == 0:
-            asked = asyncio.run_coroutine_threadsafe(metrics.read_store(self._runner.jobs), self._loop)
-            try:
-                asked.result(_PATIENCE)
-            except (FlowliError, TimeoutError):
-                asked.cancel()
-        return metrics.text()
-
     def _live(self) -> tuple[int, str, bytes]:
-        silent = self._silence()
-        if silent > self._stall_limit:
-            return 503, _TEXT, f"the event loop has been blocked for {silent:.0f} s\n".encode()
+        blocked = self._measure_block()
+        if blocked > self._stall_limit:
+            return 503, _TEXT, f"the event loop has been blocked for {blocked:.0f} s\n".encode()
         return 200, _TEXT, b"live\n"
 
     def _ready(self) -> tuple[int, str, bytes]:
-        health = None if self._runner is None else self._runner.health()
-        if health is not None and health.is_ready:
-            return 200, _TEXT, b"ready\n"
-        if health is None or not health.is_running:
-            why = "the runner does not run"
-        elif health.last_error is not None:
-            why = "the store does not answer"
-        else:
-            why = "the store has not answered lately"
-        return 503, _TEXT, f"not ready: {why}\n".encode()
+        is_ready, body = readiness(None if self._runner is None else self._runner.health())
+        return 200 if is_ready else 503, "application/json", json.dumps(body).encode()
 
-    def _silence(self) -> float:
-        """Ask the loop whether it turns; answer for how many seconds it has not, zero where it does."""
+    def _read_metrics(self) -> tuple[int, str, bytes]:
+        """Return the counters, with the depths of the queues if the store answers in time."""
+        if self._metrics is None:
+            return 501, _TEXT, b"metrics need prometheus_client: pip install flowli[metrics]\n"
+        if self._loop is not None and self._runner is not None and self._measure_block() == 0:
+            reading = asyncio.run_coroutine_threadsafe(self._metrics.read_store(self._runner.jobs), self._loop)
+            try:
+                reading.result(_LOOP_TIMEOUT)
+            except (FlowliError, TimeoutError):
+                reading.cancel()
+        return (200, *self._metrics.text())
+
+    def _measure_block(self) -> float:
+        """Return for how many seconds the event loop has been blocked: zero if it runs a callback within a second."""
         loop = self._loop
         if loop is None:
             return 0.0
         with self._lock:
-            asked = self._asked_at
-            if asked is None:
-                asked = self._asked_at = time.monotonic()
-        turned = threading.Event()
+            since = self._blocked_since
+            if since is None:
+                since = self._blocked_since = time.monotonic()
+        has_run = threading.Event()
 
-        def turn() -> None:
-            self._asked_at = None
-            turned.set()
+        def run() -> None:
+            self._blocked_since = None
+            has_run.set()
 
         try:
-            loop.call_soon_threadsafe(turn)
-        except RuntimeError:  # closed: this is the end of the process
+            loop.call_soon_threadsafe(run)
+        except RuntimeError:  # the loop is closed: the process is ending
             return 0.0
-        return 0.0 if turned.wait(_PATIENCE) else time.monotonic() - asked
+        return 0.0 if has_run.wait(_LOOP_TIMEOUT) else time.monotonic() - since
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _make_handler(self) -> type[BaseHTTPRequestHandler]:
         answer = self.answer
 
         class Handler(BaseHTTPRequestHandler):
@@ -134,6 +131,6 @@ class HealthServer:
             do_HEAD = do_GET  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing: probes come every few seconds."""
+                """Log nothing: probes come every few seconds."""
 
         return Handler

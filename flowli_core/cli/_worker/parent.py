@@ -1,12 +1,12 @@
-"""The parent of several workers: starts them, starts dead ones again, passes signals on. It never runs a job itself.
+"""The parent of several workers: starts them, restarts those that die, and passes signals on. It never runs a job.
 
-Each worker is a new interpreter, not a fork, in a session of its own: a Ctrl-C in a terminal reaches the parent alone,
-which passes it on once. A worker notices the end of its parent by the end of a pipe, and drains then.
+Each worker is a new interpreter, not a fork, in a session of its own: Ctrl-C in a terminal reaches only the parent,
+which passes it on once. When the parent dies, a pipe to each worker ends, and the worker drains.
 
-The first worker is started alone: where it cannot start, nothing can, and its one line of complaint is enough.
+The first worker starts alone: if it cannot start, none can, and one error message is enough.
 
-A worker says on a pipe that it is up, and that it has heard the stop. One that a signal ended without that was dying
-already as the stop came, or did not listen yet: it is no failure of the stop, however fast the one followed the other.
+A worker reports on another pipe that it is up, and that it has received the stop signal. If a signal ends it before
+that second report, it was dying already or not listening yet, so it does not count as a worker that failed to stop.
 """
 
 from __future__ import annotations
@@ -20,35 +20,28 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowli_core._pauses import pauses
 from flowli_core.cli._common import exits
+from flowli_core.cli._worker.parent_link import EXIT_AT, LINK_VARIABLE, STOP_SIGNALS, STOPPING, UP
 
 logger = logging.getLogger("flowli")
 
-READY_VARIABLE = "FLOWLI_WORKER_READY"
-"""Holds the number of a worker, and of the file descriptor on which it says how far it is."""
-
-UP = b"u"
-STOPPING = b"s"
-"""What it says there: that it has started, and that it has heard a stop."""
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SETTLED_AFTER = 30.0
-_AT_ONCE = 3
+"""Seconds after which a worker counts as well started: the pauses before its restarts begin anew."""
 
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """A place for one worker."""
+    """One of the numbered workers, through all its restarts."""
 
     number: int
     pauses: Iterator[float]
     process: subprocess.Popen[bytes] | None = None
-    ready: int | None = None
-    started: float = 0.0
+    reports: int | None = None
+    started_at: float | None = None
     start_at: float | None = None
     is_up: bool = False
     is_stopping: bool = False
@@ -57,48 +50,48 @@ class _Slot:
 
 
 class Parent:
-    """Keeps `workers` processes of `command(number)` alive, numbered from 0, until a signal or until all are done.
+    """Keeps `workers` processes of a command running, numbered from 0, until a signal or until all are done.
 
-    With `reloads` a changed file ends the workers in order and starts them again; one that fails waits for a change.
+    With `reloads`, each changed file stops and restarts the workers; one that fails is restarted at the next change.
     """
 
     def __init__(
         self,
-        command: Callable[[int], list[str]],
+        command: Sequence[str],
         *,
         workers: int,
-        environ: Mapping[str, str],
+        environ_of: Callable[[int], Mapping[str, str]],
         burst: bool = False,
         reloads: Callable[[threading.Event], Iterator[object]] | None = None,
     ) -> None:
         self._command = command
-        self._environ = dict(environ)
+        self._environ_of = environ_of
         self._burst = burst
         self._reloads = reloads
         self._slots = [_Slot(number, pauses()) for number in range(workers)]
-        self._is_up = False
-        self._asked = 0
-        self._told = 0
+        self._was_up = False
+        self._signals_received = 0
+        self._signals_passed_on = 0
         self._changes = 0
-        self._seen_changes = 0
+        self._changes_seen = 0
         self._woken, self._waker = socket.socketpair()
         self._ending = threading.Event()
 
     def run(self) -> int:
-        """Run to the end; answer the exit code."""
+        """Run until all workers have ended, and return the exit code."""
         for end in (self._woken, self._waker):
             end.settimeout(0)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for number in _SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGCHLD, _nothing)  # only so that it wakes
+        signal.signal(signal.SIGCHLD, _do_nothing)  # the handler is needed for the wake-up
         if self._reloads is not None:
             threading.Thread(target=self._watch, args=(self._reloads,), name="flowli-reload", daemon=True).start()
         try:
             self._start(self._slots[0])
-            while (code := self._code()) is None:
+            while (code := self._exit_code()) is None:
                 self._wait()
-                self._turn()
+                self._update()
             return code
         finally:
             self._ending.set()
@@ -110,65 +103,69 @@ class Parent:
             for end in (self._woken, self._waker):
                 end.close()
 
-    def _code(self) -> int | None:
-        """The exit code, once there is nothing left to wait for."""
+    def _exit_code(self) -> int | None:
+        """Return the exit code, or None while there is something left to wait for."""
         if any(slot.process is not None for slot in self._slots):
             return None
-        if self._asked:
-            return next((_plain(slot.last_code) for slot in self._slots if slot.last_code), exits.DONE)
-        if not self._is_up and self._reloads is None:
-            return _plain(self._slots[0].last_code)
+        if self._signals_received:
+            return next((_as_exit_code(slot.last_code) for slot in self._slots if slot.last_code), exits.DONE)
+        if not self._was_up and self._reloads is None:
+            return _as_exit_code(self._slots[0].last_code)
         return exits.DONE if all(slot.is_done for slot in self._slots) else None
 
     def _wait(self) -> None:
+        """Wait for a signal, the end of a worker, a report, a changed file, or the time of a restart."""
         times = [slot.start_at for slot in self._slots if slot.start_at is not None and slot.process is None]
         timeout = max(min(times) - time.monotonic(), 0) if times else None
-        ready = [slot.ready for slot in self._slots if slot.ready is not None]
-        readable, _, _ = select.select([self._woken.fileno(), *ready], [], [], timeout)
+        reports = [slot.reports for slot in self._slots if slot.reports is not None]
+        readable, _, _ = select.select([self._woken.fileno(), *reports], [], [], timeout)
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(4096)
         for slot in self._slots:
-            if slot.ready is not None and slot.ready in readable:
-                self._hear(slot, slot.ready)
+            if slot.reports in readable:
+                self._read_reports(slot)
 
-    def _hear(self, slot: _Slot, ready: int) -> None:
-        """Take what a worker says; without a word, that it has ended."""
+    def _read_reports(self, slot: _Slot) -> None:
+        if slot.reports is None:
+            return
         try:
-            said = os.read(ready, 64)
+            words = os.read(slot.reports, 64)
         except BlockingIOError:
             return
-        if not said:
-            os.close(ready)
-            slot.ready = None
-        slot.is_up = slot.is_up or UP in said
-        slot.is_stopping = slot.is_stopping or STOPPING in said
-        self._is_up = self._is_up or slot.is_up
+        if not words:
+            os.close(slot.reports)
+            slot.reports = None
+        slot.is_up = slot.is_up or UP in words
+        slot.is_stopping = slot.is_stopping or STOPPING in words
+        self._was_up = self._was_up or slot.is_up
 
-    def _turn(self) -> None:
-        has_changed, self._seen_changes = self._changes > self._seen_changes, self._changes
+    def _update(self) -> None:
+        """Act on what happened during the wait."""
+        has_changed, self._changes_seen = self._changes > self._changes_seen, self._changes
+        is_reloading = has_changed and not self._signals_received
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is not None:
-                self._ended(slot, slot.process.returncode)
-            if has_changed and not self._asked:
+                self._on_ended(slot, slot.process.returncode)
+            if is_reloading:
                 if slot.process is not None:
                     slot.process.terminate()
                 slot.start_at = time.monotonic()
-        self._pass_on()  # now that it is known who is dead already
-        if has_changed and not self._asked:
-            logger.info("the code has changed: starting again")
+        self._pass_signals_on()  # after noting which workers are dead
+        if is_reloading:
+            logger.info("the code has changed: restarting")
         for slot in self._slots:
-            if self._asked or slot.process is not None:
+            if self._signals_received or slot.process is not None:
                 continue
-            is_new = self._is_up and not slot.started
-            if is_new or (slot.start_at is not None and slot.start_at <= time.monotonic()):
+            is_first_start = self._was_up and slot.started_at is None
+            if is_first_start or (slot.start_at is not None and slot.start_at <= time.monotonic()):
                 self._start(slot)
 
     def _start(self, slot: _Slot) -> None:
         reading, writing = os.pipe()
         try:
             slot.process = subprocess.Popen(  # noqa: S603 - our own command
-                self._command(slot.number),
-                env=self._environ | {READY_VARIABLE: f"{slot.number}:{writing}"},
+                self._command,
+                env={**self._environ_of(slot.number), LINK_VARIABLE: f"{slot.number}:{writing}"},
                 stdin=subprocess.PIPE,  # never written to: it ends when this process does
                 pass_fds=(writing,),
                 start_new_session=True,
@@ -176,48 +173,51 @@ class Parent:
         finally:
             os.close(writing)
         os.set_blocking(reading, False)
-        slot.ready, slot.is_up, slot.is_stopping = reading, False, False
-        slot.started, slot.start_at = time.monotonic(), None
-        logger.info("worker %d has been started, pid %d", slot.number, slot.process.pid)
+        slot.reports, slot.is_up, slot.is_stopping = reading, False, False
+        slot.started_at, slot.start_at = time.monotonic(), None
+        logger.info("worker %d started, pid %d", slot.number, slot.process.pid)
 
-    def _ended(self, slot: _Slot, code: int) -> None:
+    def _on_ended(self, slot: _Slot, code: int) -> None:
         process, slot.process, slot.last_code = slot.process, None, code
         if process is not None and process.stdin is not None:
             process.stdin.close()
-        if slot.ready is not None:
-            self._hear(slot, slot.ready)
-        if slot.ready is not None:  # a process that a handler has left behind may hold the other end
-            os.close(slot.ready)
-            slot.ready = None
-        if self._asked and code < 0 and not slot.is_stopping and self._told < _AT_ONCE:
-            slot.last_code = 0
-            logger.warning("worker %d %s before it heard the stop", slot.number, _described(code))
-        if self._asked or slot.start_at is not None:
+        self._read_reports(slot)
+        if slot.reports is not None:  # a process that a handler has started may hold the other end
+            os.close(slot.reports)
+            slot.reports = None
+        if self._signals_received:
+            if code < 0 and not slot.is_stopping and self._signals_passed_on < EXIT_AT:
+                slot.last_code = 0
+                logger.warning("worker %d %s before it received the stop signal", slot.number, _describe_end(code))
             return
+        if slot.start_at is None:
+            self._plan_restart(slot, code)
+
+    def _plan_restart(self, slot: _Slot, code: int) -> None:
         if self._burst and code == 0:
             slot.is_done = True
         elif self._reloads is not None:
-            logger.warning("worker %d %s; waiting for a change", slot.number, _described(code))
-        elif self._is_up:
+            logger.warning("worker %d %s; waiting for a change of the code", slot.number, _describe_end(code))
+        elif self._was_up:
             now = time.monotonic()
-            if now - slot.started > _SETTLED_AFTER:
+            if slot.started_at is not None and now - slot.started_at > _SETTLED_AFTER:
                 slot.pauses = pauses()
             pause = next(slot.pauses)
             slot.start_at = now + pause
-            logger.error("worker %d %s; starting it again in %.1f s", slot.number, _described(code), pause)
+            logger.error("worker %d %s; restarting it in %.1f s", slot.number, _describe_end(code), pause)
 
     def _on_signal(self, *_: object) -> None:
-        self._asked += 1  # and no more: it may come in the middle of anything
+        self._signals_received += 1  # nothing else: the signal may come in the middle of anything
 
-    def _pass_on(self) -> None:
-        while self._told < self._asked:
-            self._told += 1
-            logger.info("told to stop: passing it on to the workers")
+    def _pass_signals_on(self) -> None:
+        while self._signals_passed_on < self._signals_received:
+            self._signals_passed_on += 1
+            logger.info("received a stop signal: passing it on to the workers")
             for slot in self._slots:
                 if slot.process is None:
-                    slot.last_code = 0  # how it ended earlier is not how the stop went
+                    slot.last_code = 0  # it ended before the stop, so its code says nothing about the stop
                 else:
-                    slot.process.send_signal(signal.SIGTERM if self._told < _AT_ONCE else signal.SIGKILL)
+                    slot.process.send_signal(signal.SIGTERM if self._signals_passed_on < EXIT_AT else signal.SIGKILL)
 
     def _watch(self, reloads: Callable[[threading.Event], Iterator[object]]) -> None:
         for _ in reloads(self._ending):
@@ -226,17 +226,17 @@ class Parent:
                 self._waker.send(b"c")
 
 
-def _nothing(*_: object) -> None:
+def _do_nothing(*_: object) -> None:
     pass
 
 
-def _plain(code: int) -> int:
-    """The code as a shell gives it: a process that a signal has ended has a negative one."""
+def _as_exit_code(code: int) -> int:
+    """Return the code as a shell does: 128 + n for a process that signal n has ended."""
     return 128 - code if code < 0 else code
 
 
-def _described(code: int) -> str:
+def _describe_end(code: int) -> str:
     if code < 0:
         with contextlib.suppress(ValueError):
-            return f"was ended by {signal.Signals(-code).name}"
-    return f"has ended with exit code {code}"
+            return f"was killed by {signal.Signals(-code).name}"
+    return f"exited with code {code}"

@@ -1,1 +1,1 @@
-"""A small service under a real server, in each framework: see base.py for what it does."""
+"""A small service for real servers, in each framework: see base.py."""

@@ -1,4 +1,4 @@
-"""What the services share: jobs on the store that the environment names, and how their runner is made to fall."""
+"""The part that the services share: jobs on the store that the environment names, and a way to crash their runner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FOLDER = Path(os.environ["SERVED_FOLDER"])
 GO = FOLDER / "go"
 BROKEN = FOLDER / "broken"
-"""While it is there, no runner lives that `crash` was called on."""
+"""While this file exists, a runner on which `crash` was called keeps crashing."""
 
 SLOW_EVERY = 50
 DRAIN = "500ms"
@@ -27,7 +27,7 @@ DRAIN = "500ms"
 
 @job(int)
 async def work(input: int) -> int:
-    """Be done at once, but for every fiftieth, which is done when the test allows it."""
+    """Finish at once, except every fiftieth job, which finishes when the test allows it."""
     while input % SLOW_EVERY == 0 and not GO.exists():  # noqa: ASYNC110 - the file comes from another process
         await asyncio.sleep(0.02)
     return input
@@ -46,7 +46,7 @@ def make_driver() -> Driver:
 
 
 def crash(jobs: Jobs[Any]) -> None:
-    """Have the steps of the runner answered in a way that no runner survives, until the test removes a file."""
+    """Make the answers to the runner's steps crash it, until the test removes the file."""
     driver: Any = jobs._runtime.require_driver()  # pyright: ignore[reportPrivateUsage]
     step = driver.step
 

@@ -23,17 +23,17 @@ async def enqueue(number: int, jobs: Annotated[WorkJobs, Depends(get_jobs)]) -> 
 
 @app.post("/anonymous/{number}")
 async def enqueue_without_id(number: int, jobs: Annotated[WorkJobs, Depends(get_jobs)]) -> str:
-    """Enqueue a job that would be there twice if it were sent twice."""
+    """Enqueue a job without an id: sent twice, it is stored twice."""
     return (await jobs.work.enqueue(number)).id
 
 
 @app.get("/ping")
 async def ping() -> str:
-    """Need no store."""
+    """Respond without the store."""
     return "pong"
 
 
 @app.post("/crash")
 async def crash_the_runner(jobs: Annotated[WorkJobs, Depends(get_jobs)]) -> None:
-    """Inject a fault."""
+    """Crash the runner."""
     crash(jobs)

@@ -16,19 +16,19 @@ async def enqueue(number: FromPath[int], jobs: NamedDependency[WorkJobs]) -> str
 
 @post("/anonymous/{number:int}")
 async def enqueue_without_id(number: FromPath[int], jobs: NamedDependency[WorkJobs]) -> str:
-    """Enqueue a job that would be there twice if it were sent twice."""
+    """Enqueue a job without an id: sent twice, it is stored twice."""
     return (await jobs.work.enqueue(number)).id
 
 
 @get("/ping")
 async def ping() -> str:
-    """Need no store."""
+    """Respond without the store."""
     return "pong"
 
 
 @post("/crash")
 async def crash_the_runner(jobs: NamedDependency[WorkJobs]) -> None:
-    """Inject a fault."""
+    """Crash the runner."""
     crash(jobs)
 
 

@@ -23,17 +23,17 @@ async def enqueue(request: Request) -> JSONResponse:
 
 
 async def enqueue_without_id(request: Request) -> JSONResponse:
-    """Enqueue a job that would be there twice if it were sent twice."""
+    """Enqueue a job without an id: sent twice, it is stored twice."""
     return JSONResponse((await get_jobs(request, WorkJobs).work.enqueue(request.path_params["number"])).id)
 
 
 async def ping(_: Request) -> JSONResponse:
-    """Need no store."""
+    """Respond without the store."""
     return JSONResponse("pong")
 
 
 async def crash_the_runner(request: Request) -> JSONResponse:
-    """Inject a fault."""
+    """Crash the runner."""
     crash(get_jobs(request))
     return JSONResponse(None)
 

@@ -1,0 +1,45 @@
+"""The connection between a worker process and the parent that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from typing import Self
+
+LINK_VARIABLE = "FLOWLI_WORKER_READY"
+"""Holds the number of a worker, and the file descriptor on which it reports to its parent."""
+
+UP = b"u"
+STOPPING = b"s"
+"""The reports: the worker has started; the worker has received a stop signal."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+EXIT_AT = 3
+"""The number of the stop signal at which a worker exits immediately."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentLink:
+    """The two pipes of a worker: it reports on one, and the other, its stdin, ends with its parent."""
+
+    number: int
+    reports: int
+    lifetime: int = 0
+
+    @classmethod
+    def take_from_environment(cls) -> Self | None:
+        """Read the variable and remove it, so that no process of a handler inherits it. None without a parent."""
+        value = os.environ.pop(LINK_VARIABLE, None)
+        if value is None:
+            return None
+        number, reports = map(int, value.split(":"))
+        os.set_inheritable(reports, False)  # noqa: FBT003 - its name says it
+        return cls(number=number, reports=reports)
+
+    def report(self, word: bytes) -> None:
+        """Send a report; do nothing if the parent is gone."""
+        with contextlib.suppress(OSError):
+            os.write(self.reports, word)

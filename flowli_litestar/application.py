@@ -1,0 +1,80 @@
+"""The part of the plugin that connects a registry with an application: dependency, state, lifespan, errors, health."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, asgi
+from litestar.config.app import AppConfig
+from litestar.di import Provide
+from litestar.exceptions import ImproperlyConfiguredException
+from litestar.plugins import InitPlugin
+from litestar.types import Receive, Scope, Send
+
+from flowli_core import StoreUnavailable, ValidationError
+from flowli_core.embedded import check_runner, embedded
+from flowli_core.healthz import Healthz
+from flowli_litestar.config import FlowliConfig
+from flowli_litestar.errors import on_invalid, on_unavailable
+
+
+class ApplicationPlugin(InitPlugin):
+    """Connects the registry of a configuration with the application."""
+
+    def __init__(self, config: FlowliConfig) -> None:
+        check_runner(config.jobs, config.runner)
+        self.config = config
+        self.opens_registry = True
+        """False while `litestar jobs run` runs the jobs: it then opens and closes the registry itself."""
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add the dependency, the state and the lifespan, and if configured the error handlers and the health route."""
+        jobs, config = self.config.jobs, self.config
+        app: Any = app_config  # some of its types are incomplete
+        if config.dependency_key in app_config.dependencies:
+            raise ImproperlyConfiguredException(
+                f"there is already a dependency {config.dependency_key!r}; give FlowliConfig another dependency_key"
+            )
+        if config.state_key in app_config.state:
+            raise ImproperlyConfiguredException(
+                f"the state already has a value under {config.state_key!r}; give FlowliConfig another state_key"
+            )
+
+        def provide_jobs() -> Any:
+            return jobs
+
+        app_config.dependencies[config.dependency_key] = Provide(provide_jobs, sync_to_thread=False)
+        app_config.state[config.state_key] = jobs
+        app_config.state[f"{config.state_key}_runner"] = None
+        app_config.signature_namespace.setdefault(type(jobs).__name__, type(jobs))
+        app.lifespan.append(self._lifespan)
+        if config.exception_handlers:
+            handlers: dict[type[Exception], Any] = {StoreUnavailable: on_unavailable, ValidationError: on_invalid}
+            app.exception_handlers = {**handlers, **app.exception_handlers}
+        if config.health_path is not None:
+            app.route_handlers.append(_health_route(config.health_path, Healthz(jobs)))
+        return app_config
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Litestar) -> AsyncGenerator[None]:
+        if not self.opens_registry:
+            yield
+            return
+        key = f"{self.config.state_key}_runner"
+        async with embedded(self.config.jobs, runner=self.config.runner, drain=self.config.drain) as beside:
+            app.state[key] = beside
+            try:
+                yield
+            finally:
+                app.state[key] = None
+
+
+def _health_route(path: str, endpoint: Healthz) -> Any:
+    @asgi(path, copy_scope=True, exclude_from_auth=True)
+    async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
+        given: Any = (scope, receive, send)
+        await endpoint(*given)
+
+    return healthz
