@@ -20,9 +20,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._scripts import Scripts
-from flowli_core.drivers.redis.clients import Client
 from flowli_core.errors import DriverError, StoreUnavailable
 
 AT_A_TIME = 100

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 
 from flowli_core.diagnosis import Check
+from flowli_core.drivers.redis._clients import Client
+from flowli_core.drivers.redis._clients._errors import PermissionMissingError
 from flowli_core.drivers.redis._keys import LAYOUT
 from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.drivers.redis._server import facts_of
-from flowli_core.drivers.redis.clients import Client
-from flowli_core.drivers.redis.clients._errors import PermissionMissingError
 from flowli_core.errors import DriverError
 
 _DRIFT = 1.0

@@ -48,19 +48,19 @@ from flowli_core.driver import (
 from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
 from flowli_core.drivers.redis._audit import Audit, Finding
+from flowli_core.drivers.redis._clients import adopt, from_url
+from flowli_core.drivers.redis._clients._errors import MissingScriptError, PermissionMissingError
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
 from flowli_core.drivers.redis._packing import Word, unpack_schedule
 from flowli_core.drivers.redis._replies import Replies, to_activity, to_counts
 from flowli_core.drivers.redis._scripts import STALE, Scripts
 from flowli_core.drivers.redis._server import check_server
-from flowli_core.drivers.redis.clients import adopt, from_url
-from flowli_core.drivers.redis.clients._errors import MissingScriptError, PermissionMissingError
 from flowli_core.durations import Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
 
 if TYPE_CHECKING:
-    from flowli_core.drivers.redis.clients import Source, UserClient
+    from flowli_core.drivers.redis._clients import Source, UserClient
 
 T = TypeVar("T")
 

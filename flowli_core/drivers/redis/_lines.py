@@ -8,8 +8,8 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from flowli_core.drivers.redis._clients import Client, PairingClient
 from flowli_core.drivers.redis._packing import Word
-from flowli_core.drivers.redis.clients import Client, PairingClient
 from flowli_core.errors import DriverError, StoreUnavailable
 
 T = TypeVar("T")

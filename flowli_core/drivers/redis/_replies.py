@@ -31,7 +31,7 @@ from flowli_core.drivers.redis._packing import (
 )
 
 if TYPE_CHECKING:
-    from flowli_core.drivers.redis.clients import Client
+    from flowli_core.drivers.redis._clients import Client
 
 _ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}
 _NOTHING: tuple[bytes | None, int] = (None, 0)

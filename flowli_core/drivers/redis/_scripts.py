@@ -24,13 +24,13 @@ from flowli_core.driver import (
     StoredSchedule,
 )
 from flowli_core.drivers._times import milliseconds, stamp
+from flowli_core.drivers.redis._clients._errors import MissingScriptError
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._packing import Word, pack_ack, pack_record, shape_of
-from flowli_core.drivers.redis.clients._errors import MissingScriptError
 from flowli_core.errors import DriverError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from flowli_core.drivers.redis.clients import Client
+    from flowli_core.drivers.redis._clients import Client
 
 OPERATIONS = (
     "activity",

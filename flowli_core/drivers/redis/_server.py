@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from flowli_core.drivers.redis._clients import Client
+from flowli_core.drivers.redis._clients._errors import NEEDED, PermissionMissingError
 from flowli_core.drivers.redis._scripts import Scripts
-from flowli_core.drivers.redis.clients import Client
-from flowli_core.drivers.redis.clients._errors import NEEDED, PermissionMissingError
 from flowli_core.errors import DriverError
 
 logger = logging.getLogger("flowli")

@@ -10,8 +10,8 @@ from valkey.asyncio.cluster import ClusterNode
 from valkey.asyncio.retry import Retry
 from valkey.backoff import EqualJitterBackoff, NoBackoff
 
-from flowli_core.drivers.redis.clients._limits import LEAST_PAUSE, LONGEST_PAUSE
-from flowli_core.drivers.redis.clients._redis_like import Library
+from flowli_core.drivers.redis._clients._limits import LEAST_PAUSE, LONGEST_PAUSE
+from flowli_core.drivers.redis._clients._redis_like import Library
 
 
 def _retry(times: int) -> Retry:

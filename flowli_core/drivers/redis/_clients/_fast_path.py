@@ -13,8 +13,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from flowli_core.drivers.redis._clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS
 from flowli_core.drivers.redis._packing import Word
-from flowli_core.drivers.redis.clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS
 
 hiredis: Any = importlib.import_module("hiredis") if importlib.util.find_spec("hiredis") else None
 

@@ -13,10 +13,10 @@ from coredis.exceptions import RedisError
 from coredis.pool import ConnectionPool
 from coredis.retry import ExponentialBackoffRetryPolicy, NoRetryPolicy
 
+from flowli_core.drivers.redis._clients import Source
+from flowli_core.drivers.redis._clients._errors import code_of, translate
+from flowli_core.drivers.redis._clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS, PATIENCE
 from flowli_core.drivers.redis._packing import Word
-from flowli_core.drivers.redis.clients import Source
-from flowli_core.drivers.redis.clients._errors import code_of, translate
-from flowli_core.drivers.redis.clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS, PATIENCE
 from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
 
 

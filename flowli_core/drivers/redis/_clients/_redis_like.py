@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from flowli_core.drivers.redis._clients import Client, Source
+from flowli_core.drivers.redis._clients._errors import code_of, translate
+from flowli_core.drivers.redis._clients._fast_path import FastPath, pack_with_hiredis
+from flowli_core.drivers.redis._clients._limits import MOST_CONNECTIONS, PATIENCE
 from flowli_core.drivers.redis._packing import Word
-from flowli_core.drivers.redis.clients import Client, Source
-from flowli_core.drivers.redis.clients._errors import code_of, translate
-from flowli_core.drivers.redis.clients._fast_path import FastPath, pack_with_hiredis
-from flowli_core.drivers.redis.clients._limits import MOST_CONNECTIONS, PATIENCE
 from flowli_core.errors import DefinitionError, StoreUnavailable
 
 _FREQUENT = frozenset({"EVALSHA", "BZPOPMIN"})

@@ -10,8 +10,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from flowli_core.drivers.redis._clients._limits import RETRIES
 from flowli_core.drivers.redis._packing import Word
-from flowli_core.drivers.redis.clients._limits import RETRIES
 from flowli_core.errors import DefinitionError
 
 LIBRARIES = {"redis": "redis_py", "valkey": "valkey_py", "coredis": "core_redis"}
