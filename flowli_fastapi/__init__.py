@@ -1,9 +1,9 @@
 """Flowli for FastAPI: lifespan, dependencies, error responses, and a router that shows jobs."""
 
 from flowli_core.healthz import Healthz
-from flowli_fastapi.dependency import JobsDep, get_jobs, jobs_of
-from flowli_fastapi.errors import jobs_exception_handlers
-from flowli_fastapi.router import jobs_router
+from flowli_fastapi._dependency import JobsDep, get_jobs, jobs_of
+from flowli_fastapi._errors import jobs_exception_handlers
+from flowli_fastapi._router import jobs_router
 from flowli_starlette import JobsMiddleware, JobsState, jobs_lifespan
 
 __all__ = [

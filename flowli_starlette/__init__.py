@@ -1,9 +1,9 @@
 """Flowli for Starlette, shared with FastAPI: lifespan, middleware, the registry of a connection, error responses."""
 
 from flowli_core.healthz import Healthz
-from flowli_starlette.connection import get_jobs
-from flowli_starlette.errors import jobs_exception_handlers
-from flowli_starlette.lifespan import JobsState, jobs_lifespan
-from flowli_starlette.middleware import JobsMiddleware
+from flowli_starlette._connection import get_jobs
+from flowli_starlette._errors import jobs_exception_handlers
+from flowli_starlette._lifespan import JobsState, jobs_lifespan
+from flowli_starlette._middleware import JobsMiddleware
 
 __all__ = ["Healthz", "JobsMiddleware", "JobsState", "get_jobs", "jobs_exception_handlers", "jobs_lifespan"]

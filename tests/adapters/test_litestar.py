@@ -25,7 +25,7 @@ from starlette.testclient import TestClient as StarletteClient
 from flowli_core import DefinitionError, Hooks, Runner, StoreUnavailable, StrategyError
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_litestar import FlowliConfig, FlowliPlugin
-from flowli_litestar.commands import jobs_group
+from flowli_litestar._commands import jobs_group
 from flowli_starlette import jobs_lifespan
 from tests.adapters.apps import PATIENCE, BuggyDriver, EventJobs, Events, OtherJobs, UnreachableDriver, WatchedDriver
 

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
 from flowli_core import StoreUnavailable, ValidationError
-from flowli_starlette.errors import INVALID, ExceptionHandlers, close_invalid, on_unavailable
+from flowli_starlette._errors import INVALID, ExceptionHandlers, close_invalid, on_unavailable
 
 
 def jobs_exception_handlers() -> ExceptionHandlers:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from litestar.plugins import CLIPlugin
 
-from flowli_litestar.application import ApplicationPlugin
+from flowli_litestar._application import ApplicationPlugin
 
 if TYPE_CHECKING:
     from click import Group  # a server does not need it
@@ -22,7 +22,7 @@ class FlowliPlugin(ApplicationPlugin, CLIPlugin):
 
     def on_cli_init(self, cli: Group) -> None:
         """Add `litestar jobs`, once for all plugins of this kind."""
-        from flowli_litestar.commands import jobs_group  # noqa: PLC0415 - the same
+        from flowli_litestar._commands import jobs_group  # noqa: PLC0415 - the same
 
         if jobs_group.name not in cli.commands:
             cli.add_command(jobs_group)

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from flowli_core import Jobs, Runner
 from flowli_core.durations import Duration
 from flowli_core.embedded import EmbeddedRunner, check_runner, embedded
-from flowli_starlette.connection import OPENED, opened_in
+from flowli_starlette._connection import OPENED, opened_in
 
 Lifespan: TypeAlias = (
     Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]] | Callable[[Any], AbstractAsyncContextManager[None]]

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flowli_core import Jobs
 from flowli_core.embedded import check_runner
-from flowli_starlette.connection import ATTACHED
+from flowli_starlette._connection import ATTACHED
 
 
 class JobsMiddleware:

@@ -16,8 +16,8 @@ from litestar.types import Receive, Scope, Send
 from flowli_core import StoreUnavailable, ValidationError
 from flowli_core.embedded import check_runner, embedded
 from flowli_core.healthz import Healthz
-from flowli_litestar.config import FlowliConfig
-from flowli_litestar.errors import on_invalid, on_unavailable
+from flowli_litestar._config import FlowliConfig
+from flowli_litestar._errors import on_invalid, on_unavailable
 
 
 class ApplicationPlugin(InitPlugin):

@@ -9,7 +9,7 @@ import click
 from litestar import Litestar
 
 from flowli_core.cli import RegistryLoader, RunOptions, Worker, run, run_options, schedules, status
-from flowli_litestar.application import ApplicationPlugin
+from flowli_litestar._application import ApplicationPlugin
 
 
 @click.group("jobs")

@@ -12,10 +12,10 @@ from fastapi.params import Depends as DependsParam
 
 from flowli_core import DefinitionError, Jobs, QueueCounts, State, StoreUnavailable, ValidationError
 from flowli_core.embedded import DEFAULT_PER_PAGE, MOST_PER_PAGE
-from flowli_fastapi.dependency import get_jobs
-from flowli_fastapi.errors import invalid_detail
-from flowli_fastapi.models import ErrorOut, FullJobOut, FullScheduleOut, JobOut, PageOut, ScheduleOut
-from flowli_starlette.errors import RETRY_AFTER, TRY_LATER
+from flowli_fastapi._dependency import get_jobs
+from flowli_fastapi._errors import invalid_detail
+from flowli_fastapi._models import ErrorOut, FullJobOut, FullScheduleOut, JobOut, PageOut, ScheduleOut
+from flowli_starlette._errors import RETRY_AFTER, TRY_LATER
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {503: {"model": ErrorOut, "description": "The job store is unreachable"}}
 
