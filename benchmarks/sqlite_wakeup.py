@@ -2,8 +2,8 @@
 
     python benchmarks/sqlite_wakeup.py [rounds]
 
-A round starts with the call of `enqueue` and ends when the worker's wait returns, so it includes the commit. Both
-processes read the machine's clock (CLOCK_MONOTONIC on Linux), and the other process sends its time.
+A round starts with the call of `enqueue` and ends when the worker's waiting step returns, so it includes two commits.
+Both processes read the machine's clock (CLOCK_MONOTONIC on Linux), and the other process sends its time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ _IDLE_SECONDS = 10
 
 def _record(number: int) -> NewRecord:
     return NewRecord(id=f"job-{time.time_ns()}-{number}", name="noop", queue="default", input=b"{}")
+
+
+def _waiting_step(name: str, number: int, wait: timedelta) -> Step:
+    return Step(worker=name, sequence=number + 1, queues=("default",), want=1, lease=_LEASE, wait=wait)
 
 
 class _Worker:
@@ -57,7 +61,7 @@ async def _same_process(driver: SqliteDriver, rounds: int) -> list[float]:
     taken: list[float] = []
     for number in range(rounds):
         await worker.take_all()
-        waiting = asyncio.create_task(driver.wait(("default",), _TIMEOUT))
+        waiting = asyncio.create_task(driver.step(_waiting_step("same", number, _TIMEOUT)))
         await asyncio.sleep(0.005)
         called = time.monotonic()
         await driver.enqueue([_record(number)])
@@ -77,7 +81,7 @@ async def _other_process(driver: SqliteDriver, path: Path, rounds: int) -> list[
     assert enqueuer.stdout is not None
     for number in range(rounds):
         await worker.take_all()
-        waiting = asyncio.create_task(driver.wait(("default",), _TIMEOUT))
+        waiting = asyncio.create_task(driver.step(_waiting_step("other", number, _TIMEOUT)))
         # Vary the time, so that rounds do not run in phase with the watcher's polling.
         await asyncio.sleep(0.02 + 0.0007 * (number % 23))
         enqueuer.stdin.write(b"\n")
@@ -106,7 +110,7 @@ async def _idle(driver: SqliteDriver) -> float:
     """Return the share of one CPU that a process uses while it waits for ten seconds."""
     await _Worker(driver, "idle").take_all()
     before = time.process_time()
-    await driver.wait(("default",), timedelta(seconds=_IDLE_SECONDS))
+    await driver.step(_waiting_step("idle", 0, timedelta(seconds=_IDLE_SECONDS)))
     return (time.process_time() - before) / _IDLE_SECONDS
 
 

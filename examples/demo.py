@@ -31,7 +31,7 @@ import httpx2
 from pydantic import TypeAdapter
 
 from flowli_core import JobRecord, Page, QueueCounts
-from flowli_core.driver import STATES
+from flowli_core.stored import STATES
 
 HERE = Path(__file__).parent
 SENDERS = 16

@@ -13,17 +13,7 @@ from flowli_core._running.hooks import Hook, Hooks, JobEvent, Observer
 from flowli_core._running.runner import Health, Runner
 from flowli_core._schedules import AllMissed, Missed, Overlap
 from flowli_core._wire.progress import LastError
-from flowli_core.driver import (
-    Activity,
-    CancelAnswer,
-    Driver,
-    FinishedState,
-    Keep,
-    QueueCounts,
-    RequeueAnswer,
-    State,
-    StateCounts,
-)
+from flowli_core.driver import CancelAnswer, Driver, Keep, RequeueAnswer
 from flowli_core.errors import (
     DefinitionError,
     DriverError,
@@ -36,10 +26,10 @@ from flowli_core.errors import (
     ValidationError,
 )
 from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
+from flowli_core.stored import FinishedState, Overview, QueueCounts, State, StateCounts
 
 __all__ = [
     "Abort",
-    "Activity",
     "AllMissed",
     "BoundJob",
     "CancelAnswer",
@@ -69,6 +59,7 @@ __all__ = [
     "NoMeta",
     "Observer",
     "Overlap",
+    "Overview",
     "Page",
     "PerJob",
     "QueueCounts",

@@ -23,7 +23,7 @@ from prometheus_client import (
 
 from flowli_core._jobs.registry import Jobs
 from flowli_core._running.hooks import EventKind, JobEvent
-from flowli_core.driver import STATES
+from flowli_core.stored import STATES
 
 _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 
@@ -60,16 +60,15 @@ class PrometheusMetrics:
 
     async def read_store(self, jobs: Jobs[Any]) -> None:
         """Read the state of the store into the gauges. Raises DriverError; then the gauges are unchanged."""
-        counts = await jobs.inspect.get_queue_counts()
-        activity = await jobs.inspect.get_activity()
+        overview = await jobs.inspect.get_overview()
         self._jobs.clear()
         self._lag.clear()
-        for queue, queue_counts in counts.by_queue.items():
+        for queue, queue_counts in overview.counts.by_queue.items():
             for state in STATES:
                 self._jobs.labels(queue, state).set(getattr(queue_counts, state))
-            since = activity.oldest.get(queue, activity.now)
-            self._lag.labels(queue).set((activity.now - since).total_seconds())
-        self._workers.set(len(activity.workers))
+            since = overview.oldest.get(queue, overview.now)
+            self._lag.labels(queue).set((overview.now - since).total_seconds())
+        self._workers.set(len(overview.workers))
 
     def text(self) -> tuple[str, bytes]:
         """Return the content type and the text of all metrics in the Prometheus registry."""

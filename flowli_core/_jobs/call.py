@@ -24,6 +24,7 @@ from flowli_core._wire.trace import with_trace
 from flowli_core.driver import NewRecord
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
+from flowli_core.stored import RecordById
 
 _BATCH = 1_000
 
@@ -84,8 +85,8 @@ class Call:
         if isinstance(receipt, Receipt) and receipt.name != job:
             raise ValidationError(f"{job}: this is a receipt of the job {receipt.name!r}")
         record_id = receipt.id if isinstance(receipt, Receipt) else _checks.record_id(receipt)
-        stored = await (await self.runtime.store()).get(record_id)
-        return None if stored is None else typed_record(stored, self.definition)
+        found = await (await self.runtime.store()).records(RecordById(record_id))
+        return typed_record(found[0], self.definition) if found else None
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
         """Store records in batches of a thousand; each batch is stored whole or not at all."""

@@ -11,9 +11,10 @@ from flowli_core._jobs.records import Receipt, receipt
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules import changes
 from flowli_core._wire.progress import pack_progress, unpack_progress
-from flowli_core.driver import CancelAnswer, FinishedState, RequeueAnswer
+from flowli_core.driver import CancelAnswer, RequeueAnswer
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError
+from flowli_core.stored import FinishedState, RecordById
 
 _PURGED_AT_ONCE = 500
 
@@ -46,10 +47,11 @@ class Control:
         """
         record_id = _checks.record_id(id)
         driver = await self._runtime.store()
-        stored = await driver.get(record_id)
-        if stored is None:
+        found = await driver.records(RecordById(record_id))
+        if not found:
             return "unknown"
-        renewed = None if stored.progress is None else pack_progress(unpack_progress(stored.progress).renewed())
+        progress = found[0].progress
+        renewed = None if progress is None else pack_progress(unpack_progress(progress).renewed())
         return await driver.requeue(record_id, progress=renewed)
 
     async def purge(self, state: FinishedState, *, older_than: Duration = "0s") -> int:
@@ -73,7 +75,7 @@ class Control:
         it.
         """
         _checks.key(key)
-        return await (await self._runtime.store()).remove_schedule(key)
+        return await changes.remove(await self._runtime.store(), key)
 
     async def pause(self, key: str) -> bool:
         """Pause a schedule until `resume`. A deploy does not resume it. Return False if there is no such schedule."""

@@ -19,8 +19,17 @@ from flowli_core._jobs.records import (
 )
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
-from flowli_core.driver import Activity, QueueCounts, State, position
 from flowli_core.errors import ValidationError
+from flowli_core.stored import (
+    Overview,
+    QueueCounts,
+    RecordById,
+    RecordsInState,
+    ScheduleByKey,
+    SchedulesAfter,
+    State,
+    position,
+)
 
 MOST_PER_PAGE = 1_000
 DEFAULT_PER_PAGE = 25
@@ -39,16 +48,16 @@ class Inspect:
     async def get_job(self, id: str) -> JobRecord | None:
         """Return a record, or None if there is none with this id."""
         record_id = _checks.record_id(id)
-        stored = await (await self._runtime.store()).get(record_id)
-        return None if stored is None else job_record(stored)
+        found = await (await self._runtime.store()).records(RecordById(record_id))
+        return job_record(found[0]) if found else None
 
     async def get_queue_counts(self) -> QueueCounts:
         """Count the records in each state, over all queues and in each."""
-        return await (await self._runtime.store()).counts()
+        return (await self.get_overview()).counts
 
-    async def get_activity(self) -> Activity:
-        """Tell which workers were heard of within the last minute, and since when the first job of each queue waits."""
-        return await (await self._runtime.store()).activity()
+    async def get_overview(self) -> Overview:
+        """Count the records, list the workers that are alive, and find the oldest due job of each queue."""
+        return await (await self._runtime.store()).overview()
 
     async def get_jobs_by_state(
         self, state: State, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None
@@ -61,7 +70,8 @@ class Inspect:
         _checks.one_of(state, get_args(State), argument="state", error=ValidationError)
         _check_limit(limit)
         after = None if cursor is None else unpack_cursor(cursor)
-        found = await (await self._runtime.store()).page(state, limit=limit + 1, after=after)
+        query = RecordsInState(state=state, limit=limit + 1, after=after)
+        found = await (await self._runtime.store()).records(query)
         shown = found[:limit]
         following = pack_cursor(position(shown[-1])) if len(found) > limit else None
         return Page(tuple(map(job_record, shown)), following)
@@ -69,14 +79,14 @@ class Inspect:
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
         """Return a schedule, or None if there is none with this key."""
         _checks.key(key)
-        _, stored = await (await self._runtime.store()).get_schedule(key)
-        return None if stored is None else schedule_record(stored)
+        _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
+        return schedule_record(found[0]) if found else None
 
     async def get_schedules(self, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None) -> Page[ScheduleRecord]:
         """Return a page of `limit` schedules, in the order of their keys. `cursor` is that of the page before."""
         _check_limit(limit)
         after = None if cursor is None else unpack_key(cursor)
-        found = await (await self._runtime.store()).page_schedules(limit=limit + 1, after=after)
+        _, found = await (await self._runtime.store()).schedules(SchedulesAfter(limit=limit + 1, after=after))
         shown = found[:limit]
         return Page(tuple(map(schedule_record, shown)), pack_key(shown[-1].key) if len(found) > limit else None)
 
@@ -87,8 +97,8 @@ class Inspect:
         """
         _checks.key(key)
         _check_limit(n, argument="n")
-        _, stored = await (await self._runtime.store()).get_schedule(key)
-        return () if stored is None else next_runs(stored, n)
+        _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
+        return next_runs(found[0], n) if found else ()
 
 
 def _check_limit(limit: object, *, argument: str = "limit") -> None:

@@ -18,9 +18,10 @@ from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import LastError, unpack_progress
 from flowli_core._wire.trace import without_trace
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import Enqueued, Position, State, StoredRecord, StoredSchedule
+from flowli_core.driver import Enqueued
 from flowli_core.errors import ValidationError
 from flowli_core.retry import Backoff
+from flowli_core.stored import Position, State, StoredRecord, StoredSchedule
 
 T = TypeVar("T")
 In_co = TypeVar("In_co", covariant=True, default=object)

@@ -249,7 +249,7 @@ class Session:
             else:
                 self._slots.start(reserved, lease_until=lease_until, store_time=store_time)
         self._lookout.hears(told.answer, is_full=self._slots.is_full)
-        if (self._slots.can_take_suspect and not told.suspect) or self.link.is_nearly_forgotten:
+        if self._slots.can_take_suspect and not told.suspect:
             self._lookout.look()
         if not self._stopping.is_set():
             self._ticker.after_step(told.answer)

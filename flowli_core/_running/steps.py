@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._pauses import is_cancelled, pauses
-from flowli_core.driver import WORKER_MEMORY, Ack, Keep, Step, StepAnswer, StepsAfterWaiting
+from flowli_core.driver import Ack, Keep, Step, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError
 
@@ -47,10 +46,9 @@ class Link:
         self._sequence = 0
         self._unanswered: Step | None = None
         self._waits = 0
-        self._ahead: Step | None = None
+        self._waiting: Step | None = None
         self._answered_at: float | None = None
         self._sent_at = 0.0
-        self._stepped_at = time.monotonic()
         self._store_time = datetime.now(UTC)
 
     @property
@@ -60,13 +58,8 @@ class Link:
 
     @property
     def owes_recall(self) -> bool:
-        """Whether a wait is under way, or has failed, that may have been given records."""
-        return self._ahead is not None
-
-    @property
-    def is_nearly_forgotten(self) -> bool:
-        """Whether waits alone have kept this worker known for so long that the store may forget its last own step."""
-        return time.monotonic() - self._stepped_at > WORKER_MEMORY.total_seconds() / 2
+        """True while a waiting step is unanswered: it may have reserved records."""
+        return self._waiting is not None
 
     def since_answer(self) -> timedelta | None:
         """How long ago the store last answered a step."""
@@ -93,46 +86,27 @@ class Link:
         self._unanswered = None
         return self._noted(answer, sent_at, step)
 
-    @property
-    def steps_after_waiting(self) -> bool:
-        """Whether `wait` takes a step as well."""
-        return self._pairing is not None
-
-    @cached_property
-    def _pairing(self) -> StepsAfterWaiting | None:
-        driver = self._runtime.require_driver()
-        return driver if isinstance(driver, StepsAfterWaiting) else None  # slow to tell, with a protocol
-
-    async def wait(self, *, want: int, suspect: bool) -> Told | None:
-        """Wait for a wake-up. A driver that can do so takes a step in the same breath: then this answers it.
-
-        Where that fails, `recall` must come before another one.
-        """
-        driver, pairing = await self._runtime.store(), self._pairing
-        if pairing is None:
-            await driver.wait(self._queues, IDLE)
-            return None
+    async def wait(self, *, want: int, suspect: bool) -> Told:
+        """Send a step that waits for a wake-up. If it raises DriverError, `recall` must come before another one."""
+        driver = await self._runtime.store()
         self._waits += 1
-        self._ahead = replace(self._new_step(self._waits, want=want, suspect=suspect), ahead=True)
-        sent_at, store_time = self._sent_at, self._store_time
-        step = self._ahead
-        answer = await pairing.wait_and_step(self._queues, IDLE, step)
-        self._ahead = None
-        if answer is None:
-            return None
-        # It was taken at some time of the wait. The store's clock tells when: after the last answer by as much.
-        since = min(sent_at + (answer.now - store_time).total_seconds(), time.monotonic())
-        return self._noted(answer, since, step)
+        step = self._waiting = replace(self._new_step(self._waits, want=want, suspect=suspect), wait=IDLE)
+        began, sent_at, store_time = time.monotonic(), self._sent_at, self._store_time
+        answer = await driver.step(step)
+        self._waiting = None
+        # The step ran at some moment of the wait. Find it by the store's clock, from the last answer before the wait.
+        since = sent_at + (answer.now - store_time).total_seconds()
+        return self._noted(answer, min(max(since, began), time.monotonic()), step)
 
     async def recall(self) -> Told:
-        """Ask what the step of a failed wait was given, and for nothing more."""
-        if self._ahead is None:
-            raise AssertionError("no wait has failed")
+        """Send the unanswered waiting step again, to get the records that it reserved and no others."""
+        if self._waiting is None:
+            raise AssertionError("there is no unanswered waiting step")
         driver = await self._runtime.store()
         sent_at = time.monotonic()
-        step = replace(self._ahead, want=0)
+        step = replace(self._waiting, wait=ZERO, want=0)
         answer = await driver.step(step)
-        self._ahead = None
+        self._waiting = None
         return self._noted(answer, sent_at, step)
 
     def _new_step(self, sequence: int, *, want: int, suspect: bool, acks: tuple[Ack, ...] = ()) -> Step:
@@ -150,8 +124,6 @@ class Link:
     def _noted(self, answer: StepAnswer, sent_at: float, step: Step) -> Told:
         self._sent_at = sent_at
         self._answered_at = time.monotonic()
-        if not step.ahead:
-            self._stepped_at = self._answered_at
         self._store_time = answer.now
         if self.last_error is not None:
             logger.info("the store answers again")
@@ -227,7 +199,7 @@ class Lookout:
     def listen(self, tasks: asyncio.TaskGroup, *, want: int, suspect: bool) -> None:
         """Listen for the store's wake-ups, unless that is being done; a step that goes along asks for `want`."""
         if self._listener is None:
-            if self._link.steps_after_waiting and not self._is_due_soon:
+            if not self._is_due_soon:
                 # That step looks. But an idle Redis notices only ten times a second that a wait is over.
                 self._look_not()
             self._listener = tasks.create_task(self._listen(want=want, suspect=suspect))

@@ -10,9 +10,10 @@ from flowli_core._pauses import is_cancelled, pauses
 from flowli_core._schedules import changes
 from flowli_core._schedules.spec import Planned, read, ticked
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import Driver, StepAnswer, StoredSchedule
+from flowli_core.driver import Driver, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.errors import StrategyError
+from flowli_core.stored import SchedulesDue, StoredSchedule
 
 logger = logging.getLogger("flowli")
 
@@ -143,7 +144,7 @@ class Ticker:
             if key in known:
                 continue
             if self._remove_undeclared:
-                await self._driver.remove_schedule(key)
+                await changes.remove(self._driver, key)
                 logger.warning("schedule %s is no longer declared in code, and was removed", key)
             else:
                 logger.warning(
@@ -155,14 +156,14 @@ class Ticker:
 
     async def _fire_due(self) -> bool:
         """Fire the schedules that are due. Return True if there may be more."""
-        now, due = await self._driver.due_schedules(_BATCH)
+        now, due = await self._driver.schedules(SchedulesDue(_BATCH))
         moves = [ticked(planned, stored, now) for stored in due if (planned := self._read(stored)) is not None]
         if not moves:
             self._unreadable_at = asyncio.get_running_loop().time() if due else None
             return False
         self._has_changed_store = True
         answers = await asyncio.gather(
-            *[self._driver.put_schedule(move.schedule, move.records) for move in moves], return_exceptions=True
+            *[changes.put(self._driver, move.schedule, move.records) for move in moves], return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException):

@@ -16,7 +16,8 @@ from pydantic_core import to_json
 
 from flowli_core._schedules import Every, Missed, Overlap, Timing, due_ticks
 from flowli_core._wire.versioned import NewerVersionError, VersionedJson
-from flowli_core.driver import NewRecord, StoredSchedule
+from flowli_core.driver import NewRecord
+from flowli_core.stored import StoredSchedule
 
 DEFAULT_RUNS = 5
 

@@ -13,7 +13,6 @@ from flowli_core.drivers.memory import MemoryDriver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
 
     from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Step
 
@@ -96,11 +95,6 @@ class UnreachableDriver(MemoryDriver):
         if self.is_unreachable:
             raise StoreUnavailable("the store is unreachable")
         return await super().step(step)
-
-    async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
-        if self.is_unreachable:
-            raise StoreUnavailable("the store is unreachable")
-        await super().wait(queues, timeout)
 
 
 class BuggyDriver(MemoryDriver):

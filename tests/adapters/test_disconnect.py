@@ -12,9 +12,9 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from flowli_core.driver import STATES
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.stored import STATES
 from flowli_starlette import JobsMiddleware, get_jobs
 from tests.adapters.apps import EventJobs, Events
 from tests.redis.server import clean_up, fresh_prefix, shared_url

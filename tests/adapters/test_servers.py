@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowli_core import JobRecord, Jobs
-from flowli_core.driver import STATES
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.stored import STATES
 from tests.adapters.servers import FRAMEWORKS, PATIENCE, SERVERS, Framework, Server, ServerName, serving
 from tests.redis.server import Server as RedisServer
 

@@ -110,7 +110,7 @@ def test_status_shows_the_workers_and_how_long_jobs_wait(flowli: Callable[..., O
     assert "in queue default" in output.out
     found = flowli("status", "--json").json
     assert found["counts"]["by_queue"]["default"]["queued"] == 1
-    assert found["activity"]["oldest"].keys() == {"default"}
+    assert found["oldest"].keys() == {"default"}
 
 
 def test_check_reports_by_its_exit_code(flowli: Callable[..., Output]) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import StoredSchedule
+from flowli_core.stored import StoredSchedule
 from tests.cli.processes import flowli as flowli_process
+from tests.support.store import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +28,13 @@ def cells(output: Output) -> list[list[str]]:
     return [line.split("\t") for line in output.lines]
 
 
-def put(schedule: StoredSchedule) -> None:
+def store_directly(schedule: StoredSchedule) -> None:
     """Store a schedule as it is."""
 
     async def store() -> None:
         driver = importlib.import_module("operated").driver()
         await driver.open()
-        assert await driver.put_schedule(schedule)
+        assert await put(driver, schedule)
         await driver.close()
 
     asyncio.run(store())
@@ -146,7 +147,7 @@ def test_a_damaged_schedule_is_listed_with_its_controls_escaped_and_can_be_remov
 ) -> None:
     flowli("worker", "--burst")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    put(StoredSchedule(key="broken", queue="q\x1b[31m", spec=b"{", next_tick=None))
+    store_directly(StoredSchedule(key="broken", queue="q\x1b[31m", spec=b"{", next_tick=None))
     row = cells(flowli("schedules", "list"))[2]
     assert row == ["broken", "", "q\\x1b[31m", "", "unreadable"]
     assert "\x1b" not in flowli("schedules", "show", "broken").out + flowli("status").out

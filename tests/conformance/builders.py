@@ -6,10 +6,9 @@ import asyncio
 import itertools
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flowli_core.driver import (
-    STATES,
     Ack,
     AckAnswer,
     Completed,
@@ -19,20 +18,19 @@ from flowli_core.driver import (
     Lease,
     NewRecord,
     Outcome,
-    Position,
     Reserved,
-    State,
-    StateCounts,
     Step,
     StepAnswer,
-    StoredRecord,
-    position,
 )
 from flowli_core.durations import ZERO
+from flowli_core.stored import STATES, Position, State, StateCounts, StoredRecord, position
+from tests.support.store import find, read_page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Iterable, Sequence
     from datetime import datetime
+
+T = TypeVar("T")
 
 LEASE = timedelta(seconds=30)
 HOUR = timedelta(hours=1)
@@ -89,6 +87,7 @@ def step(
     acks: Iterable[Ack] = (),
     suspect: bool = True,
     keep: Keep = Keep(),  # noqa: B008 - frozen
+    wait: timedelta | None = None,
 ) -> Step:
     """Make a step that reserves one record."""
     return Step(
@@ -100,7 +99,13 @@ def step(
         acks=tuple(acks),
         suspect=suspect,
         keep=keep,
+        wait=wait,
     )
+
+
+def waiting_step(*queues: str, want: int = 1, wait: timedelta = HOUR) -> Step:
+    """Make the waiting step of a new worker: by default one that ends by a wake-up or never."""
+    return step(f"waiter {fresh_id()}", queues=queues or ("q",), want=want, wait=wait)
 
 
 def ack(held: Reserved, outcome: Outcome = DONE, *, started_at: datetime | None = None) -> Ack:
@@ -163,7 +168,7 @@ async def finish(driver: Driver, record_id: str, outcome: Outcome, *, queue: str
 
 async def stored(driver: Driver, record_id: str) -> StoredRecord:
     """Answer a record that must be there."""
-    found = await driver.get(record_id)
+    found = await find(driver, record_id)
     assert found is not None, f"{record_id} is gone"
     return found
 
@@ -172,7 +177,7 @@ async def everything(driver: Driver, state: State, *, limit: int = 100) -> list[
     """List all records in a state, page by page."""
     found: list[StoredRecord] = []
     after: Position | None = None
-    while page := await driver.page(state, limit=limit, after=after):
+    while page := await read_page(driver, state, limit=limit, after=after):
         found += page
         after = position(page[-1])
     return found
@@ -189,10 +194,10 @@ async def assert_consistent(driver: Driver) -> None:
         assert places == sorted(places, key=lambda place: (place.at, place.id), reverse=True)
         for one in listed[state]:
             assert one.state == state
-            assert await driver.get(one.id) == one
+            assert await find(driver, one.id) == one
             in_queue = by_queue.setdefault(one.queue, {})
             in_queue[state] = in_queue.get(state, 0) + 1
-    counts = await driver.counts()
+    counts = (await driver.overview()).counts
     assert counts.by_queue == {queue: StateCounts(**states) for queue, states in by_queue.items()}
     assert {state: getattr(counts, state) for state in STATES} == {state: len(listed[state]) for state in STATES}
 
@@ -202,7 +207,7 @@ def ids(records: Sequence[Reserved | StoredRecord]) -> list[str]:
     return [one.id for one in records]
 
 
-async def soon(waiting: asyncio.Task[None]) -> None:
+async def soon(waiting: Awaitable[T]) -> T:
     """Wait for what must happen now."""
     async with asyncio.timeout(PATIENCE):
-        await waiting
+        return await waiting

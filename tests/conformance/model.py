@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from flowli_core.driver import (
-    FINISHED,
     WORKER_MEMORY,
     Ack,
     AckAnswer,
@@ -19,19 +18,17 @@ from flowli_core.driver import (
     Completed,
     Enqueued,
     Failed,
-    FinishedState,
     HeartbeatAnswer,
     Lease,
     NewRecord,
     Released,
     RequeueAnswer,
     Retried,
-    State,
     Step,
     StepAnswer,
-    StoredRecord,
 )
 from flowli_core.durations import ZERO
+from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,8 @@ from flowli_core.durations import ZERO
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, lease_of, record, stored
 
 if TYPE_CHECKING:
-    from flowli_core.driver import Driver, Outcome, State
+    from flowli_core.driver import Driver, Outcome
+    from flowli_core.stored import State
     from flowli_core.testing import ManualClock
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from flowli_core.driver import Cancelled, Released, Retried
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, ids, record, stored
+from tests.support.store import find
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -30,7 +31,7 @@ async def test_a_new_record_is_accepted(driver: Driver, clock: ManualClock) -> N
 
 async def test_an_unknown_id_has_no_record(driver: Driver) -> None:
     """What was never enqueued is not there."""
-    assert await driver.get("nobody") is None
+    assert await find(driver, "nobody") is None
 
 
 async def test_an_empty_batch_is_answered_with_nothing(driver: Driver) -> None:
@@ -85,14 +86,14 @@ async def test_the_same_id_twice_in_a_batch_is_stored_once(driver: Driver) -> No
     answers = await driver.enqueue([record("a", input=b"1"), record("a", input=b"2")])
     assert [one.disposition for one in answers] == ["accepted", "duplicate"]
     assert (await stored(driver, "a")).input == b"1"
-    assert (await driver.counts()).queued == 1
+    assert (await driver.overview()).counts.queued == 1
 
 
 async def test_the_same_key_twice_in_a_batch_is_given_once(driver: Driver) -> None:
     """The second of a batch is answered with the first."""
     answers = await driver.enqueue([record("a", key="k"), record("b", key="k")])
     assert [(one.id, one.disposition) for one in answers] == [("a", "accepted"), ("a", "existing")]
-    assert await driver.get("b") is None
+    assert await find(driver, "b") is None
 
 
 async def test_one_unfinished_record_holds_a_key(driver: Driver, worker: Worker) -> None:
@@ -104,7 +105,7 @@ async def test_one_unfinished_record_holds_a_key(driver: Driver, worker: Worker)
         (held.id, "existing", "active"),
         ("scheduled", "existing", "scheduled"),
     ]
-    assert await driver.get("x") is None
+    assert await find(driver, "x") is None
 
 
 async def test_the_key_of_another_does_not_hold_up_the_rest_of_a_batch(driver: Driver) -> None:
@@ -190,7 +191,7 @@ async def test_a_batch_with_a_bad_record_stores_none(driver: Driver) -> None:
     naive = datetime(2030, 1, 1, tzinfo=UTC).replace(tzinfo=None)
     with pytest.raises(Exception):  # noqa: B017 - which one is the driver's business; the core refuses it before
         await driver.enqueue([record("a", key="k"), record("b", due=naive)])
-    assert await driver.get("a") is None
+    assert await find(driver, "a") is None
     (answer,) = await driver.enqueue([record("c", key="k")])
     assert answer.disposition == "accepted"
 

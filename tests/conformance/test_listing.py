@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import (
-    FINISHED,
-    STATES,
-    Cancelled,
-    Completed,
-    Failed,
-    Keep,
-    Position,
-    QueueCounts,
-    Released,
-    Retried,
-    StateCounts,
-    position,
-)
+from flowli_core.driver import Cancelled, Completed, Failed, Keep, Released, Retried
 from flowli_core.durations import ZERO
+from flowli_core.stored import FINISHED, STATES, Position, QueueCounts, StateCounts, position
 from tests.conformance.builders import (
     BROKEN,
     DONE,
@@ -35,9 +23,11 @@ from tests.conformance.builders import (
     record,
     stored,
 )
+from tests.support.store import read_page
 
 if TYPE_CHECKING:
-    from flowli_core.driver import Driver, FinishedState, Outcome, State
+    from flowli_core.driver import Driver, Outcome
+    from flowli_core.stored import FinishedState, State
     from flowli_core.testing import ManualClock
 
 ENDS: dict[FinishedState, Outcome] = {"completed": DONE, "failed": BROKEN, "cancelled": Cancelled()}
@@ -65,7 +55,7 @@ async def test_every_state_is_listed_newest_first(driver: Driver, clock: ManualC
     await fill(driver, state, "abcde", clock)
     pages: list[list[str]] = []
     after: Position | None = None
-    while page := await driver.page(state, limit=2, after=after):
+    while page := await read_page(driver, state, limit=2, after=after):
         pages.append(ids(page))
         after = position(page[-1])
     assert pages == [["e", "d"], ["c", "b"], ["a"]]
@@ -82,7 +72,7 @@ async def test_a_record_is_listed_in_its_own_state_only(driver: Driver, clock: M
 async def test_a_listing_shows_whole_records(driver: Driver, clock: ManualClock, state: State) -> None:
     """A record in a listing is the record that `get` answers."""
     await fill(driver, state, "ab", clock)
-    assert await driver.page(state, limit=5) == [await stored(driver, "b"), await stored(driver, "a")]
+    assert await read_page(driver, state, limit=5) == [await stored(driver, "b"), await stored(driver, "a")]
 
 
 @pytest.mark.parametrize("state", ["queued", "completed", "failed", "cancelled"])
@@ -111,11 +101,11 @@ async def test_active_records_are_listed_by_id(driver: Driver, worker: Worker, c
 async def test_pages_are_stable_while_records_come(driver: Driver, clock: ManualClock, state: State) -> None:
     """Newer records are not on later pages, so nothing is shown twice and nothing left out."""
     await fill(driver, state, "abcd", clock)
-    first = await driver.page(state, limit=2)
+    first = await read_page(driver, state, limit=2)
     if state == "scheduled":
         clock.advance("10ms")
     await fill(driver, state, "efg", clock)
-    second = await driver.page(state, limit=5, after=position(first[-1]))
+    second = await read_page(driver, state, limit=5, after=position(first[-1]))
     assert ids(first) + ids(second) == ["d", "c", "b", "a"]
 
 
@@ -123,10 +113,10 @@ async def test_pages_are_stable_while_records_come(driver: Driver, clock: Manual
 async def test_pages_are_stable_while_records_go(driver: Driver, clock: ManualClock, state: FinishedState) -> None:
     """A page continues where the last one ended, also when the record that it ended with is gone."""
     await fill(driver, state, "abcde", clock)
-    first = await driver.page(state, limit=2)
+    first = await read_page(driver, state, limit=2)
     await driver.requeue("d")
     await driver.requeue("e")
-    second = await driver.page(state, limit=2, after=position(first[-1]))
+    second = await read_page(driver, state, limit=2, after=position(first[-1]))
     assert (ids(first), ids(second)) == (["e", "d"], ["c", "b"])
 
 
@@ -135,7 +125,7 @@ async def test_a_listing_spans_all_queues(driver: Driver, clock: ManualClock) ->
     for name, queue in (("a", "q1"), ("b", "q2"), ("c", "q1")):
         await driver.enqueue([record(name, queue=queue)])
         clock.advance("1ms")
-    assert ids(await driver.page("queued", limit=10)) == ["c", "b", "a"]
+    assert ids(await read_page(driver, "queued", limit=10)) == ["c", "b", "a"]
 
 
 async def test_a_suspect_is_listed_like_any_other(driver: Driver, worker: Worker, clock: ManualClock) -> None:
@@ -147,27 +137,27 @@ async def test_a_suspect_is_listed_like_any_other(driver: Driver, worker: Worker
     assert ids(await everything(driver, "queued")) == ["a"]
     await worker.settle(await worker.take_one(), Released(LEASE))
     assert ids(await everything(driver, "scheduled")) == ["a"]
-    assert (await driver.counts()).scheduled == 1
+    assert (await driver.overview()).counts.scheduled == 1
 
 
 @pytest.mark.parametrize("state", STATES)
 async def test_an_empty_state_has_an_empty_page(driver: Driver, state: State) -> None:
     """Listing nothing is no error."""
-    assert await driver.page(state, limit=10) == []
+    assert await read_page(driver, state, limit=10) == []
 
 
 async def test_a_position_from_nowhere_is_only_a_bound(driver: Driver, clock: ManualClock) -> None:
     """A place where no record stands is still a place in the order."""
     await fill(driver, "queued", "abc", clock)
     found = await stored(driver, "b")
-    page = await driver.page("queued", limit=10, after=Position(found.scheduled_for, "bb"))
+    page = await read_page(driver, "queued", limit=10, after=Position(found.scheduled_for, "bb"))
     assert ids(page) == ["b", "a"]
-    assert await driver.page("queued", limit=10, after=Position(found.created_at - LEASE, "z")) == []
+    assert await read_page(driver, "queued", limit=10, after=Position(found.created_at - LEASE, "z")) == []
 
 
 async def test_an_empty_store_counts_nothing(driver: Driver) -> None:
     """There are no queues without records."""
-    assert await driver.counts() == QueueCounts()
+    assert (await driver.overview()).counts == QueueCounts()
 
 
 async def test_counts_are_by_state_and_queue(driver: Driver, clock: ManualClock) -> None:
@@ -176,7 +166,7 @@ async def test_counts_are_by_state_and_queue(driver: Driver, clock: ManualClock)
     await finish(driver, "x", DONE, queue="c")
     await driver.enqueue([record(queue="c"), record(queue="d")])
     await Worker(driver, queues=("d",)).take()
-    assert await driver.counts() == QueueCounts(
+    assert (await driver.overview()).counts == QueueCounts(
         queued=2,
         scheduled=2,
         active=1,
@@ -194,9 +184,9 @@ async def test_counts_follow_the_time(driver: Driver, clock: ManualClock) -> Non
     """A scheduled record counts as queued from the moment when it is due, though nobody has looked at it."""
     await driver.enqueue([record(due=timedelta(seconds=5))])
     clock.advance("4999ms")
-    assert await driver.counts() == QueueCounts(scheduled=1, by_queue={"q": StateCounts(scheduled=1)})
+    assert (await driver.overview()).counts == QueueCounts(scheduled=1, by_queue={"q": StateCounts(scheduled=1)})
     clock.advance("1ms")
-    assert await driver.counts() == QueueCounts(queued=1, by_queue={"q": StateCounts(queued=1)})
+    assert (await driver.overview()).counts == QueueCounts(queued=1, by_queue={"q": StateCounts(queued=1)})
 
 
 async def test_counts_agree_with_the_listings_after_every_transition(

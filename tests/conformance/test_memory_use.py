@@ -13,7 +13,7 @@ import pytest
 from flowli_core.driver import Cancelled, Retried
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.durations import ZERO
-from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, lease_of, record
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, lease_of, record, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ async def live_and_die(driver: MemoryDriver, clock: ManualClock, *, rounds: int)
         await worker.step(*[ack(one, Retried(ZERO, b"{}")) for one in held])
         held = await worker.take(10)
         await worker.step(*[ack(one, ENDS[place % 3]) for place, one in enumerate(held[:-1])])
-        await driver.wait((queue, "nothing"), ZERO)
+        await driver.step(step(f"waiter-{number}", queues=(queue, "nothing"), want=0, wait=timedelta(milliseconds=1)))
         clock.advance(LEASE)
         await worker.settle(await worker.take_one())
         clock.advance("15d")

@@ -27,8 +27,6 @@ from hypothesis.stateful import (
 )
 
 from flowli_core.driver import (
-    FINISHED,
-    STATES,
     Ack,
     Cancelled,
     Completed,
@@ -42,6 +40,7 @@ from flowli_core.driver import (
     Step,
 )
 from flowli_core.durations import ZERO
+from flowli_core.stored import FINISHED, STATES
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import everything, ids, record, step
 from tests.conformance.drivers import CANDIDATES, Candidate
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from flowli_core.driver import FinishedState
+    from flowli_core.stored import FinishedState
 
 T = TypeVar("T")
 
@@ -401,7 +400,7 @@ class DriverMachine(RuleBasedStateMachine):
             for one in found:
                 assert self.model.calls[one.id].differences(one) == {}
                 by_queue[one.queue, state] = by_queue.get((one.queue, state), 0) + 1
-        counts = await self.driver.counts()
+        counts = (await self.driver.overview()).counts
         counted = {(queue, state): getattr(some, state) for queue, some in counts.by_queue.items() for state in STATES}
         assert {place: number for place, number in counted.items() if number} == by_queue
         assert {queue for queue, _ in counted} == {queue for queue, _ in by_queue}

@@ -13,7 +13,8 @@ from flowli_core.durations import ZERO
 from tests.conformance.builders import DONE, Worker, ids, record, stored
 
 if TYPE_CHECKING:
-    from flowli_core.driver import Driver, StoredRecord
+    from flowli_core.driver import Driver
+    from flowli_core.stored import StoredRecord
     from flowli_core.testing import ManualClock
 
 PAYLOADS = {
@@ -77,7 +78,7 @@ async def test_names_are_stored_as_they_are(driver: Driver, name: str) -> None:
     await worker.settle(held, DONE)
     found = await stored(driver, name)
     assert (found.id, found.name, found.queue, found.key, found.worker) == (name,) * 5
-    assert list((await driver.counts()).by_queue) == [name]
+    assert list((await driver.overview()).counts.by_queue) == [name]
 
 
 async def test_names_that_differ_are_different(driver: Driver) -> None:

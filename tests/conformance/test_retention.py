@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import FINISHED, TRIM_PER_STEP, Cancelled, Keep, QueueCounts
+from flowli_core.driver import TRIM_PER_STEP, Cancelled, Keep
 from flowli_core.durations import ZERO
+from flowli_core.stored import FINISHED, QueueCounts
 from tests.conformance.builders import (
     BROKEN,
     DONE,
@@ -23,9 +24,11 @@ from tests.conformance.builders import (
     record,
     stored,
 )
+from tests.support.store import find
 
 if TYPE_CHECKING:
-    from flowli_core.driver import Driver, FinishedState, Outcome
+    from flowli_core.driver import Driver, Outcome
+    from flowli_core.stored import FinishedState
     from flowli_core.testing import ManualClock
 
 ENDS: dict[FinishedState, Outcome] = {"completed": DONE, "failed": BROKEN, "cancelled": Cancelled()}
@@ -47,7 +50,7 @@ async def test_a_finished_record_is_kept_for_its_own_time(
     assert (await stored(driver, "a")).state == state
     clock.advance("1ms")
     await worker.step()
-    assert await driver.get("a") is None
+    assert await find(driver, "a") is None
 
 
 async def test_times_differ_from_record_to_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
@@ -88,9 +91,9 @@ async def test_a_step_trims_what_it_has_just_finished(driver: Driver, worker: Wo
     await driver.enqueue([record("a"), record("b", keep_completed=ZERO)])
     a, b = await worker.take(2)
     assert (await worker.step(ack(b))).acks == ("ok",)
-    assert await driver.get("b") is None
+    assert await find(driver, "b") is None
     assert (await worker.step(ack(a), keep=Keep(completed=0))).acks == ("ok",)
-    assert await driver.get("a") is None
+    assert await find(driver, "a") is None
     assert (await worker.step(ack(a))).acks == ("lost",)
 
 
@@ -98,11 +101,11 @@ async def test_trimming_is_bounded(driver: Driver, worker: Worker) -> None:
     """A step removes a limited number of records, and the next ones go on."""
     await driver.enqueue([record() for _ in range(TRIM_PER_STEP + 5)])
     await worker.step(*[ack(held) for held in await worker.take(TRIM_PER_STEP + 5)], keep=Keep(completed=10**6))
-    assert (await driver.counts()).completed == TRIM_PER_STEP + 5
+    assert (await driver.overview()).counts.completed == TRIM_PER_STEP + 5
     await worker.step(keep=Keep(completed=0))
-    assert (await driver.counts()).completed == 5
+    assert (await driver.overview()).counts.completed == 5
     await worker.step(keep=Keep(completed=0))
-    assert (await driver.counts()).completed == 0
+    assert (await driver.overview()).counts.completed == 0
 
 
 async def test_unfinished_records_are_never_trimmed(driver: Driver, worker: Worker, clock: ManualClock) -> None:
@@ -122,7 +125,7 @@ async def test_nothing_is_left_after_retention(driver: Driver, clock: ManualCloc
         await finish(driver, fresh_id(), outcome, queue=f"queue-{number}")
     clock.advance("14d")
     await Worker(driver).step()
-    assert await driver.counts() == QueueCounts()
+    assert (await driver.overview()).counts == QueueCounts()
     assert [await everything(driver, state) for state in FINISHED] == [[], [], []]
 
 
@@ -135,8 +138,8 @@ async def test_purging_removes_what_is_older(driver: Driver, clock: ManualClock,
         clock.advance("10s")
     await driver.enqueue([record("w")])
     assert await driver.purge(state, older_than=timedelta(seconds=25), limit=10) == 1
-    assert await driver.get("a") is None
-    assert [await driver.get(name) is not None for name in "bxw"] == [True, True, True]
+    assert await find(driver, "a") is None
+    assert [await find(driver, name) is not None for name in "bxw"] == [True, True, True]
 
 
 async def test_purging_is_limited(driver: Driver, clock: ManualClock) -> None:

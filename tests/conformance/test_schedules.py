@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core.driver import StoredSchedule
 from flowli_core.durations import ZERO
-from tests.conformance.builders import HOUR, LEASE, PATIENCE, Worker, ids, record, soon, step, stored
+from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
+from tests.conformance.builders import HOUR, LEASE, PATIENCE, Worker, ids, record, soon, step, stored, waiting_step
+from tests.support.store import due_schedules, find_schedule, page_schedules, put
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,7 +30,7 @@ def schedule(
 
 async def current(driver: Driver, key: str = "digest") -> StoredSchedule:
     """Answer a schedule that must be there."""
-    _, found = await driver.get_schedule(key)
+    found = await find_schedule(driver, key)
     assert found is not None
     return found
 
@@ -45,84 +46,98 @@ async def test_a_schedule_is_stored_as_it_is_given(driver: Driver, clock: Manual
         paused=True,
         last_record_id="id-1",
     )
-    assert await driver.put_schedule(given)
-    now, found = await driver.get_schedule(given.key)
-    assert found is not None
+    assert await put(driver, given)
+    now, (found,) = await driver.schedules(ScheduleByKey(given.key))
     assert now == clock.now()
     assert replace(found, revision=0) == given
     over = replace(found, next_tick=None, last_tick=None, paused=False, last_record_id=None)
-    assert await driver.put_schedule(over)
+    assert await put(driver, over)
     assert replace(await current(driver, given.key), revision=found.revision) == over
 
 
+async def remove(driver: Driver, revision: int) -> bool:
+    """Remove the schedule, if it is still of this revision."""
+    return await driver.put_schedule("digest", None, revision=revision)
+
+
 async def test_there_is_no_schedule_before_it_is_put_or_after_it_is_removed(driver: Driver, clock: ManualClock) -> None:
-    """Removing answers whether there was one."""
-    assert await driver.get_schedule("digest") == (clock.now(), None)
-    assert not await driver.remove_schedule("digest")
-    await driver.put_schedule(schedule(next_tick=clock.now()))
-    assert await driver.remove_schedule("digest")
-    assert await driver.get_schedule("digest") == (clock.now(), None)
-    assert await driver.due_schedules(10) == (clock.now(), [])
-    assert await driver.page_schedules(limit=10) == []
+    """Each query answers with the store's time, and nothing."""
+    queries = (ScheduleByKey("digest"), SchedulesDue(10), SchedulesAfter(limit=10))
+    assert [await driver.schedules(query) for query in queries] == [(clock.now(), [])] * 3
+    await put(driver, schedule(next_tick=clock.now()))
+    assert await remove(driver, (await current(driver)).revision)
+    assert [await driver.schedules(query) for query in queries] == [(clock.now(), [])] * 3
+
+
+async def test_a_schedule_that_was_changed_since_it_was_read_is_not_removed(driver: Driver, clock: ManualClock) -> None:
+    """Whoever removes it has seen what is removed."""
+    await put(driver, schedule(next_tick=clock.now()))
+    seen = await current(driver)
+    await put(driver, replace(seen, spec=b"new"))
+    assert not await remove(driver, seen.revision)
+    assert not await remove(driver, 0)
+    assert (await current(driver)).spec == b"new"
+    assert await remove(driver, (await current(driver)).revision)
+    assert not await remove(driver, seen.revision)
 
 
 async def test_only_one_of_several_makes_a_schedule(driver: Driver, clock: ManualClock) -> None:
     """The others learn that it is there, and what they brought is not stored."""
     tries = [
-        driver.put_schedule(schedule(next_tick=clock.now() + HOUR, spec=b"%d" % number), [record(f"r{number}")])
+        put(driver, schedule(next_tick=clock.now() + HOUR, spec=b"%d" % number), [record(f"r{number}")])
         for number in range(5)
     ]
     assert sorted(await asyncio.gather(*tries)) == [False] * 4 + [True]
-    assert (await driver.counts()).queued == 1
+    assert (await driver.overview()).counts.queued == 1
 
 
 async def test_only_one_of_several_moves_a_tick_on(driver: Driver, clock: ManualClock) -> None:
     """A tick has its records once, whoever saw that it had come."""
-    await driver.put_schedule(schedule(next_tick=clock.now()))
-    _, (seen,) = await driver.due_schedules(10)
+    await put(driver, schedule(next_tick=clock.now()))
+    (seen,) = await due_schedules(driver, 10)
     moved = replace(seen, next_tick=clock.now() + HOUR, last_tick=seen.next_tick)
-    answers = await asyncio.gather(*[driver.put_schedule(moved, [record(f"tick-{n}")]) for n in range(5)])
+    answers = await asyncio.gather(*[put(driver, moved, [record(f"tick-{n}")]) for n in range(5)])
     assert sorted(answers) == [False] * 4 + [True]
-    assert (await driver.counts()).queued == 1
+    assert (await driver.overview()).counts.queued == 1
     after = await current(driver)
     assert (after.next_tick, after.last_tick) == (clock.now() + HOUR, clock.now())
     assert (await stored(driver, after.last_record_id or "")).state == "queued"
-    assert await driver.due_schedules(10) == (clock.now(), [])
+    assert await driver.schedules(SchedulesDue(10)) == (clock.now(), [])
 
 
 async def test_one_that_was_removed_is_not_brought_back(driver: Driver, clock: ManualClock) -> None:
     """Also not over another one that has taken its key since: no revision is used twice."""
-    await driver.put_schedule(schedule(next_tick=clock.now()))
+    await put(driver, schedule(next_tick=clock.now()))
     seen = await current(driver)
-    await driver.remove_schedule("digest")
-    assert not await driver.put_schedule(seen, [record()])
-    await driver.put_schedule(schedule(next_tick=clock.now(), spec=b"new"))
-    assert not await driver.put_schedule(seen, [record()])
+    assert await remove(driver, seen.revision)
+    assert not await put(driver, seen, [record()])
+    await put(driver, schedule(next_tick=clock.now(), spec=b"new"))
+    assert not await put(driver, seen, [record()])
     assert (await current(driver)).spec == b"new"
-    assert (await driver.counts()).queued == 0
+    assert (await driver.overview()).counts.queued == 0
 
 
 async def test_the_last_record_is_the_last_that_was_accepted(driver: Driver, clock: ManualClock) -> None:
     """One whose id is there already, or whose key another holds, is not."""
-    await driver.put_schedule(schedule(next_tick=clock.now()))
-    assert await driver.put_schedule(await current(driver), [record("a"), record("b", key="k")])
+    await put(driver, schedule(next_tick=clock.now()))
+    assert await put(driver, await current(driver), [record("a"), record("b", key="k")])
     assert (await current(driver)).last_record_id == "b"
-    assert await driver.put_schedule(await current(driver), [record("a"), record("c", key="k")])
+    assert await put(driver, await current(driver), [record("a"), record("c", key="k")])
     assert (await current(driver)).last_record_id == "b"
-    assert await driver.put_schedule(await current(driver), [record("d"), record("e", key="k")])
+    assert await put(driver, await current(driver), [record("d"), record("e", key="k")])
     assert (await current(driver)).last_record_id == "d"
-    assert (await driver.counts()).queued == 3
+    assert (await driver.overview()).counts.queued == 3
 
 
 async def test_due_are_those_whose_tick_has_come_the_earliest_first(driver: Driver, clock: ManualClock) -> None:
     """Not those of the future, nor those that have none; and no more than were asked for."""
     for key, seconds in (("late", 2), ("early", 1), ("later", 3), ("future", 4)):
-        await driver.put_schedule(schedule(key, next_tick=clock.now() + seconds * SECOND))
-    await driver.put_schedule(schedule("over", next_tick=None))
+        await put(driver, schedule(key, next_tick=clock.now() + seconds * SECOND))
+    await put(driver, schedule("over", next_tick=None))
     clock.advance("3s")
-    _, due = await driver.due_schedules(10)
+    due = await due_schedules(driver, 10)
     assert [one.key for one in due] == ["early", "late", "later"]
-    _, due = await driver.due_schedules(2)
+    due = await due_schedules(driver, 2)
     assert [one.key for one in due] == ["early", "late"]
 
 
@@ -130,9 +145,9 @@ async def test_schedules_are_listed_by_key(driver: Driver, clock: ManualClock) -
     """Page by page, in the order of code points; also those that have no tick."""
     keys = ["a", "a b", "aa", "b", "z", "Ä", "Ω"]
     for key in reversed(keys):
-        await driver.put_schedule(schedule(key, next_tick=None if key == "b" else clock.now()))
+        await put(driver, schedule(key, next_tick=None if key == "b" else clock.now()))
     found: list[str] = []
-    while page := await driver.page_schedules(limit=2, after=found[-1] if found else None):
+    while page := await page_schedules(driver, limit=2, after=found[-1] if found else None):
         found += [one.key for one in page]
     assert found == sorted(keys)
 
@@ -140,15 +155,15 @@ async def test_schedules_are_listed_by_key(driver: Driver, clock: ManualClock) -
 async def test_a_step_foresees_the_next_tick(driver: Driver, worker: Worker, clock: ManualClock) -> None:
     """Apart, because a runner has to act on it, and among all that is to come while it lies ahead."""
     assert (await worker.step()).next_tick is None
-    await driver.put_schedule(schedule("later", next_tick=clock.now() + HOUR, queue="elsewhere"))
-    await driver.put_schedule(schedule("sooner", next_tick=clock.now() + SECOND, queue="elsewhere"))
-    await driver.put_schedule(schedule("over", next_tick=None))
+    await put(driver, schedule("later", next_tick=clock.now() + HOUR, queue="elsewhere"))
+    await put(driver, schedule("sooner", next_tick=clock.now() + SECOND, queue="elsewhere"))
+    await put(driver, schedule("over", next_tick=None))
     answer = await worker.step()
     assert (answer.next_tick, answer.next_due) == (SECOND, SECOND)
     clock.advance("1500ms")
     answer = await worker.step()
     assert (answer.next_tick, answer.next_due) == (ZERO, None)
-    await driver.put_schedule(replace(await current(driver, "sooner"), next_tick=None))
+    await put(driver, replace(await current(driver, "sooner"), next_tick=None))
     answer = await worker.step()
     assert (answer.next_tick, answer.next_due) == (HOUR - 1.5 * SECOND, HOUR - 1.5 * SECOND)
 
@@ -165,9 +180,9 @@ async def test_a_step_tells_a_worker_whom_the_store_has_forgotten(driver: Driver
 
 async def test_the_records_of_a_tick_can_be_reserved(driver: Driver, worker: Worker, clock: ManualClock) -> None:
     """They are records like all others, in the order of their times."""
-    await driver.put_schedule(schedule(next_tick=clock.now()))
+    await put(driver, schedule(next_tick=clock.now()))
     due = [record("second", due=clock.now() - SECOND), record("first", due=clock.now() - HOUR)]
-    assert await driver.put_schedule(await current(driver), [*due, record("other", queue="q2", meta=b"1")])
+    assert await put(driver, await current(driver), [*due, record("other", queue="q2", meta=b"1")])
     assert set(ids(await worker.take(10))) == {"first", "second"}
     assert ids(await Worker(driver, "w2", queues=("q2",)).take(10)) == ["other"]
 
@@ -176,9 +191,9 @@ async def test_one_who_waits_is_told_of_an_earlier_tick(live_driver: Driver) -> 
     """Or an idle runner would learn of it only when it looks again."""
     worker = Worker(live_driver)
     now = (await worker.step()).now
-    waiting = asyncio.create_task(live_driver.wait(("q",), timedelta(seconds=PATIENCE)))
+    waiting = asyncio.create_task(live_driver.step(waiting_step()))
     await asyncio.sleep(0)
-    await live_driver.put_schedule(schedule(next_tick=now + timedelta(seconds=1)))
+    await put(live_driver, schedule(next_tick=now + timedelta(seconds=1)))
     async with asyncio.timeout(PATIENCE / 2):
         await waiting
 
@@ -187,24 +202,23 @@ async def test_one_who_waits_is_told_of_the_records_of_a_tick(live_driver: Drive
     """As of those that are enqueued."""
     worker = Worker(live_driver)
     now = (await worker.step(lease=LEASE)).now
-    await live_driver.put_schedule(schedule(next_tick=now + HOUR, queue="elsewhere"))
-    waiting = asyncio.create_task(live_driver.wait(("q",), timedelta(seconds=PATIENCE)))
+    await put(live_driver, schedule(next_tick=now + HOUR, queue="elsewhere"))
+    waiting = asyncio.create_task(live_driver.step(waiting_step()))
     await asyncio.sleep(0)
-    await live_driver.put_schedule(await current(live_driver), [record()])
-    await soon(waiting)
-    assert len(await worker.take()) == 1
+    await put(live_driver, await current(live_driver), [record()])
+    assert len((await soon(waiting)).reserved) == 1
 
 
 async def test_a_clock_that_is_set_back_brings_no_tick_again(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:
     """The next tick stays where it is: what has had its record has had it."""
-    await driver.put_schedule(schedule(next_tick=clock.now()))
+    await put(driver, schedule(next_tick=clock.now()))
     tick = clock.now()
-    await driver.put_schedule(replace(await current(driver), next_tick=tick + SECOND), [record("t0")])
+    await put(driver, replace(await current(driver), next_tick=tick + SECOND), [record("t0")])
     await worker.step()  # so that the store has seen this time
     clock.back("1h")
     answer = await worker.step(want=5)
     assert ids(answer.reserved) == ["t0"]
     assert answer.next_tick == HOUR + SECOND
-    assert (await driver.due_schedules(5))[1] == []
+    assert await due_schedules(driver, 5) == []

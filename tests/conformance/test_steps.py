@@ -12,6 +12,7 @@ import pytest
 from flowli_core.driver import WORKER_MEMORY, Released, Retried
 from flowli_core.durations import ZERO
 from tests.conformance.builders import BROKEN, LEASE, Worker, ack, ids, lease_of, record, step, stored
+from tests.support.store import find, read_page
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver
@@ -47,7 +48,7 @@ async def test_a_step_sent_again_is_answered_the_same(driver: Driver, worker: Wo
     assert first.acks == second.acks == ("ok", "ok", "duplicate")
     assert first.reserved == second.reserved
     assert ids(second.reserved) == ["c"]
-    assert (await driver.counts()).queued == 1
+    assert (await driver.overview()).counts.queued == 1
 
 
 async def test_a_step_sent_again_reserves_nothing_new(driver: Driver, worker: Worker) -> None:
@@ -280,10 +281,10 @@ async def test_a_cancelled_call_happened_or_did_not(driver: Driver, worker: Work
             await asyncio.sleep(0)
         call.cancel()
         await asyncio.wait([call])
-        found = ids(await driver.page("queued", limit=100))
+        found = ids(await read_page(driver, "queued", limit=100))
         assert len(set(names) & set(found)) in {0, 2}
     await driver.enqueue([record("last")])
-    assert (await driver.get("last")) is not None
+    assert (await find(driver, "last")) is not None
 
 
 async def test_a_released_record_is_not_in_the_batch_of_a_step_sent_again(driver: Driver, worker: Worker) -> None:

@@ -9,6 +9,7 @@ import pytest
 from flowli_core import DefinitionError, Hooks, JobEvent, Runner, StoreUnavailable, StrategyError
 from flowli_core.embedded import EmbeddedRunner, embedded
 from tests.support.running import Deeds, Duties, Work, breathe, soon, until
+from tests.support.store import find
 
 
 class BrokenError(Exception):
@@ -149,7 +150,7 @@ async def test_a_cancelled_stop_returns_the_jobs_to_the_queue() -> None:
     with pytest.raises(asyncio.CancelledError):
         await soon(server)
     assert closed == [True], "the driver is closed too"
-    stored = await work.driver.inner.get(record_id)
+    stored = await find(work.driver.inner, record_id)
     assert stored is not None
     assert stored.state == "queued"
 

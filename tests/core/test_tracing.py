@@ -16,6 +16,7 @@ from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.testing import drain
 from flowli_core.tracing import OpenTelemetry
+from tests.support.store import find
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +125,7 @@ async def test_without_a_tracer_a_record_holds_no_trace() -> None:
     driver = MemoryDriver()
     async with TracedJobs(context=None, driver=driver) as jobs:
         receipt = await jobs.work.enqueue(1)
-        stored = await driver.get(receipt.id)
+        stored = await find(driver, receipt.id)
     assert stored is not None
     assert stored.meta is None
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flowli_core import DefinitionError, Runner, per_job
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.errors import StoreUnavailable
 from flowli_core.testing import drain
+from tests.conformance.builders import soon, waiting_step
 from tests.support.sessions import AppJobs, Session
 
 if TYPE_CHECKING:
@@ -120,12 +121,12 @@ async def test_the_driver_is_closed_even_if_closing_the_context_fails() -> None:
     jobs = AppJobs(context=fails_to_close, driver=driver)
     await jobs.work.enqueue("w")
     await drain(jobs)
-    waiting = asyncio.create_task(driver.wait(("nothing",), timedelta(hours=1)))
+    waiting = asyncio.create_task(driver.step(waiting_step("nothing")))
     await asyncio.sleep(0)
     with pytest.raises(ConnectionError):
         await jobs.aclose()
-    async with asyncio.timeout(20):
-        await waiting
+    with pytest.raises(StoreUnavailable, match="closed during a wait"):
+        await soon(waiting)
 
 
 async def test_a_runtime_whose_context_cannot_be_made_closes_its_driver() -> None:
@@ -135,10 +136,10 @@ async def test_a_runtime_whose_context_cannot_be_made_closes_its_driver() -> Non
         raise ConnectionError("no database")
 
     driver = MemoryDriver()
-    waiting = asyncio.create_task(driver.wait(("nothing",), timedelta(hours=1)))
+    waiting = asyncio.create_task(driver.step(waiting_step("nothing")))
     await asyncio.sleep(0)
     with pytest.raises(ConnectionError):
         async with AppJobs(context=broken, driver=driver):
             raise AssertionError("the registry was entered")
-    async with asyncio.timeout(20):
-        await waiting
+    with pytest.raises(StoreUnavailable, match="closed during a wait"):
+        await soon(waiting)

@@ -12,7 +12,7 @@ from tests.support.counting import CountingDriver
 from tests.support.mailing import AppJobs, ran, recorded
 
 if TYPE_CHECKING:
-    from flowli_core.driver import FinishedState
+    from flowli_core.stored import FinishedState
 
 
 async def test_a_waiting_job_that_is_cancelled_never_runs(jobs: AppJobs) -> None:

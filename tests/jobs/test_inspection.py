@@ -20,8 +20,8 @@ from flowli_core import (
     fixed,
     job,
 )
-from flowli_core.driver import STATES
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.stored import STATES
 from flowli_core.testing import ManualClock, drain
 from tests.conformance.builders import Worker
 from tests.support.mailing import START, AppJobs, Email, Meta, recorded

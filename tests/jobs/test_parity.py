@@ -304,7 +304,7 @@ async def test_15_counts_take_one_call_and_pages_are_newest_first(app: App) -> N
     assert (await app.jobs.inspect.get_queue_counts()).completed == 3
     page = await app.jobs.inspect.get_jobs_by_state("completed", limit=2)
     assert [record.result for record in page.items] == [2, 1]
-    assert app.driver.calls == {"counts": 1, "page": 1}
+    assert app.driver.calls == {"overview": 1, "records": 1}
 
 
 async def test_16_a_runner_that_dies_while_it_fires_a_schedule_does_not_fire_it_twice(app: App) -> None:

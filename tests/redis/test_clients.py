@@ -57,7 +57,7 @@ async def test_a_call_whose_connection_breaks_is_executed_once(
 
         await until(is_added)
         assert proxy.seen[kind] == 1
-        assert (await driver.counts()).by_queue["q"].queued == 1
+        assert (await driver.overview()).counts.by_queue["q"].queued == 1
 
 
 # coredis does not close anyio's streams of a connection that it could not open; they hold nothing but memory.

@@ -61,7 +61,7 @@ async def test_an_enqueue_whose_connection_breaks_adds_one_record(
         (answer,) = await driver.enqueue([record("a", key="k")])
         assert answer.id == "a"
         assert proxy.seen[kind] == 1
-        assert (await driver.counts()).by_queue["q"].queued == 1
+        assert (await driver.overview()).counts.by_queue["q"].queued == 1
 
 
 @pytest.mark.parametrize("kind", BREAKS)
@@ -90,7 +90,7 @@ async def test_an_ack_whose_connection_breaks_settles_once(server: Server, tmp_p
         proxy.fault(kind, STEP)
         assert await worker.settle(held) == "ok"
         assert proxy.seen[kind] == 1
-        assert (await driver.counts()).completed == 1
+        assert (await driver.overview()).counts.completed == 1
 
 
 async def test_a_late_copy_of_an_old_step_does_nothing(server: Server, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ async def test_a_late_copy_of_an_old_step_does_nothing(server: Server, tmp_path:
         late = worker.last
         await worker.settle(held)
         assert (await driver.step(late)).reserved == ()
-        assert (await driver.counts()).by_queue["q"].queued == 1
+        assert (await driver.overview()).counts.by_queue["q"].queued == 1
 
 
 @pytest.mark.parametrize("is_bare", [False, True], ids=["wait", "wait_and_step"])

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowli_core.driver import Completed, Released, StoredSchedule
+from flowli_core.driver import Completed, Released
 from flowli_core.drivers.redis import RedisDriver
+from flowli_core.stored import StoredSchedule
 from tests.conformance.builders import BROKEN, LEASE, Worker, ack, finish, record
 from tests.redis.server import connect, fresh_prefix, shared_url
+from tests.support.store import put
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -56,7 +58,7 @@ class Store:
         await self.driver.enqueue([record("elsewhere", queue="p", due=LEASE)])
         tick = datetime(2026, 12, 24, tzinfo=UTC)
         for key, next_tick in (("daily", tick), ("ended", None)):
-            await self.driver.put_schedule(StoredSchedule(key=key, queue="q", spec=b"{}", next_tick=next_tick))
+            await put(self.driver, StoredSchedule(key=key, queue="q", spec=b"{}", next_tick=next_tick))
 
     async def found(self) -> set[tuple[str, str]]:
         """Return the keys and ids of the findings."""

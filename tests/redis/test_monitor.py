@@ -8,11 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowli_core import Runner
-from flowli_core.driver import FINISHED, STATES, Retried
+from flowli_core.driver import Retried
 from flowli_core.drivers.redis import RedisDriver
+from flowli_core.stored import FINISHED, STATES
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, everything, lease_of, record
 from tests.redis.server import Server, connect
 from tests.support.running import Work, running
+from tests.support.store import find
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -112,11 +114,11 @@ async def _do_everything(driver: RedisDriver) -> None:
         pass
     for one in ("later", held[1].id, "nobody"):
         await driver.requeue(one)
-        await driver.get(one)
+        await find(driver, one)
     for state in STATES:
         await everything(driver, state, limit=3)
     for finished in FINISHED:
         await driver.purge(finished, older_than=timedelta(0), limit=3)
-    await driver.counts()
-    await driver.activity()
+    await driver.overview()
+    await driver.overview()
     assert await driver.fsck() == ()

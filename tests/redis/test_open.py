@@ -183,10 +183,10 @@ async def test_a_hanging_server_is_abandoned_after_the_patience(server: Server, 
     try:
         async with asyncio.timeout(30):
             with pytest.raises(StoreUnavailable, match=r"0\.15 s"):
-                await driver.counts()
+                await driver.overview()
     finally:
         server.signal(signal.SIGCONT)
-    await driver.counts()
+    await driver.overview()
     await driver.close()
 
 
@@ -227,7 +227,7 @@ async def test_the_documented_permissions_suffice(server: Server) -> None:
         page = await work.jobs.inspect.get_jobs_by_state("completed")
         assert {one.id for one in page.items} == {now.id, later.id, far.id}
         await driver.purge("completed", older_than=timedelta(0), limit=10)
-        assert (await driver.counts()).active == 0
+        assert (await driver.overview()).counts.active == 0
 
 
 async def test_without_the_info_permission_it_opens_with_a_warning(

@@ -17,6 +17,7 @@ from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import DONE, LEASE, Worker, ack, assert_consistent, lease_of, record
 from tests.redis.server import Server, connect
 from tests.support.running import Work, running, until
+from tests.support.store import find
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -53,8 +54,8 @@ async def test_a_full_server_refuses_only_new_records(server: Server) -> None:
             recovered = {one.id for one in (await worker.step()).recovered}
         assert recovered == {abandoned.id}
         admin.config_set("maxmemory", 0)
-        assert await driver.get("e") is None
-        assert set((await driver.counts()).by_queue) == {"q"}
+        assert await find(driver, "e") is None
+        assert set((await driver.overview()).counts.by_queue) == {"q"}
         assert [one.disposition for one in await driver.enqueue([record("e", key="k")])] == ["accepted"]
 
 
@@ -70,7 +71,7 @@ async def test_scripts_are_loaded_again_after_a_script_flush(server: Server) -> 
             admin.script_flush()
             assert await worker.settle(held) == "ok"
         admin.script_flush()
-        assert (await driver.counts()).completed == 20
+        assert (await driver.overview()).counts.completed == 20
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from flowli_core.drivers.redis import RedisDriver
 from tests.redis.ticking import Ticking
 from tests.sqlite.processes import Peer
 from tests.support.running import soon
+from tests.support.store import find_schedule, put
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -106,10 +107,10 @@ async def test_a_deploy_while_a_tick_is_due_fires_it_exactly_once(server: Server
     async with Ticking(context=None, driver=driver) as jobs, AsyncExitStack() as stack:
         same, other = "*/5 * * * *", "*/7 * * * *"
         await jobs.minute.schedule("deployed", cron=same)
-        _, stored = await driver.get_schedule("deployed")
+        stored = await find_schedule(driver, "deployed")
         assert stored is not None
         due = (stored.next_tick or datetime.now(UTC)) - timedelta(minutes=5)
-        assert await driver.put_schedule(replace(stored, next_tick=due))
+        assert await put(driver, replace(stored, next_tick=due))
         peers = [
             await stack.enter_async_context(program("upsert", server.url, "deploy", same, other)) for _ in range(5)
         ]

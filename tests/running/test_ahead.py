@@ -1,4 +1,4 @@
-"""A driver that steps in the same breath as it waits saves a round trip, and costs none of the guarantees."""
+"""Waiting steps bring the job with its wake-up, and cost none of the guarantees."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import pytest
 
 from flowli_core import Runner
 from flowli_core.drivers.memory import MemoryDriver
-from tests.support.faulty import EagerDriver
+from tests.support.faulty import FaultyDriver
 from tests.support.running import Work, running, soon, until
 
 
 @pytest.fixture
-def driver() -> EagerDriver:
-    return EagerDriver(MemoryDriver())
+def driver() -> FaultyDriver:
+    return FaultyDriver(MemoryDriver())
 
 
 @pytest.fixture
-def work(driver: EagerDriver) -> Work:
+def work(driver: FaultyDriver) -> Work:
     return Work(driver)
 
 
-async def idle(driver: EagerDriver) -> None:
+async def idle(driver: FaultyDriver) -> None:
     """Wait until the runner waits."""
     await until(lambda: driver.is_waiting)
 
 
-async def test_an_idle_runner_is_handed_a_job_with_its_wake_up(work: Work, driver: EagerDriver) -> None:
+async def test_an_idle_runner_is_handed_a_job_with_its_wake_up(work: Work, driver: FaultyDriver) -> None:
     async with running(Runner(work.jobs)):
         await idle(driver)
         steps = len(driver.steps)
         (job,) = await work.add(1)
         assert (await work.until(job, "completed")).attempts_made == 1
-        assert [one.id for answer in driver.ahead for one in answer.reserved] == [job]
+        assert [one.id for answer in driver.waited for one in answer.reserved] == [job]
         assert all(not answer.reserved for answer in driver.answers[steps:])
 
 
-async def test_a_step_that_is_sent_during_the_wait_does_not_void_it(work: Work, driver: EagerDriver) -> None:
+async def test_a_step_that_is_sent_during_the_wait_does_not_void_it(work: Work, driver: FaultyDriver) -> None:
     """The outcome of one job is sent while the runner waits; the next job still comes with its wake-up."""
     began, may_end = asyncio.Event(), asyncio.Event()
 
@@ -58,10 +58,10 @@ async def test_a_step_that_is_sent_during_the_wait_does_not_void_it(work: Work, 
         await work.until(long, "completed")
         (job,) = await work.add(1)
         await work.until(job, "completed")
-        assert [one.id for answer in driver.ahead for one in answer.reserved] == [long, job]
+        assert [one.id for answer in driver.waited for one in answer.reserved] == [long, job]
 
 
-async def test_the_batch_of_a_lost_wait_is_asked_for_again(work: Work, driver: EagerDriver) -> None:
+async def test_the_batch_of_a_lost_wait_is_asked_for_again(work: Work, driver: FaultyDriver) -> None:
     """It was reserved, and its answer was lost: the same step gets it, at once and under the same token."""
     driver.fail("wait", kind="after", times=1)
     async with running(Runner(work.jobs, lease="1h")):
@@ -69,12 +69,12 @@ async def test_the_batch_of_a_lost_wait_is_asked_for_again(work: Work, driver: E
         (job,) = await work.add(1)
         done = await work.until(job, "completed")
         assert (done.attempts_made, done.recoveries) == (1, 0)
-        (lost,) = [answer for answer in driver.ahead if answer.reserved]
+        (lost,) = [answer for answer in driver.waited if answer.reserved]
         (again,) = [answer for answer in driver.answers if answer.reserved]
         assert lost.reserved[0].token == again.reserved[0].token
 
 
-async def test_a_wait_that_fails_before_it_was_taken_loses_nothing(work: Work, driver: EagerDriver) -> None:
+async def test_a_wait_that_fails_before_it_was_taken_loses_nothing(work: Work, driver: FaultyDriver) -> None:
     driver.fail("wait", times=3)
     async with running(Runner(work.jobs)):
         jobs = await work.add(*range(20))
@@ -82,7 +82,7 @@ async def test_a_wait_that_fails_before_it_was_taken_loses_nothing(work: Work, d
             assert (await work.until(job, "completed")).attempts_made == 1
 
 
-async def test_a_stop_gives_back_what_a_wait_was_given(work: Work, driver: EagerDriver) -> None:
+async def test_a_stop_gives_back_what_a_wait_was_given(work: Work, driver: FaultyDriver) -> None:
     """The store has reserved for a runner that never heard of it, because it stopped: the job is free at once."""
     runner = Runner(work.jobs, lease="1h")
     async with running(runner):
@@ -96,7 +96,7 @@ async def test_a_stop_gives_back_what_a_wait_was_given(work: Work, driver: Eager
     assert (record.state, record.attempts_made, record.recoveries) == ("queued", 0, 0)
 
 
-async def test_a_stop_reserves_nothing(work: Work, driver: EagerDriver) -> None:
+async def test_a_stop_reserves_nothing(work: Work, driver: FaultyDriver) -> None:
     """Asking again for what a wait may have been given takes nothing that it was not given."""
     runner = Runner(work.jobs)
     async with running(runner):
@@ -105,7 +105,7 @@ async def test_a_stop_reserves_nothing(work: Work, driver: EagerDriver) -> None:
     assert driver.steps[-1].want == 0
 
 
-async def test_two_steps_never_fill_the_same_slots(work: Work, driver: EagerDriver) -> None:
+async def test_two_steps_never_fill_the_same_slots(work: Work, driver: FaultyDriver) -> None:
     """What is handed out beyond the slots is given back, and runs when there is one."""
     running_now: set[int] = set()
     most = 0
@@ -139,7 +139,7 @@ async def test_two_steps_never_fill_the_same_slots(work: Work, driver: EagerDriv
     assert most == 2
 
 
-async def test_a_wait_that_fails_leaves_the_step_that_is_under_way_alone(work: Work, driver: EagerDriver) -> None:
+async def test_a_wait_that_fails_leaves_the_step_that_is_under_way_alone(work: Work, driver: FaultyDriver) -> None:
     """Whose answer is lost as well: it is sent again with its outcomes, and for its batch."""
     began, may_end = asyncio.Event(), asyncio.Event()
 
@@ -164,13 +164,13 @@ async def test_a_wait_that_fails_leaves_the_step_that_is_under_way_alone(work: W
         (job,) = await work.add(1)
         assert (await work.until(long, "completed")).attempts_made == 1
         assert (await work.until(job, "completed")).recoveries == 0
-        sequences = [step.sequence for step in driver.steps if not step.worker.endswith("+")]
+        sequences = [step.sequence for step in driver.steps if step.wait is None]
         assert sequences == sorted(sequences)
         assert len(sequences) > len(set(sequences)), "one was sent again"
 
 
 async def test_a_lease_counts_from_when_it_was_given_not_from_when_the_wait_began(
-    work: Work, driver: EagerDriver
+    work: Work, driver: FaultyDriver
 ) -> None:
     """A runner that has waited for longer than a lease still has all of the lease that it is given then."""
     async with running(Runner(work.jobs, lease="1s")):
@@ -178,11 +178,11 @@ async def test_a_lease_counts_from_when_it_was_given_not_from_when_the_wait_bega
         await asyncio.sleep(timedelta(seconds=1.1).total_seconds())  # the one thing that only time can show
         (job,) = await work.add(1)
         await work.until(job, "completed")
-        given = [answer for answer in [*driver.ahead, *driver.answers] if answer.reserved]
+        given = [answer for answer in [*driver.waited, *driver.answers] if answer.reserved]
         assert len(given) == 1, "it was not given back"
 
 
-async def test_what_is_due_soon_does_not_depend_on_a_wait_to_end_in_time(work: Work, driver: EagerDriver) -> None:
+async def test_what_is_due_soon_does_not_depend_on_a_wait_to_end_in_time(work: Work, driver: FaultyDriver) -> None:
     """An idle Redis is up to a tenth of a second late; here the wait does not end at all."""
     job = (await work.jobs.act.delay("300ms", 1)).id
     driver.fail("wait", kind="hang", times=1)
@@ -191,7 +191,7 @@ async def test_what_is_due_soon_does_not_depend_on_a_wait_to_end_in_time(work: W
         assert driver.calls["wait"] == 1
 
 
-async def test_suspects_one_after_the_other_wait_for_nothing(driver: EagerDriver) -> None:
+async def test_suspects_one_after_the_other_wait_for_nothing(driver: FaultyDriver) -> None:
     """The wait that began while one ran asked for no other; its wake-up is not lost for the next."""
     work = Work(driver, max_recoveries=0)
     driver.only_wakes = True
@@ -202,7 +202,7 @@ async def test_suspects_one_after_the_other_wait_for_nothing(driver: EagerDriver
             await work.until(job, "completed")
 
 
-async def test_what_a_lost_wait_was_given_is_recalled_by_a_full_runner_too(work: Work, driver: EagerDriver) -> None:
+async def test_what_a_lost_wait_was_given_is_recalled_by_a_full_runner_too(work: Work, driver: FaultyDriver) -> None:
     """Its slots went to others meanwhile: then the job is given back at once, and does not wait for its lease."""
     may_end = asyncio.Event()
 

@@ -113,7 +113,7 @@ class Chaos:
                 await soon(task)
         for driver in self.drivers:
             driver.is_flaky = False
-        while (await self.work.driver.counts()).completed < JOBS:
+        while (await self.work.driver.overview()).counts.completed < JOBS:
             self.clock.advance("31s")
             await soon(self.runners[0].run_once())
 

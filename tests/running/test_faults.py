@@ -32,15 +32,14 @@ async def test_an_outage_does_not_end_a_runner_and_shows_in_its_health(caplog: p
     work = Work()
     runner = Runner(work.jobs)
     async with running(runner) as task:
-        await until(lambda: work.driver.calls["wait"] == 1)
+        await until(lambda: work.driver.is_waiting)
         work.driver.fail("step", "wait", "heartbeat", "enqueue")
-        await work.driver.inner.close()  # ends the wait in flight
+        work.driver.cut()
         await until(lambda: runner.health().last_error is not None)
         assert runner.health().last_error == "StoreUnavailable: cannot be reached"
         assert runner.health().is_running
         steps = work.driver.calls["step"]
         await until(lambda: work.driver.calls["step"] >= steps + 2)
-        await work.driver.inner.open()
         work.driver.mend()
         (record_id,) = await work.add(1)
         await work.until(record_id, "completed")

@@ -186,8 +186,9 @@ async def test_the_late_ack_of_a_lost_attempt_does_not_end_the_current_one() -> 
     (record_id,) = await work.add(0)
     async with running(Runner(work.jobs, hooks=Hooks(on_lease_lost=on_lost))):
         await until(lambda: len(tokens) == 1)
+        await until(lambda: work.driver.is_waiting)
         clock.advance("31s")
-        gate = work.driver.hold("step")
+        gate = work.driver.hold("wait")
         await work.add(1)
         await soon(gate.reached.wait())
         releases[0].set()

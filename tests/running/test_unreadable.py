@@ -8,6 +8,7 @@ from flowli_core import Jobs, RunCounts, Runner, job
 from flowli_core.driver import NewRecord
 from flowli_core.testing import ManualClock
 from tests.support.running import Deeds, Work
+from tests.support.store import find
 
 POLICY = b'{"v":1,"max_attempts":3,"backoff":{"delay":"PT0S"}}'
 
@@ -28,7 +29,7 @@ async def test_a_job_with_an_unreadable_payload_fails_and_keeps_the_payload(payl
     work.deeds.act = act
     await work.driver.enqueue([raw(input=payload)])
     assert await work.run() == RunCounts(failed=1)
-    stored = await work.driver.get("raw-act")
+    stored = await find(work.driver, "raw-act")
     assert stored is not None
     assert (stored.state, stored.input) == ("failed", payload)
     assert runs == []

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowli_core import AllMissed, Defaults, Jobs, Retry, Runner, current_job, job
-from flowli_core.driver import StoredSchedule
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.errors import DefinitionError, DriverError, SchedulingError, StrategyError, ValidationError
+from flowli_core.stored import StoredSchedule
 from flowli_core.testing import ManualClock, drain
 from tests.support.counting import CountingDriver
 from tests.support.faulty import FaultyDriver
 from tests.support.mailing import AppJobs, Email, Meta, send, who
 from tests.support.running import running, soon, until
+from tests.support.store import page_schedules, put
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -383,7 +384,7 @@ async def test_declared_schedules_are_stored_again_after_the_store_has_lost_its_
     async with Declared(context=None, driver=driver) as jobs, running(Runner(jobs)):
 
         async def has_both() -> bool:
-            return len(await driver.inner.page_schedules(limit=9)) == 2
+            return len(await page_schedules(driver.inner, limit=9)) == 2
 
         await until(has_both)
         driver.inner = MemoryDriver()
@@ -421,11 +422,11 @@ async def test_a_store_error_while_firing_ends_run_once_but_not_a_running_runner
     async with Plain(context=None, driver=driver) as jobs:
         await jobs.nightly.schedule("n", every="1h")
         clock.advance("1h")
-        driver.fail("due_schedules")
+        driver.fail("schedules")
         with pytest.raises(DriverError):
             await soon(Runner(jobs).run_once())
         async with running(Runner(jobs)) as task:
-            await until(lambda: driver.calls["due_schedules"] > 4)
+            await until(lambda: driver.calls["schedules"] > 4)
             assert not task.done()
             driver.mend()
             await until(lambda: bool(ran))
@@ -436,7 +437,7 @@ async def test_an_unreadable_schedule_does_not_keep_others_from_firing(
 ) -> None:
     await jobs.nightly.schedule("n", every="1h")
     for key, spec in (("bad", b"{"), ("newer", b'{"v": 99}')):
-        await driver.put_schedule(StoredSchedule(key=key, queue="default", spec=spec, next_tick=START))
+        await put(driver, StoredSchedule(key=key, queue="default", spec=spec, next_tick=START))
     assert await after(jobs, clock, "1h") == ["n@2026-01-01T01:00:00Z"]
     assert "leaves it to others" in caplog.text
     found = await jobs.inspect.get_schedule("newer")

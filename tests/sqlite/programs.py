@@ -7,13 +7,12 @@ import os
 import resource
 import sys
 import warnings
-from datetime import timedelta
 from pathlib import Path
 
 from flowli_core.driver import Ack, NewRecord, Retried
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.errors import DriverError, StoreUnavailable
-from tests.conformance.builders import DONE, HOUR, LEASE, Worker
+from tests.conformance.builders import DONE, HOUR, LEASE, Worker, waiting_step
 
 _NOBODY = 65534
 _MIB = 1024 * 1024
@@ -81,7 +80,7 @@ async def work(path: Path) -> None:
     while True:
         answer = await worker.step(want=5)
         if not answer.reserved:
-            await driver.wait(("q",), timedelta(seconds=30))
+            await driver.step(waiting_step(want=0))
             continue
         settled = await worker.step(*[Ack(held.id, held.token, DONE) for held in answer.reserved])
         for held, ack in zip(answer.reserved, settled.acks, strict=True):
@@ -123,7 +122,7 @@ async def fork(path: Path) -> None:
         say(told.read())
     os.waitpid(child, 0)  # noqa: ASYNC222 - it has ended
     await driver.enqueue([new("after")])
-    say((await driver.counts()).queued)
+    say((await driver.overview()).counts.queued)
     await driver.close()
 
 
@@ -158,10 +157,10 @@ async def fill_the_disk(path: Path) -> None:
             stored += 1
     except StoreUnavailable as error:
         say(error)
-    say(stored, (await driver.counts()).queued)
+    say(stored, (await driver.overview()).counts.queued)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await driver.enqueue([new("more")])
-    say((await driver.counts()).queued - stored)
+    say((await driver.overview()).counts.queued - stored)
     await driver.close()
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.errors import DriverError, StoreUnavailable
-from tests.conformance.builders import DONE, HOUR, PATIENCE, Worker, ack, ids, record, stored
+from tests.conformance.builders import DONE, PATIENCE, Worker, ack, ids, record, soon, stored, waiting_step
+from tests.support.store import find, read_page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ async def test_a_locked_file_is_unavailable_until_the_lock_is_gone(
     worker = Worker(impatient)
     with pytest.raises(StoreUnavailable):
         await worker.take()
-    assert (await impatient.counts()).queued == 0  # who reads does not wait
+    assert (await impatient.overview()).counts.queued == 0  # who reads does not wait
     foreign.execute("ROLLBACK")
     await impatient.enqueue([refused])
     assert ids((await worker.again()).reserved) == ["refused"]
@@ -42,21 +43,24 @@ async def test_a_locked_file_is_unavailable_until_the_lock_is_gone(
 async def test_a_call_waits_for_a_short_lock(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
     foreign.execute("BEGIN IMMEDIATE")
     enqueueing = asyncio.create_task(driver.enqueue([record()]))
-    assert (await driver.counts()).queued == 0
+    assert (await driver.overview()).counts.queued == 0
     foreign.execute("ROLLBACK")
     async with asyncio.timeout(PATIENCE):
         await enqueueing
 
 
-async def test_a_waiter_hears_of_work_while_the_file_is_locked(
-    driver: SqliteDriver, foreign: sqlite3.Connection
+async def test_a_waiter_is_woken_while_the_file_is_locked(
+    path: Path, driver: SqliteDriver, foreign: sqlite3.Connection
 ) -> None:
-    """Who waits only reads."""
+    """Waiting only reads; the step after it finds the lock."""
+    impatient = SqliteDriver(path, busy_timeout="20ms")
+    await impatient.open()
     await driver.enqueue([record()])
     foreign.execute("BEGIN IMMEDIATE")
-    async with asyncio.timeout(PATIENCE):
-        await driver.wait(("q",), HOUR)
+    with pytest.raises(StoreUnavailable, match="stayed locked"):
+        await soon(impatient.step(waiting_step()))
     foreign.execute("ROLLBACK")
+    await impatient.close()
 
 
 async def test_a_lost_payload_reaches_the_core_as_one_that_it_cannot_decode(
@@ -79,7 +83,7 @@ async def test_times_that_make_no_sense_hide_no_record(driver: SqliteDriver, for
     await driver.enqueue([record("a"), record("b")])
     foreign.execute("UPDATE record SET created_at = 'yesterday', started_at = 1e300 WHERE id = 'a'")
     foreign.execute("UPDATE record SET updated_at = -9e18 WHERE id = 'b'")
-    assert ids(await driver.page("queued", limit=10)) == ["b", "a"]
+    assert ids(await read_page(driver, "queued", limit=10)) == ["b", "a"]
     assert (await stored(driver, "a")).created_at.year == 1970
     assert ids(await Worker(driver).take(2)) == ["a", "b"]
 
@@ -111,7 +115,7 @@ async def test_a_text_that_is_none_is_an_error_that_does_not_show_it(
     await driver.enqueue([record("a")])
     foreign.execute("UPDATE record SET name = CAST(x'736563726574ff' AS TEXT)")
     with pytest.raises(DriverError, match="changed its tables by hand") as refused:
-        await driver.get("a")
+        await find(driver, "a")
     assert "secret" not in "".join(traceback.format_exception(refused.value))
 
 
@@ -119,7 +123,9 @@ async def test_missing_tables_are_an_error_of_ours(driver: SqliteDriver, foreign
     foreign.execute("DROP TABLE worker")
     with pytest.raises(DriverError, match="changed its tables by hand"):
         await Worker(driver).take()
-    foreign.execute("CREATE TABLE worker (id PRIMARY KEY, sequence, token, acks, heard)")
+    foreign.execute(
+        "CREATE TABLE worker (id PRIMARY KEY, seen, sequence, token, acks, waiting_sequence, waiting_token)"
+    )
     assert await Worker(driver).take() == ()
 
 
@@ -128,6 +134,6 @@ async def test_a_waiter_is_released_when_the_file_can_no_longer_be_watched(
 ) -> None:
     """Its next step says what is wrong; to sleep on would hide it."""
     foreign.execute("ALTER TABLE record RENAME TO elsewhere")
-    async with asyncio.timeout(PATIENCE):
-        await driver.wait(("q",), HOUR)
+    with pytest.raises(DriverError, match="changed its tables by hand"):
+        await soon(driver.step(waiting_step()))
     assert "watching an SQLite file failed" in caplog.text

@@ -57,14 +57,14 @@ async def test_what_was_stored_is_there_when_the_file_is_opened_again(path: Path
         await driver.enqueue([record()])
         await driver.close()
     await driver.open()
-    assert (await driver.counts()).queued == 3
+    assert (await driver.overview()).counts.queued == 3
     await driver.close()
 
 
 async def test_opening_again_does_nothing(driver: SqliteDriver) -> None:
     await driver.enqueue([record()])
     await driver.open()
-    assert (await driver.counts()).queued == 1
+    assert (await driver.overview()).counts.queued == 1
 
 
 async def test_an_empty_file_is_taken(path: Path) -> None:
@@ -173,7 +173,7 @@ async def test_many_drivers_may_make_the_file_at_the_same_moment(path: Path, att
     drivers = [SqliteDriver(path) for _ in range(8)]
     await asyncio.gather(*[driver.open() for driver in drivers])
     await asyncio.gather(*[driver.enqueue([record()]) for driver in drivers])
-    assert (await drivers[0].counts()).queued == 8
+    assert (await drivers[0].overview()).counts.queued == 8
     await asyncio.gather(*[driver.close() for driver in drivers])
 
 
@@ -215,7 +215,7 @@ async def test_values_that_sqlite_cannot_hold_are_errors_of_ours(driver: SqliteD
             await driver.enqueue([record(), bad])
         assert not isinstance(refused.value, StoreUnavailable)
         assert "secret" not in "".join(traceback.format_exception(refused.value))
-    assert (await driver.counts()).queued == 0
+    assert (await driver.overview()).counts.queued == 0
 
 
 def test_each_statement_is_in_a_file_of_its_own() -> None:

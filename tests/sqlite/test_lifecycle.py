@@ -14,8 +14,10 @@ import pytest
 
 from flowli_core.clock import SystemClock
 from flowli_core.drivers.sqlite import SqliteDriver
-from flowli_core.errors import DriverError
-from tests.conformance.builders import HOUR, LEASE, PATIENCE, Worker, lease_of, record, step
+from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.stored import SchedulesDue
+from tests.conformance.builders import HOUR, LEASE, PATIENCE, Worker, lease_of, record, soon, step, waiting_step
+from tests.support.store import read_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -26,14 +28,15 @@ Q = ("q",)
 CALLS: dict[str, Callable[[SqliteDriver], Awaitable[object]]] = {
     "enqueue": lambda driver: driver.enqueue([record()]),
     "step": lambda driver: driver.step(step()),
-    "wait": lambda driver: driver.wait(Q, HOUR),
+    "wait": lambda driver: driver.step(waiting_step()),
     "heartbeat": lambda driver: driver.heartbeat("w", [], LEASE),
     "cancel": lambda driver: driver.cancel("a"),
     "requeue": lambda driver: driver.requeue("a"),
     "purge": lambda driver: driver.purge("failed", older_than=HOUR, limit=1),
-    "get": lambda driver: driver.get("a"),
-    "page": lambda driver: driver.page("failed", limit=1),
-    "counts": lambda driver: driver.counts(),
+    "records": lambda driver: read_page(driver, "failed", limit=1),
+    "overview": lambda driver: driver.overview(),
+    "put_schedule": lambda driver: driver.put_schedule("a", None, revision=0),
+    "schedules": lambda driver: driver.schedules(SchedulesDue(1)),
 }
 
 
@@ -95,12 +98,12 @@ async def test_closing_twice_or_without_opening_does_nothing(path: Path) -> None
     await driver.close()
 
 
-async def test_a_waiter_returns_when_the_driver_is_closed(driver: SqliteDriver) -> None:
-    waiting = asyncio.create_task(driver.wait(Q, HOUR))
-    await driver.counts()
+async def test_a_waiter_ends_when_the_driver_is_closed(driver: SqliteDriver) -> None:
+    waiting = asyncio.create_task(driver.step(waiting_step()))
+    await driver.overview()
     await driver.close()
-    async with asyncio.timeout(PATIENCE):
-        await waiting
+    with pytest.raises(StoreUnavailable, match="closed during a wait"):
+        await soon(waiting)
 
 
 async def test_what_was_asked_for_before_close_is_done(path: Path) -> None:
@@ -117,8 +120,8 @@ async def test_no_thread_and_no_descriptor_outlives_close(path: Path) -> None:
     for _ in range(3):
         driver = SqliteDriver(path)
         await driver.open()
-        await driver.wait(Q, timedelta(milliseconds=1))
-        await driver.counts()
+        await driver.step(waiting_step(wait=timedelta(milliseconds=1)))
+        await driver.overview()
         assert descriptors()
         assert len(set(threading.enumerate()) - before) == 3
         await driver.close()
@@ -158,7 +161,7 @@ async def test_it_may_be_opened_on_one_loop_and_closed_on_another(path: Path) ->
     await driver.enqueue([record()])
     await asyncio.to_thread(asyncio.run, driver.close())
     with pytest.raises(DriverError):
-        await driver.counts()
+        await driver.overview()
 
 
 def begin(call: Coroutine[object, object, object]) -> asyncio.Task[object]:
@@ -183,7 +186,7 @@ async def test_a_cancelled_enqueue_that_has_begun_stores_all(stoppable: SqliteDr
     clock.go_on.set()
     # Behind it in the same lane.
     assert await stoppable.cancel("unknown") == "unknown"
-    assert (await stoppable.counts()).queued == 100
+    assert (await stoppable.overview()).counts.queued == 100
     await stoppable.close()
 
 
@@ -201,7 +204,7 @@ async def test_a_cancelled_enqueue_that_has_not_begun_stores_nothing(
     clock.go_on.set()
     await first
     assert await stoppable.cancel("unknown") == "unknown"
-    assert (await stoppable.counts()).queued == 1
+    assert (await stoppable.overview()).counts.queued == 1
     await stoppable.close()
 
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from flowli_core.drivers.sqlite import SqliteDriver
-from tests.conformance.builders import HOUR, PATIENCE, Worker, assert_consistent, record
+from tests.conformance.builders import PATIENCE, Worker, assert_consistent, record, soon, waiting_step
 from tests.sqlite.processes import output, peer
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def test_no_record_is_handed_to_two_workers_and_none_is_lost(path: Path, d
     assert sorted(ids) == sorted(one.id for one in enqueued)
     assert set(acks) == {"ok"}
     assert set(tokens[: len(said[0])]).isdisjoint(tokens[len(said[0]) :])
-    assert (await driver.counts()).completed == len(enqueued)
+    assert (await driver.overview()).counts.completed == len(enqueued)
 
 
 async def test_a_process_killed_at_any_moment_leaves_whole_transitions(path: Path) -> None:
@@ -112,11 +112,9 @@ async def test_another_process_wakes_a_waiter(path: Path, driver: SqliteDriver) 
         assert await enqueuer.line() == "ready"
         for _ in range(3):
             assert await worker.take() == ()
-            waiting = asyncio.create_task(driver.wait(Q, HOUR))
+            waiting = asyncio.create_task(driver.step(waiting_step()))
             await enqueuer.tell()
-            async with asyncio.timeout(PATIENCE):
-                await waiting
-            assert len(await worker.take()) == 1
+            assert len((await soon(waiting)).reserved) == 1
 
 
 async def test_a_forked_process_is_told_to_open_a_driver_of_its_own(path: Path) -> None:

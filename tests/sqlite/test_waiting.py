@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Released
+from flowli_core.driver import Released, StepAnswer
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.testing import ManualClock
-from tests.conformance.builders import HOUR, LEASE, PATIENCE, Worker, fresh_id, ids, record, soon
+from tests.conformance.builders import LEASE, PATIENCE, Worker, ids, record, soon, waiting_step
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,9 +45,9 @@ async def elsewhere(driver: SqliteDriver, path: Path, clock: ManualClock) -> Asy
     await made.close()
 
 
-def wait(driver: SqliteDriver, *queues: str) -> asyncio.Task[None]:
+def wait(driver: SqliteDriver, *queues: str, want: int = 0) -> asyncio.Task[StepAnswer]:
     """Start to wait, for longer than any test takes."""
-    return asyncio.create_task(driver.wait(queues or Q, HOUR))
+    return asyncio.create_task(driver.step(waiting_step(*queues, want=want)))
 
 
 async def test_an_enqueue_elsewhere_wakes_a_waiter(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
@@ -92,7 +93,7 @@ async def test_a_record_that_was_reserved_and_given_back_between_two_looks_wakes
     await elsewhere.enqueue([record("a")])
     await soon(wait(driver))
     await other.settle(await other.take_one(), Released())
-    await soon(wait(driver))
+    assert ids((await soon(wait(driver, want=1))).reserved) == ["a"]
 
 
 async def test_a_schedule_made_elsewhere_wakes_a_waiter_when_it_is_due(
@@ -112,14 +113,13 @@ async def test_the_end_of_a_lease_wakes_a_waiter_of_any_queue(
     await Worker(elsewhere).take_one()
     waiting = wait(driver, "other")
     clock.advance(LEASE)
-    await soon(waiting)
-    assert len((await Worker(driver, "rescuer", queues=("other",)).step()).recovered) == 1
+    assert len((await soon(waiting)).recovered) == 1
 
 
 async def test_one_record_wakes_one_waiter(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
     """The second sleeps on until there is more, whoever stored it."""
     for origin in (driver, elsewhere):
-        waiters = [wait(driver), wait(driver)]
+        waiters = [wait(driver, want=1), wait(driver, want=1)]
         await asyncio.sleep(0)
         await origin.enqueue([record()])
         async with asyncio.timeout(PATIENCE):
@@ -127,23 +127,20 @@ async def test_one_record_wakes_one_waiter(driver: SqliteDriver, elsewhere: Sqli
         await looked(driver, elsewhere)
         assert (len(woken), len(asleep)) == (1, 1)
         assert not any(waiter.done() for waiter in asleep)
-        await Worker(driver, f"worker of {id(origin)}").take()
         await origin.enqueue([record()])
         await soon(asleep.pop())
-        await Worker(driver, f"second worker of {id(origin)}").take()
 
 
 async def looked(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
     """Wait until the driver has seen all that was committed before: it looks at all queues at once."""
     await elsewhere.enqueue([record(queue="looked")])
-    await soon(wait(driver, "looked"))
-    await Worker(driver, f"looker {fresh_id()}", queues=("looked",)).take()
+    await soon(wait(driver, "looked", want=1))
 
 
 async def test_a_watcher_that_has_ended_begins_again(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
     """It ends some time after the last waiter has gone."""
     for _ in range(2):
-        await driver.wait(Q, timedelta(milliseconds=1))
+        await driver.step(waiting_step(wait=timedelta(milliseconds=1)))
         (watching,) = watchers()
         await asyncio.to_thread(watching.join, PATIENCE)
         assert watchers() == []
@@ -160,14 +157,11 @@ def watchers() -> list[threading.Thread]:
 async def test_a_suspect_that_a_step_may_not_take_does_not_keep_its_worker_awake(
     driver: SqliteDriver, elsewhere: SqliteDriver
 ) -> None:
-    """It is told of once; then the worker sleeps until there is something else."""
+    """It wakes the worker once; then the worker sleeps until there is something else."""
     await elsewhere.enqueue([record("suspect", max_recoveries=0)])
-    worker = Worker(driver)
-    await soon(wait(driver))
-    assert await worker.take(suspect=False) == ()
-    waiting = wait(driver)
+    assert (await soon(driver.step(replace(waiting_step(), suspect=False)))).reserved == ()
+    waiting = asyncio.create_task(driver.step(replace(waiting_step(), suspect=False)))
     await looked(driver, elsewhere)
     assert not waiting.done()
     await elsewhere.enqueue([record("good")])
-    await soon(waiting)
-    assert ids(await worker.take(suspect=False)) == ["good"]
+    assert ids((await soon(waiting)).reserved) == ["good"]

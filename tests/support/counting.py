@@ -12,29 +12,36 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from flowli_core.driver import (
-        Activity,
         CancelAnswer,
         Driver,
         Enqueued,
-        FinishedState,
         HeartbeatAnswer,
         Lease,
         NewRecord,
-        Position,
-        QueueCounts,
         RequeueAnswer,
-        State,
         Step,
         StepAnswer,
+    )
+    from flowli_core.stored import (
+        FinishedState,
+        Overview,
+        RecordById,
+        RecordsInState,
+        ScheduleByKey,
+        SchedulesAfter,
+        SchedulesDue,
         StoredRecord,
         StoredSchedule,
     )
 
-WRITES = frozenset({"enqueue", "step", "heartbeat", "cancel", "requeue", "purge", "put_schedule", "remove_schedule"})
+WRITES = frozenset({"enqueue", "step", "wait", "heartbeat", "cancel", "requeue", "purge", "put_schedule"})
 
 
 class CountingDriver:
-    """Counts the calls of each method, keeps what was enqueued and stepped, and passes everything on."""
+    """Counts the calls of each method, keeps what was enqueued and stepped, and passes everything on.
+
+    A step that waits is counted as "wait".
+    """
 
     def __init__(self, inner: Driver | None = None) -> None:
         self.inner: Driver = inner or MemoryDriver()
@@ -62,15 +69,11 @@ class CountingDriver:
         return await self.inner.enqueue(records)
 
     async def step(self, step: Step) -> StepAnswer:
-        self.calls["step"] += 1
+        self.calls["wait" if step.wait else "step"] += 1
         self.steps.append(step)
         answer = await self.inner.step(step)
         self.answers.append(answer)
         return answer
-
-    async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
-        self.calls["wait"] += 1
-        await self.inner.wait(queues, timeout)
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
         self.calls["heartbeat"] += 1
@@ -88,38 +91,22 @@ class CountingDriver:
         self.calls["purge"] += 1
         return await self.inner.purge(state, older_than=older_than, limit=limit)
 
-    async def get(self, record_id: str) -> StoredRecord | None:
-        self.calls["get"] += 1
-        return await self.inner.get(record_id)
+    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+        self.calls["records"] += 1
+        return await self.inner.records(query)
 
-    async def page(self, state: State, *, limit: int, after: Position | None = None) -> list[StoredRecord]:
-        self.calls["page"] += 1
-        return await self.inner.page(state, limit=limit, after=after)
+    async def overview(self) -> Overview:
+        self.calls["overview"] += 1
+        return await self.inner.overview()
 
-    async def counts(self) -> QueueCounts:
-        self.calls["counts"] += 1
-        return await self.inner.counts()
-
-    async def activity(self) -> Activity:
-        self.calls["activity"] += 1
-        return await self.inner.activity()
-
-    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
+    async def put_schedule(
+        self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
+    ) -> bool:
         self.calls["put_schedule"] += 1
-        return await self.inner.put_schedule(schedule, records)
+        return await self.inner.put_schedule(key, schedule, revision=revision, records=records)
 
-    async def remove_schedule(self, key: str) -> bool:
-        self.calls["remove_schedule"] += 1
-        return await self.inner.remove_schedule(key)
-
-    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
-        self.calls["get_schedule"] += 1
-        return await self.inner.get_schedule(key)
-
-    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
-        self.calls["due_schedules"] += 1
-        return await self.inner.due_schedules(limit)
-
-    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
-        self.calls["page_schedules"] += 1
-        return await self.inner.page_schedules(limit=limit, after=after)
+    async def schedules(
+        self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
+    ) -> tuple[datetime, list[StoredSchedule]]:
+        self.calls["schedules"] += 1
+        return await self.inner.schedules(query)

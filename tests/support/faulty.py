@@ -5,29 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from flowli_core.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from flowli_core.driver import (
-        Activity,
         CancelAnswer,
         Driver,
         Enqueued,
-        FinishedState,
         HeartbeatAnswer,
         Lease,
         NewRecord,
-        Position,
-        QueueCounts,
         RequeueAnswer,
-        State,
         Step,
         StepAnswer,
+    )
+    from flowli_core.stored import (
+        FinishedState,
+        Overview,
+        RecordById,
+        RecordsInState,
+        ScheduleByKey,
+        SchedulesAfter,
+        SchedulesDue,
         StoredRecord,
         StoredSchedule,
     )
@@ -44,14 +49,12 @@ Method = Literal[
     "cancel",
     "requeue",
     "purge",
-    "get",
-    "page",
+    "records",
+    "overview",
     "put_schedule",
-    "remove_schedule",
-    "get_schedule",
-    "due_schedules",
-    "page_schedules",
+    "schedules",
 ]
+"""A method of the contract, or "wait" for a step that waits."""
 
 FaultKind = Literal["before", "after", "hang"]
 
@@ -81,9 +84,10 @@ class Gate:
 class FaultyDriver:
     """The driver `inner`, with the faults of a network in front of it.
 
-    `calls` counts the calls of each method, also those that failed; `steps` and `answers` are the steps that reached
-    the store, and what it said. `taken` are the leases that heartbeats are told are lost. With `only_wakes` a runner
-    hears of work by wake-ups alone: a wait lasts for an hour, and no step says when something will be due.
+    `calls` counts the calls of each method, also those that failed. `steps` and `answers` are the steps that reached
+    the store and its answers, `waited` its answers to the steps that waited. `taken` are the leases that heartbeats
+    report as lost. With `only_wakes` a runner learns of work by wake-ups alone: a wait lasts for an hour, and no answer
+    says when something will be due. `is_waiting` is True while a step waits.
     """
 
     def __init__(self, inner: Driver) -> None:
@@ -91,10 +95,21 @@ class FaultyDriver:
         self.calls: Counter[Method] = Counter()
         self.steps: list[Step] = []
         self.answers: list[StepAnswer] = []
+        self.waited: list[StepAnswer] = []
         self.taken: set[str] = set()
         self.only_wakes = False
         self._faults: defaultdict[Method, list[Fault]] = defaultdict(list)
         self._gates: defaultdict[Method, list[Gate]] = defaultdict(list)
+        self._cut: asyncio.Future[None] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._cut is not None
+
+    def cut(self) -> None:
+        """Let the wait that is under way fail."""
+        assert self._cut is not None
+        self._cut.set_result(None)
 
     def fail(
         self,
@@ -127,18 +142,30 @@ class FaultyDriver:
         return await self._call("enqueue", lambda: self.inner.enqueue(records))
 
     async def step(self, step: Step) -> StepAnswer:
-        async def ask() -> StepAnswer:
-            self.steps.append(step)
-            answer = await self.inner.step(step)
-            self.answers.append(answer)
-            return answer
-
-        answer = await self._call("step", ask)
+        ask = self._wait if step.wait else self._step
+        answer = await self._call("wait" if step.wait else "step", lambda: ask(step))
         return replace(answer, next_due=None, next_tick=None) if self.only_wakes and answer.next_due else answer
 
-    async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
-        limit = timedelta(hours=1) if self.only_wakes else timeout
-        await self._call("wait", lambda: self.inner.wait(queues, limit))
+    async def _step(self, step: Step) -> StepAnswer:
+        self.steps.append(step)
+        answer = await self.inner.step(step)
+        self.answers.append(answer)
+        return answer
+
+    async def _wait(self, step: Step) -> StepAnswer:
+        limit = timedelta(hours=1) if self.only_wakes else step.wait
+        waiting = asyncio.create_task(self.inner.step(replace(step, wait=limit)))
+        cut = self._cut = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait((waiting, cut), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._cut = None
+            waiting.cancel()
+            await asyncio.wait((waiting,))
+        if cut.done():
+            raise StoreUnavailable("cannot be reached")
+        self.waited.append(waiting.result())
+        return waiting.result()
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
         answer = await self._call("heartbeat", lambda: self.inner.heartbeat(worker, leases, lease))
@@ -153,32 +180,23 @@ class FaultyDriver:
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
         return await self._call("purge", lambda: self.inner.purge(state, older_than=older_than, limit=limit))
 
-    async def get(self, record_id: str) -> StoredRecord | None:
-        return await self._call("get", lambda: self.inner.get(record_id))
+    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+        return await self._call("records", lambda: self.inner.records(query))
 
-    async def page(self, state: State, *, limit: int, after: Position | None = None) -> list[StoredRecord]:
-        return await self._call("page", lambda: self.inner.page(state, limit=limit, after=after))
+    async def overview(self) -> Overview:
+        return await self._call("overview", self.inner.overview)
 
-    async def counts(self) -> QueueCounts:
-        return await self.inner.counts()
+    async def put_schedule(
+        self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
+    ) -> bool:
+        return await self._call(
+            "put_schedule", lambda: self.inner.put_schedule(key, schedule, revision=revision, records=records)
+        )
 
-    async def activity(self) -> Activity:
-        return await self.inner.activity()
-
-    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
-        return await self._call("put_schedule", lambda: self.inner.put_schedule(schedule, records))
-
-    async def remove_schedule(self, key: str) -> bool:
-        return await self._call("remove_schedule", lambda: self.inner.remove_schedule(key))
-
-    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
-        return await self._call("get_schedule", lambda: self.inner.get_schedule(key))
-
-    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
-        return await self._call("due_schedules", lambda: self.inner.due_schedules(limit))
-
-    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
-        return await self._call("page_schedules", lambda: self.inner.page_schedules(limit=limit, after=after))
+    async def schedules(
+        self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
+    ) -> tuple[datetime, list[StoredSchedule]]:
+        return await self._call("schedules", lambda: self.inner.schedules(query))
 
     async def _call(self, method: Method, ask: Callable[[], Awaitable[T]]) -> T:
         self.calls[method] += 1
@@ -205,46 +223,3 @@ class FaultyDriver:
                 return fault
             faults.pop(0)
         return None
-
-
-class EagerDriver(FaultyDriver):
-    """One that takes a step in the same breath as it waits, while `is_waiting`; `ahead` are the answers to those."""
-
-    def __init__(self, inner: Driver) -> None:
-        super().__init__(inner)
-        self.ahead: list[StepAnswer] = []
-        self.is_waiting = False
-        self._cut = asyncio.Event()
-
-    def cut(self) -> None:
-        """Let the wait that is under way fail."""
-        self._cut.set()
-
-    async def wait_and_step(self, queues: tuple[str, ...], timeout: timedelta, step: Step) -> StepAnswer | None:
-        async def ask() -> StepAnswer:
-            async with asyncio.TaskGroup() as tasks:
-                cut = tasks.create_task(self._cut.wait())
-                waiting = tasks.create_task(self.inner.wait(queues, timedelta(hours=1) if self.only_wakes else timeout))
-                self.is_waiting = True
-                try:
-                    await asyncio.wait((cut, waiting), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    self.is_waiting = False
-                    cut.cancel()
-                    waiting.cancel()
-            if self._cut.is_set():
-                self._cut.clear()
-                raise StoreUnavailable("the connection was cut")
-            answer = await self.inner.step(_beside(step))
-            self.ahead.append(answer)
-            return answer
-
-        return await self._call("wait", ask)
-
-    async def step(self, step: Step) -> StepAnswer:
-        return await super().step(_beside(step) if step.ahead else step)
-
-
-def _beside(step: Step) -> Step:
-    """Have a driver that knows one sequence for each worker take this for another worker's."""
-    return replace(step, worker=f"{step.worker}+")

@@ -15,6 +15,7 @@ from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.support.refusals import SECRET
+from tests.support.store import find
 
 ran: list[object] = []
 POLICY = {"v": 1, "max_attempts": 3, "backoff": {"delay": "PT0S"}}
@@ -114,7 +115,7 @@ async def test_an_unreadable_input_fails_the_job_without_a_retry(
     assert found.last_error.type == "flowli_core.errors.ValidationError"
     assert says in found.last_error.message
     assert SECRET not in found.last_error.message + found.last_error.traceback
-    kept = await driver.get("odd")
+    kept = await find(driver, "odd")
     assert kept is not None
     assert kept.input == input
 

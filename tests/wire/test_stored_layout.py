@@ -15,8 +15,9 @@ from flowli_core._schedules.spec import Planned, pack, read
 from flowli_core._wire.policy import Policy, pack_policy, unpack_policy
 from flowli_core._wire.progress import LastError, Progress, pack_progress, unpack_progress
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import NewRecord, StoredSchedule
+from flowli_core.driver import NewRecord
 from flowli_core.durations import LONGEST
+from flowli_core.stored import StoredSchedule
 
 durations = st.timedeltas(min_value=timedelta(microseconds=1), max_value=LONGEST)
 ratios = st.none() | st.tuples(st.floats(0, 0.5), st.floats(0.5, 1))

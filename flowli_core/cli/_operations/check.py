@@ -14,9 +14,9 @@ from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
 from flowli_core.cli._common.show import format_json, format_span
-from flowli_core.driver import Activity
 from flowli_core.durations import format_duration
 from flowli_core.errors import StoreUnavailable
+from flowli_core.stored import Overview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, with
     """Check that the store answers: exit code 0 if all is well, 1 if not. For container health checks and alerts."""
     try:
         async with asyncio.timeout(within.total_seconds()):
-            found = _evaluate(await jobs.inspect.get_activity(), workers, oldest)
+            found = _evaluate(await jobs.inspect.get_overview(), workers, oldest)
     except TimeoutError:
         found = _unanswered(f"the store did not answer within {format_duration(within)}")
     except StoreUnavailable as error:
@@ -69,12 +69,12 @@ def _unanswered(complaint: str) -> Checked:
     return Checked(ok=False, workers=None, oldest=None, complaints=(complaint,))
 
 
-def _evaluate(activity: Activity, workers: int, oldest: timedelta | None) -> Checked:
+def _evaluate(overview: Overview, workers: int, oldest: timedelta | None) -> Checked:
     complaints: list[str] = []
-    seen = len(activity.workers)
+    seen = len(overview.workers)
     if seen < workers:
         complaints.append(f"{seen} of {workers} workers were seen in the last minute")
-    waited = max((activity.now - since for since in activity.oldest.values()), default=None)
+    waited = max((overview.now - since for since in overview.oldest.values()), default=None)
     if oldest is not None and waited is not None and waited > oldest:
         complaints.append(f"a due job has waited for {format_span(waited)}, longer than {format_duration(oldest)}")
     return Checked(

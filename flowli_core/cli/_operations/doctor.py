@@ -13,8 +13,8 @@ from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option
 from flowli_core.cli._common.show import format_json, format_table, is_terminal, styled
-from flowli_core.diagnosis import Check, Diagnosable
-from flowli_core.driver import Activity
+from flowli_core.driver import Check, Diagnosable
+from flowli_core.stored import Overview
 
 _COLOURS = {"ok": "green", "warning": "yellow", "bad": "red"}
 
@@ -30,15 +30,15 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
         checks += await driver.diagnose()
     else:
         checks.append(Check(name="diagnosis", value="not offered by this driver"))
-    checks.append(_check_workers(await jobs.inspect.get_activity()))
+    checks.append(_check_workers(await jobs.inspect.get_overview()))
     click.echo(format_json(checks) if is_json else _format_checks(checks))
     return exits.FAILED if any(one.verdict == "bad" for one in checks) else exits.DONE
 
 
-def _check_workers(activity: Activity) -> Check:
-    seen = len(activity.workers)
+def _check_workers(overview: Overview) -> Check:
+    seen = len(overview.workers)
     value = f"{seen} seen in the last minute"
-    if activity.oldest and not seen:
+    if overview.oldest and not seen:
         cure = "jobs are waiting and no worker runs: start one with flowli worker"
         return Check(name="workers", value=value, verdict="bad", cure=cure)
     return Check(name="workers", value=value)

@@ -22,9 +22,9 @@ from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import InvalidValueError, operation, operation_logging_at
 from flowli_core.cli._common.options import DurationType, json_option, page_options
 from flowli_core.cli._common.show import fail, format_fields, format_json, format_table, succeed
-from flowli_core.driver import STATES, FinishedState, State
 from flowli_core.durations import ZERO, format_duration
 from flowli_core.errors import FlowliError
+from flowli_core.stored import STATES, FinishedState, State
 
 _FINISHED = get_args(FinishedState)
 

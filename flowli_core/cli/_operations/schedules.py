@@ -34,7 +34,7 @@ async def list_schedules(registry: Jobs[Any], *, limit: int, cursor: str | None,
     if is_json:
         click.echo(format_json(page))
         return
-    click.echo(format_schedules(page.items, (await registry.inspect.get_activity()).now))
+    click.echo(format_schedules(page.items, (await registry.inspect.get_overview()).now))
     if page.cursor is not None:
         click.echo(f"more: --cursor {page.cursor}", err=True)
     elif not page.items and cursor is None and (declared := _declared_keys(registry)):
@@ -67,7 +67,7 @@ async def show_next(registry: Jobs[Any], *, key: str, count: int, is_json: bool)
     if is_json:
         click.echo(format_json(runs))
     else:
-        click.echo(format_runs(found, runs, (await registry.inspect.get_activity()).now))
+        click.echo(format_runs(found, runs, (await registry.inspect.get_overview()).now))
     if not runs:
         click.echo(f"flowli: {escape_controls(key)} has no next run: {_explain_none(found)}", err=True)
     return exits.DONE

@@ -25,8 +25,8 @@ from flowli_core.cli._common.show import (
     is_terminal,
 )
 from flowli_core.cli._operations.schedule_tables import format_schedules
-from flowli_core.driver import STATES, Activity, QueueCounts, StateCounts
 from flowli_core.errors import StoreUnavailable
+from flowli_core.stored import STATES, Overview, StateCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
 _MOST_WORKERS = 8
@@ -35,36 +35,39 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class Status(Overview):
     """The state of a store. `schedules` are those that run next, out of the first 1,000 by key."""
 
     driver: str
-    counts: QueueCounts
-    activity: Activity
     schedules: tuple[ScheduleRecord, ...]
 
 
 async def read_status(jobs: Jobs[Any]) -> Status:
     """Read the status from the store."""
-    counts = await jobs.inspect.get_queue_counts()
-    activity = await jobs.inspect.get_activity()
+    overview = await jobs.inspect.get_overview()
     found = await jobs.inspect.get_schedules(limit=MOST_PER_PAGE)
     schedules = tuple(sorted(found.items, key=_by_next_run)[:_MOST_SCHEDULES])
     driver = repr(runtime_of(jobs).require_driver())
-    return Status(driver=driver, counts=counts, activity=activity, schedules=schedules)
+    return Status(
+        now=overview.now,
+        counts=overview.counts,
+        oldest=overview.oldest,
+        workers=overview.workers,
+        driver=driver,
+        schedules=schedules,
+    )
 
 
 def format_status(status: Status) -> str:
     """Format the status for people."""
-    activity = status.activity
     head = [
         ("driver", status.driver),
-        ("workers", _format_workers(activity.workers, activity.now)),
-        ("oldest", _format_oldest(activity)),
+        ("workers", _format_workers(status.workers, status.now)),
+        ("oldest", _format_oldest(status)),
     ]
     parts = [format_fields(head), _format_queues(status)]
     if status.schedules:
-        parts.append(format_schedules(status.schedules, activity.now))
+        parts.append(format_schedules(status.schedules, status.now))
     return "\n\n".join(parts)
 
 
@@ -108,15 +111,15 @@ def _format_workers(workers: Mapping[str, datetime], now: datetime) -> str:
     return ("\n" if is_terminal() else ", ").join(lines)
 
 
-def _format_oldest(activity: Activity) -> str:
-    if not activity.oldest:
+def _format_oldest(status: Status) -> str:
+    if not status.oldest:
         return "no due job is waiting"
-    queue, since = min(activity.oldest.items(), key=lambda pair: pair[1])
-    return f"waiting for {format_span(activity.now - since)} in queue {queue}"
+    queue, since = min(status.oldest.items(), key=lambda pair: pair[1])
+    return f"waiting for {format_span(status.now - since)} in queue {queue}"
 
 
 def _format_queues(status: Status) -> str:
-    now, oldest = status.activity.now, status.activity.oldest
+    now, oldest = status.now, status.oldest
     rows = [_queue_row(name, counts, oldest.get(name), now) for name, counts in sorted(status.counts.by_queue.items())]
     rows.append(_queue_row("all", status.counts, min(oldest.values(), default=None), now))
     return format_table(["queue", *STATES, "oldest"], rows, right=[*STATES, "oldest"])

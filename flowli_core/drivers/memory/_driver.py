@@ -15,30 +15,35 @@ from functools import partial
 from heapq import nlargest
 
 from flowli_core.clock import Clock, SystemClock
-from flowli_core.diagnosis import Check
 from flowli_core.driver import (
     WORKER_ALIVE,
-    Activity,
     CancelAnswer,
+    Check,
     Enqueued,
-    FinishedState,
     HeartbeatAnswer,
     Lease,
     NewRecord,
-    Position,
-    QueueCounts,
     RequeueAnswer,
-    State,
     Step,
     StepAnswer,
-    StoredRecord,
-    StoredSchedule,
 )
 from flowli_core.drivers._times import due_at, milliseconds, moment, stamp
 from flowli_core.drivers.memory._schedules import Schedules
 from flowli_core.drivers.memory._steps import Steps
 from flowli_core.drivers.memory._store import Store
 from flowli_core.drivers.memory._wakeups import Waiter, WakeUps
+from flowli_core.errors import StoreUnavailable
+from flowli_core.stored import (
+    FinishedState,
+    Overview,
+    RecordById,
+    RecordsInState,
+    ScheduleByKey,
+    SchedulesAfter,
+    SchedulesDue,
+    StoredRecord,
+    StoredSchedule,
+)
 
 
 class MemoryDriver:
@@ -77,7 +82,9 @@ class MemoryDriver:
             return answers
 
     async def step(self, step: Step) -> StepAnswer:
-        """Settle, recover, reserve, trim: in this order, so that late acks count and recovered records can be taken."""
+        """Wait if the step says so; then settle, recover, reserve, trim."""
+        if step.wait:
+            await self._wait(step.queues, step.wait)
         with self._lock:
             now = self._read_clock()
             self._store.promote(step.queues)
@@ -85,8 +92,8 @@ class MemoryDriver:
             self._wake_after(step)
             return answer
 
-    async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
-        """Take the wake marker of one of the queues, or stand in line for it."""
+    async def _wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
+        """Take the wake-up of one of the queues, or wait for one."""
         waiter = Waiter(queues, timeout)
         try:
             with self._lock:
@@ -95,9 +102,7 @@ class MemoryDriver:
                 self._wake()
                 ready = self._closed or self._wakeups.join(waiter)
             if ready:
-                waiter.call(
-                    waiter.release
-                )  # soon, not now: one who always finds work must not keep the loop for itself
+                waiter.call(waiter.release)  # soon, not now: a worker that always finds work must let others run
             else:
                 self._keep_time(waiter)
             await waiter.future
@@ -110,6 +115,8 @@ class MemoryDriver:
             waiter.stop_alarm()
             with self._lock:
                 self._wakeups.leave(waiter)
+        if self._closed:
+            raise StoreUnavailable("the driver was closed during a wait")
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
         """Extend the leases whose token is current: also one that has ended, where nobody has recovered it yet."""
@@ -117,7 +124,7 @@ class MemoryDriver:
         cancelled: set[str] = set()
         with self._lock:
             now = self._read_clock()
-            self._steps.hear(worker, now)
+            self._steps.note_seen(worker, now)
             for held in leases:
                 record = self._store.records.get(held.id)
                 if record is None or record.token != held.token:
@@ -177,39 +184,47 @@ class MemoryDriver:
             self._wake()
             return removed
 
-    async def get(self, record_id: str) -> StoredRecord | None:
-        """Answer the record, or None."""
+    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
         with self._lock:
             now = self._read_clock()
-            record = self._store.records.get(record_id)
-            return None if record is None else record.stored(now)
-
-    async def page(self, state: State, *, limit: int, after: Position | None = None) -> list[StoredRecord]:
-        """List the records in a state, newest first, from behind `after`. Looks at every record in that state."""
-        with self._lock:
-            now = self._read_clock()
-            places = self._store.places(state)
-            if after is not None:
-                end = (stamp(after.at), after.id)
+            records = self._store.records
+            if isinstance(query, RecordById):
+                return [records[query.id].stored(now)] if query.id in records else []
+            places = self._store.places(query.state)
+            if query.after is not None:
+                end = (stamp(query.after.at), query.after.id)
                 places = (place for place in places if place < end)
-            page = [self._store.records[record_id].stored(now) for _, record_id in nlargest(limit, places)]
+            page = [records[record_id].stored(now) for _, record_id in nlargest(query.limit, places)]
             self._wake()
             return page
 
-    async def counts(self) -> QueueCounts:
-        """Count the records in each state, over all and by queue."""
-        with self._lock:
-            self._read_clock()
-            counts = self._store.counts()
-            self._wake()
-            return counts
-
-    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
-        """Compare the revision; store the records, and then the schedule with its next tick."""
+    async def overview(self) -> Overview:
         with self._lock:
             now = self._read_clock()
-            if not self._schedules.is_current(schedule):
+            counts = self._store.counts()
+            seen = self._steps.seen_since(now - milliseconds(WORKER_ALIVE))
+            oldest: dict[str, int] = {}
+            for due, record_id in self._store.places("queued"):
+                queue = self._store.records[record_id].new.queue
+                oldest[queue] = min(due, oldest.get(queue, due))
+            self._wake()
+            return Overview(
+                now=moment(now),
+                counts=counts,
+                oldest={name: moment(due) for name, due in oldest.items()},
+                workers={name: moment(at) for name, at in seen.items()},
+            )
+
+    async def put_schedule(
+        self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
+    ) -> bool:
+        with self._lock:
+            now = self._read_clock()
+            if not self._schedules.is_current(key, revision):
                 return False
+            if schedule is None:
+                self._schedules.remove(key)
+                return True
             dues = [due_at(record.due, now) for record in records]
             answers = [self._store.add(record, due) for record, due in zip(records, dues, strict=True)]
             accepted = [answer.id for answer in answers if answer.disposition == "accepted"]
@@ -221,40 +236,12 @@ class MemoryDriver:
                 self._wakeups.arm(schedule.queue)  # somebody must learn of the time
             return True
 
-    async def remove_schedule(self, key: str) -> bool:
-        """Remove a schedule; answer whether there was one."""
-        with self._lock:
-            return self._schedules.remove(key)
-
-    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
-        """Answer the time, and the schedule where there is one."""
-        with self._lock:
-            return moment(self._read_clock()), self._schedules.get(key)
-
-    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
-        """Answer the time, and the schedules whose next tick has come, the earliest first."""
+    async def schedules(
+        self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
+    ) -> tuple[datetime, list[StoredSchedule]]:
         with self._lock:
             now = self._read_clock()
-            return moment(now), self._schedules.due(now, limit)
-
-    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
-        """List the schedules in the order of their keys, from behind `after`."""
-        with self._lock:
-            return self._schedules.page(after, limit)
-
-    async def activity(self) -> Activity:
-        """Tell which workers were heard of lately, and since when the first record of each queue waits."""
-        with self._lock:
-            now = self._read_clock()
-            heard = self._steps.heard_since(now - milliseconds(WORKER_ALIVE))
-            workers = {name: moment(at) for name, at in heard.items()}
-            oldest: dict[str, int] = {}
-            for due, record_id in self._store.places("queued"):
-                queue = self._store.records[record_id].new.queue
-                oldest[queue] = min(due, oldest.get(queue, due))
-            return Activity(
-                now=moment(now), workers=workers, oldest={name: moment(due) for name, due in oldest.items()}
-            )
+            return moment(now), self._schedules.find(query, now)
 
     async def diagnose(self) -> list[Check]:
         """Tell how the store is: for `flowli doctor`."""

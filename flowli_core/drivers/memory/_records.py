@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from flowli_core.driver import (
-    AckAnswer,
-    Enqueued,
-    FinishedState,
-    NewRecord,
-    Reserved,
-    State,
-    StateCounts,
-    StoredRecord,
-)
+from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Reserved
 from flowli_core.drivers._times import moment, moment_or_none
 from flowli_core.drivers.memory._index import Index
+from flowli_core.stored import FinishedState, State, StateCounts, StoredRecord
 
 Status = Literal["waiting", "active"] | FinishedState
 """A state, without the difference that only the time makes."""
@@ -197,12 +189,19 @@ class Queue:
         return not any(self.others.values()) and not any(lane.due or lane.later for lane in lanes)
 
 
-@dataclass(slots=True, eq=False)
-class Worker:
-    """The last step of a worker: what to answer if it is sent again."""
+@dataclass(frozen=True, slots=True)
+class LastStep:
+    """The last step of a sequence: its answer if it is sent again."""
 
     sequence: int
     acks: tuple[AckAnswer, ...]
     token: int
     batch: tuple[str, ...]
-    heard: int
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """The last step of a worker, its last waiting step, and when it was last seen."""
+
+    seen: int
+    steps: dict[bool, LastStep] = field(default_factory=dict[bool, LastStep])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from heapq import nsmallest
+from typing import assert_never
 
-from flowli_core.driver import StoredSchedule
 from flowli_core.drivers._times import stamp
 from flowli_core.drivers.memory._index import Index
+from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
 
 
 class Schedules:
@@ -18,14 +19,10 @@ class Schedules:
         self._ticks = Index()
         self._revision = 0
 
-    def get(self, key: str) -> StoredSchedule | None:
-        """Answer a schedule."""
-        return self._schedules.get(key)
-
-    def is_current(self, schedule: StoredSchedule) -> bool:
-        """Whether it was not changed since it was read."""
-        current = self._schedules.get(schedule.key)
-        return schedule.revision == (0 if current is None else current.revision)
+    def is_current(self, key: str, revision: int) -> bool:
+        """Return True if a schedule was not changed since this revision of it was read."""
+        current = self._schedules.get(key)
+        return revision == (0 if current is None else current.revision)
 
     def put(self, schedule: StoredSchedule, *, last_record_id: str | None) -> None:
         """Store a schedule under a revision that none has had."""
@@ -37,22 +34,26 @@ class Schedules:
         else:
             self._ticks.put(schedule.key, stamp(schedule.next_tick))
 
-    def remove(self, key: str) -> bool:
-        """Forget a schedule."""
+    def remove(self, key: str) -> None:
+        """Forget a schedule that may be there."""
         self._ticks.discard(key)
-        return self._schedules.pop(key, None) is not None
+        self._schedules.pop(key, None)
 
     def first_tick(self) -> int | None:
         """Answer when the next tick is."""
         first = self._ticks.first()
         return None if first is None else first[0]
 
-    def due(self, now: int, limit: int) -> list[StoredSchedule]:
-        """Answer the schedules whose tick has come, the earliest first."""
-        places = nsmallest(limit, [place for place in self._ticks.places() if place[0] <= now])
-        return [self._schedules[key] for _, key in places]
-
-    def page(self, after: str | None, limit: int) -> list[StoredSchedule]:
-        """List the schedules in the order of their keys."""
-        keys = [key for key in self._schedules if after is None or key > after]
-        return [self._schedules[key] for key in nsmallest(limit, keys)]
+    def find(self, query: ScheduleByKey | SchedulesDue | SchedulesAfter, now: int) -> list[StoredSchedule]:
+        """Return the schedules that a query asks for."""
+        match query:
+            case ScheduleByKey():
+                return [self._schedules[query.key]] if query.key in self._schedules else []
+            case SchedulesDue():
+                ticks = [place for place in self._ticks.places() if place[0] <= now]
+                return [self._schedules[key] for _, key in nsmallest(query.limit, ticks)]
+            case SchedulesAfter():
+                keys = [key for key in self._schedules if query.after is None or key > query.after]
+                return [self._schedules[key] for key in nsmallest(query.limit, keys)]
+            case _ as never:
+                assert_never(never)

@@ -16,7 +16,6 @@ from flowli_core.driver import (
     Cancelled,
     Completed,
     Failed,
-    FinishedState,
     Keep,
     Recovered,
     Released,
@@ -26,10 +25,11 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
-from flowli_core.drivers.memory._records import Worker
+from flowli_core.drivers.memory._records import LastStep, Worker
 from flowli_core.drivers.memory._schedules import Schedules
 from flowli_core.drivers.memory._store import Store
 from flowli_core.durations import ZERO
+from flowli_core.stored import FinishedState
 
 
 class Steps:
@@ -43,7 +43,7 @@ class Steps:
 
     def take(self, step: Step, now: int) -> StepAnswer:
         """Do a new step, answer one that was sent before, or refuse one from before that."""
-        last = self._last_step(step.worker, now)
+        last = self._last_step(step, now)
         acks: tuple[AckAnswer, ...] = tuple("lost" for _ in step.acks)
         recovered: list[Recovered] = []
         reserved: list[Reserved] = []
@@ -65,19 +65,19 @@ class Steps:
             recovered=tuple(recovered),
             next_due=self._next_due(step, reserved, now),
             next_tick=None if tick is None else duration(max(tick - now, 0)),
-            forgot=step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
+            forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
         )
 
-    def hear(self, worker: str, now: int) -> None:
-        """Note that a worker lives."""
+    def note_seen(self, worker: str, now: int) -> None:
+        """Note that a worker is alive."""
         known = self._workers.get(worker)
         if known is not None:
-            known.heard = now
+            known.seen = now
             self._workers.move_to_end(worker)
 
-    def heard_since(self, moment: int) -> dict[str, int]:
-        """Tell which workers were heard of later than that, and when each was last."""
-        return {name: one.heard for name, one in self._workers.items() if one.heard > moment}
+    def seen_since(self, moment: int) -> dict[str, int]:
+        """Return the workers that were seen after a moment, and when each was last seen."""
+        return {name: one.seen for name, one in self._workers.items() if one.seen > moment}
 
     def _settle(self, ack: Ack, now: int) -> AckAnswer:
         record = self._store.records.get(ack.id)
@@ -165,25 +165,27 @@ class Steps:
                 reserved.append(record.reserved(token))
         return reserved
 
-    def _reserve_again(self, step: Step, last: Worker, now: int) -> list[Reserved]:
-        self.hear(step.worker, now)
+    def _reserve_again(self, step: Step, last: LastStep, now: int) -> list[Reserved]:
+        self.note_seen(step.worker, now)
         records = self._store.records
         held = [record for one in last.batch if (record := records.get(one)) and record.token == last.token]
         for record in held:
             self._store.leases.put(record.new.id, now + milliseconds(step.lease))
         return [record.reserved(last.token) for record in held]
 
-    def _last_step(self, worker: str, now: int) -> Worker | None:
-        """Answer what is known of a worker, when the silent ones have been forgotten."""
+    def _last_step(self, step: Step, now: int) -> LastStep | None:
+        """Return the last step of this sequence of the worker, once the silent workers are forgotten."""
         forgotten = now - milliseconds(WORKER_MEMORY)
-        while self._workers and next(iter(self._workers.values())).heard <= forgotten:
+        while self._workers and next(iter(self._workers.values())).seen <= forgotten:
             self._workers.popitem(last=False)
-        return self._workers.get(worker)
+        worker = self._workers.get(step.worker)
+        return None if worker is None else worker.steps.get(step.wait is not None)
 
     def _remember(self, step: Step, acks: tuple[AckAnswer, ...], reserved: list[Reserved], now: int) -> None:
         batch = tuple([one.id for one in reserved])
-        self._workers[step.worker] = Worker(step.sequence, acks, self._token, batch, now)
-        self._workers.move_to_end(step.worker)
+        worker = self._workers.setdefault(step.worker, Worker(now))
+        worker.steps[step.wait is not None] = LastStep(step.sequence, acks, self._token, batch)
+        self.note_seen(step.worker, now)
 
     def _next_due(self, step: Step, reserved: list[Reserved], now: int) -> timedelta | None:
         records = self._store.records

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from flowli_core.driver import FINISHED, Enqueued, FinishedState, NewRecord, QueueCounts, State
+from flowli_core.driver import Enqueued, NewRecord
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.memory._index import Index
 from flowli_core.drivers.memory._records import Queue, Record
+from flowli_core.stored import FINISHED, FinishedState, QueueCounts, State
 
 
 class Store:
@@ -133,14 +134,4 @@ class Store:
     def counts(self) -> QueueCounts:
         """Count the records in each state, over all and by queue."""
         self.promote(self.queues)
-        by_queue = {name: queue.counts() for name, queue in self.queues.items()}
-        every = by_queue.values()
-        return QueueCounts(
-            queued=sum(counts.queued for counts in every),
-            scheduled=sum(counts.scheduled for counts in every),
-            active=sum(counts.active for counts in every),
-            completed=sum(counts.completed for counts in every),
-            failed=sum(counts.failed for counts in every),
-            cancelled=sum(counts.cancelled for counts in every),
-            by_queue=by_queue,
-        )
+        return QueueCounts.of({name: queue.counts() for name, queue in self.queues.items()})

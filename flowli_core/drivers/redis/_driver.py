@@ -27,23 +27,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowli_core import _checks
 from flowli_core.clock import Clock
-from flowli_core.diagnosis import Check
 from flowli_core.driver import (
-    Activity,
     CancelAnswer,
+    Check,
     Enqueued,
-    FinishedState,
     HeartbeatAnswer,
     Lease,
     NewRecord,
-    Position,
-    QueueCounts,
     RequeueAnswer,
-    State,
     Step,
     StepAnswer,
-    StoredRecord,
-    StoredSchedule,
 )
 from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
@@ -52,12 +45,23 @@ from flowli_core.drivers.redis._clients import adopt, from_url
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, PermissionMissingError
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._lines import Line, SideLoop
-from flowli_core.drivers.redis._packing import Word, unpack_schedule
-from flowli_core.drivers.redis._replies import Replies, to_activity, to_counts
+from flowli_core.drivers.redis._packing import unpack_schedule
+from flowli_core.drivers.redis._replies import Replies, to_overview
 from flowli_core.drivers.redis._scripts import STALE, Scripts
 from flowli_core.drivers.redis._server import check_server
-from flowli_core.durations import Duration, duration, format_duration
+from flowli_core.durations import ZERO, Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
+from flowli_core.stored import (
+    FinishedState,
+    Overview,
+    RecordById,
+    RecordsInState,
+    ScheduleByKey,
+    SchedulesAfter,
+    SchedulesDue,
+    StoredRecord,
+    StoredSchedule,
+)
 
 if TYPE_CHECKING:
     from flowli_core.drivers.redis._clients import Source, UserClient
@@ -184,40 +188,32 @@ class RedisDriver:
         return answers
 
     async def step(self, step: Step) -> StepAnswer:
-        """Settle, recover, reserve, trim."""
-        return await self._run(lambda line: self._step(line, step))
+        wait = self._until_due(step) if step.wait else 0
+        if wait <= 0:
+            return await self._run(lambda line: self._step(line, step))
+        return await self._run(lambda line: self._wait_and_step(line, step, seconds=wait / 1000))
 
-    async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
-        """Take the wake marker of one of the queues, or wait for one, or for what is known to be due soon."""
-        left = self._until_due(queues, timeout)
-        if left <= 0:
-            await asyncio.sleep(0)
-            return
-        await self._run(lambda line: line.pop(self._wakes(queues), seconds=left / 1000))
+    async def _wait_and_step(self, line: Line, step: Step, *, seconds: float) -> StepAnswer:
+        """Wait with the step already at the server, which takes it as soon as the wait ends.
 
-    async def wait_and_step(self, queues: tuple[str, ...], timeout: timedelta, step: Step) -> StepAnswer | None:
-        """Wait, with the step already at the server, which takes it as soon as the wait ends."""
-        left = self._until_due(queues, timeout)
-        if left <= 0:
-            return await self.step(step)
+        The step is sent after the wait if a cluster does not take both, or if the server did not take the step because
+        it has lost the script or knows more queues.
+        """
+        wakes = [self._keys.wake(queue) for queue in step.queues]
+        then = self._scripts.step_command(step) if line.pairs else None
+        try:
+            reply = await line.pop(wakes, seconds=seconds, then=then)
+        except MissingScriptError:
+            reply = STALE
+        if then is not None and reply != STALE:
+            return await self._read_step(line, step, reply)
+        async with line.restoring_wake_ups(wakes):
+            return await self._step(line, step)
 
-        async def pop(line: Line) -> StepAnswer | None:
-            then = self._scripts.step_command(step) if line.pairs else None
-            try:
-                reply = await line.pop(self._wakes(queues), seconds=left / 1000, then=then)
-            except MissingScriptError:
-                return None
-            return None if reply is None or reply == STALE else await self._told(line, step, reply)
-
-        return await self._run(pop)
-
-    def _wakes(self, queues: tuple[str, ...]) -> list[str]:
-        return [self._keys.wake(queue) for queue in queues]
-
-    def _until_due(self, queues: tuple[str, ...], timeout: timedelta) -> int:
-        """Answer the ms to wait: until `timeout`, or until something is known to be due."""
-        dues = [due for queue in queues if (due := self._dues.get(queue)) is not None]
-        left = milliseconds(timeout)
+    def _until_due(self, step: Step) -> int:
+        """Return the ms to wait: until the wait is over, or until something is known to be due."""
+        dues = [due for queue in step.queues if (due := self._dues.get(queue)) is not None]
+        left = milliseconds(step.wait or ZERO)
         return min(left, min(dues) - self._time()) if dues else left
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
@@ -246,62 +242,31 @@ class RedisDriver:
         )
         return int(reply)
 
-    async def get(self, record_id: str) -> StoredRecord | None:
-        """Answer the record, or None."""
-
+    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
         async def read(line: Line) -> list[StoredRecord]:
-            row = await self._scripts.read(line.client, record_id=record_id)
-            return await self._replies.records(line.client, [] if row is None else [row])
-
-        found = await self._run(read)
-        return found[0] if found else None
-
-    async def page(self, state: State, *, limit: int, after: Position | None = None) -> list[StoredRecord]:
-        """List the records in a state, newest first, from behind `after`."""
-        at = -1 if after is None else stamp(after.at)
-
-        async def read(line: Line) -> list[StoredRecord]:
-            rows = await self._scripts.page(line.client, state=state, after=after, at=at, limit=limit)
+            rows = await self._scripts.read_records(line.client, query=query)
             return await self._replies.records(line.client, rows)
 
         return await self._run(read)
 
-    async def counts(self) -> QueueCounts:
-        """Count the records in each state, over all and by queue."""
-        waiting, finished = await self._run(lambda line: self._scripts.counts(line.client))
-        return to_counts(waiting, finished)
+    async def overview(self) -> Overview:
+        return to_overview(await self._run(lambda line: self._scripts.overview(line.client)))
 
-    async def activity(self) -> Activity:
-        """Tell which workers were heard of lately, and since when the first record of each queue waits."""
-        now, oldest, workers = await self._run(lambda line: self._scripts.activity(line.client))
-        return to_activity(now, oldest, workers)
-
-    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
-        """Compare the revision; store the records, and the schedule with its next tick."""
+    async def put_schedule(
+        self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
+    ) -> bool:
         return bool(
-            await self._run(lambda line: self._scripts.put_schedule(line.client, schedule=schedule, records=records))
+            await self._run(
+                lambda line: self._scripts.put_schedule(
+                    line.client, key=key, schedule=schedule, revision=revision, records=records
+                )
+            )
         )
 
-    async def remove_schedule(self, key: str) -> bool:
-        """Remove a schedule; answer whether there was one."""
-        return bool(await self._run(lambda line: self._scripts.remove_schedule(line.client, key=key)))
-
-    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
-        """Answer the server's time, and the schedule where there is one."""
-        now, found = await self._schedules("one", key)
-        return now, found[0] if found else None
-
-    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
-        """Answer the server's time, and the schedules whose next tick has come, the earliest first."""
-        return await self._schedules("due", limit)
-
-    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
-        """List the schedules in the order of their keys, from behind `after`."""
-        _, found = await self._schedules("page", limit, *(() if after is None else (after,)))
-        return found
-
-    async def _schedules(self, *words: Word) -> tuple[datetime, list[StoredSchedule]]:
-        now, rows = await self._run(lambda line: self._scripts.read_schedules(line.client, *words))
+    async def schedules(
+        self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
+    ) -> tuple[datetime, list[StoredSchedule]]:
+        now, rows = await self._run(lambda line: self._scripts.read_schedules(line.client, query=query))
         return moment(now), [unpack_schedule(key, text) for key, text in rows]
 
     async def fsck(self, *, limit: int = 1000) -> tuple[Finding, ...]:
@@ -325,10 +290,10 @@ class RedisDriver:
         return await self._run(look)
 
     async def _step(self, line: Line, step: Step) -> StepAnswer:
-        return await self._told(line, step, await self._scripts.step(line.client, step=step))
+        return await self._read_step(line, step, await self._scripts.step(line.client, step=step))
 
-    async def _told(self, line: Line, step: Step, reply: Any) -> StepAnswer:
-        answer = await self._replies.to_step(line.client, step, reply)
+    async def _read_step(self, line: Line, step: Step, reply: Any) -> StepAnswer:
+        answer = await self._replies.to_step(line.client, reply)
         self._note_time(answer.now)
         for queue in step.queues:
             if answer.next_due is None:

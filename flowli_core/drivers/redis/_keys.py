@@ -84,9 +84,5 @@ class Keys:
         return self._root + "wake:" + queue
 
     def worker(self, worker: str) -> str:
-        """Return the key of a worker's last step."""
+        """Return the key of a worker's last steps."""
         return self._root + "worker:" + worker
-
-    def ahead(self, worker: str) -> str:
-        """Return the key of a worker's last waiting step."""
-        return self._root + "ahead:" + worker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from flowli_core.drivers.redis._clients import Client, PairingClient
@@ -48,12 +48,13 @@ class Line:
         return self._pairing is not None
 
     async def pop(self, keys: Sequence[str], *, seconds: float, then: tuple[Word, ...] | None = None) -> Any:
-        """Take a member of the first sorted set that has one, and return when the time is over or the line is closed.
+        """Take a member of the first sorted set that has one, or return when the time is over.
 
-        `then` is a command that the server runs right after that; its reply is returned. It requires `pairs`.
+        `then` is a command that the server runs right after that; its reply is returned. It requires `pairs`. Raises
+        StoreUnavailable when the line is closed.
         """
         if self._closed.is_set():
-            return None
+            raise StoreUnavailable("the driver was closed during a wait")
         block = min(max(seconds, SHORTEST_BLOCK), _LONGEST_BLOCK)
         try:
             async with asyncio.timeout(block + _SPARE) as limit:
@@ -76,9 +77,16 @@ class Line:
             if not self._closed.is_set():
                 raise StoreUnavailable("Redis did not end a wait in time; its connection was closed") from None
             self._restore_wake_up(keys)
-            if then is not None:
-                raise StoreUnavailable("the driver was closed during a wait") from None
-            return None
+            raise StoreUnavailable("the driver was closed during a wait") from None
+
+    @contextlib.asynccontextmanager
+    async def restoring_wake_ups(self, keys: Sequence[str]) -> AsyncGenerator[None]:
+        """Restore the wake-up for another waiter if what follows a wait fails or is cancelled."""
+        try:
+            yield
+        except BaseException:
+            self._restore_wake_up(keys)
+            raise
 
     async def close(self) -> None:
         """End the waits, and close the connections."""

@@ -6,20 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from flowli_core.driver import (
-    AckAnswer,
-    Activity,
-    Enqueued,
-    NewRecord,
-    QueueCounts,
-    Recovered,
-    Reserved,
-    State,
-    StateCounts,
-    Step,
-    StepAnswer,
-    StoredRecord,
-)
+from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Recovered, Reserved, StepAnswer
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
 from flowli_core.drivers.redis._packing import (
     DIGEST,
@@ -29,6 +16,7 @@ from flowli_core.drivers.redis._packing import (
     unpack_shape,
     unpack_stored,
 )
+from flowli_core.stored import Overview, QueueCounts, State, StateCounts, StoredRecord
 
 if TYPE_CHECKING:
     from flowli_core.drivers.redis._clients import Client
@@ -58,7 +46,7 @@ class Replies:
             )
         return answers
 
-    async def to_step(self, client: Client, step: Step, reply: Any) -> StepAnswer:
+    async def to_step(self, client: Client, reply: Any) -> StepAnswer:
         """Read what step.lua replies."""
         now, acks, ids, blobs, histories, token, recovered, next_due, next_tick, forgot = reply
         await self._learn(client, {blob[:DIGEST] for blob in blobs}.union([row[1] for row in recovered]))
@@ -69,11 +57,11 @@ class Replies:
             recovered=tuple([self._recovered(row) for row in recovered]),
             next_due=None if next_due < 0 else moment(next_due) - moment(0),
             next_tick=None if next_tick < 0 else duration(next_tick),
-            forgot=bool(forgot) and not step.ahead,  # those are not told one after the other
+            forgot=bool(forgot),
         )
 
     async def records(self, client: Client, rows: list[Any]) -> list[StoredRecord]:
-        """Read what read.lua and page.lua reply."""
+        """Read what read_records.lua replies."""
         await self._learn(client, {row[1][:DIGEST] for row in rows})
         return [unpack_stored(row, self._shapes.__getitem__) for row in rows]
 
@@ -126,28 +114,25 @@ class Replies:
             self._shapes.update({digest: unpack_shape(text) for digest, text in zip(unknown, texts, strict=True)})
 
 
-def to_counts(waiting: list[Any], finished: list[Any]) -> QueueCounts:
-    """Read what counts.lua replies."""
+def to_overview(reply: Any) -> Overview:
+    """Read what overview.lua replies."""
+    now, queues, counts, workers = reply
     found: dict[str, dict[str, int]] = {}
-    for name, queued, scheduled in waiting:
+    oldest: dict[str, datetime] = {}
+    for name, queued, scheduled, due in queues:
         found[name.decode()] = {"queued": queued, "scheduled": scheduled}
-    for field, number in _pairs(finished):
+        if due >= 0:
+            oldest[name.decode()] = moment(due)
+    for field, number in _pairs(counts):
         state, _, queue = field.decode().partition(" ")
         found.setdefault(queue, {})[state] = int(number)
-    by_queue = {queue: StateCounts(**states) for queue, states in found.items() if any(states.values())}
-    totals: dict[str, int] = {}
-    for states in found.values():
-        for state, number in states.items():
-            totals[state] = totals.get(state, 0) + number
-    return QueueCounts(**totals, by_queue=by_queue)
-
-
-def to_activity(now: int, oldest: list[Any], workers: list[Any]) -> Activity:
-    """Read what activity.lua replies."""
-    return Activity(
+    return Overview(
         now=moment(now),
+        counts=QueueCounts.of(
+            {queue: StateCounts(**states) for queue, states in found.items() if any(states.values())}
+        ),
+        oldest=oldest,
         workers={name.decode(): moment(int(at)) for name, at in _pairs(workers)},
-        oldest={name.decode(): moment(int(at)) for name, at in _pairs(oldest)},
     )
 
 

@@ -10,42 +10,45 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from flowli_core.driver import (
+    LAST_SEEN_PRECISION,
     MAX_BATCH_BYTES,
     RECOVER_PER_STEP,
     TRIM_PER_STEP,
     WORKER_ALIVE,
-    WORKER_HEARD,
     WORKER_MEMORY,
     Lease,
     NewRecord,
-    Position,
-    State,
     Step,
-    StoredSchedule,
 )
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.redis._clients._errors import MissingScriptError
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._packing import Word, pack_ack, pack_record, shape_of
 from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.stored import (
+    RecordById,
+    RecordsInState,
+    ScheduleByKey,
+    SchedulesAfter,
+    SchedulesDue,
+    State,
+    StoredSchedule,
+)
 
 if TYPE_CHECKING:
     from flowli_core.drivers.redis._clients import Client
 
 OPERATIONS = (
-    "activity",
     "audit",
     "cancel",
     "check",
-    "counts",
     "enqueue",
     "heartbeat",
-    "page",
+    "overview",
     "purge",
     "put_schedule",
-    "read",
+    "read_records",
     "read_schedules",
-    "remove_schedule",
     "requeue",
     "step",
 )
@@ -110,19 +113,19 @@ class Scripts:
 
     async def step(self, client: Client, *, step: Step) -> Any:
         """Settle, recover, reserve, trim."""
-        return await self._call(client, "step", _step_words(step), queues=step.queues, told=self._told(step))
+        return await self._call(client, "step", _step_words(step), queues=step.queues, worker=step.worker)
 
     def step_command(self, step: Step) -> tuple[Word, ...]:
         """Make the command of a step, to be sent by other means. Its reply may be STALE, or MissingScriptError."""
-        words = self._words(_step_words(step), step.queues, self._told(step))
+        words = self._words(_step_words(step), step.queues, step.worker)
         return ("EVALSHA", self._scripts["step"].digest, *words)
 
     async def heartbeat(self, client: Client, *, worker: str, leases: Sequence[Lease], lease: timedelta) -> Any:
         """Extend leases."""
-        words: list[Word] = [milliseconds(lease), milliseconds(WORKER_MEMORY + WORKER_HEARD)]
+        words: list[Word] = [milliseconds(lease), milliseconds(WORKER_MEMORY + LAST_SEEN_PRECISION)]
         for held in leases:
             words += (held.id, held.token)
-        return await self._call(client, "heartbeat", words, told=self._keys.worker(worker))
+        return await self._call(client, "heartbeat", words, worker=worker)
 
     async def cancel(self, client: Client, *, record_id: str) -> Any:
         """Cancel a record, or ask for it."""
@@ -136,27 +139,27 @@ class Scripts:
         """Remove finished records."""
         return await self._call(client, "purge", [state, milliseconds(older_than), limit])
 
-    async def read(self, client: Client, *, record_id: str) -> Any:
-        """Read one record."""
-        return await self._call(client, "read", [record_id])
+    async def read_records(self, client: Client, *, query: RecordById | RecordsInState) -> Any:
+        """Read one record, or a page of the records in a state."""
+        if isinstance(query, RecordById):
+            return await self._call(client, "read_records", [query.id])
+        after = query.after
+        at, behind = (-1, "") if after is None else (stamp(after.at), after.id)
+        return await self._call(client, "read_records", [query.state, at, behind, query.limit])
 
-    async def page(self, client: Client, *, state: State, after: Position | None, at: int, limit: int) -> Any:
-        """Read a page of a listing."""
-        return await self._call(client, "page", [state, at, after.id if after else "", limit])
+    async def overview(self, client: Client) -> Any:
+        """Count the records, find the oldest due ones, and list the workers that are alive."""
+        return await self._call(client, "overview", [milliseconds(WORKER_ALIVE)])
 
-    async def counts(self, client: Client) -> Any:
-        """Count the records."""
-        return await self._call(client, "counts", [])
-
-    async def activity(self, client: Client) -> Any:
-        """Tell who works, and since when the work waits."""
-        return await self._call(client, "activity", [milliseconds(WORKER_ALIVE)])
-
-    async def put_schedule(self, client: Client, *, schedule: StoredSchedule, records: Sequence[NewRecord]) -> Any:
-        """Store a schedule, and the records of its ticks."""
+    async def put_schedule(
+        self, client: Client, *, key: str, schedule: StoredSchedule | None, revision: int, records: Sequence[NewRecord]
+    ) -> Any:
+        """Store a schedule and the records of its ticks, or remove it."""
+        if schedule is None:
+            return await self._call(client, "put_schedule", [key, revision], extra=self._keys.schedules)
         words: list[Word] = [
-            schedule.key,
-            schedule.revision,
+            key,
+            revision,
             int(schedule.paused),
             "-" if schedule.next_tick is None else stamp(schedule.next_tick),
             "-" if schedule.last_tick is None else stamp(schedule.last_tick),
@@ -168,12 +171,16 @@ class Scripts:
         queues = {schedule.queue, *(record.queue for record in records)}
         return await self._call(client, "put_schedule", words, queues=queues, extra=self._keys.schedules)
 
-    async def remove_schedule(self, client: Client, *, key: str) -> Any:
-        """Remove a schedule."""
-        return await self._call(client, "remove_schedule", [key], extra=self._keys.schedules)
-
-    async def read_schedules(self, client: Client, *words: Word) -> Any:
-        """Read schedules."""
+    async def read_schedules(self, client: Client, *, query: ScheduleByKey | SchedulesDue | SchedulesAfter) -> Any:
+        """Read one schedule, those that are due, or a page of all."""
+        words: tuple[Word, ...]
+        match query:
+            case ScheduleByKey():
+                words = ("one", query.key)
+            case SchedulesDue():
+                words = ("due", query.limit)
+            case SchedulesAfter():
+                words = ("page", query.limit, *(() if query.after is None else (query.after,)))
         return await self._call(client, "read_schedules", words, extra=self._keys.schedules)
 
     async def _call(
@@ -183,13 +190,13 @@ class Scripts:
         arguments: Sequence[Word],
         *,
         queues: Iterable[str] = (),
-        told: str | None = None,
+        worker: str | None = None,
         adds: bool = False,
         extra: Sequence[str] = (),
     ) -> Any:
         for attempt in range(_TRIES):
             known = self._queues
-            reply = await self._evaluate(client, self._scripts[name], self._words(arguments, queues, told, extra))
+            reply = await self._evaluate(client, self._scripts[name], self._words(arguments, queues, worker, extra))
             if reply != STALE:
                 if adds and not known.keys() >= set(queues):
                     self._know([*known, *(queue for queue in queues if queue not in known)])
@@ -200,23 +207,20 @@ class Scripts:
         raise DriverError("the queues of this prefix change faster than they can be read")
 
     def _words(
-        self, arguments: Sequence[Word], queues: Iterable[str], told: str | None, extra: Sequence[str] = ()
+        self, arguments: Sequence[Word], queues: Iterable[str], worker: str | None, extra: Sequence[str] = ()
     ) -> tuple[Word, ...]:
         """Make what follows the digest: the number of keys, the keys, what each script takes, and this one's own."""
         known = self._queues
         others = [queue for queue in queues if queue not in known]
         keys = [*self._shared, *(key for queue in others for key in self._keys.of_queue(queue))]
-        if told is not None:
-            keys.append(told)
+        if worker is not None:
+            keys.append(self._keys.worker(worker))
         keys += extra
         return (len(keys), *keys, self._now(), len(known) + len(others), len(known), *known, *others, *arguments)
 
     def _know(self, queues: list[str]) -> None:
         self._queues = dict.fromkeys(queues)
         self._shared = (*self._keys.columns, *(key for queue in queues for key in self._keys.of_queue(queue)))
-
-    def _told(self, step: Step) -> str:
-        return self._keys.ahead(step.worker) if step.ahead else self._keys.worker(step.worker)
 
     async def _evaluate(self, client: Client, script: Script, words: tuple[Word, ...]) -> Any:
         for _ in range(_LOADS):
@@ -251,7 +255,8 @@ def _step_words(step: Step) -> list[Word]:
         step.keep.failed,
         step.keep.cancelled,
         milliseconds(WORKER_MEMORY),
-        milliseconds(WORKER_HEARD),
+        milliseconds(LAST_SEEN_PRECISION),
+        int(step.wait is not None),
         len(step.queues),
         *step.queues,
     ]

@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 
-from flowli_core.driver import CancelAnswer, FinishedState, HeartbeatAnswer, Lease, RequeueAnswer
+from flowli_core.driver import CancelAnswer, HeartbeatAnswer, Lease, RequeueAnswer
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import find, finish, move, state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.stored import FinishedState
 
 
 def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
@@ -18,7 +19,7 @@ def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], le
     pairs = json.dumps([(held.id, held.token) for held in leases])
     rows = transaction.run(sql.RENEW_LEASES, (transaction.now + milliseconds(lease), pairs)).fetchall()
     if rows:
-        transaction.run(sql.HEAR_WORKER, (transaction.now, worker))
+        transaction.run(sql.NOTE_SEEN, (transaction.now, worker))
     current: set[tuple[str, int]] = {(record_id, token) for record_id, token, _ in rows}
     lost = frozenset(held.id for held in leases if (held.id, held.token) not in current)
     return HeartbeatAnswer(lost, frozenset(record_id for record_id, _, cancel in rows if cancel))

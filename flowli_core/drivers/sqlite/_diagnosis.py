@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from flowli_core.diagnosis import Check
+from flowli_core.driver import Check
 from flowli_core.drivers._times import moment
 from flowli_core.drivers.sqlite import _statements as sql
 

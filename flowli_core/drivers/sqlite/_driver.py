@@ -14,6 +14,7 @@ tokens may be given out again. "full" waits for the disk at every commit, and lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -23,23 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from flowli_core.clock import Clock, SystemClock
-from flowli_core.diagnosis import Check
 from flowli_core.driver import (
-    Activity,
     CancelAnswer,
+    Check,
     Enqueued,
-    FinishedState,
     HeartbeatAnswer,
     Lease,
     NewRecord,
-    Position,
-    QueueCounts,
     RequeueAnswer,
-    State,
     Step,
     StepAnswer,
-    StoredRecord,
-    StoredSchedule,
 )
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.sqlite import _control as control
@@ -54,7 +48,18 @@ from flowli_core.drivers.sqlite._transaction import News, Transaction, heads, tr
 from flowli_core.drivers.sqlite._wakeups import Waiter, WakeUps
 from flowli_core.drivers.sqlite._watcher import Watcher
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import DefinitionError, DriverError
+from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
+from flowli_core.stored import (
+    FinishedState,
+    Overview,
+    RecordById,
+    RecordsInState,
+    ScheduleByKey,
+    SchedulesAfter,
+    SchedulesDue,
+    StoredRecord,
+    StoredSchedule,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -164,27 +169,31 @@ class SqliteDriver:
             raise
 
     async def step(self, step: Step) -> StepAnswer:
-        """Settle, recover, reserve, trim. A step that finds nothing to do writes nothing to the file."""
-        return await self._write(lambda transaction: take_step(transaction, step, self._idle))
-
-    async def wait(self, queues: tuple[str, ...], timeout: timedelta) -> None:
-        """Take the wake marker of one of the queues, or stand in line for it."""
+        if not step.wait:
+            return await self._step(step)
         session = self._opened()
-        waiter = Waiter(queues)
+        waiter = Waiter(step.queues)
         try:
-            if session.wakeups.join(waiter):
-                await asyncio.sleep(0)  # one who always finds work must not keep the loop for itself
-                return
-            session.watcher.call()
-            async with asyncio.timeout(timeout.total_seconds()):
-                await waiter.future
-        except TimeoutError:
-            return
-        except asyncio.CancelledError:
+            await self._wait(session, waiter, step.wait)
+            return await self._step(step)
+        except BaseException:
             session.wakeups.pass_on(waiter)
             raise
         finally:
             session.wakeups.leave(waiter)
+
+    async def _step(self, step: Step) -> StepAnswer:
+        return await self._write(lambda transaction: take_step(transaction, step, self._idle))
+
+    async def _wait(self, session: _Session, waiter: Waiter, timeout: timedelta) -> None:
+        """Take the wake-up of one of the queues, or wait for one."""
+        if not session.wakeups.join(waiter):
+            session.watcher.call()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout.total_seconds()):
+                    await waiter.future
+        if self._session is not session:
+            raise StoreUnavailable("the driver was closed during a wait")
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
         """Extend the leases that are still the worker's."""
@@ -205,23 +214,11 @@ class SqliteDriver:
             lambda transaction: control.purge(transaction, state, older_than=older_than, limit=limit)
         )
 
-    async def get(self, record_id: str) -> StoredRecord | None:
-        """Answer the record, or None."""
-        return await self._opened().reading.run(lambda connection: reading.get(connection, record_id, self._now()))
+    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+        return await self._opened().reading.run(lambda connection: reading.records(connection, query, self._now()))
 
-    async def page(self, state: State, *, limit: int, after: Position | None = None) -> list[StoredRecord]:
-        """List the records in a state, newest first, from behind `after`."""
-        return await self._opened().reading.run(
-            lambda connection: reading.page(connection, state, limit=limit, after=after, now=self._now())
-        )
-
-    async def counts(self) -> QueueCounts:
-        """Count the records in each state: from counts that are kept, but for how many of the waiting ones are due."""
-        return await self._opened().reading.run(lambda connection: reading.counts(connection, self._now()))
-
-    async def activity(self) -> Activity:
-        """Tell which workers were heard of lately, and since when the first record of each queue waits."""
-        return await self._opened().reading.run(lambda connection: reading.activity(connection, self._now()))
+    async def overview(self) -> Overview:
+        return await self._opened().reading.run(lambda connection: reading.overview(connection, self._now()))
 
     async def diagnose(self) -> list[Check]:
         """Tell how the file is: for `flowli doctor`. Reads all of it."""
@@ -229,28 +226,19 @@ class SqliteDriver:
             lambda connection: diagnose(connection, self._path, self._synchronous, self._now())
         )
 
-    async def put_schedule(self, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
-        """Compare the revision; store the records, and then the schedule with its next tick."""
+    async def put_schedule(
+        self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
+    ) -> bool:
         batch = tuple(records)
-        return await self._write(lambda transaction: schedules.put(transaction, schedule, batch))
+        return await self._write(
+            lambda transaction: schedules.put(transaction, key, schedule, revision=revision, records=batch)
+        )
 
-    async def remove_schedule(self, key: str) -> bool:
-        """Remove a schedule; answer whether there was one."""
-        return await self._write(lambda transaction: schedules.remove(transaction, key))
-
-    async def get_schedule(self, key: str) -> tuple[datetime, StoredSchedule | None]:
-        """Answer the time, and the schedule where there is one."""
-        found = await self._opened().reading.run(lambda connection: schedules.get(connection, key))
-        return moment(self._now()), found
-
-    async def due_schedules(self, limit: int) -> tuple[datetime, list[StoredSchedule]]:
-        """Answer the time, and the schedules whose next tick has come, the earliest first."""
+    async def schedules(
+        self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
+    ) -> tuple[datetime, list[StoredSchedule]]:
         now = self._now()
-        return moment(now), await self._opened().reading.run(lambda connection: schedules.due(connection, now, limit))
-
-    async def page_schedules(self, *, limit: int, after: str | None = None) -> list[StoredSchedule]:
-        """List the schedules in the order of their keys, from behind `after`."""
-        return await self._opened().reading.run(lambda connection: schedules.page(connection, after, limit))
+        return moment(now), await self._opened().reading.run(lambda connection: schedules.find(connection, query, now))
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         session = self._opened()

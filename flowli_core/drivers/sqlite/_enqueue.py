@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from flowli_core.driver import Enqueued, NewRecord, State
+from flowli_core.driver import Enqueued, NewRecord
 from flowli_core.drivers._times import due_at, milliseconds, moment
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import Status, state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.stored import State
 
 
 class _Known(NamedTuple):

@@ -18,7 +18,7 @@ Synchronous = Literal["normal", "full"]
 APPLICATION_ID = 0x464C574C
 """Marks a file as ours, where the `file` program looks as well: "FLWL"."""
 
-LAYOUT = 2
+LAYOUT = 3
 """The layout of the tables that this version reads and writes, kept in the file as its user_version."""
 
 OLDEST_SQLITE = (3, 35, 0)

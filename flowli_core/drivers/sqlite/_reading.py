@@ -6,11 +6,21 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowli_core.driver import WORKER_ALIVE, Activity, Position, QueueCounts, State, StateCounts, StoredRecord
+from flowli_core.driver import WORKER_ALIVE
 from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import Status, state_of
 from flowli_core.drivers.sqlite._transaction import heads, snapshot
+from flowli_core.stored import (
+    Overview,
+    Position,
+    QueueCounts,
+    RecordById,
+    RecordsInState,
+    State,
+    StateCounts,
+    StoredRecord,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,13 +58,14 @@ class StoredRow(NamedTuple):
     finished_at: int | None
 
 
-def get(connection: sqlite3.Connection, record_id: str, now: int) -> StoredRecord | None:
-    """Answer the record, or None."""
-    row = connection.execute(sql.GET, (record_id,)).fetchone()
-    return None if row is None else _stored(StoredRow._make(row), now)
+def records(connection: sqlite3.Connection, query: RecordById | RecordsInState, now: int) -> list[StoredRecord]:
+    """Return the records that a query asks for."""
+    if isinstance(query, RecordsInState):
+        return _page(connection, query.state, limit=query.limit, after=query.after, now=now)
+    return [_stored(StoredRow._make(row), now) for row in connection.execute(sql.GET, (query.id,))]
 
 
-def page(
+def _page(
     connection: sqlite3.Connection, state: State, *, limit: int, after: Position | None, now: int
 ) -> list[StoredRecord]:
     """List the records in a state, newest first, from behind `after`."""
@@ -77,42 +88,27 @@ def page(
     return [_stored(rows[record_id], now) for _, record_id, _ in places]
 
 
-def counts(connection: sqlite3.Connection, now: int) -> QueueCounts:
-    """Count the records in each state, over all and by queue."""
-    kept: dict[str, dict[str, int]] = {}
-    with snapshot(connection):
-        for queue, status, n in connection.execute(sql.COUNTS).fetchall():
-            of_queue = kept.setdefault(queue, {})
-            if status == "waiting":
-                of_queue["scheduled"] = _count_scheduled(connection, queue, n, now)
-                of_queue["queued"] = n - of_queue["scheduled"]
-            else:
-                of_queue[status] = n
-    by_queue = {queue: StateCounts(**of_queue) for queue, of_queue in kept.items()}
-    every = by_queue.values()
-    return QueueCounts(
-        queued=sum(of_queue.queued for of_queue in every),
-        scheduled=sum(of_queue.scheduled for of_queue in every),
-        active=sum(of_queue.active for of_queue in every),
-        completed=sum(of_queue.completed for of_queue in every),
-        failed=sum(of_queue.failed for of_queue in every),
-        cancelled=sum(of_queue.cancelled for of_queue in every),
-        by_queue=by_queue,
-    )
-
-
-def activity(connection: sqlite3.Connection, now: int) -> Activity:
-    """Tell which workers were heard of lately, and since when the first record of each queue waits."""
+def overview(connection: sqlite3.Connection, now: int) -> Overview:
+    """Count the records, find the oldest due record of each queue, and list the workers that are alive."""
+    found: dict[str, dict[str, int]] = {}
     oldest: dict[str, datetime] = {}
     with snapshot(connection):
         workers = connection.execute(sql.FIND_WORKERS, (now - milliseconds(WORKER_ALIVE),)).fetchall()
-        for queue, status, _ in connection.execute(sql.COUNTS).fetchall():
+        for queue, status, n in connection.execute(sql.COUNTS).fetchall():
+            of_queue = found.setdefault(queue, {})
             if status == "waiting":
-                places = heads(connection, queue)
-                dues = [place.due for place in places if place is not None and place.due <= now]
+                of_queue["scheduled"] = _count_scheduled(connection, queue, n, now)
+                of_queue["queued"] = n - of_queue["scheduled"]
+                dues = [place.due for place in heads(connection, queue) if place is not None and place.due <= now]
                 oldest |= {queue: moment(min(dues))} if dues else {}
-    heard = {name: moment(at) for name, at in workers}
-    return Activity(now=moment(now), workers=heard, oldest=oldest)
+            else:
+                of_queue[status] = n
+    return Overview(
+        now=moment(now),
+        counts=QueueCounts.of({queue: StateCounts(**of_queue) for queue, of_queue in found.items()}),
+        oldest=oldest,
+        workers={name: moment(at) for name, at in workers},
+    )
 
 
 def _count_scheduled(connection: sqlite3.Connection, queue: str, waiting: int, now: int) -> int:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from flowli_core.driver import FinishedState, State
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.stored import FinishedState, State
 
 Status = Literal["waiting", "active"] | FinishedState
 """A state as the file has it: queued and scheduled differ by the time alone."""

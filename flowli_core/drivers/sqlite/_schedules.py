@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
-from flowli_core.driver import NewRecord, StoredSchedule
+from flowli_core.driver import NewRecord
 from flowli_core.drivers._times import moment_or_none, stamp
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._enqueue import enqueue
 from flowli_core.drivers.sqlite._transaction import News, Transaction, first_tick, heads
+from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,26 +19,36 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 
-def put(transaction: Transaction, schedule: StoredSchedule, records: Sequence[NewRecord]) -> bool:
+def put(
+    transaction: Transaction,
+    key: str,
+    schedule: StoredSchedule | None,
+    *,
+    revision: int,
+    records: Sequence[NewRecord],
+) -> bool:
     """Compare the revision; store the records, and then the schedule with its next tick."""
-    current = get(transaction.connection, schedule.key)
-    if schedule.revision != (0 if current is None else current.revision):
+    current: Row | None = transaction.run(sql.GET_SCHEDULE, (key,)).fetchone()
+    if revision != (0 if current is None else current[-1]):
         return False
+    if schedule is None:
+        transaction.run(sql.REMOVE_SCHEDULE, (key,))
+        return True
     answers = enqueue(transaction, records) if records else []
     accepted = [answer.id for answer in answers if answer.disposition == "accepted"]
     before = first_tick(transaction.connection)
-    revision: int = transaction.run(sql.NEXT_REVISION).fetchone()[0]
+    next_revision: int = transaction.run(sql.NEXT_REVISION).fetchone()[0]
     transaction.run(
         sql.PUT_SCHEDULE,
         (
-            schedule.key,
+            key,
             schedule.queue,
             schedule.spec,
             _stamp_or_none(schedule.next_tick),
             _stamp_or_none(schedule.last_tick),
             schedule.paused,
             accepted[-1] if accepted else schedule.last_record_id,
-            revision,
+            next_revision,
         ),
     )
     first = first_tick(transaction.connection)
@@ -47,25 +58,23 @@ def put(transaction: Transaction, schedule: StoredSchedule, records: Sequence[Ne
     return True
 
 
-def remove(transaction: Transaction, key: str) -> bool:
-    """Remove a schedule; answer whether there was one."""
-    return transaction.run(sql.REMOVE_SCHEDULE, (key,)).rowcount > 0
+def find(
+    connection: sqlite3.Connection, query: ScheduleByKey | SchedulesDue | SchedulesAfter, now: int
+) -> list[StoredSchedule]:
+    """Return the schedules that a query asks for."""
+    match query:
+        case ScheduleByKey():
+            return _read(connection, sql.GET_SCHEDULE, query.key)
+        case SchedulesDue():
+            return _read(connection, sql.FIND_DUE_SCHEDULES, now, query.limit)
+        case SchedulesAfter():
+            return _read(connection, sql.PAGE_SCHEDULES, query.after or "", query.limit)
+        case _ as never:
+            assert_never(never)
 
 
-def get(connection: sqlite3.Connection, key: str) -> StoredSchedule | None:
-    """Answer the schedule, or None."""
-    row: Row | None = connection.execute(sql.GET_SCHEDULE, (key,)).fetchone()
-    return None if row is None else _stored(row)
-
-
-def due(connection: sqlite3.Connection, now: int, limit: int) -> list[StoredSchedule]:
-    """Answer the schedules whose next tick has come, the earliest first."""
-    return [_stored(row) for row in connection.execute(sql.FIND_DUE_SCHEDULES, (now, limit))]
-
-
-def page(connection: sqlite3.Connection, after: str | None, limit: int) -> list[StoredSchedule]:
-    """List the schedules in the order of their keys, from behind `after`."""
-    return [_stored(row) for row in connection.execute(sql.PAGE_SCHEDULES, (after or "", limit))]
+def _read(connection: sqlite3.Connection, statement: str, *parameters: str | int) -> list[StoredSchedule]:
+    return [_stored(row) for row in connection.execute(statement, parameters)]
 
 
 def _stored(row: Row) -> StoredSchedule:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Literal, assert_never
 
 from flowli_core.driver import (
-    FINISHED,
     RECOVER_PER_STEP,
     TRIM_PER_STEP,
     Ack,
@@ -23,6 +22,7 @@ from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._rows import Carried, Move, Row, find, finish, move, put_back
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.stored import FINISHED
 
 
 def settle(transaction: Transaction, acks: Sequence[Ack]) -> tuple[AckAnswer, ...]:

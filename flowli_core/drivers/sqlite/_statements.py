@@ -40,9 +40,11 @@ NEXT_TOKEN: Final = _load("next_token")
 RESERVE: Final = _load("reserve")
 RENEW_BATCH: Final = _load("renew_batch")
 RENEW_LEASES: Final = _load("renew_leases")
-FIND_WORKER: Final = _load("find_worker")
+FIND_STEP: Final = _load("find_step")
+FIND_WAITING_STEP: Final = _load("find_waiting_step")
 REMEMBER_STEP: Final = _load("remember_step")
-HEAR_WORKER: Final = _load("hear_worker")
+REMEMBER_WAITING_STEP: Final = _load("remember_waiting_step")
+NOTE_SEEN: Final = _load("note_seen")
 FORGET_WORKERS: Final = _load("forget_workers")
 
 # Cancel, requeue and purge.

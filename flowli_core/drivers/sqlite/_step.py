@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from flowli_core.driver import WORKER_HEARD, WORKER_MEMORY, AckAnswer, Recovered, Step, StepAnswer
+from flowli_core.driver import LAST_SEEN_PRECISION, WORKER_MEMORY, AckAnswer, Recovered, Step, StepAnswer
 from flowli_core.drivers._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._reserve import Due, answer, reserve, reserve_again
@@ -23,60 +24,70 @@ from flowli_core.drivers.sqlite._transaction import (
 from flowli_core.durations import ZERO
 
 _MEMORY = milliseconds(WORKER_MEMORY)
-_HEARD = milliseconds(WORKER_HEARD)
+_PRECISION = milliseconds(LAST_SEEN_PRECISION)
 _LOST: AckAnswer = "lost"
 _LETTERS: dict[AckAnswer, str] = {"ok": "o", "duplicate": "d", "lost": "l"}
 _ANSWERS: dict[str, AckAnswer] = {letter: ack for ack, letter in _LETTERS.items()}
 
 
 class _Last(NamedTuple):
-    """The last step of a worker: what to answer if it is sent again. `token` is that of its batch."""
+    """The last step of a sequence: its answer if it is sent again. `token` is that of its batch."""
 
     sequence: int
     acks: tuple[AckAnswer, ...]
     token: int | None = None
 
 
-class IdleSteps:
-    """The sequences of steps that changed nothing, which the file does not remember: an idle worker writes nothing.
+@dataclass(slots=True)
+class _Idle:
+    """The last steps of a worker that changed nothing, when it was last seen, and when the file was told so."""
 
-    But for a sign of life when it begins, and then now and again. Only the driver object that sent a step can send it
-    again, so it is enough that the object remembers. Not safe against threads: only the lane that writes may use it.
+    seen: int
+    written: int | None = None
+    steps: dict[bool, _Last] = field(default_factory=dict[bool, _Last])
+
+
+class IdleSteps:
+    """The steps that changed nothing. The file does not remember them: an idle worker writes nothing.
+
+    It only writes that it is alive, at its first step and then at most every LAST_SEEN_PRECISION. Only the driver
+    object that sent a step can send it again, so it is enough that the object remembers it. Not thread-safe: used only
+    on the thread that writes.
     """
 
     def __init__(self) -> None:
-        self._last: OrderedDict[str, tuple[int, _Last]] = OrderedDict()
-        self._heard: OrderedDict[str, int] = OrderedDict()
+        self._workers: OrderedDict[str, _Idle] = OrderedDict()
+
+    def see(self, worker: str, now: int) -> None:
+        """Note that a worker is alive, and forget those that were not seen for too long."""
+        self._workers.setdefault(worker, _Idle(now)).seen = now
+        self._workers.move_to_end(worker)
+        while next(iter(self._workers.values())).seen <= now - _MEMORY:
+            self._workers.popitem(last=False)
+
+    def get(self, step: Step) -> _Last | None:
+        """Return the last idle step of a sequence of a worker."""
+        return self._workers[step.worker].steps.get(step.wait is not None)
+
+    def put(self, step: Step, last: _Last) -> None:
+        """Remember an idle step."""
+        self._workers[step.worker].steps[step.wait is not None] = last
 
     def owes_sign(self, worker: str, now: int) -> bool:
-        """Whether the file has not heard of a worker for so long that others might take it for gone."""
-        heard = self._heard.get(worker)
-        return heard is None or not heard <= now < heard + _HEARD
+        """Return True if the file must be told again that a worker is alive."""
+        written = self._workers[worker].written
+        return written is None or not written <= now < written + _PRECISION
 
     def note_sign(self, worker: str, now: int) -> None:
-        """Remember that the file is told of a worker now."""
-        self._heard[worker] = now
-        self._heard.move_to_end(worker)
-        while next(iter(self._heard.values())) <= now - _MEMORY:
-            self._heard.popitem(last=False)
-
-    def get(self, worker: str, now: int) -> _Last | None:
-        """Answer the last step of a worker that changed nothing."""
-        heard, last = self._last.get(worker, (0, None))
-        return last if last is not None and heard > now - _MEMORY else None
-
-    def put(self, worker: str, last: _Last, now: int) -> None:
-        """Remember a step, and forget those that were remembered for long enough."""
-        self._last[worker] = now, last
-        self._last.move_to_end(worker)
-        while next(iter(self._last.values()))[0] <= now - _MEMORY:
-            self._last.popitem(last=False)
+        """Note that the file is told now that a worker is alive."""
+        self._workers[worker].written = now
 
 
 def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnswer:
     """Do a new step, answer one that was sent before, or refuse one from before that."""
     now = transaction.now
-    last = _last(transaction, step.worker, idle)
+    idle.see(step.worker, now)
+    last = _last(transaction, step, idle)
     recovered: tuple[Recovered, ...] = ()
     acks: tuple[AckAnswer, ...]
     batch: list[Due] = []
@@ -92,10 +103,8 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnsw
         acks, token = last.acks, last.token
         if token is not None:
             batch = reserve_again(transaction, step, token)
-        if last is idle.get(step.worker, now):
-            idle.put(step.worker, last, now)
-        else:
-            transaction.run(sql.HEAR_WORKER, (now, step.worker))
+        if last is not idle.get(step):
+            transaction.run(sql.NOTE_SEEN, (now, step.worker))
     else:
         acks = (_LOST,) * len(step.acks)
     tick = first_tick(transaction.connection)
@@ -106,13 +115,14 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnsw
         recovered=recovered,
         next_due=_look_around(transaction, step, tick, took_suspect=any(due.suspect for due in batch)),
         next_tick=None if tick is None else duration(max(tick - now, 0)),
-        forgot=step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
+        forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
     )
 
 
-def _last(transaction: Transaction, worker: str, idle: IdleSteps) -> _Last | None:
-    last = idle.get(worker, transaction.now)
-    row = transaction.run(sql.FIND_WORKER, (worker, transaction.now - _MEMORY)).fetchone()
+def _last(transaction: Transaction, step: Step, idle: IdleSteps) -> _Last | None:
+    last = idle.get(step)
+    statement = sql.FIND_STEP if step.wait is None else sql.FIND_WAITING_STEP
+    row = transaction.run(statement, (step.worker, transaction.now - _MEMORY)).fetchone()
     if row is None or (last is not None and last.sequence > row[0]):
         return last
     sequence, token, letters = row
@@ -122,10 +132,13 @@ def _last(transaction: Transaction, worker: str, idle: IdleSteps) -> _Last | Non
 def _remember(transaction: Transaction, step: Step, last: _Last, idle: IdleSteps) -> None:
     now = transaction.now
     if not transaction.has_written() and not idle.owes_sign(step.worker, now):
-        idle.put(step.worker, last, now)
+        idle.put(step, last)
         return
     letters = "".join([_LETTERS[ack] for ack in last.acks])
-    transaction.run(sql.REMEMBER_STEP, (step.worker, last.sequence, last.token, letters, now))
+    if step.wait is None:
+        transaction.run(sql.REMEMBER_STEP, (step.worker, last.sequence, last.token, now, letters))
+    else:
+        transaction.run(sql.REMEMBER_WAITING_STEP, (step.worker, last.sequence, last.token, now))
     transaction.run(sql.FORGET_WORKERS, (now - _MEMORY,))
     idle.note_sign(step.worker, now)
 

@@ -1,12 +1,13 @@
 -- Settle, recover, reserve and trim for one worker; or answer again what its step was answered before.
--- KEYS[#KEYS]: the worker's last step of this sequence (sequence, acks, token, batch).
+-- KEYS[#KEYS]: the worker: its last step of each sequence (sequence, acks, token, batch), and when it was last seen.
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 where a suspect may be had, most bytes, most to recover, most to
 --                trim, how many completed, failed and cancelled are kept, how long a worker is remembered in ms, how often
---                it is noted that it lives in ms, how many queues to serve, their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
+--                it is noted that it lives in ms, 1 if it is a waiting step, how many queues to serve, their names in
+--                order, and for each ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
 -- Answers {now, acks, ids reserved, their blobs, {place among them, progress, recoveries} for those that something
 --          happened to before, token, recovered, ms to what is next or -1, ms to the next tick of a schedule or -1,
---          1 where the step before this one is not known}.
+--          1 if the step before this one is not known}.
 -- A clock that was set back neither lengthens a lease nor hides what was due.
 -- First write: a ZREM, if need be of nothing. Redis lets a script that began so go on when memory is full, so that what
 -- runs can still be settled.
@@ -16,12 +17,13 @@ local want, may_suspect, most_bytes = tonumber(ARGV[first + 3]), ARGV[first + 4]
 local most_recovered, most_trimmed = tonumber(ARGV[first + 6]), tonumber(ARGV[first + 7])
 local keep = { completed = ARGV[first + 8], failed = ARGV[first + 9], cancelled = ARGV[first + 10] }
 local remember_ms, heard_ms = tonumber(ARGV[first + 11]), tonumber(ARGV[first + 12])
-local served_count = tonumber(ARGV[first + 13])
+local sequence_of = ARGV[first + 13] == '1' and 'wait_' or ''
+local served_count = tonumber(ARGV[first + 14])
 local served = {}
 for i = 1, served_count do
-  served[i] = ARGV[first + 13 + i]
+  served[i] = ARGV[first + 14 + i]
 end
-local acks_from = first + 14 + served_count
+local acks_from = first + 15 + served_count
 local ack_count = (#ARGV - acks_from + 1) / 6
 
 local lease_until = string.format('%.0f', now + lease_ms)
@@ -47,7 +49,9 @@ local function mind_the_clock()
 end
 mind_the_clock()
 
-local last = call('HMGET', WORKER, 'sequence', 'acks', 'token', 'batch', 'heard', 'noted')
+local SEQUENCE, ACKS = sequence_of .. 'sequence', sequence_of .. 'acks'
+local BATCH_TOKEN, BATCH = sequence_of .. 'token', sequence_of .. 'batch'
+local last = call('HMGET', WORKER, SEQUENCE, ACKS, BATCH_TOKEN, BATCH, 'heard', 'noted')
 local last_sequence = last[1] and tonumber(last[5]) > now - remember_ms and tonumber(last[1]) or nil
 
 local ids_reserved, blobs_reserved, histories, recovered, took_suspect = {}, {}, {}, {}, false
@@ -396,7 +400,7 @@ if not last_sequence or sequence > last_sequence then
   if ack_count > 0 or not token then
     trim()
   end
-  call('HSET', WORKER, 'sequence', ARGV[first + 1], 'acks', acks, 'token', token or 0, 'batch', table.concat(ids_reserved, ' '),
+  call('HSET', WORKER, SEQUENCE, ARGV[first + 1], ACKS, acks, BATCH_TOKEN, token or 0, BATCH, table.concat(ids_reserved, ' '),
     'heard', now_text)
   sign_of_life()
 elseif sequence == last_sequence then
@@ -410,6 +414,6 @@ else
   acks = string.rep('l', ack_count)
 end
 write_counts()
-local forgot = sequence > 1 and (not last_sequence or last_sequence < sequence - 1) and 1 or 0
+local forgot = sequence_of == '' and sequence > 1 and (not last_sequence or last_sequence < sequence - 1) and 1 or 0
 local next_ms, tick_ms = look_around()
 return { now, acks, ids_reserved, blobs_reserved, histories, token or 0, recovered, next_ms, tick_ms, forgot }

@@ -1,1 +1,1 @@
-SELECT id, heard FROM worker WHERE heard > ?;
+SELECT id, seen FROM worker WHERE seen > ?;

@@ -1,1 +1,1 @@
-DELETE FROM worker WHERE heard <= ?;
+DELETE FROM worker WHERE seen <= ?;

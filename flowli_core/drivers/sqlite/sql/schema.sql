@@ -1,4 +1,4 @@
--- Layout 2. What never changes of a record is in `payload`, so that a reserve, a heartbeat or an ack rewrites a short row.
+-- Layout 3. What never changes of a record is in `payload`, so that a reserve, a heartbeat or an ack rewrites a short row.
 -- All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -63,13 +63,16 @@ SELECT
     CAST(coalesce(payload.policy, '{}') AS BLOB) AS policy
 FROM record LEFT JOIN payload ON payload.number = record.number;
 
--- The last step of each worker that wrote something: what to answer if it is sent again.
+-- When each worker was last seen, and its last step and its last waiting step that wrote something: their answers if they
+-- are sent again. A sequence of 0 means that there is none.
 CREATE TABLE worker (
     id TEXT PRIMARY KEY,
-    sequence INTEGER NOT NULL,
+    seen INTEGER NOT NULL,
+    sequence INTEGER NOT NULL DEFAULT 0,
     token INTEGER,
-    acks TEXT NOT NULL,
-    heard INTEGER NOT NULL
+    acks TEXT NOT NULL DEFAULT '',
+    waiting_sequence INTEGER NOT NULL DEFAULT 0,
+    waiting_token INTEGER
 ) WITHOUT ROWID;
 
 -- One row: the last token, the time of the last write, by which a clock that was set back is noticed, and the last

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core.driver import WORKER_ALIVE, WORKER_HEARD, WORKER_MEMORY
+from flowli_core.driver import LAST_SEEN_PRECISION, WORKER_ALIVE, WORKER_MEMORY
 from tests.conformance.builders import LEASE, Worker, lease_of, record
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ SECOND = timedelta(seconds=1)
 
 
 async def test_an_empty_store_has_neither_workers_nor_work(driver: Driver, clock: ManualClock) -> None:
-    activity = await driver.activity()
-    assert (activity.workers, activity.oldest) == ({}, {})
-    assert abs(activity.now - clock.now()) < SECOND
+    overview = await driver.overview()
+    assert (overview.workers, overview.oldest) == ({}, {})
+    assert abs(overview.now - clock.now()) < SECOND
 
 
 async def test_an_idle_worker_is_known_from_its_first_step_on(driver: Driver, clock: ManualClock) -> None:
     started = clock.now()
     await Worker(driver, "idle").take()
-    assert (await driver.activity()).workers == {"idle": started}
+    assert (await driver.overview()).workers == {"idle": started}
 
 
 async def test_a_worker_that_goes_on_is_never_taken_for_gone(driver: Driver, clock: ManualClock) -> None:
@@ -35,8 +35,8 @@ async def test_a_worker_that_goes_on_is_never_taken_for_gone(driver: Driver, clo
             await driver.enqueue([record()])
         await worker.take()
         clock.advance(timedelta(seconds=5))
-        heard = (await driver.activity()).workers["w"]
-        assert clock.now() - heard <= WORKER_HEARD + timedelta(seconds=5)
+        heard = (await driver.overview()).workers["w"]
+        assert clock.now() - heard <= LAST_SEEN_PRECISION + timedelta(seconds=5)
 
 
 async def test_a_worker_whose_heartbeats_come_before_its_steps_is_known(driver: Driver, clock: ManualClock) -> None:
@@ -49,19 +49,19 @@ async def test_a_worker_whose_heartbeats_come_before_its_steps_is_known(driver: 
         await driver.heartbeat("w", [lease_of(held)], timedelta(seconds=30))
         clock.advance(SECOND)
         await worker.take()
-        assert "w" in (await driver.activity()).workers
+        assert "w" in (await driver.overview()).workers
 
 
 async def test_a_silent_worker_is_taken_for_gone_in_time(driver: Driver, clock: ManualClock) -> None:
     await Worker(driver, "silent").take()
     clock.advance(WORKER_ALIVE - SECOND)
     await Worker(driver, "other").take()
-    assert (await driver.activity()).workers.keys() == {"silent", "other"}
+    assert (await driver.overview()).workers.keys() == {"silent", "other"}
     clock.advance(SECOND)
-    assert (await driver.activity()).workers.keys() == {"other"}
+    assert (await driver.overview()).workers.keys() == {"other"}
     clock.advance(WORKER_MEMORY)
     await Worker(driver, "third").take()
-    assert (await driver.activity()).workers.keys() == {"third"}
+    assert (await driver.overview()).workers.keys() == {"third"}
 
 
 async def test_the_oldest_is_told_for_each_queue_that_has_any_due(driver: Driver, clock: ManualClock) -> None:
@@ -69,11 +69,11 @@ async def test_the_oldest_is_told_for_each_queue_that_has_any_due(driver: Driver
     await driver.enqueue([record("a"), record("later", queue="r", due=LEASE)])
     clock.advance(SECOND)
     await driver.enqueue([record("b"), record("c", queue="s")])
-    assert (await driver.activity()).oldest == {"q": first, "s": first + SECOND}
+    assert (await driver.overview()).oldest == {"q": first, "s": first + SECOND}
     await Worker(driver).take_one()
-    assert (await driver.activity()).oldest == {"q": first + SECOND, "s": first + SECOND}
+    assert (await driver.overview()).oldest == {"q": first + SECOND, "s": first + SECOND}
     clock.advance(LEASE)
-    assert (await driver.activity()).oldest["r"] == first + LEASE
+    assert (await driver.overview()).oldest["r"] == first + LEASE
 
 
 async def test_a_suspect_that_waits_counts_too(driver: Driver, clock: ManualClock) -> None:
@@ -81,4 +81,4 @@ async def test_a_suspect_that_waits_counts_too(driver: Driver, clock: ManualCloc
     await driver.enqueue([record("suspect", max_recoveries=0)])
     clock.advance(SECOND)
     await driver.enqueue([record("b")])
-    assert (await driver.activity()).oldest == {"q": since}
+    assert (await driver.overview()).oldest == {"q": since}

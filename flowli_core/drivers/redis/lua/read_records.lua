@@ -1,7 +1,11 @@
--- Read a page of the records in a state, newest first.
--- ARGV[first..]: state, the ms and the id of the place to begin behind (-1: at the top), limit.
--- Answers what read.lua answers for each.
+-- Read one record, or a page of the records in a state, newest first.
+-- ARGV[first..]: an id; or state, the ms and the id of the position to begin behind (-1: at the top), and limit.
+-- Answers {id, blob, state, due, progress, recoveries, token, outcome, finished} for each.
 -- Writes nothing.
+if #ARGV == first then
+  return { stored(ARGV[first]) }
+end
+
 -- The first `limit` places of an index from `highest` down, behind (ms, id).
 local function descend(key, highest, lowest, after_ms, after_id, limit, into)
   local offset = 0

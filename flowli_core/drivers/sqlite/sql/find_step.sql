@@ -1,0 +1,1 @@
+SELECT sequence, token, acks FROM worker WHERE id = ? AND seen > ?;

@@ -1,1 +1,0 @@
-UPDATE worker SET heard = ? WHERE id = ?;

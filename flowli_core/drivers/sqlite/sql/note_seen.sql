@@ -1,0 +1,1 @@
+UPDATE worker SET seen = ? WHERE id = ?;

@@ -1,0 +1,164 @@
+"""The data that is read from a store: records, counts and schedules, and the queries that find them.
+
+The second page of the contract: see `flowli_core/driver.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+State = Literal["queued", "scheduled", "active", "completed", "failed", "cancelled"]
+"""The state of a record. A scheduled record is not due yet; it becomes queued by time alone."""
+
+FinishedState = Literal["completed", "failed", "cancelled"]
+
+STATES: tuple[State, ...] = ("queued", "scheduled", "active", "completed", "failed", "cancelled")
+FINISHED: tuple[FinishedState, ...] = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecord:
+    """A record as it is stored.
+
+    `progress` comes from the last Retried, Failed or Released ack, `failed_at` is when an attempt last failed.
+    `started_at` is when the last attempt was reserved; once it is settled, when its handler started.
+    """
+
+    id: str
+    name: str
+    queue: str
+    state: State
+    input: bytes
+    meta: bytes | None
+    key: str | None
+    policy: bytes
+    progress: bytes | None
+    result: bytes | None
+    recoveries: int
+    max_recoveries: int
+    worker: str | None
+    created_at: datetime
+    updated_at: datetime
+    scheduled_for: datetime
+    failed_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The position of a record in the listing of its state: newest first, by time and then by id."""
+
+    at: datetime
+    id: str
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def position(record: StoredRecord) -> Position:
+    """Return the position of a record in the listing of its state.
+
+    The time is that of finishing, or the due time of a waiting record. Active records are listed by id alone.
+    """
+    at = _EPOCH if record.state == "active" else record.finished_at or record.scheduled_for
+    return Position(at, record.id)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordById:
+    """Finds the record with this id, if there is one."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsInState:
+    """Lists up to `limit` records in a state in the order of their positions, from the first behind `after`."""
+
+    state: State
+    limit: int
+    after: Position | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateCounts:
+    """The number of records in each state."""
+
+    queued: int = 0
+    scheduled: int = 0
+    active: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCounts(StateCounts):
+    """The number of records in each state, over all queues and in each queue that holds any."""
+
+    by_queue: Mapping[str, StateCounts] = field(default_factory=dict[str, StateCounts])
+
+    @classmethod
+    def of(cls, by_queue: Mapping[str, StateCounts]) -> Self:
+        """Make the counts over all queues from those of each."""
+        totals = {state: sum([getattr(counts, state) for counts in by_queue.values()]) for state in STATES}
+        return cls(**totals, by_queue=by_queue)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The counts, the workers that are alive, and the age of the work that waits.
+
+    `oldest` is the due time of the first due record of each queue that has any. `workers` is when each living worker
+    was last seen: see LAST_SEEN_PRECISION.
+    """
+
+    now: datetime
+    counts: QueueCounts = QueueCounts()
+    oldest: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
+    workers: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSchedule:
+    """A schedule as it is stored. Only the core reads `spec`, which says what recurs and when.
+
+    `next_tick` is None if the schedule is paused or over. `last_record_id` is the last record that was accepted with
+    it. `revision` changes with each change; it is 0 until the schedule is stored. A new next tick may wake a waiting
+    step of `queue`.
+    """
+
+    key: str
+    queue: str
+    spec: bytes
+    next_tick: datetime | None
+    last_tick: datetime | None = None
+    paused: bool = False
+    last_record_id: str | None = None
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleByKey:
+    """Finds the schedule with this key, if there is one."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulesDue:
+    """Lists up to `limit` schedules whose next tick is due, the earliest first."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulesAfter:
+    """Lists up to `limit` schedules in the order of their keys, from the first behind `after`."""
+
+    limit: int
+    after: str | None = None

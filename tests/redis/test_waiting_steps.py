@@ -1,0 +1,75 @@
+"""A waiting step travels with its wait: the server takes it as soon as the wait ends."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowli_core.driver import Step
+from tests.conformance.builders import record
+from tests.support.running import until
+
+if TYPE_CHECKING:
+    from flowli_core.drivers.redis import RedisDriver
+
+SOON = timedelta(seconds=10)
+
+
+@pytest.fixture(autouse=True)
+async def is_known(driver: RedisDriver) -> None:
+    """Have the queue known: the server does not take a step that does not know all queues."""
+    await driver.enqueue([record("first")])
+    await driver.step(step(1, wait=None))
+
+
+def step(sequence: int, *, wait: timedelta | None = SOON, want: int = 5) -> Step:
+    return Step(worker="w", sequence=sequence, queues=("q",), want=want, lease=timedelta(seconds=30), wait=wait)
+
+
+async def blocked(foreign: Any) -> None:
+    """Wait until a client waits at the server."""
+    await until(lambda: foreign.info("clients")["blocked_clients"] > 0)
+
+
+def scripts_run(foreign: Any) -> int:
+    calls: int = foreign.info("commandstats")["cmdstat_evalsha"]["calls"]
+    return calls
+
+
+async def test_a_wake_up_brings_the_job_in_one_round_trip(driver: RedisDriver, foreign: Any) -> None:
+    waiting = asyncio.create_task(driver.step(step(1)))
+    await blocked(foreign)
+    before = scripts_run(foreign)
+    await driver.enqueue([record("a")])
+    assert [one.id for one in (await waiting).reserved] == ["a"]
+    assert scripts_run(foreign) - before == 2, "the enqueue's and the step's"
+
+
+async def test_a_record_that_falls_due_ends_the_wait(driver: RedisDriver) -> None:
+    await driver.enqueue([record("a", due=timedelta(milliseconds=50))])
+    await driver.step(step(2, wait=None))
+    answer, sequence = None, 0
+    while answer is None or not answer.reserved:  # a server that rounds down may end a wait a moment early
+        sequence += 1
+        answer = await driver.step(step(sequence))
+    assert [one.id for one in answer.reserved] == ["a"]
+
+
+async def test_a_script_that_the_server_forgot_is_loaded_after_the_wait(driver: RedisDriver, foreign: Any) -> None:
+    waiting = asyncio.create_task(driver.step(step(1)))
+    await blocked(foreign)
+    foreign.script_flush()
+    await driver.enqueue([record("a")])
+    assert [one.id for one in (await waiting).reserved] == ["a"]
+
+
+async def test_a_step_that_does_not_know_all_queues_is_sent_again_after_the_wait(
+    driver: RedisDriver, foreign: Any
+) -> None:
+    waiting = asyncio.create_task(driver.step(step(1, wait=timedelta(milliseconds=300))))
+    await blocked(foreign)
+    await driver.enqueue([record("a", queue="another"), record("b")])
+    assert [one.id for one in (await waiting).reserved] == ["b"]
