@@ -1,4 +1,4 @@
-"""The registry, which is the runtime: `class AppJobs(Jobs[AppContext])`, and what it offers beside the jobs."""
+"""Registries: `class AppJobs(Jobs[AppContext])`, the jobs of an application with their context and their driver."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ C_co = TypeVar("C_co", covariant=True)
 
 
 class Jobs(Generic[C_co]):
-    """A set of jobs, bound to a context and a driver.
+    """The base class of registries: a set of jobs with their context and their driver.
 
-    Subclass it with the jobs as attributes; the class is checked at import. Without a driver `run` still works.
-    `async with jobs:` opens the context and the driver and closes both; otherwise they are opened when first needed,
-    and `aclose` closes them. `tracer` follows jobs from the call to the worker: see `flowli_core.tracing`.
+    A subclass has the jobs as attributes. It is checked when it is imported. Without a driver only `run` works.
+    `async with jobs:` opens the context and the driver, and closes them at the end. Otherwise they are opened when they
+    are first needed, and `aclose` closes them. `tracer` traces jobs from the call to the worker: see
+    `flowli_core.tracing`.
 
-    Raises DefinitionError for options that cannot be.
+    Raises DefinitionError for invalid options.
     """
 
     schedules: Sequence[DeclaredSchedule[C_co]] = ()
-    """The schedules that stand in the code, made by `job.scheduled(...)`. A runner registers them as it starts."""
+    """The schedules that are declared in code, made by `job.scheduled(...)`. A worker registers them when it starts."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # The defaults of the runtime are not known here; they do not affect whether a schedule is valid.
+        # The defaults are not known here. They do not affect whether a schedule is valid.
         _declared_schedules(cls, _declared_jobs(cls), Defaults())
 
     def __init__(
@@ -82,7 +83,7 @@ class Jobs(Generic[C_co]):
         return self._control
 
     async def aclose(self) -> None:
-        """Close the context and the driver that this runtime opened. Again does nothing."""
+        """Close the context and the driver, if they were opened here. A second call does nothing."""
         await self._runtime.close()
 
     async def __aenter__(self) -> Self:
@@ -100,18 +101,18 @@ class Jobs(Generic[C_co]):
 
 
 def is_registry(value: object) -> TypeIs[Jobs[Any]]:
-    """Whether this is a registry, whatever its context."""
+    """Return True for a registry with any context."""
     return isinstance(value, Jobs)
 
 
 def runtime_of(jobs: Jobs[Any]) -> Runtime:
-    """What stands behind a registry. For the library's own modules."""
+    """Return the runtime of a registry. Raises DefinitionError if `jobs` is not a registry."""
     given: object = jobs
     if not is_registry(given):
         raise DefinitionError(
-            f"a registry is wanted, an instance such as AppJobs(context=...), got {_described(given)}"
+            f"jobs must be an instance of a registry, such as AppJobs(context=...), got {_described(given)}"
         )
-    return jobs._runtime  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - kept out of the names that jobs may have
+    return jobs._runtime  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - private, so that a job may have any public name
 
 
 def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
@@ -137,7 +138,7 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
 def _declared_schedules(
     cls: type[Jobs[Any]], jobs: Mapping[str, Definition], defaults: Defaults
 ) -> tuple[Planned, ...]:
-    """Check the schedules that a class declares and return what is stored of each. Raises DefinitionError."""
+    """Return the specs of the schedules that a class declares. Raises DefinitionError."""
     where, given = f"{cls.__qualname__}.schedules", _attributes(cls)["schedules"]
     if not isinstance(given, list | tuple):
         raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}")
@@ -170,12 +171,12 @@ def _attributes(cls: type) -> dict[str, object]:
 def _refuse_hidden(cls: type, attribute: str) -> None:
     if hasattr(Jobs, attribute) or attribute in {"_runtime", "_inspect", "_control"}:
         raise DefinitionError(
-            f"{cls.__qualname__}.{attribute}: {attribute!r} belongs to the runtime; give the job another attribute"
+            f"{cls.__qualname__}.{attribute}: {attribute!r} is used by Jobs itself; give the job another attribute"
         )
 
 
 def _declared_context(cls: type) -> type | None:
-    """The class in `Jobs[...]`, where it is one that isinstance can check."""
+    """Return the class in `Jobs[...]`, or None if isinstance cannot check it."""
     for base in cls.__mro__:
         for generic in cast("tuple[object, ...]", base.__dict__.get("__orig_bases__", ())):
             origin = typing.get_origin(generic)
@@ -187,7 +188,7 @@ def _declared_context(cls: type) -> type | None:
 
 
 def _can_be_checked(declared: object) -> TypeIs[type]:
-    # Not so Any, protocols and TypedDicts, which are types too.
+    # Any, protocols and TypedDicts are types too, but isinstance cannot check them.
     if not isinstance(declared, type) or getattr(declared, "_is_protocol", False):
         return False
     try:

@@ -156,7 +156,7 @@ def test_a_key_that_is_taken_is_refused(option: str) -> None:
 
 def test_anything_but_a_registry_is_refused_at_once() -> None:
     not_a_registry: Any = EventJobs
-    with pytest.raises(DefinitionError, match="a registry is wanted"):
+    with pytest.raises(DefinitionError, match="must be an instance of a registry"):
         FlowliPlugin(FlowliConfig(jobs=not_a_registry))
 
 

@@ -268,7 +268,7 @@ async def test_if_a_server_shares_one_state_among_requests_a_mounted_registry_st
 
 def test_anything_but_a_registry_is_refused_at_once() -> None:
     not_a_registry: Any = EventJobs
-    with pytest.raises(DefinitionError, match="a registry is wanted"):
+    with pytest.raises(DefinitionError, match="must be an instance of a registry"):
         JobsMiddleware(Starlette(), jobs=not_a_registry)
 
 

@@ -1,4 +1,4 @@
-"""Wrong declarations fail where they are written: at decoration, at class creation, where a runtime is made."""
+"""Wrong declarations fail where they are written: at decoration, at class creation, or when a registry is made."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def takes_anything(*args: object, **kwargs: object) -> None: ...
 async def takes_a_default(input: Letter | None = None) -> None: ...
 async def takes_a_context(ctx: object = None) -> None: ...
 async def takes_a_setting(input: Letter, times: int = 2) -> None: ...
-async def defaults_to_a_meta(meta: Letter | None = Letter(to="a")) -> None: ...  # noqa: B008 - what is refused
+async def defaults_to_a_meta(meta: Letter | None = Letter(to="a")) -> None: ...  # noqa: B008 - refused
 
 
 def yields() -> Generator[int]:
@@ -139,7 +139,7 @@ HANDLERS = [
     wrong(7, "handler is a number", lambda: any_job()(5), "handler must be a function, got int"),
     wrong(7, "handler is nothing", lambda: any_job()(None), "handler must be a function, got NoneType"),
     wrong(7, "job without parentheses", lambda: any_job(bare), "@job()", "@job(Model)"),
-    wrong(7, "handler that cannot be looked into", lambda: any_job(name="n")(dict), "n:", "wrap it in a function"),
+    wrong(7, "handler that cannot be inspected", lambda: any_job(name="n")(dict), "n:", "wrap it in a function"),
     wrong(8, "input declared, not taken", of(Letter, bare), "no parameter `input`"),
     wrong(8, "input taken, not declared", lambda: any_job()(takes_input), "declare its type: @job(Model)"),
     wrong(8, "meta taken, not declared", lambda: any_job()(takes_meta), "meta=Model"),
@@ -212,10 +212,10 @@ NUMBERS = [
 ]
 
 RUNTIMES = [
-    wrong("r", "a job hides inspect", registry(inspect=job()(bare)), "AppJobs.inspect", "belongs to the runtime"),
-    wrong("r", "a job hides control", registry(control=job()(bare)), "AppJobs.control", "belongs to the runtime"),
-    wrong("r", "a job hides aclose", registry(aclose=job()(bare)), "AppJobs.aclose", "belongs to the runtime"),
-    wrong("r", "a job hides what is private", registry(_runtime=job()(bare)), "_runtime", "belongs to the runtime"),
+    wrong("r", "a job hides inspect", registry(inspect=job()(bare)), "AppJobs.inspect", "is used by Jobs itself"),
+    wrong("r", "a job hides control", registry(control=job()(bare)), "AppJobs.control", "is used by Jobs itself"),
+    wrong("r", "a job hides aclose", registry(aclose=job()(bare)), "AppJobs.aclose", "is used by Jobs itself"),
+    wrong("r", "a job hides a private attribute", registry(_runtime=job()(bare)), "_runtime", "is used by Jobs itself"),
     wrong("r", "defaults are no Defaults", made(defaults={"queue": "q"}), "defaults must be a Defaults(...), got dict"),
     wrong("r", "the driver is a URL", made(driver="redis://"), "driver must be a driver", "got str"),
     wrong("r", "the driver is a class", made(driver=MemoryDriver), "MemoryDriver()", "the class itself"),

@@ -1,4 +1,4 @@
-"""What may be declared, beside what the tests of the typing show."""
+"""Declarations that are accepted, in addition to those in tests/typing."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_lambda_and_a_callable_object_are_accepted_with_a_name() -> None
 
 
 async def test_a_decorated_handler_is_called_as_what_it_is() -> None:
-    """What counts is whether calling it gives a coroutine, on either side of `functools.wraps`."""
+    """A decorator may make a plain function async, or return the coroutine of an async one."""
 
     def plain() -> str:
         return "plain"
@@ -242,7 +242,7 @@ def test_a_declaration_without_its_handler_is_found_at_import() -> None:
 def test_what_wants_a_registry_is_given_an_instance() -> None:
     wrong: list[tuple[Any, str]] = [(Nothing, "got the class Nothing"), (None, "got NoneType"), ("jobs", "got str")]
     for given, said in wrong:
-        with pytest.raises(DefinitionError, match=f"a registry is wanted.*{said}"):
+        with pytest.raises(DefinitionError, match=f"must be an instance of a registry.*{said}"):
             Runner(given)
 
 

@@ -355,7 +355,7 @@ def test_a_registry_checks_the_schedules_that_it_declares() -> None:
             type("Wrong", (Plain,), {"schedules": schedules})
     with pytest.raises(SchedulingError, match="never fires"):
         nightly.scheduled(cron="0 0 30 2 *")
-    with pytest.raises(DefinitionError, match="belongs to the runtime"):
+    with pytest.raises(DefinitionError, match="is used by Jobs itself"):
         type("Hiding", (Jobs,), {"schedules": nightly})
 
 

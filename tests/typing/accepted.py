@@ -1,7 +1,7 @@
-"""What must be accepted, and what type it must have. Checked by mypy and pyright, and run by test_types.py.
+"""Right uses, which type checkers must accept, with the types that they must infer. Checked by all four of them.
 
-Each `async def` below that takes the registry is a set of uses of one kind; the test calls it with a real registry, so
-what the checkers promise here is also what happens.
+Each `async def` below that takes `jobs` holds uses of one kind. test_types.py runs it with a real registry, so the types
+are also true at run time.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ M = TypeVar("M")
 R = TypeVar("R")
 C_co = TypeVar("C_co", covariant=True)
 
-# What a user's app has
+# The classes of an application
 
 
 class Mailer:
@@ -237,7 +237,7 @@ async def who_am_i() -> str:
     return current.name
 
 
-# An Any in one place is no Any in the others
+# An Any in one place does not make an Any of the other types
 
 
 @job(Email)
@@ -619,7 +619,7 @@ async def steers_schedules(jobs: AppJobs) -> None:
     assert_type(await jobs.inspect.get_schedules(limit=3), Page[ScheduleRecord])
 
 
-# What calls give
+# Results of calls
 
 
 async def reads_receipts(jobs: AppJobs) -> None:

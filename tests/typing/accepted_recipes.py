@@ -1,4 +1,4 @@
-"""Recipes for users, as the README has them. Checked by all four type checkers, and run by test_types.py."""
+"""Recipes for users. Checked by all type checkers, and run by test_types.py."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Routes of each framework, as a user writes them: no cast, no ignore. Checked by mypy and pyright, and imported."""
+"""Routes in each framework, as users write them: no cast, no ignore. Checked by all type checkers, and imported."""
 
 from contextlib import asynccontextmanager
 from collections.abc import AsyncGenerator

@@ -133,7 +133,7 @@ async def nightly(ctx: AppContext) -> str:
     return ""
 
 
-# An Any in one place is no Any in the others.
+# An Any in one place does not make an Any of the other types.
 
 
 @job(Email)
@@ -283,13 +283,13 @@ async def wrong_inputs() -> None:
 
 
 async def wrong_beside_an_any() -> None:
-    # a handler that gives Any values still takes an Email
+    # a handler that returns a dict of Any still takes an Email
     await jobs.report.run(too="a")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    # and what it gives is still a dict
+    # and its result is still a dict
     number: int = await jobs.report.run(to="a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    # a dict of anything is still a dict
+    # the input is still a dict
     await jobs.merge.run(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    # and its handler still gives an int
+    # and the result is still an int
     text: str = await jobs.merge.run({"a": object()})  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # a handler with any context still takes an Email
     await jobs.loose_context.enqueue(Other(to="a"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
@@ -298,7 +298,7 @@ async def wrong_beside_an_any() -> None:
     del number, text
 
 
-# What goes beside the input
+# Options of a call
 
 
 async def wrong_options() -> None:
@@ -313,22 +313,22 @@ async def wrong_options() -> None:
     # meta of another model through options()
     jobs.audit.options(meta=Other(to="a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # meta beside fields: it goes through options(meta=...)
-    # missed by ty: it takes a model to accept further names
-    # missed by pyrefly: it takes a model to accept further names
+    # missed by ty: it lets a call of a model have unknown names
+    # missed by pyrefly: it lets a call of a model have unknown names
     await jobs.audit.run(to="a", meta=Meta(request_id="r"))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     # a queue beside fields: it goes through options(queue=...)
-    # missed by ty: it takes a model to accept further names
-    # missed by pyrefly: it takes a model to accept further names
+    # missed by ty: it lets a call of a model have unknown names
+    # missed by pyrefly: it lets a call of a model have unknown names
     await jobs.send.enqueue(to="a", queue="mail")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    # a queue is for what is stored, not for run()
+    # a queue is for stored calls, not for run()
     await jobs.send.run(Email(to="a"), queue="mail")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     # an option that does not exist
     await jobs.send.enqueue(Email(to="a"), priority=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     # an option of the wrong type
     await jobs.send.enqueue(Email(to="a"), queue=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    # an option that goes through options(), given to the call
+    # an option of options()
     await jobs.send.enqueue(Email(to="a"), timeout="3s")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    # many have no key: it names one record
+    # a key is for one record, not for many
     await jobs.send.enqueue_many([Email(to="a")], key="k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     # an option that does not exist
     jobs.send.options(priority=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -378,13 +378,13 @@ async def wrong_options() -> None:
     AppJobs.send.scheduled(every="1h")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
-# What a call gives
+# Results of calls
 
 
 async def wrong_results(any_receipt: Receipt) -> None:
     # the result is an int
     text: str = await jobs.send.run(to="a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    # enqueue answers a receipt, not the result
+    # enqueue returns a receipt, not the result
     number: int = await jobs.send.enqueue(to="a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # run is not awaited
     soon: int = jobs.send.run(to="a")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
@@ -404,7 +404,7 @@ async def wrong_results(any_receipt: Receipt) -> None:
     result: int = record.result  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # the input is an Email
     other: JobRecord[Other, Meta, int] = record  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    # many receipts are no list: they do not change
+    # many receipts are a tuple
     receipts: list[Receipt] = await jobs.send.enqueue_many([Email(to="a")])  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # the record may be gone
     (await jobs.inspect.get_job("id")).state  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
@@ -416,7 +416,7 @@ async def wrong_results(any_receipt: Receipt) -> None:
     await jobs.inspect.get_jobs_by_state("done")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # an id is text
     await jobs.inspect.get_job(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    # only what is finished can be purged
+    # only finished records can be purged
     await jobs.control.purge("queued")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # an age without its unit
     await jobs.control.purge("failed", older_than=3600)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -429,11 +429,11 @@ async def wrong_results(any_receipt: Receipt) -> None:
 async def wrong_jobs() -> None:
     # no such job
     await jobs.sendd.run(to="a")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-    # a job on the class is bound to no runtime
+    # the job of the class belongs to no registry
     await AppJobs.send.run(to="a")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-    # a job that was declared is no function to call
+    # a job is not a function
     await send(Email(to="a"))  # type: ignore[operator]  # pyright: ignore[reportCallIssue]
-    # a bound job is called through run, enqueue or delay
+    # a job is called with run, enqueue or delay
     await jobs.send(to="a")  # type: ignore[operator]  # pyright: ignore[reportCallIssue]
     # the context has no cache
     await jobs.needs_cache.run(to="a")  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
@@ -443,20 +443,20 @@ async def wrong_jobs() -> None:
     await jobs.needs_other.run()  # type: ignore[arg-type]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     # the same through on()
     needs_cache.on(jobs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    # a job is not set on a runtime
+    # the jobs of a registry do not change
     jobs.send = 3  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def needs_a_cache(some: Jobs[HasCache]) -> None: ...
 
 
-# a runtime whose context lacks what a function asks for
+# a registry whose context lacks what the function needs
 needs_a_cache(jobs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-# a job whose needs the context does not meet
+# a job that needs another context
 app.use(needs_cache)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 # the same, of another class
 app.use(needs_other)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-# a function that is no job yet
+# a function is not a job
 app.use(needs_a_cache)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -532,7 +532,7 @@ class SchedulesAJobNotAScheduled(AppJobs):
 
 
 class SchedulesAJobOfAnotherContext(AppJobs):
-    # the context has no cache, which the job of the schedule asks for
+    # the job of the schedule needs a cache, which the context lacks
     schedules = (needs_cache.scheduled(every="1h", input=Email(to="a")),)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
@@ -579,7 +579,7 @@ exponential(2, max_delay="5m")  # type: ignore[arg-type]  # pyright: ignore[repo
 Retry(retry_on=ConnectionError)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 # classes, not instances
 Retry(retry_on=(ConnectionError(),))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-# how often is a number
+# the number of attempts is an int
 Retry(max_attempts="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 # options go by name
 Retry(3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
