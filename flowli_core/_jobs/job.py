@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -31,8 +32,12 @@ C_contra = TypeVar("C_contra", contravariant=True)
 _NO_OPTIONS = CallOptions()
 
 
+@dataclass(frozen=True)
 class NoMeta:
-    """The type of meta of a job that declares no meta. Neither its calls nor its handler take any."""
+    """The type of meta of a job that declares no meta. Neither its calls nor its handler take any.
+
+    A dataclass, so that `JobRecord[Report, NoMeta, str]` can be a response type.
+    """
 
 
 class Job(JobBase, Generic[C_contra, P, In, M, R_co]):

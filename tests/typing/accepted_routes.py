@@ -1,12 +1,12 @@
 """Routes in each framework, as users write them: no cast, no ignore. Checked by all type checkers, and imported."""
 
 from contextlib import asynccontextmanager
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, assert_type
 
 import flowli_fastapi
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
-from flowli_core import Jobs, Receipt, Runner, job
+from flowli_core import JobRecord, Jobs, NoMeta, Receipt, Runner, job
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_fastapi import JobsDep, jobs_of, jobs_router
 from flowli_litestar import FlowliConfig, FlowliPlugin
@@ -14,8 +14,10 @@ from flowli_starlette import Healthz, JobsMiddleware, JobsState, get_jobs, jobs_
 from litestar import Litestar, get as litestar_get, post as litestar_post, websocket as litestar_websocket
 from litestar import WebSocket as LitestarSocket
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody
 from pydantic import BaseModel
+from fastapi.testclient import TestClient
+from litestar.testing import TestClient as LitestarClient
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -26,6 +28,7 @@ from starlette.websockets import WebSocket as StarletteSocket
 
 class Email(BaseModel):
     to: str
+    subject: str = "hi"
 
 
 @job(Email)
@@ -101,6 +104,26 @@ async def plain(body: Email, jobs: Annotated[AppJobs, Depends(flowli_fastapi.get
     return await jobs.send_email.enqueue(body)
 
 
+@router.post("/typed")
+async def typed_receipt(body: Email, jobs: AppJobsDep) -> Receipt[int]:
+    return await jobs.send_email.enqueue(body)
+
+
+@router.get("/typed/{job_id}")
+async def typed_record(job_id: str, jobs: AppJobsDep) -> JobRecord[Email, NoMeta, int] | None:
+    return await jobs.send_email.get(job_id)
+
+
+@router.get("/plain/{job_id}")
+async def plain_record(job_id: str, jobs: AppJobsDep) -> JobRecord | None:
+    return await jobs.send_email.get(job_id)
+
+
+@router.post("/many")
+async def many(bodies: list[Email], jobs: AppJobsDep) -> Sequence[Receipt]:
+    return await jobs.send_email.enqueue_many(bodies)
+
+
 @router.post("/alias")
 async def alias(jobs: JobsDep[AppJobs], other: Annotated[OtherJobs, Depends(jobs_of(OtherJobs))]) -> None:
     assert_type(jobs, AppJobs)
@@ -135,6 +158,18 @@ async def litestar_enqueue(to: FromPath[str], jobs: NamedDependency[AppJobs]) ->
     return await jobs.send_email.enqueue(to=to)
 
 
+@litestar_post("/typed")
+async def litestar_typed(data: JSONBody[Email], jobs: NamedDependency[AppJobs]) -> Receipt[int]:
+    return await jobs.send_email.enqueue(data)
+
+
+@litestar_get("/typed/{job_id:str}")
+async def litestar_record(job_id: FromPath[str], jobs: NamedDependency[AppJobs]) -> JobRecord[Email, NoMeta, int]:
+    found = await jobs.send_email.get(job_id)
+    assert found is not None
+    return found
+
+
 @litestar_get("/other")
 async def litestar_other(others: NamedDependency[OtherJobs]) -> None:
     assert_type(others, OtherJobs)
@@ -146,9 +181,32 @@ async def litestar_socket(socket: LitestarSocket[Any, Any, Any], jobs: NamedDepe
 
 
 litestar_app = Litestar(
-    [litestar_enqueue, litestar_other, litestar_socket],
+    [litestar_enqueue, litestar_typed, litestar_record, litestar_other, litestar_socket],
     plugins=[
         FlowliPlugin(FlowliConfig(jobs=jobs, runner=Runner(jobs), health_path="/healthz")),
         FlowliPlugin(FlowliConfig(jobs=others, dependency_key="others", state_key="others")),
     ],
 )
+
+
+def typed_routes_work(client: TestClient | LitestarClient[Litestar]) -> None:
+    receipt = client.post("/typed", json={"to": "ada@example.com"}).json()
+    assert receipt["disposition"] == "accepted"
+    record = client.get(f"/typed/{receipt['id']}").json()
+    assert record["input"] == {"to": "ada@example.com", "subject": "hi"}
+
+
+def send_requests() -> None:
+    with TestClient(fastapi_app) as client:
+        typed_routes_work(client)
+        (receipt,) = client.post("/many", json=[{"to": "ada@example.com"}]).json()
+        record = client.get(f"/plain/{receipt['id']}").json()
+        assert record["input"] == {"to": "ada@example.com", "subject": "hi"}
+        assert client.get("/openapi.json").is_success
+    with LitestarClient(litestar_app) as litestar_client:
+        typed_routes_work(litestar_client)
+        assert litestar_client.get("/schema/openapi.json").is_success
+
+
+if __name__ == "__main__":
+    send_requests()
