@@ -82,6 +82,9 @@ class NewRecord:
     keep_failed: timedelta = timedelta(days=14)
 
 
+Disposition = Literal["accepted", "duplicate", "existing"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:
     """The answer for one record of an `enqueue`.
@@ -91,7 +94,7 @@ class Enqueued:
     """
 
     id: str
-    disposition: Literal["accepted", "duplicate", "existing"]
+    disposition: Disposition
     state: State
     scheduled_for: datetime
     progress: bytes | None = None

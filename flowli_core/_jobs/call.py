@@ -14,14 +14,14 @@ from flowli_core import _checks
 from flowli_core._jobs.arguments import CallOptions, Given, Input, build_input, pack_input, parse_call
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition
-from flowli_core._jobs.records import Disposition, JobRecord, Receipt, receipt, typed_record
+from flowli_core._jobs.records import JobRecord, Receipt, to_receipt, to_typed_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import JobSettings
 from flowli_core._schedules.spec import Planned, derived_key
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
-from flowli_core.driver import NewRecord
+from flowli_core.driver import Disposition, NewRecord
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
 from flowli_core.stored import RecordById
@@ -86,7 +86,7 @@ class Call:
             raise ValidationError(f"{job}: this is a receipt of the job {receipt.name!r}")
         record_id = receipt.id if isinstance(receipt, Receipt) else _checks.record_id(receipt)
         found = await (await self.runtime.store()).records(RecordById(record_id))
-        return typed_record(found[0], self.definition) if found else None
+        return to_typed_record(found[0], self.definition) if found else None
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
         """Store records in batches of a thousand; each batch is stored whole or not at all."""
@@ -108,7 +108,7 @@ class Call:
                 raise
             # An id that was made for this call is new. If it exists already, a client has sent the call twice.
             duplicate: Disposition = "accepted" if self.options.id is None else "duplicate"
-            receipts += [receipt(self.definition.name, answer, duplicate) for answer in answers]
+            receipts += [to_receipt(self.definition.name, answer, duplicate) for answer in answers]
         return receipts
 
     def _check_registered(self) -> None:

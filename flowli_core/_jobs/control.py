@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import get_args
 
 from flowli_core import _checks
-from flowli_core._jobs.records import Receipt, receipt
+from flowli_core._jobs.records import Receipt, to_receipt
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules import changes
 from flowli_core._wire.progress import pack_progress, unpack_progress
 from flowli_core.driver import CancelAnswer, RequeueAnswer
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError
-from flowli_core.stored import FinishedState, RecordById
+from flowli_core.stored import FINISHED, FinishedState, RecordById
 
 _PURGED_AT_ONCE = 500
 
@@ -57,7 +56,7 @@ class Control:
     async def purge(self, state: FinishedState, *, older_than: Duration = "0s") -> int:
         """Remove the jobs that finished in this state more than `older_than` ago, and return their number."""
         cure = "; cancel waiting jobs first"
-        _checks.one_of(state, get_args(FinishedState), argument="state", cure=cure, error=ValidationError)
+        _checks.one_of(state, FINISHED, argument="state", cure=cure, error=ValidationError)
         age = duration(older_than, argument="older_than", zero=True, error=ValidationError)
         driver = await self._runtime.store()
         removed, started = 0, time.monotonic()
@@ -95,4 +94,4 @@ class Control:
         """
         _checks.key(key)
         found = await changes.trigger(await self._runtime.store(), key)
-        return None if found is None else receipt(*found)
+        return None if found is None else to_receipt(*found)

@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import TypeVar
 
-from flowli_core.errors import ValidationError
+from flowli_core.errors import FlowliError, ValidationError
 
 T = TypeVar("T")
 
@@ -22,6 +22,6 @@ def decode_cursor(cursor: object, read: Callable[..., T]) -> T:
         parts = urlsafe_b64decode(f"{cursor}===").decode().split("\n")
         if encode_cursor(*parts) == cursor:
             return read(*parts)
-    except (TypeError, ValueError, ValidationError):
+    except (TypeError, ValueError, FlowliError):
         pass
     raise ValidationError("cursor is invalid; give the cursor of the page before")

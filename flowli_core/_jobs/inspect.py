@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import get_args
 
 from flowli_core import _checks
-from flowli_core._jobs.records import (
-    JobRecord,
-    Page,
-    ScheduleRecord,
-    job_record,
-    pack_cursor,
-    pack_key,
-    schedule_record,
-    unpack_cursor,
-    unpack_key,
-)
+from flowli_core._jobs.cursor import decode_cursor, encode_cursor
+from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord, to_job_record, to_schedule_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
 from flowli_core.errors import ValidationError
 from flowli_core.stored import (
+    STATES,
     Overview,
+    Position,
     QueueCounts,
     RecordById,
     RecordsInState,
@@ -49,10 +41,10 @@ class Inspect:
         """Return a record, or None if there is none with this id."""
         record_id = _checks.record_id(id)
         found = await (await self._runtime.store()).records(RecordById(record_id))
-        return job_record(found[0]) if found else None
+        return to_job_record(found[0]) if found else None
 
     async def get_queue_counts(self) -> QueueCounts:
-        """Count the records in each state, over all queues and in each."""
+        """Count the records in each state, in total and by queue."""
         return (await self.get_overview()).counts
 
     async def get_overview(self) -> Overview:
@@ -64,31 +56,33 @@ class Inspect:
     ) -> Page[JobRecord]:
         """Return a page of `limit` (1 to 1,000) records in a state, newest first. `cursor` is that of the page before.
 
-        Finished records are ordered by the time of finishing, active ones by the time of enqueueing, others by due
-        time. Pages are stable: a record that is added or removed between two pages neither repeats nor hides another.
+        Finished records are ordered by the time of finishing, waiting ones by due time, and active ones by id. Pages
+        are stable: a record that is added or removed between two pages neither repeats nor hides another.
         """
-        _checks.one_of(state, get_args(State), argument="state", error=ValidationError)
+        _checks.one_of(state, STATES, argument="state", error=ValidationError)
         _check_limit(limit)
-        after = None if cursor is None else unpack_cursor(cursor)
+        after = None if cursor is None else decode_cursor(cursor, _read_position)
         query = RecordsInState(state=state, limit=limit + 1, after=after)
         found = await (await self._runtime.store()).records(query)
-        shown = found[:limit]
-        following = pack_cursor(position(shown[-1])) if len(found) > limit else None
-        return Page(tuple(map(job_record, shown)), following)
+        items = tuple(map(to_job_record, found[:limit]))
+        if len(found) <= limit:
+            return Page(items)
+        last = position(found[limit - 1])
+        return Page(items, encode_cursor(last.at.isoformat(), last.id))
 
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
         """Return a schedule, or None if there is none with this key."""
         _checks.key(key)
         _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
-        return schedule_record(found[0]) if found else None
+        return to_schedule_record(found[0]) if found else None
 
     async def get_schedules(self, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None) -> Page[ScheduleRecord]:
         """Return a page of `limit` schedules, in the order of their keys. `cursor` is that of the page before."""
         _check_limit(limit)
-        after = None if cursor is None else unpack_key(cursor)
+        after = None if cursor is None else decode_cursor(cursor, _checks.key)
         _, found = await (await self._runtime.store()).schedules(SchedulesAfter(limit=limit + 1, after=after))
-        shown = found[:limit]
-        return Page(tuple(map(schedule_record, shown)), pack_key(shown[-1].key) if len(found) > limit else None)
+        items = tuple(map(to_schedule_record, found[:limit]))
+        return Page(items, encode_cursor(items[-1].key) if len(found) > limit else None)
 
     async def next_runs(self, key: str, n: int = DEFAULT_RUNS) -> tuple[datetime, ...]:
         """Return the next `n` (1 to 1,000) ticks of a schedule, in UTC.
@@ -99,6 +93,10 @@ class Inspect:
         _check_limit(n, argument="n")
         _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
         return next_runs(found[0], n) if found else ()
+
+
+def _read_position(at: str, id: str) -> Position:
+    return Position(_checks.aware(datetime.fromisoformat(at), argument="cursor"), _checks.record_id(id))
 
 
 def _check_limit(limit: object, *, argument: str = "limit") -> None:

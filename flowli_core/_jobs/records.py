@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Literal
+from datetime import datetime, timedelta
+from typing import Any, Generic
 
 from pydantic_core import from_json
 from typing_extensions import TypeVar
@@ -18,17 +16,15 @@ from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import LastError, unpack_progress
 from flowli_core._wire.trace import without_trace
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import Enqueued
+from flowli_core.driver import Disposition, Enqueued
 from flowli_core.errors import ValidationError
 from flowli_core.retry import Backoff
-from flowli_core.stored import Position, State, StoredRecord, StoredSchedule
+from flowli_core.stored import State, StoredRecord, StoredSchedule
 
 T = TypeVar("T")
 In_co = TypeVar("In_co", covariant=True, default=object)
 M_co = TypeVar("M_co", covariant=True, default=object)
 R_co = TypeVar("R_co", covariant=True, default=object)
-
-Disposition = Literal["accepted", "duplicate", "existing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +126,7 @@ class Page(Generic[T]):
     cursor: str | None = None
 
 
-def receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate") -> Receipt[Any]:
+def to_receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate") -> Receipt[Any]:
     """Return the receipt of a driver's answer. `duplicate` is the disposition of a record whose id existed already."""
     return Receipt(
         id=answer.id,
@@ -142,7 +138,7 @@ def receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate") -
     )
 
 
-def job_record(stored: StoredRecord) -> JobRecord:
+def to_job_record(stored: StoredRecord) -> JobRecord:
     """Return a stored record as callers get it, with payloads as plain JSON values."""
     policy = _policy(stored)
     progress = unpack_progress(stored.progress)
@@ -174,14 +170,14 @@ def job_record(stored: StoredRecord) -> JobRecord:
     )
 
 
-def typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[Any, Any, Any]:
+def to_typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[Any, Any, Any]:
     """Return a stored record of a job, with its input, meta and result validated. Raises ValidationError."""
     job, meta = definition.name, without_trace(stored.meta)
     if stored.name != job:
         raise ValidationError(f"{job}: the record {stored.id} is one of the job {stored.name!r}")
     try:
         return replace(
-            job_record(stored),
+            to_job_record(stored),
             input=None if definition.input is None else definition.input.unpack(stored.input),
             meta=None if definition.meta is None or meta is None else definition.meta.unpack(meta),
             result=None if stored.result is None else definition.result.unpack(stored.result),
@@ -191,7 +187,7 @@ def typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[Any,
         raise ValidationError(f"{error}; {cure}", error.issues) from None
 
 
-def schedule_record(stored: StoredSchedule) -> ScheduleRecord:
+def to_schedule_record(stored: StoredSchedule) -> ScheduleRecord:
     """Return a stored schedule as callers get it."""
     found = ScheduleRecord(
         key=stored.key,
@@ -223,36 +219,6 @@ def schedule_record(stored: StoredSchedule) -> ScheduleRecord:
         declared_by=planned.declared_by,
         readable=True,
     )
-
-
-def pack_cursor(position: Position) -> str:
-    """Write where a page ended as text that may stand in a URL."""
-    return base64.urlsafe_b64encode(f"{position.at.isoformat()} {position.id}".encode()).decode().rstrip("=")
-
-
-def unpack_cursor(cursor: object) -> Position:
-    """Read a cursor. Raises ValidationError for one that this library did not make."""
-    try:
-        text = base64.b64decode(str(cursor) + "==", altchars=b"-_").decode()
-        moment, record_id = text.split(" ", 1)
-        at = datetime.fromisoformat(moment)
-        return Position(at.astimezone(UTC), record_id)
-    except (binascii.Error, ValueError, OverflowError):
-        raise ValidationError("cursor is not one that an earlier page gave") from None
-
-
-def pack_key(key: str) -> str:
-    """Write where a page of schedules ended as text that may stand in a URL."""
-    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
-
-
-def unpack_key(cursor: object) -> str:
-    """Read such a cursor. Raises ValidationError for one that this library did not make."""
-    text = str(cursor)
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise ValidationError("cursor is not one that an earlier page gave") from None
 
 
 def _worker_lost(recoveries: int) -> LastError:

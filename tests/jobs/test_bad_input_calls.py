@@ -22,6 +22,7 @@ from flowli_core import (
     current_job,
     job,
 )
+from flowli_core._jobs.cursor import encode_cursor
 from tests.support.counting import CountingDriver
 from tests.support.refusals import SECRET, Refused, assert_error, refuse, refuse_call, table
 
@@ -155,16 +156,18 @@ LISTINGS = [
     listed(70, "unknown state", 'state must be "queued", "scheduled", "active", ', state="dead"),
     listed(70, "no state", 'state must be "queued", ', state=None),
     *[
-        listed(70, f"cursor {what}", "cursor is not one that an earlier page gave", cursor=cursor)
+        listed(70, f"cursor {what}", "cursor is invalid; give the cursor of the page before", cursor=cursor)
         for what, cursor in [
             ("empty", ""),
             ("garbage", SECRET),
             ("beyond ASCII", "é" + SECRET),
             ("a number", 5),
-            ("of one part", base64.urlsafe_b64encode(SECRET.encode()).decode()),
-            ("of no time", base64.urlsafe_b64encode(f"then {SECRET}".encode()).decode()),
+            ("of one part", encode_cursor(SECRET)),
+            ("of no time", encode_cursor("then", SECRET)),
             ("of no text", base64.urlsafe_b64encode(b"\xff\xfe").decode()),
-            ("of a time too early", base64.urlsafe_b64encode(b"0001-01-01T00:00:00+12:00 id").decode()),
+            ("of a time too early", encode_cursor("0001-01-01T00:00:00+12:00", "id")),
+            ("of a naive time", encode_cursor("2026-01-01T00:00:00", "id")),
+            ("of no id", encode_cursor("2026-01-01T00:00:00+00:00", "")),
         ]
     ],
     Refused(70, "schedules, limit 0", lambda jobs: jobs.inspect.get_schedules(limit=0), ValidationError, ("limit",)),
