@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from flowli_core.drivers.redis._keys import COLUMNS
+
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -58,3 +60,16 @@ def test_the_changelog_has_entries_under_known_headings() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "\n## Unreleased\n" in text
     assert set(re.findall(r"^### (.*)", text, re.MULTILINE)) <= {"Added", "Changed", "Fixed", "Removed"}
+
+
+def test_the_architecture_lists_every_redis_key() -> None:
+    first_cells = re.findall(r"^\| (`.*?) \|", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert set(COLUMNS) <= set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    """In its reading list, and in the list of the rooms."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    listed = re.findall(r"^  (\S.*?)(?:    |$)", text.partition("```\n")[2].partition("```")[0], re.MULTILINE)
+    for name in " ".join(listed).split():
+        assert (ROOT / "flowli_core" / name).exists(), name
