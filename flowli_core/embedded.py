@@ -1,4 +1,8 @@
-"""An embedded runner: it runs inside an application, is restarted if it fails, and stops before the application."""
+"""An embedded runner: it runs inside an application, is restarted if it fails, and stops before the application.
+
+This is also the module for adapters of frameworks: they import only public modules, and find here what they need beside
+`flowli_core`, `flowli_core.healthz` (readiness) and `flowli_core.cli` (commands).
+"""
 
 from __future__ import annotations
 

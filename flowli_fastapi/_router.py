@@ -39,10 +39,8 @@ def jobs_router(
     `dependencies` guard the router, or `allow_anonymous` says that anybody may read it.
     """
     if not dependencies and not allow_anonymous:
-        raise DefinitionError(
-            "jobs_router shows jobs to anybody: pass dependencies=[Depends(...)] that refuse strangers, or "
-            "allow_anonymous=True"
-        )
+        cure = "pass dependencies=[Depends(...)] that refuse strangers, or allow_anonymous=True"
+        raise DefinitionError(f"jobs_router shows jobs to anybody: {cure}")
     router = APIRouter(prefix=prefix, tags=["jobs"], dependencies=list(dependencies), responses=_RESPONSES)
     job: Any = FullJobOut if show_payloads else JobOut
     schedule: Any = FullScheduleOut if show_payloads else ScheduleOut

@@ -9,7 +9,6 @@ import click
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import with_target
-from flowli_core.cli._common.target import TargetError
 from flowli_core.cli._operations.check import check
 from flowli_core.cli._operations.doctor import doctor
 from flowli_core.cli._operations.jobs import enqueue, jobs, run_job
@@ -22,7 +21,10 @@ from flowli_core.errors import FlowliError
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})
 @click.version_option(version("flowli"), message="flowli %(version)s")
 def flowli() -> None:
-    """Run and manage background jobs."""
+    """Run and manage background jobs.
+
+    A command finds the registry of the application by --app module:attribute, or by the variable FLOWLI_APP.
+    """
 
 
 flowli.add_command(worker)
@@ -41,8 +43,6 @@ def main(argv: list[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         command = "flowli" if context is None else context.command_path
         return _print_error(f"{command}: {error.format_message()}", error.exit_code)
-    except TargetError as error:
-        return _print_error(f"flowli: {error}", exits.USAGE)
     except FlowliError as error:
         return _print_error(f"flowli: {error}", exits.FAILED)
     except (click.Abort, KeyboardInterrupt):

@@ -12,9 +12,17 @@ A worker that a third stop signal reaches exits at once with 128 + its number: 1
 
 from __future__ import annotations
 
+import click
+
 DONE = 0
 FAILED = 1
 USAGE = 2
 STALLED = 70
 INTERRUPTED = 130
 TERMINATED = 143
+
+
+class WrongUsageError(click.ClickException):
+    """A target, name, id, key or input is invalid: wrong usage, but of no single option."""
+
+    exit_code = USAGE

@@ -16,7 +16,7 @@ import click
 from flowli_core._jobs.registry import Jobs
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
-from flowli_core.cli._common.options import target_options
+from flowli_core.cli._common.options import parameters_of, target_options
 from flowli_core.cli._common.process import run, set_up_logs
 from flowli_core.cli._common.target import load
 from flowli_core.errors import DefinitionError, FlowliError, SchedulingError, ValidationError
@@ -30,12 +30,6 @@ class RegistryLoader:
 
     def __init__(self, load: Callable[[], Jobs[Any]]) -> None:
         self.load = load
-
-
-class InvalidValueError(click.ClickException):
-    """An invalid name, id, key or input: wrong usage, but of no single option."""
-
-    exit_code = exits.USAGE
 
 
 def operation_logging_at(level: str) -> Callable[[Operation], Callable[..., None]]:
@@ -60,7 +54,7 @@ def operation_logging_at(level: str) -> Callable[[Operation], Callable[..., None
             try:
                 code = run(main())
             except (ValidationError, DefinitionError, SchedulingError) as error:
-                raise InvalidValueError(escape_controls(error)) from error
+                raise exits.WrongUsageError(escape_controls(error)) from error
             except FlowliError as error:
                 raise click.ClickException(escape_controls(error)) from error
             context.exit(code or exits.DONE)
@@ -80,7 +74,7 @@ def with_target(command: C) -> C:
     if isinstance(command, click.Group):
         command.commands = {name: with_target(one) for name, one in command.commands.items()}
         return command
-    command.params = list(command.params)
+    command.params = [*command.params, *parameters_of(target_options)]
     wrapped = command.callback
 
     def callback(*, app: str | None, app_dir: str, factory: bool, **options: Any) -> Any:
@@ -90,5 +84,4 @@ def with_target(command: C) -> C:
         return wrapped(**options) if wrapped is not None else None
 
     command.callback = callback
-    target_options(command)
     return command

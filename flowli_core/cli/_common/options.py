@@ -32,6 +32,11 @@ class DurationType(click.ParamType["timedelta"]):
             self.fail(str(error), param, ctx)
 
 
+def choice(*words: str) -> click.Choice[str]:
+    """Make the type of an option that is one of these words, in any case."""
+    return click.Choice(words, case_sensitive=False)
+
+
 def combine(*options: Decorator) -> Decorator:
     """Make one decorator of several options, listed in the order in which the help shows them."""
 
@@ -43,10 +48,16 @@ def combine(*options: Decorator) -> Decorator:
     return add
 
 
-def setting(*names: str, **attributes: Any) -> Decorator:
-    """Make an option that is also read from a variable: `--stall-limit` from FLOWLI_STALL_LIMIT."""
-    long_name = names[-1].partition("/")[0]
-    return click.option(*names, envvar=variable(long_name.removeprefix("--")), **attributes)
+def parameters_of(options: Decorator) -> list[click.Parameter]:
+    """Return the options that a decorator adds, in the order of the help."""
+    return click.command()(options(lambda: None)).params
+
+
+def setting(names: str, kind: Any, default: object, help: str, **more: Any) -> Decorator:
+    """Make an option that is also read from a variable: "-c --concurrency" from FLOWLI_CONCURRENCY."""
+    long_name = names.rsplit(maxsplit=1)[-1].partition("/")[0].removeprefix("--")
+    more = {"show_default": True, **more}
+    return click.option(*names.split(), type=kind, default=default, help=help, envvar=variable(long_name), **more)
 
 
 def variable(name: str) -> str:
@@ -60,9 +71,9 @@ def split_names(_: click.Context, __: click.Parameter, value: str | None) -> tup
 
 
 target_options = combine(
-    setting("-A", "--app", metavar="APP", help="The registry, as module:attribute, such as app.jobs:jobs."),
-    setting("--app-dir", default=".", show_default="here", help="Directory to import APP from."),
-    setting("--factory/--no-factory", default=False, help="APP is a function that returns the registry."),
+    setting("-A --app", str, None, "The registry, as module:attribute, such as app.jobs:jobs.", metavar="APP"),
+    setting("--app-dir", str, ".", "Directory to import APP from.", show_default="here"),
+    setting("--factory/--no-factory", bool, False, "APP is a function that returns the registry."),  # noqa: FBT003
 )
 """The options that name the registry: `app`, `app_dir` and `factory`."""
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic_core import to_jsonable_python
 
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
+from flowli_core.durations import format_duration
 
 _NARROWEST = 8
 _GAP = "  "
@@ -71,6 +73,12 @@ def format_fields(pairs: Iterable[tuple[str, object]]) -> str:
     )
 
 
+def format_record(record: Any, **changed: object) -> str:
+    """Format the fields of a dataclass that are not None, some of them changed."""
+    pairs = {field.name: getattr(record, field.name) for field in fields(record)} | changed
+    return format_fields((name, value) for name, value in pairs.items() if value is not None)
+
+
 def format_json(value: object) -> str:
     """Format as JSON in ASCII, so that it holds no control characters."""
     return json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=True)
@@ -119,6 +127,8 @@ def _format_cell(value: object, *, lines: bool = False) -> str:
             return value.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
         case str():
             return escape_controls(value, lines=lines)
+        case timedelta():
+            return format_duration(value)
         case bool() | int() | float():
             return str(value)
         case _:

@@ -14,22 +14,19 @@ from typing import Any
 
 from flowli_core._jobs.registry import Jobs, is_registry
 from flowli_core._text import escape_controls
+from flowli_core.cli._common.exits import WrongUsageError
 
 DEFAULT_ATTRIBUTE = "jobs"
-
-
-class TargetError(Exception):
-    """The target names no registry."""
 
 
 def load(target: str, *, app_dir: str = ".", factory: bool = False) -> Jobs[Any]:
     """Import the module of the target, and return its registry.
 
-    Raises TargetError with a message of one line. If the module itself raises, its traceback is printed first.
+    Raises WrongUsageError with a message of one line. If the module itself raises, its traceback is printed first.
     """
     folder = Path(app_dir).absolute()
     if not folder.is_dir():
-        raise TargetError(f"--app-dir {escape_controls(app_dir)!r} is not a directory")
+        raise WrongUsageError(f"--app-dir {escape_controls(app_dir)!r} is not a directory")
     sys.path.insert(0, str(folder))
     module_name, _, attribute = target.partition(":")
     attribute = attribute or DEFAULT_ATTRIBUTE
@@ -39,7 +36,7 @@ def load(target: str, *, app_dir: str = ".", factory: bool = False) -> Jobs[Any]
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise TargetError(
+            raise WrongUsageError(
                 f"module {module_name!r} has no {escape_controls(attribute)!r}; {_suggest_attribute(module, attribute)}"
             ) from None
     return _call_factory(target, found) if factory else _check_registry(target, found)
@@ -48,14 +45,14 @@ def load(target: str, *, app_dir: str = ".", factory: bool = False) -> Jobs[Any]
 def _import(target: str, name: str, folder: Path) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         near = _suggest_module_of_path(name)
-        raise TargetError(f"{escape_controls(target)!r} must be module:attribute, such as app.jobs:jobs{near}")
+        raise WrongUsageError(f"{escape_controls(target)!r} must be module:attribute, such as app.jobs:jobs{near}")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             near = _suggest_module_of_path(name) or _suggest_module(name, error.name, folder)
             path = f"{error.name.replace('.', '/')}.py"
-            raise TargetError(
+            raise WrongUsageError(
                 f"there is no module {error.name!r}: looked for {path} in {escape_controls(folder)}{near}"
             ) from None
         raise _print_traceback(name, error) from error
@@ -63,7 +60,7 @@ def _import(target: str, name: str, folder: Path) -> ModuleType:
         raise _print_traceback(name, error) from error
 
 
-def _print_traceback(name: str, error: Exception) -> TargetError:
+def _print_traceback(name: str, error: Exception) -> WrongUsageError:
     """Print the traceback of a module that raised, without the frames of the import system and of this file."""
     trace = error.__traceback__
     ours = (__file__, importlib.__file__)
@@ -73,18 +70,18 @@ def _print_traceback(name: str, error: Exception) -> TargetError:
         trace = trace.tb_next
     lines = traceback.format_exception(type(error), error, trace)
     sys.stderr.write(escape_controls("".join(lines), lines=True))
-    return TargetError(f"importing {name!r} failed with {type(error).__name__}, see above")
+    return WrongUsageError(f"importing {name!r} failed with {type(error).__name__}, see above")
 
 
 def _call_factory(target: str, factory: Any) -> Jobs[Any]:
     if not callable(factory):
-        raise TargetError(f"{target!r} is not a function; omit --factory if it is the registry itself")
+        raise WrongUsageError(f"{target!r} is not a function; omit --factory if it is the registry itself")
     try:
         found = factory()
     except Exception as error:
         raise _print_traceback(target, error) from error
     if not is_registry(found):
-        raise TargetError(f"{target!r} returned a {type(found).__name__}, not a Jobs(...)")
+        raise WrongUsageError(f"{target!r} returned a {type(found).__name__}, not a Jobs(...)")
     return found
 
 
@@ -94,9 +91,10 @@ def _check_registry(target: str, found: Any) -> Jobs[Any]:
     given: object = found
     if isinstance(given, type) and issubclass(given, Jobs):
         name = given.__name__
-        raise TargetError(f"{target!r} is the class {name}; name an instance of it, such as jobs = {name}(context=...)")
+        cure = f"name an instance of it, such as jobs = {name}(context=...)"
+        raise WrongUsageError(f"{target!r} is the class {name}; {cure}")
     cure = "; add --factory if it returns one" if inspect.isfunction(found) or inspect.isbuiltin(found) else ""
-    raise TargetError(f"{target!r} is a {type(found).__name__}, not a Jobs(...){cure}")
+    raise WrongUsageError(f"{target!r} is a {type(found).__name__}, not a Jobs(...){cure}")
 
 
 def _suggest_module_of_path(name: str) -> str:

@@ -45,7 +45,10 @@ class Checked:
 @json_option
 @operation
 async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, within: timedelta, is_json: bool) -> int:
-    """Check that the store answers: exit code 0 if all is well, 1 if not. For container health checks and alerts."""
+    """Check that the store answers, for container health checks and alerts.
+
+    The exit code is 0 if all is well, and 1 if not.
+    """
     try:
         async with asyncio.timeout(within.total_seconds()):
             found = _evaluate(await jobs.inspect.get_overview(), workers, oldest)

@@ -19,9 +19,9 @@ from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
 from flowli_core._wire.codec import pack_result
 from flowli_core.cli._common import exits
-from flowli_core.cli._common.operation import InvalidValueError, operation, operation_logging_at
+from flowli_core.cli._common.operation import operation, operation_logging_at
 from flowli_core.cli._common.options import DurationType, json_option, page_options
-from flowli_core.cli._common.show import fail, format_fields, format_json, format_table, succeed
+from flowli_core.cli._common.show import fail, format_json, format_record, format_table, succeed
 from flowli_core.durations import ZERO, format_duration
 from flowli_core.errors import FlowliError
 from flowli_core.stored import STATES, FinishedState, State
@@ -40,7 +40,7 @@ def jobs() -> None:
 @json_option
 @operation
 async def list_jobs(registry: Jobs[Any], *, state: State, limit: int, cursor: str | None, is_json: bool) -> None:
-    """List the jobs in STATE (failed, unless given), newest first."""
+    """List the jobs in STATE, newest first. Without STATE, list the failed jobs."""
     page = await registry.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor)
     if is_json:
         click.echo(format_json(page))
@@ -60,14 +60,18 @@ async def show(registry: Jobs[Any], *, id: str, is_json: bool) -> int:
     record = await registry.inspect.get_job(id)
     if record is None:
         return _fail_unknown(id)
-    return succeed(format_json(record) if is_json else format_fields(_fields(record)))
+    if is_json:
+        return succeed(format_json(record))
+    error = record.last_error
+    text = None if error is None else f"{error.type}: {error.message}\n{error.traceback}".rstrip()
+    return succeed(format_record(record, last_error=text))
 
 
 @jobs.command()
 @click.argument("id")
 @operation
 async def cancel(registry: Jobs[Any], *, id: str) -> int:
-    """Cancel the job with this ID: a waiting job now, a running job at its worker's next heartbeat."""
+    """Cancel the job with this ID. A running job is cancelled at its worker's next heartbeat."""
     match await registry.control.cancel(id):
         case "cancelled":
             return succeed("cancelled")
@@ -146,9 +150,10 @@ async def enqueue(
 @click.option("--meta", help="Meta of the job, as JSON.")
 @operation_logging_at("info")
 async def run_job(registry: Jobs[Any], *, name: str, input: str | None, meta: str | None) -> int:
-    """Run the job NAME in this process with INPUT, which is JSON, and print its result as JSON.
+    """Run the job NAME in this process, and print its result.
 
-    Nothing is stored. If the handler raises an error, its traceback is printed and the exit code is 1.
+    INPUT and the result are JSON. Nothing is stored. If the handler raises an error, its traceback is printed and the
+    exit code is 1.
     """
     definition = _definition(registry, name)
     value, made_meta = build_input(definition, _input(definition, input)), _meta(definition, meta)
@@ -169,7 +174,7 @@ def _definition(registry: Jobs[Any], name: str) -> Definition:
     if name not in found:
         near = difflib.get_close_matches(name, found, n=1)
         cure = f"did you mean {near[0]}?" if near else f"the registry has: {', '.join(found) or 'none'}"
-        raise InvalidValueError(f"there is no job {escape_controls(name)!r}; {cure}")
+        raise exits.WrongUsageError(f"there is no job {escape_controls(name)!r}; {cure}")
     return found[name]
 
 
@@ -177,7 +182,7 @@ def _input(definition: Definition, text: str | None) -> Json | Given:
     if text is not None:
         return Json(_json(text, "INPUT"))
     if definition.input is not None:
-        raise InvalidValueError(f"{definition.name} takes an input: give it as JSON")
+        raise exits.WrongUsageError(f"{definition.name} takes an input: give it as JSON")
     return Given(None)
 
 
@@ -185,7 +190,7 @@ def _meta(definition: Definition, text: str | None) -> Any:
     if text is None:
         return None
     if definition.meta is None:
-        raise InvalidValueError(f"{definition.name} takes no meta")
+        raise exits.WrongUsageError(f"{definition.name} takes no meta")
     return definition.meta.unpack(_json(text, "--meta"))
 
 
@@ -193,7 +198,7 @@ def _json(text: str, what: str) -> bytes:
     try:
         from_json(text)
     except ValueError as error:
-        raise InvalidValueError(f"{what} is not JSON: {error}") from None
+        raise exits.WrongUsageError(f"{what} is not JSON: {error}") from None
     return text.encode()
 
 
@@ -202,14 +207,6 @@ def _row(record: JobRecord) -> list[object]:
     at = record.finished_at or (record.scheduled_for if record.state != "active" else record.started_at)
     message = "" if error is None else f"{error.type}: {error.message}"
     return [record.id, record.name, record.queue, record.attempts_made, at, message]
-
-
-def _fields(record: JobRecord) -> list[tuple[str, object]]:
-    """Return the fields of a record by name, without those that are None."""
-    pairs = {name: getattr(record, name) for name in JobRecord.__slots__}
-    if (error := record.last_error) is not None:
-        pairs["last_error"] = f"{error.type}: {error.message}\n{error.traceback}".rstrip()
-    return [(name, value) for name, value in pairs.items() if value is not None]
 
 
 def _fail_unknown(id: str) -> int:

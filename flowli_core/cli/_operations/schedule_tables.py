@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from flowli_core._jobs.records import ScheduleRecord
@@ -22,16 +22,6 @@ def format_runs(schedule: ScheduleRecord, runs: Iterable[datetime], now: datetim
     zone = ZoneInfo(schedule.timezone)
     rows = [[run, run.astimezone(zone).isoformat(sep=" "), format_moment(run, now)] for run in runs]
     return format_table(["utc", "local", "from now"], rows)
-
-
-def schedule_fields(schedule: ScheduleRecord) -> list[tuple[str, object]]:
-    """Return the fields of a schedule by name, without those that are None."""
-    pairs = [(name, getattr(schedule, name)) for name in ScheduleRecord.__slots__]
-    return [
-        (name, format_duration(value) if isinstance(value, timedelta) else value)
-        for name, value in pairs
-        if value is not None
-    ]
 
 
 def _format_rule(one: ScheduleRecord) -> str:

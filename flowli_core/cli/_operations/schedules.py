@@ -13,8 +13,8 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option, page_options
-from flowli_core.cli._common.show import fail, format_fields, format_json, succeed
-from flowli_core.cli._operations.schedule_tables import format_runs, format_schedules, schedule_fields
+from flowli_core.cli._common.show import fail, format_json, format_record, succeed
+from flowli_core.cli._operations.schedule_tables import format_runs, format_schedules
 
 _NEXT_RUNS = 5
 
@@ -38,7 +38,7 @@ async def list_schedules(registry: Jobs[Any], *, limit: int, cursor: str | None,
     if page.cursor is not None:
         click.echo(f"more: --cursor {page.cursor}", err=True)
     elif not page.items and cursor is None and (declared := _declared_keys(registry)):
-        click.echo(f"{len(declared)} declared in code: the next worker start stores them", err=True)
+        click.echo(f"{len(declared)} declared in code: stored at the next worker start", err=True)
 
 
 @schedules.command()
@@ -50,7 +50,7 @@ async def show(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
     found = await registry.inspect.get_schedule(key)
     if found is None:
         return _fail_unknown(registry, key)
-    return succeed(format_json(found) if is_json else format_fields(schedule_fields(found)))
+    return succeed(format_json(found) if is_json else format_record(found))
 
 
 @schedules.command("next")

@@ -77,9 +77,10 @@ def format_status(status: Status) -> str:
 @click.option("--every", type=DurationType(), default="2s", help="Time between two refreshes.")
 @operation
 async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelta) -> None:
-    """Show the jobs in each queue and state, how long jobs wait, the workers, and the next schedule runs.
+    """Show queues, workers and the next schedule runs.
 
-    A worker is listed for up to a minute after its last sign of life, even if it has stopped.
+    For each queue: the number of jobs in each state, and how long its oldest due job has waited. A worker is listed for
+    up to a minute after its last sign of life, even if it has stopped.
     """
     while True:
         try:

@@ -41,8 +41,10 @@ def worker(*, target: str | None, **given: Any) -> None:
     return to the queue without using an attempt. A second signal returns them immediately. A third exits immediately:
     other workers run the jobs when the leases expire.
 
+    Each option can also be set by an environment variable: --stall-limit by FLOWLI_STALL_LIMIT, APP by FLOWLI_APP.
+
     Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 70 the event loop stayed blocked, 143 stopped by a second
-    signal, 128 + n stopped by signal n.
+    signal, 128 + n stopped by a third signal, n.
     """
     given["app"] = target or given["app"]
     if given["app"] is None:

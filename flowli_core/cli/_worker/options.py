@@ -16,48 +16,36 @@ import click
 from flowli_core import DefinitionError, Observer, Runner
 from flowli_core._jobs.registry import Jobs
 from flowli_core._running.run import DRAIN
-from flowli_core.cli._common.options import DurationType, combine, setting, split_names, target_options, variable
+from flowli_core.cli._common.options import (
+    DurationType,
+    choice,
+    combine,
+    setting,
+    split_names,
+    target_options,
+    variable,
+)
 from flowli_core.durations import format_duration
 
-_MOST_WORKERS = 1_000
-
 run_options = combine(
+    setting("-c --concurrency", int, 10, "Maximum number of jobs that a worker process runs at once."),
     setting(
-        "-c",
-        "--concurrency",
-        type=int,
-        default=10,
-        show_default=True,
-        help="Maximum number of jobs that a worker process runs at once.",
-    ),
-    setting(
-        "-q",
-        "--queues",
+        "-q --queues",
+        str,
+        None,
+        "Queues to serve, separated by commas, the first served first.",
         callback=split_names,
-        help="Queues to serve, separated by commas, the first served first.  [default: those of the jobs]",
+        show_default="those of the jobs",
     ),
-    setting("-b", "--burst/--no-burst", default=False, help="Run the jobs that are due, then exit."),
+    setting("-b --burst/--no-burst", bool, False, "Run the jobs that are due, then exit."),  # noqa: FBT003
     setting(
         "--drain",
-        type=DurationType(zero=True),
-        default=format_duration(DRAIN),
-        show_default=True,
-        help="How long running jobs may continue after a stop signal.",
+        DurationType(zero=True),
+        format_duration(DRAIN),
+        "How long running jobs may continue after a stop signal.",
     ),
-    setting(
-        "--lease",
-        type=DurationType(),
-        default="30s",
-        show_default=True,
-        help="Lease length: the jobs of a dead worker run again after this time.",
-    ),
-    setting(
-        "--stall-limit",
-        type=DurationType(),
-        default="5m",
-        show_default=True,
-        help="Exit with code 70 if the event loop stays blocked for this long.",
-    ),
+    setting("--lease", DurationType(), "30s", "Lease length: the jobs of a dead worker run again after this time."),
+    setting("--stall-limit", DurationType(), "5m", "Exit with code 70 if the event loop stays blocked for this long."),
 )
 """The options of one worker process, as the fields of RunOptions."""
 
@@ -65,31 +53,21 @@ worker_options = combine(
     target_options,
     run_options,
     setting(
-        "-w",
-        "--workers",
-        type=click.IntRange(1, _MOST_WORKERS),
-        default=1,
-        help="Number of worker processes. With more than one, a parent process restarts those that die.",
+        "-w --workers",
+        click.IntRange(1, 1_000),
+        1,
+        "Number of worker processes. With more than one, a parent process restarts those that die.",
     ),
-    setting("-r", "--reload/--no-reload", default=False, help="Restart when the code in --app-dir changes."),
-    setting(
-        "--log-level",
-        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-        default="info",
-        help="Lowest level to log.",
-    ),
-    setting(
-        "--log-format",
-        type=click.Choice(["plain", "json"], case_sensitive=False),
-        default="plain",
-        help="Format of the log lines.",
-    ),
+    setting("-r --reload/--no-reload", bool, False, "Restart when the code in --app-dir changes."),  # noqa: FBT003
+    setting("--log-level", choice("debug", "info", "warning", "error"), "info", "Lowest level to log."),
+    setting("--log-format", choice("plain", "json"), "plain", "Format of the log lines."),
     setting(
         "--health-port",
-        type=click.IntRange(1, 65535),
-        help="Serve /live, /ready and /metrics on this port; with --workers, worker n (from 0) on this port + n.",
+        click.IntRange(1, 65535),
+        None,
+        "Serve /live, /ready and /metrics on this port; with --workers, worker n (from 0) on this port + n.",
     ),
-    setting("--health-host", default="127.0.0.1", help="Address to serve them on; 0.0.0.0 in a container."),
+    setting("--health-host", str, "127.0.0.1", "Address to serve them on; 0.0.0.0 in a container."),
 )
 """The options of `flowli worker`, as the fields of WorkerOptions."""
 
