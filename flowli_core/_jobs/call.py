@@ -17,7 +17,7 @@ from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.records import JobRecord, Receipt, to_receipt, to_typed_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import JobSettings
-from flowli_core._schedules.spec import Planned, derived_key
+from flowli_core._schedules.spec import ScheduleSpec, derive_key
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
@@ -74,7 +74,7 @@ class Call:
                 raise ValidationError(f"inputs[{index}]: {error}", issues) from None
         return made
 
-    def spec(self, schedule: DeclaredSchedule[Any]) -> Planned:
+    def spec(self, schedule: DeclaredSchedule[Any]) -> ScheduleSpec:
         """Return what is stored of a schedule of this job."""
         self._check_registered()
         return make_spec(schedule, self.runtime.settings[self.definition.name], self.options)
@@ -141,20 +141,20 @@ def make_record(
     )
 
 
-def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: CallOptions) -> Planned:
+def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: CallOptions) -> ScheduleSpec:
     """Return what is stored of a schedule. Its own options go before `options`. Raises ValidationError."""
     if options.key is not None or options.id is not None:
         raise ValidationError("a schedule has its own key and makes the ids of its jobs: leave out options(key=, id=)")
     options = options.over(meta=schedule.options.meta, retry=schedule.options.retry)
     record = make_record(schedule.definition, settings, options, Given(schedule.input), due=ZERO)
-    spec = Planned(
+    spec = ScheduleSpec(
         key=schedule.key or "",
         timing=schedule.timing,
         missed=schedule.missed,
         overlap=schedule.overlap,
         record=replace(record, id=""),
     )
-    return replace(spec, key=derived_key(spec)) if schedule.key is None else spec
+    return replace(spec, key=derive_key(spec)) if schedule.key is None else spec
 
 
 def _meta_codec(definition: Definition, options: CallOptions) -> Codec[Any] | None:

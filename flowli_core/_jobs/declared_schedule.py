@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 from flowli_core import _checks
 from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.definition import Definition
-from flowli_core._schedules import Missed, Overlap, Timing, check_missed, check_overlap, rule_from
+from flowli_core._schedules import Missed, Overlap, Timing, check_missed, check_overlap, make_rule
 from flowli_core.errors import ValidationError
 from flowli_core.retry import Retry
 
@@ -60,7 +60,7 @@ def declare_schedule(
         definition=definition,
         key=None if key is None else _checks.key(key),
         input=input,
-        timing=Timing(rule=rule_from(cron=cron, every=every, timezone=timezone), start=start, end=end),
+        timing=Timing(rule=make_rule(cron=cron, every=every, timezone=timezone), start=start, end=end),
         missed=check_missed(missed),
         overlap=check_overlap(overlap),
         options=CallOptions().over(meta=meta, retry=retry),

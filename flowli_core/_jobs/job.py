@@ -14,7 +14,7 @@ from flowli_core._jobs.definition import JobBase
 from flowli_core._jobs.records import JobRecord, Receipt, ScheduleReceipt
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._schedules import Missed, Overlap
-from flowli_core._schedules.changes import place
+from flowli_core._schedules.changes import upsert
 from flowli_core._schedules.spec import next_runs
 from flowli_core.clock import SystemClock
 from flowli_core.durations import ZERO, Duration, When, due
@@ -218,7 +218,7 @@ class BoundJob(Generic[P, In, M, R]):
 
         Raises SchedulingError for a rule that is invalid or never fires.
         """
-        planned = self._call.spec(declare_schedule(self._call.definition, key, input=input, **given))
-        disposition, stored = await place(await self._call.runtime.store(), planned)
-        name = planned.record.name
-        return ScheduleReceipt(key=planned.key, name=name, disposition=disposition, next_runs=next_runs(stored))
+        spec = self._call.spec(declare_schedule(self._call.definition, key, input=input, **given))
+        disposition, stored = await upsert(await self._call.runtime.store(), spec)
+        name = spec.record.name
+        return ScheduleReceipt(key=spec.key, name=name, disposition=disposition, next_runs=next_runs(stored))

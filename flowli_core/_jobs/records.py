@@ -200,23 +200,23 @@ def to_schedule_record(stored: StoredSchedule) -> ScheduleRecord:
         readable=False,
     )
     try:
-        planned = read(stored)
+        spec = read(stored)
     except (NewerVersionError, ValueError):
         return found
-    rule = planned.timing.rule
+    rule = spec.timing.rule
     return replace(
         found,
-        name=planned.record.name,
+        name=spec.record.name,
         cron=rule.expression if isinstance(rule, Cron) else None,
         timezone=rule.timezone if isinstance(rule, Cron) else "UTC",
         every=rule.interval if isinstance(rule, Every) else None,
-        start=planned.timing.start,
-        end=planned.timing.end,
-        missed=planned.missed,
-        overlap=planned.overlap,
-        input=_json(planned.record.input),
-        meta=_json(planned.record.meta),
-        declared_by=planned.declared_by,
+        start=spec.timing.start,
+        end=spec.timing.end,
+        missed=spec.missed,
+        overlap=spec.overlap,
+        input=_json(spec.record.input),
+        meta=_json(spec.record.meta),
+        declared_by=spec.declared_by,
         readable=True,
     )
 

@@ -19,7 +19,7 @@ from flowli_core._jobs.inspect import Inspect
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import Defaults, settings_of
 from flowli_core._jobs.tracer import Tracer
-from flowli_core._schedules.spec import Planned
+from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
 from flowli_core.errors import DefinitionError
 
@@ -137,13 +137,13 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
 
 def _declared_schedules(
     cls: type[Jobs[Any]], jobs: Mapping[str, Definition], defaults: Defaults
-) -> tuple[Planned, ...]:
+) -> tuple[ScheduleSpec, ...]:
     """Return the specs of the schedules that a class declares. Raises DefinitionError."""
     where, given = f"{cls.__qualname__}.schedules", _attributes(cls)["schedules"]
     if not isinstance(given, list | tuple):
         raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}")
     settings = settings_of(jobs, defaults)
-    found: dict[str, Planned] = {}
+    found: dict[str, ScheduleSpec] = {}
     for declared in cast("list[object] | tuple[object, ...]", given):
         if not isinstance(declared, DeclaredSchedule):
             raise DefinitionError(f"{where} takes what `job.scheduled(...)` returns, got {type(declared).__name__}")

@@ -13,7 +13,7 @@ from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.outbox import Outbox
 from flowli_core._jobs.settings import Defaults, JobSettings
 from flowli_core._jobs.tracer import Tracer
-from flowli_core._schedules.spec import Planned
+from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
 from flowli_core.errors import StrategyError
 
@@ -26,7 +26,7 @@ class Runtime:
         *,
         jobs: Mapping[str, Definition],
         settings: Mapping[str, JobSettings],
-        schedules: tuple[Planned, ...],
+        schedules: tuple[ScheduleSpec, ...],
         owner: str,
         driver: Driver | None,
         context: ContextScope,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from flowli_core._pauses import is_cancelled, pauses
 from flowli_core._schedules import changes
-from flowli_core._schedules.spec import Planned, read, ticked
+from flowli_core._schedules.spec import ScheduleSpec, decide_fire, read
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Driver, StepAnswer
 from flowli_core.durations import ZERO
@@ -40,7 +40,7 @@ class Ticker:
         driver: Driver,
         tasks: asyncio.TaskGroup,
         *,
-        schedules: tuple[Planned, ...],
+        schedules: tuple[ScheduleSpec, ...],
         owner: str,
         remove_undeclared: bool,
         once: bool,
@@ -127,7 +127,7 @@ class Ticker:
             await self._register()
             self._must_register = False
         if self._must_restore:
-            restored = [planned.key for planned in self._schedules if await changes.restore(self._driver, planned)]
+            restored = [spec.key for spec in self._schedules if await changes.restore(self._driver, spec)]
             if restored:
                 logger.warning("the store has lost data; schedules registered again: %s", ", ".join(restored))
             self._must_restore = False
@@ -135,11 +135,11 @@ class Ticker:
             self._must_fire = await self._fire_due()
 
     async def _register(self) -> None:
-        for planned in self._schedules:
-            disposition, stored = await changes.place(self._driver, planned)
+        for spec in self._schedules:
+            disposition, stored = await changes.upsert(self._driver, spec)
             if disposition != "unchanged":
-                logger.info("schedule %s was %s; next run: %s", planned.key, disposition, stored.next_tick)
-        known = {planned.key for planned in self._schedules}
+                logger.info("schedule %s was %s; next run: %s", spec.key, disposition, stored.next_tick)
+        known = {spec.key for spec in self._schedules}
         for key in await changes.declared_by(self._driver, self._owner):
             if key in known:
                 continue
@@ -157,20 +157,18 @@ class Ticker:
     async def _fire_due(self) -> bool:
         """Fire the schedules that are due. Return True if there may be more."""
         now, due = await self._driver.schedules(SchedulesDue(_BATCH))
-        moves = [ticked(planned, stored, now) for stored in due if (planned := self._read(stored)) is not None]
-        if not moves:
+        fired = [decide_fire(spec, stored, now) for stored in due if (spec := self._read(stored)) is not None]
+        if not fired:
             self._unreadable_at = asyncio.get_running_loop().time() if due else None
             return False
         self._has_changed_store = True
-        answers = await asyncio.gather(
-            *[changes.put(self._driver, move.schedule, move.records) for move in moves], return_exceptions=True
-        )
+        answers = await asyncio.gather(*[changes.put(self._driver, change) for change in fired], return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
         return len(due) == _BATCH
 
-    def _read(self, stored: StoredSchedule) -> Planned | None:
+    def _read(self, stored: StoredSchedule) -> ScheduleSpec | None:
         why = "a later release wrote it"
         try:
             return read(stored)

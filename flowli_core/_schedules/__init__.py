@@ -5,7 +5,7 @@ rule between its start and its end. These are pure, and need no store. `spec` de
 a schedule, and `changes` stores it.
 """
 
-from flowli_core._schedules.rules import Cron, Every, Rule, rule_from
+from flowli_core._schedules.rules import Cron, Every, Rule, make_rule
 from flowli_core._schedules.timing import AllMissed, Missed, Overlap, Timing, check_missed, check_overlap, due_ticks
 
 __all__ = [
@@ -19,5 +19,5 @@ __all__ = [
     "check_missed",
     "check_overlap",
     "due_ticks",
-    "rule_from",
+    "make_rule",
 ]

@@ -1,120 +1,147 @@
-"""What is done to schedules: read one, decide, and store it where nobody was faster; else read it again."""
+"""Changes of stored schedules, each of which reads a schedule, decides, and stores it if nobody else has meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
+from typing import Literal, TypeVar
 
 import uuid_utils
 
-from flowli_core._schedules.spec import Planned, ScheduleDisposition, paused, placed, read, record_of, resumed
+from flowli_core._schedules.spec import (
+    ScheduleChange,
+    ScheduleDisposition,
+    ScheduleSpec,
+    decide_pause,
+    decide_resume,
+    decide_upsert,
+    make_record,
+    read,
+)
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import Driver, Enqueued, NewRecord
+from flowli_core.driver import Driver, Enqueued
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, SchedulingError
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, StoredSchedule
 
+T = TypeVar("T")
+
 _TRIES = 100
-_MOMENT = 0.02
+_LONGEST_PAUSE = 0.02
 _PAGE = 500
 
 
-async def place(driver: Driver, planned: Planned) -> tuple[ScheduleDisposition, StoredSchedule]:
-    """Store a definition, whatever there was before; what is the same already is left alone."""
-    for _ in range(_TRIES):
-        now, current = await _find(driver, planned.key)
-        disposition, what = placed(planned, current, now)
-        if disposition == "unchanged" or await put(driver, what.schedule, what.records):
-            return disposition, what.schedule
-        await _step_aside()
-    raise _too_busy(planned.key)
+async def upsert(driver: Driver, spec: ScheduleSpec) -> tuple[ScheduleDisposition, StoredSchedule]:
+    """Store a schedule, or update it. Nothing is written if it is unchanged."""
+
+    def decide(
+        current: StoredSchedule | None, now: datetime
+    ) -> tuple[tuple[ScheduleDisposition, StoredSchedule], ScheduleChange | None]:
+        disposition, change = decide_upsert(spec, current, now)
+        return (disposition, change.schedule), None if disposition == "unchanged" else change
+
+    return await _compare_and_set(driver, spec.key, decide)
 
 
-async def restore(driver: Driver, planned: Planned) -> bool:
-    """Store a definition where there is none, as after a loss of data; answer whether there was none."""
-    now, current = await _find(driver, planned.key)
-    return current is None and await put(driver, placed(planned, None, now)[1].schedule)
+async def restore(driver: Driver, spec: ScheduleSpec) -> bool:
+    """Store a schedule that a store has lost. Return False if it is there."""
+
+    def decide(current: StoredSchedule | None, now: datetime) -> tuple[bool, ScheduleChange | None]:
+        if current is not None:
+            return False, None
+        return True, decide_upsert(spec, None, now)[1]
+
+    return await _compare_and_set(driver, spec.key, decide)
 
 
 async def remove(driver: Driver, key: str) -> bool:
-    """Remove a schedule; return False if there is none."""
-    return await _change(driver, key, lambda _current, _now: None)
-
-
-async def put(driver: Driver, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
-    """Store a changed schedule and the records of its ticks, unless somebody has changed it since it was read."""
-    return await driver.put_schedule(schedule.key, schedule, revision=schedule.revision, records=records)
+    """Remove a schedule. Return False if there is none."""
+    return await _compare_and_set(driver, key, lambda current, _: (True, "remove") if current else (False, None))
 
 
 async def pause(driver: Driver, key: str) -> bool:
-    """Let a schedule have no ticks; answer whether it is there."""
-    return await _change(driver, key, lambda current, _: current if current.paused else paused(current))
+    """Pause a schedule. Return False if there is none."""
+
+    def decide(current: StoredSchedule | None, _: datetime) -> tuple[bool, ScheduleChange | None]:
+        if current is None or current.paused:
+            return current is not None, None
+        return True, decide_pause(current)
+
+    return await _compare_and_set(driver, key, decide)
 
 
 async def resume(driver: Driver, key: str) -> bool:
-    """Let a paused schedule have its ticks again, from now; answer whether it is there."""
-    return await _change(
-        driver, key, lambda current, now: resumed(_read(current), current, now) if current.paused else current
-    )
+    """Resume a paused schedule from now. Return False if there is none."""
+
+    def decide(current: StoredSchedule | None, now: datetime) -> tuple[bool, ScheduleChange | None]:
+        if current is None or not current.paused:
+            return current is not None, None
+        return True, decide_resume(_read(current), current, now)
+
+    return await _compare_and_set(driver, key, decide)
 
 
 async def trigger(driver: Driver, key: str) -> tuple[str, Enqueued] | None:
-    """Store a record of a schedule that is due now, beside its ticks; answer the name of its job as well."""
-    _, current = await _find(driver, key)
-    if current is None:
+    """Enqueue a job of a schedule now, and return its name and the answer. Return None if there is no such schedule."""
+    _, found = await driver.schedules(ScheduleByKey(key))
+    if not found:
         return None
-    planned = _read(current)
-    (answer,) = await driver.enqueue([record_of(planned, str(uuid_utils.uuid7()), due=ZERO)])
-    return planned.record.name, answer
+    spec = _read(found[0])
+    (answer,) = await driver.enqueue([make_record(spec, str(uuid_utils.uuid7()), due=ZERO)])
+    return spec.record.name, answer
 
 
 async def declared_by(driver: Driver, owner: str) -> list[str]:
-    """List the keys of the schedules that this registry has declared, now or before."""
-    found: list[str] = []
+    """Return the keys of the stored schedules that this registry declares, or declared in an earlier deploy."""
+    keys: list[str] = []
     after: str | None = None
     while page := (await driver.schedules(SchedulesAfter(limit=_PAGE, after=after)))[1]:
         after = page[-1].key
-        for one in page:
+        for stored in page:
             try:
-                found += [one.key] if read(one).declared_by == owner else []
-            except Exception:  # noqa: BLE001, S112 - written by another release, or damaged: not ours to judge
+                keys += [stored.key] if read(stored).declared_by == owner else []
+            except (NewerVersionError, ValueError):
                 continue
-    return found
+    return keys
 
 
-async def _find(driver: Driver, key: str) -> tuple[datetime, StoredSchedule | None]:
-    now, found = await driver.schedules(ScheduleByKey(key))
-    return now, found[0] if found else None
+async def put(driver: Driver, change: ScheduleChange) -> bool:
+    """Store a changed schedule with its records. Return False if the schedule was changed since it was read."""
+    schedule = change.schedule
+    return await driver.put_schedule(schedule.key, schedule, revision=schedule.revision, records=change.records)
 
 
-async def _change(
-    driver: Driver, key: str, change: Callable[[StoredSchedule, datetime], StoredSchedule | None]
-) -> bool:
+async def _compare_and_set(
+    driver: Driver,
+    key: str,
+    decide: Callable[[StoredSchedule | None, datetime], tuple[T, ScheduleChange | Literal["remove"] | None]],
+) -> T:
+    """Read a schedule, decide, store the decision, and return its result. Start over if another write came first.
+
+    `decide` gets the stored schedule and the store's time. It returns the result, and what to write, if anything.
+    """
     for _ in range(_TRIES):
-        now, current = await _find(driver, key)
-        if current is None:
-            return False
-        changed = change(current, now)
-        if changed == current or await driver.put_schedule(key, changed, revision=current.revision):
-            return True
-        await _step_aside()
-    raise _too_busy(key)
+        now, found = await driver.schedules(ScheduleByKey(key))
+        current = found[0] if found else None
+        result, change = decide(current, now)
+        if change is None:
+            return result
+        if change == "remove":
+            is_stored = await driver.put_schedule(key, None, revision=current.revision if current else 0)
+        else:
+            is_stored = await put(driver, change)
+        if is_stored:
+            return result
+        await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - no secret
+    raise DriverError(f"schedule {key!r} was not stored: others changed it {_TRIES} times meanwhile")
 
 
-def _read(stored: StoredSchedule) -> Planned:
+def _read(stored: StoredSchedule) -> ScheduleSpec:
     try:
         return read(stored)
     except (NewerVersionError, ValueError):
         raise SchedulingError(
-            f"the schedule {stored.key!r} cannot be read here: a later release wrote it, or somebody has damaged it"
+            f"schedule {stored.key!r} cannot be read: it is damaged, or was written by a later release"
         ) from None
-
-
-async def _step_aside() -> None:
-    await asyncio.sleep(random.uniform(0, _MOMENT))  # noqa: S311 - no secret
-
-
-def _too_busy(key: str) -> DriverError:
-    return DriverError(f"the schedule {key!r} is changed by others faster than it can be read")

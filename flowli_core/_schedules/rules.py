@@ -70,7 +70,7 @@ class Every:
 Rule: TypeAlias = Cron | Every
 
 
-def rule_from(*, cron: object, every: object, timezone: object) -> Rule:
+def make_rule(*, cron: object, every: object, timezone: object) -> Rule:
     """Make the rule of a call, which gives either `cron` or `every`. Raises SchedulingError."""
     if (cron is None) == (every is None):
         raise SchedulingError('a schedule is either cron="0 8 * * *" or every="15m"; give one of them')

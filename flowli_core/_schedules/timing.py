@@ -34,7 +34,7 @@ Missed: TypeAlias = Literal["skip", "once", "all"] | AllMissed
 """What to do with ticks that came due while no worker was running: skip them, run once for all, or once for each."""
 
 Overlap: TypeAlias = Literal["allow", "skip"]
-"""What a tick does while the job of an earlier one is unfinished: store another job, or skip it."""
+"""What a tick does while the job of an earlier tick is unfinished: "allow" stores another one, "skip" stores none."""
 
 
 _MISSED: tuple[Literal["skip", "once", "all"], ...] = ("skip", "once", "all")

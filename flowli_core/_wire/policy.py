@@ -1,4 +1,4 @@
-"""The policy of a record: how often, how soon and for how long it may be attempted, fixed when it is enqueued."""
+"""The policy of a record: its attempts, its backoff and its timeout, fixed when it is enqueued."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowli_core.retry import Backoff
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a record is to be run. An exception is judged by the job's definition, not by the record."""
+    """The retry and timeout settings that a record carries. The definition of the job says which errors are retried."""
 
     max_attempts: int
     backoff: Backoff

@@ -24,10 +24,10 @@ class LastError:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a record has come.
+    """The attempts and failures of a record so far.
 
-    `attempts_made` counts the attempts that ended, not those that were released. `failure_count` goes on counting when
-    a requeue resets the attempts.
+    `attempts_made` counts the attempts that ended, but not those that were released. A requeue resets it, while
+    `failure_count` goes on counting.
     """
 
     attempts_made: int = 0
@@ -56,7 +56,7 @@ def pack_progress(progress: Progress) -> bytes:
 
 
 def unpack_progress(wire: bytes | None) -> Progress:
-    """Read progress. Nothing stored means that nothing has failed yet, and so does progress that cannot be read."""
+    """Read progress. If none is stored, or it cannot be read, return that of a new record."""
     if wire is None:
         return FRESH
     try:

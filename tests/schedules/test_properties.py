@@ -1,4 +1,4 @@
-"""Random cron expressions, compared with cronsim, another implementation, and checked for what must always hold.
+"""Random cron expressions, compared with cronsim, another implementation, and checked for rules that always hold.
 
 Where cronsim differs, and why:
 - `7-7/5`, a range of one with a step: cronsim reads it as `7/5`, which goes on to the end. Here it is 7.

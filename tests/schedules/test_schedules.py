@@ -72,7 +72,7 @@ async def jobs(driver: MemoryDriver) -> AsyncIterator[Plain]:
 
 
 async def after(jobs: Jobs[Any], clock: ManualClock, *waits: str) -> list[str]:
-    """Run the due jobs after each wait, and return what they recorded."""
+    """Run the due jobs after each wait, and return the entries of `ran`."""
     ran.clear()
     for wait in waits:
         clock.advance(wait)
@@ -443,7 +443,7 @@ async def test_an_unreadable_schedule_does_not_keep_others_from_firing(
     found = await jobs.inspect.get_schedule("newer")
     assert found is not None
     assert not found.readable
-    with pytest.raises(SchedulingError, match="cannot be read here"):
+    with pytest.raises(SchedulingError, match="cannot be read: it is damaged"):
         await jobs.control.trigger("bad")
     assert (await jobs.nightly.schedule("bad", every="1h")).disposition == "updated"
 

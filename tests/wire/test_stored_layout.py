@@ -1,4 +1,4 @@
-"""The layout of stored policies, progress and schedules: the exact bytes, the round trip, and what is refused."""
+"""The layout of stored policies, progress and schedules: exact bytes, the round trip, and refused damage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flowli_core import AllMissed, Exponential, Fixed, exponential, fixed
 from flowli_core._schedules import Cron, Every, Timing
-from flowli_core._schedules.spec import Planned, pack, read
+from flowli_core._schedules.spec import FORMAT, ScheduleSpec, read
 from flowli_core._wire.policy import Policy, pack_policy, unpack_policy
 from flowli_core._wire.progress import LastError, Progress, pack_progress, unpack_progress
 from flowli_core._wire.versioned import NewerVersionError
@@ -35,7 +35,7 @@ backoffs = st.builds(Fixed, delay=durations, jitter=ratios) | st.builds(
 )
 policies = st.builds(Policy, max_attempts=st.integers(1, 1_000_000), backoff=backoffs, timeout=st.none() | durations)
 
-NIGHTLY = Planned(
+NIGHTLY = ScheduleSpec(
     key="nightly",
     timing=Timing(rule=Cron("0 3 * * *", "Europe/Paris"), end=datetime(2030, 1, 1, tzinfo=UTC)),
     missed="once",
@@ -51,10 +51,10 @@ HOURLY = replace(
 )
 
 
-def stored(planned: Planned, spec: bytes | None = None) -> StoredSchedule:
+def stored(spec: ScheduleSpec, packed: bytes | None = None) -> StoredSchedule:
     """Return a schedule as a driver would."""
     return StoredSchedule(
-        key=planned.key, queue="default", spec=pack(planned) if spec is None else spec, next_tick=None
+        key=spec.key, queue="default", spec=FORMAT.pack(spec) if packed is None else packed, next_tick=None
     )
 
 
@@ -71,7 +71,7 @@ def test_the_stored_bytes_stay_as_they_are() -> None:
     assert pack_progress(Progress(2, 3, LastError("ValueError", "no", "at"))) == (
         b'{"attempts_made":2,"failure_count":3,"last_error":{"type":"ValueError","message":"no","traceback":"at"}}'
     )
-    assert pack(NIGHTLY) == (
+    assert FORMAT.pack(NIGHTLY) == (
         b'{"v":1,"timing":{"rule":{"expression":"0 3 * * *","timezone":"Europe/Paris"},"end":"2030-01-01T00:00:00Z"},'
         b'"missed":"once","overlap":"skip","record":{"id":"","name":"clean","queue":"default","input":"\\"all\\"",'
         b'"policy":"{\\"v\\":1}","max_recoveries":3,"keep_completed":"PT1H","keep_failed":"P14D"}}'
@@ -88,9 +88,9 @@ def test_progress_is_read_as_it_was_written(progress: Progress) -> None:
     assert unpack_progress(pack_progress(progress)) == progress
 
 
-@pytest.mark.parametrize("planned", [NIGHTLY, HOURLY])
-def test_a_schedule_is_read_as_it_was_written(planned: Planned) -> None:
-    assert read(stored(planned)) == planned
+@pytest.mark.parametrize("spec", [NIGHTLY, HOURLY])
+def test_a_schedule_is_read_as_it_was_written(spec: ScheduleSpec) -> None:
+    assert read(stored(spec)) == spec
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,13 @@ def test_a_schedule_is_read_as_it_was_written(planned: Planned) -> None:
     ],
 )
 def test_a_damaged_schedule_is_refused(sound: bytes, damaged: bytes) -> None:
-    spec = pack(HOURLY)
+    spec = FORMAT.pack(HOURLY)
     assert sound in spec
     with pytest.raises(ValueError, match="the schedule cannot be read"):
         read(stored(HOURLY, spec.replace(sound, damaged)))
 
 
 def test_a_schedule_of_a_later_release_is_recognized_even_without_its_fields() -> None:
-    for spec in (pack(HOURLY).replace(b'{"v":1', b'{"v":2'), b'{"v":2}'):
+    for spec in (FORMAT.pack(HOURLY).replace(b'{"v":1', b'{"v":2'), b'{"v":2}'):
         with pytest.raises(NewerVersionError):
             read(stored(HOURLY, spec))

@@ -115,7 +115,7 @@ async def remove(registry: Jobs[Any], *, key: str) -> int:
 
 
 def _declared_keys(registry: Jobs[Any]) -> list[str]:
-    return [planned.key for planned in runtime_of(registry).schedules]
+    return [spec.key for spec in runtime_of(registry).schedules]
 
 
 def _explain_none(found: ScheduleRecord) -> str:
