@@ -35,7 +35,7 @@ __all__ = [
     "is_registry",
 ]
 
-logger = logging.getLogger("flowli")
+logger: logging.Logger = logging.getLogger("flowli")
 
 _HEALTHY_RUN = 60.0
 """After a run of this many seconds, the next restart comes after a short pause again."""

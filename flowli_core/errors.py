@@ -46,7 +46,7 @@ class ValidationError(FlowliError):
 
     def __init__(self, message: str, issues: Sequence[Issue] = ()) -> None:
         super().__init__(message)
-        self.issues = tuple(issues)
+        self.issues: tuple[Issue, ...] = tuple(issues)
 
 
 class StrategyError(FlowliError):
@@ -65,7 +65,7 @@ class DriverError(FlowliError):
 
     def __init__(self, message: str, *, ids: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.ids = tuple(ids)
+        self.ids: tuple[str, ...] = tuple(ids)
 
 
 class StoreUnavailable(DriverError):

@@ -35,7 +35,7 @@ class RetryAfter(Exception):
     """
 
     def __init__(self, delay: Duration, reason: str = "") -> None:
-        self.delay = duration(delay, argument="delay", zero=True)
+        self.delay: timedelta = duration(delay, argument="delay", zero=True)
         super().__init__(reason or f"the handler asked for a retry after {format_duration(self.delay)}")
 
 

@@ -41,7 +41,7 @@ class Runtime:
         self.context = context
         self.defaults = defaults
         self.tracer = tracer
-        self.outbox = Outbox()
+        self.outbox: Outbox = Outbox()
         self.host: object = None
         """The state of the application that has opened this runtime, if one has. Used by `embedded` alone."""
         self._driver = driver
