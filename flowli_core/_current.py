@@ -5,43 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from flowli_core.errors import StrategyError
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class CurrentJob:
     """The job that is running, as its own code sees it."""
-
-    __slots__ = ("_cancelled", "attempt", "id", "name", "queue", "recoveries", "token")
 
     id: str
     name: str
     queue: str
-    attempt: int
+    attempt: int = 1
     """The number of this attempt, from 1."""
-    recoveries: int
+    recoveries: int = 0
     """How many workers have died while they ran this job."""
-    token: int
+    token: int = 0
     """The fencing token: it grows with each delivery, so your own store can refuse an outdated writer. 0 in `run()`."""
-
-    def __init__(
-        self,
-        *,
-        id: str,
-        name: str,
-        queue: str,
-        attempt: int = 1,
-        recoveries: int = 0,
-        token: int = 0,
-        cancelled: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self.id = id
-        self.name = name
-        self.queue = queue
-        self.attempt = attempt
-        self.recoveries = recoveries
-        self.token = token
-        self._cancelled = cancelled
+    _should_end: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     @property
     def cancelled(self) -> bool:
@@ -49,7 +31,7 @@ class CurrentJob:
 
         An async handler also gets a CancelledError. A handler in a thread can only check this.
         """
-        return self._cancelled()
+        return self._should_end()
 
 
 _current: ContextVar[CurrentJob] = ContextVar("flowli_current_job")

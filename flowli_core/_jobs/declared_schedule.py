@@ -11,7 +11,8 @@ from typing_extensions import TypeVar
 from flowli_core import _checks
 from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.definition import Definition
-from flowli_core._schedules import Missed, Overlap, Timing, check_missed, check_overlap, make_rule
+from flowli_core._schedules.rules import make_rule
+from flowli_core._schedules.timing import Missed, Overlap, Timing, check_missed, check_overlap
 from flowli_core.errors import ValidationError
 from flowli_core.retry import Retry
 

@@ -13,9 +13,9 @@ from flowli_core._jobs.declared_schedule import DeclaredSchedule, declare_schedu
 from flowli_core._jobs.definition import JobBase
 from flowli_core._jobs.records import JobRecord, Receipt, ScheduleReceipt
 from flowli_core._jobs.registry import Jobs, runtime_of
-from flowli_core._schedules import Missed, Overlap
 from flowli_core._schedules.changes import upsert
 from flowli_core._schedules.spec import next_runs
+from flowli_core._schedules.timing import Missed, Overlap
 from flowli_core.clock import SystemClock
 from flowli_core.durations import ZERO, Duration, When, due
 from flowli_core.errors import ValidationError

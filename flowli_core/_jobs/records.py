@@ -10,8 +10,9 @@ from pydantic_core import from_json
 from typing_extensions import TypeVar
 
 from flowli_core._jobs.definition import Definition
-from flowli_core._schedules import Cron, Every, Missed, Overlap
+from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import ScheduleDisposition, read
+from flowli_core._schedules.timing import Missed, Overlap
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import LastError, unpack_progress
 from flowli_core._wire.trace import without_trace

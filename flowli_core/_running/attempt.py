@@ -187,7 +187,7 @@ class Attempt:
             attempt=self.number,
             recoveries=reserved.recoveries,
             token=reserved.token,
-            cancelled=self._should_end,
+            _should_end=self._should_end,
         )
 
     async def _run(self) -> Outcome:

@@ -140,7 +140,7 @@ class Ticker:
             if disposition != "unchanged":
                 logger.info("schedule %s was %s; next run: %s", spec.key, disposition, stored.next_tick)
         known = {spec.key for spec in self._schedules}
-        for key in await changes.declared_by(self._driver, self._owner):
+        for key in await changes.declared_keys(self._driver, self._owner):
             if key in known:
                 continue
             if self._remove_undeclared:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import uuid_utils
 
@@ -28,6 +28,9 @@ from flowli_core.stored import ScheduleByKey, SchedulesAfter, StoredSchedule
 
 T = TypeVar("T")
 
+_Write: TypeAlias = ScheduleChange | Literal["remove"] | None
+"""The decision about a schedule: what to store, to remove it, or to leave it as it is."""
+
 _TRIES = 100
 _LONGEST_PAUSE = 0.02
 _PAGE = 500
@@ -38,7 +41,7 @@ async def upsert(driver: Driver, spec: ScheduleSpec) -> tuple[ScheduleDispositio
 
     def decide(
         current: StoredSchedule | None, now: datetime
-    ) -> tuple[tuple[ScheduleDisposition, StoredSchedule], ScheduleChange | None]:
+    ) -> tuple[tuple[ScheduleDisposition, StoredSchedule], _Write]:
         disposition, change = decide_upsert(spec, current, now)
         return (disposition, change.schedule), None if disposition == "unchanged" else change
 
@@ -48,7 +51,7 @@ async def upsert(driver: Driver, spec: ScheduleSpec) -> tuple[ScheduleDispositio
 async def restore(driver: Driver, spec: ScheduleSpec) -> bool:
     """Store a schedule that a store has lost. Return False if it is there."""
 
-    def decide(current: StoredSchedule | None, now: datetime) -> tuple[bool, ScheduleChange | None]:
+    def decide(current: StoredSchedule | None, now: datetime) -> tuple[bool, _Write]:
         if current is not None:
             return False, None
         return True, decide_upsert(spec, None, now)[1]
@@ -58,29 +61,19 @@ async def restore(driver: Driver, spec: ScheduleSpec) -> bool:
 
 async def remove(driver: Driver, key: str) -> bool:
     """Remove a schedule. Return False if there is none."""
-    return await _compare_and_set(driver, key, lambda current, _: (True, "remove") if current else (False, None))
+    return await _change(driver, key, lambda _current, _now: "remove")
 
 
 async def pause(driver: Driver, key: str) -> bool:
     """Pause a schedule. Return False if there is none."""
-
-    def decide(current: StoredSchedule | None, _: datetime) -> tuple[bool, ScheduleChange | None]:
-        if current is None or current.paused:
-            return current is not None, None
-        return True, decide_pause(current)
-
-    return await _compare_and_set(driver, key, decide)
+    return await _change(driver, key, lambda current, _: None if current.paused else decide_pause(current))
 
 
 async def resume(driver: Driver, key: str) -> bool:
     """Resume a paused schedule from now. Return False if there is none."""
-
-    def decide(current: StoredSchedule | None, now: datetime) -> tuple[bool, ScheduleChange | None]:
-        if current is None or not current.paused:
-            return current is not None, None
-        return True, decide_resume(_read(current), current, now)
-
-    return await _compare_and_set(driver, key, decide)
+    return await _change(
+        driver, key, lambda current, now: decide_resume(_read(current), current, now) if current.paused else None
+    )
 
 
 async def trigger(driver: Driver, key: str) -> tuple[str, Enqueued] | None:
@@ -93,7 +86,7 @@ async def trigger(driver: Driver, key: str) -> tuple[str, Enqueued] | None:
     return spec.record.name, answer
 
 
-async def declared_by(driver: Driver, owner: str) -> list[str]:
+async def declared_keys(driver: Driver, owner: str) -> list[str]:
     """Return the keys of the stored schedules that this registry declares, or declared in an earlier deploy."""
     keys: list[str] = []
     after: str | None = None
@@ -113,26 +106,33 @@ async def put(driver: Driver, change: ScheduleChange) -> bool:
     return await driver.put_schedule(schedule.key, schedule, revision=schedule.revision, records=change.records)
 
 
-async def _compare_and_set(
-    driver: Driver,
-    key: str,
-    decide: Callable[[StoredSchedule | None, datetime], tuple[T, ScheduleChange | Literal["remove"] | None]],
-) -> T:
-    """Read a schedule, decide, store the decision, and return its result. Start over if another write came first.
+async def _change(driver: Driver, key: str, decide: Callable[[StoredSchedule, datetime], _Write]) -> bool:
+    """Change a stored schedule. Return False if there is none."""
 
-    `decide` gets the stored schedule and the store's time. It returns the result, and what to write, if anything.
+    def decide_if_stored(current: StoredSchedule | None, now: datetime) -> tuple[bool, _Write]:
+        return (False, None) if current is None else (True, decide(current, now))
+
+    return await _compare_and_set(driver, key, decide_if_stored)
+
+
+async def _compare_and_set(
+    driver: Driver, key: str, decide: Callable[[StoredSchedule | None, datetime], tuple[T, _Write]]
+) -> T:
+    """Read a schedule, decide, write, and return the result of the decision. Start over if another write came first.
+
+    `decide` gets the stored schedule and the store's time. It returns a result, and what to write.
     """
     for _ in range(_TRIES):
         now, found = await driver.schedules(ScheduleByKey(key))
         current = found[0] if found else None
-        result, change = decide(current, now)
-        if change is None:
+        result, write = decide(current, now)
+        if write is None:
             return result
-        if change == "remove":
-            is_stored = await driver.put_schedule(key, None, revision=current.revision if current else 0)
+        if write == "remove":
+            is_written = await driver.put_schedule(key, None, revision=current.revision if current else 0)
         else:
-            is_stored = await put(driver, change)
-        if is_stored:
+            is_written = await put(driver, write)
+        if is_written:
             return result
         await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - no secret
     raise DriverError(f"schedule {key!r} was not stored: others changed it {_TRIES} times meanwhile")

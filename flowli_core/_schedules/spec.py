@@ -15,7 +15,8 @@ from typing import Literal
 
 from pydantic_core import to_json
 
-from flowli_core._schedules import Every, Missed, Overlap, Timing, due_ticks
+from flowli_core._schedules.rules import Every
+from flowli_core._schedules.timing import Missed, Overlap, Timing, due_ticks
 from flowli_core._wire.versioned import NewerVersionError, VersionedJson
 from flowli_core.driver import NewRecord
 from flowli_core.stored import StoredSchedule

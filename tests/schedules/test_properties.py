@@ -21,7 +21,8 @@ from cronsim import CronSim, CronSimError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowli_core._schedules import Cron, Every, Timing
+from flowli_core._schedules.rules import Cron, Every
+from flowli_core._schedules.timing import Timing
 from flowli_core.errors import SchedulingError
 
 ZONES = ("Europe/Paris", "America/New_York", "America/Havana", "Australia/Lord_Howe", "Asia/Kolkata", "UTC")

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flowli_core._schedules import AllMissed, Cron, Every, Timing, check_missed, check_overlap
+from flowli_core._schedules.rules import Cron, Every
+from flowli_core._schedules.timing import AllMissed, Timing, check_missed, check_overlap
 from flowli_core.errors import SchedulingError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from flowli_core._schedules import Cron
+from flowli_core._schedules.rules import Cron
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowli_core import AllMissed, Exponential, Fixed, exponential, fixed
-from flowli_core._schedules import Cron, Every, Timing
+from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import FORMAT, ScheduleSpec, read
+from flowli_core._schedules.timing import Timing
 from flowli_core._wire.policy import Policy, pack_policy, unpack_policy
 from flowli_core._wire.progress import LastError, Progress, pack_progress, unpack_progress
 from flowli_core._wire.versioned import NewerVersionError
