@@ -8,6 +8,7 @@ from typing import Any
 APP = """
 import logging
 import os
+from pathlib import Path
 from pydantic import BaseModel
 from flowli_core import Jobs, current_job, job
 
@@ -40,7 +41,7 @@ def driver():
         from flowli_core.drivers.redis import RedisDriver
         return RedisDriver.from_url(os.environ["FLOWLI_TEST_URL"], prefix=os.environ["FLOWLI_TEST_PREFIX"])
     from flowli_core.drivers.sqlite import SqliteDriver
-    return SqliteDriver("jobs.sqlite3")
+    return SqliteDriver(Path(os.environ.get("FLOWLI_TEST_FOLDER", "."), "jobs.sqlite3"))
 
 def make():
     return AppJobs(context=None, driver=driver())
