@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from flowli_core import _checks
 from flowli_core._jobs.definition import Definition
@@ -16,23 +16,20 @@ BESIDE_INPUT = frozenset({"meta", "queue", "key"})
 """The options that a call takes by name after the input itself. All others are given to `options(...)`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """The input itself: `enqueue(Email(to="ada"))`. It is None if the job takes no input."""
 
     value: object
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(NamedTuple):
     """The arguments of the input's constructor: `enqueue(to="ada")`."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Json:
+class Json(NamedTuple):
     """The input as JSON, stored as it was written: `flowli enqueue send_email '{"to": "ada"}'`."""
 
     wire: bytes
@@ -71,22 +68,6 @@ class CallOptions:
             retry=self.retry if retry is None else _call_retry(retry),
             timeout=self.timeout if timeout is None else duration(timeout, argument="timeout", error=ValidationError),
         )
-
-
-def parse_call(
-    definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
-) -> tuple[Input, CallOptions]:
-    """Return the input of a call and its options: those beside the input go over `options`."""
-    codec = definition.input
-    if len(args) != 1 or not (args[0] is None if codec is None else codec.is_value(args)):
-        return Fields(args, kwargs), options
-    unknown = sorted(kwargs.keys() - BESIDE_INPUT)
-    if unknown:
-        raise ValidationError(
-            f"{definition.name}: after the input a call takes meta, queue and key, not {', '.join(unknown)}; give "
-            "other options by options(...)"
-        )
-    return Given(args[0]), (options.over(**kwargs) if kwargs else options)
 
 
 def build_input(definition: Definition, input: Input) -> object:

@@ -11,7 +11,7 @@ import uuid_utils
 from pydantic import BaseModel
 
 from flowli_core import _checks
-from flowli_core._jobs.arguments import CallOptions, Given, Input, build_input, pack_input, parse_call
+from flowli_core._jobs.arguments import BESIDE_INPUT, CallOptions, Fields, Given, Input, build_input, pack_input
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.records import JobRecord, Receipt, to_receipt, to_typed_record
@@ -40,17 +40,26 @@ class Call:
         self.options = options
 
     def parse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Input]:
-        """Return the input of a call, and this call with the options that were given beside it."""
-        given, options = parse_call(self.definition, args, kwargs, self.options)
-        return (self if options is self.options else Call(self.definition, self.runtime, options)), given
+        """Return the input of a call, and this call with the options that were given beside the input."""
+        codec = self.definition.input
+        if len(args) != 1 or not (args[0] is None if codec is None else codec.is_value(args)):
+            return self, Fields(args, kwargs)
+        unknown = sorted(kwargs.keys() - BESIDE_INPUT)
+        if unknown:
+            raise ValidationError(
+                f"{self.definition.name}: after the input a call takes meta, queue and key, not {', '.join(unknown)}; "
+                "give other options by options(...)"
+            )
+        call = Call(self.definition, self.runtime, self.options.over(**kwargs)) if kwargs else self
+        return call, Given(args[0])
 
     async def run(self, input: Input) -> Any:
         """Call the handler with validated arguments."""
         self._check_registered()
-        made = build_input(self.definition, input)
-        codec = _meta_codec(self.definition, self.options)
-        meta = None if codec is None else codec.check(self.options.meta)
-        return await self.runtime.run(self.definition, input=made, meta=meta, queue=self.options.queue)
+        definition, meta = self.definition, self.options.meta
+        built = build_input(definition, input)
+        checked = None if meta is None else _meta_codec(definition).check(meta)
+        return await self.runtime.run(definition, input=built, meta=checked, queue=self.options.queue)
 
     def record(self, input: Input, due: timedelta | datetime) -> NewRecord:
         """Return a record of validated arguments."""
@@ -120,7 +129,6 @@ def make_record(
     definition: Definition, settings: JobSettings, options: CallOptions, input: Input, *, due: timedelta | datetime
 ) -> NewRecord:
     """Return a record of validated arguments. Options go before the job's settings. Raises ValidationError."""
-    meta = _meta_codec(definition, options)
     policy = settings.policy
     if options.retry is not None or options.timeout is not None:
         retry = options.retry or settings.retry
@@ -131,7 +139,7 @@ def make_record(
         name=definition.name,
         queue=options.queue or settings.queue,
         input=pack_input(definition, input),
-        meta=None if meta is None else meta.pack_value(options.meta),
+        meta=None if options.meta is None else _meta_codec(definition).pack_value(options.meta),
         key=None if options.key is None else f"{definition.name}:{options.key}",
         due=due,
         policy=policy,
@@ -157,10 +165,7 @@ def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: C
     return replace(spec, key=derive_key(spec)) if schedule.key is None else spec
 
 
-def _meta_codec(definition: Definition, options: CallOptions) -> Codec[Any] | None:
-    """Return the codec of the meta, or None if the call has no meta. Raises ValidationError if the job takes none."""
-    if options.meta is None:
-        return None
+def _meta_codec(definition: Definition) -> Codec[Any]:
     if definition.meta is None:
         raise ValidationError(f"{definition.name} takes no meta; declare it: @job(..., meta=Model)")
     return definition.meta

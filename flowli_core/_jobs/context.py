@@ -66,11 +66,6 @@ class ContextScope:
         self._is_made = False
 
     @property
-    def is_per_job(self) -> bool:
-        """True if each run has a context of its own."""
-        return self._factory is not None
-
-    @property
     def is_ready(self) -> bool:
         """True if the shared context has been made."""
         return self._is_made
@@ -82,7 +77,7 @@ class ContextScope:
 
     async def open(self) -> None:
         """Make the shared context, unless it has been made or each run has its own."""
-        if self._is_made or self.is_per_job:
+        if self._is_made or self._factory is not None:
             return
         async with self._lock:
             if not self._is_made:
