@@ -87,7 +87,7 @@ def test_a_client_that_the_dependencies_refuse_sees_nothing(jobs: SecretJobs, pa
         assert client.get(f"/admin/jobs{path}", headers={"X-Password": "open sesame"}).status_code == 200
 
 
-def test_it_counts_lists_and_shows(client: TestClient, jobs: SecretJobs) -> None:
+def test_the_router_counts_lists_and_shows_jobs(client: TestClient, jobs: SecretJobs) -> None:
     fill(client, jobs)
     counts = client.get("/admin/jobs/counts").json()
     assert (counts["completed"], counts["failed"]) == (1, 1)
@@ -98,12 +98,12 @@ def test_it_counts_lists_and_shows(client: TestClient, jobs: SecretJobs) -> None
     assert failed["last_error"] == {"type": "ValueError"}
 
 
-def test_it_shows_a_job_whose_id_holds_a_slash(client: TestClient, jobs: SecretJobs) -> None:
+def test_the_router_shows_a_job_whose_id_holds_a_slash(client: TestClient, jobs: SecretJobs) -> None:
     portal(client).call(jobs.echo.options(id="orders/7").enqueue, CARRIED)
     assert client.get("/admin/jobs/orders/7").json()["id"] == "orders/7"
 
 
-def test_it_lists_schedules(client: TestClient, jobs: SecretJobs) -> None:
+def test_the_router_lists_schedules(client: TestClient, jobs: SecretJobs) -> None:
     assert client.get("/admin/jobs/schedules").json() == {"items": [], "cursor": None}
     plan(client, jobs)
     query: dict[str, str] = {"limit": "1"}
@@ -130,7 +130,7 @@ def test_the_payloads_of_schedules_are_hidden_by_default(jobs: SecretJobs, *, is
         assert [one.get("input") for one in response.json()["items"]] == ([CARRIED] * 2 if is_shown else [None] * 2)
 
 
-def test_it_pages(client: TestClient, jobs: SecretJobs) -> None:
+def test_pages_of_jobs_follow_each_other(client: TestClient, jobs: SecretJobs) -> None:
     portal(client).call(jobs.echo.enqueue_many, ["a", "b", "c"])
     query: dict[str, str | None] = {"state": "queued", "limit": "2"}
     seen: list[str] = []
@@ -203,7 +203,7 @@ def test_a_router_can_show_one_of_several_registries(jobs: SecretJobs) -> None:
         assert client.get("/other/counts").json()["failed"] == 0
 
 
-async def test_it_works_behind_the_middleware(jobs: SecretJobs) -> None:
+async def test_the_router_works_behind_the_middleware(jobs: SecretJobs) -> None:
     app = FastAPI()
     app.add_middleware(JobsMiddleware, jobs=jobs)
     app.include_router(jobs_router(allow_anonymous=True))

@@ -35,7 +35,7 @@ def until_status(client: TestClient, status: int) -> dict[str, Any]:
     pytest.fail(f"never {status}")
 
 
-def test_it_is_ready_once_the_runner_has_reserved() -> None:
+def test_healthz_is_ready_once_the_runner_has_reserved() -> None:
     jobs = EventJobs(context=Events(), driver=MemoryDriver())
     with served(jobs, Runner(jobs)) as client:
         body = until_status(client, 200)
@@ -43,7 +43,7 @@ def test_it_is_ready_once_the_runner_has_reserved() -> None:
     assert body["since_reserve"] >= 0
 
 
-def test_it_is_not_ready_while_the_runner_cannot_reserve() -> None:
+def test_healthz_is_not_ready_while_the_runner_cannot_reserve() -> None:
     driver = UnreachableDriver()
     jobs = EventJobs(context=Events(), driver=driver)
     with served(jobs, Runner(jobs)) as client:
@@ -58,7 +58,7 @@ def test_it_is_not_ready_while_the_runner_cannot_reserve() -> None:
         until_status(client, 200)
 
 
-def test_it_is_not_ready_while_the_runner_is_down_and_counts_the_restarts() -> None:
+def test_healthz_is_not_ready_while_the_runner_is_down_and_counts_the_restarts() -> None:
     crashed = threading.Semaphore(0)
 
     class Driver(BuggyDriver):
@@ -108,7 +108,7 @@ def test_only_get_and_head_are_answered() -> None:
             pass
 
 
-async def test_it_refuses_to_be_the_whole_application() -> None:
+async def test_healthz_refuses_to_be_the_whole_application() -> None:
     nothing: Any = None
     with pytest.raises(NotImplementedError, match="mount it"):
         await Healthz(EventJobs(context=Events()))({"type": "lifespan"}, nothing, nothing)
