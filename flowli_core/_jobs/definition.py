@@ -184,10 +184,8 @@ def _called(handler: Callable[..., Any]) -> tuple[object, ...]:
 
 def _location(handler: object) -> str:
     code = getattr(inspect.unwrap(handler) if callable(handler) else handler, "__code__", None)
-    where = f" (line {code.co_firstlineno})" if code is not None else ""
-    return (
-        f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', type(handler).__qualname__)}{where}"
-    )
+    line = f" (line {code.co_firstlineno})" if code is not None else ""
+    return f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', type(handler).__qualname__)}{line}"
 
 
 def _tags(tags: object) -> tuple[str, ...]:
