@@ -22,8 +22,9 @@ from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
 
 def adopt(client: Any, *, patience: float) -> Source:
     """Accept a client of one server that returns bytes. Raises DefinitionError."""
-    kind: type[Any] = Redis
-    if not isinstance(client, kind) or type(client.connection_pool) is not ConnectionPool:
+    client_type: type[Any] = Redis
+    pool_type: type[Any] = ConnectionPool
+    if not isinstance(client, client_type) or type(client.connection_pool) is not pool_type:
         raise DefinitionError("client must be a coredis.Redis of one server; for others pass a client of redis.asyncio")
     if client.decode_responses:
         raise DefinitionError(
