@@ -59,7 +59,7 @@ class CallOptions:
         retry: Retry | None = None,
         timeout: Duration | None = None,
     ) -> CallOptions:
-        """Return these options, with those that are given in their place. Raises ValidationError for an invalid one."""
+        """Return these options, overridden by those that are given. Raises ValidationError for an invalid one."""
         return CallOptions(
             meta=self.meta if meta is None else meta,
             queue=self.queue if queue is None else _checks.name(queue, argument="queue", error=ValidationError),

@@ -10,7 +10,6 @@ from typing import Any, cast
 import uuid_utils
 from pydantic import BaseModel
 
-from flowli_core import _checks
 from flowli_core._jobs.arguments import BESIDE_INPUT, CallOptions, Fields, Given, Input, build_input, pack_input
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition
@@ -24,7 +23,6 @@ from flowli_core._wire.trace import with_trace
 from flowli_core.driver import Disposition, NewRecord
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
-from flowli_core.stored import RecordById
 
 _BATCH = 1_000
 
@@ -93,9 +91,8 @@ class Call:
         job = self.definition.name
         if isinstance(receipt, Receipt) and receipt.name != job:
             raise ValidationError(f"{job}: this is a receipt of the job {receipt.name!r}")
-        record_id = receipt.id if isinstance(receipt, Receipt) else _checks.record_id(receipt)
-        found = await (await self.runtime.store()).records(RecordById(record_id))
-        return to_typed_record(found[0], self.definition) if found else None
+        stored = await self.runtime.find_record(receipt.id if isinstance(receipt, Receipt) else receipt)
+        return None if stored is None else to_typed_record(stored, self.definition)
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
         """Store records in batches of a thousand; each batch is stored whole or not at all."""
@@ -128,7 +125,7 @@ class Call:
 def make_record(
     definition: Definition, settings: JobSettings, options: CallOptions, input: Input, *, due: timedelta | datetime
 ) -> NewRecord:
-    """Return a record of validated arguments. Options go before the job's settings. Raises ValidationError."""
+    """Return a record of validated arguments. Options override the job's settings. Raises ValidationError."""
     policy = settings.policy
     if options.retry is not None or options.timeout is not None:
         retry = options.retry or settings.retry
@@ -150,7 +147,7 @@ def make_record(
 
 
 def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: CallOptions) -> ScheduleSpec:
-    """Return what is stored of a schedule. Its own options go before `options`. Raises ValidationError."""
+    """Return what is stored of a schedule. Its own options override `options`. Raises ValidationError."""
     if options.key is not None or options.id is not None:
         raise ValidationError("a schedule has its own key and makes the ids of its jobs: leave out options(key=, id=)")
     options = options.over(meta=schedule.options.meta, retry=schedule.options.retry)

@@ -83,7 +83,7 @@ class ContextScope:
             if not self._is_made:
                 async with AsyncExitStack() as stack:
                     self._shared = await self._make(self._source, stack)
-                    # After `_make`, which closes a context of the wrong type again.
+                    # Only now: a context that `_make` refuses is closed with `stack`.
                     self._stack = stack.pop_all()
                 self._is_made = True
 

@@ -13,7 +13,7 @@ from flowli_core._wire.progress import pack_progress, unpack_progress
 from flowli_core.driver import CancelAnswer, RequeueAnswer
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError
-from flowli_core.stored import FINISHED, FinishedState, RecordById
+from flowli_core.stored import FINISHED, FinishedState
 
 _PURGED_AT_ONCE = 500
 
@@ -44,14 +44,12 @@ class Control:
         "key_taken": another unfinished job has its idempotency key. "unfinished": it is queued or running already. In
         these cases, and if it is "unknown", nothing was done.
         """
-        record_id = _checks.record_id(id)
-        driver = await self._runtime.store()
-        found = await driver.records(RecordById(record_id))
-        if not found:
+        stored = await self._runtime.find_record(id)
+        if stored is None:
             return "unknown"
-        progress = found[0].progress
+        progress = stored.progress
         renewed = None if progress is None else pack_progress(unpack_progress(progress).renewed())
-        return await driver.requeue(record_id, progress=renewed)
+        return await (await self._runtime.store()).requeue(id, progress=renewed)
 
     async def purge(self, state: FinishedState, *, older_than: Duration = "0s") -> int:
         """Remove the jobs that finished in this state more than `older_than` ago, and return their number."""

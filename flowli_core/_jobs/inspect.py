@@ -15,7 +15,6 @@ from flowli_core.stored import (
     Overview,
     Position,
     QueueCounts,
-    RecordById,
     RecordsInState,
     ScheduleByKey,
     SchedulesAfter,
@@ -39,9 +38,8 @@ class Inspect:
 
     async def get_job(self, id: str) -> JobRecord | None:
         """Return a record, or None if there is none with this id."""
-        record_id = _checks.record_id(id)
-        found = await (await self._runtime.store()).records(RecordById(record_id))
-        return to_job_record(found[0]) if found else None
+        stored = await self._runtime.find_record(id)
+        return None if stored is None else to_job_record(stored)
 
     async def get_queue_counts(self) -> QueueCounts:
         """Count the records in each state, in total and by queue."""

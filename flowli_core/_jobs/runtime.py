@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from flowli_core import _checks
 from flowli_core._current import CurrentJob, as_current
 from flowli_core._jobs.context import ContextScope
 from flowli_core._jobs.definition import Definition
@@ -16,6 +17,7 @@ from flowli_core._jobs.tracer import Tracer
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
 from flowli_core.errors import StrategyError
+from flowli_core.stored import RecordById, StoredRecord
 
 
 class Runtime:
@@ -43,7 +45,7 @@ class Runtime:
         self.tracer = tracer
         self.outbox: Outbox = Outbox()
         self.host: object = None
-        """The state of the application that has opened this runtime, if one has. Used by `embedded` alone."""
+        """The state of the application that has opened this runtime, if one has: see `embedded`."""
         self._driver = driver
         self._open_lock = asyncio.Lock()
         self._is_open = False
@@ -59,6 +61,12 @@ class Runtime:
                     await driver.open()
                     self._is_open = True
         return driver
+
+    async def find_record(self, id: str) -> StoredRecord | None:
+        """Return the stored record with this id, or None. Raises ValidationError for an invalid id."""
+        query = RecordById(_checks.record_id(id))
+        found = await (await self.store()).records(query)
+        return found[0] if found else None
 
     def require_driver(self) -> Driver:
         """Return the driver, open or not. Raises StrategyError if there is none."""
