@@ -97,13 +97,20 @@ class Call:
 
 
 @dataclass(slots=True)
-class Told:
-    """The last step of a worker."""
+class LastStep:
+    """The last step of a sequence, and its answer."""
 
     sequence: int
     acks: tuple[AckAnswer, ...]
     batch: list[tuple[str, int]]
-    heard: datetime
+
+
+@dataclass(slots=True)
+class Worker:
+    """When a worker was last seen, its last step, and its last waiting step."""
+
+    seen: datetime
+    steps: dict[bool, LastStep] = field(default_factory=dict[bool, LastStep])
 
 
 @dataclass(slots=True)
@@ -112,7 +119,7 @@ class Model:
 
     now: datetime
     calls: dict[str, Call] = field(default_factory=dict[str, Call])
-    workers: dict[str, Told] = field(default_factory=dict[str, Told])
+    workers: dict[str, Worker] = field(default_factory=dict[str, Worker])
     tokens: list[int] = field(default_factory=lambda: [0])
 
     def advance(self, by: timedelta) -> None:
@@ -121,7 +128,7 @@ class Model:
         for call in self.calls.values():
             if call.state == "scheduled" and call.due <= self.now:
                 call.state = "queued"
-        self.workers = {name: told for name, told in self.workers.items() if told.heard + WORKER_MEMORY > self.now}
+        self.workers = {name: one for name, one in self.workers.items() if one.seen + WORKER_MEMORY > self.now}
 
     def back(self, by: timedelta) -> None:
         """Let the clock be set back, between two steps: what was due stays so, and leases keep what they had left."""
@@ -150,26 +157,29 @@ class Model:
     def step(self, step: Step, answer: StepAnswer) -> None:
         """Make a step, and check the driver's answer against it."""
         assert answer.now == self.now
-        told = self.workers.get(step.worker)
-        if told is not None and step.sequence < told.sequence:
+        waits = step.wait is not None
+        last = self.last_step(step.worker, waits=waits)
+        if last is not None and step.sequence < last.sequence:
             assert answer.acks == ("lost",) * len(step.acks)
             assert (answer.reserved, answer.recovered) == ((), ())
             return
-        if told is not None and step.sequence == told.sequence:
-            held = [(one, token) for one, token in told.batch if one in self.calls and self.calls[one].token == token]
-            assert answer.acks == told.acks
+        if last is not None and step.sequence == last.sequence:
+            held = [(one, token) for one, token in last.batch if one in self.calls and self.calls[one].token == token]
+            assert answer.acks == last.acks
             assert [(one.id, one.token) for one in answer.reserved] == held
             assert answer.recovered == ()
             for record_id, _ in held:
                 self.calls[record_id].ends = self.now + step.lease
-            told.heard = self.now
+            self.workers[step.worker].seen = self.now
         else:
             assert answer.acks == tuple(self._settle(ack) for ack in step.acks)
             self._recover(answer)
             batch = self._reserve(step, answer)
             if step.acks or not batch:
                 self._trim(step)
-            self.workers[step.worker] = Told(step.sequence, answer.acks, batch, self.now)
+            worker = self.workers.setdefault(step.worker, Worker(self.now))
+            worker.seen = self.now
+            worker.steps[waits] = LastStep(step.sequence, answer.acks, batch)
         for one in answer.reserved:
             call = self.calls[one.id]
             new = call.new
@@ -178,13 +188,17 @@ class Model:
             assert (one.recoveries, one.suspect) == (call.recoveries, call.is_suspect())
         assert answer.next_due == self._next_due(step, answer)
 
+    def last_step(self, worker: str, *, waits: bool) -> LastStep | None:
+        """Return the last step of a worker, or its last waiting step."""
+        return self.workers[worker].steps.get(waits) if worker in self.workers else None
+
     def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
         """Extend what is held."""
         held = {one.id for one in leases if self._is_current(one.id, one.token)}
         for one in held:
             self.calls[one].ends = self.now + lease
         if worker in self.workers:
-            self.workers[worker].heard = self.now
+            self.workers[worker].seen = self.now
         lost = frozenset(one.id for one in leases if not self._is_current(one.id, one.token))
         return HeartbeatAnswer(lost, frozenset(one for one in held if self.calls[one].cancel))
 

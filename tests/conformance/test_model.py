@@ -86,6 +86,8 @@ MUST_REACH = (
     "requeue requeued",
     "requeue unfinished",
     "requeue unknown",
+    "waiting step reserved",
+    "waiting step recalled",
     "zombie ok",
     "zombie lost",
     "clock back",
@@ -157,6 +159,7 @@ class DriverMachine(RuleBasedStateMachine):
         self.loop = asyncio.Runner()
         self.names = ["w0", "w1", "w2"]
         self.sent: dict[str, list[Step]] = {name: [] for name in self.names}
+        self.waits: dict[str, int] = {}
         self.dead: list[str] = []
         self.held_at_death: dict[str, list[tuple[str, int]]] = {}
         self.batches: list[list[NewRecord]] = []
@@ -226,19 +229,38 @@ class DriverMachine(RuleBasedStateMachine):
         self.sent[name].append(replace(draft, worker=name, sequence=len(self.sent[name]) + 1, acks=tuple(reports)))
         self.send(self.sent[name][-1])
 
+    @rule(worker=st.integers(0, 2), draft=drafts)
+    def a_waiting_step(self, worker: int, draft: Step) -> None:
+        """Numbered apart from the others. The time stands still here, so it does not wait."""
+        name = self.names[worker]
+        self.waits[name] = self.waits.get(name, 0) + 1
+        step = replace(draft, worker=name, sequence=self.waits[name], wait=ZERO)
+        self.send(step)
+        last = self.model.last_step(name, waits=True)
+        self.reached["waiting step reserved"] += bool(last and last.batch)
+
+    @rule(worker=st.integers(0, 2), draft=drafts, age=st.sampled_from([0, 0, 1]))
+    def send_a_waiting_step_again(self, worker: int, draft: Step, age: int) -> None:
+        """The reply was lost: ask for what it had reserved. Or a copy that the network kept for a while."""
+        name = self.names[worker]
+        last = self.model.last_step(name, waits=True)
+        if last is not None and last.sequence > age:
+            self.send(replace(draft, worker=name, sequence=last.sequence - age, wait=ZERO, want=0))
+            self.reached["waiting step recalled"] += bool(last.batch)
+
     @rule(worker=st.integers(0, 2))
     def send_the_last_step_again(self, worker: int) -> None:
         """The reply was lost, and the store may have been started anew meanwhile; or it came, and this is a copy."""
         self.candidate.forget()
         name = self.names[worker]
-        if name in self.model.workers:
+        if self.model.last_step(name, waits=False) is not None:
             self.send(self.sent[name][-1])
 
     @rule(worker=st.integers(0, 2), pick=st.integers(0, 100))
     def send_an_old_step_again(self, worker: int, pick: int) -> None:
         """A copy that the network kept for a while."""
         name = self.names[worker]
-        if name in self.model.workers:
+        if self.model.last_step(name, waits=False) is not None:
             self.send(self.sent[name][pick % len(self.sent[name])])
 
     @precondition(lambda self: any(call.token is not None for call in self.model.calls.values()))

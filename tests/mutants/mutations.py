@@ -91,6 +91,8 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a step sent again is taken for a late one", "elseif sequence == last_sequence then", "elseif false then"),
     ),
     ("step.lua", "tests/conformance/test_wait.py"): (
+        ("the two sequences of a worker are one", "ARGV[first + 13] == '1' and 'wait_' or ''", "''"),
+        ("a gap between waiting steps means lost data", "sequence_of == '' and sequence > 1", "sequence > 1"),
         ("what is left wakes nobody", "if (at and at <= now) or (any_suspect and may_suspect) then", "if false then"),
         ("the wake-up stays when nothing is left", "call('DEL', WAKE[queue])"),
         ("the first that stays is passed over", "(gone + #taken) + 2]", "(gone + #taken) + 4]"),
@@ -182,6 +184,20 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a requeued record keeps its recoveries", "call('HDEL', RECOVERIES, id)"),
         ("a requeued record is trimmed", "call('ZREM', EXPIRY, id)"),
         ("a record that is due is requeued", "(due and tonumber(due) <= now)", "false"),
+    ),
+    ("overview.lua", "tests/conformance/test_overview.py"): (
+        ("a waiting suspect is not counted", "{ DUE[name], SUSPECT[name] }", "{ DUE[name] }"),
+        ("a record that is not due is the oldest", "if due > 0 then", "if call('ZCARD', index) > 0 then"),
+        ("a worker that is gone is listed", "'(' .. string.format('%.0f', now - tonumber(ARGV[first]))", "'-inf'"),
+    ),
+    ("put_schedule.lua", "tests/conformance/test_schedules.py"): (
+        ("a schedule is changed at any revision", "~= ARGV[first + 1] then", "~= ARGV[first + 1] and false then"),
+        (
+            "a removed schedule keeps its tick",
+            "  call('ZREM', TICK, key)\n  call('ZREM', SCHEDULES, key)",
+            "  call('ZREM', SCHEDULES, key)",
+        ),
+        ("a removed schedule is still listed", "call('ZREM', SCHEDULES, key)"),
     ),
     ("purge.lua", "tests/conformance/test_retention.py"): (
         ("purge heeds no age", "string.format('%.0f', now - older_ms)", "string.format('%.0f', now)"),

@@ -131,7 +131,7 @@ async def test_a_step_fills_half_of_many_slots_but_all_of_few(concurrency: int, 
 async def test_slots_are_filled_by_several_steps_if_a_batch_is_too_big_for_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flowli_core.drivers.memory._steps.MAX_BATCH_BYTES", 1)
+    monkeypatch.setattr("flowli_core.drivers.memory._step.MAX_BATCH_BYTES", 1)
     work = Work()
     all_here = asyncio.Barrier(5)
 

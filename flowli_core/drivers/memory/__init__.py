@@ -1,7 +1,7 @@
 """Records in the memory of this process: for tests and small apps, and the specification of every other driver.
 
-`_driver` is the contract, method by method, and the page to read; `_store` is where each record is, `_index` how what
-comes first is found, `_wakeups` who is told.
+Read it beside flowli_core/driver.py: `_driver` has the methods of the contract, `_step` the stages of a step, and
+`_store` the states of a record.
 """
 
 from flowli_core.drivers.memory._driver import MemoryDriver

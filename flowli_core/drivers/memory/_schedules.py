@@ -1,48 +1,52 @@
-"""The schedules: by key, and those with a next tick in the order of their ticks."""
+"""The schedules of the memory driver: by key, and in the order of their next ticks."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from heapq import nsmallest
 from typing import assert_never
 
-from flowli_core.drivers._times import stamp
-from flowli_core.drivers.memory._index import Index
+from flowli_core.drivers._times import duration, stamp
+from flowli_core.drivers.memory._store import Index
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
 
 
 class Schedules:
-    """Not safe against threads: the driver's lock is held around each call."""
+    """The driver holds its lock around each call."""
 
     def __init__(self) -> None:
         self._schedules: dict[str, StoredSchedule] = {}
         self._ticks = Index()
         self._revision = 0
 
-    def is_current(self, key: str, revision: int) -> bool:
-        """Return True if a schedule was not changed since this revision of it was read."""
+    def revision(self, key: str) -> int:
+        """Return the revision of a schedule, 0 if it is not stored."""
         current = self._schedules.get(key)
-        return revision == (0 if current is None else current.revision)
-
-    def put(self, schedule: StoredSchedule, *, last_record_id: str | None) -> None:
-        """Store a schedule under a revision that none has had."""
-        self._revision += 1
-        last = last_record_id or schedule.last_record_id
-        self._schedules[schedule.key] = replace(schedule, revision=self._revision, last_record_id=last)
-        if schedule.next_tick is None:
-            self._ticks.discard(schedule.key)
-        else:
-            self._ticks.put(schedule.key, stamp(schedule.next_tick))
+        return 0 if current is None else current.revision
 
     def remove(self, key: str) -> None:
-        """Forget a schedule that may be there."""
-        self._ticks.discard(key)
-        self._schedules.pop(key, None)
+        """Remove a schedule that may be stored."""
+        current = self._schedules.pop(key, None)
+        if current is not None and current.next_tick is not None:
+            self._ticks.remove(stamp(current.next_tick), key)
+
+    def put(self, key: str, schedule: StoredSchedule, *, last_record_id: str | None) -> None:
+        """Store a schedule under a new revision."""
+        self.remove(key)
+        self._revision += 1
+        self._schedules[key] = replace(schedule, revision=self._revision, last_record_id=last_record_id)
+        if schedule.next_tick is not None:
+            self._ticks.add(stamp(schedule.next_tick), key)
 
     def first_tick(self) -> int | None:
-        """Answer when the next tick is."""
-        first = self._ticks.first()
-        return None if first is None else first[0]
+        """Return the time of the next tick."""
+        return self._ticks.first_time()
+
+    def next_tick(self, now: int) -> timedelta | None:
+        """Return the time until the next tick."""
+        tick = self.first_tick()
+        return None if tick is None else duration(max(tick - now, 0))
 
     def find(self, query: ScheduleByKey | SchedulesDue | SchedulesAfter, now: int) -> list[StoredSchedule]:
         """Return the schedules that a query asks for."""
@@ -50,10 +54,9 @@ class Schedules:
             case ScheduleByKey():
                 return [self._schedules[query.key]] if query.key in self._schedules else []
             case SchedulesDue():
-                ticks = [place for place in self._ticks.places() if place[0] <= now]
-                return [self._schedules[key] for _, key in nsmallest(query.limit, ticks)]
+                return [self._schedules[key] for _, key in self._ticks.until(now, query.limit)]
             case SchedulesAfter():
-                keys = [key for key in self._schedules if query.after is None or key > query.after]
+                keys = [key for key in self._schedules if key > (query.after or "")]
                 return [self._schedules[key] for key in nsmallest(query.limit, keys)]
             case _ as never:
                 assert_never(never)

@@ -1,137 +1,239 @@
-"""Where each record is: the indexes, and the counts, which change only together with them."""
+"""Where each record of the memory driver is. Times are in milliseconds since 1970."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import chain
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+from typing import Literal
 
-from flowli_core.driver import Enqueued, NewRecord
-from flowli_core.drivers._times import milliseconds
-from flowli_core.drivers.memory._index import Index
-from flowli_core.drivers.memory._records import Queue, Record
-from flowli_core.stored import FINISHED, FinishedState, QueueCounts, State
+from flowli_core.driver import Enqueued, NewRecord, Reserved
+from flowli_core.drivers._times import milliseconds, moment, moment_or_none
+from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
+
+Entry = tuple[int, str]
+"""A time and an id."""
+
+
+class Index:
+    """Ids in the order of (time, id)."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def add(self, time: int, key: str) -> None:
+        """Add an id."""
+        insort(self.entries, (time, key))
+
+    def remove(self, time: int, key: str) -> None:
+        """Remove an id that was added with this time."""
+        del self.entries[bisect_left(self.entries, (time, key))]
+
+    def until(self, time: int, limit: int | None = None) -> list[Entry]:
+        """Return the first entries whose time is not later."""
+        end = bisect_left(self.entries, (time + 1, ""))
+        return self.entries[: end if limit is None else min(end, max(limit, 0))]
+
+    def first_time(self) -> int | None:
+        """Return the time of the first entry."""
+        return self.entries[0][0] if self.entries else None
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """A record. `new` is what was enqueued, the rest is what has happened to it since."""
+
+    new: NewRecord
+    due: int
+    created: int
+    updated: int
+    status: Literal["waiting", "active"] | FinishedState = "waiting"
+    token: int | None = None
+    settled: int | None = None
+    """The token under which it was last settled."""
+    lease_end: int = 0
+    cancel_requested: bool = False
+    recoveries: int = 0
+    progress: bytes | None = None
+    result: bytes | None = None
+    worker: str | None = None
+    started: int | None = None
+    failed: int | None = None
+    finished: int | None = None
+    expiry: int = 0
+
+    def is_suspect(self) -> bool:
+        """Return True if it was recovered as often as it may be."""
+        return self.recoveries >= self.new.max_recoveries
+
+    def state(self, now: int) -> State:
+        """Return its state at this time."""
+        if self.status == "waiting":
+            return "queued" if self.due <= now else "scheduled"
+        return self.status
+
+    def enqueued(self, disposition: Literal["accepted", "duplicate", "existing"], now: int) -> Enqueued:
+        """Return the answer to an enqueue of it, or of another record with its id or key."""
+        return Enqueued(
+            id=self.new.id,
+            disposition=disposition,
+            state=self.state(now),
+            scheduled_for=moment(self.due),
+            progress=self.progress,
+        )
+
+    def reserved(self) -> Reserved:
+        """Return it as its worker gets it."""
+        new = self.new
+        return Reserved(
+            id=new.id,
+            token=self.token or 0,
+            name=new.name,
+            queue=new.queue,
+            input=new.input,
+            meta=new.meta,
+            policy=new.policy,
+            progress=self.progress,
+            recoveries=self.recoveries,
+            suspect=self.is_suspect(),
+        )
+
+    def stored(self, now: int) -> StoredRecord:
+        """Return it as a reader gets it."""
+        new = self.new
+        return StoredRecord(
+            id=new.id,
+            name=new.name,
+            queue=new.queue,
+            state=self.state(now),
+            input=new.input,
+            meta=new.meta,
+            key=new.key,
+            policy=new.policy,
+            progress=self.progress,
+            result=self.result,
+            recoveries=self.recoveries,
+            max_recoveries=new.max_recoveries,
+            worker=self.worker,
+            created_at=moment(self.created),
+            updated_at=moment(self.updated),
+            scheduled_for=moment(self.due),
+            failed_at=moment_or_none(self.failed),
+            started_at=moment_or_none(self.started),
+            finished_at=moment_or_none(self.finished),
+        )
 
 
 class Store:
-    """The records. A waiting one is in a lane of its queue, an active one in `leases`, a finished one in `finished`.
+    """The records. Being in an index is the state of a record, and it has a token exactly while it is active.
 
-    `stirred` names the queues whose waiting records have changed, until those who wait for them have been told.
+    A waiting record is in an index of `waiting`, an active one in `leases`, a finished one in `finished` and
+    `expiries`. `changed` names the queues whose waiters must be woken.
     """
 
     def __init__(self) -> None:
         self.now = 0
+        self.token = 0
         self.records: dict[str, Record] = {}
         self.keys: dict[str, str] = {}
-        self.queues: dict[str, Queue] = {}
+        self.waiting: dict[tuple[str, bool], Index] = {}
+        """The waiting records of each queue by due time, its suspects apart."""
         self.leases = Index()
         self.finished: dict[FinishedState, Index] = {state: Index() for state in FINISHED}
         self.expiries = Index()
-        self.stirred: set[str] = set()
+        self.changed: set[str] = set()
 
-    def tick(self, now: int) -> int:
-        """Take note of the time. Where the clock was set back, what was due stays so, and leases keep what was left."""
-        if now < self.now:
-            self.leases.move_all(later_than=now, by=self.now - now)
-            for record_id in chain.from_iterable(queue.clamp(now) for queue in self.queues.values()):
-                self.records[record_id].due = now
-        self.now = now
-        return now
-
-    def named(self, queues: Iterable[str]) -> list[Queue]:
-        """Answer those of the queues that hold any record, in the order given."""
-        return [self.queues[name] for name in queues if name in self.queues]
-
-    def promote(self, queues: Iterable[str]) -> None:
-        """Move what has become due from `later` to `due`."""
-        self.stirred.update([name for name in queues if name in self.queues and self.queues[name].promote(self.now)])
+    def follow_clock(self, now: int) -> None:
+        """Note the time. If the clock was set back, what was due stays due, and leases keep the time they had left."""
+        seen, self.now = self.now, now
+        for record in list(self.records.values()) if now < seen else ():
+            if record.status == "active" and record.lease_end > now:
+                self.renew(record, max(record.lease_end - (seen - now), now))
+            elif record.status == "waiting" and now < record.due <= seen:
+                self.take_out(record)
+                self.make_waiting(record, now)
 
     def add(self, new: NewRecord, due: int) -> Enqueued:
-        """Store a record, unless its id is there or its key taken."""
+        """Store a record, unless its id is stored or its key is held."""
         same = self.records.get(new.id)
         if same is not None:
             return same.enqueued("duplicate", self.now)
         if new.key is not None and (holder := self.keys.setdefault(new.key, new.id)) != new.id:
             return self.records[holder].enqueued("existing", self.now)
         record = self.records[new.id] = Record(new, due=due, created=self.now, updated=self.now)
-        self.put_back(record, due)
+        self.make_waiting(record, due)
         return record.enqueued("accepted", self.now)
 
-    # From one place to another: `leave`, or a lane's `discard`, and then one of the other three.
+    def due(self, queue: str, limit: int, *, suspect: bool = False) -> list[Entry]:
+        """Return the first due records of a queue: its suspects, or the others."""
+        index = self.waiting.get((queue, suspect))
+        return [] if index is None else index.until(self.now, limit)
 
-    def leave(self, record: Record) -> None:
-        """Take a record out of where it is. The caller puts it elsewhere, before anybody can look."""
-        queue = self.queues[record.new.queue]
+    def list_state(self, state: State) -> list[Entry]:
+        """Return the position of each record in a state."""
+        if state == "queued":
+            return [entry for index in self.waiting.values() for entry in index.until(self.now)]
+        if state == "scheduled":
+            return [entry for index in self.waiting.values() for entry in index.entries if entry[0] > self.now]
+        if state == "active":
+            return [(0, record_id) for _, record_id in self.leases.entries]
+        return self.finished[state].entries
+
+    # From one state to another: `take_out`, and then one of `make_waiting`, `make_active` and `finish`.
+
+    def take_out(self, record: Record) -> None:
+        """Take a record out of its index, and its token from it."""
+        new = record.new
         if record.status == "waiting":
-            queue.lane(record).discard(record.new.id)
-            return
-        queue.others[record.status] -= 1
-        if record.status == "active":
+            place = (new.queue, record.is_suspect())
+            self.waiting[place].remove(record.due, new.id)
+            if not self.waiting[place].entries:
+                del self.waiting[place]
+        elif record.status == "active":
             record.token = None
-            self.leases.discard(record.new.id)
+            self.leases.remove(record.lease_end, new.id)
         else:
-            self.finished[record.status].discard(record.new.id)
-            self.expiries.discard(record.new.id)
+            self.finished[record.status].remove(record.finished or 0, new.id)
+            self.expiries.remove(record.expiry, new.id)
 
-    def put_back(self, record: Record, due: int) -> None:
-        """Make a record wait, or cancel it where that was asked for while it was active."""
-        if record.cancel:
+    def make_waiting(self, record: Record, due: int) -> None:
+        """Put a record into its queue; or cancel it if that was requested while it was active."""
+        if record.cancel_requested:
             self.finish(record, "cancelled")
             return
-        record.status = "waiting"
-        record.due = due
-        record.updated = self.now
-        name = record.new.queue
-        queue = self.queues.get(name)
-        if queue is None:
-            queue = self.queues[name] = Queue()
-        queue.lane(record).put(record, self.now)
-        self.stirred.add(name)
+        new = record.new
+        record.status, record.due, record.updated = "waiting", due, self.now
+        index = self.waiting.setdefault((new.queue, record.is_suspect()), Index())
+        index.add(due, new.id)
+        if due <= self.now or index.entries[0] == (due, new.id):
+            self.changed.add(new.queue)  # wake a waiter for the record, or to wait for less long
 
-    def hand_out(self, record: Record, *, worker: str, token: int, ends: int) -> None:
-        """Make a record active."""
-        record.status = "active"
-        record.token = token
-        record.worker = worker
-        record.updated = record.started = self.now
-        self.queues[record.new.queue].others["active"] += 1
-        self.leases.put(record.new.id, ends)
+    def make_active(self, record: Record, *, worker: str, token: int, lease_end: int) -> None:
+        """Reserve a record for a worker."""
+        self.token = token
+        record.status, record.token, record.worker, record.lease_end = "active", token, worker, lease_end
+        record.started = record.updated = self.now
+        self.leases.add(lease_end, record.new.id)
 
     def finish(self, record: Record, state: FinishedState) -> None:
-        """End a record, and free its key."""
+        """Finish a record, and free its key."""
         new = record.new
-        record.status = state
-        record.updated = record.finished = self.now
-        self.queues[new.queue].others[state] += 1
-        self.finished[state].put(new.id, self.now)
-        keep = new.keep_completed if state == "completed" else new.keep_failed
-        self.expiries.put(new.id, self.now + milliseconds(keep))
+        record.status, record.updated, record.finished = state, self.now, self.now
+        record.expiry = self.now + milliseconds(new.keep_completed if state == "completed" else new.keep_failed)
+        self.finished[state].add(self.now, new.id)
+        self.expiries.add(record.expiry, new.id)
         if new.key is not None and self.keys.get(new.key) == new.id:
             del self.keys[new.key]
 
-    def remove(self, record_id: str) -> None:
-        """Forget a finished record, and its queue where it was the last one there."""
-        record = self.records.pop(record_id)
-        self.leave(record)
-        queue = self.queues[record.new.queue]
-        if not queue.others[record.status] and queue.is_empty():
-            del self.queues[record.new.queue]
-            self.stirred.add(record.new.queue)
+    def renew(self, record: Record, lease_end: int) -> None:
+        """Move the end of a lease."""
+        self.leases.remove(record.lease_end, record.new.id)
+        record.lease_end = lease_end
+        self.leases.add(lease_end, record.new.id)
 
-    def places(self, state: State) -> Iterable[tuple[int, str]]:
-        """Answer the (time, id) of each record in a state, as `position` has them."""
-        self.promote(self.queues)
-        lanes = [lane for queue in self.queues.values() for lane in (queue.ordinary, queue.suspects)]
-        match state:
-            case "queued":
-                return chain.from_iterable([lane.due.places() for lane in lanes])
-            case "scheduled":
-                return chain.from_iterable([lane.later.places() for lane in lanes])
-            case "active":
-                return ((0, record_id) for _, record_id in self.leases.places())
-            case _:
-                return self.finished[state].places()
-
-    def counts(self) -> QueueCounts:
-        """Count the records in each state, over all and by queue."""
-        self.promote(self.queues)
-        return QueueCounts.of({name: queue.counts() for name, queue in self.queues.items()})
+    def remove(self, entries: list[Entry]) -> int:
+        """Remove finished records, and return how many."""
+        for _, record_id in entries:
+            self.take_out(self.records.pop(record_id))
+        return len(entries)

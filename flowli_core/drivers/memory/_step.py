@@ -1,0 +1,218 @@
+"""The stages of a step of the memory driver: settle, recover, reserve, trim, and what is next."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal, assert_never
+
+from flowli_core.driver import (
+    MAX_BATCH_BYTES,
+    RECOVER_PER_STEP,
+    TRIM_PER_STEP,
+    WORKER_MEMORY,
+    Ack,
+    AckAnswer,
+    Cancelled,
+    Completed,
+    Failed,
+    Keep,
+    Recovered,
+    Released,
+    Retried,
+    Step,
+    StepAnswer,
+)
+from flowli_core.drivers._times import duration, milliseconds, moment, stamp
+from flowli_core.drivers.memory._schedules import Schedules
+from flowli_core.drivers.memory._store import Record, Store
+from flowli_core.stored import FinishedState
+
+
+@dataclass(frozen=True, slots=True)
+class LastStep:
+    """The last step of a sequence: its answer if it is sent again."""
+
+    sequence: int
+    acks: tuple[AckAnswer, ...]
+    token: int
+    batch: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """When a worker was last seen, its last step, and its last waiting step."""
+
+    seen: int
+    steps: dict[bool, LastStep] = field(default_factory=dict[bool, LastStep])
+
+
+class Steps:
+    """The steps of all workers. The driver holds its lock around each call."""
+
+    def __init__(self, store: Store, schedules: Schedules) -> None:
+        self._store = store
+        self._schedules = schedules
+        self._workers: OrderedDict[str, Worker] = OrderedDict()
+
+    def take(self, step: Step) -> StepAnswer:
+        """Do a new step, answer one that is sent again, or refuse an older one."""
+        last = self._last_step(step)
+        acks: tuple[AckAnswer, ...] = tuple(["lost" for _ in step.acks])
+        recovered: list[Recovered] = []
+        batch: list[Record] = []
+        if last is None or step.sequence > last.sequence:
+            # In this order, so that late acks count, and recovered records can be reserved at once.
+            acks = tuple([self._settle(ack) for ack in step.acks])
+            recovered = self._recover()
+            batch = self._reserve(step)
+            if step.acks or not batch:
+                self._trim(step.keep)
+            self._remember(step, acks, batch)
+        elif step.sequence == last.sequence:
+            acks = last.acks
+            batch = self._reserve_again(step, last)
+        self._wake_for_rest(step)
+        return StepAnswer(
+            now=moment(self._store.now),
+            acks=acks,
+            reserved=tuple([record.reserved() for record in batch]),
+            recovered=tuple(recovered),
+            next_due=self.next_due(step, took_suspect=any(record.is_suspect() for record in batch)),
+            next_tick=self._schedules.next_tick(self._store.now),
+            forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
+        )
+
+    def _settle(self, ack: Ack) -> AckAnswer:
+        store, record = self._store, self._store.records.get(ack.id)
+        if record is None:
+            return "lost"
+        if record.token != ack.token:
+            return "duplicate" if record.settled == ack.token else "lost"
+        store.take_out(record)
+        record.settled = ack.token
+        record.started = record.started if ack.started_at is None else stamp(ack.started_at)
+        match ack.outcome:
+            case Completed(result):
+                record.result = result
+                store.finish(record, "completed")
+            case Retried(delay, progress):
+                record.progress, record.failed = progress, store.now
+                store.make_waiting(record, store.now + milliseconds(delay))
+            case Failed(progress):
+                record.progress, record.failed = progress, store.now
+                store.finish(record, "failed")
+            case Released(delay, progress):
+                record.progress = record.progress if progress is None else progress
+                store.make_waiting(record, store.now + milliseconds(delay) if delay else min(record.due, store.now))
+            case Cancelled():
+                store.finish(record, "cancelled")
+            case _ as never:
+                assert_never(never)
+        return "ok"
+
+    def _recover(self) -> list[Recovered]:
+        store = self._store
+        recovered: list[Recovered] = []
+        for _, record_id in store.leases.until(store.now, RECOVER_PER_STEP):
+            record = store.records[record_id]
+            new = record.new
+            store.take_out(record)
+            record.recoveries += 1
+            state: Literal["queued", "failed", "cancelled"] = "cancelled" if record.cancel_requested else "queued"
+            if record.recoveries > new.max_recoveries and not record.cancel_requested:
+                state = "failed"
+                store.finish(record, "failed")
+            else:
+                store.make_waiting(record, min(record.due, store.now))
+            recovered.append(
+                Recovered(id=new.id, name=new.name, queue=new.queue, recoveries=record.recoveries, state=state)
+            )
+        return recovered
+
+    def _reserve(self, step: Step) -> list[Record]:
+        store, token = self._store, self._store.token + 1
+        lease_end = store.now + milliseconds(step.lease)
+        batch: list[Record] = []
+        size, suspects = 0, step.suspect
+        for queue in dict.fromkeys(step.queues):
+            left = step.want - len(batch)
+            due = store.due(queue, left)
+            if suspects and (suspect := store.due(queue, 1, suspect=True)):
+                due = sorted(due + suspect)[:left]
+            for _, record_id in due:
+                record = store.records[record_id]
+                size += len(record.new.input)
+                if batch and size > MAX_BATCH_BYTES:
+                    return batch
+                suspects = suspects and not record.is_suspect()
+                store.take_out(record)
+                store.make_active(record, worker=step.worker, token=token, lease_end=lease_end)
+                batch.append(record)
+        return batch
+
+    def _reserve_again(self, step: Step, last: LastStep) -> list[Record]:
+        self.note_seen(step.worker)
+        records = [self._store.records[record_id] for record_id in last.batch if record_id in self._store.records]
+        batch = [record for record in records if record.token == last.token]
+        for record in batch:
+            self._store.renew(record, self._store.now + milliseconds(step.lease))
+        return batch
+
+    def _trim(self, keep: Keep) -> None:
+        store = self._store
+        budget = TRIM_PER_STEP - store.remove(store.expiries.until(store.now, TRIM_PER_STEP))
+        limits: tuple[tuple[FinishedState, int], ...] = (
+            ("completed", keep.completed),
+            ("failed", keep.failed),
+            ("cancelled", keep.cancelled),
+        )
+        for state, limit in limits:
+            entries = store.finished[state].entries
+            budget -= store.remove(entries[: max(min(len(entries) - limit, budget), 0)])
+
+    def next_due(self, step: Step, *, took_suspect: bool = False) -> timedelta | None:
+        """Return the time until there is something to do in the queues of a step: see StepAnswer."""
+        store = self._store
+        tick = self._schedules.first_tick()
+        times = [store.leases.first_time(), tick if tick is not None and tick > store.now else None]
+        for queue in step.queues:
+            if ordinary := store.waiting.get((queue, False)):
+                times.append(ordinary.first_time())
+            if step.suspect and (suspects := store.waiting.get((queue, True))):
+                # While this worker holds a suspect, it can reserve no other that is due.
+                passed = len(suspects.until(store.now)) if took_suspect else 0
+                times += [time for time, _ in suspects.entries[passed : passed + 1]]
+        known = [time for time in times if time is not None]
+        return duration(max(min(known) - store.now, 0)) if known else None
+
+    def _wake_for_rest(self, step: Step) -> None:
+        """Wake another waiter for what this step has left, but not for a suspect that it may not reserve."""
+        due, changed = self._store.due, self._store.changed
+        changed.update(
+            [queue for queue in step.queues if due(queue, 1) or (step.suspect and due(queue, 1, suspect=True))]
+        )
+
+    def _last_step(self, step: Step) -> LastStep | None:
+        forgotten = self._store.now - milliseconds(WORKER_MEMORY)
+        while self._workers and next(iter(self._workers.values())).seen <= forgotten:
+            self._workers.popitem(last=False)
+        worker = self._workers.get(step.worker)
+        return None if worker is None else worker.steps.get(step.wait is not None)
+
+    def _remember(self, step: Step, acks: tuple[AckAnswer, ...], batch: list[Record]) -> None:
+        worker = self._workers.setdefault(step.worker, Worker(self._store.now))
+        ids = tuple([record.new.id for record in batch])
+        worker.steps[step.wait is not None] = LastStep(step.sequence, acks, self._store.token, ids)
+        self.note_seen(step.worker)
+
+    def note_seen(self, worker: str) -> None:
+        """Note that a worker is alive, if it has stepped before."""
+        if worker in self._workers:
+            self._workers[worker].seen = self._store.now
+            self._workers.move_to_end(worker)
+
+    def seen_since(self, moment: int) -> dict[str, int]:
+        """Return the workers that were seen after a moment, and when each was last seen."""
+        return {name: worker.seen for name, worker in self._workers.items() if worker.seen > moment}
