@@ -68,8 +68,10 @@ def due(value: object, *, argument: str, now: datetime) -> timedelta | datetime:
 
 def format_duration(value: timedelta) -> str:
     """Write a duration as a user would, in the largest unit that gives a whole number."""
+    if value == ZERO:
+        return "0s"
     for unit in ("d", "h", "m", "s"):
-        if value and value % _UNITS[unit] == ZERO:
+        if value % _UNITS[unit] == ZERO:
             return f"{value // _UNITS[unit]}{unit}"
     return f"{value / _UNITS['ms']:.3f}".rstrip("0").rstrip(".") + "ms"
 

@@ -11,12 +11,11 @@ from typing_extensions import TypeVar
 
 from flowli_core._jobs.definition import Definition
 from flowli_core._schedules.rules import Cron, Every
-from flowli_core._schedules.spec import ScheduleDisposition, read
+from flowli_core._schedules.spec import ScheduleDisposition, read_or_none
 from flowli_core._schedules.timing import Missed, Overlap
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import LastError, unpack_progress
 from flowli_core._wire.trace import without_trace
-from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Disposition, Enqueued
 from flowli_core.errors import ValidationError
 from flowli_core.retry import Backoff
@@ -200,9 +199,8 @@ def to_schedule_record(stored: StoredSchedule) -> ScheduleRecord:
         paused=stored.paused,
         readable=False,
     )
-    try:
-        spec = read(stored)
-    except (NewerVersionError, ValueError):
+    spec = read_or_none(stored)
+    if spec is None:
         return found
     rule = spec.timing.rule
     return replace(
@@ -230,7 +228,7 @@ def _worker_lost(recoveries: int) -> LastError:
 def _policy(stored: StoredRecord) -> Policy | None:
     try:
         return unpack_policy(stored.policy)
-    except (NewerVersionError, ValueError):
+    except ValueError:
         return None
 
 

@@ -18,9 +18,8 @@ from flowli_core._schedules.spec import (
     decide_resume,
     decide_upsert,
     make_record,
-    read,
+    read_or_none,
 )
-from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Driver, Enqueued
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, SchedulingError
@@ -92,11 +91,7 @@ async def declared_keys(driver: Driver, owner: str) -> list[str]:
     after: str | None = None
     while page := (await driver.schedules(SchedulesAfter(limit=_PAGE, after=after)))[1]:
         after = page[-1].key
-        for stored in page:
-            try:
-                keys += [stored.key] if read(stored).declared_by == owner else []
-            except (NewerVersionError, ValueError):
-                continue
+        keys += [one.key for one in page if (spec := read_or_none(one)) is not None and spec.declared_by == owner]
     return keys
 
 
@@ -139,9 +134,9 @@ async def _compare_and_set(
 
 
 def _read(stored: StoredSchedule) -> ScheduleSpec:
-    try:
-        return read(stored)
-    except (NewerVersionError, ValueError):
+    spec = read_or_none(stored)
+    if spec is None:
         raise SchedulingError(
             f"schedule {stored.key!r} cannot be read: it is damaged, or was written by a later release"
-        ) from None
+        )
+    return spec

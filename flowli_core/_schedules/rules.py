@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from flowli_core._checks import aware, instance
 from flowli_core._schedules import zones
@@ -31,8 +31,9 @@ class Cron:
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        parse(_text(self.expression, argument="cron"))
-        zones.find_zone(_text(self.timezone, argument="timezone"))
+        parse(instance(self.expression, str, argument="cron", error=SchedulingError))
+        cure = '; leave it out for "UTC"'
+        zones.find_zone(instance(self.timezone, str, argument="timezone", cure=cure, error=SchedulingError))
 
     def next_after(self, moment: datetime, *, base: datetime | None = None) -> datetime | None:
         """Return the first tick after this moment, in UTC, or None if there is none before the year 10000."""
@@ -70,17 +71,12 @@ class Every:
 Rule: TypeAlias = Cron | Every
 
 
-def make_rule(*, cron: object, every: object, timezone: object) -> Rule:
+def make_rule(*, cron: Any, every: Any, timezone: Any) -> Rule:
     """Make the rule of a call, which gives either `cron` or `every`. Raises SchedulingError."""
     if (cron is None) == (every is None):
         raise SchedulingError('a schedule is either cron="0 8 * * *" or every="15m"; give one of them')
     if every is None:
-        return Cron(_text(cron, argument="cron"), _text(timezone, argument="timezone"))
+        return Cron(cron, timezone)
     if timezone != "UTC":
         raise SchedulingError("timezone goes with cron; an interval is the same in all zones")
-    return Every(duration(every, argument="every", error=SchedulingError))
-
-
-def _text(value: object, *, argument: str) -> str:
-    cure = '; leave it out for "UTC"' if argument == "timezone" else ""
-    return instance(value, str, argument=argument, cure=cure, error=SchedulingError)
+    return Every(every)

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from flowli_core._schedules.rules import Every
 from flowli_core._schedules.timing import Missed, Overlap, Timing, due_ticks
-from flowli_core._wire.versioned import NewerVersionError, VersionedJson
+from flowli_core._wire.versioned import VersionedJson
 from flowli_core.driver import NewRecord
 from flowli_core.stored import StoredSchedule
 
@@ -73,7 +73,7 @@ def decide_upsert(
     if current.spec == packed:
         return "unchanged", ScheduleChange(current)
     updated = replace(current, spec=packed, queue=spec.record.queue)
-    before = _read_or_none(current)
+    before = read_or_none(current)
     if before is not None and before.timing == spec.timing:
         return "updated", ScheduleChange(updated)
     fired = ScheduleChange(current) if before is None else decide_fire(before, current, now)
@@ -105,7 +105,7 @@ def decide_resume(spec: ScheduleSpec, current: StoredSchedule, now: datetime) ->
 
 def next_runs(stored: StoredSchedule, count: int = DEFAULT_RUNS) -> tuple[datetime, ...]:
     """Return the next ticks as planned now, at most `count`, and none if the spec cannot be read."""
-    spec = _read_or_none(stored)
+    spec = read_or_none(stored)
     ticks: list[datetime] = []
     tick = None if spec is None else stored.next_tick
     while tick is not None and spec is not None and len(ticks) < count:
@@ -142,13 +142,14 @@ def read(stored: StoredSchedule) -> ScheduleSpec:
     return _read(stored.key, stored.spec)
 
 
+def read_or_none(stored: StoredSchedule) -> ScheduleSpec | None:
+    """Read the spec of a stored schedule. Return None if it is malformed, or was written by a later release."""
+    try:
+        return read(stored)
+    except ValueError:
+        return None
+
+
 @lru_cache(maxsize=1024)
 def _read(key: str, spec: bytes) -> ScheduleSpec:
     return replace(FORMAT.unpack(spec), key=key)
-
-
-def _read_or_none(stored: StoredSchedule) -> ScheduleSpec | None:
-    try:
-        return read(stored)
-    except (NewerVersionError, ValueError):
-        return None

@@ -37,10 +37,6 @@ Overlap: TypeAlias = Literal["allow", "skip"]
 """What a tick does while the job of an earlier tick is unfinished: "allow" stores another one, "skip" stores none."""
 
 
-_MISSED: tuple[Literal["skip", "once", "all"], ...] = ("skip", "once", "all")
-_OVERLAP: tuple[Overlap, ...] = ("allow", "skip")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """A rule with the first and the last moment of its ticks. Raises SchedulingError if there is none between."""
@@ -103,9 +99,11 @@ def check_missed(missed: object) -> Missed:
     """Accept a policy for missed ticks. Raises SchedulingError."""
     if isinstance(missed, AllMissed):
         return missed
-    return one_of(missed, _MISSED, argument="missed", other="AllMissed(limit=...)", error=SchedulingError)
+    policies: tuple[Literal["skip", "once", "all"], ...] = ("skip", "once", "all")
+    return one_of(missed, policies, argument="missed", other="AllMissed(limit=...)", error=SchedulingError)
 
 
 def check_overlap(overlap: object) -> Overlap:
     """Accept a policy for overlapping jobs. Raises SchedulingError."""
-    return one_of(overlap, _OVERLAP, argument="overlap", error=SchedulingError)
+    policies: tuple[Overlap, ...] = ("allow", "skip")
+    return one_of(overlap, policies, argument="overlap", error=SchedulingError)

@@ -15,7 +15,7 @@ from flowli_core.errors import FlowliError
 T = TypeVar("T")
 
 
-class NewerVersionError(Exception):
+class NewerVersionError(ValueError):
     """The data was written by a later release. It is left to workers that know its layout."""
 
 
@@ -51,11 +51,12 @@ class VersionedJson(Generic[T]):
     def unpack(self, wire: bytes) -> T:
         """Read a value. Raises NewerVersionError, or ValueError if it is malformed or its own checks refuse it."""
         try:
-            if _header().validate_json(wire, strict=True).v > self.version:
-                raise NewerVersionError
-            return self._adapter.validate_json(wire, strict=True)
+            version = _header().validate_json(wire, strict=True).v
+            if version <= self.version:
+                return self._adapter.validate_json(wire, strict=True)
         except (ValueError, FlowliError) as error:
             raise ValueError(f"{self._label} cannot be read: {type(error).__name__}") from error
+        raise NewerVersionError(f"{self._label} was written by a later release")
 
 
 @cache

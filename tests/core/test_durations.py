@@ -112,7 +112,7 @@ def test_a_moment_without_an_offset_is_refused() -> None:
         (timedelta(milliseconds=1500), "1500ms"),
         (timedelta(microseconds=1), "0.001ms"),
         (timedelta(days=1, milliseconds=1), "86400001ms"),
-        (timedelta(0), "0ms"),
+        (timedelta(0), "0s"),
     ],
 )
 def test_a_duration_is_shown_as_a_user_would_write_it(span: timedelta, shown: str) -> None:

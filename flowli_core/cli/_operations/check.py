@@ -27,9 +27,9 @@ class Checked:
     the oldest due job has waited; None if no due job waits.
     """
 
-    ok: bool
-    workers: int | None
-    oldest: float | None
+    ok: bool = False
+    workers: int | None = None
+    oldest: float | None = None
     complaints: tuple[str, ...]
 
 
@@ -53,11 +53,11 @@ async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, with
         async with asyncio.timeout(within.total_seconds()):
             found = _evaluate(await jobs.inspect.get_overview(), workers, oldest)
     except TimeoutError:
-        found = _unanswered(f"the store did not answer within {format_duration(within)}")
+        found = Checked(complaints=(f"the store did not answer within {format_duration(within)}",))
     except StoreUnavailable as error:
         if not is_json:
             raise
-        found = _unanswered(str(error))
+        found = Checked(complaints=(str(error),))
     if is_json:
         click.echo(format_json(found))
     else:
@@ -66,10 +66,6 @@ async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, with
         if found.ok:
             click.echo("ok")
     return exits.DONE if found.ok else exits.FAILED
-
-
-def _unanswered(complaint: str) -> Checked:
-    return Checked(ok=False, workers=None, oldest=None, complaints=(complaint,))
 
 
 def _evaluate(overview: Overview, workers: int, oldest: timedelta | None) -> Checked:

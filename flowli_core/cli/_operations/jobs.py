@@ -6,7 +6,7 @@ import difflib
 import sys
 import traceback
 from datetime import timedelta
-from typing import Any, get_args
+from typing import Any
 
 import click
 from pydantic_core import from_json
@@ -24,9 +24,7 @@ from flowli_core.cli._common.options import DurationType, json_option, page_opti
 from flowli_core.cli._common.show import fail, format_json, format_record, format_table, succeed
 from flowli_core.durations import ZERO, format_duration
 from flowli_core.errors import FlowliError
-from flowli_core.stored import STATES, FinishedState, State
-
-_FINISHED = get_args(FinishedState)
+from flowli_core.stored import FINISHED, STATES, FinishedState, State
 
 
 @click.group()
@@ -100,7 +98,7 @@ async def requeue(registry: Jobs[Any], *, id: str) -> int:
 
 
 @jobs.command()
-@click.argument("state", type=click.Choice(_FINISHED))
+@click.argument("state", type=click.Choice(FINISHED))
 @click.option(
     "--older-than", type=DurationType(zero=True), default="0s", help="Only jobs that finished longer ago than this."
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -13,8 +16,8 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option, page_options
-from flowli_core.cli._common.show import fail, format_json, format_record, succeed
-from flowli_core.cli._operations.schedule_tables import format_runs, format_schedules
+from flowli_core.cli._common.show import fail, format_json, format_moment, format_record, format_table, succeed
+from flowli_core.durations import format_duration
 
 _NEXT_RUNS = 5
 
@@ -112,6 +115,33 @@ async def remove(registry: Jobs[Any], *, key: str) -> int:
         cure = "pause it instead, or remove it from the code"
         click.echo(f"it is declared in code, so the next worker start adds it again: {cure}", err=True)
     return succeed("removed")
+
+
+def format_schedules(schedules: Iterable[ScheduleRecord], now: datetime) -> str:
+    """Format schedules as a table, one a row."""
+    rows = [[one.key, one.name, one.queue, _format_rule(one), _format_next(one, now)] for one in schedules]
+    return format_table(["schedule", "job", "queue", "recurs", "next"], rows)
+
+
+def format_runs(schedule: ScheduleRecord, runs: Iterable[datetime], now: datetime) -> str:
+    """Format the times of runs as a table: in UTC, in the schedule's own time zone, and from now."""
+    zone = ZoneInfo(schedule.timezone)
+    rows = [[run, run.astimezone(zone).isoformat(sep=" "), format_moment(run, now)] for run in runs]
+    return format_table(["utc", "local", "from now"], rows)
+
+
+def _format_rule(one: ScheduleRecord) -> str:
+    if one.cron is not None:
+        return f"{one.cron} {one.timezone}"
+    return "" if one.every is None else f"every {format_duration(one.every)}"
+
+
+def _format_next(one: ScheduleRecord, now: datetime) -> str:
+    if one.paused:
+        return "paused"
+    if not one.readable:
+        return "unreadable"
+    return "ended" if one.next_tick is None else format_moment(one.next_tick, now)
 
 
 def _declared_keys(registry: Jobs[Any]) -> list[str]:

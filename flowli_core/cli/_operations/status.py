@@ -24,7 +24,7 @@ from flowli_core.cli._common.show import (
     format_table,
     is_terminal,
 )
-from flowli_core.cli._operations.schedule_tables import format_schedules
+from flowli_core.cli._operations.schedules import format_schedules
 from flowli_core.errors import StoreUnavailable
 from flowli_core.stored import STATES, Overview, StateCounts
 
@@ -46,15 +46,14 @@ async def read_status(jobs: Jobs[Any]) -> Status:
     """Read the status from the store."""
     overview = await jobs.inspect.get_overview()
     found = await jobs.inspect.get_schedules(limit=MOST_PER_PAGE)
-    schedules = tuple(sorted(found.items, key=_by_next_run)[:_MOST_SCHEDULES])
-    driver = repr(runtime_of(jobs).require_driver())
+    schedules = sorted(found.items, key=lambda schedule: schedule.next_tick or _NEVER)
     return Status(
         now=overview.now,
         counts=overview.counts,
         oldest=overview.oldest,
         workers=overview.workers,
-        driver=driver,
-        schedules=schedules,
+        driver=repr(runtime_of(jobs).require_driver()),
+        schedules=tuple(schedules[:_MOST_SCHEDULES]),
     )
 
 
@@ -95,10 +94,6 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
         if not watch:
             return
         await asyncio.sleep(every.total_seconds())
-
-
-def _by_next_run(schedule: ScheduleRecord) -> datetime:
-    return schedule.next_tick or _NEVER
 
 
 def _format_workers(workers: Mapping[str, datetime], now: datetime) -> str:

@@ -62,23 +62,17 @@ class HealthServer:
         """Return the status, content type and body for a path."""
         match path.partition("?")[0]:
             case "/live":
-                return self._live()
+                blocked = self._measure_block()
+                if blocked <= self._stall_limit:
+                    return 200, _TEXT, b"live\n"
+                return 503, _TEXT, f"the event loop has been blocked for {blocked:.0f} s\n".encode()
             case "/ready":
-                return self._ready()
+                is_ready, body = readiness(None if self._runner is None else self._runner.health())
+                return 200 if is_ready else 503, "application/json", json.dumps(body).encode()
             case "/metrics":
                 return self._read_metrics()
             case _:
                 return 404, _TEXT, b"/live, /ready or /metrics\n"
-
-    def _live(self) -> tuple[int, str, bytes]:
-        blocked = self._measure_block()
-        if blocked > self._stall_limit:
-            return 503, _TEXT, f"the event loop has been blocked for {blocked:.0f} s\n".encode()
-        return 200, _TEXT, b"live\n"
-
-    def _ready(self) -> tuple[int, str, bytes]:
-        is_ready, body = readiness(None if self._runner is None else self._runner.health())
-        return 200 if is_ready else 503, "application/json", json.dumps(body).encode()
 
     def _read_metrics(self) -> tuple[int, str, bytes]:
         """Return the counters, with the depths of the queues if the store answers in time."""
