@@ -18,7 +18,7 @@ from typing import Any
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, is_registry, runtime_of
 from flowli_core._pauses import LONGEST_PAUSE, is_cancelled, pauses
-from flowli_core._running.run import DRAIN
+from flowli_core._running.options import DRAIN
 from flowli_core._running.runner import Health, Runner
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from flowli_core._running.attempt import Attempt
+from flowli_core._running.options import RunnerOptions
 from flowli_core._running.slots import Slots
 from flowli_core.driver import Driver
 
@@ -40,18 +41,16 @@ class LeaseRenewer:
         *,
         driver: Driver,
         worker: str,
-        lease: timedelta,
-        stall_limit: timedelta,
-        on_stall: Callable[[], None] | None = None,
+        options: RunnerOptions,
     ) -> None:
         self._slots = slots
         self._driver = driver
         self._worker = worker
-        self._lease = lease
-        self._interval = min(lease / 3, MAX_INTERVAL).total_seconds()
+        self._lease = options.lease
+        self._interval = min(options.lease / 3, MAX_INTERVAL).total_seconds()
         self._retry_interval = self._interval / 4
-        self._stall_limit = stall_limit.total_seconds()
-        self._on_stall = on_stall
+        self._stall_limit = options.stall_limit.total_seconds()
+        self._on_stall = options.on_stall
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._pinged_at: float | None = None

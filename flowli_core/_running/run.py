@@ -1,4 +1,4 @@
-"""One run of a runner, from its start to its stop: the loop between the store and the handlers."""
+"""One run of a runner, from its start to its end: the loop between the store and the handlers."""
 
 from __future__ import annotations
 
@@ -7,280 +7,213 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import assert_never
 
 from flowli_core._jobs.runtime import Runtime
-from flowli_core._pauses import is_cancelled, pauses
+from flowli_core._pauses import keep_trying
 from flowli_core._running.events import Events, RunCounts
-from flowli_core._running.hooks import Hooks, Observer
 from flowli_core._running.leases import LeaseRenewer
+from flowli_core._running.next import Facts, next_action
+from flowli_core._running.options import DRAIN, TRIES_ONCE, RunnerOptions
+from flowli_core._running.pacer import Pacer
 from flowli_core._running.slots import Slots
-from flowli_core._running.steps import Link, Lookout, Told
-from flowli_core._running.threads import Threads
+from flowli_core._running.steps import StepClient, StepResult
+from flowli_core._running.stop import Stop
 from flowli_core._running.ticker import Ticker
 from flowli_core.driver import Driver
 from flowli_core.durations import ZERO
-from flowli_core.errors import StoreUnavailable, StrategyError
+from flowli_core.errors import StoreUnavailable
 
-DRAIN = timedelta(seconds=10)
+_MIN_BATCH = 25
+"""A step asks for half of the slots, so that one half runs while the other is fetched; but for at least this many, so
+that the round trips do not cost more than the jobs."""
 
-_LEAST_HALF = 25
-"""A step asks for half of the slots, so that one half runs while the store is asked for the other; but not for so few
-that the round trips cost more than the running."""
+_MAX_WAITING_BATCH = 10
+"""A waiting step asks for at most this many records: the server may hand them to a process that is already dead."""
 
-_MOST_AHEAD = 10
-"""What a step that travels with a wait asks for at the most: a worker that died without a word may yet be given it."""
-
-_TRIES_ONCE = 3
-_LAST_WORDS = 2.0
-
-T = TypeVar("T")
+_LAST_CALLS = 2.0
+"""How many seconds a stop allows for the last calls to the store, after all handlers have ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerOptions:
-    """What a runner was made with, checked."""
-
-    concurrency: int
-    queues: tuple[str, ...]
-    lease: timedelta
-    hooks: Hooks
-    cancel_grace: timedelta
-    stall_limit: timedelta
-    on_stall: Callable[[], None] | None = None
-    observers: tuple[Observer, ...] = ()
-    remove_vanished_schedules: bool = False
-
-
-class Session:
-    """Steps, and runs what is reserved, until there is nothing left to do (`once`) or until it is stopped."""
+class Run:
+    """Steps and runs what was reserved: until it is stopped, or until nothing is left to do if it runs `once`."""
 
     def __init__(self, runtime: Runtime, options: RunnerOptions, *, once: bool) -> None:
         self._runtime = runtime
         self._options = options
         self._once = once
+        self._batch = max((options.concurrency + 1) // 2, _MIN_BATCH)
+        self._tasks = asyncio.TaskGroup()
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self.link = Link(runtime, worker=worker, queues=options.queues, lease=options.lease, keep=runtime.defaults.keep)
-        self._lookout = Lookout(self.link, on_told=self._take_ahead)
-        self._threads = Threads(options.concurrency, name="flowli-job")
+        self.client = StepClient(runtime, worker=worker, queues=options.queues, lease=options.lease)
+        self._stop = Stop(self.client)
+        self._pacer = Pacer(self.client, self._tasks, on_result=self._take)
+        self._events = Events(options.hooks, worker=worker, tasks=self._tasks, observers=options.observers)
         self._slots = Slots(
-            runtime,
-            threads=self._threads,
-            concurrency=options.concurrency,
-            lease=options.lease,
-            cancel_grace=options.cancel_grace,
-            wake=self._lookout.wake,
-            step_soon=self._lookout.look,
-            on_interrupt=lambda: self.begin_stop(DRAIN),
+            runtime, options, events=self._events, pacer=self._pacer, on_interrupt=lambda: self.begin_stop(DRAIN)
         )
-        self._stopping = asyncio.Event()
+        self._ticker = Ticker(
+            runtime,
+            self._tasks,
+            client=self.client,
+            pacer=self._pacer,
+            remove_vanished=options.remove_vanished_schedules,
+            once=once,
+        )
         self._ended = asyncio.Event()
-        self._most_at_once = max((options.concurrency + 1) // 2, _LEAST_HALF)
-        self._leave_at: float | None = None
-        self._limit: asyncio.Timeout | None = None
-        self._events: Events
-        self._ticker: Ticker
 
     @property
     def active(self) -> int:
-        """How many handlers run now."""
+        """The number of running handlers."""
         return len(self._slots.running)
 
     async def serve(self) -> RunCounts:
-        """Open the runtime and serve. What the store throws ends it only where it runs `once`, or is to leave."""
+        """Open the registry, and run its jobs to the end of the run. Return the counts.
+
+        Raises an error of the store only if the run goes `once`, or was asked to stop and cannot reach the store.
+        """
         try:
-            driver = await self._within_limit(self._open())
-            return RunCounts() if driver is None else await self._serve(driver)
+            driver = await self._stop.before_deadline(self._open())
+            if driver is not None:
+                await self._serve(driver)
+            return self._events.counts()
         finally:
-            self._threads.close()
+            self._slots.close()
             self._ended.set()
 
     def begin_stop(self, drain: timedelta) -> None:
-        """Reserve no more, and end what still runs after `drain`."""
-        loop, seconds = asyncio.get_running_loop(), drain.total_seconds()
-        latest = loop.time() + _LAST_WORDS
-        if self._slots.held or self.link.last_error is None:
-            # Otherwise nothing is left to do but to give back what a failed step may have reserved.
-            latest += seconds + self._options.cancel_grace.total_seconds()
-        self._leave_at = latest if self._leave_at is None else min(self._leave_at, latest)
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(self._leave_at)
-        loop.call_later(seconds, self._slots.stop_all)
-        self._stopping.set()
-        self._lookout.wake()
+        """Stop reserving, and ask the handlers that are still running after `drain` to end."""
+        within = _LAST_CALLS
+        if self._slots.held or self.client.last_error is None:
+            # Otherwise all that is left to do is to return what a failed step may have reserved.
+            within += (drain + self._options.cancel_grace).total_seconds()
+        self._stop.request(within=within)
+        asyncio.get_running_loop().call_later(drain.total_seconds(), self._slots.stop_all)
+        self._pacer.wake()
 
     async def ended(self) -> None:
-        """Wait until `serve` is over."""
+        """Wait until `serve` has returned."""
         await self._ended.wait()
 
-    async def _serve(self, driver: Driver) -> RunCounts:
-        failure: Exception | None = None
-        renewer = LeaseRenewer(
-            self._slots,
-            driver=driver,
-            worker=self.link.worker,
-            lease=self._options.lease,
-            stall_limit=self._options.stall_limit,
-            on_stall=self._options.on_stall,
+    async def _open(self) -> Driver | None:
+        """Open the registry, and return its driver; None if a stop was requested before it was reachable."""
+
+        async def open_store() -> Driver | None:
+            if self._stop.is_requested and self.client.last_error is not None:
+                return None
+            await self._runtime.open()
+            return await self._runtime.store()
+
+        def retry_if_unavailable(error: BaseException) -> None:
+            if not isinstance(error, StoreUnavailable):
+                raise error
+            self.client.note_failure(error)
+
+        return await keep_trying(
+            open_store, on_error=retry_if_unavailable, tries=1 if self._once else None, sleep=self._stop.sleep
         )
+
+    async def _serve(self, driver: Driver) -> None:
+        failure: Exception | None = None
+        renewer = LeaseRenewer(self._slots, driver=driver, worker=self.client.worker, options=self._options)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                self._events = self._slots.events = Events(
-                    self._options.hooks, worker=self.link.worker, tasks=tasks, observers=self._options.observers
-                )
-                self._ticker = self._make_ticker(driver, tasks)
+            async with self._tasks:
+                self._ticker.start()
                 try:
                     with renewer:
-                        await self._work_until_cancelled(tasks)
+                        await self._work_until_cancelled()
                 except Exception as error:  # noqa: BLE001 - raised below: the task group would wrap it
                     failure = error
                 finally:
-                    self._let_go()
+                    self._pacer.close()
+                    self._ticker.close()
+                    self._slots.abandon_all()
         finally:
             self._events.close()
             await renewer.ended()
         if failure is not None:
             raise failure
-        return self._events.counts()
 
-    async def _within_limit(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do this, but no longer than a stop allows: also where the store hangs."""
-        limit = self._limit = asyncio.timeout_at(self._leave_at)
+    async def _work_until_cancelled(self) -> None:
         try:
-            async with limit:
-                return await work
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise StoreUnavailable(
-                f"the store did not answer in the time that the stop allowed ({self.link.last_error})"
-            ) from None
-        finally:
-            self._limit = None
-
-    async def _open(self) -> Driver | None:
-        for pause in pauses():
-            try:
-                await self._runtime.open()
-                return await self._runtime.store()
-            except StoreUnavailable as error:
-                if self._once:
-                    raise
-                self.link.note_failure(error)
-            await self._pause(pause)
-            if self._stopping.is_set():
-                break
-        return None
-
-    async def _work_until_cancelled(self, tasks: asyncio.TaskGroup) -> None:
-        try:
-            await self._within_limit(self._work(tasks))
+            await self._stop.before_deadline(self._work())
         except asyncio.CancelledError:
-            # Gives back what is held. A second cancellation leaves at once; the leases end by themselves then.
+            # Return the held jobs to the queue. A second cancellation leaves at once; their leases expire then.
             self.begin_stop(ZERO)
-            with contextlib.suppress(Exception):  # the link has said what the store has against it
-                await self._within_limit(self._work(tasks))
+            with contextlib.suppress(Exception):  # The client has logged it.
+                await self._stop.before_deadline(self._work())
             raise
 
-    async def _work(self, tasks: asyncio.TaskGroup) -> None:
+    async def _work(self) -> None:
+        """Do one action after the other until the run is finished."""
         while True:
-            is_stopping = self._stopping.is_set()
-            free = 0 if is_stopping else self._options.concurrency - len(self._slots.running)
-            is_owed = self._slots.has_acks or self.link.is_unanswered or self._lookout.owes_step
-            if self.link.owes_recall and not self._lookout.is_listening:
-                self._take_ahead(await self._until_answered(self.link.recall))
-            elif is_owed or (free and self._lookout.has_work):
-                self._take(await self._step(min(free, self._most_at_once)))
-            elif is_stopping and self._lookout.is_listening:
-                self._lookout.hush()
-                await self._lookout.wait()
-            elif not self._slots.held and (is_stopping or (self._once and self._is_all_settled())):
-                if self._ticker.failure is not None:
-                    raise self._ticker.failure
-                return
-            else:
-                if free and not self._once:
-                    want = min(free, _MOST_AHEAD)
-                    self._lookout.listen(tasks, want=want, suspect=self._slots.can_take_suspect)
-                await self._lookout.wait()
+            facts = self._facts()
+            match next_action(facts):
+                case "recall":
+                    self._take(await self._until_answered(self.client.recall))
+                case "resend":
+                    await self._send()
+                case "step":
+                    want = min(facts.free_slots, self._batch)
+                    self._pacer.before_step(want)
+                    self.client.prepare(self._slots.take_acks(), want=want, suspect=self._slots.can_take_suspect)
+                    await self._send()
+                case "stop listening":
+                    self._pacer.stop_listening()
+                    await self._pacer.wait()
+                case "listen":
+                    want = min(facts.free_slots, _MAX_WAITING_BATCH)
+                    self._pacer.listen(want=want, suspect=self._slots.can_take_suspect)
+                case "sleep":
+                    await self._pacer.wait()
+                case "finish":
+                    if self._ticker.failure is not None:
+                        raise self._ticker.failure
+                    return
+                case _ as never:
+                    assert_never(never)
 
-    async def _step(self, want: int) -> Told:
-        """Exchange a step with the store, however long that takes."""
-
-        async def exchange() -> Told:
-            if self.link.is_unanswered:
-                return await self.link.resend()
-            self._lookout.asks(want)
-            return await self.link.step(acks=self._slots.take_acks(), want=want, suspect=self._slots.can_take_suspect)
-
-        return await self._until_answered(exchange)
-
-    async def _until_answered(self, ask: Callable[[], Awaitable[Told]]) -> Told:
-        failures = 0
-        for pause in pauses():
-            try:
-                return await ask()
-            except StrategyError:
-                raise  # The registry was closed: no store to wait for.
-            except (Exception, asyncio.CancelledError) as error:
-                failures += 1
-                if is_cancelled(error) or (self._once and failures >= _TRIES_ONCE):
-                    raise
-                self.link.note_failure(error)
-            await self._pause(pause)
-        raise AssertionError("pauses never end")
-
-    def _take(self, told: Told) -> None:
-        """Act on what the store answered."""
-        self._slots.apply_answers(told.answer.acks)
-        self._take_ahead(told)
-
-    def _take_ahead(self, told: Told) -> None:
-        """Act on the answer to a step that came with a wait, or on the rest of another's; one may be under way now."""
-        for recovered in told.answer.recovered:
-            self._events.recovered(recovered)
-        lease_until, store_time = told.since + self._options.lease.total_seconds(), self.link.store_time()
-        for reserved in told.answer.reserved:
-            if self._stopping.is_set():
-                self._slots.release(reserved)
-            else:
-                self._slots.start(reserved, lease_until=lease_until, store_time=store_time)
-        self._lookout.hears(told.answer, is_full=self._slots.is_full)
-        if self._slots.can_take_suspect and not told.suspect:
-            self._lookout.look()
-        if not self._stopping.is_set():
-            self._ticker.after_step(told.answer)
-        self._lookout.wake()
-
-    def _is_all_settled(self) -> bool:
-        return not self._ticker.is_busy and self._slots.is_settled
-
-    def _make_ticker(self, driver: Driver, tasks: asyncio.TaskGroup) -> Ticker:
-        return Ticker(
-            driver,
-            tasks,
-            schedules=self._runtime.schedules,
-            owner=self._runtime.owner,
-            remove_undeclared=self._options.remove_vanished_schedules,
-            once=self._once,
-            on_error=self.link.note_failure,
-            step_soon=self._lookout.look,
+    def _facts(self) -> Facts:
+        is_stopping, holds_leases = self._stop.is_requested, bool(self._slots.held)
+        return Facts(
+            is_stopping=is_stopping,
+            free_slots=0 if is_stopping else self._options.concurrency - len(self._slots.running),
+            holds_leases=holds_leases,
+            has_acks=self._slots.has_acks,
+            has_unanswered_step=self.client.has_unanswered_step,
+            has_unanswered_wait=self.client.has_unanswered_wait,
+            is_listening=self._pacer.is_listening,
+            must_step=self._pacer.must_step,
+            has_work=self._pacer.has_work,
+            may_listen=not self._once,
+            is_drained=self._once and not holds_leases and not self._ticker.is_busy and self._slots.is_settled,
         )
 
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, yet not past the moment when a stop begins."""
-        if self._stopping.is_set():
-            await asyncio.sleep(seconds)
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+    async def _send(self) -> None:
+        """Send the prepared step until it is answered, and act on the answer."""
+        result = await self._until_answered(self.client.send)
+        self._slots.apply_answers(result.answer.acks)
+        self._take(result)
 
-    def _let_go(self) -> None:
-        """End what would outlive the session. A handler that ignores that is named in the log, and left behind."""
-        self._lookout.close()
-        self._ticker.close()
-        self._slots.abandon_all()
+    async def _until_answered(self, call: Callable[[], Awaitable[StepResult]]) -> StepResult:
+        tries = TRIES_ONCE if self._once else None
+        return await keep_trying(call, on_error=self.client.note_failure, tries=tries, sleep=self._stop.sleep)
+
+    def _take(self, result: StepResult) -> None:
+        """Start the records that a step reserved, and plan the next step. Another step may be in flight."""
+        answer, is_stopping = result.answer, self._stop.is_requested
+        for recovered in answer.recovered:
+            self._events.recovered(recovered)
+        lease_until = result.since + self._options.lease.total_seconds()
+        for reserved in answer.reserved:
+            if is_stopping:
+                self._slots.release(reserved)
+            else:
+                self._slots.start(reserved, lease_until=lease_until, store_time=answer.now)
+        self._pacer.after_step(answer, is_full=self._slots.is_full)
+        if self._slots.can_take_suspect and not result.suspect:
+            self._pacer.step_soon()  # The step passed over suspects, and now one could run.
+        if not is_stopping:
+            self._ticker.after_step(answer)

@@ -14,7 +14,8 @@ from flowli_core import _checks
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hooks, Observer
-from flowli_core._running.run import DRAIN, RunnerOptions, Session
+from flowli_core._running.options import DRAIN, RunnerOptions
+from flowli_core._running.run import Run
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
 
@@ -92,7 +93,7 @@ class Runner:
             observers=_check_observers(observers),
             remove_vanished_schedules=remove_vanished_schedules,
         )
-        self._session: Session | None = None
+        self._run: Run | None = None
         self._is_running = False
         self._task: asyncio.Task[RunCounts] | None = None
 
@@ -108,12 +109,12 @@ class Runner:
 
     def health(self) -> Health:
         """Return the state of this runner."""
-        session = self._session
+        run = self._run
         return Health(
             is_running=self._is_running,
-            since_reserve=session.link.since_answer() if session else None,
-            last_error=session.link.last_error if session else None,
-            active=session.active if session else 0,
+            since_reserve=run.client.since_answer() if run else None,
+            last_error=run.client.last_error if run else None,
+            active=run.active if run else 0,
         )
 
     async def run(self) -> None:
@@ -138,16 +139,16 @@ class Runner:
         none. May be called again, with a shorter `drain`.
         """
         within = duration(drain, argument="drain", zero=True)
-        if self._is_running and self._session is not None:
-            self._session.begin_stop(within)
-            await self._session.ended()
+        if self._is_running and self._run is not None:
+            self._run.begin_stop(within)
+            await self._run.ended()
 
     async def __aenter__(self) -> Self:
         # An unreachable store is retried later. Any other error is raised here.
         with contextlib.suppress(StoreUnavailable):
             await self._runtime.open()
-        session = self._claim(once=False)
-        self._task = asyncio.create_task(self._serve(session))
+        run = self._claim(once=False)
+        self._task = asyncio.create_task(self._serve(run))
         return self
 
     async def __aexit__(
@@ -164,16 +165,16 @@ class Runner:
             raise
         await task
 
-    def _claim(self, *, once: bool) -> Session:
+    def _claim(self, *, once: bool) -> Run:
         if self._is_running:
             raise StrategyError("this runner is running already; make another Runner for a second one")
-        self._session = Session(self._runtime, self._options, once=once)
+        self._run = Run(self._runtime, self._options, once=once)
         self._is_running = True
-        return self._session
+        return self._run
 
-    async def _serve(self, session: Session) -> RunCounts:
+    async def _serve(self, run: Run) -> RunCounts:
         try:
-            return await session.serve()
+            return await run.serve()
         finally:
             self._is_running = False
 

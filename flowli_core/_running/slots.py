@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._running.attempt import Attempt, EndReason
 from flowli_core._running.events import Events
+from flowli_core._running.options import RunnerOptions
+from flowli_core._running.pacer import Pacer
 from flowli_core._running.threads import Threads
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import LastError, pack_progress, unpack_progress
@@ -28,35 +30,30 @@ class Slots:
     """The attempts of one run.
 
     `running` holds the attempts that take a slot. `held` holds those whose lease is renewed: from the moment that they
-    are reserved until the store has answered their ack. `wake` is called after each change, and `step_soon` if the
-    store may have more work now. `events` must be set before the first record is started.
+    are reserved until the store has answered their ack. `on_interrupt` is called if a handler raises KeyboardInterrupt.
     """
 
     def __init__(
         self,
         runtime: Runtime,
+        options: RunnerOptions,
         *,
-        threads: Threads,
-        concurrency: int,
-        lease: timedelta,
-        cancel_grace: timedelta,
-        wake: Callable[[], None],
-        step_soon: Callable[[], None],
+        events: Events,
+        pacer: Pacer,
         on_interrupt: Callable[[], None],
     ) -> None:
         self.running: set[Attempt] = set()
         self.held: dict[str, Attempt] = {}
-        self.events: Events
         self._pending: list[tuple[Ack, Attempt | None]] = []
         self._sent: list[tuple[Ack, Attempt | None]] = []
         self._runtime = runtime
-        self._threads = threads
-        self._concurrency = concurrency
-        self._lease = lease.total_seconds()
-        self._cancel_grace = cancel_grace
-        self._wake = wake
-        self._step_soon = step_soon
+        self._concurrency = options.concurrency
+        self._lease = options.lease.total_seconds()
+        self._cancel_grace = options.cancel_grace
+        self._events = events
+        self._pacer = pacer
         self._on_interrupt = on_interrupt
+        self._threads = Threads(options.concurrency, name="flowli-job")
 
     @property
     def is_full(self) -> bool:
@@ -93,7 +90,7 @@ class Slots:
                 self._lose(attempt)
             else:
                 self._drop(attempt)
-                self.events.accepted(attempt)
+                self._events.accepted(attempt)
 
     def apply_heartbeat(self, lost: Sequence[Attempt], cancelled: Sequence[Attempt]) -> None:
         """End the attempts whose lease a heartbeat found lost, and those whose cancellation was requested."""
@@ -117,8 +114,12 @@ class Slots:
         """End what would outlive the run. A handler that ignores that is named in the log and left running."""
         self.held.clear()
         for attempt in self.running:
-            self.events.abandoned(attempt)
+            self._events.abandoned(attempt)
             attempt.abandon()
+
+    def close(self) -> None:
+        """End the threads of plain handlers, each once it is idle."""
+        self._threads.close()
 
     def start(self, reserved: Reserved, *, lease_until: float, store_time: datetime) -> None:
         """Start an attempt at a reserved record, or return the record to the queue if it cannot run here."""
@@ -162,29 +163,29 @@ class Slots:
             attempt.refuse(refusal)
         else:
             self.running.add(attempt)
-            self.events.started(attempt)
+            self._events.started(attempt)
             attempt.start()
         # Register last: a task cancelled before its first step would never run.
         self.held[reserved.id] = attempt
 
     def _release_unknown(self, reserved: Reserved, why: LastError) -> None:
         """Return a record that another worker may know: a rolling deploy must neither lose nor fail a job."""
-        self.events.released_unknown(reserved, UNKNOWN_JOB_DELAY, why.message)
+        self._events.released_unknown(reserved, UNKNOWN_JOB_DELAY, why.message)
         progress = pack_progress(unpack_progress(reserved.progress).noted(why))
         self._pending.append((Ack(reserved.id, reserved.token, Released(UNKNOWN_JOB_DELAY, progress)), None))
 
     def _on_ended(self, attempt: Attempt) -> None:
         self.running.discard(attempt)
         if attempt.reserved.suspect:
-            self._step_soon()  # Steps have passed over the next suspect while this one was running.
-        self._wake()
+            self._pacer.step_soon()  # Steps have passed over the next suspect while this one was running.
+        self._pacer.wake()
 
     def _on_settled(self, attempt: Attempt) -> None:
         if isinstance(attempt.error, KeyboardInterrupt):
             self._on_interrupt()
         if attempt.end_reason is not EndReason.LEASE_LOST:
             self._pending.append((attempt.ack(), attempt))
-        self._wake()
+        self._pacer.wake()
 
     def _end_lost(self, attempt: Attempt) -> None:
         attempt.end(EndReason.LEASE_LOST)
@@ -192,8 +193,8 @@ class Slots:
 
     def _lose(self, attempt: Attempt) -> None:
         if self._drop(attempt):
-            self.events.lost(attempt)
-            self._wake()
+            self._events.lost(attempt)
+            self._pacer.wake()
 
     def _drop(self, attempt: Attempt) -> bool:
         # After its lease was lost, the same record may have been reserved here again.

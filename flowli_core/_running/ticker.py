@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
-from flowli_core._pauses import is_cancelled, pauses
+from flowli_core._jobs.runtime import Runtime
+from flowli_core._pauses import keep_trying
+from flowli_core._running.options import TRIES_ONCE
+from flowli_core._running.pacer import Pacer
+from flowli_core._running.steps import StepClient
 from flowli_core._schedules import changes
 from flowli_core._schedules.spec import ScheduleSpec, decide_fire, read
 from flowli_core._wire.versioned import NewerVersionError
@@ -25,8 +28,6 @@ _UNREADABLE_PAUSE = 5.0
 Each step reports them again, so this worker would read them with every step.
 """
 
-_TRIES_ONCE = 3
-
 
 class Ticker:
     """Registers schedules and fires them, in one task at a time, beside the steps of the run.
@@ -37,27 +38,23 @@ class Ticker:
 
     def __init__(
         self,
-        driver: Driver,
+        runtime: Runtime,
         tasks: asyncio.TaskGroup,
         *,
-        schedules: tuple[ScheduleSpec, ...],
-        owner: str,
-        remove_undeclared: bool,
+        client: StepClient,
+        pacer: Pacer,
         once: bool,
-        on_error: Callable[[BaseException], None],
-        step_soon: Callable[[], None],
+        remove_vanished: bool,
     ) -> None:
         self.failure: Exception | None = None
-        """The error after which it gave up. It gives up only if the run is `once`."""
-        self._driver = driver
+        """The error after which it gave up. It gives up only if the run goes `once`."""
+        self._runtime = runtime
         self._tasks = tasks
-        self._schedules = schedules
-        self._owner = owner
-        self._remove_undeclared = remove_undeclared
+        self._client = client
+        self._pacer = pacer
         self._once = once
-        self._on_error = on_error
-        self._step_soon = step_soon
-        self._must_register = bool(schedules)
+        self._remove_vanished = remove_vanished
+        self._must_register = bool(runtime.schedules)
         self._must_restore = False
         self._must_fire = False
         self._task: asyncio.Task[None] | None = None
@@ -65,16 +62,19 @@ class Ticker:
         self._unreadable_at: float | None = None
         self._has_changed_store = False
         self._logged_unreadable: set[tuple[str, int]] = set()
-        self._begin()
 
     @property
     def is_busy(self) -> bool:
         """True while its task runs."""
         return self._task is not None
 
+    def start(self) -> None:
+        """Register the declared schedules."""
+        self._begin()
+
     def after_step(self, answer: StepAnswer) -> None:
         """Restore schedules if the store has lost data, and fire those that the answer says are due."""
-        self._must_restore = self._must_restore or (answer.forgot and bool(self._schedules))
+        self._must_restore = self._must_restore or (answer.forgot and bool(self._runtime.schedules))
         self._must_fire = self._must_fire or (answer.next_tick == ZERO and not self._is_pausing())
         self._begin()
 
@@ -91,60 +91,47 @@ class Ticker:
             self._task = self._tasks.create_task(self._work())
 
     async def _work(self) -> None:
+        tries = TRIES_ONCE if self._once else None
         try:
-            await self._until_done()
+            await keep_trying(self._work_off, on_error=self._client.note_failure, tries=tries)
+        except StrategyError:
+            pass  # The registry was closed: the next step of the run raises it too.
+        except Exception as error:  # noqa: BLE001 - the run raises it when it has settled its jobs
+            self.failure = error
         finally:
             self._task = None
             if self._has_changed_store or self._once:
-                self._step_soon()  # There may be new records, and there is a new next tick.
+                self._pacer.step_soon()  # There may be new records, and there is a new next tick.
 
     def _is_pausing(self) -> bool:
         since = self._unreadable_at
         return since is not None and (self._once or asyncio.get_running_loop().time() - since < _UNREADABLE_PAUSE)
 
-    async def _until_done(self) -> None:
-        failures = 0
-        for pause in pauses():
-            try:
-                await self._work_off()
-            except StrategyError:
-                return  # The registry was closed: the next step of the run raises it too.
-            except (Exception, asyncio.CancelledError) as error:
-                if is_cancelled(error):
-                    raise
-                failures += 1
-                if self._once and failures >= _TRIES_ONCE:
-                    self.failure = error if isinstance(error, Exception) else None
-                    return
-                self._on_error(error)
-            else:
-                return
-            await asyncio.sleep(pause)
-
     async def _work_off(self) -> None:
+        driver = await self._runtime.store()
         self._has_changed_store = self._must_register or self._must_restore
         if self._must_register:
-            await self._register()
+            await self._register(driver)
             self._must_register = False
         if self._must_restore:
-            restored = [spec.key for spec in self._schedules if await changes.restore(self._driver, spec)]
+            restored = [spec.key for spec in self._runtime.schedules if await changes.restore(driver, spec)]
             if restored:
                 logger.warning("the store has lost data; schedules registered again: %s", ", ".join(restored))
             self._must_restore = False
         while self._must_fire:
-            self._must_fire = await self._fire_due()
+            self._must_fire = await self._fire_due(driver)
 
-    async def _register(self) -> None:
-        for spec in self._schedules:
-            disposition, stored = await changes.upsert(self._driver, spec)
+    async def _register(self, driver: Driver) -> None:
+        for spec in self._runtime.schedules:
+            disposition, stored = await changes.upsert(driver, spec)
             if disposition != "unchanged":
                 logger.info("schedule %s was %s; next run: %s", spec.key, disposition, stored.next_tick)
-        known = {spec.key for spec in self._schedules}
-        for key in await changes.declared_keys(self._driver, self._owner):
+        known = {spec.key for spec in self._runtime.schedules}
+        for key in await changes.declared_keys(driver, self._runtime.owner):
             if key in known:
                 continue
-            if self._remove_undeclared:
-                await changes.remove(self._driver, key)
+            if self._remove_vanished:
+                await changes.remove(driver, key)
                 logger.warning("schedule %s is no longer declared in code, and was removed", key)
             else:
                 logger.warning(
@@ -154,15 +141,15 @@ class Ticker:
                     key,
                 )
 
-    async def _fire_due(self) -> bool:
+    async def _fire_due(self, driver: Driver) -> bool:
         """Fire the schedules that are due. Return True if there may be more."""
-        now, due = await self._driver.schedules(SchedulesDue(_BATCH))
+        now, due = await driver.schedules(SchedulesDue(_BATCH))
         fired = [decide_fire(spec, stored, now) for stored in due if (spec := self._read(stored)) is not None]
         if not fired:
             self._unreadable_at = asyncio.get_running_loop().time() if due else None
             return False
         self._has_changed_store = True
-        answers = await asyncio.gather(*[changes.put(self._driver, change) for change in fired], return_exceptions=True)
+        answers = await asyncio.gather(*[changes.put(driver, change) for change in fired], return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer

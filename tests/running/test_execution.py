@@ -333,7 +333,7 @@ async def test_health_shows_the_running_jobs_and_the_time_since_the_last_answer(
 
 async def test_a_full_runner_still_steps_regularly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise its health would show no answer of the store while its jobs run."""
-    monkeypatch.setattr("flowli_core._running.steps.IDLE", timedelta(milliseconds=20))
+    monkeypatch.setattr("flowli_core._running.pacer.MAX_WAIT", timedelta(milliseconds=20))
     work = Work()
     release = asyncio.Event()
 

@@ -45,8 +45,8 @@ async def test_an_outage_does_not_end_a_runner_and_shows_in_its_health(caplog: p
         await work.until(record_id, "completed")
         assert runner.health().last_error is None
         assert not task.done()
-    assert caplog.text.count("the store does not answer, going on trying") == 1
-    assert "the store answers again" in caplog.text
+    assert caplog.text.count("the store is unreachable, retrying") == 1
+    assert "the store is reachable again" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["step", "wait"])
@@ -227,7 +227,7 @@ async def test_jobs_are_found_although_waiting_fails() -> None:
 @pytest.fixture
 def short_last_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the time that a stop allows for the last calls of the store."""
-    monkeypatch.setattr("flowli_core._running.run._LAST_WORDS", 0.1)
+    monkeypatch.setattr("flowli_core._running.run._LAST_CALLS", 0.1)
 
 
 @pytest.mark.usefixtures("short_last_calls")

@@ -15,7 +15,7 @@ import click
 
 from flowli_core import DefinitionError, Observer, Runner
 from flowli_core._jobs.registry import Jobs
-from flowli_core._running.run import DRAIN
+from flowli_core._running.options import DRAIN
 from flowli_core.cli._common.options import (
     DurationType,
     choice,

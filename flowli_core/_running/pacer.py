@@ -1,0 +1,113 @@
+"""The pace of a run: when it asks the store, and how it waits for the store's wake-ups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from flowli_core._pauses import is_cancelled, pauses
+from flowli_core._running.steps import MAX_WAIT, StepClient, StepResult
+from flowli_core.driver import StepAnswer
+from flowli_core.durations import ZERO
+
+
+class Pacer:
+    """Decides when to step: after a wake-up, when the last answer said that something is due, or after five seconds.
+
+    `has_work` is True if a step may reserve something. `must_step` is True if the run must step even if no slot is
+    free: a wake-up that this worker was given then goes on to a worker that has a free slot. `on_result` is called with
+    the result of each waiting step, while another step may be in flight.
+    """
+
+    def __init__(
+        self, client: StepClient, tasks: asyncio.TaskGroup, *, on_result: Callable[[StepResult], None]
+    ) -> None:
+        self.has_work = True
+        self.must_step = False
+        self._client = client
+        self._tasks = tasks
+        self._on_result = on_result
+        self._changed = asyncio.Event()
+        self._listener: asyncio.Task[None] | None = None
+        self._pauses = pauses()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_due_soon = False
+
+    @property
+    def is_listening(self) -> bool:
+        """True while a waiting step is in flight."""
+        return self._listener is not None
+
+    async def wait(self) -> None:
+        """Wait until `wake` is called."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def wake(self) -> None:
+        """Wake the loop of the run, because something has changed."""
+        self._changed.set()
+
+    def step_soon(self) -> None:
+        """Make the run step next."""
+        self.has_work = self.must_step = True
+        self.wake()
+
+    def before_step(self, want: int) -> None:
+        """Clear the flags before a step that asks for `want` records, so a wake-up during the step is not lost."""
+        self.has_work = self.has_work and not want
+        self.must_step = False
+
+    def after_step(self, answer: StepAnswer, *, is_full: bool) -> None:
+        """Plan the next step. If no slot is free, step for due schedules, and every five seconds for `health`."""
+        next_due = answer.next_due
+        self.has_work = self.has_work or next_due == ZERO
+        self._cancel_timer()
+        if is_full:
+            next_due = answer.next_tick or MAX_WAIT
+        self._is_due_soon = next_due is not None and ZERO < next_due < MAX_WAIT
+        if next_due:
+            delay = min(next_due, MAX_WAIT).total_seconds()
+            self._timer = asyncio.get_running_loop().call_later(delay, self.step_soon)
+
+    def listen(self, *, want: int, suspect: bool) -> None:
+        """Send a waiting step that reserves up to `want` records, unless one is in flight."""
+        if self._listener is None:
+            if not self._is_due_soon:
+                # The waiting step ends in time. Not so on an idle Redis, which checks for ended waits only ten times a
+                # second: keep the timer for what is due soon.
+                self._cancel_timer()
+            self._listener = self._tasks.create_task(self._listen(want=want, suspect=suspect))
+
+    def stop_listening(self) -> None:
+        """Cancel the waiting step in flight. The driver passes its wake-up on to another worker."""
+        if self._listener is not None:
+            self._listener.cancel()
+
+    def close(self) -> None:
+        """Cancel the waiting step in flight and the timer."""
+        self.stop_listening()
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _listen(self, *, want: int, suspect: bool) -> None:
+        result = None
+        try:
+            result = await self._client.wait(want=want, suspect=suspect)
+            self._pauses = pauses()
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            self._client.note_failure(error)
+            await asyncio.sleep(next(self._pauses))
+        finally:
+            self._listener = None
+            self.wake()
+        if result is None:
+            self.step_soon()
+        else:
+            # Start the reserved jobs now, before the loop of the run (also woken by this) goes on.
+            self._on_result(result)
