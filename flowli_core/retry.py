@@ -112,10 +112,6 @@ def exponential(
     )
 
 
-def _default_backoff() -> Backoff:
-    return exponential("1s", max_delay="10m", jitter=True)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """The retry policy of a job: how many attempts, after which errors, and how long apart.
@@ -126,9 +122,9 @@ class Retry:
     """
 
     max_attempts: int = 1
-    backoff: Backoff = field(default_factory=_default_backoff)
+    backoff: Backoff = field(default_factory=lambda: exponential("1s", max_delay="10m", jitter=True))
     retry_on: tuple[type[BaseException], ...] | None = None
-    give_up_on: tuple[type[BaseException], ...] = field(default=())
+    give_up_on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
         whole_number(self.max_attempts, argument="max_attempts", low=1, high=MOST_ATTEMPTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -27,15 +27,17 @@ from flowli_core.errors import DriverError, Issue, StrategyError, ValidationErro
 _BATCH = 1_000
 
 
+@dataclass(slots=True, eq=False)
 class Call:
     """A job, its runtime and the options of a call."""
 
-    __slots__ = ("definition", "options", "runtime")
+    definition: Definition
+    runtime: Runtime
+    options: CallOptions
 
-    def __init__(self, definition: Definition, runtime: Runtime, options: CallOptions) -> None:
-        self.definition = definition
-        self.runtime = runtime
-        self.options = options
+    def over(self, **options: Any) -> Call:
+        """Return this call with these options, as `CallOptions.over` takes them, over its own."""
+        return replace(self, options=self.options.over(**options))
 
     def parse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Input]:
         """Return the input of a call, and this call with the options that were given beside the input."""
@@ -48,8 +50,7 @@ class Call:
                 f"{self.definition.name}: after the input a call takes meta, queue and key, not {', '.join(unknown)}; "
                 "give other options by options(...)"
             )
-        call = Call(self.definition, self.runtime, self.options.over(**kwargs)) if kwargs else self
-        return call, Given(args[0])
+        return self.over(**kwargs) if kwargs else self, Given(args[0])
 
     async def run(self, input: Input) -> Any:
         """Call the handler with validated arguments."""

@@ -99,15 +99,15 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         name=name,
         handler=handler,
         parameters=parameters,
-        is_async=_is_async(handler),
+        is_async=any(map(inspect.iscoroutinefunction, _called(handler))),
         input=None if declared_input is None else Codec(declared_input, label=f"{name}: input"),
         meta=None if declared_meta is None else Codec(declared_meta, label=f"{name}: meta"),
         result=ResultCodec(handler, job=name),
         retry=None if retry is None else _checks.instance(retry, Retry, argument="retry"),
-        timeout=optional_duration(settings.get("timeout"), "timeout"),
+        timeout=_duration(settings.get("timeout"), "timeout"),
         queue=_checks.name(settings["queue"], argument="queue") if "queue" in settings else None,
-        keep_completed=optional_duration(settings.get("keep_completed"), "keep_completed", zero=True),
-        keep_failed=optional_duration(settings.get("keep_failed"), "keep_failed", zero=True),
+        keep_completed=_duration(settings.get("keep_completed"), "keep_completed", zero=True),
+        keep_failed=_duration(settings.get("keep_failed"), "keep_failed", zero=True),
         description=settings.get("description") or docstring or "",
         docstring=docstring,
         tags=_tags(settings.get("tags", ())),
@@ -115,8 +115,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
     )
 
 
-def optional_duration(value: object, argument: str, *, zero: bool = False) -> timedelta | None:
-    """Accept a duration or nothing. Raises DefinitionError."""
+def _duration(value: object, argument: str, *, zero: bool = False) -> timedelta | None:
     return None if value is None else duration(value, argument=argument, zero=zero)
 
 
@@ -171,10 +170,6 @@ def _check_parameter(parameter: inspect.Parameter, job: str) -> None:
     if default is not parameter.empty and (name != "meta" or default is not None):
         allowed = " but None" if name == "meta" else ""
         raise DefinitionError(f"{job}: a handler is always given {name}, so it takes no default{allowed}")
-
-
-def _is_async(handler: Callable[..., Any]) -> bool:
-    return any(map(inspect.iscoroutinefunction, _called(handler)))
 
 
 def _called(handler: Callable[..., Any]) -> tuple[object, ...]:

@@ -122,9 +122,7 @@ class BoundJob(Generic[P, In, M, R]):
         that no job declares is served only by workers that list it. `retry` may set `max_attempts` and `backoff`;
         `retry_on` and `give_up_on` belong to `@job(...)`. `run` uses `meta` and `queue`, and ignores the rest.
         """
-        call = self._call
-        options = call.options.over(meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout)
-        return type(self)(Call(call.definition, call.runtime, options))
+        return type(self)(self._call.over(meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout))
 
     @overload
     async def run(self, input: In, /, *, meta: M | None = ...) -> R: ...
@@ -170,7 +168,7 @@ class BoundJob(Generic[P, In, M, R]):
 
         All inputs are checked before any is stored. Each thousand is stored completely or not at all.
         """
-        call = Call(self._call.definition, self._call.runtime, self._call.options.over(meta=meta, queue=queue))
+        call = self._call.over(meta=meta, queue=queue)
         if call.options.key is not None or call.options.id is not None:
             raise ValidationError("enqueue_many takes no key and no id: they name one record")
         return tuple(await call.send(call.records(inputs)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from flowli_core import _checks
@@ -20,36 +21,27 @@ from flowli_core.errors import StrategyError
 from flowli_core.stored import RecordById, StoredRecord
 
 
+@dataclass(kw_only=True, eq=False)
 class Runtime:
-    """The jobs, driver and context of one registry. Opened when first needed, closed once."""
+    """The jobs, driver and context of one registry. Opened when first needed, closed once.
 
-    def __init__(
-        self,
-        *,
-        jobs: Mapping[str, Definition],
-        settings: Mapping[str, JobSettings],
-        schedules: tuple[ScheduleSpec, ...],
-        owner: str,
-        driver: Driver | None,
-        context: ContextScope,
-        defaults: Defaults,
-        tracer: Tracer | None,
-    ) -> None:
-        self.jobs = jobs
-        self.settings = settings
-        self.schedules = schedules
-        self.owner = owner
-        """The name of the registry, which is stored with the schedules that it declares."""
-        self.context = context
-        self.defaults = defaults
-        self.tracer = tracer
-        self.outbox: Outbox = Outbox()
-        self.host: object = None
-        """The state of the application that has opened this runtime, if one has: see `embedded`."""
-        self._driver = driver
-        self._open_lock = asyncio.Lock()
-        self._is_open = False
-        self._is_closed = False
+    `owner` is the name of the registry, which is stored with the schedules that it declares. `host` is the state of the
+    application that has opened this runtime, if one has: see `embedded`.
+    """
+
+    jobs: Mapping[str, Definition]
+    settings: Mapping[str, JobSettings]
+    schedules: tuple[ScheduleSpec, ...]
+    owner: str
+    driver: Driver | None
+    context: ContextScope
+    defaults: Defaults
+    tracer: Tracer | None
+    outbox: Outbox = field(default_factory=Outbox)
+    host: object = None
+    _open_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _is_open: bool = False
+    _is_closed: bool = False
 
     async def store(self) -> Driver:
         """Return the driver, opened. Raises StrategyError if there is none, or after `close`."""
@@ -70,16 +62,16 @@ class Runtime:
 
     def require_driver(self) -> Driver:
         """Return the driver, open or not. Raises StrategyError if there is none."""
-        if self._driver is None:
+        if self.driver is None:
             raise StrategyError(
                 "this registry has no driver, and only run() works without one: AppJobs(..., driver=MemoryDriver())"
             )
-        return self._driver
+        return self.driver
 
     async def open(self) -> None:
         """Open the driver, if there is one, and make the shared context."""
         self._refuse_closed()
-        if self._driver is not None:
+        if self.driver is not None:
             await self.store()
         await self.context.open()
 
@@ -91,9 +83,9 @@ class Runtime:
         finally:
             # Wait for an `open` that is under way: nobody else would close the driver after it.
             async with self._open_lock:
-                if self._is_open and self._driver is not None:
+                if self._is_open and self.driver is not None:
                     self._is_open = False
-                    await self._driver.close()
+                    await self.driver.close()
 
     def reopen(self) -> None:
         """Let a closed runtime be opened again, even on another event loop: an application may be started twice."""
@@ -105,8 +97,7 @@ class Runtime:
     async def run(self, definition: Definition, *, input: object, meta: object, queue: str | None = None) -> Any:
         """Call a handler in this process, with the runtime's context. Raises whatever the handler raises."""
         self._refuse_closed()
-        queue = queue or self.settings[definition.name].queue
-        current = CurrentJob(id="run", name=definition.name, queue=queue)
+        current = CurrentJob(id="run", name=definition.name, queue=queue or self.settings[definition.name].queue)
         with as_current(current):
             async with self.context.execution() as ctx:
                 return await call_handler(definition, input=input, meta=meta, ctx=ctx, in_thread=_in_thread)
