@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import inspect
 import re
-from importlib import resources
+from pathlib import Path
 
 from flowli_core.drivers.redis import _driver
 from flowli_core.drivers.redis._scripts import OPERATIONS, Scripts
 
-FOLDER = resources.files("flowli_core.drivers.redis").joinpath("lua")
-FILES = {file.name.removesuffix(".lua"): file.read_text() for file in FOLDER.iterdir()}
+FOLDER = Path(_driver.__file__).parent / "lua"
+FILES = {str(file.relative_to(FOLDER).with_suffix("")): file.read_text() for file in FOLDER.rglob("*.lua")}
+SCRIPTS = {name: text for name, text in FILES.items() if "/" not in name}
 
 
-def test_each_file_is_one_method() -> None:
-    """The files, except the shared one, and the public methods of Scripts are the same set."""
+def test_each_script_is_one_method() -> None:
+    """The files that are no parts of others, and the public methods of Scripts are the same set."""
     methods = {name for name, _ in inspect.getmembers(Scripts, inspect.iscoroutinefunction) if not name.startswith("_")}
-    assert methods == set(FILES) - {"columns"} == set(OPERATIONS)
+    assert methods == set(SCRIPTS) == set(OPERATIONS)
 
 
-def test_each_file_starts_with_a_header() -> None:
+def test_each_script_starts_with_a_header() -> None:
     """The header says what the script answers and what it writes first."""
-    for name, text in FILES.items():
+    for name, text in SCRIPTS.items():
         head = "".join(line for line in text.splitlines(keepends=True)[:20] if line.startswith("--"))
         assert "Answers" in head, name
-        assert name == "columns" or "First write:" in head or "Writes nothing." in head, name
+        assert "First write:" in head or "Writes nothing." in head, name
+
+
+def test_each_part_is_needed_by_a_script() -> None:
+    """The parts in the folders, and those that the scripts name, are the same set."""
+    needed = {part for text in SCRIPTS.values() for part in re.findall("^-- Needs: (.*)$", text, re.MULTILINE)}
+    assert {part for line in needed for part in line.split()} == set(FILES) - set(SCRIPTS)
 
 
 def test_scripts_call_only_documented_commands() -> None:
@@ -33,7 +40,7 @@ def test_scripts_call_only_documented_commands() -> None:
         command.lower()
         for name, text in FILES.items()
         if name not in {"check", "audit"}
-        for command in [*re.findall(r"(?:call|many)\('([A-Z]+)'", text), "HMGET"]
+        for command in [*re.findall(r"(?:call|call_with_all)\('([A-Z]+)'", text), "HMGET"]
     }
     documented = {right[1:] for right in re.findall(r"\+[a-z|]+", _driver.__doc__ or "")}
     tried = {command.lower() for command in re.findall(r"\{ '([A-Z]+)'", FILES["check"])}

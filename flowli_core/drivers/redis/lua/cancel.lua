@@ -1,4 +1,5 @@
--- Cancel a record that waits; ask for one that is active.
+-- Cancel a waiting record, or request that of an active one.
+-- Needs: shared/columns
 -- ARGV[first]: id.
 -- Answers 'cancelled', 'requested', 'finished' or 'unknown'.
 -- First write: SADD cancelling, or a ZREM.
@@ -8,21 +9,18 @@ local shape = blob and shape_of(blob)
 if not shape then
   return 'unknown'
 end
-if call('HEXISTS', TOKEN, id) == 1 then
+local state, due, _, last = locate(id, shape)
+if state == 'active' then
   call('SADD', CANCELLING, id)
   return 'requested'
-end
-local queue = shape.queue
-local due = call('ZSCORE', DUE[queue], id) or call('ZSCORE', SUSPECT[queue], id)
-if not due then
+elseif state ~= 'queued' and state ~= 'scheduled' then
   return 'finished'
 end
-call('ZREM', DUE[queue], id)
-call('ZREM', SUSPECT[queue], id)
-local text = call('HGET', OUTCOME, id)
-local before = text and outcome_of(text) or { settled = '0', started = '0', failed = '0', worker = '' }
+call('ZREM', DUE[shape.queue], id)
+call('ZREM', SUSPECT[shape.queue], id)
+local _, settled, started, failed, worker = parse_outcome(last)
 local kind = kind_of(blob)
-call('HSET', OUTCOME, id, outcome('cancelled', before.settled, before.started, before.failed, tonumber(due), kind, before.worker, ''))
-make_finished(id, kind, shape, 'cancelled')
+call('HSET', OUTCOME, id, format_outcome('cancelled', settled, started, failed, format_ms(due), kind, worker, ''))
+add_finished(id, kind, shape, 'cancelled')
 write_counts()
 return 'cancelled'

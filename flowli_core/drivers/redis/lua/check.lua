@@ -5,7 +5,7 @@
 local SCRATCH = KEYS[1]
 local tries = {
   { 'DEL', SCRATCH }, { 'TIME' }, { 'EXISTS', SCRATCH }, { 'HGET', SCRATCH, 'f' }, { 'HMGET', SCRATCH, 'f' },
-  { 'HEXISTS', SCRATCH, 'f' }, { 'HGETALL', SCRATCH }, { 'HDEL', SCRATCH, 'f' }, { 'SCARD', SCRATCH }, { 'SMEMBERS', SCRATCH },
+  { 'HGETALL', SCRATCH }, { 'HDEL', SCRATCH, 'f' }, { 'SCARD', SCRATCH }, { 'SMEMBERS', SCRATCH },
   { 'SISMEMBER', SCRATCH, 'm' }, { 'SREM', SCRATCH, 'm' }, { 'ZCARD', SCRATCH }, { 'ZCOUNT', SCRATCH, 0, 0 },
   { 'ZRANGE', SCRATCH, 0, 0 }, { 'ZRANGEBYSCORE', SCRATCH, 0, 0 }, { 'ZREVRANGEBYSCORE', SCRATCH, 0, 0 }, { 'ZRANGEBYLEX', SCRATCH, '-', '+' },
   { 'ZSCORE', SCRATCH, 'm' }, { 'ZREM', SCRATCH, 'm' }, { 'ZADD', SCRATCH, 'XX', 0, 'm' },

@@ -1,48 +1,48 @@
--- Store a schedule and the records of its ticks, or remove it, if its revision is still the one that was read.
--- enqueue.lua stands in front of it, as the function `enqueue`.
--- KEYS[#KEYS - 1], KEYS[#KEYS]: each schedule by its key, the keys in order.
--- ARGV[first..]: key, revision (0 if it must not be stored yet). Nothing more removes it. Else: 1 if it is paused, next
---                tick in ms or -, last tick in ms or -, id of the last record or -, queue, spec, and if there are records
---                what enqueue.lua takes.
--- Answers 1, or 0 if it was changed since.
--- First write: that of enqueue.lua, or HINCRBY serial. A full store refuses both before anything has changed; a ZREM,
--- which a full store allows, if the schedule is removed.
+-- Store a schedule and the records of its ticks, or remove the schedule, if its revision is still the one that was read.
+-- Needs: shared/columns shared/add_records
+-- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
+-- ARGV[first..]: key, revision (0 if it must not be stored yet), and to remove it nothing more. To store it: 1 if it is
+--                paused, next tick in ms or -, last tick in ms or -, id of the last record or -, queue, spec, and if there
+--                are records, what add_records.lua takes.
+-- Answers 1, or 0 if the schedule has another revision.
+-- First write: that of add_records.lua, or HINCRBY serial, which a full server refuses before anything has changed. To
+--              remove a schedule: a ZREM, which a full server accepts.
 local SCHEDULE, SCHEDULES = KEYS[#KEYS - 1], KEYS[#KEYS]
-local key, next_tick, last_id, queue = ARGV[first], ARGV[first + 3], ARGV[first + 5], ARGV[first + 6]
-local text = call('HGET', SCHEDULE, key)
-if (text and string.match(text, '^%d+') or '0') ~= ARGV[first + 1] then
+local key, revision, is_paused, next_tick, last_tick, last_id, queue, spec = unpack(ARGV, first, first + 7)
+local stored = call('HGET', SCHEDULE, key)
+if (stored and string.match(stored, '^%d+') or '0') ~= revision then
   return 0
 end
-if not ARGV[first + 2] then
+if not is_paused then
   call('ZREM', TICK, key)
   call('ZREM', SCHEDULES, key)
   call('HDEL', SCHEDULE, key)
   return 1
 end
-local head = call('ZRANGE', TICK, 0, 0, 'WITHSCORES')
-local from = first + 8
-if ARGV[from] then
-  local refused = {}
-  for _, one in ipairs(enqueue(from)[2]) do
-    refused[one[1]] = true
+local first_tick = tonumber(call('ZRANGE', TICK, 0, 0, 'WITHSCORES')[2])
+local records_from = first + 8
+if ARGV[records_from] then
+  local is_refused = {}
+  for _, refused in ipairs(add_records(records_from)) do
+    is_refused[refused[1]] = true
   end
-  local ids_from = from + 1 + 2 * tonumber(ARGV[from])
+  local ids_from = records_from + 1 + 2 * ARGV[records_from]
   for i = ids_from, #ARGV, 6 do
-    if not refused[(i - ids_from) / 6 + 1] then
+    if not is_refused[(i - ids_from) / 6 + 1] then
       last_id = ARGV[i]
     end
   end
 end
-local revision = string.format('%.0f', call('HINCRBY', SERIAL, 'revision', 1))
-local numbers = table.concat({ revision, ARGV[first + 2], next_tick, ARGV[first + 4], last_id, queue }, ' ')
-call('HSET', SCHEDULE, key, numbers .. '\n' .. ARGV[first + 7])
+revision = format_ms(call('HINCRBY', SERIAL, 'revision', 1))
+local head = table.concat({ revision, is_paused, next_tick, last_tick, last_id, queue }, ' ')
+call('HSET', SCHEDULE, key, head .. '\n' .. spec)
 call('ZADD', SCHEDULES, 0, key)
 if next_tick == '-' then
   call('ZREM', TICK, key)
 else
   call('ZADD', TICK, next_tick, key)
-  if not head[2] or tonumber(next_tick) < tonumber(head[2]) then
-    -- Somebody must learn of the time.
+  if not first_tick or tonumber(next_tick) < first_tick then
+    -- A waiter must learn of the earlier tick.
     call('ZADD', WAKE[queue], 0, '0')
   end
 end

@@ -1,65 +1,84 @@
 -- Read one record, or a page of the records in a state, newest first.
--- ARGV[first..]: an id; or state, the ms and the id of the position to begin behind (-1: at the top), and limit.
+-- Needs: shared/columns
+-- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit.
 -- Answers {id, blob, state, due, progress, recoveries, token, outcome, finished} for each.
 -- Writes nothing.
-if #ARGV == first then
-  return { stored(ARGV[first]) }
+
+-- Read a record, as _packing.unpack_stored takes it. Returns nil if it is not stored.
+local function read_record(id)
+  local blob = call('HGET', RECORD, id)
+  local shape = blob and shape_of(blob)
+  if not shape then
+    return nil
+  end
+  local state, due, token, outcome = locate(id, shape)
+  if not state then
+    return nil
+  end
+  local finished = FINISHED[state] and call('ZSCORE', FINISHED[state], id) or false
+  return {
+    id, blob, state, format_ms(due), call('HGET', PROGRESS, id), call('HGET', RECOVERIES, id) or '0', token, outcome, finished,
+  }
 end
 
--- The first `limit` places of an index from `highest` down, behind (ms, id).
-local function descend(key, highest, lowest, after_ms, after_id, limit, into)
-  local offset = 0
+if #ARGV == first then
+  return { read_record(ARGV[first]) }
+end
+
+local state, after_ms, after_id, limit = unpack(ARGV, first, first + 3)
+after_ms, limit = tonumber(after_ms), tonumber(limit)
+local positions = {}
+
+-- Collect the first `limit` positions after (after_ms, after_id) of an index, in descending order from `highest`.
+local function collect(index, highest, lowest)
+  local offset, added = 0, 0
   while true do
-    local found = call('ZREVRANGEBYSCORE', key, highest, lowest, 'WITHSCORES', 'LIMIT', offset, limit)
-    local added = 0
-    for i = 1, #found, 2 do
-      local at = tonumber(found[i + 1])
-      if after_ms < 0 or at < after_ms or (at == after_ms and found[i] < after_id) then
-        into[#into + 1] = { at, found[i] }
+    local entries = call('ZREVRANGEBYSCORE', index, highest, lowest, 'WITHSCORES', 'LIMIT', offset, limit)
+    for i = 1, #entries, 2 do
+      local id, ms = entries[i], tonumber(entries[i + 1])
+      if after_ms < 0 or ms < after_ms or (ms == after_ms and id < after_id) then
+        positions[#positions + 1] = { ms, id }
         added = added + 1
-        if added == limit then
-          return
-        end
       end
     end
-    if #found < 2 * limit then
+    if added >= limit or #entries < 2 * limit then
       return
     end
     offset = offset + limit
   end
 end
 
-local state, after_ms, after_id, limit = ARGV[first], tonumber(ARGV[first + 1]), ARGV[first + 2], tonumber(ARGV[first + 3])
-local places, from = {}, after_ms < 0 and '+inf' or string.format('%.0f', after_ms)
+local highest = after_ms < 0 and '+inf' or format_ms(after_ms)
 if state == 'queued' or state == 'scheduled' then
-  local highest, lowest = from, '-inf'
+  local lowest = '-inf'
   if state == 'queued' then
-    highest = string.format('%.0f', after_ms < 0 and now or math.min(now, after_ms))
+    highest = format_ms(after_ms < 0 and now or math.min(now, after_ms))
   else
-    lowest = '(' .. string.format('%.0f', now)
+    lowest = '(' .. now_text
   end
-  for _, name in ipairs(queue_names) do
-    descend(DUE[name], highest, lowest, after_ms, after_id, limit, places)
-    descend(SUSPECT[name], highest, lowest, after_ms, after_id, limit, places)
+  for _, queue in ipairs(queue_names) do
+    collect(DUE[queue], highest, lowest)
+    collect(SUSPECT[queue], highest, lowest)
   end
 elseif state == 'active' then
-  -- The one unbounded range: ids are in no index of their own, and as many are active as the workers have slots.
+  -- The only range without a limit: no index has the active records in the order of their ids. There are at most as many as
+  -- the workers have slots.
   for _, id in ipairs(call('ZRANGE', LEASE, 0, -1)) do
     if after_ms < 0 or id < after_id then
-      places[#places + 1] = { 0, id }
+      positions[#positions + 1] = { 0, id }
     end
   end
 else
-  descend(FINISHED[state], from, '-inf', after_ms, after_id, limit, places)
+  collect(FINISHED[state], highest, '-inf')
 end
-table.sort(places, function(one, other)
+table.sort(positions, function(one, other)
   if one[1] ~= other[1] then
     return one[1] > other[1]
   end
   return one[2] > other[2]
 end)
-local answers = {}
-for i = 1, math.min(limit, #places) do
-  answers[#answers + 1] = stored(places[i][2])
+local records = {}
+for i = 1, math.min(limit, #positions) do
+  records[#records + 1] = read_record(positions[i][2])
 end
-return answers
+return records

@@ -1,16 +1,16 @@
--- Make a finished or scheduled record due now, with new progress, and its recoveries forgotten.
--- ARGV[first..]: id, 1 where progress follows, progress.
+-- Return a finished or scheduled record to its queue: due now, with new progress and no recoveries.
+-- Needs: shared/columns
+-- ARGV[first..]: id, 1 if progress follows, progress.
 -- Answers 'requeued', 'unfinished', 'key_taken' or 'unknown'.
 -- First write: HSET holder, or a ZREM.
-local id, has_progress, progress = ARGV[first], ARGV[first + 1] == '1', ARGV[first + 2]
+local id, has_progress, progress = unpack(ARGV, first, first + 2)
 local blob = call('HGET', RECORD, id)
 local shape = blob and shape_of(blob)
 if not shape then
   return 'unknown'
 end
-local queue = shape.queue
-local due = call('ZSCORE', DUE[queue], id) or call('ZSCORE', SUSPECT[queue], id)
-if call('HEXISTS', TOKEN, id) == 1 or (due and tonumber(due) <= now) then
+local state, _, _, last = locate(id, shape)
+if state == 'active' or state == 'queued' then
   return 'unfinished'
 end
 local key = key_of(blob)
@@ -21,22 +21,21 @@ end
 if key and not holder then
   call('HSET', HOLDER, key, id)
 end
-local text = call('HGET', OUTCOME, id)
-local before = text and outcome_of(text) or { state = '-', settled = '0', started = '0', failed = '0', worker = '' }
-call('ZREM', DUE[queue], id)
-call('ZREM', SUSPECT[queue], id)
-if FINISHED[before.state] then
-  call('ZREM', FINISHED[before.state], id)
+call('ZREM', DUE[shape.queue], id)
+call('ZREM', SUSPECT[shape.queue], id)
+if FINISHED[state] then
+  call('ZREM', FINISHED[state], id)
   call('ZREM', EXPIRY, id)
-  count(before.state, queue, -1)
+  count(state, shape.queue, -1)
 end
 call('HDEL', RECOVERIES, id)
-if has_progress then
+if has_progress == '1' then
   call('HSET', PROGRESS, id, progress)
 else
   call('HDEL', PROGRESS, id)
 end
-call('HSET', OUTCOME, id, outcome('-', before.settled, before.started, before.failed, now, kind_of(blob), before.worker, ''))
-make_wait(id, shape, now)
+local _, settled, started, failed, worker = parse_outcome(last)
+call('HSET', OUTCOME, id, format_outcome('-', settled, started, failed, now_text, kind_of(blob), worker, ''))
+add_waiting(id, shape, now)
 write_counts()
 return 'requeued'

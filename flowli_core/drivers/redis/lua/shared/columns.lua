@@ -1,0 +1,198 @@
+-- The start of every script: the keys, the time, and how records are read and moved.
+--
+-- KEYS: the columns in the order below, then the keys due, suspect and wake of each queue.
+-- ARGV: the time in ms or -1 for the server's, how many queues follow, how many of them the caller knows to be stored,
+--       their names, and from ARGV[first] on the arguments of the operation.
+-- Answers 'stale', and does nothing, if the caller does not know all stored queues: it must read their names, and call again.
+local RECORD, SHAPE, TOKEN, PROGRESS, OUTCOME, RECOVERIES, LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY, HOLDER, CANCELLING,
+  COUNTS, QUEUES, SERIAL, WORKERS, TICK = unpack(KEYS, 1, 18)
+local FINISHED = { completed = COMPLETED, failed = FAILED, cancelled = CANCELLED }
+
+local call = redis.call
+
+-- Times are formatted here: Redis would format a number again for each command, and slowly.
+local function format_ms(ms)
+  return string.format('%.0f', ms)
+end
+
+local now = tonumber(ARGV[1])
+if now < 0 then
+  local time = call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now_text = format_ms(now)
+
+local queue_names, is_known, DUE, SUSPECT, WAKE = {}, {}, {}, {}, {}
+local queue_count, known_count = tonumber(ARGV[2]), tonumber(ARGV[3])
+for i = 1, queue_count do
+  local name, at = ARGV[3 + i], 18 + 3 * (i - 1)
+  queue_names[i], is_known[name] = name, i <= known_count
+  DUE[name], SUSPECT[name], WAKE[name] = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
+end
+local first = 4 + queue_count
+if call('SCARD', QUEUES) ~= known_count then
+  return 'stale'
+end
+
+-- Run a command with many arguments, in slices that fit on Lua's stack. `width` arguments belong together.
+local function call_with_all(command, key, arguments, width)
+  local slice = 6000 - 6000 % width
+  for from = 1, #arguments, slice do
+    call(command, key, unpack(arguments, from, math.min(from + slice - 1, #arguments)))
+  end
+end
+
+-- Read the fields of a hash: HMGET, in slices.
+local function read_fields(key, ids)
+  local values = {}
+  for from = 1, #ids, 6000 do
+    local slice = call('HMGET', key, unpack(ids, from, math.min(from + 5999, #ids)))
+    for i = 1, #slice do
+      values[from + i - 1] = slice[i]
+    end
+  end
+  return values
+end
+
+local function append(list, one, other)
+  local length = #list
+  list[length + 1], list[length + 2] = one, other
+end
+
+-- The numbers and the queue of a shape, which many records share: see pack_shape in _packing.py.
+local function parse_shape(text)
+  return string.match(text, '^(%d+) (%d+) (%d+) ([^\n]*)\n')
+end
+
+-- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if the shape is missing.
+local shapes = {}
+local function shape_of(text)
+  local digest = string.sub(text, 1, 8)
+  local shape = shapes[digest]
+  if not shape then
+    local stored = call('HGET', SHAPE, digest)
+    if not stored then
+      return nil
+    end
+    local max_recoveries, keep_completed, keep_failed, queue = parse_shape(stored)
+    local until_failed = format_ms(now + tonumber(keep_failed))
+    shape = {
+      max_recoveries = tonumber(max_recoveries),
+      queue = queue,
+      expiry = { completed = format_ms(now + tonumber(keep_completed)), failed = until_failed, cancelled = until_failed },
+    }
+    shapes[digest] = shape
+  end
+  return shape
+end
+
+-- A record's blob is "digest created key\nlength of meta or -\nmeta input": see pack_record in _packing.py.
+local function key_of(blob)
+  local key = string.match(blob, '^........%d+ ([^\n]*)\n')
+  return key ~= '' and key or nil
+end
+
+-- The kind of a record is the digest of its shape, and + if it has an idempotency key or - if not.
+local function kind_of(blob)
+  return string.sub(blob, 1, 8) .. (string.find(blob, '^%d+ \n', 9) and '-' or '+')
+end
+
+-- token: "token reserved due kind worker", stored exactly while the record is active.
+local function format_token(token, due, kind, worker)
+  return token .. ' ' .. now_text .. ' ' .. due .. ' ' .. kind .. ' ' .. worker
+end
+
+-- Returns token, reserved, due, kind, worker: all text.
+local function parse_token(text)
+  return string.match(text, '^(%d+) (%d+) (%d+) (%S+) (.*)$')
+end
+
+-- outcome: "state settled started failed updated due kind worker\nresult", stored when a record is settled, recovered,
+-- cancelled or requeued for the first time. The state is - if the record waits again; `settled` is the last settled token.
+local function format_outcome(state, settled, started, failed, due, kind, worker, result)
+  return state .. ' ' .. settled .. ' ' .. started .. ' ' .. failed .. ' ' .. now_text .. ' ' .. due .. ' ' .. kind .. ' '
+    .. worker .. '\n' .. result
+end
+
+-- Returns state, settled, started, failed, worker, due, kind: all text. The last two are nil if there is no outcome yet.
+local function parse_outcome(text)
+  if not text then
+    return '-', '0', '0', '0', ''
+  end
+  local state, settled, started, failed, due, kind, worker =
+    string.match(text, '^(%S+) (%d+) (%d+) (%d+) %d+ (%d+) (%S+) ([^\n]*)\n')
+  return state, settled, started, failed, worker, due, kind
+end
+
+-- Find a record: its state, when it is due, its token and its outcome. The state is nil if nothing tells it.
+local function locate(id, shape)
+  local token, outcome = call('HGET', TOKEN, id), call('HGET', OUTCOME, id)
+  if token then
+    local _, _, due = parse_token(token)
+    return 'active', tonumber(due), token, outcome
+  end
+  local due = tonumber(call('ZSCORE', DUE[shape.queue], id) or call('ZSCORE', SUSPECT[shape.queue], id))
+  if due then
+    return due > now and 'scheduled' or 'queued', due, token, outcome
+  end
+  local state, _, _, _, _, last_due = parse_outcome(outcome)
+  if FINISHED[state] then
+    return state, tonumber(last_due), token, outcome
+  end
+  return nil, nil, token, outcome
+end
+
+-- Counts are collected, and written once, together with the states that they count.
+local changes = {}
+local function count(state, queue, by)
+  local of_state = changes[state]
+  if not of_state then
+    of_state = {}
+    changes[state] = of_state
+  end
+  of_state[queue] = (of_state[queue] or 0) + by
+end
+local function write_counts()
+  for state, queues in pairs(changes) do
+    for queue, by in pairs(queues) do
+      if by ~= 0 then
+        call('HINCRBY', COUNTS, state .. ' ' .. queue, by)
+      end
+    end
+  end
+  changes = {}
+end
+
+-- Release the idempotency key of a record, if it holds one.
+local function release_key(id, kind)
+  if string.byte(kind, 9) == 43 then -- a plus
+    local blob = call('HGET', RECORD, id)
+    local key = blob and key_of(blob)
+    if key and call('HGET', HOLDER, key) == id then
+      call('HDEL', HOLDER, key)
+    end
+  end
+end
+
+-- Make a record wait; the caller has removed it from its previous index. Wake one waiter if the record is due, or if it is
+-- now the first of its index, because the waiter must learn of the earlier time. `announced` are the queues with such a time.
+local announced = {}
+local function add_waiting(id, shape, due)
+  local queue = shape.queue
+  local recoveries = tonumber(call('HGET', RECOVERIES, id) or 0)
+  local index = recoveries >= shape.max_recoveries and SUSPECT[queue] or DUE[queue]
+  call('ZADD', index, due, id)
+  local is_next = due > now and call('ZRANGE', index, 0, 0)[1] == id
+  announced[queue] = announced[queue] or is_next
+  if due <= now or is_next then
+    call('ZADD', WAKE[queue], 0, '0')
+  end
+end
+
+-- Make a record finished; the caller has removed it from its previous index, and written its outcome.
+local function add_finished(id, kind, shape, state)
+  call('ZADD', FINISHED[state], now_text, id)
+  call('ZADD', EXPIRY, shape.expiry[state], id)
+  count(state, shape.queue, 1)
+  release_key(id, kind)
+end

@@ -1,0 +1,79 @@
+-- Recover: return the records of expired leases to their queues, or end those that were recovered too often. Needs
+-- columns.lua.
+
+-- If the clock was set back since the last step, move leases and due times back too: no lease gets longer, and what was due
+-- stays due.
+local function follow_clock(last_now)
+  if now < last_now then
+    call('ZREM', LEASE, '')
+    local leases = call('ZRANGEBYSCORE', LEASE, '(' .. now_text, '+inf', 'WITHSCORES')
+    for i = 1, #leases, 2 do
+      call('ZADD', LEASE, math.max(tonumber(leases[i + 1]) - (last_now - now), now), leases[i])
+    end
+    for _, queue in ipairs(queue_names) do
+      for _, index in ipairs({ DUE[queue], SUSPECT[queue] }) do
+        for _, id in ipairs(call('ZRANGEBYSCORE', index, '(' .. now_text, last_now)) do
+          call('ZADD', index, now, id)
+        end
+      end
+    end
+  end
+end
+
+-- Recover one record, from its token and its last outcome. Returns {id, digest, recoveries, new state}, or nil if the record
+-- is missing.
+local function recover_one(id, token_text, outcome_text)
+  local _, reserved, due, kind, worker
+  if token_text then
+    _, reserved, due, kind, worker = parse_token(token_text)
+    if not kind then
+      -- The token is damaged. The record has what is needed to go on.
+      local blob = call('HGET', RECORD, id)
+      if blob then
+        reserved, due, kind, worker = now_text, now_text, kind_of(blob), ''
+      end
+    end
+  end
+  local shape = kind and shape_of(kind)
+  if not shape then
+    return nil
+  end
+  local recoveries, state = call('HINCRBY', RECOVERIES, id, 1), '-'
+  local due_ms = math.min(tonumber(due), now)
+  if call('SREM', CANCELLING, id) == 1 then
+    state = 'cancelled'
+  elseif recoveries > shape.max_recoveries then
+    state = 'failed'
+  else
+    due = format_ms(due_ms)
+  end
+  count('active', shape.queue, -1)
+  local _, settled, _, failed = parse_outcome(outcome_text)
+  call('HSET', OUTCOME, id, format_outcome(state, settled, reserved, failed, due, kind, worker, ''))
+  if state == '-' then
+    add_waiting(id, shape, due_ms)
+  else
+    add_finished(id, kind, shape, state)
+  end
+  return { id, string.sub(kind, 1, 8), recoveries, state == '-' and 'queued' or state }
+end
+
+local function first_lease_end()
+  return tonumber(call('ZRANGE', LEASE, 0, 0, 'WITHSCORES')[2])
+end
+
+-- Recover up to `most` records. Returns them, and when the first of the other leases ends, nil if there is none.
+local function recover(most)
+  local lease_end = first_lease_end()
+  if not lease_end or lease_end > now then
+    return {}, lease_end
+  end
+  local ids = call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most)
+  local tokens, outcomes, recovered = read_fields(TOKEN, ids), read_fields(OUTCOME, ids), {}
+  call_with_all('ZREM', LEASE, ids, 1)
+  call_with_all('HDEL', TOKEN, ids, 1)
+  for k, id in ipairs(ids) do
+    recovered[#recovered + 1] = recover_one(id, tokens[k], outcomes[k])
+  end
+  return recovered, first_lease_end()
+end

@@ -1,0 +1,145 @@
+-- Reserve: give due records to a worker, under a lease and a token. Needs columns.lua.
+
+-- The batch of this step. `histories` are {place, progress, recoveries} of the records that had an outcome before.
+local batch = { ids = {}, blobs = {}, histories = {}, has_suspect = false }
+
+-- When the first record that stays in a queue is due, false if none stays: for each queue that was reserved from.
+local first_due = {}
+
+-- True if a queue has suspects. It is read once, after the stages that add suspects.
+local suspects = {}
+local function has_suspects(queue)
+  if suspects[queue] == nil then
+    suspects[queue] = call('EXISTS', SUSPECT[queue]) == 1
+  end
+  return suspects[queue]
+end
+
+-- Insert the first due suspect of a queue in the order of due time and id. Returns its place, or nil.
+local function insert_suspect(queue, ids, dues, most)
+  local suspect = call('ZRANGEBYSCORE', SUSPECT[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
+  if not suspect[1] then
+    return nil
+  end
+  local due, place = tonumber(suspect[2]), 1
+  while ids[place] and (tonumber(dues[place]) < due or (tonumber(dues[place]) == due and ids[place] < suspect[1])) do
+    place = place + 1
+  end
+  if place > most then
+    return nil
+  end
+  table.insert(ids, place, suspect[1])
+  table.insert(dues, place, suspect[2])
+  ids[most + 1], dues[most + 1] = nil, nil
+  return place
+end
+
+-- Find the first due records of a queue. Returns their ids and due times, the place of a suspect among them, and the first
+-- entries of the index: one more than `most`, due or not.
+local function find_due(queue, most, with_suspect)
+  local entries = call('ZRANGE', DUE[queue], 0, most, 'WITHSCORES')
+  local ids, dues = {}, {}
+  for i = 1, math.min(#entries, 2 * most), 2 do
+    if tonumber(entries[i + 1]) > now then
+      break
+    end
+    ids[#ids + 1], dues[#dues + 1] = entries[i], entries[i + 1]
+  end
+  local suspect_place
+  if with_suspect and not batch.has_suspect and has_suspects(queue) then
+    suspect_place = insert_suspect(queue, ids, dues, most)
+  end
+  return ids, dues, suspect_place, entries
+end
+
+-- Add the progress and recoveries of records whose places in the batch begin with `place`. Without an outcome they have none.
+local function add_histories(ids, place)
+  local outcomes, with_history, places = read_fields(OUTCOME, ids), {}, {}
+  for i = 1, #ids do
+    if outcomes[i] then
+      with_history[#with_history + 1], places[#places + 1] = ids[i], place + i - 1
+    end
+  end
+  local progress, recoveries = read_fields(PROGRESS, with_history), read_fields(RECOVERIES, with_history)
+  for i = 1, #places do
+    table.insert(batch.histories, { places[i], progress[i], tonumber(recoveries[i] or 0) })
+  end
+end
+
+local function input_size(blob)
+  local meta_length, from = string.match(blob, '^[^\n]*\n([%-%d]+)\n()')
+  return #blob - from + 1 - (tonumber(meta_length) or 0)
+end
+
+-- Reserve from one queue. Returns the number of input bytes of the batch, and true if the batch is full.
+local function reserve_from(queue, most, options, bytes)
+  local ids, dues, suspect_place, entries = find_due(queue, most, options.with_suspect)
+  local blobs, first_place = read_fields(RECORD, ids), #batch.ids + 1
+  local all_ids, all_blobs, token, lease_end, worker = batch.ids, batch.blobs, options.token, options.lease_end, options.worker
+  local taken, leases, tokens, reserved, removed, is_full = {}, {}, {}, {}, 0, false
+  for i, id in ipairs(ids) do
+    local blob = blobs[i]
+    if not blob or not shape_of(blob) then
+      -- An orphan: its record is missing, so there is nothing to run.
+      call('ZREM', i == suspect_place and SUSPECT[queue] or DUE[queue], id)
+      removed = removed + (i == suspect_place and 0 or 1)
+    else
+      bytes = bytes + input_size(blob)
+      if #all_ids > 0 and bytes > options.most_bytes then
+        is_full = true
+        break
+      end
+      if i == suspect_place then
+        batch.has_suspect = true
+        call('ZREM', SUSPECT[queue], id)
+      else
+        taken[#taken + 1] = id
+      end
+      local due, n = string.find(dues[i], '^%d+$') and dues[i] or now_text, #reserved
+      leases[2 * n + 1], leases[2 * n + 2] = lease_end, id
+      tokens[2 * n + 1], tokens[2 * n + 2] = id, format_token(token, due, kind_of(blob), worker)
+      reserved[n + 1], all_ids[#all_ids + 1], all_blobs[#all_blobs + 1] = id, id, blob
+    end
+  end
+  call_with_all('ZREM', DUE[queue], taken, 1)
+  if #reserved > 0 then
+    -- Before the token is used: it must not be used again, even if the script fails after this.
+    call('HSET', SERIAL, 'now', now_text, 'token', options.token)
+  end
+  first_due[queue] = tonumber(entries[2 * (removed + #taken) + 2]) or false
+  call_with_all('ZADD', LEASE, leases, 2)
+  call_with_all('HSET', TOKEN, tokens, 2)
+  count('active', queue, #reserved)
+  add_histories(reserved, first_place)
+  return bytes, is_full
+end
+
+-- Reserve up to `want` records. `options` has worker, token, lease_end, with_suspect, most_bytes.
+local function reserve(queues, want, options)
+  local bytes, is_full = 0, false
+  for _, queue in ipairs(queues) do
+    local left = want - #batch.ids
+    if left > 0 and not is_full and DUE[queue] then
+      bytes, is_full = reserve_from(queue, left, options, bytes)
+    end
+  end
+end
+
+-- Return the batch of a step that was sent before: the records whose token is still current. Extend their leases.
+local function reserve_again(token, ids_text, lease_end)
+  local ids = {}
+  for id in string.gmatch(ids_text, '%S+') do
+    ids[#ids + 1] = id
+  end
+  local tokens, blobs, recoveries = read_fields(TOKEN, ids), read_fields(RECORD, ids), read_fields(RECOVERIES, ids)
+  for i, id in ipairs(ids) do
+    local shape = blobs[i] and shape_of(blobs[i])
+    if shape and tokens[i] and parse_token(tokens[i]) == token then
+      call('ZADD', LEASE, lease_end, id)
+      batch.ids[#batch.ids + 1] = id
+      batch.blobs[#batch.blobs + 1] = blobs[i]
+      batch.has_suspect = batch.has_suspect or tonumber(recoveries[i] or 0) >= shape.max_recoveries
+    end
+  end
+  add_histories(batch.ids, 1)
+end

@@ -1,0 +1,86 @@
+-- Settle: apply the outcomes that a worker reports, and move each record on. Needs columns.lua.
+-- An ack is six arguments: id, token, kind, started ms or '', delay ms, data.
+
+-- The acks that finish a record. After another the record waits again, unless its cancellation was requested.
+local STATE_AFTER = { c = 'completed', f = 'failed', x = 'cancelled' }
+
+-- When a record is due again. One that is released without a delay keeps its position in the queue.
+local function due_after(ack, delay, due)
+  if ack == 'r' or delay > 0 then
+    return now + delay
+  end
+  return math.min(due, now)
+end
+
+-- Settle `ack_count` acks from ARGV[from] on. Returns a letter for each: o done, d settled before by this token, l lost.
+local function settle(from, ack_count)
+  if ack_count == 0 then
+    return ''
+  end
+  local ids, answers, settled_now = {}, {}, {}
+  for k = 1, ack_count do
+    ids[k] = ARGV[from + 6 * (k - 1)]
+  end
+  local tokens, outcomes = read_fields(TOKEN, ids), read_fields(OUTCOME, ids)
+  local any_cancelling = call('SCARD', CANCELLING) > 0
+  local settled, new_outcomes, progress, expiries, waiting = {}, {}, {}, {}, {}
+  local finished = { completed = {}, failed = {}, cancelled = {} }
+  for k = 1, ack_count do
+    local at = from + 6 * (k - 1)
+    local id, token, ack, started, delay, data = unpack(ARGV, at, at + 5)
+    local _, settled_before, _, failed = parse_outcome(outcomes[k])
+    local active_token, reserved, due, kind, worker
+    if tokens[k] and not settled_now[id] then
+      active_token, reserved, due, kind, worker = parse_token(tokens[k])
+    end
+    local shape = active_token == token and shape_of(kind)
+    if shape then
+      settled_now[id] = token
+      local n = #settled
+      settled[n + 1] = id
+      count('active', shape.queue, -1)
+      if ack == 'f' or ack == 'r' then
+        failed = now_text
+      end
+      if ack == 'f' or ack == 'r' or ack == 'p' then
+        append(progress, id, data)
+      end
+      local is_cancelled = any_cancelling and call('SISMEMBER', CANCELLING, id) == 1
+      local state = STATE_AFTER[ack] or (is_cancelled and 'cancelled') or '-'
+      if state == '-' then
+        local due_ms = due_after(ack, tonumber(delay), tonumber(due))
+        due = format_ms(due_ms)
+        waiting[#waiting + 1] = { id, shape, due_ms }
+      else
+        append(finished[state], now_text, id)
+        append(expiries, shape.expiry[state], id)
+        count(state, shape.queue, 1)
+        release_key(id, kind)
+      end
+      started = started ~= '' and started or reserved
+      local result = ack == 'c' and data or ''
+      new_outcomes[2 * n + 1] = id
+      new_outcomes[2 * n + 2] = format_outcome(state, token, started, failed, due, kind, worker, result)
+      answers[k] = 'o'
+    elseif settled_now[id] == token or (not settled_now[id] and settled_before == token and token ~= '0') then
+      answers[k] = 'd'
+    else
+      answers[k] = 'l'
+    end
+  end
+  call_with_all('ZREM', LEASE, settled, 1)
+  call_with_all('HDEL', TOKEN, settled, 1)
+  call_with_all('HSET', OUTCOME, new_outcomes, 2)
+  call_with_all('HSET', PROGRESS, progress, 2)
+  for state, members in pairs(finished) do
+    call_with_all('ZADD', FINISHED[state], members, 2)
+  end
+  call_with_all('ZADD', EXPIRY, expiries, 2)
+  if any_cancelling then
+    call_with_all('SREM', CANCELLING, settled, 1)
+  end
+  for _, record in ipairs(waiting) do
+    add_waiting(unpack(record))
+  end
+  return table.concat(answers)
+end
