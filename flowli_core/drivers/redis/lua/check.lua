@@ -1,7 +1,7 @@
--- Try every command that the other scripts use, on a key that nobody else uses, and tell which the user may not call.
--- KEYS[1]: that key. The columns are not in front of this one, because they call some of the commands themselves.
--- Answers the name of the first that is refused, or 'unknown' and the name of one that the server does not have, or ''.
--- First write: DEL of that key. It is there only while this runs.
+-- Try each command that the other scripts call, and find the first that the user may not call or that the server lacks.
+-- KEYS[1]: a key that only this script uses. It does not need columns.lua, which calls some of the commands itself.
+-- Answers the name of a command that is refused, or 'unknown ' and the name of one that the server lacks, or ''.
+-- First write: DEL of the key, which exists only while this script runs.
 local SCRATCH = KEYS[1]
 local tries = {
   { 'DEL', SCRATCH }, { 'TIME' }, { 'EXISTS', SCRATCH }, { 'HGET', SCRATCH, 'f' }, { 'HMGET', SCRATCH, 'f' },
@@ -12,19 +12,18 @@ local tries = {
   { 'HSET', SCRATCH, 'f', 'v' }, { 'HSETNX', SCRATCH, 'f', 'v' }, { 'HINCRBY', SCRATCH, 'n', 1 }, { 'PEXPIRE', SCRATCH, 1 },
   { 'DEL', SCRATCH }, { 'SADD', SCRATCH, 'm' }, { 'DEL', SCRATCH },
 }
-local function refused(what)
-  redis.pcall('DEL', SCRATCH)
-  return what
+local function contains(text, part)
+  return string.find(text, part, 1, true) ~= nil
 end
-for _, one in ipairs(tries) do
-  local reply = redis.pcall(unpack(one))
+for _, words in ipairs(tries) do
+  local reply = redis.pcall(unpack(words))
   local refusal = type(reply) == 'table' and reply.err or ''
-  if string.find(refusal, 'NOPERM', 1, true) or string.find(refusal, "can't run this command", 1, true)
-    or string.find(refusal, 'ACL failure', 1, true) or string.find(refusal, 'no permissions', 1, true) then
-    return refused(string.lower(one[1]))
-  end
-  if string.find(string.lower(refusal), 'unknown', 1, true) then
-    return refused('unknown ' .. string.lower(one[1]))
+  local is_forbidden = contains(refusal, 'NOPERM') or contains(refusal, "can't run this command")
+    or contains(refusal, 'ACL failure') or contains(refusal, 'no permissions')
+  local is_unknown = contains(string.lower(refusal), 'unknown')
+  if is_forbidden or is_unknown then
+    redis.pcall('DEL', SCRATCH)
+    return (is_forbidden and '' or 'unknown ') .. string.lower(words[1])
   end
 end
 return ''

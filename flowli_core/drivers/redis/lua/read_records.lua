@@ -61,8 +61,8 @@ if state == 'queued' or state == 'scheduled' then
     collect(SUSPECT[queue], highest, lowest)
   end
 elseif state == 'active' then
-  -- The only range without a limit: no index has the active records in the order of their ids. There are at most as many as
-  -- the workers have slots.
+  -- The only range without a limit: no index has the active records in the order of their ids. There are as many as the
+  -- workers have slots, at most.
   for _, id in ipairs(call('ZRANGE', LEASE, 0, -1)) do
     if after_ms < 0 or id < after_id then
       positions[#positions + 1] = { 0, id }

@@ -3,7 +3,7 @@
 -- KEYS: the columns in the order below, then the keys due, suspect and wake of each queue.
 -- ARGV: the time in ms or -1 for the server's, how many queues follow, how many of them the caller knows to be stored,
 --       their names, and from ARGV[first] on the arguments of the operation.
--- Answers 'stale', and does nothing, if the caller does not know all stored queues: it must read their names, and call again.
+-- Answers 'stale', and does nothing, if the caller does not know all stored queues: it must read the names and call again.
 local RECORD, SHAPE, TOKEN, PROGRESS, OUTCOME, RECOVERIES, LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY, HOLDER, CANCELLING,
   COUNTS, QUEUES, SERIAL, WORKERS, TICK = unpack(KEYS, 1, 18)
 local FINISHED = { completed = COMPLETED, failed = FAILED, cancelled = CANCELLED }
@@ -175,7 +175,7 @@ local function release_key(id, kind)
 end
 
 -- Make a record wait; the caller has removed it from its previous index. Wake one waiter if the record is due, or if it is
--- now the first of its index, because the waiter must learn of the earlier time. `announced` are the queues with such a time.
+-- now the first of its index: the waiter must learn of the earlier time. `announced` are the queues with such a time.
 local announced = {}
 local function add_waiting(id, shape, due)
   local queue = shape.queue

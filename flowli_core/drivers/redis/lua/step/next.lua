@@ -1,8 +1,8 @@
--- Next: find out when a step will have something to do, and wake another worker for what this step left. Needs columns.lua,
--- reserve.lua.
+-- Next: find out when there will be work, and wake another worker for the due records that this step left. Needs
+-- columns.lua, reserve.lua.
 
--- When the first record of a queue is due that a step could reserve: the earliest due one, and the earliest suspect.
--- A step reserves one suspect; after that the due ones do not count.
+-- Returns when the first record of a queue is due, and when its first suspect is: nil if there is none. If this step has
+-- reserved a suspect, which it does with one at a time, those that are due now do not count.
 local function due_times(queue, with_suspect)
   local due = first_due[queue]
   if due == nil then
@@ -16,8 +16,8 @@ local function due_times(queue, with_suspect)
   return due or nil, suspect
 end
 
--- Store a wake-up if due records are left that this step could have reserved, or delete one if none are left. If only
--- suspects are left that this step did not want, another worker may want them.
+-- Store a wake-up if the step left due records that it would have reserved, and delete it if it left none. If it left only
+-- suspects that it did not want, keep the wake-up as it is, because another worker may want them.
 local function update_wake_up(queue, due, with_suspect)
   local any_suspect = has_suspects(queue) and call('ZCOUNT', SUSPECT[queue], '-inf', now) > 0
   if (due and due <= now) or (any_suspect and with_suspect) then

@@ -3,7 +3,7 @@
 -- The batch of this step. `histories` are {place, progress, recoveries} of the records that had an outcome before.
 local batch = { ids = {}, blobs = {}, histories = {}, has_suspect = false }
 
--- When the first record that stays in a queue is due, false if none stays: for each queue that was reserved from.
+-- For each queue that was reserved from: when the first record that stays is due, false if none stays.
 local first_due = {}
 
 -- True if a queue has suspects. It is read once, after the stages that add suspects.
@@ -15,7 +15,7 @@ local function has_suspects(queue)
   return suspects[queue]
 end
 
--- Insert the first due suspect of a queue in the order of due time and id. Returns its place, or nil.
+-- Insert the first due suspect of a queue, in the order of due time and id. Returns its place, or nil if it does not fit.
 local function insert_suspect(queue, ids, dues, most)
   local suspect = call('ZRANGEBYSCORE', SUSPECT[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
   if not suspect[1] then
@@ -52,7 +52,7 @@ local function find_due(queue, most, with_suspect)
   return ids, dues, suspect_place, entries
 end
 
--- Add the progress and recoveries of records whose places in the batch begin with `place`. Without an outcome they have none.
+-- Add the progress and recoveries of the records from `place` in the batch on. A record without an outcome has none.
 local function add_histories(ids, place)
   local outcomes, with_history, places = read_fields(OUTCOME, ids), {}, {}
   for i = 1, #ids do
@@ -75,7 +75,8 @@ end
 local function reserve_from(queue, most, options, bytes)
   local ids, dues, suspect_place, entries = find_due(queue, most, options.with_suspect)
   local blobs, first_place = read_fields(RECORD, ids), #batch.ids + 1
-  local all_ids, all_blobs, token, lease_end, worker = batch.ids, batch.blobs, options.token, options.lease_end, options.worker
+  local all_ids, all_blobs = batch.ids, batch.blobs
+  local token, lease_end, worker = options.token, options.lease_end, options.worker
   local taken, leases, tokens, reserved, removed, is_full = {}, {}, {}, {}, 0, false
   for i, id in ipairs(ids) do
     local blob = blobs[i]
@@ -104,7 +105,7 @@ local function reserve_from(queue, most, options, bytes)
   call_with_all('ZREM', DUE[queue], taken, 1)
   if #reserved > 0 then
     -- Before the token is used: it must not be used again, even if the script fails after this.
-    call('HSET', SERIAL, 'now', now_text, 'token', options.token)
+    call('HSET', SERIAL, 'now', now_text, 'token', token)
   end
   first_due[queue] = tonumber(entries[2 * (removed + #taken) + 2]) or false
   call_with_all('ZADD', LEASE, leases, 2)
