@@ -3,8 +3,6 @@
 Each check returns the accepted value.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import is_dataclass

@@ -1,7 +1,5 @@
 """The job that the running code belongs to."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar

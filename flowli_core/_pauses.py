@@ -1,7 +1,5 @@
 """Retries of calls to the store: growing pauses, and the difference between a failed call and a cancelled task."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator

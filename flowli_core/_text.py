@@ -1,7 +1,5 @@
 """Escaping of foreign text, so that it cannot move the cursor of a terminal or fake a line of a log."""
 
-from __future__ import annotations
-
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
 _DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 """The characters that change the direction in which text is shown."""

@@ -1,7 +1,5 @@
 """Clocks, which are passed to a driver, so that a test can set the time."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Protocol
 

@@ -20,8 +20,6 @@ Every driver guarantees:
 reads. A driver stores the bytes unchanged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

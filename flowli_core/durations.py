@@ -1,7 +1,5 @@
 """Durations and due times as a user writes them, such as "30s", a timedelta or an aware datetime."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta
 

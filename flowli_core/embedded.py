@@ -4,8 +4,6 @@ This is also the module for adapters of frameworks: they import only public modu
 `flowli_core`, `flowli_core.healthz` (readiness) and `flowli_core.cli` (commands).
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

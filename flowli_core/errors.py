@@ -15,8 +15,6 @@ than its `timeout` ends with `JobTimeout` (all in `retry`).
 A message names the argument, the limit and the cure. It never holds a payload or a password.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

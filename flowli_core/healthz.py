@@ -1,7 +1,5 @@
 """Readiness over HTTP: an ASGI application for load balancers, which any framework can mount."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass

@@ -8,8 +8,6 @@
 `job_name`, `queue` and `attempt`. The runner's line about the end of an attempt also has `outcome` and `duration_ms`.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from datetime import UTC, datetime

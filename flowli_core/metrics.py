@@ -7,8 +7,6 @@ The metrics are registered in prometheus_client's default registry, or in the on
 PrometheusMetrics per Prometheus registry.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from prometheus_client import (

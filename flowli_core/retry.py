@@ -1,7 +1,5 @@
 """Retries: backoffs and policies as values, and the decision after a failed attempt as a pure function."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field

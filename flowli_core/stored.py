@@ -3,8 +3,6 @@
 The second page of the contract: see `flowli_core/driver.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Tools for tests of your own jobs: a clock that you advance, and a function that runs all due jobs."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

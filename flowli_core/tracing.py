@@ -7,8 +7,6 @@ the producer span, and linked to it. Names and attributes follow OpenTelemetry's
 application configures the export of spans.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager

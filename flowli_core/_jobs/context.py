@@ -1,7 +1,5 @@
 """The context of a registry: how a handler's `ctx` is made, how often, and how it is closed."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable

@@ -1,7 +1,5 @@
 """Changes of stored jobs and schedules: `jobs.control`."""
 
-from __future__ import annotations
-
 import time
 from datetime import timedelta
 

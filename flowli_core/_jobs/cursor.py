@@ -1,7 +1,5 @@
 """Cursors of pages: the sort key of the last entry, as text that is safe in a URL."""
 
-from __future__ import annotations
-
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """A schedule as the arguments of `schedule` or `scheduled` declare it, before its input is checked."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic

@@ -1,7 +1,5 @@
 """The definition of a job: its handler and its settings, checked once, when it is declared."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Sequence

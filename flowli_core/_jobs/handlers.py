@@ -5,8 +5,6 @@ returns: for an async handler a coroutine, which `Job` unwraps when it is bound.
 handlers would both match an async one; mypy then infers Any if the types of the handler hold an Any.
 """
 
-from __future__ import annotations
-
 from typing import Protocol, TypeVar
 
 In_contra = TypeVar("In_contra", contravariant=True)

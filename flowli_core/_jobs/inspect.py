@@ -1,7 +1,5 @@
 """Reads of stored jobs and schedules: `jobs.inspect`."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from flowli_core import _checks

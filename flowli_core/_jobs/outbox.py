@@ -1,7 +1,5 @@
 """The outbox: single enqueues that are made while another is in flight are sent together, in one call of the driver."""
 
-from __future__ import annotations
-
 import asyncio
 import copy
 from collections.abc import Sequence

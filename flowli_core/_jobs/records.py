@@ -1,7 +1,5 @@
 """Receipts, job records, schedule records and pages: the values that callers get, made of what the driver returns."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic

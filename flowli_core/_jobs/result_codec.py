@@ -1,7 +1,5 @@
 """The type of a job's result: what its handler is annotated to return."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import typing

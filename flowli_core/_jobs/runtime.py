@@ -1,7 +1,5 @@
 """The runtime of a registry: its jobs, its driver and its context, and how a handler is called."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,7 +1,5 @@
 """The settings of a job: those of its declaration, and the registry's defaults for what it leaves out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """The tracing interface that calls and runs use. `flowli_core.tracing` implements it with OpenTelemetry."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Changes of stored schedules, each of which reads a schedule, decides, and stores it if nobody else has meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Callable

@@ -5,8 +5,6 @@ hashed values, `1-1` as every value, `5-1` backwards. So an expression is first 
 lists of numbers, which have one meaning.
 """
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The rules of a schedule: a cron expression in a time zone, or an interval. Each time at which one fires is a tick."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias

@@ -4,8 +4,6 @@ A tick is a time at which a schedule fires. Each decision takes the store's time
 knows a driver.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A rule between its start and its end, and the choice of the missed ticks that still fire."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias

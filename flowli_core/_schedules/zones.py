@@ -6,8 +6,6 @@ the first time only. An expression whose minute or hour begins with a star follo
 instant whose local time matches, so not at all for a skipped time, and twice for a repeated one.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left
 from collections.abc import Iterator

@@ -10,8 +10,6 @@ worker, and never its own output.
 An error message never holds a value, except in the text of a user's own validator, which is passed on.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import inspect

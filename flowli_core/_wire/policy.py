@@ -1,7 +1,5 @@
 """The policy of a record: its attempts, its backoff and its timeout, fixed when it is enqueued."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache

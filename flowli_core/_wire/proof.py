@@ -1,7 +1,5 @@
 """The check that a value survives JSON: it is compared with the value that was read back."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from datetime import datetime

@@ -4,8 +4,6 @@ The meta is opaque bytes to every driver, so no driver has to know of traces. A 
 begins with, then the trace as one line, then the meta if there is one. A record without a trace stores its meta alone.
 """
 
-from __future__ import annotations
-
 _MARK = b"@"
 
 

@@ -1,7 +1,5 @@
 """Stored JSON that names the version of its layout, so that a worker recognizes data of a later release."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property

@@ -7,8 +7,6 @@ An adapter makes a click group whose context object is a `RegistryLoader`, and a
 command that runs a worker takes `run_options`, makes `RunOptions` of them, and runs `Worker(...).run()` with `run`.
 """
 
-from __future__ import annotations
-
 from flowli_core.cli._common.operation import RegistryLoader
 from flowli_core.cli._common.process import run
 from flowli_core.cli._main import main

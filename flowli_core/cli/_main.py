@@ -1,7 +1,5 @@
 """The `flowli` command: the group of all commands, and errors in one line."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 
 import click

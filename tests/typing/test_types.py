@@ -145,7 +145,8 @@ def test_each_overload_of_job_lists_all_options(function: FunctionType) -> None:
         parameters = inspect.signature(overload).parameters.values()
         named = {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY}
         assert named.pop("meta") == "type[Meta] | None"
-        assert named == {name: option.__forward_arg__ for name, option in Settings.__annotations__.items()}
+        types = {name: eval(annotation, overload.__globals__) for name, annotation in named.items()}  # noqa: S307
+        assert types == Settings.__annotations__
 
 
 def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

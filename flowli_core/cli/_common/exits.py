@@ -10,8 +10,6 @@
 A worker that a third stop signal reaches exits at once with 128 + its number: 130 for Ctrl-C, 143 for SIGTERM.
 """
 
-from __future__ import annotations
-
 import click
 
 DONE = 0

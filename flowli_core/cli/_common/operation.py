@@ -4,8 +4,6 @@
 context object is a `RegistryLoader`.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """The options that several commands take: the registry, durations, pages, JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """The event loop and the log lines of a command."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import importlib.util

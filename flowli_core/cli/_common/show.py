@@ -1,7 +1,5 @@
 """The output of a command: tables on a terminal, tab-separated lines in a pipe, or JSON."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Finding the registry that `module:attribute` names, with one line that says why if there is none."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """`flowli check`: an exit code for container health checks and alerts."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta

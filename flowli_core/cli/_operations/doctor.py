@@ -1,7 +1,5 @@
 """`flowli doctor`: examine the store, and say what is wrong and what to do about it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

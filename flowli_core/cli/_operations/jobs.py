@@ -1,7 +1,5 @@
 """`flowli jobs`, `flowli enqueue` and `flowli run`: show, change, enqueue and run jobs."""
 
-from __future__ import annotations
-
 import difflib
 import sys
 import traceback

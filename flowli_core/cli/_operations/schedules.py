@@ -1,7 +1,5 @@
 """`flowli schedules`: show and change schedules."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """`flowli status`: queues, workers and the next schedule runs at a glance."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass

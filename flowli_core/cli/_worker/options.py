@@ -4,8 +4,6 @@ A new option is one `setting` and one field here; its variable, its value in the
 in the command groups of adapters follow from that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta

@@ -9,8 +9,6 @@ A worker reports on another pipe that it is up, and that it has received the sto
 that second report, it was dying already or not listening yet, so it does not count as a worker that failed to stop.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """The connection between a worker process and the parent that started it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

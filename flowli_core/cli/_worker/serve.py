@@ -1,7 +1,5 @@
 """One worker process: a runner, the signals that stop it, and its banner."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import faulthandler
