@@ -17,7 +17,7 @@ from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition, JobBase, JobDecoratorBase
 from flowli_core._jobs.inspect import Inspect
 from flowli_core._jobs.runtime import Runtime
-from flowli_core._jobs.settings import Defaults, settings_of
+from flowli_core._jobs.settings import Defaults, JobSettings, settings_of
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
@@ -46,7 +46,8 @@ class Jobs(Generic[C_co]):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         # The defaults are not known here. They do not affect whether a schedule is valid.
-        _declared_schedules(cls, _declared_jobs(cls), Defaults())
+        jobs = _declared_jobs(cls)
+        _declared_schedules(cls, jobs, settings_of(jobs, Defaults()))
 
     def __init__(
         self,
@@ -59,10 +60,11 @@ class Jobs(Generic[C_co]):
         _check_driver(driver)
         defaults = Defaults() if defaults is None else _checks.instance(defaults, Defaults, argument="defaults")
         jobs = _declared_jobs(type(self))
+        settings = settings_of(jobs, defaults)
         self._runtime = Runtime(
             jobs=jobs,
-            settings=settings_of(jobs, defaults),
-            schedules=_declared_schedules(type(self), jobs, defaults),
+            settings=settings,
+            schedules=_declared_schedules(type(self), jobs, settings),
             owner=_owner(type(self)),
             driver=driver,
             context=ContextScope(context, expected=_declared_context(type(self))),
@@ -136,13 +138,12 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
 
 
 def _declared_schedules(
-    cls: type[Jobs[Any]], jobs: Mapping[str, Definition], defaults: Defaults
+    cls: type[Jobs[Any]], jobs: Mapping[str, Definition], settings: Mapping[str, JobSettings]
 ) -> tuple[ScheduleSpec, ...]:
     """Return the specs of the schedules that a class declares. Raises DefinitionError."""
     where, given = f"{cls.__qualname__}.schedules", _attributes(cls)["schedules"]
     if not isinstance(given, list | tuple):
         raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}")
-    settings = settings_of(jobs, defaults)
     found: dict[str, ScheduleSpec] = {}
     for declared in cast("list[object] | tuple[object, ...]", given):
         if not isinstance(declared, DeclaredSchedule):

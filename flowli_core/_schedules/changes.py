@@ -47,13 +47,9 @@ async def upsert(driver: Driver, spec: ScheduleSpec) -> tuple[ScheduleDispositio
 
 async def restore(driver: Driver, spec: ScheduleSpec) -> bool:
     """Store a schedule that a store has lost. Return False if it is there."""
-
-    def decide(current: StoredSchedule | None, now: datetime) -> tuple[bool, _Write]:
-        if current is not None:
-            return False, None
-        return True, decide_upsert(spec, None, now)[1]
-
-    return await _compare_and_set(driver, spec.key, decide)
+    return await _compare_and_set(
+        driver, spec.key, lambda current, now: (False, None) if current else (True, decide_upsert(spec, None, now)[1])
+    )
 
 
 async def remove(driver: Driver, key: str) -> bool:
@@ -101,11 +97,9 @@ async def put(driver: Driver, change: ScheduleChange) -> bool:
 
 async def _change(driver: Driver, key: str, decide: Callable[[StoredSchedule, datetime], _Write]) -> bool:
     """Change a stored schedule. Return False if there is none."""
-
-    def decide_if_stored(current: StoredSchedule | None, now: datetime) -> tuple[bool, _Write]:
-        return (False, None) if current is None else (True, decide(current, now))
-
-    return await _compare_and_set(driver, key, decide_if_stored)
+    return await _compare_and_set(
+        driver, key, lambda current, now: (True, decide(current, now)) if current else (False, None)
+    )
 
 
 async def _compare_and_set(

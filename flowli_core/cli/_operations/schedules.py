@@ -68,7 +68,7 @@ async def show_next(registry: Jobs[Any], *, key: str, count: int, is_json: bool)
     if is_json:
         click.echo(format_json(runs))
     else:
-        click.echo(format_runs(found, runs, (await registry.inspect.get_overview()).now))
+        click.echo(_format_runs(found, runs, (await registry.inspect.get_overview()).now))
     if not runs:
         click.echo(f"flowli: {escape_controls(key)} has no next run: {_explain_none(found)}", err=True)
     return exits.DONE
@@ -121,8 +121,7 @@ def format_schedules(schedules: Iterable[ScheduleRecord], now: datetime) -> str:
     return format_table(["schedule", "job", "queue", "recurs", "next"], rows)
 
 
-def format_runs(schedule: ScheduleRecord, runs: Iterable[datetime], now: datetime) -> str:
-    """Format the times of runs as a table: in UTC, in the schedule's own time zone, and from now."""
+def _format_runs(schedule: ScheduleRecord, runs: Iterable[datetime], now: datetime) -> str:
     zone = ZoneInfo(schedule.timezone)
     rows = [[run, run.astimezone(zone).isoformat(sep=" "), format_moment(run, now)] for run in runs]
     return format_table(["utc", "local", "from now"], rows)
