@@ -1,4 +1,4 @@
-"""Waiting steps bring the job with its wake-up, and cost none of the guarantees."""
+"""Waiting steps: a job comes with its wake-up, and no job is lost if a wait fails."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def work(driver: FaultyDriver) -> Work:
 
 
 async def idle(driver: FaultyDriver) -> None:
-    """Wait until the runner waits."""
+    """Wait until a waiting step is in flight."""
     await until(lambda: driver.is_waiting)
 
 
-async def test_an_idle_runner_is_handed_a_job_with_its_wake_up(work: Work, driver: FaultyDriver) -> None:
+async def test_an_idle_runner_gets_a_job_with_its_wake_up(work: Work, driver: FaultyDriver) -> None:
     async with running(Runner(work.jobs)):
         await idle(driver)
         steps = len(driver.steps)
         (job,) = await work.add(1)
         assert (await work.until(job, "completed")).attempts_made == 1
-        assert [one.id for answer in driver.waited for one in answer.reserved] == [job]
+        assert [reserved.id for answer in driver.waited for reserved in answer.reserved] == [job]
         assert all(not answer.reserved for answer in driver.answers[steps:])
 
 
-async def test_a_step_that_is_sent_during_the_wait_does_not_void_it(work: Work, driver: FaultyDriver) -> None:
-    """The outcome of one job is sent while the runner waits; the next job still comes with its wake-up."""
+async def test_a_step_sent_during_a_wait_does_not_disturb_it(work: Work, driver: FaultyDriver) -> None:
+    """The outcome of one job is sent while the runner waits. The next job still comes with its wake-up."""
     began, may_end = asyncio.Event(), asyncio.Event()
 
     async def act(number: int) -> None:
@@ -53,16 +53,16 @@ async def test_a_step_that_is_sent_during_the_wait_does_not_void_it(work: Work, 
         await idle(driver)
         (long,) = await work.add(0)
         await soon(began.wait())
-        await idle(driver)  # for another one, while this one runs
+        await idle(driver)  # for the next job, while the first one runs
         may_end.set()
         await work.until(long, "completed")
         (job,) = await work.add(1)
         await work.until(job, "completed")
-        assert [one.id for answer in driver.waited for one in answer.reserved] == [long, job]
+        assert [reserved.id for answer in driver.waited for reserved in answer.reserved] == [long, job]
 
 
-async def test_the_batch_of_a_lost_wait_is_asked_for_again(work: Work, driver: FaultyDriver) -> None:
-    """It was reserved, and its answer was lost: the same step gets it, at once and under the same token."""
+async def test_the_batch_of_a_failed_wait_is_recalled(work: Work, driver: FaultyDriver) -> None:
+    """It was reserved, but its answer was lost. The same step is sent again, and gets it under the same token."""
     driver.fail("wait", kind="after", times=1)
     async with running(Runner(work.jobs, lease="1h")):
         await idle(driver)
@@ -74,7 +74,7 @@ async def test_the_batch_of_a_lost_wait_is_asked_for_again(work: Work, driver: F
         assert lost.reserved[0].token == again.reserved[0].token
 
 
-async def test_a_wait_that_fails_before_it_was_taken_loses_nothing(work: Work, driver: FaultyDriver) -> None:
+async def test_a_wait_that_fails_before_it_reserves_loses_no_job(work: Work, driver: FaultyDriver) -> None:
     driver.fail("wait", times=3)
     async with running(Runner(work.jobs)):
         jobs = await work.add(*range(20))
@@ -82,8 +82,8 @@ async def test_a_wait_that_fails_before_it_was_taken_loses_nothing(work: Work, d
             assert (await work.until(job, "completed")).attempts_made == 1
 
 
-async def test_a_stop_gives_back_what_a_wait_was_given(work: Work, driver: FaultyDriver) -> None:
-    """The store has reserved for a runner that never heard of it, because it stopped: the job is free at once."""
+async def test_a_stop_returns_the_jobs_that_a_wait_has_reserved(work: Work, driver: FaultyDriver) -> None:
+    """The store has reserved a job, but the stop cancels the wait before its answer. The job is due again at once."""
     runner = Runner(work.jobs, lease="1h")
     async with running(runner):
         await idle(driver)
@@ -97,7 +97,7 @@ async def test_a_stop_gives_back_what_a_wait_was_given(work: Work, driver: Fault
 
 
 async def test_a_stop_reserves_nothing(work: Work, driver: FaultyDriver) -> None:
-    """Asking again for what a wait may have been given takes nothing that it was not given."""
+    """The recall of a cancelled wait reserves no further records."""
     runner = Runner(work.jobs)
     async with running(runner):
         await idle(driver)
@@ -106,7 +106,7 @@ async def test_a_stop_reserves_nothing(work: Work, driver: FaultyDriver) -> None
 
 
 async def test_two_steps_never_fill_the_same_slots(work: Work, driver: FaultyDriver) -> None:
-    """What is handed out beyond the slots is given back, and runs when there is one."""
+    """A record that was reserved without a free slot returns to the queue, and runs later."""
     running_now: set[int] = set()
     most = 0
     may_end = {number: asyncio.Event() for number in range(5)}
@@ -126,7 +126,7 @@ async def test_two_steps_never_fill_the_same_slots(work: Work, driver: FaultyDri
         await idle(driver)
         gate = driver.hold("wait")
         (late,) = await work.add(1)
-        await soon(gate.reached.wait())  # the store has handed it out, and the runner has not heard
+        await soon(gate.reached.wait())  # It is reserved, but the runner does not have the answer.
         others = await work.add(2, 3, 4)
         may_end[0].set()
         await until(lambda: running_now == {2, 3})
@@ -139,8 +139,8 @@ async def test_two_steps_never_fill_the_same_slots(work: Work, driver: FaultyDri
     assert most == 2
 
 
-async def test_a_wait_that_fails_leaves_the_step_that_is_under_way_alone(work: Work, driver: FaultyDriver) -> None:
-    """Whose answer is lost as well: it is sent again with its outcomes, and for its batch."""
+async def test_a_wait_that_fails_does_not_disturb_the_step_in_flight(work: Work, driver: FaultyDriver) -> None:
+    """The answer of that step is lost too. It is sent again, with its acks, and gets its batch."""
     began, may_end = asyncio.Event(), asyncio.Event()
 
     async def act(number: int) -> None:
@@ -169,21 +169,21 @@ async def test_a_wait_that_fails_leaves_the_step_that_is_under_way_alone(work: W
         assert len(sequences) > len(set(sequences)), "one was sent again"
 
 
-async def test_a_lease_counts_from_when_it_was_given_not_from_when_the_wait_began(
+async def test_a_lease_counts_from_the_reservation_not_from_the_start_of_the_wait(
     work: Work, driver: FaultyDriver
 ) -> None:
-    """A runner that has waited for longer than a lease still has all of the lease that it is given then."""
+    """A runner that has waited for longer than a lease still gets a whole lease."""
     async with running(Runner(work.jobs, lease="1s")):
         await idle(driver)
-        await asyncio.sleep(timedelta(seconds=1.1).total_seconds())  # the one thing that only time can show
+        await asyncio.sleep(timedelta(seconds=1.1).total_seconds())  # longer than the lease
         (job,) = await work.add(1)
         await work.until(job, "completed")
-        given = [answer for answer in [*driver.waited, *driver.answers] if answer.reserved]
-        assert len(given) == 1, "it was not given back"
+        reserving = [answer for answer in [*driver.waited, *driver.answers] if answer.reserved]
+        assert len(reserving) == 1, "it was not returned to the queue"
 
 
-async def test_what_is_due_soon_does_not_depend_on_a_wait_to_end_in_time(work: Work, driver: FaultyDriver) -> None:
-    """An idle Redis is up to a tenth of a second late; here the wait does not end at all."""
+async def test_a_job_that_is_due_soon_does_not_depend_on_the_end_of_a_wait(work: Work, driver: FaultyDriver) -> None:
+    """An idle Redis ends a wait up to 0.1 s late. In this test the wait does not end at all."""
     job = (await work.jobs.act.delay("300ms", 1)).id
     driver.fail("wait", kind="hang", times=1)
     async with running(Runner(work.jobs)):
@@ -191,8 +191,8 @@ async def test_what_is_due_soon_does_not_depend_on_a_wait_to_end_in_time(work: W
         assert driver.calls["wait"] == 1
 
 
-async def test_suspects_one_after_the_other_wait_for_nothing(driver: FaultyDriver) -> None:
-    """The wait that began while one ran asked for no other; its wake-up is not lost for the next."""
+async def test_suspects_enqueued_one_after_the_other_run_without_delay(driver: FaultyDriver) -> None:
+    """A wait that begins while a suspect runs asks for no other. Its wake-up must still start the next one."""
     work = Work(driver, max_recoveries=0)
     driver.only_wakes = True
     async with running(Runner(work.jobs)):
@@ -202,8 +202,8 @@ async def test_suspects_one_after_the_other_wait_for_nothing(driver: FaultyDrive
             await work.until(job, "completed")
 
 
-async def test_what_a_lost_wait_was_given_is_recalled_by_a_full_runner_too(work: Work, driver: FaultyDriver) -> None:
-    """Its slots went to others meanwhile: then the job is given back at once, and does not wait for its lease."""
+async def test_a_full_runner_recalls_a_failed_wait(work: Work, driver: FaultyDriver) -> None:
+    """Other jobs have filled its slots meanwhile, so the recalled job returns to the queue at once."""
     may_end = asyncio.Event()
 
     async def act(number: int) -> None:
