@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,12 +18,12 @@ from flowli_core._jobs.runtime import Runtime, call_handler
 from flowli_core._running.threads import Threads
 from flowli_core._wire.codec import pack_result
 from flowli_core._wire.policy import Policy
-from flowli_core._wire.progress import LastError, describe_error, pack_progress, unpack_progress
+from flowli_core._wire.progress import LastError, Progress, describe_error, pack_progress, unpack_progress
 from flowli_core._wire.trace import trace_of, without_trace
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Reserved, Retried
 from flowli_core.durations import format_duration
 from flowli_core.errors import ValidationError
-from flowli_core.retry import JobTimeout, Retry, next_delay
+from flowli_core.retry import JobTimeout, next_delay
 
 logger = logging.getLogger("flowli")
 
@@ -42,6 +43,7 @@ class EndReason(enum.Enum):
     STOPPED = "its worker is stopping"
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Attempt:
     """A reserved record while its handler runs.
 
@@ -50,68 +52,32 @@ class Attempt:
     discarded.
     """
 
-    __slots__ = (
-        "_cancel_grace",
-        "_is_in_thread",
-        "_on_ended",
-        "_on_settled",
-        "_runtime",
-        "_saw_end",
-        "_task",
-        "_threads",
-        "_timer",
-        "definition",
-        "end_reason",
-        "ended",
-        "error",
-        "lease",
-        "lease_until",
-        "outcome",
-        "policy",
-        "progress",
-        "reserved",
-        "rules",
-        "started",
-        "started_at",
-    )
+    reserved: Reserved
+    definition: Definition
+    policy: Policy
+    runtime: Runtime
+    threads: Threads
+    cancel_grace: timedelta
+    lease_until: float
+    started_at: datetime
+    on_settled: Callable[[Attempt], None]
+    on_ended: Callable[[Attempt], None]
+    progress: Progress = field(init=False)
+    lease: Lease = field(init=False)
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+    end_reason: EndReason | None = None
+    started: float = field(default_factory=time.monotonic)
+    ended: float = field(init=False)
+    _saw_end: bool = False
+    _is_in_thread: bool = False
+    _task: asyncio.Task[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
 
-    def __init__(
-        self,
-        reserved: Reserved,
-        *,
-        definition: Definition,
-        rules: Retry,
-        policy: Policy,
-        runtime: Runtime,
-        threads: Threads,
-        cancel_grace: timedelta,
-        lease_until: float,
-        started_at: datetime,
-        on_settled: Callable[[Attempt], None],
-        on_ended: Callable[[Attempt], None],
-    ) -> None:
-        self.reserved = reserved
-        self.definition = definition
-        self.rules = rules
-        self.policy = policy
-        self.progress = unpack_progress(reserved.progress)
-        self.lease = Lease(reserved.id, reserved.token)
-        self.lease_until = lease_until
-        self.started = time.monotonic()
+    def __post_init__(self) -> None:
+        self.progress = unpack_progress(self.reserved.progress)
+        self.lease = Lease(self.reserved.id, self.reserved.token)
         self.ended = self.started
-        self.started_at = started_at
-        self.outcome: Outcome | None = None
-        self.error: BaseException | None = None
-        self.end_reason: EndReason | None = None
-        self._runtime = runtime
-        self._threads = threads
-        self._cancel_grace = cancel_grace
-        self._on_settled = on_settled
-        self._on_ended = on_ended
-        self._saw_end = False
-        self._is_in_thread = False
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def number(self) -> int:
@@ -143,7 +109,7 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(
-            self._cancel_grace.total_seconds(), self._settle_without_handler
+            self.cancel_grace.total_seconds(), self._settle_without_handler
         )
 
     def abandon(self) -> None:
@@ -164,7 +130,7 @@ class Attempt:
         try:
             current = self._current_job()
             set_current(current)
-            tracer = self._runtime.tracer
+            tracer = self.runtime.tracer
             if tracer is None:
                 outcome = await self._run()
             else:
@@ -175,7 +141,7 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
         self._task = None  # Break the cycle task -> context -> attempt, so the garbage collector has no work.
-        self._on_ended(self)
+        self.on_ended(self)
         self._settle(outcome)
 
     def _current_job(self) -> CurrentJob:
@@ -199,7 +165,7 @@ class Attempt:
                 meta = definition.meta.unpack(wire)
         except ValidationError as error:
             return self._fail(error)
-        scope = self._runtime.context
+        scope = self.runtime.context
         if scope.is_ready:
             ctx = scope.shared
             result = await call_handler(definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
@@ -218,7 +184,7 @@ class Attempt:
     async def _in_thread(self, handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         # A thread cannot be cancelled. If its task were, the job might run twice at once.
         self._is_in_thread = True
-        result, error = await self._threads.call(handler, **arguments)
+        result, error = await self.threads.call(handler, **arguments)
         self._is_in_thread = False
         if error is not None:
             raise error
@@ -254,7 +220,7 @@ class Attempt:
             error,
             attempt=self.number,
             failures=progress.failure_count,
-            rules=self.rules,
+            rules=self.runtime.settings[self.reserved.name].retry,
             max_attempts=self.policy.max_attempts,
             backoff=self.policy.backoff,
             random=random.random,
@@ -269,7 +235,7 @@ class Attempt:
             self.reserved.id,
             self.reserved.name,
             reason.value if reason else "",
-            format_duration(self._cancel_grace),
+            format_duration(self.cancel_grace),
         )
         match reason:
             case EndReason.TIMEOUT:
@@ -284,7 +250,7 @@ class Attempt:
         if self.outcome is None:
             self.outcome = outcome
             self.ended = time.monotonic()
-            self._on_settled(self)
+            self.on_settled(self)
 
     def _fail(self, error: BaseException, note: str = "") -> Failed:
         self.error = error

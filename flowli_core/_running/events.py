@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
+from typing import get_args
 
 from flowli_core._running.attempt import Attempt
 from flowli_core._running.hooks import EventKind, HookCalls, HookName, Hooks, JobEvent, Observer
@@ -38,14 +38,12 @@ class RunCounts:
 class Events:
     """Reports what happens to the jobs of one worker. Hooks run in tasks of the group `tasks`."""
 
-    def __init__(
-        self, hooks: Hooks, *, worker: str, tasks: asyncio.TaskGroup, observers: Sequence[Observer] = ()
-    ) -> None:
-        self._hooks = hooks
+    def __init__(self, hooks: Hooks, *, worker: str, tasks: asyncio.TaskGroup, observers: Sequence[Observer]) -> None:
         self._observers = observers
         self._worker = worker
+        self._set_hooks = {field.name for field in fields(hooks) if getattr(hooks, field.name) is not None}
         self._calls = HookCalls(hooks, tasks)
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[EventKind, int] = dict.fromkeys(get_args(EventKind), 0)
 
     def close(self) -> None:
         """End the threads of plain hooks. No event may follow."""
@@ -53,55 +51,42 @@ class Events:
 
     def counts(self) -> RunCounts:
         """Return the counts so far."""
-        return RunCounts(**self._counts)
+        return RunCounts(**{kind: count for kind, count in self._counts.items() if kind != "started"})
 
     def started(self, attempt: Attempt) -> None:
         """Report that a handler is about to be called."""
-        if self._observers:
-            self._observe("started", attempt)
-        self._emit("on_job_started", attempt)
+        self._publish("started", attempt, "on_job_started")
 
     def accepted(self, attempt: Attempt) -> None:
         """Report that the store has accepted an outcome."""
         job = (attempt.reserved.id, attempt.reserved.name)
         match attempt.outcome:
             case Completed():
-                self._counts["completed"] += 1
                 if logger.isEnabledFor(logging.INFO):
                     took = format_duration(_duration(attempt))
                     logger.info("job %s (%s) completed in %s", *job, took, extra=_fields(attempt, "completed"))
-                if self._observers:
-                    self._observe("completed", attempt)
-                self._emit("on_job_completed", attempt)
+                self._publish("completed", attempt, "on_job_completed")
             case Failed():
-                self._counts["failed"] += 1
-                fields = _fields(attempt, "failed")
-                logger.error("job %s (%s) failed for good", *job, exc_info=attempt.error, extra=fields)
-                self._observe("failed", attempt)
-                self._emit("on_job_failed", attempt)
+                extra = _fields(attempt, "failed")
+                logger.error("job %s (%s) failed for good", *job, exc_info=attempt.error, extra=extra)
+                self._publish("failed", attempt, "on_job_failed")
             case Retried(delay):
-                self._counts["retried"] += 1
                 failure = (*job, type(attempt.error).__name__, format_duration(delay))
-                fields = _fields(attempt, "retried")
-                logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *failure, extra=fields)
-                self._observe("retried", attempt, retry_in=delay)
-                self._emit("on_job_retry_scheduled", attempt, retry_in=delay)
+                extra = _fields(attempt, "retried")
+                logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *failure, extra=extra)
+                self._publish("retried", attempt, "on_job_retry_scheduled", retry_in=delay)
             case Released():
-                self._counts["released"] += 1
                 logger.info("job %s (%s) was returned to the queue", *job, extra=_fields(attempt, "released"))
-                self._observe("released", attempt)
+                self._publish("released", attempt)
             case Cancelled() | None:
-                self._counts["cancelled"] += 1
                 logger.info("job %s (%s) was cancelled", *job, extra=_fields(attempt, "cancelled"))
-                self._observe("cancelled", attempt)
+                self._publish("cancelled", attempt)
 
     def lost(self, attempt: Attempt) -> None:
         """Report that the lease of an attempt was lost."""
-        self._counts["lost"] += 1
         job = (attempt.reserved.id, attempt.reserved.name)
         logger.warning("job %s (%s) lost its lease; its outcome is discarded", *job, extra=_fields(attempt, "lost"))
-        self._observe("lost", attempt)
-        self._emit("on_lease_lost", attempt)
+        self._publish("lost", attempt, "on_lease_lost")
 
     def recovered(self, recovered: Recovered) -> None:
         """Report that a step of this worker has recovered an expired lease."""
@@ -117,7 +102,7 @@ class Events:
             attempt=0,
             recoveries=recovered.recoveries,
         )
-        self._call_observers("recovered", event)
+        self._observe("recovered", event)
         self._calls.emit("on_lease_recovered", event)
         if recovered.state == "failed":
             error = LeaseLost(f"worker lost: the lease has expired {recovered.recoveries} times")
@@ -131,20 +116,23 @@ class Events:
         """Report that a handler is still running although the run ends."""
         logger.warning("job %s (%s) is still running as its runner ends", attempt.reserved.id, attempt.reserved.name)
 
-    def _observe(self, kind: EventKind, attempt: Attempt, *, retry_in: timedelta | None = None) -> None:
-        if self._observers:
-            self._call_observers(kind, self._event(attempt, retry_in))
+    def _publish(
+        self, kind: EventKind, attempt: Attempt, hook: HookName | None = None, *, retry_in: timedelta | None = None
+    ) -> None:
+        """Count an event, and call the observers and its hook."""
+        self._counts[kind] += 1
+        if self._observers or hook in self._set_hooks:
+            event = self._event(attempt, retry_in)
+            self._observe(kind, event)
+            if hook is not None:
+                self._calls.emit(hook, event)
 
-    def _call_observers(self, kind: EventKind, event: JobEvent) -> None:
+    def _observe(self, kind: EventKind, event: JobEvent) -> None:
         for observer in self._observers:
             try:
                 observer.observe(kind, event)
             except Exception:
                 logger.exception("an observer failed for job %s (%s)", event.id, event.name)
-
-    def _emit(self, name: HookName, attempt: Attempt, *, retry_in: timedelta | None = None) -> None:
-        if getattr(self._hooks, name) is not None:
-            self._calls.emit(name, self._event(attempt, retry_in))
 
     def _event(self, attempt: Attempt, retry_in: timedelta | None) -> JobEvent:
         reserved = attempt.reserved

@@ -147,9 +147,8 @@ class Slots:
             # The lease of the earlier attempt had expired unnoticed, and this worker reserved the record again.
             self._end_lost(earlier)
         attempt = Attempt(
-            reserved,
+            reserved=reserved,
             definition=definition,
-            rules=self._runtime.settings[reserved.name].retry,
             policy=policy,
             runtime=self._runtime,
             threads=self._threads,
