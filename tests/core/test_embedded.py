@@ -8,7 +8,7 @@ import pytest
 
 from flowli_core import DefinitionError, Hooks, JobEvent, Runner, StoreUnavailable, StrategyError
 from flowli_core.embedded import EmbeddedRunner, embedded
-from tests.support.running import Deeds, Duties, Work, breathe, soon, until
+from tests.support.running import Deeds, Duties, Hold, Work, breathe, soon, until
 from tests.support.store import find
 
 
@@ -85,21 +85,15 @@ async def test_a_runner_that_keeps_failing_is_restarted_after_a_pause() -> None:
 
 async def test_a_stop_drains_the_runner() -> None:
     work = Work()
-    started, release = asyncio.Event(), asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await release.wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     (record_id,) = await work.add(1)
     embedded_runner = EmbeddedRunner(Runner(work.jobs))
     embedded_runner.start()
-    await soon(started.wait())
+    await soon(hold.started.wait())
     stopping = asyncio.create_task(embedded_runner.stop())
     await breathe()
     assert not stopping.done()
-    release.set()
+    hold.release.set()
     await soon(stopping)
     assert await work.states([record_id]) == ["completed"]
     await soon(embedded_runner.stop())
@@ -107,17 +101,11 @@ async def test_a_stop_drains_the_runner() -> None:
 
 async def test_a_job_that_exceeds_the_drain_returns_to_the_queue() -> None:
     work = Work()
-    started = asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     (record_id,) = await work.add(1)
     embedded_runner = EmbeddedRunner(Runner(work.jobs), drain="10ms")
     embedded_runner.start()
-    await soon(started.wait())
+    await soon(hold.started.wait())
     await soon(embedded_runner.stop())
     record = await work.job(record_id)
     assert (record.state, record.attempts_made) == ("queued", 0)
@@ -126,25 +114,19 @@ async def test_a_job_that_exceeds_the_drain_returns_to_the_queue() -> None:
 async def test_a_cancelled_stop_returns_the_jobs_to_the_queue() -> None:
     """The server ends the lifespan early. The runner must not continue after it."""
     work = Work()
-    started = asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     (record_id,) = await work.add(1)
     closed: list[bool] = []
 
     async def serve() -> None:
         try:
             async with embedded(work.jobs, runner=Runner(work.jobs), drain="1h"):
-                await started.wait()
+                await hold.started.wait()
         finally:
             closed.append(work.driver.calls["close"] == 1)
 
     server = asyncio.create_task(serve())
-    await soon(started.wait())
+    await soon(hold.started.wait())
     await breathe()
     server.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -11,7 +11,7 @@ import pytest
 from flowli_core import RunCounts, Runner
 from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultyDriver
-from tests.support.running import Duties, Work, breathe, soon, until
+from tests.support.running import Duties, Hold, Work, breathe, soon, until
 
 if TYPE_CHECKING:
     from flowli_core.driver import Step, StepAnswer
@@ -100,22 +100,16 @@ async def test_an_error_in_the_block_stops_the_runner() -> None:
 
 async def test_a_block_that_is_cancelled_ends_its_runner() -> None:
     work = Work()
-    started = asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     (record_id,) = await work.add(1)
     runner = Runner(work.jobs)
 
     async def block() -> None:
         async with runner:
-            await started.wait()
+            await hold.started.wait()
 
     task = asyncio.create_task(block())
-    await soon(started.wait())
+    await soon(hold.started.wait())
     await breathe()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -11,7 +11,7 @@ import pytest
 from flowli_core import DefinitionError, Hooks, Jobs, RunCounts, Runner, StrategyError, current_job
 from flowli_core.testing import ManualClock, drain
 from tests.support.faulty import FaultyDriver
-from tests.support.running import Deeds, Duties, Work, act, breathe, running, soon, toil, until
+from tests.support.running import Deeds, Duties, Hold, Work, act, breathe, running, soon, toil, until
 
 
 async def test_run_once_runs_the_due_jobs_and_returns_the_counts() -> None:
@@ -311,12 +311,7 @@ async def test_an_error_of_the_context_factory_ends_a_run() -> None:
 
 async def test_health_shows_the_running_jobs_and_the_time_since_the_last_answer() -> None:
     work = Work()
-    release = asyncio.Event()
-
-    async def act(_: int) -> None:
-        await release.wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     runner = Runner(work.jobs)
     assert runner.health().since_reserve is None
     await work.add(1, 2)
@@ -327,7 +322,7 @@ async def test_health_shows_the_running_jobs_and_the_time_since_the_last_answer(
         assert health.last_error is None
         assert health.since_reserve is not None
         assert health.since_reserve >= timedelta(0)
-        release.set()
+        hold.release.set()
         await until(lambda: runner.health().active == 0)
 
 
@@ -335,16 +330,11 @@ async def test_a_full_runner_still_steps_regularly(monkeypatch: pytest.MonkeyPat
     """Otherwise its health would show no answer of the store while its jobs run."""
     monkeypatch.setattr("flowli_core._running.pacer.MAX_WAIT", timedelta(milliseconds=20))
     work = Work()
-    release = asyncio.Event()
-
-    async def act(_: int) -> None:
-        await release.wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     await work.add(1, 2)
     async with running(Runner(work.jobs, concurrency=1)):
         await until(lambda: sum(not step.want for step in work.driver.steps) >= 3)
-        release.set()
+        hold.release.set()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from flowli_core import Hooks, JobEvent, RunCounts, Runner, StoreUnavailable, current_job
 from flowli_core._pauses import FIRST_PAUSE, LONGEST_PAUSE, pauses
 from flowli_core.testing import ManualClock
-from tests.support.running import Work, breathe, running, soon, until
+from tests.support.running import Hold, Work, breathe, running, soon, until
 
 if TYPE_CHECKING:
     from tests.support.faulty import FaultKind, Method
@@ -235,19 +235,13 @@ def short_last_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_stop_ends_although_the_store_is_unreachable(kind: FaultKind) -> None:
     """The run raises, because an outcome could not be sent."""
     work = Work()
-    started, release = asyncio.Event(), asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await release.wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     await work.add(1)
     runner = Runner(work.jobs, cancel_grace="10ms")
     task = asyncio.create_task(runner.run())
-    await soon(started.wait())
+    await soon(hold.started.wait())
     work.driver.fail("step", "heartbeat", "wait", kind=kind)
-    release.set()
+    hold.release.set()
     await soon(runner.stop(drain="0s"))
     with pytest.raises(StoreUnavailable):
         await soon(task)
@@ -288,16 +282,10 @@ async def test_a_runner_without_jobs_does_not_wait_long_for_an_unreachable_store
 @pytest.mark.parametrize("kind", ["before", "hang"])
 async def test_a_cancelled_run_ends_as_cancelled_although_the_store_is_unreachable(kind: FaultKind) -> None:
     work = Work()
-    started = asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     await work.add(1)
     task = asyncio.create_task(Runner(work.jobs, cancel_grace="10ms").run())
-    await soon(started.wait())
+    await soon(hold.started.wait())
     work.driver.fail("step", "heartbeat", kind=kind)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -306,18 +294,12 @@ async def test_a_cancelled_run_ends_as_cancelled_although_the_store_is_unreachab
 
 async def test_outcomes_are_sent_if_the_store_recovers_during_a_stop() -> None:
     work = Work()
-    started, release = asyncio.Event(), asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await release.wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     (record_id,) = await work.add(1)
     runner = Runner(work.jobs)
     async with running(runner):
-        await soon(started.wait())
+        await soon(hold.started.wait())
         work.driver.fail("step", times=2)
-        release.set()
+        hold.release.set()
         await soon(runner.stop())
     assert await work.states([record_id]) == ["completed"]

@@ -13,7 +13,7 @@ import pytest
 from flowli_core import Hooks, JobEvent, RunCounts, Runner
 from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultKind
-from tests.support.running import Rival, Work, cancelled_at, running, soon, until
+from tests.support.running import Hold, Rival, Work, cancelled_at, running, soon, until
 
 if TYPE_CHECKING:
     from flowli_core.driver import StepAnswer
@@ -67,16 +67,11 @@ async def test_an_event_loop_that_is_blocked_for_too_long_loses_its_leases(caplo
 async def test_a_short_stall_limit_does_not_affect_a_loop_that_is_not_blocked() -> None:
     """The limit may be shorter than the time between two heartbeats."""
     work = Work()
-    release = asyncio.Event()
-
-    async def act(_: int) -> None:
-        await release.wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     (record_id,) = await work.add(1)
     async with running(Runner(work.jobs, lease="1s", stall_limit="1ms")):
         await until(lambda: work.driver.calls["heartbeat"] >= 4)
-        release.set()
+        hold.release.set()
         assert (await work.until(record_id, "completed")).recoveries == 0
 
 
@@ -98,12 +93,7 @@ async def test_a_handler_is_cancelled_when_its_lease_could_not_be_renewed_in_tim
 @pytest.mark.parametrize("beats", [0, 4], ids=["at first", "later"])
 async def test_a_lease_survives_heartbeats_that_fail_for_a_while(beats: int) -> None:
     work = Work()
-    release = asyncio.Event()
-
-    async def act(_: int) -> None:
-        await release.wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     (record_id,) = await work.add(1)
     async with running(Runner(work.jobs, lease="1s")):
         await work.until(record_id, "active")
@@ -111,7 +101,7 @@ async def test_a_lease_survives_heartbeats_that_fail_for_a_while(beats: int) -> 
         work.driver.fail("heartbeat", times=1)
         work.driver.fail("heartbeat", times=1, error=asyncio.CancelledError("of something inside the driver"))
         await until(lambda: work.driver.calls["heartbeat"] >= beats + 4)
-        release.set()
+        hold.release.set()
         assert (await work.until(record_id, "completed")).recoveries == 0
 
 

@@ -9,29 +9,23 @@ import pytest
 
 from flowli_core import DefinitionError, RunCounts, Runner, current_job
 from tests.support.faulty import FaultyDriver
-from tests.support.running import PATIENCE, Duties, Work, breathe, running, soon, until
+from tests.support.running import PATIENCE, Duties, Hold, Work, breathe, running, soon, until
 
 GRACE = "50ms"
 
 
 async def test_a_stop_lets_running_jobs_end_and_reserves_no_more() -> None:
     work = Work()
-    started, release = asyncio.Event(), asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await release.wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     ids = await work.add(*range(5))
     runner = Runner(work.jobs, concurrency=1)
     async with running(runner) as task:
-        await soon(started.wait())
+        await soon(hold.started.wait())
         stopping = asyncio.create_task(runner.stop())
         await breathe()
         assert not stopping.done()
         assert runner.health().is_running
-        release.set()
+        hold.release.set()
         await soon(stopping)
         await soon(task)
     assert not runner.health().is_running
@@ -183,17 +177,11 @@ async def test_a_handler_that_returns_when_it_is_cancelled_by_a_stop_completes_i
 
 async def test_a_second_stop_may_shorten_the_drain() -> None:
     work = Work()
-    started = asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     (record_id,) = await work.add(1)
     runner = Runner(work.jobs)
     async with running(runner):
-        await soon(started.wait())
+        await soon(hold.started.wait())
         patient = asyncio.create_task(runner.stop(drain="1h"))
         await breathe()
         assert not patient.done()
@@ -236,17 +224,11 @@ async def test_an_idle_runner_stops_at_once() -> None:
 
 async def test_run_once_can_be_stopped() -> None:
     work = Work()
-    started = asyncio.Event()
-
-    async def act(_: int) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    work.deeds.act = act
+    hold = work.deeds.act = Hold()
     await work.add(1, 2)
     runner = Runner(work.jobs, concurrency=1)
     task = asyncio.create_task(runner.run_once())
-    await soon(started.wait())
+    await soon(hold.started.wait())
     await soon(runner.stop(drain="0s"))
     assert await soon(task) == RunCounts(released=1)
 

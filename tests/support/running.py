@@ -41,6 +41,18 @@ class Deeds:
     toil: Callable[[int], object] = lambda _: None
 
 
+class Hold:
+    """A handler that waits until the test releases it."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def __call__(self, _: int) -> None:
+        self.started.set()
+        await self.release.wait()
+
+
 @job(int)
 async def act(input: int, ctx: Deeds) -> Any:
     return await ctx.act(input)
