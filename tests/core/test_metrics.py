@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from prometheus_client import CollectorRegistry
 
 from flowli_core import DefinitionError, JobEvent, Retry, Runner, fixed
+from flowli_core._running.hooks import EventKind
 from flowli_core.metrics import PrometheusMetrics
 from flowli_core.testing import ManualClock
 from tests.support.running import Rival, Work
-
-if TYPE_CHECKING:
-    from flowli_core._running.hooks import EventKind
 
 
 class Notes:

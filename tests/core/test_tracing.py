@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel
 
-from flowli_core import DefinitionError, Jobs, job
+from flowli_core import DefinitionError, Driver, Jobs, job
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.testing import drain
 from flowli_core.tracing import OpenTelemetry
 from tests.support.store import find
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from opentelemetry.sdk.trace import ReadableSpan
-
-    from flowli_core import Driver
 
 
 class Meta(BaseModel):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from flowli_core import RunCounts, Runner
+from flowli_core.driver import Step, StepAnswer
 from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultyDriver
 from tests.support.running import Duties, Hold, Work, breathe, soon, until
-
-if TYPE_CHECKING:
-    from flowli_core.driver import Step, StepAnswer
 
 
 async def test_a_cancelled_run_returns_its_jobs_to_the_queue() -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import pytest
 
 from flowli_core import Hooks, JobEvent, Retry, Runner, StoreUnavailable, current_job, fixed
+from flowli_core.driver import Driver
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import assert_consistent
 from tests.support.faulty import FaultyDriver, Method
 from tests.support.running import Deeds, Duties, Work, soon
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from flowli_core.driver import Driver
 
 T = TypeVar("T")
 

@@ -6,17 +6,14 @@ import asyncio
 import itertools
 import logging
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 
 from flowli_core import Hooks, JobEvent, RunCounts, Runner, StoreUnavailable, current_job
 from flowli_core._pauses import FIRST_PAUSE, LONGEST_PAUSE, pauses
 from flowli_core.testing import ManualClock
+from tests.support.faulty import FaultKind, Method
 from tests.support.running import Hold, Work, breathe, running, soon, until
-
-if TYPE_CHECKING:
-    from tests.support.faulty import FaultKind, Method
 
 
 def test_pauses_grow_are_capped_and_differ() -> None:

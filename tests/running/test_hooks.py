@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import pytest
 
-from flowli_core import DefinitionError, Hooks, JobEvent, Retry, RunCounts, Runner, fixed
+from flowli_core import DefinitionError, Hook, Hooks, JobEvent, Retry, RunCounts, Runner, fixed
 from flowli_core.testing import ManualClock
 from tests.support.running import PATIENCE, Rival, Work, breathe, running, soon, until
-
-if TYPE_CHECKING:
-    from flowli_core import Hook
 
 NAMES = (
     "on_job_started",

@@ -6,17 +6,15 @@ import asyncio
 import threading
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import pytest
 
 from flowli_core import Hooks, JobEvent, RunCounts, Runner
+from flowli_core.driver import StepAnswer
 from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultKind
 from tests.support.running import Hold, Rival, Work, cancelled_at, running, soon, until
-
-if TYPE_CHECKING:
-    from flowli_core.driver import StepAnswer
 
 
 async def test_a_lease_is_renewed_while_a_handler_blocks_the_event_loop(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import pytest
 
@@ -15,9 +16,6 @@ from flowli_core import Abort, Retry, RetryAfter, RunCounts, Runner, current_job
 from flowli_core._wire.codec import MAX_PAYLOAD
 from flowli_core.testing import ManualClock
 from tests.support.running import Deeds, Duties, Work, running, soon, until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
 
 AT_ONCE = Retry(max_attempts=3, backoff=fixed("0s"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -12,9 +12,6 @@ from flowli_core import Hooks, JobEvent, LeaseLost, RunCounts, Runner, current_j
 from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultyDriver
 from tests.support.running import Deeds, Duties, Rival, Work, breathe, running, soon
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 POISON = -1
 STARTS = 4

@@ -6,20 +6,16 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections import Counter
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.running.workers_app import POISON, Folder, WorkerJobs, make_jobs
 from tests.support.running import soon, until
-
-if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-    from collections.abc import AsyncGenerator, AsyncIterator
-    from contextlib import AbstractAsyncContextManager
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from flowli_core import Defaults, JobRecord, Jobs, RunCounts, Runner, job
-from flowli_core.driver import Ack, Step, StepAnswer
+from flowli_core.clock import Clock
+from flowli_core.driver import Ack, Driver, Step, StepAnswer
 from flowli_core.drivers.memory import MemoryDriver
 from tests.support.faulty import FaultyDriver
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
-
-    from flowli_core.clock import Clock
-    from flowli_core.driver import Driver
 
 T = TypeVar("T")
 
