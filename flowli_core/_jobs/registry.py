@@ -1,12 +1,12 @@
 """Registries: `class AppJobs(Jobs[AppContext])`, the jobs of an application with their context and their driver."""
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
+
+from typing_extensions import TypeIs
 
 from flowli_core import _checks
 from flowli_core._jobs.arguments import CallOptions
@@ -22,9 +22,6 @@ from flowli_core._jobs.tracer import Tracer
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
 from flowli_core.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
 
 C_co = TypeVar("C_co", covariant=True)
 
