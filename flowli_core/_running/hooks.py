@@ -1,7 +1,5 @@
 """Hooks and observers: functions that a runner calls when something has happened to a job. They cannot change it."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import logging

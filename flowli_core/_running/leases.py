@@ -1,7 +1,5 @@
 """Renewing leases from a thread, so that a handler which blocks the event loop does not lose its own."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """The decision what a run does next: one pure function over facts of its parts."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 Action = Literal["recall", "resend", "step", "stop listening", "finish", "listen", "sleep"]

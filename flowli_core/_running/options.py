@@ -1,7 +1,5 @@
 """The checked options of a runner."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """The pace of a run: when it asks the store, and how it waits for the store's wake-ups."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 

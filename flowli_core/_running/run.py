@@ -1,7 +1,5 @@
 """One run of a runner, from its start to its end: the loop between the store and the handlers."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """The runner: it reserves the jobs of a registry and runs them."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The slots of a run: its attempts, the leases that it holds, and the outcomes that the store does not know yet."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta

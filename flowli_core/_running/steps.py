@@ -1,7 +1,5 @@
 """The steps of one worker: numbered, repeated until they are answered, and dated by the store's clock."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The request to stop a run, and the deadline that it sets."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Coroutine

@@ -4,8 +4,6 @@ The threads are daemons. At exit Python waits for the threads of a ThreadPoolExe
 request without a timeout, say) would keep its process alive long after its job was returned to the queue.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import contextvars

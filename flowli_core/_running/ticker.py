@@ -1,7 +1,5 @@
 """The part of a run that serves schedules: it registers the declared ones, and fires the ones that are due."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 

@@ -1,7 +1,5 @@
 """Durations and due times as users write them and as messages show them, and clocks."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 

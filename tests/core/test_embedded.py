@@ -1,7 +1,5 @@
 """The embedded runner: restarted if it fails, stopped before the application ends."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """The classes of errors, and the tree of them in the docstring of the module."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """The calls of observers, and the Prometheus metrics made of them."""
 
-from __future__ import annotations
-
 import pytest
 from prometheus_client import CollectorRegistry
 

@@ -1,7 +1,5 @@
 """The names of jobs and queues, ids and keys that are accepted, and those that are refused."""
 
-from __future__ import annotations
-
 import pytest
 
 from flowli_core import Jobs, ValidationError, job

@@ -1,7 +1,5 @@
 """The files around the code (CI, hooks, servers, changelog) are valid, and name things that exist."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The public modules and names: each is documented, and importing one loads no framework and no store."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import json

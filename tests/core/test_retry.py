@@ -1,7 +1,5 @@
 """Retries: the policies as pure functions, and a worker that follows them."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

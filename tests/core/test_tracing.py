@@ -1,7 +1,5 @@
 """OpenTelemetry spans: the trace of a call is stored in the record and continued by the worker."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

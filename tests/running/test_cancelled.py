@@ -1,7 +1,5 @@
 """A run that is cancelled, or whose `async with` block fails, still returns its jobs to the queue."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Runners that start and stop at random, on a store that fails at random: no job is lost, none runs twice."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections import Counter

@@ -1,7 +1,5 @@
 """A runner whose registry is closed while it runs."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Handlers that are ended early, by a timeout or a cancellation, and handlers that ignore it."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 

@@ -1,7 +1,5 @@
 """Reserving and running jobs while nothing fails."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 from datetime import timedelta

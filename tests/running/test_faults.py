@@ -1,7 +1,5 @@
 """A runner on a store that fails: it retries, loses nothing and recovers."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """Hooks are called for what has happened, and nothing that they do changes it."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from datetime import timedelta

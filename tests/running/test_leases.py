@@ -1,7 +1,5 @@
 """Leases: renewed while a job runs, recovered after a worker died."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

@@ -1,7 +1,5 @@
 """Jobs whose lease was lost to another worker: their handler is cancelled and its outcome discarded."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

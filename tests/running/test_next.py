@@ -1,7 +1,5 @@
 """The decision what a run does next: each situation has its action."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

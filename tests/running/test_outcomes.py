@@ -1,7 +1,5 @@
 """Whatever a handler does becomes an outcome, and the runner continues."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Poison jobs, which kill their workers: they fail in the end, and no other job fails because of them."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable

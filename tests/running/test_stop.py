@@ -1,7 +1,5 @@
 """Stopping a runner: running jobs may end, the others return to the queue, and nothing more is reserved."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 

@@ -1,7 +1,5 @@
 """The error that a record shows after a timeout."""
 
-from __future__ import annotations
-
 import asyncio
 
 from flowli_core import Jobs, job

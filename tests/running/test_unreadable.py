@@ -1,7 +1,5 @@
 """Records that a worker cannot read, or that only a newer worker can."""
 
-from __future__ import annotations
-
 import pytest
 
 from flowli_core import Jobs, RunCounts, Runner, job

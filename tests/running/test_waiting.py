@@ -1,7 +1,5 @@
 """Waiting steps: a job comes with its wake-up, and no job is lost if a wait fails."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """Worker processes on one SQLite file: killed, stopped, and side by side."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -4,8 +4,6 @@ The processes share the folder FLOWLI_TEST_FOLDER: it holds the store, a log wit
 file that lets the waiting jobs end once it exists.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

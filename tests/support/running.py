@@ -1,7 +1,5 @@
 """Jobs whose handlers a test supplies, and helpers that run them and wait for the results."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading
