@@ -7,12 +7,15 @@ import contextlib
 from collections import OrderedDict
 from datetime import timedelta
 
+from flowli_core.driver import Step
+
 
 class Waiter:
     """A waiting step, on its own event loop. `woken_by` is the queue whose wake-up it has taken."""
 
-    def __init__(self, queues: tuple[str, ...]) -> None:
-        self.queues = queues
+    def __init__(self, step: Step) -> None:
+        self.queues = step.queues
+        self.suspect = step.suspect
         self.woken_by: str | None = None
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] = self._loop.create_future()
@@ -60,15 +63,16 @@ class Lines:
                 if not line:
                     del self._lines[queue]
 
-    def wake(self, queue: str) -> bool:
-        """Wake the first waiter of a queue. Return False if there is none."""
-        while line := self._lines.get(queue):
-            waiter = next(iter(line))
+    def wake(self, queue: str, *, suspect: bool = False) -> Waiter | None:
+        """Wake the first waiter of a queue and return it. For a suspect, wake the first that may reserve suspects."""
+        for waiter in list(self._lines.get(queue, ())):
+            if suspect and not waiter.suspect:
+                continue
             self.leave(waiter)
             if waiter.wake():
                 waiter.woken_by = queue
-                return True
-        return False
+                return waiter
+        return None
 
     def wake_all(self) -> None:
         """Wake every waiter."""

@@ -5,25 +5,26 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
+import re
 import sqlite3
 import traceback
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from flowli_core.drivers import sqlite
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.drivers.sqlite._sql import SQL
 from flowli_core.errors import DefinitionError, DriverError, FlowliError, StoreUnavailable
 from tests.conformance.builders import record
 from tests.sqlite.processes import output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-SQL = files("flowli_core.drivers.sqlite") / "sql"
+CODE = Path(sqlite.__file__).parent
 
 
 async def refusal(path: Path) -> str:
@@ -218,28 +219,24 @@ async def test_values_that_sqlite_cannot_hold_are_errors_of_ours(driver: SqliteD
     assert (await driver.overview()).counts.queued == 0
 
 
-def test_each_statement_is_in_a_file_of_its_own() -> None:
-    """No file is left behind, and none is missing from the package."""
-    statements = importlib.import_module("flowli_core.drivers.sqlite._statements")
-    names = {name.lower() for name in vars(statements) if name.isupper() and not name.startswith("_")}
-    assert {f"{name}.sql" for name in names} == {file.name for file in SQL.iterdir()}
+def test_each_statement_is_used_and_each_that_is_used_is_there() -> None:
+    code = "".join(file.read_text() for file in CODE.glob("*.py"))
+    used = set(re.findall(r'"([a-z_]+)"', code))
+    assert set(SQL) <= used
+    called = set(re.findall(r'(?:run|run_many)\(\s*(?:connection,\s*)?"([a-z_]+)"', code))
+    assert called <= set(SQL)
+    assert len(called) > len(SQL) / 2
 
 
 def test_no_statement_reads_all_records() -> None:
     """Each finds what it needs through an index, however many records there are; but a count for `flowli doctor`."""
     connection = sqlite3.connect(":memory:")
-    connection.executescript((SQL / "schema.sql").read_text())
-    for file in SQL.iterdir():
-        if file.name in {"schema.sql", "count_wrong_counts.sql"}:
+    connection.executescript(SQL["schema"])
+    for name, statement in SQL.items():
+        if name in {"schema", "count_wrong_counts"}:
             continue
-        statement = "".join(line for line in file.read_text().splitlines(keepends=True) if not line.startswith("--"))
-        plan = connection.execute("EXPLAIN QUERY PLAN " + statement, [None] * parameters(statement)).fetchall()
+        parameters = dict.fromkeys(re.findall(r":([a-z_]+)", statement))
+        plan = connection.execute("EXPLAIN QUERY PLAN " + statement, parameters).fetchall()
         scans = [step[3] for step in plan if step[3].startswith(("SCAN record", "SCAN payload", "SCAN stored"))]
-        assert scans == [], file.name
+        assert scans == [], name
     connection.close()
-
-
-def parameters(statement: str) -> int:
-    """Answer how many parameters a statement has, numbered or not."""
-    numbered = [number for number in range(1, 20) if f"?{number}" in statement]
-    return max(numbered, default=statement.count("?"))

@@ -154,14 +154,14 @@ def watchers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "flowli-sqlite-watcher"]
 
 
-async def test_a_suspect_that_a_step_may_not_take_does_not_keep_its_worker_awake(
+async def test_a_suspect_wakes_a_worker_that_may_take_it_and_no_other(
     driver: SqliteDriver, elsewhere: SqliteDriver
 ) -> None:
-    """It wakes the worker once; then the worker sleeps until there is something else."""
-    await elsewhere.enqueue([record("suspect", max_recoveries=0)])
-    assert (await soon(driver.step(replace(waiting_step(), suspect=False)))).reserved == ()
+    """Or an idle worker that may not take it would be woken for it again and again."""
     waiting = asyncio.create_task(driver.step(replace(waiting_step(), suspect=False)))
+    await elsewhere.enqueue([record("suspect", max_recoveries=0)])
     await looked(driver, elsewhere)
+    assert ids((await soon(wait(driver, want=1))).reserved) == ["suspect"]
     assert not waiting.done()
     await elsewhere.enqueue([record("good")])
     assert ids((await soon(waiting)).reserved) == ["good"]

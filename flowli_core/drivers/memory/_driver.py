@@ -94,7 +94,7 @@ class MemoryDriver:
             return self._steps.take(step)
 
     async def _wait(self, step: Step, wait: timedelta) -> None:
-        waiter = Waiter(step.queues)
+        waiter = Waiter(step)
         try:
             with self._transition():
                 next_due = self._steps.next_due(step)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowli_core.driver import Check
 from flowli_core.drivers._times import moment
-from flowli_core.drivers.sqlite import _statements as sql
+from flowli_core.drivers.sqlite._sql import run
 
 _DRIFT_MS = 1_000
 _MIB = 1024 * 1024
@@ -23,7 +23,7 @@ def diagnose(connection: sqlite3.Connection, path: str, synchronous: str, now: i
     checks.append(Check(name="layout", value=str(connection.execute("PRAGMA user_version").fetchone()[0])))
     size = sum(one.stat().st_size for one in (Path(path), Path(f"{path}-wal")) if one.exists())
     checks.append(Check(name="size", value=f"{size / _MIB:.1f} MiB"))
-    written: int = connection.execute(sql.READ_TIME).fetchone()[0]
+    written: int = run(connection, "read_time").fetchone()[0]
     ahead = written - now
     checks.append(
         Check(
@@ -48,7 +48,7 @@ def _sound(connection: sqlite3.Connection) -> list[Check]:
             cure="" if whole else "stop all workers and restore a copy, or sqlite3 FILE .recover",
         )
     ]
-    wrong: int = connection.execute(sql.COUNT_WRONG_COUNTS).fetchone()[0]
+    wrong: int = run(connection, "count_wrong_counts").fetchone()[0]
     checks.append(
         Check(
             name="fsck",

@@ -13,8 +13,6 @@ tokens may be given out again. "full" waits for the disk at every commit, and lo
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -36,16 +34,17 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.drivers._times import moment, stamp
-from flowli_core.drivers.sqlite import _control as control
-from flowli_core.drivers.sqlite import _reading as reading
+from flowli_core.drivers._wakeups import Waiter
+from flowli_core.drivers.sqlite import _read as reading
+from flowli_core.drivers.sqlite import _records as control
 from flowli_core.drivers.sqlite import _schedules as schedules
 from flowli_core.drivers.sqlite._diagnosis import diagnose
 from flowli_core.drivers.sqlite._enqueue import enqueue
 from flowli_core.drivers.sqlite._file import Synchronous, check_sqlite, connect_reader, connect_writer, identity
 from flowli_core.drivers.sqlite._lane import Lane
 from flowli_core.drivers.sqlite._step import IdleSteps, take_step
-from flowli_core.drivers.sqlite._transaction import News, Transaction, heads, transact
-from flowli_core.drivers.sqlite._wakeups import Waiter, WakeUps
+from flowli_core.drivers.sqlite._transaction import Transaction, transact
+from flowli_core.drivers.sqlite._wakeups import WakeUps
 from flowli_core.drivers.sqlite._watcher import Watcher
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
@@ -169,31 +168,21 @@ class SqliteDriver:
             raise
 
     async def step(self, step: Step) -> StepAnswer:
+        def take(transaction: Transaction) -> StepAnswer:
+            return take_step(transaction, step, self._idle)
+
         if not step.wait:
-            return await self._step(step)
-        session = self._opened()
-        waiter = Waiter(step.queues)
+            return await self._write(take)
+        session, waiter = self._opened(), Waiter(step)
         try:
-            await self._wait(session, waiter, step.wait)
-            return await self._step(step)
-        except BaseException:
-            session.wakeups.pass_on(waiter)
-            raise
+            session.wakeups.join(waiter)
+            session.watcher.call()
+            await waiter.wait(step.wait)
+            if session.wakeups.closed:
+                raise StoreUnavailable("the driver was closed during a wait")
+            return await self._write(take, waiter=waiter)
         finally:
             session.wakeups.leave(waiter)
-
-    async def _step(self, step: Step) -> StepAnswer:
-        return await self._write(lambda transaction: take_step(transaction, step, self._idle))
-
-    async def _wait(self, session: _Session, waiter: Waiter, timeout: timedelta) -> None:
-        """Take the wake-up of one of the queues, or wait for one."""
-        if not session.wakeups.join(waiter):
-            session.watcher.call()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout.total_seconds()):
-                    await waiter.future
-        if self._session is not session:
-            raise StoreUnavailable("the driver was closed during a wait")
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
         """Extend the leases that are still the worker's."""
@@ -240,15 +229,26 @@ class SqliteDriver:
         now = self._now()
         return moment(now), await self._opened().reading.run(lambda connection: schedules.find(connection, query, now))
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
+    async def _write(self, work: Callable[[Transaction], T], *, waiter: Waiter | None = None) -> T:
         session = self._opened()
+
+        def commit(transaction: Transaction) -> None:
+            first_due = {queue: transaction.first_due(queue) for queue in transaction.changed}
+            with session.publishing:
+                transaction.connection.execute("COMMIT")
+                if waiter is not None:
+                    session.wakeups.stepped(waiter)
+                for queue, first in first_due.items():
+                    session.wakeups.wake_for_due(queue, first, transaction.now)
+                if transaction.tick_moved is not None:
+                    session.wakeups.wake(transaction.tick_moved)
 
         def transition(connection: sqlite3.Connection) -> T:
             if session.file not in {None, identity(self._path)}:
                 raise DriverError(
                     f"{self._path} was removed or replaced while it was open; close the driver and open it again"
                 )
-            return transact(connection, self._now, work, partial(_commit, session))
+            return transact(connection, self._now, work, commit)
 
         return await session.writing.run(transition)
 
@@ -265,19 +265,6 @@ class SqliteDriver:
 
     def _now(self) -> int:
         return stamp(self._clock.now())
-
-
-def _commit(session: _Session, transaction: Transaction) -> None:
-    """Commit, and tell the waiters what there is before the watcher can: it would wake another one for the same."""
-    now = transaction.now
-    known = {news.queue for news in transaction.news}
-    for queue in transaction.stirred - known:
-        first = heads(transaction.connection, queue)
-        due = any(place is not None and place.due <= now for place in first)
-        transaction.news.append(News(queue, first, due))
-    with session.publishing:
-        transaction.connection.execute("COMMIT")
-        session.wakeups.publish(transaction.news, now)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

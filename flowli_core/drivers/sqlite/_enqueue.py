@@ -1,83 +1,81 @@
-"""Enqueue: store records whose id is new and whose key is free."""
+"""Enqueue: store the records whose id is new and whose key is free."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from flowli_core.driver import Enqueued, NewRecord
 from flowli_core.drivers._times import due_at, milliseconds, moment
-from flowli_core.drivers.sqlite import _statements as sql
-from flowli_core.drivers.sqlite._rows import Status, state_of
+from flowli_core.drivers.sqlite._records import Status, state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
-from flowli_core.stored import State
-
-
-class _Known(NamedTuple):
-    """A record that is stored, as far as an answer to an enqueue tells of it."""
-
-    id: str
-    status: Status
-    due: int
-    progress: bytes | None
 
 
 def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqueued]:
-    """Store the records, all or none, and answer for each in its place."""
+    """Store the records, all or none. The answers are in the order of the records."""
     now = transaction.now
-    known = _find_known(transaction, records)
-    holders = _find_holders(transaction, records)
-    number: int = transaction.run(sql.LAST_NUMBER).fetchone()[0]
-    rows: list[tuple[object, ...]] = []
-    payloads: list[tuple[object, ...]] = []
+    stored, holders = _find_stored(transaction, records), _find_holders(transaction, records)
+    number: int = transaction.run("find_last_number").fetchone()[0]
+    rows: list[dict[str, Any]] = []
     answers: list[Enqueued] = []
     for new in records:
-        if new.id in known:
-            answers.append(_answer(known[new.id], "duplicate", now))
-            continue
-        if new.key is not None and new.key in holders:
-            answers.append(_answer(holders[new.key], "existing", now))
-            continue
-        due = due_at(new.due, now)
-        number += 1
-        rows.append(_row(new, number, due, now))
-        payloads.append((number, new.input, new.meta, new.policy))
-        # The rest of the batch must see it.
-        stored = known[new.id] = _Known(new.id, "waiting", due, None)
-        if new.key is not None:
-            holders[new.key] = stored
-        transaction.stirred.add(new.queue)
-        answers.append(_answer(stored, "accepted", now))
-    if rows:
-        transaction.run_many(sql.ADD_RECORD, rows)
-        transaction.run_many(sql.ADD_PAYLOAD, payloads)
+        if new.id in stored:
+            answers.append(replace(stored[new.id], disposition="duplicate"))
+        elif new.key is not None and new.key in holders:
+            answers.append(replace(holders[new.key], disposition="existing"))
+        else:
+            number += 1
+            due = due_at(new.due, now)
+            rows.append(_row(new, number, due, now))
+            answers.append(_answer(now, new.id, "waiting", due, None))
+            # The rest of the batch must see it.
+            stored[new.id] = answers[-1]
+            if new.key is not None:
+                holders[new.key] = answers[-1]
+            transaction.changed.add(new.queue)
+    transaction.run_many("add_record", rows)
+    transaction.run_many("add_payload", rows)
     return answers
 
 
-def _find_known(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, _Known]:
+def _find_stored(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, Enqueued]:
     ids = json.dumps([new.id for new in records])
-    return {row[0]: _Known._make(row) for row in transaction.run(sql.FIND_ENQUEUED, (ids,))}
+    found = transaction.run("find_ids", ids=ids).fetchall()
+    return {columns[0]: _answer(transaction.now, *columns) for columns in found}
 
 
-def _find_holders(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, _Known]:
+def _find_holders(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, Enqueued]:
     keys = [new.key for new in records if new.key is not None]
-    if not keys:
-        return {}
-    return {row[0]: _Known._make(row[1:]) for row in transaction.run(sql.FIND_KEY_HOLDERS, (json.dumps(keys),))}
+    found = transaction.run("find_key_holders", keys=json.dumps(keys)).fetchall() if keys else []
+    return {key: _answer(transaction.now, *columns) for key, *columns in found}
 
 
-def _row(new: NewRecord, number: int, due: int, now: int) -> tuple[object, ...]:
-    keep_completed, keep_failed = milliseconds(new.keep_completed), milliseconds(new.keep_failed)
-    return number, new.id, new.name, new.queue, new.key, due, new.max_recoveries, keep_completed, keep_failed, now
+def _row(new: NewRecord, number: int, due: int, now: int) -> dict[str, Any]:
+    """Return the parameters of add_record and add_payload."""
+    return {
+        "number": number,
+        "id": new.id,
+        "name": new.name,
+        "queue": new.queue,
+        "key": new.key,
+        "due": due,
+        "max_recoveries": new.max_recoveries,
+        "keep_completed": milliseconds(new.keep_completed),
+        "keep_failed": milliseconds(new.keep_failed),
+        "now": now,
+        "input": new.input,
+        "meta": new.meta,
+        "policy": new.policy,
+    }
 
 
-def _answer(stored: _Known, disposition: Literal["accepted", "duplicate", "existing"], now: int) -> Enqueued:
-    state: State = state_of(stored.status, stored.due, now)
+def _answer(now: int, record_id: str, status: Status, due: int, progress: bytes | None) -> Enqueued:
     return Enqueued(
-        id=stored.id,
-        disposition=disposition,
-        state=state,
-        scheduled_for=moment(stored.due),
-        progress=stored.progress,
+        id=record_id,
+        disposition="accepted",
+        state=state_of(status, due, now),
+        scheduled_for=moment(due),
+        progress=progress,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from flowli_core.drivers.sqlite import _statements as sql
+from flowli_core.drivers.sqlite._sql import SQL
 from flowli_core.drivers.sqlite._transaction import snapshot
 from flowli_core.errors import DriverError, StoreUnavailable
 
@@ -48,6 +48,7 @@ def connect_reader(path: str, *, busy_seconds: float) -> sqlite3.Connection:
     """Open a connection that cannot write."""
     connection = connect(path, busy_seconds=busy_seconds)
     connection.execute("PRAGMA query_only = on")
+    connection.row_factory = sqlite3.Row
     return connection
 
 
@@ -73,7 +74,7 @@ def connect_writer(path: str, *, busy_seconds: float, synchronous: Synchronous) 
         # Also where there is nothing to make: it tells whether the file can be written.
         connection.execute("BEGIN IMMEDIATE")
         if _is_new(connection, path):
-            for statement in _statements_of(sql.SCHEMA):
+            for statement in _statements_of(SQL["schema"]):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {LAYOUT}")

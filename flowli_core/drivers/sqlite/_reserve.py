@@ -1,93 +1,79 @@
-"""The second half of a step: reserve what is due, and say when there will be more."""
+"""The stage of a step that reserves records."""
 
 from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any
 
 from flowli_core.driver import MAX_BATCH_BYTES, Reserved, Step
 from flowli_core.drivers._times import milliseconds
-from flowli_core.drivers.sqlite import _statements as sql
 from flowli_core.drivers.sqlite._transaction import Transaction
 
+Columns = tuple[Any, ...]
+"""The columns of the statements find_due and find_held; the first three are number, due and id."""
 
-class Due(NamedTuple):
-    """A record to be reserved."""
-
-    number: int
-    due: int
-    id: str
-    name: str
-    queue: str
-    suspect: int
-    recoveries: int
-    progress: bytes | None
-    input: bytes
-    meta: bytes | None
-    policy: bytes
+_SUSPECT, _INPUT = 5, 8
 
 
-def reserve(transaction: Transaction, step: Step) -> tuple[list[Due], int | None]:
-    """Reserve up to `want` records under a new token; without any there is no token."""
-    found = list(_found(transaction, step))
+def reserve(transaction: Transaction, step: Step) -> tuple[tuple[Reserved, ...], int | None]:
+    """Reserve up to `want` records under a new token. Return them and the token, if there are any."""
+    found = list(_find_due(transaction, step))
     if not found:
-        return [], None
-    token: int = transaction.run(sql.NEXT_TOKEN).fetchone()[0]
-    lease_end = transaction.now + milliseconds(step.lease)
-    numbers = json.dumps([due.number for due in found])
-    transaction.run(sql.RESERVE, (token, lease_end, step.worker, transaction.now, numbers))
-    return found, token
-
-
-def reserve_again(transaction: Transaction, step: Step, token: int) -> list[Due]:
-    """Answer what is left of the batch of a step that was sent before, its leases renewed."""
-    held = [Due._make(row) for row in transaction.run(sql.FIND_HELD, (token,))]
-    if held:
-        transaction.run(sql.RENEW_BATCH, (transaction.now + milliseconds(step.lease), token))
-    turn = {queue: index for index, queue in enumerate(step.queues)}
-    return sorted(held, key=lambda due: (turn.get(due.queue, len(turn)), due.due, due.id))
-
-
-def answer(batch: Iterable[Due], token: int) -> tuple[Reserved, ...]:
-    """Answer the worker that holds the batch."""
-    return tuple(
-        [
-            Reserved(
-                id=due.id,
-                token=token,
-                name=due.name,
-                queue=due.queue,
-                input=due.input,
-                meta=due.meta,
-                policy=due.policy,
-                progress=due.progress,
-                recoveries=due.recoveries,
-                suspect=bool(due.suspect),
-            )
-            for due in batch
-        ]
+        return (), None
+    token: int = transaction.run("next_token").fetchone()[0]
+    transaction.run(
+        "reserve",
+        token=token,
+        lease_end=transaction.now + milliseconds(step.lease),
+        worker=step.worker,
+        now=transaction.now,
+        numbers=json.dumps([columns[0] for columns in found]),
     )
+    return tuple([_reserved(columns, token) for columns in found]), token
 
 
-def _found(transaction: Transaction, step: Step) -> Iterator[Due]:
-    """Each record to be reserved. They are read one by one: `want` of the longest inputs would not fit into memory."""
+def reserve_again(transaction: Transaction, step: Step, token: int) -> tuple[Reserved, ...]:
+    """Return those records of the batch of a step sent before that are still held, with their leases renewed."""
+    held: list[Columns] = transaction.run("find_held", token=token).fetchall()
+    if held:
+        transaction.run("renew_batch", lease_end=transaction.now + milliseconds(step.lease), token=token)
+    order = {queue: index for index, queue in enumerate(step.queues)}
+    held.sort(key=lambda columns: (order.get(columns[4], len(order)), columns[1:3]))
+    return tuple([_reserved(columns, token) for columns in held])
+
+
+def _find_due(transaction: Transaction, step: Step) -> Iterator[Columns]:
+    """Find the records to reserve. They are read one by one: `want` of the longest inputs would not fit into memory."""
     left, size = step.want, 0
-    suspects = step.suspect
+    suspects, now = step.suspect, transaction.now
     for queue in dict.fromkeys(step.queues) if left > 0 else ():
-        suspect = transaction.run(sql.FIND_DUE, (queue, True, transaction.now, 1)).fetchall() if suspects else []
-        with closing(transaction.run(sql.FIND_DUE, (queue, False, transaction.now, left))) as ordinary:
-            for columns in heapq.merge(suspect, ordinary, key=_place) if suspect else ordinary:
-                due = Due._make(columns)
-                size += len(due.input)
+        suspect: list[Columns] = []
+        if suspects:
+            suspect = transaction.run("find_due", queue=queue, suspect=True, now=now, limit=1).fetchall()
+        with closing(transaction.run("find_due", queue=queue, suspect=False, now=now, limit=left)) as ordinary:
+            for columns in heapq.merge(suspect, ordinary, key=lambda columns: columns[1:3]) if suspect else ordinary:
+                size += len(columns[_INPUT])
                 if left <= 0 or (left < step.want and size > MAX_BATCH_BYTES):
                     return
                 left -= 1
-                suspects = suspects and not due.suspect
-                yield due
+                suspects = suspects and not columns[_SUSPECT]
+                yield columns
 
 
-def _place(columns: Sequence[object]) -> tuple[object, object]:
-    return columns[1], columns[2]
+def _reserved(columns: Columns, token: int) -> Reserved:
+    _, _, record_id, name, queue, suspect, recoveries, progress, given, meta, policy = columns
+    return Reserved(
+        id=record_id,
+        token=token,
+        name=name,
+        queue=queue,
+        input=given,
+        meta=meta,
+        policy=policy,
+        progress=progress,
+        recoveries=recoveries,
+        suspect=bool(suspect),
+    )

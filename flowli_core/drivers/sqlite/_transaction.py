@@ -1,63 +1,57 @@
-"""One transition: a write transaction with its time, and what the waiters are to hear of it once it is committed."""
+"""A transition: a write transaction at one time, and the queues whose waiters to wake once it is committed."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from flowli_core.drivers.sqlite import _statements as sql
+from flowli_core.drivers.sqlite._sql import SQL, run
 
 T = TypeVar("T")
 
 
-class Place(NamedTuple):
-    """The first of the waiting records of a queue, as it is now: given back, it will be another place."""
+class FirstDue(NamedTuple):
+    """When the first suspect of a queue is due, and when the first of its other waiting records is."""
 
-    due: int
-    id: str
-    settled: int | None
-    recoveries: int
-
-
-class Heads(NamedTuple):
-    """The first suspect of a queue, and the first of the others."""
-
-    ordinary: Place | None
-    suspect: Place | None
-
-
-class News(NamedTuple):
-    """What a transition has left in a queue. `wake`: somebody should come and take it."""
-
-    queue: str
-    heads: Heads
-    wake: bool
+    ordinary: int | None
+    suspect: int | None
 
 
 @dataclass(slots=True)
 class Transaction:
-    """A write transaction: `now` is its time, `stirred` are the queues into which it has put something."""
+    """A write transaction at the time `now`.
+
+    `changed` are the queues that may have due records now, `tick_moved` is the queue of a schedule that ticks before
+    all others now.
+    """
 
     connection: sqlite3.Connection
     now: int
     changes_before: int
-    stirred: set[str] = field(default_factory=set[str])
-    news: list[News] = field(default_factory=list[News])
+    changed: set[str] = field(default_factory=set[str])
+    tick_moved: str | None = None
+    _first_due: dict[str, FirstDue] = field(default_factory=dict[str, FirstDue])
 
-    def run(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run a statement."""
-        return self.connection.execute(statement, parameters)
+    def run(self, statement: str, **parameters: Any) -> sqlite3.Cursor:
+        """Run the statement with this name."""
+        return run(self.connection, statement, **parameters)
 
-    def run_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Run a statement once for each row."""
-        self.connection.executemany(statement, rows)
+    def run_many(self, statement: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Run the statement with this name once for each row."""
+        self.connection.executemany(SQL[statement], rows)
 
     def has_written(self) -> bool:
-        """Whether a row has been changed."""
+        """Return True if a row has been changed."""
         return self.connection.total_changes != self.changes_before
+
+    def first_due(self, queue: str) -> FirstDue:
+        """Return the first due times of a queue. Call it only after the last change, because it remembers them."""
+        if queue not in self._first_due:
+            self._first_due[queue] = first_due(self.connection, queue)
+        return self._first_due[queue]
 
 
 def transact(
@@ -66,15 +60,15 @@ def transact(
     work: Callable[[Transaction], T],
     commit: Callable[[Transaction], None],
 ) -> T:
-    """Do the work in a transaction; `commit` ends it. A work that changes nothing writes nothing to the file."""
+    """Do the work in a transaction, which `commit` ends. Work that changes nothing writes nothing to the file."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # The time is read under the lock: to wait for it may take long.
+        # Read the time under the lock: waiting for the lock may take long.
         transaction = Transaction(connection, read_clock(), connection.total_changes)
         last = _follow_clock(transaction)
         answer = work(transaction)
         if transaction.now != last and transaction.has_written():
-            transaction.run(sql.WRITE_TIME, (transaction.now,))
+            transaction.run("write_time", now=transaction.now)
         commit(transaction)
     except BaseException:
         # Some errors of SQLite have ended the transaction already.
@@ -85,8 +79,8 @@ def transact(
 
 
 @contextmanager
-def snapshot(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    """Have all statements read the same moment."""
+def snapshot(connection: sqlite3.Connection) -> Generator[None]:
+    """Let all statements see the file at the same moment."""
     connection.execute("BEGIN")
     try:
         yield
@@ -96,38 +90,38 @@ def snapshot(connection: sqlite3.Connection) -> Generator[None, None, None]:
             connection.execute("COMMIT")
 
 
-def heads(connection: sqlite3.Connection, queue: str) -> Heads:
-    """Answer what comes first in a queue."""
-    return Heads(first_after(connection, queue, suspect=False), first_after(connection, queue, suspect=True))
+def first_due(connection: sqlite3.Connection, queue: str, *, after: int = -1) -> FirstDue:
+    """Return the first due times of a queue after a time."""
+    ordinary, suspect = [
+        run(connection, "find_first_due", queue=queue, suspect=suspect, after=after).fetchone()
+        for suspect in (False, True)
+    ]
+    return FirstDue(ordinary and ordinary[0], suspect and suspect[0])
 
 
-def first_after(connection: sqlite3.Connection, queue: str, *, suspect: bool, after: int = -1) -> Place | None:
-    """Answer the first record of a queue that is due after a time."""
-    row = connection.execute(sql.FIND_HEAD, (queue, suspect, after)).fetchone()
-    return None if row is None else Place._make(row)
-
-
-def first_lease(connection: sqlite3.Connection) -> tuple[int, int] | None:
-    """Answer when the first lease ends, and the number of its record."""
-    row: tuple[int, int] | None = connection.execute(sql.FIND_FIRST_LEASE).fetchone()
-    return row
+def first_lease(connection: sqlite3.Connection) -> int | None:
+    """Return when the first lease ends."""
+    row: tuple[int] | None = run(connection, "find_first_lease").fetchone()
+    return row and row[0]
 
 
 def first_tick(connection: sqlite3.Connection) -> int | None:
-    """Answer when the next tick of any schedule is."""
-    row: tuple[int] | None = connection.execute(sql.FIND_FIRST_TICK).fetchone()
-    return None if row is None else row[0]
+    """Return the next tick of any schedule."""
+    row: tuple[int] | None = run(connection, "find_first_tick").fetchone()
+    return row and row[0]
 
 
 def _follow_clock(transaction: Transaction) -> int:
-    """Answer the time of the last write. Where the clock was set back since, move what depends on it.
+    """Return the time of the last write. If the clock was set back since, move what depends on it.
 
-    What was due stays so, and leases keep what they had left: or all would wait for the clock to catch up.
+    What was due stays due, and leases keep the time that they had left; otherwise all would wait for the clock to catch
+    up.
     """
-    last: int = transaction.run(sql.READ_TIME).fetchone()[0]
-    if transaction.now < last:
-        transaction.run(sql.CLOCK_BACK_LEASES, (last - transaction.now, transaction.now))
-        transaction.run(sql.CLOCK_BACK_DUE, (transaction.now, last))
-        transaction.run(sql.WRITE_TIME, (transaction.now,))
-        return transaction.now
+    now = transaction.now
+    last: int = transaction.run("read_time").fetchone()[0]
+    if now < last:
+        transaction.run("set_leases_back", by=last - now, now=now)
+        transaction.run("set_due_back", now=now, seen=last)
+        transaction.run("write_time", now=now)
+        return now
     return last

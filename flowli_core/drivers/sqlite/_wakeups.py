@@ -1,152 +1,85 @@
-"""Who is told that something is due: one waiter, or the next one who waits."""
+"""Which waiting step of this process is woken when something is due."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
 
-from flowli_core.drivers.sqlite._transaction import Heads, News
-
-LEASES = ""
-"""Stands for the ends of all leases and the ticks of schedules, beside the names of queues, of which none is empty."""
-
-_NOTHING = Heads(None, None)
-
-
-class Waiter:
-    """One call of `wait`, on its own event loop. `woken_by` is the queue whose wake-up it was given."""
-
-    def __init__(self, queues: Iterable[str]) -> None:
-        self.queues: tuple[str, ...] = (*queues, LEASES)
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self.loop.create_future()
-        self.woken_by: str | None = None
-
-    def wake(self) -> bool:
-        """End the wait, from any thread. False where its loop is closed, so that nobody waits there."""
-        try:
-            self.loop.call_soon_threadsafe(self._release)
-        except RuntimeError:
-            return False
-        return True
-
-    def _release(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
+from flowli_core.drivers._wakeups import Lines, Waiter
+from flowli_core.drivers.sqlite._transaction import FirstDue
 
 
 class WakeUps:
-    """For each queue a marker and a line of waiters. There is never both: a marker goes to the first in line.
+    """The waiting steps of this process. Thread-safe.
 
-    What the watcher sees may have been told before, by the transition that made it or by the watcher itself, so what
-    was told last of each queue is kept: one piece of news wakes one waiter. Safe against threads.
+    A waiter that was woken is in `_woken` until it has stepped. Until then the watcher wakes no other waiter, because
+    it still sees the records that this step will reserve.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._markers: set[str] = set()
-        self._lines: dict[str, OrderedDict[Waiter, None]] = {}
-        self._told: dict[str, Heads] = {}
-        self._told_lease: tuple[int, int] | None = None
-        self._told_tick: int | None = None
-        self._closed = False
+        self._lines = Lines()
+        self._woken: set[Waiter] = set()
+        self.closed = False
 
-    def join(self, waiter: Waiter) -> bool:
-        """Take a marker if one is there, else stand in line; answer whether there is nothing to wait for."""
+    def join(self, waiter: Waiter) -> None:
+        """Let a waiter be woken."""
         with self._lock:
-            if self._closed:
-                return True
-            for queue in waiter.queues:
-                if queue in self._markers:
-                    self._markers.discard(queue)
-                    waiter.woken_by = queue
-                    return True
-            for queue in waiter.queues:
-                self._lines.setdefault(queue, OrderedDict())[waiter] = None
-            return False
+            if not self.closed:
+                self._lines.join(waiter)
 
     def leave(self, waiter: Waiter) -> None:
-        """Stand in no line any more."""
+        """Let a waiter no longer be woken. If it was woken and has not stepped, wake another in its place."""
         with self._lock:
-            self._leave(waiter)
+            self._lines.leave(waiter)
+            if waiter in self._woken and waiter.woken_by is not None:
+                self._woken.discard(waiter)
+                self._wake(waiter.woken_by)
 
-    def pass_on(self, waiter: Waiter) -> None:
-        """Give the wake-up of a waiter who was cancelled to the next one, because no step will follow it."""
+    def stepped(self, waiter: Waiter) -> None:
+        """Note that a waiter has stepped."""
         with self._lock:
-            if waiter.woken_by is not None:
-                self._arm(waiter.woken_by)
-
-    def release_all(self) -> None:
-        """End every wait."""
-        with self._lock:
-            for waiter in self._lines.get(LEASES, ()):
-                waiter.wake()
-            self._lines.clear()
-
-    def close(self) -> None:
-        """End every wait, also those to come."""
-        with self._lock:
-            self._closed = True
-        self.release_all()
+            self._woken.discard(waiter)
 
     def queues(self) -> list[str]:
-        """Answer the queues that somebody waits for; with LEASES where there is anybody."""
+        """Return the queues that somebody waits for."""
         with self._lock:
-            return list(self._lines)
+            return self._lines.queues()
 
-    def publish(self, news: Iterable[News], now: int) -> None:
-        """Tell of what a transition has left: wake somebody, or take the marker away where nothing is due."""
+    def wake(self, queue: str) -> None:
+        """Wake a waiter of a queue."""
         with self._lock:
-            for queue, heads, wake in news:
-                due = _due(heads, now)
-                if wake:
-                    self._told[queue] = due
-                    self._arm(queue)
-                elif due == _NOTHING:
-                    self._told.pop(queue, None)
-                    self._markers.discard(queue)
+            self._wake(queue)
 
-    def announce(self, first: Mapping[str, Heads], lease: tuple[int, int] | None, tick: int | None, now: int) -> None:
-        """Tell of what the watcher has seen, where it was not told before."""
+    def wake_for_due(self, queue: str, first: FirstDue, now: int, *, by_watcher: bool = False) -> None:
+        """Wake a waiter of a queue that may reserve what is due there."""
+        is_due = first.ordinary is not None and first.ordinary <= now
+        is_suspect_due = not is_due and first.suspect is not None and first.suspect <= now
+        if not is_due and not is_suspect_due:
+            return
         with self._lock:
-            for queue, heads in first.items():
-                due, told = _due(heads, now), self._told.get(queue, _NOTHING)
-                if due.ordinary not in {None, told.ordinary} or due.suspect not in {None, told.suspect}:
-                    self._arm(queue)
-                if due == _NOTHING:
-                    self._told.pop(queue, None)
-                else:
-                    self._told[queue] = due
-            if lease is not None and lease[0] <= now and lease != self._told_lease:
-                self._told_lease = lease
-                self._arm(LEASES)
-            if tick is not None and tick <= now and tick != self._told_tick:
-                self._told_tick = tick
-                self._arm(LEASES)
+            woken = [waiter for waiter in self._woken if queue in waiter.queues and waiter.suspect >= is_suspect_due]
+            if not (by_watcher and woken):
+                self._wake(queue, suspect=is_suspect_due)
 
-    def _arm(self, queue: str) -> None:
-        while line := self._lines.get(queue):
-            waiter = next(iter(line))
-            self._leave(waiter)
-            if waiter.wake():
-                waiter.woken_by = queue
+    def wake_any(self) -> None:
+        """Wake a waiter of any queue, unless one was woken that has not stepped yet."""
+        with self._lock:
+            for queue in self._lines.queues() if not self._woken else ():
+                self._wake(queue)
                 return
-        self._markers.add(queue)
 
-    def _leave(self, waiter: Waiter) -> None:
-        for queue in waiter.queues:
-            line = self._lines.get(queue)
-            if line is not None:
-                line.pop(waiter, None)
-                if not line:
-                    del self._lines[queue]
+    def wake_all(self) -> None:
+        """Wake every waiter."""
+        with self._lock:
+            self._lines.wake_all()
 
+    def close(self) -> None:
+        """Wake every waiter, and let nobody wait any more."""
+        with self._lock:
+            self.closed = True
+            self._lines.wake_all()
 
-def _due(heads: Heads, now: int) -> Heads:
-    ordinary, suspect = heads
-    return Heads(
-        ordinary if ordinary is not None and ordinary.due <= now else None,
-        suspect if suspect is not None and suspect.due <= now else None,
-    )
+    def _wake(self, queue: str, *, suspect: bool = False) -> None:
+        waiter = self._lines.wake(queue, suspect=suspect)
+        if waiter is not None:
+            self._woken.add(waiter)

@@ -1,5 +1,6 @@
--- Layout 3. What never changes of a record is in `payload`, so that a reserve, a heartbeat or an ack rewrites a short row.
--- All times are in ms since 1970, UTC.
+-- name: schema
+-- Layout 3. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
     number INTEGER PRIMARY KEY,
@@ -10,7 +11,7 @@ CREATE TABLE record (
     state TEXT NOT NULL CHECK (state IN ('waiting', 'active', 'completed', 'failed', 'cancelled')),
     due INTEGER NOT NULL CHECK (typeof(due) = 'integer'),
     token INTEGER,                               -- the current one
-    settled INTEGER,                             -- the one under which it was last settled
+    settled INTEGER,                             -- the token under which it was last settled
     lease_end INTEGER,
     worker TEXT,
     cancel_requested INTEGER NOT NULL DEFAULT 0,
@@ -23,7 +24,7 @@ CREATE TABLE record (
     started_at INTEGER,
     failed_at INTEGER,
     finished_at INTEGER,
-    forget_at INTEGER,                           -- when a finished record is to be removed
+    forget_at INTEGER,                           -- when a finished record is removed
     suspect INTEGER NOT NULL CHECK (suspect = (recoveries >= max_recoveries)),
     progress BLOB,
     result BLOB,
@@ -31,7 +32,7 @@ CREATE TABLE record (
     CHECK ((state IN ('waiting', 'active')) = (finished_at IS NULL AND forget_at IS NULL))
 );
 
--- With what its condition names, so that counting and paging read the index alone.
+-- These include the columns of their conditions, so that counting and paging read only the index.
 CREATE INDEX record_due ON record (state, queue, suspect, due, id) WHERE state = 'waiting';
 CREATE INDEX record_lease ON record (lease_end) WHERE lease_end IS NOT NULL;
 CREATE INDEX record_finished ON record (state, finished_at, id) WHERE finished_at IS NOT NULL;
@@ -45,8 +46,8 @@ CREATE TABLE payload (
     policy BLOB NOT NULL
 );
 
--- What a reader is shown. The casts and defaults are for rows that somebody changed by hand: a payload of the wrong kind
--- reaches the core as bytes that it cannot decode, and the core knows what to do with those.
+-- A record for readers. The casts and defaults are for rows that were changed by hand: a payload of the wrong type reaches
+-- the core as bytes that it cannot decode, and the core handles those.
 CREATE VIEW stored AS
 SELECT
     record.number, record.id, record.name, record.queue, record.key, record.state, record.due, record.token,
@@ -63,7 +64,7 @@ SELECT
     CAST(coalesce(payload.policy, '{}') AS BLOB) AS policy
 FROM record LEFT JOIN payload ON payload.number = record.number;
 
--- When each worker was last seen, and its last step and its last waiting step that wrote something: their answers if they
+-- When each worker was last seen, and its last step and its last waiting step that wrote something, to answer them if they
 -- are sent again. A sequence of 0 means that there is none.
 CREATE TABLE worker (
     id TEXT PRIMARY KEY,
@@ -75,8 +76,8 @@ CREATE TABLE worker (
     waiting_token INTEGER
 ) WITHOUT ROWID;
 
--- One row: the last token, the time of the last write, by which a clock that was set back is noticed, and the last
--- revision of any schedule.
+-- One row: the last token, the time of the last write (to notice when the clock is set back), and the last revision of any
+-- schedule.
 CREATE TABLE store (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     token INTEGER NOT NULL,

@@ -1,0 +1,140 @@
+"""Records that change their state: what a transition reads and writes of them, and the changes outside of a step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from flowli_core.driver import CancelAnswer, HeartbeatAnswer, Lease, RequeueAnswer
+from flowli_core.drivers._times import milliseconds
+from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.stored import FinishedState, State
+
+Status = Literal["waiting", "active"] | FinishedState
+"""A state in the file. A waiting record is queued or scheduled, which depends on the time."""
+
+
+@dataclass(slots=True)
+class Row:
+    """A record in a transition. The fields up to `failed_at` are the columns of the statement find_records."""
+
+    number: int
+    id: str
+    name: str
+    queue: str
+    key: str | None
+    status: Status
+    due: int
+    token: int | None
+    settled: int | None
+    cancel_requested: int
+    recoveries: int
+    max_recoveries: int
+    keep_completed: int
+    keep_failed: int
+    progress: bytes | None
+    started_at: int | None
+    failed_at: int | None
+    result: bytes | None = None
+    finished_at: int | None = None
+    forget_at: int | None = None
+
+    def make_waiting(self, due: int, now: int) -> None:
+        """Put it into its queue; or cancel it if that was requested while it was active."""
+        self.token = None
+        if self.cancel_requested:
+            self.finish("cancelled", now)
+        else:
+            self.status, self.due = "waiting", due
+
+    def finish(self, state: FinishedState, now: int) -> None:
+        """Finish it."""
+        keep = self.keep_completed if state == "completed" else self.keep_failed
+        self.status, self.token, self.finished_at, self.forget_at = state, None, now, now + keep
+
+
+def state_of(status: Status, due: int, now: int) -> State:
+    """Return the state that a reader sees."""
+    if status == "waiting":
+        return "queued" if due <= now else "scheduled"
+    return status
+
+
+def find(transaction: Transaction, ids: Sequence[str]) -> dict[str, Row]:
+    """Return those of the records that are stored."""
+    return {columns[1]: Row(*columns) for columns in transaction.run("find_records", ids=json.dumps(ids))}
+
+
+def write(transaction: Transaction, rows: Iterable[Row]) -> None:
+    """Write records that wait or are finished now."""
+    written = list(rows)
+    transaction.changed.update([row.queue for row in written if row.status == "waiting"])
+    transaction.run_many(
+        "write_record",
+        [
+            {
+                "number": row.number,
+                "state": row.status,
+                "due": row.due,
+                "settled": row.settled,
+                "recoveries": row.recoveries,
+                "progress": row.progress,
+                "result": row.result,
+                "started_at": row.started_at,
+                "failed_at": row.failed_at,
+                "finished_at": row.finished_at,
+                "forget_at": row.forget_at,
+                "now": transaction.now,
+            }
+            for row in written
+        ],
+    )
+
+
+def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
+    """Extend the leases whose token is current, also one that has ended but was not recovered yet."""
+    pairs = json.dumps([(held.id, held.token) for held in leases])
+    rows = transaction.run("renew_leases", lease_end=transaction.now + milliseconds(lease), leases=pairs).fetchall()
+    if rows:
+        transaction.run("note_seen", now=transaction.now, worker=worker)
+    current: set[tuple[str, int]] = {(record_id, token) for record_id, token, _ in rows}
+    lost = frozenset(held.id for held in leases if (held.id, held.token) not in current)
+    return HeartbeatAnswer(lost, frozenset(record_id for record_id, _, cancel in rows if cancel))
+
+
+def cancel(transaction: Transaction, record_id: str) -> CancelAnswer:
+    """Cancel a waiting record now, or request that of an active one."""
+    row = find(transaction, [record_id]).get(record_id)
+    if row is None:
+        return "unknown"
+    if row.status == "waiting":
+        row.finish("cancelled", transaction.now)
+        write(transaction, [row])
+        return "cancelled"
+    if row.status == "active":
+        transaction.run("request_cancel", number=row.number)
+        return "requested"
+    return "finished"
+
+
+def requeue(transaction: Transaction, record_id: str, progress: bytes | None) -> RequeueAnswer:
+    """Return a finished or scheduled record to its queue, due now, with no recoveries."""
+    row = find(transaction, [record_id]).get(record_id)
+    if row is None:
+        return "unknown"
+    if state_of(row.status, row.due, transaction.now) in {"queued", "active"}:
+        return "unfinished"
+    if row.key is not None and transaction.run("is_key_held", key=row.key, number=row.number).fetchone() is not None:
+        return "key_taken"
+    transaction.run("requeue", now=transaction.now, progress=progress, number=row.number)
+    transaction.changed.add(row.queue)
+    return "requeued"
+
+
+def purge(transaction: Transaction, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
+    """Remove up to `limit` records that finished in this state more than `older_than` ago, the oldest first."""
+    before = transaction.now - milliseconds(older_than)
+    return transaction.run("purge", state=state, before=before, limit=max(limit, 0)).rowcount

@@ -1,1 +1,0 @@
-INSERT OR REPLACE INTO payload (number, input, meta, policy) VALUES (?, ?, ?, ?);

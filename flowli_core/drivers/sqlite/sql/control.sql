@@ -1,0 +1,32 @@
+-- name: renew_leases
+-- Extend the leases whose [id, token] is current, and return which those are.
+UPDATE record SET lease_end = :lease_end
+WHERE lease_end IS NOT NULL
+    AND id IN (SELECT json_extract(value, '$[0]') FROM json_each(:leases))
+    AND (id, token) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:leases))
+RETURNING id, token, cancel_requested;
+
+-- name: request_cancel
+UPDATE record SET cancel_requested = 1 WHERE number = :number;
+
+-- name: is_key_held
+SELECT 1 FROM record WHERE key = :key AND number <> :number AND key IS NOT NULL AND finished_at IS NULL;
+
+-- name: requeue
+UPDATE record SET
+    state = 'waiting',
+    due = :now,
+    recoveries = 0,
+    suspect = (0 >= max_recoveries),
+    cancel_requested = 0,
+    progress = :progress,
+    result = NULL,
+    finished_at = NULL,
+    forget_at = NULL,
+    updated_at = :now
+WHERE number = :number;
+
+-- name: purge
+DELETE FROM record WHERE number IN (
+    SELECT number FROM record WHERE state = :state AND finished_at < :before ORDER BY finished_at, id LIMIT :limit
+);

@@ -1,1 +1,0 @@
-SELECT queue, state, n FROM counts WHERE n > 0;

@@ -1,0 +1,23 @@
+-- name: find_ids
+-- Those of these ids that are stored.
+SELECT id, state, due, CAST(progress AS BLOB) AS progress FROM record WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: find_key_holders
+-- The unfinished records that hold one of these keys.
+SELECT key, id, state, due, CAST(progress AS BLOB) AS progress FROM record
+WHERE key IN (SELECT value FROM json_each(:keys)) AND key IS NOT NULL AND finished_at IS NULL;
+
+-- name: find_last_number
+-- The numbers of an enqueue continue from here; only one connection writes at a time.
+SELECT coalesce(max(number), 0) FROM record;
+
+-- name: add_record
+INSERT INTO record (
+    number, id, name, queue, key, state, due, max_recoveries, suspect, keep_completed, keep_failed, created_at, updated_at
+) VALUES (
+    :number, :id, :name, :queue, :key, 'waiting', :due, :max_recoveries, 0 >= :max_recoveries, :keep_completed,
+    :keep_failed, :now, :now
+);
+
+-- name: add_payload
+INSERT OR REPLACE INTO payload (number, input, meta, policy) VALUES (:number, :input, :meta, :policy);

@@ -1,1 +1,0 @@
-SELECT sequence, token, acks FROM worker WHERE id = ? AND seen > ?;

@@ -1,1 +1,0 @@
-SELECT id, seen FROM worker WHERE seen > ?;

@@ -1,1 +1,0 @@
-UPDATE store SET revision = revision + 1 RETURNING revision;

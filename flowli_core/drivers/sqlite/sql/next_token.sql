@@ -1,1 +1,0 @@
-UPDATE store SET token = token + 1 RETURNING token;

@@ -1,1 +1,0 @@
-UPDATE worker SET seen = ? WHERE id = ?;

@@ -1,1 +1,0 @@
-SELECT key, queue, CAST(spec AS BLOB), next_tick, last_tick, paused, last_record_id, revision FROM schedule WHERE key > ? ORDER BY key LIMIT ?;

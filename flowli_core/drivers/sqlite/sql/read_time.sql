@@ -1,2 +1,0 @@
--- When was the last write?
-SELECT now FROM store;

@@ -1,1 +1,0 @@
-UPDATE record SET cancel_requested = 1 WHERE number = ?;

@@ -1,0 +1,21 @@
+-- name: find_schedule
+SELECT key, queue, CAST(spec AS BLOB) AS spec, next_tick, last_tick, paused, last_record_id, revision FROM schedule
+WHERE key = :key;
+
+-- name: find_due_schedules
+SELECT key, queue, CAST(spec AS BLOB) AS spec, next_tick, last_tick, paused, last_record_id, revision FROM schedule
+WHERE next_tick IS NOT NULL AND next_tick <= :now ORDER BY next_tick, key LIMIT :limit;
+
+-- name: page_schedules
+SELECT key, queue, CAST(spec AS BLOB) AS spec, next_tick, last_tick, paused, last_record_id, revision FROM schedule
+WHERE key > :after ORDER BY key LIMIT :limit;
+
+-- name: next_revision
+UPDATE store SET revision = revision + 1 RETURNING revision;
+
+-- name: put_schedule
+INSERT OR REPLACE INTO schedule (key, queue, spec, next_tick, last_tick, paused, last_record_id, revision)
+VALUES (:key, :queue, :spec, :next_tick, :last_tick, :paused, :last_record_id, :revision);
+
+-- name: remove_schedule
+DELETE FROM schedule WHERE key = :key;

@@ -1,0 +1,83 @@
+-- name: find_records
+-- The columns are those of `Row`.
+SELECT
+    number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
+    keep_completed, keep_failed, CAST(progress AS BLOB), started_at, failed_at
+FROM record WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: find_expired
+-- The records whose lease has ended, the first first. The columns are those of `Row`.
+SELECT
+    number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
+    keep_completed, keep_failed, CAST(progress AS BLOB), started_at, failed_at
+FROM record WHERE lease_end <= :now ORDER BY lease_end, id LIMIT :limit;
+
+-- name: write_record
+-- Make a record wait, or finish it.
+UPDATE record SET
+    state = :state,
+    due = :due,
+    token = NULL,
+    lease_end = NULL,
+    settled = :settled,
+    recoveries = :recoveries,
+    suspect = (:recoveries >= max_recoveries),
+    progress = :progress,
+    result = :result,
+    started_at = :started_at,
+    failed_at = :failed_at,
+    finished_at = :finished_at,
+    forget_at = :forget_at,
+    updated_at = :now
+WHERE number = :number;
+
+-- name: find_due
+-- The due records of a queue: its suspects, or the others.
+SELECT number, due, id, name, queue, suspect, recoveries, progress, input, meta, policy
+FROM stored WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due <= :now ORDER BY due, id LIMIT :limit;
+
+-- name: next_token
+UPDATE store SET token = token + 1 RETURNING token;
+
+-- name: reserve
+UPDATE record SET state = 'active', token = :token, lease_end = :lease_end, worker = :worker, started_at = :now, updated_at = :now
+WHERE number IN (SELECT value FROM json_each(:numbers));
+
+-- name: find_held
+-- The records that are still active under this token. Only for a step that is sent again.
+SELECT number, due, id, name, queue, suspect, recoveries, progress, input, meta, policy
+FROM stored WHERE lease_end IS NOT NULL AND token = :token;
+
+-- name: renew_batch
+UPDATE record SET lease_end = :lease_end WHERE lease_end IS NOT NULL AND token = :token;
+
+-- name: count_finished
+SELECT state, sum(n) FROM counts WHERE state NOT IN ('waiting', 'active') GROUP BY state;
+
+-- name: trim_expired
+DELETE FROM record WHERE number IN (SELECT number FROM record WHERE forget_at <= :now ORDER BY forget_at LIMIT :limit);
+
+-- name: trim_oldest
+DELETE FROM record WHERE number IN (
+    SELECT number FROM record WHERE state = :state AND finished_at IS NOT NULL ORDER BY finished_at, id LIMIT :limit
+);
+
+-- name: find_step
+SELECT sequence, token, acks FROM worker WHERE id = :worker AND seen > :since;
+
+-- name: find_waiting_step
+SELECT waiting_sequence, waiting_token, '' FROM worker WHERE id = :worker AND seen > :since;
+
+-- name: remember_step
+INSERT INTO worker (id, seen, sequence, token, acks) VALUES (:worker, :now, :sequence, :token, :acks)
+ON CONFLICT DO UPDATE SET seen = :now, sequence = :sequence, token = :token, acks = :acks;
+
+-- name: remember_waiting_step
+INSERT INTO worker (id, seen, waiting_sequence, waiting_token) VALUES (:worker, :now, :sequence, :token)
+ON CONFLICT DO UPDATE SET seen = :now, waiting_sequence = :sequence, waiting_token = :token;
+
+-- name: note_seen
+UPDATE worker SET seen = :now WHERE id = :worker;
+
+-- name: forget_workers
+DELETE FROM worker WHERE seen <= :until;

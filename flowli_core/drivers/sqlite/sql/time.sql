@@ -1,0 +1,29 @@
+-- name: read_time
+-- The time of the last write.
+SELECT now FROM store;
+
+-- name: write_time
+UPDATE store SET now = :now;
+
+-- name: set_leases_back
+-- The clock was set back by :by ms to :now: leases keep the time that they had left.
+UPDATE record SET lease_end = max(lease_end - :by, :now) WHERE lease_end > :now;
+
+-- name: set_due_back
+-- The clock was set back from :seen to :now: what was due stays due.
+UPDATE record SET due = :now
+WHERE queue IN (SELECT queue FROM counts WHERE state = 'waiting' AND n > 0)
+    AND state = 'waiting' AND suspect IN (0, 1) AND due > :now AND due <= :seen;
+
+-- name: find_first_due
+-- The first due time after :after, of the suspects of a queue or of its other records.
+SELECT due FROM record
+WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due > :after ORDER BY due LIMIT 1;
+
+-- name: find_first_lease
+-- The end of the lease that ends first.
+SELECT lease_end FROM record WHERE lease_end IS NOT NULL ORDER BY lease_end LIMIT 1;
+
+-- name: find_first_tick
+-- The next tick of any schedule.
+SELECT next_tick FROM schedule WHERE next_tick IS NOT NULL ORDER BY next_tick LIMIT 1;

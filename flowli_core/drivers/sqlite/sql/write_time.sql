@@ -1,1 +1,0 @@
-UPDATE store SET now = ?;
