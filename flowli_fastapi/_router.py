@@ -10,14 +10,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.params import Depends as DependsParam
 
-from flowli_core import DefinitionError, Jobs, QueueCounts, State, StoreUnavailable, ValidationError
+from flowli_core import DefinitionError, DriverError, Jobs, QueueCounts, SchedulingError, State, ValidationError
 from flowli_core.embedded import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_fastapi._dependency import get_jobs
 from flowli_fastapi._errors import invalid_detail
 from flowli_fastapi._models import ErrorOut, FullJobOut, FullScheduleOut, JobOut, PageOut, ScheduleOut
-from flowli_starlette._errors import RETRY_AFTER, TRY_LATER
+from flowli_starlette._errors import store_failure
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {503: {"model": ErrorOut, "description": "The job store is unreachable"}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    503: {"model": ErrorOut, "description": "The job store is unreachable or failed"}
+}
 
 Limit = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="Maximum number of items in a page")]
 Cursor = Annotated[str | None, Query(description="The cursor of the page before; none for the first page")]
@@ -81,7 +83,7 @@ def _as_http_errors() -> Generator[None]:
     """Turn errors into HTTP errors, so that the router also works in an app without `jobs_exception_handlers`."""
     try:
         yield
-    except ValidationError as error:
+    except (ValidationError, SchedulingError) as error:
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, invalid_detail(error)) from error
-    except StoreUnavailable as error:
-        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, TRY_LATER, {"Retry-After": RETRY_AFTER}) from error
+    except DriverError as error:
+        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, *store_failure(error)) from error

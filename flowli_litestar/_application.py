@@ -13,11 +13,11 @@ from litestar.exceptions import ImproperlyConfiguredException
 from litestar.plugins import InitPlugin
 from litestar.types import Receive, Scope, Send
 
-from flowli_core import StoreUnavailable, ValidationError
+from flowli_core import DriverError, SchedulingError, ValidationError
 from flowli_core.embedded import check_runner, embedded
 from flowli_core.healthz import Healthz
 from flowli_litestar._config import FlowliConfig
-from flowli_litestar._errors import on_invalid, on_unavailable
+from flowli_litestar._errors import on_invalid, on_store_failure
 
 
 class ApplicationPlugin(InitPlugin):
@@ -51,7 +51,11 @@ class ApplicationPlugin(InitPlugin):
         app_config.signature_namespace.setdefault(type(jobs).__name__, type(jobs))
         app.lifespan.append(self._lifespan)
         if config.exception_handlers:
-            handlers: dict[type[Exception], Any] = {StoreUnavailable: on_unavailable, ValidationError: on_invalid}
+            handlers: dict[type[Exception], Any] = {
+                DriverError: on_store_failure,
+                ValidationError: on_invalid,
+                SchedulingError: on_invalid,
+            }
             app.exception_handlers = {**handlers, **app.exception_handlers}
         if config.health_path is not None:
             app.route_handlers.append(_health_route(config.health_path, Healthz(jobs)))

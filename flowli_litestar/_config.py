@@ -31,4 +31,4 @@ class FlowliConfig:
     """The path of a route that says whether the runner is ready, such as "/healthz". It is excluded from authentication
     (`exclude_from_auth`)."""
     exception_handlers: bool = True
-    """Answer StoreUnavailable with 503 and ValidationError with 422, unless the application has handlers for them."""
+    """Answer DriverError with 503, ValidationError and SchedulingError with 422, unless the app handles them."""

@@ -8,23 +8,28 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import ClientException, HTTPException, ServiceUnavailableException, responses
 
-from flowli_core import StoreUnavailable, ValidationError
+from flowli_core import DriverError, SchedulingError, StoreUnavailable, ValidationError
 
 logger = logging.getLogger("flowli")
 
 _INVALID = 422
 _TRY_LATER = "the job store is unreachable, try again in a moment"
+_STORE_FAILED = "the job store cannot do this now"
 
 
-def on_unavailable(request: Request[Any, Any, Any], error: StoreUnavailable) -> Response[Any]:
-    """Respond with 503 and Retry-After. The cause is logged, but not sent."""
-    logger.warning("request failed: job store unreachable: %s", error)
-    return _respond(request, ServiceUnavailableException(detail=_TRY_LATER, headers={"Retry-After": "1"}))
+def on_store_failure(request: Request[Any, Any, Any], error: DriverError) -> Response[Any]:
+    """Respond with 503, and with Retry-After if the store is unreachable. The cause is logged, but not sent."""
+    if isinstance(error, StoreUnavailable):
+        logger.warning("request failed: job store unreachable: %s", error)
+        return _respond(request, ServiceUnavailableException(detail=_TRY_LATER, headers={"Retry-After": "1"}))
+    logger.error("request failed: the job store refused a call: %s", error)
+    return _respond(request, ServiceUnavailableException(detail=_STORE_FAILED))
 
 
-def on_invalid(request: Request[Any, Any, Any], error: ValidationError) -> Response[Any]:
-    """Respond with 422 and the place of each problem, but never the value."""
-    extra = [{"key": issue.path, "message": issue.problem} for issue in error.issues]
+def on_invalid(request: Request[Any, Any, Any], error: ValidationError | SchedulingError) -> Response[Any]:
+    """Respond with 422 and the place of each problem."""
+    found = error.issues if isinstance(error, ValidationError) else ()
+    extra = [{"key": issue.path, "message": issue.problem} for issue in found]
     return _respond(request, ClientException(status_code=_INVALID, detail=str(error), extra=extra or None))
 
 

@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from flowli_core import StoreUnavailable, ValidationError
+from flowli_core import DriverError, SchedulingError, StoreUnavailable, ValidationError
 
 logger = logging.getLogger("flowli")
 
@@ -19,6 +19,7 @@ ExceptionHandlers: TypeAlias = dict[int | type[Exception], Callable[[Request, An
 UNAVAILABLE, INVALID = 503, 422
 RETRY_AFTER = "1"
 TRY_LATER = "the job store is unreachable, try again in a moment"
+STORE_FAILED = "the job store cannot do this now"
 
 _CLOSE_TRY_AGAIN_LATER, _CLOSE_POLICY = 1013, 1008
 
@@ -26,24 +27,35 @@ _CLOSE_TRY_AGAIN_LATER, _CLOSE_POLICY = 1013, 1008
 def jobs_exception_handlers() -> ExceptionHandlers:
     """Make the exception handlers: `Starlette(exception_handlers=jobs_exception_handlers())`.
 
-    StoreUnavailable becomes a 503 with Retry-After; its cause is logged, but not sent. ValidationError becomes a 422
-    with the place of each problem, but never the value. A websocket is closed with 1013 or 1008.
+    DriverError becomes a 503; its cause is logged, but not sent. With StoreUnavailable it has Retry-After.
+    ValidationError and SchedulingError become a 422 with the place of each problem. A websocket is closed with 1013 or
+    1008. Other errors are mistakes in the program, and remain a 500.
     """
-    return {StoreUnavailable: on_unavailable, ValidationError: _on_invalid}
+    return {DriverError: on_store_failure, ValidationError: _on_invalid, SchedulingError: _on_invalid}
 
 
-async def on_unavailable(connection: HTTPConnection, error: StoreUnavailable) -> Any:
-    """Respond with 503 and Retry-After, or close the websocket."""
-    logger.warning("request failed: job store unreachable: %s", error)
+async def on_store_failure(connection: HTTPConnection, error: DriverError) -> Any:
+    """Respond with 503, or close the websocket."""
+    detail, headers = store_failure(error)
     if isinstance(connection, WebSocket):
-        return await close(connection, _CLOSE_TRY_AGAIN_LATER, TRY_LATER)
-    return JSONResponse({"detail": TRY_LATER}, status_code=UNAVAILABLE, headers={"Retry-After": RETRY_AFTER})
+        return await close(connection, _CLOSE_TRY_AGAIN_LATER, detail)
+    return JSONResponse({"detail": detail}, status_code=UNAVAILABLE, headers=headers)
 
 
-async def _on_invalid(connection: HTTPConnection, error: ValidationError) -> Any:
+def store_failure(error: DriverError) -> tuple[str, dict[str, str]]:
+    """Log a failure of the store, and return the detail and the headers of the response."""
+    if isinstance(error, StoreUnavailable):
+        logger.warning("request failed: job store unreachable: %s", error)
+        return TRY_LATER, {"Retry-After": RETRY_AFTER}
+    logger.error("request failed: the job store refused a call: %s", error)
+    return STORE_FAILED, {}
+
+
+async def _on_invalid(connection: HTTPConnection, error: ValidationError | SchedulingError) -> Any:
     if isinstance(connection, WebSocket):
         return await close_invalid(connection)
-    issues = [{"path": issue.path, "problem": issue.problem} for issue in error.issues]
+    found = error.issues if isinstance(error, ValidationError) else ()
+    issues = [{"path": issue.path, "problem": issue.problem} for issue in found]
     return JSONResponse({"detail": str(error), "issues": issues}, status_code=INVALID)
 
 

@@ -20,7 +20,7 @@ from flowli_core._schedules.spec import (
 )
 from flowli_core.driver import Driver, Enqueued
 from flowli_core.durations import ZERO
-from flowli_core.errors import DriverError, SchedulingError
+from flowli_core.errors import DriverError
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, StoredSchedule
 
 T = TypeVar("T")
@@ -128,7 +128,5 @@ async def _compare_and_set(
 def _read(stored: StoredSchedule) -> ScheduleSpec:
     spec = read_or_none(stored)
     if spec is None:
-        raise SchedulingError(
-            f"schedule {stored.key!r} cannot be read: it is damaged, or was written by a later release"
-        )
+        raise DriverError(f"schedule {stored.key!r} cannot be read: it is damaged, or was written by a later release")
     return spec

@@ -443,7 +443,7 @@ async def test_an_unreadable_schedule_does_not_keep_others_from_firing(
     found = await jobs.inspect.get_schedule("newer")
     assert found is not None
     assert not found.readable
-    with pytest.raises(SchedulingError, match="cannot be read: it is damaged"):
+    with pytest.raises(DriverError, match="cannot be read: it is damaged"):
         await jobs.control.trigger("bad")
     assert (await jobs.nightly.schedule("bad", every="1h")).disposition == "updated"
 
