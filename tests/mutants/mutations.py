@@ -136,17 +136,17 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("step.lua", "tests/redis/test_refusals.py"): (
         ("a full server refuses idle workers", "call('ZREM', LEASE, '')\n  call('HSET'", "call('HSET'"),
     ),
-    ("shared/columns.lua", "tests/conformance/test_identities.py"): (
+    ("shared/moves.lua", "tests/conformance/test_identities.py"): (
         ("an idempotency key is never released", "call('HDEL', HOLDER, key)"),
     ),
-    ("shared/columns.lua", "tests/redis/test_damage.py"): (
+    ("shared/moves.lua", "tests/redis/test_damage.py"): (
         ("a key is released by a record that does not hold it", "call('HGET', HOLDER, key) == id then", "true then"),
     ),
-    ("shared/columns.lua", "tests/conformance/test_wait.py"): (
+    ("shared/moves.lua", "tests/conformance/test_wait.py"): (
         ("a record that waits again wakes no worker", "if due <= now or is_next then", "if false then"),
         ("a record with the earliest due time wakes no worker", "if due <= now or is_next then", "if due <= now then"),
     ),
-    ("shared/columns.lua", "tests/conformance/test_leases.py"): (
+    ("shared/moves.lua", "tests/conformance/test_leases.py"): (
         (
             "suspects wait among the other records",
             "recoveries >= shape.max_recoveries and SUSPECT[queue] or DUE[queue]",

@@ -51,9 +51,9 @@ class Finding:
 class Audit:
     """A search through all keys of a prefix. It ends early when it has found `limit` faults."""
 
-    def __init__(self, scripts: Scripts, client: Client, keys: Keys, *, limit: int) -> None:
-        self._scripts = scripts
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, *, limit: int) -> None:
         self._client = client
+        self._scripts = scripts
         self._keys = keys
         self._limit = limit
         self._findings: dict[Finding, None] = {}
@@ -108,7 +108,7 @@ class Audit:
         while len(self._findings) < self._limit:
             try:
                 cursor, rows, seen = await self._scripts.audit(
-                    self._client, column=column, queue=queue, cursor=cursor, size=AT_A_TIME
+                    column=column, queue=queue, cursor=cursor, size=AT_A_TIME
                 )
             except StoreUnavailable:
                 raise

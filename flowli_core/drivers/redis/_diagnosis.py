@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flowli_core.driver import Check
+from flowli_core.drivers.redis._audit import Finding
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import PermissionMissingError
 from flowli_core.drivers.redis._keys import LAYOUT
@@ -38,7 +39,7 @@ async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list
     asked = time.time()
     seconds, micros = await client.at(at, "TIME")
     checks.append(check_clock(int(seconds) + int(micros) / 1e6, asked, time.time()))
-    refused = (await scripts.check(client)).decode()
+    refused = (await scripts.check()).decode()
     checks.append(
         Check(name="ACL", value=f"{refused} is refused", verdict="bad", cure="see the driver's documentation")
         if refused
@@ -101,12 +102,12 @@ def check_clock(server: float, asked: float, answered: float) -> Check:
     )
 
 
-def check_problems(problems: list[tuple[str, str, str]] | DriverError) -> Check:
-    """Summarize what fsck found, as key, id and problem."""
-    if isinstance(problems, DriverError):
-        return Check(name="fsck", value="not done", verdict="warning", cure=str(problems))
-    if not problems:
+def check_findings(findings: Sequence[Finding] | DriverError) -> Check:
+    """Summarize the findings of fsck, or the error that prevented it."""
+    if isinstance(findings, DriverError):
+        return Check(name="fsck", value="not done", verdict="warning", cure=str(findings))
+    if not findings:
         return Check(name="fsck", value="no faults")
-    shown = [f"{key} {record_id}: {problem}" for key, record_id, problem in problems[:_SHOWN]]
-    more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    shown = [f"{found.key} {found.id}: {found.problem}" for found in findings[:_SHOWN]]
+    more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
     return Check(name="fsck", value="\n".join([*shown, *more]), verdict="bad", cure="see the driver's documentation")

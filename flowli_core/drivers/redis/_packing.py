@@ -1,8 +1,8 @@
-r"""How records are written: what many share is stored once, and each keeps the rest as one string.
+r"""The format of stored records: the fields that many records share are stored once, as a shape.
 
-A shape is "most recoveries, ms to keep when completed, ms to keep when failed, queue\nname\npolicy", stored under a
-digest of itself. A record's blob is "digest created key\nlength of meta or -\nmeta input". The scripts read the
-numbers, the queue and the key; they never look into a payload.
+A shape is "max_recoveries keep_completed keep_failed queue\nname\npolicy", with times in ms, stored under its digest.
+The rest of a record is its blob: "digest created key\nlength of meta or -\nmeta input". The scripts read the numbers,
+the queue and the key; they never read a payload.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.stored import State, StoredRecord, StoredSchedule
 
 Word = bytes | str | int | float
-"""What a command is made of."""
+"""An argument of a command."""
 
 DIGEST = 8
-"""How long the digest of a shape is, with which each record's blob begins."""
+"""The length of a digest. Each blob begins with the digest of its shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What records of one kind share."""
+    """The fields that many records share."""
 
     name: str
     queue: str
@@ -38,51 +38,34 @@ class Shape:
 
 @lru_cache(maxsize=4096)
 def _pack_shape(numbers: tuple[int, timedelta, timedelta], queue: str, name: str, policy: bytes) -> tuple[bytes, bytes]:
-    most, completed, failed = numbers
-    head = f"{most} {milliseconds(completed)} {milliseconds(failed)} {queue}\n{name}\n"
+    max_recoveries, completed, failed = numbers
+    head = f"{max_recoveries} {milliseconds(completed)} {milliseconds(failed)} {queue}\n{name}\n"
     text = head.encode() + policy
     return base64.urlsafe_b64encode(hashlib.blake2b(text, digest_size=6).digest()), text
 
 
 def unpack_shape(text: bytes) -> Shape:
-    """Read a shape."""
-    numbers, name, policy = text.split(b"\n", 2)
-    most, _, _, queue = numbers.split(b" ", 3)
-    return Shape(name.decode(), queue.decode(), policy, int(most))
+    head, name, policy = text.split(b"\n", 2)
+    max_recoveries, _, _, queue = head.split(b" ", 3)
+    return Shape(name.decode(), queue.decode(), policy, int(max_recoveries))
 
 
 def shape_of(record: NewRecord) -> tuple[bytes, bytes]:
-    """Answer the digest and the text of a record's shape."""
+    """Return the digest and the text of a record's shape."""
     numbers = (record.max_recoveries, record.keep_completed, record.keep_failed)
     return _pack_shape(numbers, record.queue, record.name, record.policy)
 
 
 def pack_record(record: NewRecord) -> tuple[Word, ...]:
-    """What enqueue.lua takes for a record: id, digest, key, kind of due time, ms, the rest of its blob."""
+    """Return the words of a record for add_records.lua: id, digest, key, d or a, ms, the rest of its blob."""
     kind, ms = ("a", stamp(record.due)) if isinstance(record.due, datetime) else ("d", milliseconds(record.due))
     meta = record.meta
     rest = b"-\n" + record.input if meta is None else b"%d\n" % len(meta) + meta + record.input
     return record.id, shape_of(record)[0], record.key or "", kind, ms, rest
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A record's own part, read."""
-
-    created: int
-    key: str | None
-    meta: bytes | None
-    input: bytes
-
-
-def unpack_blob(blob: bytes) -> Blob:
-    """Read a record's own part."""
-    created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
-    return Blob(int(created), key.decode() or None, *unpack_payload(blob))
-
-
 def unpack_payload(blob: bytes) -> tuple[bytes | None, bytes]:
-    """Read a record's meta and input."""
+    """Return the meta and the input of a record."""
     _, length, rest = blob.split(b"\n", 2)
     if length == b"-":
         return None, rest
@@ -91,7 +74,7 @@ def unpack_payload(blob: bytes) -> tuple[bytes | None, bytes]:
 
 
 def pack_ack(ack: Ack) -> tuple[Word, ...]:
-    """What step.lua takes for an ack: id, token, kind, start, delay, data."""
+    """Return the words of an ack for step.lua: id, token, kind, started, delay, data."""
     kind, delay, data = _pack_outcome(ack.outcome)
     started = "" if ack.started_at is None else stamp(ack.started_at)
     return ack.id, ack.token, kind, started, delay, data
@@ -114,12 +97,13 @@ def _pack_outcome(outcome: Outcome) -> tuple[str, int, bytes]:
 
 
 def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredRecord:
-    """Read what read.lua answers of a record."""
-    record_id, raw, state, due, progress, recoveries, token, text, finished = row
-    blob, common = unpack_blob(raw), shape(raw[:DIGEST])
-    worker, started, failed, updated, result = b"", 0, 0, blob.created, b""
-    if text is not None:
-        head, _, result = text.partition(b"\n")
+    """Read a record from the reply of read_records.lua. `shape` finds a shape by its digest."""
+    record_id, blob, state, due, progress, recoveries, token, outcome, finished = row
+    common, (meta, input_) = shape(blob[:DIGEST]), unpack_payload(blob)
+    created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
+    worker, started, failed, updated, result = b"", 0, 0, created, b""
+    if outcome is not None:
+        head, _, result = outcome.partition(b"\n")
         _, _, started, failed, updated, _, _, worker = head.split(b" ", 7)
     if token is not None:
         _, started, _, _, worker = token.split(b" ", 4)
@@ -130,16 +114,16 @@ def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredReco
         name=common.name,
         queue=common.queue,
         state=name,
-        input=blob.input,
-        meta=blob.meta,
-        key=blob.key,
+        input=input_,
+        meta=meta,
+        key=key.decode() or None,
         policy=common.policy,
         progress=progress,
         result=result if name == "completed" else None,
         recoveries=int(recoveries),
         max_recoveries=common.max_recoveries,
         worker=worker.decode() or None,
-        created_at=moment(blob.created),
+        created_at=moment(int(created)),
         updated_at=moment(int(updated)),
         scheduled_for=moment(int(due)),
         failed_at=_moment_or_none(failed),
@@ -149,7 +133,7 @@ def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredReco
 
 
 def unpack_schedule(key: bytes, text: bytes) -> StoredSchedule:
-    """Read what read_schedules.lua answers of a schedule."""
+    """Read a schedule from the reply of read_schedules.lua."""
     head, _, spec = text.partition(b"\n")
     revision, paused, next_tick, last_tick, last_id, queue = head.decode().split(" ", 5)
     return StoredSchedule(

@@ -1,13 +1,14 @@
-"""What the scripts reply, as the values of the contract. What records of one kind share is learnt once."""
+"""Reads the replies of the scripts into the values of the contract."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Recovered, Reserved, StepAnswer
-from flowli_core.drivers._times import duration, milliseconds, moment, stamp
+from flowli_core.drivers._times import due_at, duration, moment
+from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._packing import (
     DIGEST,
     Shape,
@@ -18,25 +19,23 @@ from flowli_core.drivers.redis._packing import (
 )
 from flowli_core.stored import Overview, QueueCounts, State, StateCounts, StoredRecord
 
-if TYPE_CHECKING:
-    from flowli_core.drivers.redis._clients import Client
-
 _ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}
-_NOTHING: tuple[bytes | None, int] = (None, 0)
-"""The progress and the recoveries of a record that nothing has happened to yet."""
+_NO_HISTORY: tuple[bytes | None, int] = (None, 0)
+"""The progress and the recoveries of a record that has no outcome yet."""
 
 
 class Replies:
-    """Reads replies. `column` is the key of the shapes."""
+    """Reads replies. `client` and `key` read shapes that this process does not know yet: each is read once."""
 
-    def __init__(self, column: str) -> None:
-        self._column = column
+    def __init__(self, client: Client, key: str) -> None:
+        self._client = client
+        self._key = key
         self._shapes: dict[bytes, Shape] = {}
 
-    def to_enqueue(self, records: Sequence[NewRecord], now: int, refusals: list[Any]) -> list[Enqueued]:
-        """Answer for each record in its place: the reply tells of those that were not accepted."""
+    def to_enqueued(self, records: Sequence[NewRecord], now: int, refused: list[Any]) -> list[Enqueued]:
+        """Read the reply of enqueue.lua, which describes only the records that were not accepted."""
         answers = [self._accepted(record, now) for record in records]
-        for place, disposition, record_id, state, due, progress in refusals:
+        for place, disposition, record_id, state, due, progress in refused:
             answers[place - 1] = Enqueued(
                 disposition=disposition.decode(),
                 id=record_id.decode(),
@@ -46,10 +45,10 @@ class Replies:
             )
         return answers
 
-    async def to_step(self, client: Client, reply: Any) -> StepAnswer:
-        """Read what step.lua replies."""
+    async def to_step_answer(self, reply: Any) -> StepAnswer:
+        """Read the reply of step.lua."""
         now, acks, ids, blobs, histories, token, recovered, next_due, next_tick, forgot = reply
-        await self._learn(client, {blob[:DIGEST] for blob in blobs}.union([row[1] for row in recovered]))
+        await self._read_shapes({blob[:DIGEST] for blob in blobs}.union([row[1] for row in recovered]))
         return StepAnswer(
             now=moment(now),
             acks=tuple([_ACKS[letter] for letter in acks.decode()]),
@@ -60,36 +59,35 @@ class Replies:
             forgot=bool(forgot),
         )
 
-    async def records(self, client: Client, rows: list[Any]) -> list[StoredRecord]:
-        """Read what read_records.lua replies."""
-        await self._learn(client, {row[1][:DIGEST] for row in rows})
+    async def to_records(self, rows: list[Any]) -> list[StoredRecord]:
+        """Read the reply of read_records.lua."""
+        await self._read_shapes({row[1][:DIGEST] for row in rows})
         return [unpack_stored(row, self._shapes.__getitem__) for row in rows]
 
     def _accepted(self, record: NewRecord, now: int) -> Enqueued:
-        given = record.due
-        due = max(stamp(given), now) if isinstance(given, datetime) else now + milliseconds(given)
         digest, text = shape_of(record)
         if digest not in self._shapes:
             self._shapes[digest] = unpack_shape(text)
+        due = due_at(record.due, now)
         state: State = "scheduled" if due > now else "queued"
         return Enqueued(disposition="accepted", id=record.id, state=state, scheduled_for=moment(due))
 
     def _reserved(
         self, ids: list[bytes], blobs: list[bytes], histories: list[Any], *, token: int
     ) -> tuple[Reserved, ...]:
-        before = {place - 1: (progress, recoveries) for place, progress, recoveries in histories}
-        made: list[Reserved] = []
-        for place, (record_id, raw) in enumerate(zip(ids, blobs, strict=True)):
-            shape = self._shapes[raw[:DIGEST]]
-            meta, given = unpack_payload(raw)
-            progress, recoveries = before.get(place, _NOTHING)
-            made.append(
+        by_place = {place - 1: (progress, recoveries) for place, progress, recoveries in histories}
+        reserved: list[Reserved] = []
+        for place, (record_id, blob) in enumerate(zip(ids, blobs, strict=True)):
+            shape = self._shapes[blob[:DIGEST]]
+            meta, input_ = unpack_payload(blob)
+            progress, recoveries = by_place.get(place, _NO_HISTORY)
+            reserved.append(
                 Reserved(
                     id=record_id.decode(),
                     token=token,
                     name=shape.name,
                     queue=shape.queue,
-                    input=given,
+                    input=input_,
                     meta=meta,
                     policy=shape.policy,
                     progress=progress,
@@ -97,7 +95,7 @@ class Replies:
                     suspect=recoveries >= shape.max_recoveries,
                 )
             )
-        return tuple(made)
+        return tuple(reserved)
 
     def _recovered(self, row: Any) -> Recovered:
         record_id, digest, recoveries, state = row
@@ -106,16 +104,16 @@ class Replies:
             id=record_id.decode(), name=shape.name, queue=shape.queue, recoveries=recoveries, state=state.decode()
         )
 
-    async def _learn(self, client: Client, digests: set[bytes]) -> None:
-        """Read the shapes that other processes have made."""
+    async def _read_shapes(self, digests: set[bytes]) -> None:
+        """Read those of the shapes that this process does not know: other processes have stored them."""
         unknown = sorted(digests - self._shapes.keys())
         if unknown:
-            texts = await client.execute("HMGET", self._column, *unknown)
+            texts = await self._client.execute("HMGET", self._key, *unknown)
             self._shapes.update({digest: unpack_shape(text) for digest, text in zip(unknown, texts, strict=True)})
 
 
 def to_overview(reply: Any) -> Overview:
-    """Read what overview.lua replies."""
+    """Read the reply of overview.lua."""
     now, queues, counts, workers = reply
     found: dict[str, dict[str, int]] = {}
     oldest: dict[str, datetime] = {}
@@ -132,7 +130,7 @@ def to_overview(reply: Any) -> Overview:
             {queue: StateCounts(**states) for queue, states in found.items() if any(states.values())}
         ),
         oldest=oldest,
-        workers={name.decode(): moment(int(at)) for name, at in _pairs(workers)},
+        workers={name.decode(): moment(int(seen)) for name, seen in _pairs(workers)},
     )
 
 

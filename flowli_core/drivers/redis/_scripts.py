@@ -1,4 +1,4 @@
-"""The scripts: one method for each file in lua/, with named arguments."""
+"""Calls the Lua scripts: one method for each file in lua/, with named arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowli_core.driver import (
     LAST_SEEN_PRECISION,
@@ -22,6 +22,7 @@ from flowli_core.driver import (
     Step,
 )
 from flowli_core.drivers._times import milliseconds, stamp
+from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import MissingScriptError
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._packing import Word, pack_ack, pack_record, shape_of
@@ -35,9 +36,6 @@ from flowli_core.stored import (
     State,
     StoredSchedule,
 )
-
-if TYPE_CHECKING:
-    from flowli_core.drivers.redis._clients import Client
 
 OPERATIONS = (
     "audit",
@@ -55,12 +53,12 @@ OPERATIONS = (
 )
 
 STALE = b"stale"
-"""What a script replies that was called without all queues of its prefix. It has done nothing."""
+"""The reply of a script that was called without all queues of its prefix. It has done nothing."""
 
 _TRIES = 20
-_MOMENT = 0.01
+_SHORTEST_WAIT = 0.01
 _LOADS = 5
-"""How often a script is loaded for one call: after a failover or a flush, in the middle of one, once may not do."""
+"""How often a script is loaded for one call. A failover or a flush may lose it again before it is called."""
 
 
 class Script:
@@ -82,104 +80,94 @@ class Script:
 
 
 class Scripts:
-    """Calls the scripts with the keys of one prefix.
+    """Calls the scripts with the keys of one prefix. `now` returns the time for them in ms, or -1 for the server's.
 
-    Every key is declared, so each call names all queues of the prefix. A script that knows of one more answers `stale`;
-    then their names are read anew.
+    Every key must be declared, so each call names all queues of the prefix. If a script finds that a queue is missing,
+    it replies STALE, and the names are read again.
     """
 
-    def __init__(self, keys: Keys, now: Callable[[], int]) -> None:
+    def __init__(self, client: Client, keys: Keys, now: Callable[[], int]) -> None:
+        self._client = client
         self._keys = keys
         self._now = now
         self._scripts = {name: Script(name) for name in OPERATIONS}
         self._queues: dict[str, None] = {}
         self._shared = keys.columns
-        """The keys that each call names: the columns, and those of the queues that are known."""
+        """The keys that each call names: the columns, and those of the known queues."""
 
-    async def audit(self, client: Client, *, column: str, queue: str, cursor: bytes, size: int) -> Any:
-        """Look at a part of a column for what must not be."""
-        return await self._call(client, "audit", [column, queue, cursor, size], extra=self._keys.schedules)
+    async def audit(self, *, column: str, queue: str, cursor: bytes, size: int) -> Any:
+        return await self._call("audit", [column, queue, cursor, size], extra=self._keys.schedules)
 
-    async def check(self, client: Client) -> Any:
-        """Name a command that this user may not call."""
+    async def check(self) -> Any:
         scratch = self._keys.scratch
-        refused = await self._evaluate(client, self._scripts["check"], (1, scratch))
+        refused = await self._evaluate(self._scripts["check"], (1, scratch))
         if not refused:
-            # No script may call this one. With something to take it does not block.
-            await client.execute("ZADD", scratch, 0, "0")
+            # No script may call BZPOPMIN. It does not block if the key has a member.
+            await self._client.execute("ZADD", scratch, 0, "0")
             try:
-                await client.execute("BZPOPMIN", scratch, _MOMENT)
+                await self._client.execute("BZPOPMIN", scratch, _SHORTEST_WAIT)
             finally:
-                await client.execute("DEL", scratch)
+                await self._client.execute("DEL", scratch)
         return refused
 
-    async def enqueue(self, client: Client, *, records: Sequence[NewRecord]) -> Any:
-        """Store records."""
-        words = _packed(records)
-        return await self._call(client, "enqueue", words, queues={record.queue for record in records}, adds=True)
+    async def enqueue(self, records: Sequence[NewRecord]) -> Any:
+        queues = {record.queue for record in records}
+        reply = await self._call("enqueue", _pack_records(records), queues=queues)
+        if not self._queues.keys() >= queues:
+            self._set_queues([*self._queues, *(queue for queue in queues if queue not in self._queues)])
+        return reply
 
-    async def step(self, client: Client, *, step: Step) -> Any:
-        """Settle, recover, reserve, trim."""
-        return await self._call(client, "step", _step_words(step), queues=step.queues, worker=step.worker)
+    async def step(self, step: Step) -> Any:
+        return await self._call("step", _pack_step(step), queues=step.queues, worker=step.worker)
 
     def step_command(self, step: Step) -> tuple[Word, ...]:
-        """Make the command of a step, to be sent by other means. Its reply may be STALE, or MissingScriptError."""
-        words = self._words(_step_words(step), step.queues, step.worker)
-        return ("EVALSHA", self._scripts["step"].digest, *words)
+        """Make the command of a step, for another client to send. It may reply STALE, or raise MissingScriptError."""
+        return ("EVALSHA", self._scripts["step"].digest, *self._words(_pack_step(step), step.queues, step.worker))
 
-    async def heartbeat(self, client: Client, *, worker: str, leases: Sequence[Lease], lease: timedelta) -> Any:
-        """Extend leases."""
+    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> Any:
         words: list[Word] = [milliseconds(lease), milliseconds(WORKER_MEMORY + LAST_SEEN_PRECISION)]
         for held in leases:
             words += (held.id, held.token)
-        return await self._call(client, "heartbeat", words, worker=worker)
+        return await self._call("heartbeat", words, worker=worker)
 
-    async def cancel(self, client: Client, *, record_id: str) -> Any:
-        """Cancel a record, or ask for it."""
-        return await self._call(client, "cancel", [record_id])
+    async def cancel(self, record_id: str) -> Any:
+        return await self._call("cancel", [record_id])
 
-    async def requeue(self, client: Client, *, record_id: str, progress: bytes | None) -> Any:
-        """Make a record due now."""
-        return await self._call(client, "requeue", [record_id, int(progress is not None), progress or b""])
+    async def requeue(self, record_id: str, *, progress: bytes | None) -> Any:
+        return await self._call("requeue", [record_id, int(progress is not None), progress or b""])
 
-    async def purge(self, client: Client, *, state: State, older_than: timedelta, limit: int) -> Any:
-        """Remove finished records."""
-        return await self._call(client, "purge", [state, milliseconds(older_than), limit])
+    async def purge(self, state: State, *, older_than: timedelta, limit: int) -> Any:
+        return await self._call("purge", [state, milliseconds(older_than), limit])
 
-    async def read_records(self, client: Client, *, query: RecordById | RecordsInState) -> Any:
-        """Read one record, or a page of the records in a state."""
+    async def read_records(self, query: RecordById | RecordsInState) -> Any:
         if isinstance(query, RecordById):
-            return await self._call(client, "read_records", [query.id])
+            return await self._call("read_records", [query.id])
         after = query.after
-        at, behind = (-1, "") if after is None else (stamp(after.at), after.id)
-        return await self._call(client, "read_records", [query.state, at, behind, query.limit])
+        at, after_id = (-1, "") if after is None else (stamp(after.at), after.id)
+        return await self._call("read_records", [query.state, at, after_id, query.limit])
 
-    async def overview(self, client: Client) -> Any:
-        """Count the records, find the oldest due ones, and list the workers that are alive."""
-        return await self._call(client, "overview", [milliseconds(WORKER_ALIVE)])
+    async def overview(self) -> Any:
+        return await self._call("overview", [milliseconds(WORKER_ALIVE)])
 
     async def put_schedule(
-        self, client: Client, *, key: str, schedule: StoredSchedule | None, revision: int, records: Sequence[NewRecord]
+        self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord]
     ) -> Any:
-        """Store a schedule and the records of its ticks, or remove it."""
-        if schedule is None:
-            return await self._call(client, "put_schedule", [key, revision], extra=self._keys.schedules)
-        words: list[Word] = [
-            key,
-            revision,
-            int(schedule.paused),
-            "-" if schedule.next_tick is None else stamp(schedule.next_tick),
-            "-" if schedule.last_tick is None else stamp(schedule.last_tick),
-            schedule.last_record_id or "-",
-            schedule.queue,
-            schedule.spec,
-            *(_packed(records) if records else ()),
-        ]
-        queues = {schedule.queue, *(record.queue for record in records)}
-        return await self._call(client, "put_schedule", words, queues=queues, extra=self._keys.schedules)
+        words: list[Word] = [key, revision]
+        queues = {record.queue for record in records}
+        if schedule is not None:
+            queues.add(schedule.queue)
+            words += (
+                int(schedule.paused),
+                "-" if schedule.next_tick is None else stamp(schedule.next_tick),
+                "-" if schedule.last_tick is None else stamp(schedule.last_tick),
+                schedule.last_record_id or "-",
+                schedule.queue,
+                schedule.spec,
+                *(_pack_records(records) if records else ()),
+            )
+        return await self._call("put_schedule", words, queues=queues, extra=self._keys.schedules)
 
-    async def read_schedules(self, client: Client, *, query: ScheduleByKey | SchedulesDue | SchedulesAfter) -> Any:
-        """Read one schedule, those that are due, or a page of all."""
+    async def read_schedules(self, query: ScheduleByKey | SchedulesDue | SchedulesAfter) -> Any:
         words: tuple[Word, ...]
         match query:
             case ScheduleByKey():
@@ -188,35 +176,30 @@ class Scripts:
                 words = ("due", query.limit)
             case SchedulesAfter():
                 words = ("page", query.limit, *(() if query.after is None else (query.after,)))
-        return await self._call(client, "read_schedules", words, extra=self._keys.schedules)
+        return await self._call("read_schedules", words, extra=self._keys.schedules)
 
     async def _call(
         self,
-        client: Client,
         name: str,
         arguments: Sequence[Word],
         *,
         queues: Iterable[str] = (),
         worker: str | None = None,
-        adds: bool = False,
         extra: Sequence[str] = (),
     ) -> Any:
         for attempt in range(_TRIES):
-            known = self._queues
-            reply = await self._evaluate(client, self._scripts[name], self._words(arguments, queues, worker, extra))
+            reply = await self._evaluate(self._scripts[name], self._words(arguments, queues, worker, extra))
             if reply != STALE:
-                if adds and not known.keys() >= set(queues):
-                    self._know([*known, *(queue for queue in queues if queue not in known)])
                 return reply
-            names = await client.execute("SMEMBERS", self._keys.queues)
-            self._know(sorted(one.decode() for one in names))
+            names = await self._client.execute("SMEMBERS", self._keys.queues)
+            self._set_queues(sorted(queue.decode() for queue in names))
             await asyncio.sleep(0.001 * attempt)
         raise DriverError("the queues of this prefix change faster than they can be read")
 
     def _words(
         self, arguments: Sequence[Word], queues: Iterable[str], worker: str | None, extra: Sequence[str] = ()
     ) -> tuple[Word, ...]:
-        """Make what follows the digest: the number of keys, the keys, what each script takes, and this one's own."""
+        """Return the words after the digest: the number of keys, the keys, and the arguments. See columns.lua."""
         known = self._queues
         others = [queue for queue in queues if queue not in known]
         keys = [*self._shared, *(key for queue in others for key in self._keys.of_queue(queue))]
@@ -225,20 +208,21 @@ class Scripts:
         keys += extra
         return (len(keys), *keys, self._now(), len(known) + len(others), len(known), *known, *others, *arguments)
 
-    def _know(self, queues: list[str]) -> None:
+    def _set_queues(self, queues: list[str]) -> None:
         self._queues = dict.fromkeys(queues)
         self._shared = (*self._keys.columns, *(key for queue in queues for key in self._keys.of_queue(queue)))
 
-    async def _evaluate(self, client: Client, script: Script, words: tuple[Word, ...]) -> Any:
+    async def _evaluate(self, script: Script, words: tuple[Word, ...]) -> Any:
         for _ in range(_LOADS):
             try:
-                return await client.execute("EVALSHA", script.digest, *words)
+                return await self._client.execute("EVALSHA", script.digest, *words)
             except MissingScriptError:
-                await client.at(self._keys.queues, "SCRIPT LOAD", script.text)
+                await self._client.at(self._keys.queues, "SCRIPT LOAD", script.text)
         raise StoreUnavailable("the server forgets its scripts faster than they can be loaded")
 
 
-def _packed(records: Sequence[NewRecord]) -> list[Word]:
+def _pack_records(records: Sequence[NewRecord]) -> list[Word]:
+    """Return the arguments of add_records.lua."""
     shapes = dict(shape_of(record) for record in records)
     words: list[Word] = [len(shapes)]
     for digest, text in shapes.items():
@@ -248,7 +232,8 @@ def _packed(records: Sequence[NewRecord]) -> list[Word]:
     return words
 
 
-def _step_words(step: Step) -> list[Word]:
+def _pack_step(step: Step) -> list[Word]:
+    """Return the arguments of step.lua, which names them in the same order."""
     words: list[Word] = [
         step.worker,
         step.sequence,

@@ -32,7 +32,7 @@ async def check_server(client: Client, scripts: Scripts, *, at: str, allow_evict
             f"the server's maxmemory-policy is {policy}, so it may evict jobs; set it to noeviction, "
             "or pass allow_eviction=True if losing jobs is acceptable"
         )
-    refused = (await scripts.check(client)).decode()
+    refused = (await scripts.check()).decode()
     if refused.startswith("unknown "):
         raise DriverError(f"this server lacks the command {refused.removeprefix('unknown ')}; {NEEDED}")
     if refused:

@@ -1,5 +1,5 @@
 -- Cancel a waiting record, or request that of an active one.
--- Needs: shared/columns
+-- Needs: shared/columns shared/moves
 -- ARGV[first]: id.
 -- Answers 'cancelled', 'requested', 'finished' or 'unknown'.
 -- First write: SADD cancelling, or a ZREM.

@@ -1,5 +1,5 @@
 -- Return a finished or scheduled record to its queue: due now, with new progress and no recoveries.
--- Needs: shared/columns
+-- Needs: shared/columns shared/moves
 -- ARGV[first..]: id, 1 if progress follows, progress.
 -- Answers 'requeued', 'unfinished', 'key_taken' or 'unknown'.
 -- First write: HSET holder, or a ZREM.

@@ -1,4 +1,17 @@
 -- Store records that are not stored yet, all of them or none. Needs columns.lua.
+
+-- Describe a record that is stored already. `due` is given if it was added by this call.
+local function describe(place, disposition, id, blob, due)
+  local state, progress = nil, false
+  if due then
+    state = due > now and 'scheduled' or 'queued'
+  else
+    state, due = locate(id, shape_of(blob))
+    progress = call('HGET', PROGRESS, id)
+  end
+  return { place, disposition, id, state, format_ms(due), progress }
+end
+
 -- `first` is the first argument: how many shapes, each as digest, text; then for each record: id, digest, key, 'd' or 'a' (a
 -- delay, or a point in time), ms, the rest of its blob.
 -- Returns {place, disposition, id, state, due, progress} for each record that was not accepted.
@@ -15,66 +28,50 @@ local function add_records(first)
     ids[#ids + 1] = ARGV[i]
   end
   local stored = read_fields(RECORD, ids)
-  -- `added` are the due times of this call's records, `held` the ids that hold this call's keys.
+  -- `added` are the due times of the records of this call, `held` the ids that hold its keys.
   local added, held, blobs, holders, entries, first_due, refused = {}, {}, {}, {}, {}, {}, {}
-
-  local function refuse(place, disposition, id, blob)
-    local state, due, progress
-    if added[id] then
-      state, due, progress = added[id] > now and 'scheduled' or 'queued', added[id], false
-    else
-      state, due = locate(id, shape_of(blob))
-      progress = call('HGET', PROGRESS, id)
-    end
-    refused[#refused + 1] = { place, disposition, id, state, format_ms(due), progress }
-  end
-
-  local function add(id, digest, key, due, rest)
-    local shape = given[digest]
-    added[id] = due
-    append(blobs, id, digest .. now_text .. ' ' .. key .. '\n' .. rest)
-    if key ~= '' then
-      held[key] = id
-      append(holders, key, id)
-    end
-    entries[shape.index] = entries[shape.index] or {}
-    append(entries[shape.index], due == now and now_text or format_ms(due), id)
-    first_due[shape.queue] = math.min(first_due[shape.queue] or due, due)
-  end
-
   for k = 1, #ids do
     local from = at + 6 * (k - 1)
     local id, digest, key, due_kind, ms, rest = unpack(ARGV, from, from + 5)
     local holder = key ~= '' and (held[key] or call('HGET', HOLDER, key))
     local holder_blob = holder and not added[holder] and call('HGET', RECORD, holder)
     if added[id] or stored[k] then
-      refuse(k, 'duplicate', id, stored[k])
+      refused[#refused + 1] = describe(k, 'duplicate', id, stored[k], added[id])
     elseif holder and (added[holder] or holder_blob) then
-      refuse(k, 'existing', holder, holder_blob)
+      refused[#refused + 1] = describe(k, 'existing', holder, holder_blob, added[holder])
     else
-      add(id, digest, key, due_kind == 'd' and now + ms or math.max(now, tonumber(ms)), rest)
+      local shape, due = given[digest], due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
+      added[id] = due
+      append(blobs, id, digest .. now_text .. ' ' .. key .. '\n' .. rest)
+      if key ~= '' then
+        held[key] = id
+        append(holders, key, id)
+      end
+      entries[shape.index] = entries[shape.index] or {}
+      append(entries[shape.index], due == now and now_text or format_ms(due), id)
+      first_due[shape.queue] = math.min(first_due[shape.queue] or due, due)
     end
   end
-
-  if #blobs > 0 then
-    call_with_all('HSET', RECORD, blobs, 2)
-    for digest, shape in pairs(given) do
-      call('HSETNX', SHAPE, digest, shape.text)
+  if #blobs == 0 then
+    return refused
+  end
+  call_with_all('HSET', RECORD, blobs, 2)
+  for digest, shape in pairs(given) do
+    call('HSETNX', SHAPE, digest, shape.text)
+  end
+  call_with_all('HSET', HOLDER, holders, 2)
+  for queue, due in pairs(first_due) do
+    if not is_known[queue] then
+      call('SADD', QUEUES, queue)
     end
-    call_with_all('HSET', HOLDER, holders, 2)
-    for queue, due in pairs(first_due) do
-      if not is_known[queue] then
-        call('SADD', QUEUES, queue)
-      end
-      -- Wake a waiter for what is due, and for an earlier due time than the one that it knows.
-      local head = due > now and tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
-      if not head or due < head then
-        call('ZADD', WAKE[queue], 0, '0')
-      end
+    -- Wake a waiter for what is due, and for an earlier due time than the one that it knows.
+    local head = due > now and tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
+    if not head or due < head then
+      call('ZADD', WAKE[queue], 0, '0')
     end
-    for index, members in pairs(entries) do
-      call_with_all('ZADD', index, members, 2)
-    end
+  end
+  for index, members in pairs(entries) do
+    call_with_all('ZADD', index, members, 2)
   end
   return refused
 end

@@ -1,4 +1,4 @@
--- The start of every script: the keys, the time, and how records are read and moved.
+-- The start of every script: the keys, the time, and how records are read.
 --
 -- KEYS: the columns in the order below, then the keys due, suspect and wake of each queue.
 -- ARGV: the time in ms or -1 for the server's, how many queues follow, how many of them the caller knows to be stored,
@@ -92,11 +92,6 @@ local function key_of(blob)
   return key ~= '' and key or nil
 end
 
--- The kind of a record is the digest of its shape, and + if it has an idempotency key or - if not.
-local function kind_of(blob)
-  return string.sub(blob, 1, 8) .. (string.find(blob, '^%d+ \n', 9) and '-' or '+')
-end
-
 -- token: "token reserved due kind worker", stored exactly while the record is active.
 local function format_token(token, due, kind, worker)
   return token .. ' ' .. now_text .. ' ' .. due .. ' ' .. kind .. ' ' .. worker
@@ -140,59 +135,4 @@ local function locate(id, shape)
     return state, tonumber(last_due), token, outcome
   end
   return nil, nil, token, outcome
-end
-
--- Counts are collected, and written once, together with the states that they count.
-local changes = {}
-local function count(state, queue, by)
-  local of_state = changes[state]
-  if not of_state then
-    of_state = {}
-    changes[state] = of_state
-  end
-  of_state[queue] = (of_state[queue] or 0) + by
-end
-local function write_counts()
-  for state, queues in pairs(changes) do
-    for queue, by in pairs(queues) do
-      if by ~= 0 then
-        call('HINCRBY', COUNTS, state .. ' ' .. queue, by)
-      end
-    end
-  end
-  changes = {}
-end
-
--- Release the idempotency key of a record, if it holds one.
-local function release_key(id, kind)
-  if string.byte(kind, 9) == 43 then -- a plus
-    local blob = call('HGET', RECORD, id)
-    local key = blob and key_of(blob)
-    if key and call('HGET', HOLDER, key) == id then
-      call('HDEL', HOLDER, key)
-    end
-  end
-end
-
--- Make a record wait; the caller has removed it from its previous index. Wake one waiter if the record is due, or if it is
--- now the first of its index: the waiter must learn of the earlier time. `announced` are the queues with such a time.
-local announced = {}
-local function add_waiting(id, shape, due)
-  local queue = shape.queue
-  local recoveries = tonumber(call('HGET', RECOVERIES, id) or 0)
-  local index = recoveries >= shape.max_recoveries and SUSPECT[queue] or DUE[queue]
-  call('ZADD', index, due, id)
-  local is_next = due > now and call('ZRANGE', index, 0, 0)[1] == id
-  announced[queue] = announced[queue] or is_next
-  if due <= now or is_next then
-    call('ZADD', WAKE[queue], 0, '0')
-  end
-end
-
--- Make a record finished; the caller has removed it from its previous index, and written its outcome.
-local function add_finished(id, kind, shape, state)
-  call('ZADD', FINISHED[state], now_text, id)
-  call('ZADD', EXPIRY, shape.expiry[state], id)
-  count(state, shape.queue, 1)
-  release_key(id, kind)
 end

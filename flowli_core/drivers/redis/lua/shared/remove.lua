@@ -1,4 +1,4 @@
--- Remove finished records. Needs columns.lua.
+-- Remove finished records. Needs columns.lua, moves.lua.
 local function remove(ids)
   if #ids == 0 then
     return

@@ -1,5 +1,5 @@
 -- Recover: return the records of expired leases to their queues, or end those that were recovered too often. Needs
--- columns.lua.
+-- columns.lua, moves.lua.
 
 -- If the clock was set back since the last step, move leases and due times back too: no lease gets longer, and what was due
 -- stays due.

@@ -1,4 +1,4 @@
--- Reserve: give due records to a worker, under a lease and a token. Needs columns.lua.
+-- Reserve: give due records to a worker, under a lease and a token. Needs columns.lua, moves.lua.
 
 -- The batch of this step. `histories` are {place, progress, recoveries} of the records that had an outcome before.
 local batch = { ids = {}, blobs = {}, histories = {}, has_suspect = false }

@@ -1,4 +1,4 @@
--- Settle: apply the outcomes that a worker reports, and move each record on. Needs columns.lua.
+-- Settle: apply the outcomes that a worker reports, and move each record on. Needs columns.lua, moves.lua.
 -- An ack is six arguments: id, token, kind, started ms or '', delay ms, data.
 
 -- The acks that finish a record. After another the record waits again, unless its cancellation was requested.

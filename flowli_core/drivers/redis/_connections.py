@@ -1,14 +1,16 @@
-"""Connections to the server: a Line for each event loop, and a thread with a loop for calls from other loops."""
+"""The connections of a driver: one Line for the event loop that opened it, and one on a thread for all other loops."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flowli_core.drivers.redis._clients import Client, PairingClient
+from flowli_core.drivers.redis._clients import Client, PairingClient, Source
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DriverError, StoreUnavailable
 
@@ -26,17 +28,17 @@ _CLOSING_TIME = 1.0
 
 
 class Line:
-    """The connections of one event loop: `client` for commands, `waiting` for blocking commands.
+    """The connections of one event loop: `commands` for commands, `waits` for blocking commands.
 
     A wait that is cancelled, or ended by `close`, closes its connection. The server's reply may be lost, and with it a
     wake-up. Therefore a new wake-up is stored after the connection was closed: one remains in any order of the two.
     """
 
-    def __init__(self, client: Client, *, waiting: Client) -> None:
-        self.client = client
-        self._waiting = waiting
-        self._pairing = waiting if isinstance(waiting, PairingClient) else None  # slow to check, for a protocol
-        self._waits: set[asyncio.Timeout] = set()
+    def __init__(self, commands: Client, waits: Client) -> None:
+        self.commands = commands
+        self._waits = waits
+        self._pairing = waits if isinstance(waits, PairingClient) else None  # slow to check, for a protocol
+        self._limits: set[asyncio.Timeout] = set()
         self._restoring: set[asyncio.Task[None]] = set()
         self._nobody_waits = asyncio.Event()
         self._nobody_waits.set()
@@ -58,17 +60,17 @@ class Line:
         block = min(max(seconds, SHORTEST_BLOCK), _LONGEST_BLOCK)
         try:
             async with asyncio.timeout(block + _SPARE) as limit:
-                self._waits.add(limit)
+                self._limits.add(limit)
                 self._nobody_waits.clear()
                 try:
                     pop: tuple[Word, ...] = ("BZPOPMIN", *keys, block)
                     if then is not None and self._pairing is not None:
                         return await self._pairing.execute_both(pop, then)
-                    await self._waiting.execute(*pop)
+                    await self._waits.execute(*pop)
                     return None
                 finally:
-                    self._waits.discard(limit)
-                    if not self._waits:
+                    self._limits.discard(limit)
+                    if not self._limits:
                         self._nobody_waits.set()
         except asyncio.CancelledError:
             self._restore_wake_up(keys)
@@ -92,7 +94,7 @@ class Line:
         """End the waits, and close the connections."""
         self._closed.set()
         now = asyncio.get_running_loop().time()
-        for limit in self._waits:
+        for limit in self._limits:
             if not limit.expired():
                 limit.reschedule(now)
         await self._nobody_waits.wait()
@@ -103,8 +105,8 @@ class Line:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        await self._waiting.close()
-        await self.client.close()
+        await self._waits.close()
+        await self.commands.close()
 
     def _restore_wake_up(self, keys: Sequence[str]) -> None:
         task = asyncio.create_task(self._store_wake_up(keys))
@@ -115,7 +117,7 @@ class Line:
         # If this fails, a worker finds what is due at its next periodic step.
         with contextlib.suppress(DriverError):
             for key in keys:
-                await self.client.execute("ZADD", key, 0, "0")
+                await self.commands.execute("ZADD", key, 0, "0")
 
 
 class SideLoop:
@@ -135,6 +137,8 @@ class SideLoop:
 
     async def run(self, work: Callable[[Line], Awaitable[T]]) -> T:
         """Run `work` on that loop, and return its result."""
+        if asyncio.get_running_loop() is self._loop:
+            return await self._work(work)
         with self._lock:
             if self._is_closed:
                 raise DriverError("the driver was closed")
@@ -175,3 +179,67 @@ class SideLoop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """The connections of one process from `open` to `close`. `loop` is the event loop that opened them."""
+
+    process: int
+    loop: asyncio.AbstractEventLoop
+    line: Line
+    side: SideLoop
+
+
+class Connections:
+    """The client that a driver sends its commands with, from any event loop.
+
+    Calls on the event loop that opened it use that loop's Line; calls on other loops run on the SideLoop. The first of
+    these uses the user's client for commands, unless `uses_own_client` is set.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.uses_own_client = False
+        self._source = source
+        self._lock = threading.Lock()
+        self._session: _Session | None = None
+
+    def open(self) -> None:
+        """Prepare the connections. Each connects when it is first used. Idempotent."""
+        source = self._source
+        with self._lock:
+            if self._session is None:
+                line = Line(source.commands() if self.uses_own_client else source.users, source.waits())
+                side = SideLoop(lambda: Line(source.commands(), source.waits()))
+                self._session = _Session(os.getpid(), asyncio.get_running_loop(), line, side)
+
+    async def close(self) -> None:
+        """End the waits, and close the connections, but not those of the user's client."""
+        with self._lock:
+            session, self._session = self._session, None
+        if session is None or session.process != os.getpid():
+            return
+        await session.side.close()
+        if asyncio.get_running_loop() is session.loop:
+            await session.line.close()
+        elif session.loop.is_running():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.line.close(), session.loop))
+
+    def run(self, work: Callable[[Line], Awaitable[T]]) -> Awaitable[T]:
+        """Run `work` with the line of this event loop, or with that of the side loop on its thread."""
+        session = self._session
+        if session is None:
+            raise DriverError("the driver is not open; await its open() first")
+        if session.process != os.getpid():
+            raise DriverError("the driver was opened before this process was forked; open one in each process")
+        if asyncio.get_running_loop() is session.loop:
+            return work(session.line)
+        return session.side.run(work)
+
+    def execute(self, *words: Word) -> Awaitable[Any]:
+        """Send a command."""
+        return self.run(lambda line: line.commands.execute(*words))
+
+    def at(self, key: str, *words: Word) -> Awaitable[Any]:
+        """Send a command that names no key to the server that stores `key`."""
+        return self.run(lambda line: line.commands.at(key, *words))
