@@ -35,7 +35,7 @@ async def store(server: Server) -> AsyncGenerator[tuple[RedisDriver, Any]]:
 
 
 async def test_a_full_server_refuses_only_new_records(server: Server) -> None:
-    """Without memory enqueue stores nothing, while stored records are reserved, renewed, settled and recovered."""
+    """Without memory enqueue stores nothing. Stored records are still reserved, renewed, settled and recovered."""
     async with store(server) as (driver, admin):
         worker = Worker(driver)
         await driver.enqueue([record(name) for name in "abcdw"])
@@ -53,6 +53,7 @@ async def test_a_full_server_refuses_only_new_records(server: Server) -> None:
         while not recovered:
             recovered = {one.id for one in (await worker.step()).recovered}
         assert recovered == {abandoned.id}
+        assert (await Worker(driver, "idle").step()).reserved == ()
         admin.config_set("maxmemory", 0)
         assert await find(driver, "e") is None
         assert set((await driver.overview()).counts.by_queue) == {"q"}

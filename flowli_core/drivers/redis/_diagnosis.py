@@ -19,13 +19,6 @@ _NEARLY_FULL = 0.9
 _MIB = 1024 * 1024
 _SHOWN = 5
 
-_NO_INFO = Check(
-    name="server",
-    value="this Redis user may not call INFO",
-    verdict="warning",
-    cure="ACL SETUSER ... +info, so that eviction policy and persistence can be checked",
-)
-
 
 async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list[Check]:
     """Check the server, its clock, the user's permissions, and the layout. `at` is a key of the prefix."""
@@ -35,17 +28,17 @@ async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list
             facts |= facts_of(await client.at(at, "INFO", section))
         checks = check_facts(facts)
     except PermissionMissingError:
-        checks = [_NO_INFO]
+        cure = "ACL SETUSER ... +info, so that eviction policy and persistence can be checked"
+        checks = [_check("server", "this Redis user may not call INFO", warning=cure)]
     asked = time.time()
     seconds, micros = await client.at(at, "TIME")
     checks.append(check_clock(int(seconds) + int(micros) / 1e6, asked, time.time()))
     refused = (await scripts.check()).decode()
-    checks.append(
-        Check(name="ACL", value=f"{refused} is refused", verdict="bad", cure="see the driver's documentation")
-        if refused
-        else Check(name="ACL", value="all needed commands are allowed")
-    )
-    return [*checks, Check(name="layout", value=str(LAYOUT))]
+    if refused:
+        checks.append(_check("ACL", f"{refused} is refused", bad="see the driver's documentation"))
+    else:
+        checks.append(_check("ACL", "all needed commands are allowed"))
+    return [*checks, _check("layout", str(LAYOUT))]
 
 
 def check_facts(facts: Mapping[str, str]) -> list[Check]:
@@ -53,61 +46,55 @@ def check_facts(facts: Mapping[str, str]) -> list[Check]:
     name = "Valkey" if "valkey_version" in facts else "Redis"
     version = facts.get("valkey_version") or facts.get("redis_version", "unknown")
     mode = facts.get("redis_mode") or facts.get("server_mode", "standalone")
-    checks = [Check(name="server version", value=f"{name} {version}, {mode}, {facts.get('role', 'role unknown')}")]
     policy = facts.get("maxmemory_policy", "unknown")
-    is_safe = policy == "noeviction"
-    checks.append(
-        Check(
-            name="eviction policy",
-            value=policy,
-            verdict="ok" if is_safe else "bad",
-            cure="" if is_safe else "the server may evict jobs: CONFIG SET maxmemory-policy noeviction",
-        )
-    )
-    return [*checks, _memory(facts), _persistence(facts)]
+    evicts = "" if policy == "noeviction" else "the server may evict jobs: CONFIG SET maxmemory-policy noeviction"
+    return [
+        _check("server version", f"{name} {version}, {mode}, {facts.get('role', 'role unknown')}"),
+        _check("eviction policy", policy, bad=evicts),
+        _check_memory(facts),
+        _check_persistence(facts),
+    ]
 
 
-def _memory(facts: Mapping[str, str]) -> Check:
-    used, most = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
-    value = f"{used / _MIB:.1f} MiB of {most / _MIB:.1f} MiB" if most else f"{used / _MIB:.1f} MiB, no limit"
-    if most and used > most * _NEARLY_FULL:
-        cure = "a full server refuses new jobs: raise maxmemory, or purge"
-        return Check(name="memory", value=value, verdict="warning", cure=cure)
-    return Check(name="memory", value=value)
+def _check_memory(facts: Mapping[str, str]) -> Check:
+    used, limit = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
+    value = f"{used / _MIB:.1f} MiB of {limit / _MIB:.1f} MiB" if limit else f"{used / _MIB:.1f} MiB, no limit"
+    cure = "a full server refuses new jobs: raise maxmemory, or purge"
+    return _check("memory", value, warning=cure if limit and used > limit * _NEARLY_FULL else "")
 
 
-def _persistence(facts: Mapping[str, str]) -> Check:
+def _check_persistence(facts: Mapping[str, str]) -> Check:
     has_aof = facts.get("aof_enabled") == "1"
-    failed: list[str] = []
-    failed += ["the last append failed"] if facts.get("aof_last_write_status", "ok") != "ok" else []
-    failed += ["the last snapshot failed"] if facts.get("rdb_last_bgsave_status", "ok") != "ok" else []
     value = "append-only file" if has_aof else "snapshots at most"
+    failed = [
+        f"the last {what} failed"
+        for what, fact in (("append", "aof_last_write_status"), ("snapshot", "rdb_last_bgsave_status"))
+        if facts.get(fact, "ok") != "ok"
+    ]
     if failed:
-        return Check(name="persistence", value=f"{value}; {', '.join(failed)}", verdict="bad", cure="check its disk")
-    if not has_aof:
-        cure = "a crash of the server loses everything since the last snapshot: CONFIG SET appendonly yes"
-        return Check(name="persistence", value=value, verdict="warning", cure=cure)
-    return Check(name="persistence", value=value)
+        return _check("persistence", f"{value}; {', '.join(failed)}", bad="check its disk")
+    cure = "a crash of the server loses everything since the last snapshot: CONFIG SET appendonly yes"
+    return _check("persistence", value, warning="" if has_aof else cure)
 
 
 def check_clock(server: float, asked: float, answered: float) -> Check:
-    """Compare the server's time with ours before and after the call. The drift is at least what is shown."""
+    """Compare the server's time with ours before and after the call. The drift is at least the value shown."""
     drift = max(asked - server, server - answered, 0.0)
-    is_close = drift < _DRIFT
-    return Check(
-        name="clock",
-        value=f"{drift:.1f} s off this machine's clock" if drift else "same as this machine's",
-        verdict="ok" if is_close else "warning",
-        cure="" if is_close else "jobs use the server's time; run NTP on both",
-    )
+    value = f"{drift:.1f} s off this machine's clock" if drift else "same as this machine's"
+    return _check("clock", value, warning="" if drift < _DRIFT else "jobs use the server's time; run NTP on both")
 
 
 def check_findings(findings: Sequence[Finding] | DriverError) -> Check:
     """Summarize the findings of fsck, or the error that prevented it."""
     if isinstance(findings, DriverError):
-        return Check(name="fsck", value="not done", verdict="warning", cure=str(findings))
+        return _check("fsck", "not done", warning=str(findings))
     if not findings:
-        return Check(name="fsck", value="no faults")
+        return _check("fsck", "no faults")
     shown = [f"{found.key} {found.id}: {found.problem}" for found in findings[:_SHOWN]]
     more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
-    return Check(name="fsck", value="\n".join([*shown, *more]), verdict="bad", cure="see the driver's documentation")
+    return _check("fsck", "\n".join([*shown, *more]), bad="see the driver's documentation")
+
+
+def _check(name: str, value: str, *, warning: str = "", bad: str = "") -> Check:
+    """Make a check. A cure given as `warning` or `bad` is also its verdict."""
+    return Check(name=name, value=value, verdict="bad" if bad else "warning" if warning else "ok", cure=bad or warning)

@@ -1,4 +1,4 @@
-"""When the next record of each queue is due: no wake-up announces it, so waits must end by themselves."""
+"""The next due time of each queue. No wake-up announces it, so a wait must end by itself at that time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowli_core.drivers._times import milliseconds, stamp
 
 
 class DueTimes:
-    """The next due time of each queue as this process knows it, and the server's clock. `clock` replaces the latter."""
+    """The next due time of each queue, as far as this process knows. `clock` replaces the server's time in tests."""
 
     def __init__(self, clock: Clock | None) -> None:
         self._clock = clock
@@ -19,12 +19,12 @@ class DueTimes:
         self._server_time = (0, 0.0)
 
     def add(self, queue: str, due: datetime) -> None:
-        """Note that a record was stored."""
+        """Note the due time of a stored record."""
         ms = stamp(due)
         self._due[queue] = min(ms, self._due.get(queue, ms))
 
     def replace(self, queues: Iterable[str], now: datetime, next_due: timedelta | None) -> None:
-        """Note the answer to a step."""
+        """Note what the answer to a step says of its queues."""
         now_ms = self.note_time(now)
         for queue in queues:
             if next_due is None:
@@ -39,7 +39,7 @@ class DueTimes:
         return ms
 
     def ms_until(self, queues: Iterable[str], at_most: timedelta) -> int:
-        """Return the ms until the next record of the queues is due, at most those of a duration. 0 or less: now."""
+        """Return the ms until the next record of the queues is due, at most `at_most`; 0 or less if it is due now."""
         due = [self._due[queue] for queue in queues if queue in self._due]
         limit = milliseconds(at_most)
         return min(limit, min(due) - self._now()) if due else limit

@@ -24,8 +24,7 @@ schedules                  zset  schedule keys in order, for listing; when it is
 due:QUEUE                  zset  id -> due time of waiting records; when reserved or cancelled
 suspect:QUEUE              zset  the same for suspects
 wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a step that leaves nothing due
-worker:WORKER              hash  last step of a worker and its answer; expires 10 minutes after the last step
-ahead:WORKER               hash  the same for its waiting steps
+worker:WORKER              hash  last step and last waiting step of a worker; expires 10 minutes after it was last seen
 scratch                    any   what `open` tries commands on; at once
 ========================== ===== ======================================================================================
 

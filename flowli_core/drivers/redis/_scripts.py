@@ -37,20 +37,7 @@ from flowli_core.stored import (
     StoredSchedule,
 )
 
-OPERATIONS = (
-    "audit",
-    "cancel",
-    "check",
-    "enqueue",
-    "heartbeat",
-    "overview",
-    "purge",
-    "put_schedule",
-    "read_records",
-    "read_schedules",
-    "requeue",
-    "step",
-)
+_LUA = resources.files("flowli_core.drivers.redis").joinpath("lua")
 
 STALE = b"stale"
 """The reply of a script that was called without all queues of its prefix. It has done nothing."""
@@ -69,11 +56,10 @@ class Script:
     """
 
     def __init__(self, name: str) -> None:
-        folder = resources.files("flowli_core.drivers.redis").joinpath("lua")
-        text = folder.joinpath(f"{name}.lua").read_text()
+        text = _LUA.joinpath(f"{name}.lua").read_text()
         needs = re.search("^-- Needs: (.*)$", text, re.MULTILINE)
         if needs is not None:
-            head, *body = [folder.joinpath(f"{part}.lua").read_text() for part in needs[1].split()]
+            head, *body = [_LUA.joinpath(f"{part}.lua").read_text() for part in needs[1].split()]
             text = "".join([head, "local function operation()\n", *body, text, "end\nreturn operation()\n"])
         self.text = text
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
@@ -90,7 +76,8 @@ class Scripts:
         self._client = client
         self._keys = keys
         self._now = now
-        self._scripts = {name: Script(name) for name in OPERATIONS}
+        names = [file.name.removesuffix(".lua") for file in _LUA.iterdir() if file.name.endswith(".lua")]
+        self._scripts = {name: Script(name) for name in names}
         self._queues: dict[str, None] = {}
         self._shared = keys.columns
         """The keys that each call names: the columns, and those of the known queues."""

@@ -119,7 +119,7 @@ local function parse_outcome(text)
   return state, settled, started, failed, worker, due, kind
 end
 
--- Find a record: its state, when it is due, its token and its outcome. The state is nil if nothing tells it.
+-- Find a record: its state, when it is due, its token and its outcome. The state is nil if it is unknown, as after damage.
 local function locate(id, shape)
   local token, outcome = call('HGET', TOKEN, id), call('HGET', OUTCOME, id)
   if token then
