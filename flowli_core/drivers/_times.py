@@ -1,6 +1,4 @@
-"""Times and durations as stores have them: whole milliseconds, counted from 1970 in UTC."""
-
-from __future__ import annotations
+"""Times and durations in whole milliseconds, as stores keep them; times count from 1970 in UTC."""
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -14,36 +12,37 @@ _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS
 
 
 def milliseconds(duration: timedelta) -> int:
-    """Answer the whole milliseconds in a duration."""
+    """Return a duration in whole milliseconds."""
     return duration // _MS
 
 
 def duration(milliseconds: int) -> timedelta:
-    """Answer the duration of so many milliseconds."""
+    """Return a duration of milliseconds as a timedelta."""
     return milliseconds * _MS
 
 
 def stamp(moment: datetime) -> int:
-    """Answer a moment in ms since 1970. Raises TypeError where it is naive."""
+    """Return a moment in ms since 1970. Raises TypeError if it is naive."""
     return (moment - _EPOCH) // _MS
 
 
 @lru_cache(maxsize=64)
-def moment(stamped: int) -> datetime:
-    """Answer the moment of a stamp. Cached, because the records of a batch share theirs.
+def moment(stamp: int) -> datetime:
+    """Return the moment of a time in ms since 1970. Cached, because the records of a batch share their times.
 
-    A stamp that was damaged by hand is read as the nearest moment there is: one bad record must not hide the others.
+    A time out of range, which was damaged by hand, becomes the nearest possible moment: one bad record must not hide
+    the others.
     """
-    return _EPOCH + min(max(stamped, _FIRST), _LAST) * _MS
+    return _EPOCH + min(max(stamp, _FIRST), _LAST) * _MS
 
 
-def moment_or_none(stamped: int | None) -> datetime | None:
-    """Answer the moment of a stamp, where there is one."""
-    return None if stamped is None else moment(stamped)
+def moment_or_none(stamp: int | None) -> datetime | None:
+    """Return the moment of a time, or None if there is none."""
+    return None if stamp is None else moment(stamp)
 
 
 def due_at(due: timedelta | datetime, now: int) -> int:
-    """Answer when a record is due: a moment in the past means now."""
+    """Return when a record is due. A moment in the past means now."""
     if due is ZERO:
         return now
     return max(stamp(due) if isinstance(due, datetime) else now + milliseconds(due), now)

@@ -114,14 +114,14 @@ async def test_a_text_that_is_none_is_an_error_that_does_not_show_it(
 ) -> None:
     await driver.enqueue([record("a")])
     foreign.execute("UPDATE record SET name = CAST(x'736563726574ff' AS TEXT)")
-    with pytest.raises(DriverError, match="changed its tables by hand") as refused:
+    with pytest.raises(DriverError, match="were its tables changed by hand") as refused:
         await find(driver, "a")
     assert "secret" not in "".join(traceback.format_exception(refused.value))
 
 
 async def test_missing_tables_are_an_error_of_ours(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
     foreign.execute("DROP TABLE worker")
-    with pytest.raises(DriverError, match="changed its tables by hand"):
+    with pytest.raises(DriverError, match="were its tables changed by hand"):
         await Worker(driver).take()
     foreign.execute(
         "CREATE TABLE worker (id PRIMARY KEY, seen, sequence, token, acks, waiting_sequence, waiting_token)"
@@ -134,6 +134,6 @@ async def test_a_waiter_is_released_when_the_file_can_no_longer_be_watched(
 ) -> None:
     """Its next step says what is wrong; to sleep on would hide it."""
     foreign.execute("ALTER TABLE record RENAME TO elsewhere")
-    with pytest.raises(DriverError, match="changed its tables by hand"):
+    with pytest.raises(DriverError, match="were its tables changed by hand"):
         await soon(driver.step(waiting_step()))
     assert "watching an SQLite file failed" in caplog.text

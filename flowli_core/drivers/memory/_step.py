@@ -1,4 +1,4 @@
-"""The stages of a step of the memory driver: settle, recover, reserve, trim, and what is next."""
+"""A step with its stages: settle, recover, reserve, trim, next."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LastStep:
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """When a worker was last seen, its last step, and its last waiting step."""
+    """A worker: when it was last seen, its last step, and its last waiting step."""
 
     seen: int
     steps: dict[bool, LastStep] = field(default_factory=dict[bool, LastStep])

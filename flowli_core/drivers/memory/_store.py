@@ -1,4 +1,4 @@
-"""Where each record of the memory driver is. Times are in milliseconds since 1970."""
+"""The records of the memory driver and their states. Times are in milliseconds since 1970."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Index:
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """A record. `new` is what was enqueued, the rest is what has happened to it since."""
+    """A record: `new` as it was enqueued, and what has changed since."""
 
     new: NewRecord
     due: int

@@ -1,7 +1,7 @@
-"""Records in one SQLite file: for one machine, shared by as many processes on it as there are.
+"""Records in one SQLite file, which any number of processes on one machine may share.
 
-`_driver` is the page to read first; `sql/` holds the tables and every statement, `_step` and what it names the
-transitions, `_watcher` how one process notices what another does.
+Read `_driver` first. `sql/` has the tables and every statement, `_step` the stages of a step, and `_watcher` notices
+what other processes write.
 """
 
 from flowli_core.drivers.sqlite._driver import SqliteDriver

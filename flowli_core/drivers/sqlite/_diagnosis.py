@@ -1,4 +1,4 @@
-"""How the file is: what `flowli doctor` shows of it."""
+"""The checks of the file for `flowli doctor`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MIB = 1024 * 1024
 
 
 def diagnose(connection: sqlite3.Connection, path: str, synchronous: str, now: int) -> list[Check]:
-    """Look at all of it, from a connection that reads."""
+    """Examine all of the file."""
     checks = [Check(name="server version", value=f"SQLite {sqlite3.sqlite_version}")]
     mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
     checks.append(Check(name="journal", value=mode, verdict="ok" if mode == "wal" else "bad"))
-    note = "a power cut may take the last commits" if synchronous == "normal" else "every commit waits for the disk"
+    note = "a power cut may lose the last commits" if synchronous == "normal" else "every commit waits for the disk"
     checks.append(Check(name="persistence", value=f"synchronous={synchronous}: {note}"))
     checks.append(Check(name="layout", value=str(connection.execute("PRAGMA user_version").fetchone()[0])))
     size = sum(one.stat().st_size for one in (Path(path), Path(f"{path}-wal")) if one.exists())
@@ -30,31 +30,33 @@ def diagnose(connection: sqlite3.Connection, path: str, synchronous: str, now: i
             name="clock",
             value=f"last written at {moment(written):%Y-%m-%d %H:%M:%S} UTC" if written else "never written",
             verdict="bad" if ahead > _DRIFT_MS else "ok",
-            cure="the clock of this machine was set back since; let it be kept by NTP" if ahead > _DRIFT_MS else "",
+            cure="the clock of this machine was set back; keep it right with NTP"
+            if ahead > _DRIFT_MS
+            else "",
         )
     )
-    return [*checks, *_sound(connection)]
+    return [*checks, *_check_integrity(connection)]
 
 
-def _sound(connection: sqlite3.Connection) -> list[Check]:
-    """Whether the file is whole, and the kept counts are what they count."""
-    told = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)").fetchall()]
-    whole = told == ["ok"]
+def _check_integrity(connection: sqlite3.Connection) -> list[Check]:
+    """Check that the file is intact, and that the stored counts are right."""
+    found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)").fetchall()]
+    intact = found == ["ok"]
     checks = [
         Check(
             name="file",
-            value="whole" if whole else "; ".join(told),
-            verdict="ok" if whole else "bad",
-            cure="" if whole else "stop all workers and restore a copy, or sqlite3 FILE .recover",
+            value="intact" if intact else "; ".join(found),
+            verdict="ok" if intact else "bad",
+            cure="" if intact else "stop all workers and restore a backup, or run: sqlite3 FILE .recover",
         )
     ]
     wrong: int = run(connection, "count_wrong_counts").fetchone()[0]
     checks.append(
         Check(
             name="fsck",
-            value="the counts are what they count" if not wrong else f"{wrong} counts are wrong",
+            value="the counts are right" if not wrong else f"{wrong} counts are wrong",
             verdict="bad" if wrong else "ok",
-            cure="somebody has changed the file by hand" if wrong else "",
+            cure="the tables were changed by hand; restore a backup" if wrong else "",
         )
     )
     return checks

@@ -1,25 +1,26 @@
-"""The driver over one file.
+"""The methods of the contract.
 
-Each transition is one function, run on the one thread that writes, in one BEGIN IMMEDIATE transaction: a caller who is
-cancelled, or a process that is killed, at whatever moment, leaves all of it or nothing. aiosqlite is not used for that
-reason: it goes to its thread and back for each statement, with the write lock held all the while, and a cancellation
-between two statements would leave a transaction open. What only reads has a thread and a connection of its own, and
-with a write-ahead log it never waits for those who write.
+Each transition is one function. It runs on the one thread that writes, in one BEGIN IMMEDIATE transaction. So if a
+caller is cancelled or the process is killed, at any moment, the file has all of the transition or nothing. aiosqlite
+would not give that: it hands each statement to its thread and holds the write lock meanwhile, and a cancellation
+between two statements would leave the transaction open. Calls that only read have a thread and a connection of their
+own; with a write-ahead log they never wait for a writer.
 
-What a crash costs: when a process dies, nothing that was answered is lost. When the machine loses power, the last
-commits may be, as long as `synchronous` is "normal": the file stays sound, but records may run again, and the last
-tokens may be given out again. "full" waits for the disk at every commit, and loses nothing.
+If a process dies, nothing that was answered is lost. If the machine loses power and `synchronous` is "normal", the last
+commits may be lost: the file stays intact, but records may run again, and the last tokens may be used again. With
+"full" every commit waits for the disk, and nothing is lost.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.driver import (
@@ -35,13 +36,13 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers._wakeups import Waiter
-from flowli_core.drivers.sqlite import _read as reading
-from flowli_core.drivers.sqlite import _records as control
-from flowli_core.drivers.sqlite import _schedules as schedules
 from flowli_core.drivers.sqlite._diagnosis import diagnose
 from flowli_core.drivers.sqlite._enqueue import enqueue
 from flowli_core.drivers.sqlite._file import Synchronous, check_sqlite, connect_reader, connect_writer, identity
 from flowli_core.drivers.sqlite._lane import Lane
+from flowli_core.drivers.sqlite._read import read_overview, read_records
+from flowli_core.drivers.sqlite._records import cancel, heartbeat, purge, requeue
+from flowli_core.drivers.sqlite._schedules import find_schedules, put_schedule
 from flowli_core.drivers.sqlite._step import IdleSteps, take_step
 from flowli_core.drivers.sqlite._transaction import Transaction, transact
 from flowli_core.drivers.sqlite._wakeups import WakeUps
@@ -60,16 +61,13 @@ from flowli_core.stored import (
     StoredSchedule,
 )
 
-if TYPE_CHECKING:
-    import sqlite3
-
 T = TypeVar("T")
 
 _SYNCHRONOUS: tuple[Synchronous, ...] = ("normal", "full")
 
 
 class _Session:
-    """What is there between `open` and `close`: the lanes, the watcher, and who waits. It belongs to one process."""
+    """The threads and the waiting steps of an open driver. It belongs to the process that opened the driver."""
 
     def __init__(self, path: str, read_clock: Callable[[], int], synchronous: Synchronous, busy_seconds: float) -> None:
         reader = partial(connect_reader, path, busy_seconds=busy_seconds)
@@ -83,14 +81,14 @@ class _Session:
         self.file: tuple[int, int] | None = None
 
     async def open(self, path: str) -> None:
-        """Open both connections now, so that what is wrong with the file is said now."""
-        await self.writing.run(_nothing)
-        await self.reading.run(_nothing)
+        """Open both connections, so that `open` raises if the file cannot be used."""
+        await self.writing.run(lambda _: None)
+        await self.reading.run(lambda _: None)
         if self.file is None:
             self.file = identity(path)
 
     async def close(self) -> None:
-        """End the threads, which close what they have opened: also where the caller is cancelled while he waits."""
+        """End the threads, which close their connections, also if the caller is cancelled while it waits for that."""
         self.wakeups.close()
         parts = (self.watcher, self.reading, self.writing)
         for part in parts:
@@ -100,15 +98,15 @@ class _Session:
 
 
 _inherited: list[_Session] = []
-"""Sessions of a parent process. They are kept for ever: to close one here would harm the file under the parent."""
+"""The sessions of a parent process. They are never closed: that could damage the file that the parent uses."""
 
 
 class SqliteDriver:
     """A driver that keeps its records in a file on a local disk, which several processes may share.
 
-    `busy_timeout` is how long a call waits while another program writes; then it raises StoreUnavailable. The file is
-    Flowli's own, and two more stand beside it while it is open. Removed records leave room in it for the next ones; it
-    does not shrink.
+    `busy_timeout` is how long a call waits while another program writes; then it raises StoreUnavailable. The file must
+    belong to Flowli alone. While it is open, SQLite keeps two more files beside it. It does not shrink: the space of
+    removed records is used for new ones.
     """
 
     def __init__(
@@ -133,7 +131,6 @@ class SqliteDriver:
         return f"SqliteDriver({self._path!r})"
 
     async def open(self) -> None:
-        """Open the file, make it where there is none, and check that it is ours and can be written."""
         check_sqlite()
         with self._lock:
             if self._session is None:
@@ -148,7 +145,6 @@ class SqliteDriver:
             raise
 
     async def close(self) -> None:
-        """Let the waiters return, finish what was asked for, and close the file."""
         with self._lock:
             session, self._session = self._session, None
         if session is None:
@@ -159,7 +155,6 @@ class SqliteDriver:
         await session.close()
 
     async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
-        """Store the records, all or none, and answer for each in its place."""
         batch = tuple(records)
         try:
             return await self._write(lambda transaction: enqueue(transaction, batch))
@@ -185,32 +180,26 @@ class SqliteDriver:
             session.wakeups.leave(waiter)
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
-        """Extend the leases that are still the worker's."""
         held = tuple(leases)
-        return await self._write(lambda transaction: control.heartbeat(transaction, worker, held, lease))
+        return await self._write(lambda transaction: heartbeat(transaction, worker, held, lease))
 
     async def cancel(self, record_id: str) -> CancelAnswer:
-        """Cancel a waiting record at once; ask for an active one."""
-        return await self._write(lambda transaction: control.cancel(transaction, record_id))
+        return await self._write(lambda transaction: cancel(transaction, record_id))
 
     async def requeue(self, record_id: str, *, progress: bytes | None = None) -> RequeueAnswer:
-        """Make a finished or scheduled record due now, as if no worker had ever been lost with it."""
-        return await self._write(lambda transaction: control.requeue(transaction, record_id, progress))
+        return await self._write(lambda transaction: requeue(transaction, record_id, progress))
 
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
-        """Remove up to `limit` records that finished in this state more than `older_than` ago, the oldest first."""
-        return await self._write(
-            lambda transaction: control.purge(transaction, state, older_than=older_than, limit=limit)
-        )
+        return await self._write(lambda transaction: purge(transaction, state, older_than=older_than, limit=limit))
 
     async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
-        return await self._opened().reading.run(lambda connection: reading.records(connection, query, self._now()))
+        return await self._opened().reading.run(lambda connection: read_records(connection, query, self._now()))
 
     async def overview(self) -> Overview:
-        return await self._opened().reading.run(lambda connection: reading.overview(connection, self._now()))
+        return await self._opened().reading.run(lambda connection: read_overview(connection, self._now()))
 
     async def diagnose(self) -> list[Check]:
-        """Tell how the file is: for `flowli doctor`. Reads all of it."""
+        """Examine the file. Reads all of it."""
         return await self._opened().reading.run(
             lambda connection: diagnose(connection, self._path, self._synchronous, self._now())
         )
@@ -220,14 +209,14 @@ class SqliteDriver:
     ) -> bool:
         batch = tuple(records)
         return await self._write(
-            lambda transaction: schedules.put(transaction, key, schedule, revision=revision, records=batch)
+            lambda transaction: put_schedule(transaction, key, schedule, revision=revision, records=batch)
         )
 
     async def schedules(
         self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
     ) -> tuple[datetime, list[StoredSchedule]]:
         now = self._now()
-        return moment(now), await self._opened().reading.run(lambda connection: schedules.find(connection, query, now))
+        return moment(now), await self._opened().reading.run(lambda connection: find_schedules(connection, query, now))
 
     async def _write(self, work: Callable[[Transaction], T], *, waiter: Waiter | None = None) -> T:
         session = self._opened()
@@ -277,7 +266,3 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
             f"path must be the path of a file, got {given!r}; to keep records in memory use MemoryDriver"
         )
     return str(Path(given).absolute())
-
-
-def _nothing(_: sqlite3.Connection) -> None:
-    """Nothing but what a lane does before its first work: open the connection."""

@@ -1,4 +1,4 @@
-"""Opening the file: is it ours, of a layout that we know, and can it be written? A new one is made on the way."""
+"""Opening the file, creating it if it is new, and checking that this version can use it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from flowli_core.errors import DriverError, StoreUnavailable
 Synchronous = Literal["normal", "full"]
 
 APPLICATION_ID = 0x464C574C
-"""Marks a file as ours, where the `file` program looks as well: "FLWL"."""
+"""Marks a file as one of Flowli ("FLWL"), also for the `file` program."""
 
 LAYOUT = 3
-"""The layout of the tables that this version reads and writes, kept in the file as its user_version."""
+"""The layout of the tables that this version uses, stored in the file as its user_version."""
 
 OLDEST_SQLITE = (3, 35, 0)
 
@@ -29,7 +29,7 @@ _RETRY_SECONDS = 0.005
 
 
 def check_sqlite() -> None:
-    """Raise DriverError where the SQLite that Python came with is too old, or was built without JSON."""
+    """Raise DriverError if the SQLite of this Python is too old."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE[:2]))
         raise DriverError(
@@ -38,7 +38,7 @@ def check_sqlite() -> None:
 
 
 def connect(path: str, *, busy_seconds: float) -> sqlite3.Connection:
-    """Open a connection for the calling thread. Transactions are begun and ended by hand."""
+    """Open a connection for the calling thread, without automatic transactions."""
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, cached_statements=64)
     connection.execute("PRAGMA temp_store = memory")
     return connection
@@ -53,25 +53,23 @@ def connect_reader(path: str, *, busy_seconds: float) -> sqlite3.Connection:
 
 
 def connect_writer(path: str, *, busy_seconds: float, synchronous: Synchronous) -> sqlite3.Connection:
-    """Open the connection that writes, and make the tables where the file is new.
+    """Open the connection that writes, and create the tables if the file is new. Raises DriverError.
 
-    Several processes may do this at the same moment: what is decided is decided under the write lock.
-
-    Raises DriverError where the file cannot be used.
+    Several processes may do this at the same time, so the decision is made under the write lock.
     """
     try:
         connection = connect(path, busy_seconds=busy_seconds)
     except sqlite3.OperationalError as error:
-        raise _explained(path) from error
+        raise _explain(path) from error
     try:
-        # Before anything is changed: a file that is not ours stays as it was.
+        # Before anything is written: a file of another application must stay as it is.
         with snapshot(connection):
             _is_new(connection, path)
         _use_wal(connection, path, busy_seconds)
         connection.execute("PRAGMA synchronous = " + synchronous)
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LEFT}")
-        # Also where there is nothing to make: it tells whether the file can be written.
+        # Also if the tables exist: it fails if the file cannot be written.
         connection.execute("BEGIN IMMEDIATE")
         if _is_new(connection, path):
             for statement in _statements_of(SQL["schema"]):
@@ -87,9 +85,9 @@ def connect_writer(path: str, *, busy_seconds: float, synchronous: Synchronous) 
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Answer which file is there, to notice when it is replaced. None where there is none.
+    """Return device and inode of the file, to notice when it is replaced; None if there is no file.
 
-    It must not be opened for this: closing any descriptor of a file drops all locks that this process holds on it.
+    Do not open the file for this: closing any descriptor of a file drops all locks that this process holds on it.
     """
     try:
         found = Path(path).stat()
@@ -99,9 +97,9 @@ def identity(path: str) -> tuple[int, int] | None:
 
 
 def _is_new(connection: sqlite3.Connection, path: str) -> bool:
-    """Whether the file has no tables yet. Raises DriverError where it has some that are not ours, or too new.
+    """Return True if the file has no tables yet. Raises DriverError if they are of another application or layout.
 
-    To be called in a transaction: another process may be making the tables.
+    Call it in a transaction, because another process may be creating the tables.
     """
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     layout: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -119,7 +117,7 @@ def _is_new(connection: sqlite3.Connection, path: str) -> bool:
 def _use_wal(connection: sqlite3.Connection, path: str, busy_seconds: float) -> None:
     """Turn the write-ahead log on.
 
-    The change wants the file for itself, and SQLite does not always wait for that by itself when several try at once.
+    The change needs the file alone, and if several processes try at once, SQLite does not always wait for that.
     """
     deadline = time.monotonic() + busy_seconds
     mode = ""
@@ -135,7 +133,7 @@ def _use_wal(connection: sqlite3.Connection, path: str, busy_seconds: float) -> 
 
 
 def _statements_of(script: str) -> Iterator[str]:
-    """Split a script at its statements; `executescript` would commit the transaction that it runs in."""
+    """Split a script into statements; `executescript` would commit the transaction that it runs in."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -144,7 +142,7 @@ def _statements_of(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _explained(path: str) -> DriverError:
+def _explain(path: str) -> DriverError:
     file = Path(path)
     if not file.parent.is_dir():
         return DriverError(f"{path} cannot be opened: the folder {file.parent} does not exist; make it first")
@@ -152,4 +150,4 @@ def _explained(path: str) -> DriverError:
         return DriverError(f"{path} is a folder; give the path of a file in it")
     if not os.access(file if file.exists() else file.parent, os.R_OK | os.W_OK):
         return DriverError(f"{path} cannot be opened; give this user the right to read and write it and its folder")
-    return StoreUnavailable(f"{path} cannot be opened; see that file descriptors are left (ulimit -n)")
+    return StoreUnavailable(f"{path} cannot be opened; check that file descriptors are left (ulimit -n)")

@@ -1,4 +1,4 @@
-"""What is read without waiting for those that write: records, and the overview."""
+"""Reading records and the overview, which never waits for a writer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Entry = tuple[int, str, int]
 """The time, the id and the number of a record in a listing."""
 
 
-def records(connection: sqlite3.Connection, query: RecordById | RecordsInState, now: int) -> list[StoredRecord]:
+def read_records(connection: sqlite3.Connection, query: RecordById | RecordsInState, now: int) -> list[StoredRecord]:
     """Return the records that a query asks for."""
     if isinstance(query, RecordById):
         return [_stored(row, now) for row in run(connection, "find_stored", id=query.id)]
@@ -60,7 +60,7 @@ def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> li
     return sorted(page, reverse=True)[:limit]
 
 
-def overview(connection: sqlite3.Connection, now: int) -> Overview:
+def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
     """Count the records, find the oldest due record of each queue, and list the workers that are alive."""
     found: dict[str, dict[str, int]] = {}
     oldest: dict[str, datetime] = {}

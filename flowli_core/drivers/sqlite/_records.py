@@ -1,4 +1,4 @@
-"""Records that change their state: what a transition reads and writes of them, and the changes outside of a step."""
+"""Records in a transition: reading them, changing their state, and writing them back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schedules: compared, stored together with the records of their ticks, and read."""
+"""Storing schedules together with the records of their ticks, and reading them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowli_core.drivers.sqlite._transaction import Transaction, first_tick
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
 
 
-def put(
+def put_schedule(
     transaction: Transaction,
     key: str,
     schedule: StoredSchedule | None,
@@ -50,7 +50,7 @@ def put(
     return True
 
 
-def find(
+def find_schedules(
     connection: sqlite3.Connection, query: ScheduleByKey | SchedulesDue | SchedulesAfter, now: int
 ) -> list[StoredSchedule]:
     """Return the schedules that a query asks for."""

@@ -1,4 +1,4 @@
-"""A step: settle, recover, reserve, trim, and what is next."""
+"""A step with its stages: settle, recover, reserve, trim, next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A transition: a write transaction at one time, and the queues whose waiters to wake once it is committed."""
+"""Transactions: a write transaction at one time, and snapshots for reading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class FirstDue(NamedTuple):
-    """When the first suspect of a queue is due, and when the first of its other waiting records is."""
+    """The due times of the first suspect of a queue and of the first of its other waiting records."""
 
     ordinary: int | None
     suspect: int | None
@@ -112,10 +112,10 @@ def first_tick(connection: sqlite3.Connection) -> int | None:
 
 
 def _follow_clock(transaction: Transaction) -> int:
-    """Return the time of the last write. If the clock was set back since, move what depends on it.
+    """Return the time of the last write. If the clock was set back since then, set back due times and leases.
 
-    What was due stays due, and leases keep the time that they had left; otherwise all would wait for the clock to catch
-    up.
+    What was due stays due, and leases keep the time that they had left. Otherwise everything would wait until the clock
+    reaches the old time again.
     """
     now = transaction.now
     last: int = transaction.run("read_time").fetchone()[0]

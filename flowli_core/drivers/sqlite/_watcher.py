@@ -84,7 +84,7 @@ class Watcher:
                     with closing(self._connect()) as connection:
                         self._watch(connection)
                 except sqlite3.Error as error:
-                    # The steps of the waiters will raise what is wrong.
+                    # The steps of the waiters will raise the error.
                     _log.warning("watching an SQLite file failed (%s); trying again", type(error).__name__)
                     self._wakeups.wake_all()
                     with self._changed:
@@ -128,7 +128,7 @@ class Watcher:
             return None if self._closed else called
 
     def _wake_for_due(self, connection: sqlite3.Connection, read_at: int) -> tuple[int, int | None]:
-        """Wake waiters for what is due. Return the time, and the time when there will be more.
+        """Wake waiters for what is due. Return the current time, and when more will be due.
 
         A tick wakes a waiter only when its time comes, because it stays due if this process cannot fire it.
         """

@@ -46,8 +46,8 @@ CREATE TABLE payload (
     policy BLOB NOT NULL
 );
 
--- A record for readers. The casts and defaults are for rows that were changed by hand: a payload of the wrong type reaches
--- the core as bytes that it cannot decode, and the core handles those.
+-- A record for readers. The casts and defaults are for rows that were changed by hand: a payload of the wrong type
+-- reaches the core as bytes that it cannot decode, and the core handles those.
 CREATE VIEW stored AS
 SELECT
     record.number, record.id, record.name, record.queue, record.key, record.state, record.due, record.token,
@@ -64,8 +64,8 @@ SELECT
     CAST(coalesce(payload.policy, '{}') AS BLOB) AS policy
 FROM record LEFT JOIN payload ON payload.number = record.number;
 
--- When each worker was last seen, and its last step and its last waiting step that wrote something, to answer them if they
--- are sent again. A sequence of 0 means that there is none.
+-- When each worker was last seen, and its last step and its last waiting step that wrote something, to answer them if
+-- they are sent again. A sequence of 0 means that there is none.
 CREATE TABLE worker (
     id TEXT PRIMARY KEY,
     seen INTEGER NOT NULL,
@@ -76,8 +76,8 @@ CREATE TABLE worker (
     waiting_token INTEGER
 ) WITHOUT ROWID;
 
--- One row: the last token, the time of the last write (to notice when the clock is set back), and the last revision of any
--- schedule.
+-- One row: the last token, the time of the last write (to notice when the clock is set back), and the last revision of
+-- any schedule.
 CREATE TABLE store (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     token INTEGER NOT NULL,
