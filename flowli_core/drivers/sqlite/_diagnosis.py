@@ -30,9 +30,7 @@ def diagnose(connection: sqlite3.Connection, path: str, synchronous: str, now: i
             name="clock",
             value=f"last written at {moment(written):%Y-%m-%d %H:%M:%S} UTC" if written else "never written",
             verdict="bad" if ahead > _DRIFT_MS else "ok",
-            cure="the clock of this machine was set back; keep it right with NTP"
-            if ahead > _DRIFT_MS
-            else "",
+            cure="the clock of this machine was set back; keep it right with NTP" if ahead > _DRIFT_MS else "",
         )
     )
     return [*checks, *_check_integrity(connection)]
