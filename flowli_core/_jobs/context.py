@@ -1,12 +1,12 @@
 """The context of a registry: how a handler's `ctx` is made, how often, and how it is closed."""
 
-import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
-from flowli_core.errors import DefinitionError
+from flowli_core._loops import LoopLock
+from flowli_core.errors import DefinitionError, StrategyError
 
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
@@ -58,43 +58,51 @@ class ContextScope:
         self._source = source
         self._factory = cast("PerJob[object]", source).factory if isinstance(source, PerJob) else None
         self._expected = expected
-        self._lock = asyncio.Lock()
+        self._lock = LoopLock()
         self._stack = AsyncExitStack()
-        self._shared: object = None
-        self._is_made = False
+        self._made: tuple[object] | None = None
+        self._is_closed = False
 
     @property
     def is_ready(self) -> bool:
         """True if the shared context has been made."""
-        return self._is_made
+        return self._made is not None
 
     @property
     def shared(self) -> object:
         """The shared context, made by `open`."""
-        return self._shared
+        return None if self._made is None else self._made[0]
 
-    async def open(self) -> None:
-        """Make the shared context, unless it has been made or each run has its own."""
-        if self._is_made or self._factory is not None:
-            return
-        async with self._lock:
-            if not self._is_made:
-                async with AsyncExitStack() as stack:
-                    self._shared = await self._make(self._source, stack)
-                    # Only now: a context that `_make` refuses is closed with `stack`.
-                    self._stack = stack.pop_all()
-                self._is_made = True
+    async def open(self) -> object:
+        """Make the shared context, unless it has been made or each run has its own. Return it.
+
+        Raises StrategyError after `close`.
+        """
+        made = self._made
+        if made is None and self._factory is None:
+            async with self._lock:
+                if self._is_closed:
+                    raise StrategyError("this registry is closed; make a new one")
+                made = self._made
+                if made is None:
+                    async with AsyncExitStack() as stack:
+                        made = (await self._make(self._source, stack),)
+                        # Only now: a context that `_make` refuses is closed with `stack`.
+                        self._stack = stack.pop_all()
+                    self._made = made
+        return None if made is None else made[0]
 
     async def close(self) -> None:
         """Close the shared context. A second call does nothing."""
         async with self._lock:
-            self._is_made, self._shared = False, None
+            self._is_closed = True
+            self._made = None
             stack, self._stack = self._stack, AsyncExitStack()
             await stack.aclose()
 
     def reopen(self) -> None:
         """Allow `open` again after `close`, even on another event loop."""
-        self._lock = asyncio.Lock()
+        self._is_closed = False
 
     @asynccontextmanager
     async def execution(self) -> AsyncGenerator[object]:
@@ -111,8 +119,7 @@ class ContextScope:
             if failure is not None:
                 raise failure
         else:
-            await self.open()
-            yield self._shared
+            yield await self.open()
 
     async def _make(self, source: object, stack: AsyncExitStack) -> object:
         made = source() if callable(source) else source

@@ -13,6 +13,7 @@ from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.outbox import Outbox
 from flowli_core._jobs.settings import Defaults, JobSettings
 from flowli_core._jobs.tracer import Tracer
+from flowli_core._loops import LoopLock
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
 from flowli_core.errors import StrategyError
@@ -22,6 +23,8 @@ from flowli_core.stored import RecordById, StoredRecord
 @dataclass(kw_only=True, eq=False)
 class Runtime:
     """The jobs, driver and context of one registry. Opened when first needed, closed once.
+
+    Any thread may call it, from an event loop of its own.
 
     `owner` is the name of the registry, which is stored with the schedules that it declares. `host` is the state of the
     application that has opened this runtime, if one has: see `embedded`.
@@ -37,7 +40,7 @@ class Runtime:
     tracer: Tracer | None
     outbox: Outbox = field(default_factory=Outbox)
     host: object = None
-    _open_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _open_lock: LoopLock = field(default_factory=LoopLock)
     _is_open: bool = False
     _is_closed: bool = False
 
@@ -47,6 +50,7 @@ class Runtime:
         self._refuse_closed()
         if not self._is_open:
             async with self._open_lock:
+                self._refuse_closed()
                 if not self._is_open:
                     await driver.open()
                     self._is_open = True
@@ -89,7 +93,6 @@ class Runtime:
         """Let a closed runtime be opened again, even on another event loop: an application may be started twice."""
         if self._is_closed and not self._is_open:
             self._is_closed = False
-            self._open_lock = asyncio.Lock()
             self.context.reopen()
 
     async def run(self, definition: Definition, *, input: object, meta: object, queue: str | None = None) -> Any:

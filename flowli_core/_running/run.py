@@ -61,6 +61,7 @@ class Run:
             once=once,
         )
         self._ended = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
 
     @property
     def active(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 
 from flowli_core import _checks
 from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._loops import run_on
 from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hooks, Observer
 from flowli_core._running.options import DRAIN, RunnerOptions
@@ -134,12 +135,17 @@ class Runner:
         """Stop reserving, wait up to `drain` for the running jobs, then cancel them and return them to the queue.
 
         A job that is returned to the queue has used no attempt. Returns when the run is over; does nothing if there is
-        none. May be called again, with a shorter `drain`.
+        none. May be called again, with a shorter `drain`, and from any event loop.
         """
         within = duration(drain, argument="drain", zero=True)
-        if self._is_running and self._run is not None:
-            self._run.begin_stop(within)
-            await self._run.ended()
+        run = self._run
+        if not self._is_running or run is None:
+            return
+        if run.loop is asyncio.get_running_loop():
+            run.begin_stop(within)
+            await run.ended()
+        else:
+            await run_on(run.loop, self.stop(drain=within))
 
     async def __aenter__(self) -> Self:
         # An unreachable store is retried later. Any other error is raised here.

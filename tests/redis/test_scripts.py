@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+import threading
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 from flowli_core.drivers.redis import _driver
+from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._scripts import Scripts
 
 FOLDER = Path(_driver.__file__).parent / "lua"
@@ -52,3 +55,28 @@ def test_scripts_call_only_documented_commands() -> None:
         *(command.lower() for command in for_the_audit),
     }
     assert not called & {"keys", "scan", "eval", "lrange", "flushall", "flushdb"}
+
+
+def test_a_call_names_the_keys_of_the_same_queues_that_it_lists_whatever_another_thread_learns() -> None:
+    """Leases are renewed from a thread. With other keys than it lists, a script would write to wrong ones."""
+    keys = Keys("flowli")
+    scripts = Scripts(AsyncMock(), keys, lambda: -1)
+    per_queue = len(keys.of_queue("queue"))
+    queues = [f"queue-{number}" for number in range(200)]
+    done = threading.Event()
+
+    def learn() -> None:
+        while not done.is_set():
+            scripts._set_queues(queues)
+            scripts._set_queues([])
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    try:
+        for _ in range(3000):
+            count, *rest = scripts._words([], [], None)
+            assert isinstance(count, int)
+            assert rest[count + 1] == (count - len(keys.columns)) / per_queue
+    finally:
+        done.set()
+        thread.join()

@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from flowli_core._loops import run_on
 from flowli_core.drivers.redis._clients import Client, PairingClient, Source
 from flowli_core.drivers.redis._packing import Word
-from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.errors import DriverError, StoreUnavailable, StrategyError
 
 T = TypeVar("T")
 
@@ -91,7 +92,9 @@ class Line:
             raise
 
     async def close(self) -> None:
-        """End the waits, and close the connections."""
+        """End the waits, and close the connections. A second call does nothing."""
+        if self._closed.is_set():
+            return
         self._closed.set()
         now = asyncio.get_running_loop().time()
         for limit in self._limits:
@@ -189,6 +192,18 @@ class _Session:
     loop: asyncio.AbstractEventLoop
     line: Line
     side: SideLoop
+    guard: AsyncGenerator[None]
+
+
+async def _close_with_loop(line: Line) -> AsyncGenerator[None]:
+    """Close the line when its event loop ends: a loop that ends closes the generators that were started on it.
+
+    A loop that is made for one call (`asyncio.run(job.enqueue(1))`) would leave open connections behind.
+    """
+    try:
+        yield
+    finally:
+        await line.close()
 
 
 class Connections:
@@ -204,14 +219,17 @@ class Connections:
         self._lock = threading.Lock()
         self._session: _Session | None = None
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Prepare the connections. Each connects when it is first used. Idempotent."""
         source = self._source
         with self._lock:
-            if self._session is None:
-                line = Line(source.commands() if self.uses_own_client else source.users, source.waits())
-                side = SideLoop(lambda: Line(source.commands(), source.waits()))
-                self._session = _Session(os.getpid(), asyncio.get_running_loop(), line, side)
+            if self._session is not None:
+                return
+            line = Line(source.commands() if self.uses_own_client else source.users, source.waits())
+            side = SideLoop(lambda: Line(source.commands(), source.waits()))
+            guard = _close_with_loop(line)
+            self._session = _Session(os.getpid(), asyncio.get_running_loop(), line, side, guard)
+        await anext(guard)
 
     async def close(self) -> None:
         """End the waits, and close the connections, but not those of the user's client."""
@@ -222,8 +240,9 @@ class Connections:
         await session.side.close()
         if asyncio.get_running_loop() is session.loop:
             await session.line.close()
-        elif session.loop.is_running():
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.line.close(), session.loop))
+        else:
+            with contextlib.suppress(StrategyError):  # that loop has ended, and its line with it
+                await run_on(session.loop, session.line.close())
 
     def run(self, work: Callable[[Line], Awaitable[T]]) -> Awaitable[T]:
         """Run `work` with the line of this event loop, or with that of the side loop on its thread."""

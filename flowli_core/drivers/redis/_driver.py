@@ -121,7 +121,7 @@ class RedisDriver:
 
     async def open(self) -> None:
         """Connect, and check the server's version, eviction policy, commands and permissions."""
-        self._connections.open()
+        await self._connections.open()
         try:
             await check_server(
                 self._connections, self._scripts, at=self._keys.queues, allow_eviction=self._allow_eviction

@@ -78,9 +78,11 @@ class Scripts:
         self._now = now
         names = [file.name.removesuffix(".lua") for file in _LUA.iterdir() if file.name.endswith(".lua")]
         self._scripts = {name: Script(name) for name in names}
-        self._queues: dict[str, None] = {}
-        self._shared = keys.columns
-        """The keys that each call names: the columns, and those of the known queues."""
+        self._known: tuple[dict[str, None], tuple[str, ...]] = ({}, keys.columns)
+        """The known queues; and the keys that each call names: the columns, and those of the known queues.
+
+        One attribute, because several threads read it: keys and queues that differ would damage the store.
+        """
 
     async def audit(self, *, column: str, queue: str, cursor: bytes, size: int) -> Any:
         return await self._call("audit", [column, queue, cursor, size], extra=self._keys.schedules)
@@ -100,8 +102,9 @@ class Scripts:
     async def enqueue(self, records: Sequence[NewRecord]) -> Any:
         queues = {record.queue for record in records}
         reply = await self._call("enqueue", _pack_records(records), queues=queues)
-        if not self._queues.keys() >= queues:
-            self._set_queues([*self._queues, *(queue for queue in queues if queue not in self._queues)])
+        known, _ = self._known
+        if not known.keys() >= queues:
+            self._set_queues([*known, *(queue for queue in queues if queue not in known)])
         return reply
 
     async def step(self, step: Step) -> Any:
@@ -187,17 +190,17 @@ class Scripts:
         self, arguments: Sequence[Word], queues: Iterable[str], worker: str | None, extra: Sequence[str] = ()
     ) -> tuple[Word, ...]:
         """Return the words after the digest: the number of keys, the keys, and the arguments. See columns.lua."""
-        known = self._queues
+        known, shared = self._known
         others = [queue for queue in queues if queue not in known]
-        keys = [*self._shared, *(key for queue in others for key in self._keys.of_queue(queue))]
+        keys = [*shared, *(key for queue in others for key in self._keys.of_queue(queue))]
         if worker is not None:
             keys.append(self._keys.worker(worker))
         keys += extra
         return (len(keys), *keys, self._now(), len(known) + len(others), len(known), *known, *others, *arguments)
 
     def _set_queues(self, queues: list[str]) -> None:
-        self._queues = dict.fromkeys(queues)
-        self._shared = (*self._keys.columns, *(key for queue in queues for key in self._keys.of_queue(queue)))
+        keys = (*self._keys.columns, *(key for queue in queues for key in self._keys.of_queue(queue)))
+        self._known = (dict.fromkeys(queues), keys)
 
     async def _evaluate(self, script: Script, words: tuple[Word, ...]) -> Any:
         for _ in range(_LOADS):
