@@ -1,1 +1,1 @@
-"""What every driver must do: one suite, run against each of them. See `drivers.py` for the list."""
+"""Tests of the contract, which run with every driver. See `drivers.py` for the list of drivers."""

@@ -1,4 +1,4 @@
-"""Short ways to write a record, a step and what a worker does with them."""
+"""Short ways to make records, steps and acks, and to use them as a worker."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ HOUR = timedelta(hours=1)
 DONE = Completed(b'"done"')
 BROKEN = Failed(b'{"failures":1}')
 PATIENCE = 20
-"""Seconds after which a test that waits for an event fails, instead of hanging. No test takes nearly as long."""
+"""Seconds after which a test that waits for an event fails, far longer than any test takes."""
 
 _numbers = itertools.count(1)
 
 
 def fresh_id() -> str:
-    """Answer an id that is greater than all before."""
+    """Return an id that is greater than all earlier ones."""
     return f"id-{next(_numbers):08d}"
 
 
@@ -104,22 +104,22 @@ def step(
 
 
 def waiting_step(*queues: str, want: int = 1, wait: timedelta = HOUR) -> Step:
-    """Make the waiting step of a new worker: by default one that ends by a wake-up or never."""
+    """Make the waiting step of a new worker. By default it waits until a wake-up."""
     return step(f"waiter {fresh_id()}", queues=queues or ("q",), want=want, wait=wait)
 
 
 def ack(held: Reserved, outcome: Outcome = DONE, *, started_at: datetime | None = None) -> Ack:
-    """Make the ack of a record that is held."""
+    """Make the ack of a reserved record."""
     return Ack(held.id, held.token, outcome, started_at)
 
 
 def lease_of(held: Reserved) -> Lease:
-    """Make what a heartbeat says about a record that is held."""
+    """Make the lease of a reserved record, for a heartbeat."""
     return Lease(held.id, held.token)
 
 
 class Worker:
-    """The runner's side of `step`: it counts its steps and keeps the last one, to send it again."""
+    """A worker: it numbers its steps, and keeps the last one to send it again."""
 
     def __init__(self, driver: Driver, name: str = "w", *, queues: tuple[str, ...] = ("q",)) -> None:
         self.driver = driver
@@ -141,7 +141,7 @@ class Worker:
         return await self.driver.step(self.last)
 
     async def again(self) -> StepAnswer:
-        """Send the last step again, as one who has not had its answer."""
+        """Send the last step again, like a worker that did not get the answer."""
         return await self.driver.step(self.last)
 
     async def take(self, want: int = 1, *, lease: timedelta = LEASE, suspect: bool = True) -> tuple[Reserved, ...]:
@@ -149,25 +149,25 @@ class Worker:
         return (await self.step(want=want, lease=lease, suspect=suspect)).reserved
 
     async def take_one(self, *, lease: timedelta = LEASE) -> Reserved:
-        """Reserve the record that must be due."""
+        """Reserve a record that must be due."""
         (held,) = await self.take(lease=lease)
         return held
 
     async def settle(self, held: Reserved, outcome: Outcome = DONE, *, started_at: datetime | None = None) -> AckAnswer:
-        """Report the outcome of a record."""
+        """Settle a record with an outcome."""
         (answer,) = (await self.step(ack(held, outcome, started_at=started_at))).acks
         return answer
 
 
 async def finish(driver: Driver, record_id: str, outcome: Outcome, *, queue: str = "q") -> None:
-    """Store a record, run it and settle it, before anything else that is due in its queue."""
+    """Store a record, run it and settle it. Nothing else may be due in its queue."""
     worker = Worker(driver, f"finisher of {record_id}", queues=(queue,))
     await driver.enqueue([record(record_id, queue=queue)])
     assert await worker.settle(await worker.take_one(), outcome) == "ok"
 
 
 async def stored(driver: Driver, record_id: str) -> StoredRecord:
-    """Answer a record that must be there."""
+    """Return a record that must be stored."""
     found = await find(driver, record_id)
     assert found is not None, f"{record_id} is gone"
     return found
@@ -184,7 +184,7 @@ async def everything(driver: Driver, state: State, *, limit: int = 100) -> list[
 
 
 async def assert_consistent(driver: Driver) -> None:
-    """Each record is in the listing of its own state and in no other, and the counts are those of the listings."""
+    """Check that each record is listed in its own state only, and that the counts agree with the listings."""
     listed = {state: await everything(driver, state) for state in STATES}
     ids = [one.id for state in STATES for one in listed[state]]
     assert len(ids) == len(set(ids)), "a record is listed twice"
@@ -203,11 +203,11 @@ async def assert_consistent(driver: Driver) -> None:
 
 
 def ids(records: Sequence[Reserved | StoredRecord]) -> list[str]:
-    """Answer the ids, in order."""
+    """Return the ids, in order."""
     return [one.id for one in records]
 
 
 async def soon(waiting: Awaitable[T]) -> T:
-    """Wait for what must happen now."""
+    """Wait for something that must happen soon."""
     async with asyncio.timeout(PATIENCE):
         return await waiting

@@ -1,4 +1,4 @@
-"""Each test runs once with each driver, and leaves it consistent."""
+"""Run each test once with each driver, and check that the driver is consistent afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=CANDIDATES)
 def driver_name(request: pytest.FixtureRequest) -> str:
-    """The name of the driver under test."""
+    """Return the name of the driver under test."""
     name = str(request.param)
     case = str(getattr(request.function, "__name__", ""))
     if reason := CANDIDATES[name].skips.get(case):
@@ -30,7 +30,7 @@ def driver_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Let each driver look for what the test's drivers have left; made first, so it ends when they are closed."""
+    """Check what the drivers of the test have left behind. Requested first, so it checks after they are closed."""
     yield
     for candidate in CANDIDATES.values():
         candidate.clean_up()
@@ -38,13 +38,13 @@ def nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """The clock of the driver."""
+    """Return the clock of the driver."""
     return ManualClock()
 
 
 @pytest.fixture
 async def driver(driver_name: str, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Driver]:
-    """An open driver whose time stands still."""
+    """Yield an open driver whose time stands still."""
     made = CANDIDATES[driver_name].make(tmp_path, clock)
     await made.open()
     yield made
@@ -54,7 +54,7 @@ async def driver(driver_name: str, clock: ManualClock, tmp_path: Path) -> AsyncI
 
 @pytest.fixture
 async def live_driver(driver_name: str, tmp_path: Path) -> AsyncIterator[Driver]:
-    """An open driver whose time goes on."""
+    """Yield an open driver whose time passes."""
     made = CANDIDATES[driver_name].make(tmp_path, SystemClock())
     await made.open()
     yield made
@@ -63,11 +63,11 @@ async def live_driver(driver_name: str, tmp_path: Path) -> AsyncIterator[Driver]
 
 @pytest.fixture
 def worker(driver: Driver) -> Worker:
-    """A worker of the queue "q"."""
+    """Return a worker of the queue "q"."""
     return Worker(driver)
 
 
 @pytest.fixture
 def other(driver: Driver) -> Worker:
-    """Another worker of the same queue."""
+    """Return another worker of the same queue."""
     return Worker(driver, "other")

@@ -1,4 +1,4 @@
-"""The drivers that the suite runs against, by name."""
+"""The drivers under test, by name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from flowli_core.drivers.memory import MemoryDriver
 class Candidate:
     """A driver under test.
 
-    `make` is given an empty directory and the clock to use, and skips the test where the driver cannot run here.
-    `skips` names the cases that do not apply to the driver, each with its reason. `clean_up` is called after each test,
-    with its drivers closed; it fails where they left behind what they should not. `forget` makes the store forget what
-    it is free to forget at any time.
+    `make` gets an empty directory and a clock, and skips the test if the driver cannot run here. `skips` names the
+    tests that do not apply to the driver, with the reasons. `clean_up` is called after each test, when its drivers are
+    closed, and fails if they left something behind. `forget` makes the store forget whatever it may forget at any time.
     """
 
     make: Callable[[Path, Clock], Driver]

@@ -1,6 +1,6 @@
-"""What a driver must do, in the plainest words: a dict of calls, searched from end to end each time.
+"""The rules of the contract in the simplest form: a dict of records that is searched from end to end each time.
 
-Slow and without indexes, so that it can be seen to be right. Times are those of the ManualClock.
+It is slow and has no indexes, so that it is easy to see that it is right. Times are those of the ManualClock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Call:
-    """A record, and all that has happened to it."""
+    """A record and everything that has happened to it."""
 
     new: NewRecord
     created_at: datetime
@@ -55,11 +55,11 @@ class Call:
     finished_at: datetime | None = None
 
     def is_suspect(self) -> bool:
-        """Whether it was recovered as often as it may be."""
+        """Return True if it was recovered as often as it may be."""
         return self.recoveries >= self.new.max_recoveries
 
     def enqueued(self, disposition: Literal["accepted", "duplicate", "existing"]) -> Enqueued:
-        """Answer an enqueue with it."""
+        """Return the answer to an enqueue."""
         return Enqueued(
             id=self.new.id,
             disposition=disposition,
@@ -69,7 +69,7 @@ class Call:
         )
 
     def differences(self, found: StoredRecord) -> dict[str, tuple[object, object]]:
-        """Compare it with what a driver tells, in all that the contract speaks of: (expected, found) by field."""
+        """Compare it with a record of a driver: return (expected, found) for each field that differs."""
         new = self.new
         expected: dict[str, object] = {
             "name": new.name,
@@ -107,7 +107,7 @@ class LastStep:
 
 @dataclass(slots=True)
 class Worker:
-    """When a worker was last seen, its last step, and its last waiting step."""
+    """A worker: when it was last seen, its last step, and its last waiting step."""
 
     seen: datetime
     steps: dict[bool, LastStep] = field(default_factory=dict[bool, LastStep])
@@ -115,7 +115,7 @@ class Worker:
 
 @dataclass(slots=True)
 class Model:
-    """A driver. Where a driver has a choice (the numbers that it takes for tokens) the model follows, and checks it."""
+    """A model of a driver. It follows and checks the tokens, which a driver may choose."""
 
     now: datetime
     calls: dict[str, Call] = field(default_factory=dict[str, Call])
@@ -123,7 +123,7 @@ class Model:
     tokens: list[int] = field(default_factory=lambda: [0])
 
     def advance(self, by: timedelta) -> None:
-        """Let time pass: what has become due is queued, and silent workers are forgotten."""
+        """Let time pass: scheduled records become due, and workers not seen for long are forgotten."""
         self.now += by
         for call in self.calls.values():
             if call.state == "scheduled" and call.due <= self.now:
@@ -131,7 +131,7 @@ class Model:
         self.workers = {name: one for name, one in self.workers.items() if one.seen + WORKER_MEMORY > self.now}
 
     def back(self, by: timedelta) -> None:
-        """Let the clock be set back, between two steps: what was due stays so, and leases keep what they had left."""
+        """Set the clock back between two steps: what was due stays due, and leases keep the time that they had left."""
         seen, self.now = self.now, self.now - by
         for call in self.calls.values():
             if call.ends is not None and call.ends > self.now:
@@ -140,7 +140,7 @@ class Model:
                 call.due = self.now
 
     def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
-        """Store what is new."""
+        """Store the records that are new."""
         return [self._enqueue(new) for new in records]
 
     def _enqueue(self, new: NewRecord) -> Enqueued:
@@ -155,7 +155,7 @@ class Model:
         return call.enqueued("accepted")
 
     def step(self, step: Step, answer: StepAnswer) -> None:
-        """Make a step, and check the driver's answer against it."""
+        """Do a step, and check the driver's answer against it."""
         assert answer.now == self.now
         waits = step.wait is not None
         last = self.last_step(step.worker, waits=waits)
@@ -193,7 +193,7 @@ class Model:
         return self.workers[worker].steps.get(waits) if worker in self.workers else None
 
     def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
-        """Extend what is held."""
+        """Extend the leases that are held."""
         held = {one.id for one in leases if self._is_current(one.id, one.token)}
         for one in held:
             self.calls[one].ends = self.now + lease
@@ -203,7 +203,7 @@ class Model:
         return HeartbeatAnswer(lost, frozenset(one for one in held if self.calls[one].cancel))
 
     def cancel(self, record_id: str) -> CancelAnswer:
-        """Cancel, or ask for it."""
+        """Cancel a record, or request it."""
         call = self.calls.get(record_id)
         if call is None:
             return "unknown"
@@ -216,7 +216,7 @@ class Model:
         return "cancelled"
 
     def requeue(self, record_id: str, progress: bytes | None) -> RequeueAnswer:
-        """Put back by hand."""
+        """Return a record to its queue."""
         call = self.calls.get(record_id)
         if call is None:
             return "unknown"
@@ -230,14 +230,14 @@ class Model:
         return "requeued"
 
     def purge(self, state: FinishedState, older_than: timedelta, limit: int) -> int:
-        """Remove the oldest."""
+        """Remove the oldest finished records."""
         old = [call for call in self.oldest_first(state) if _end(call) < self.now - older_than][:limit]
         for call in old:
             del self.calls[call.new.id]
         return len(old)
 
     def listed(self, state: State) -> list[str]:
-        """Answer the ids in a state, newest first."""
+        """Return the ids of the records in a state, newest first."""
         times: dict[State, dict[str, datetime | None]] = {
             "queued": {one: call.due for one, call in self.calls.items()},
             "scheduled": {one: call.due for one, call in self.calls.items()},
@@ -248,7 +248,7 @@ class Model:
         return sorted(here, key=lambda one: (times.get(state, ends)[one] or self.now, one), reverse=True)
 
     def oldest_first(self, state: FinishedState) -> list[Call]:
-        """Answer the records that finished in a state."""
+        """Return the records that finished in a state."""
         here = [call for call in self.calls.values() if call.state == state]
         return sorted(here, key=lambda call: (_end(call), call.new.id))
 
@@ -284,9 +284,9 @@ class Model:
                 self._finish(call, "failed")
             else:
                 self._wait(call, min(call.due, self.now))
-        told = sorted((one.id, one.name, one.queue, one.recoveries, one.state) for one in answer.recovered)
+        reported = sorted((one.id, one.name, one.queue, one.recoveries, one.state) for one in answer.recovered)
         mine = [(call.new.id, call.new.name, call.new.queue, call.recoveries, call.state) for call in expired]
-        assert told == sorted(mine)
+        assert reported == sorted(mine)
 
     def _trim(self, step: Step) -> None:
         for state in FINISHED:

@@ -1,4 +1,4 @@
-"""Cancelling what waits, and asking for what is active."""
+"""Cancelling waiting records, and requesting to cancel active ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_queued_record_is_cancelled_at_once(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A cancelled record is never handed out."""
+    """A cancelled record is never reserved."""
     await driver.enqueue([record("a")])
     clock.advance("1s")
     assert await driver.cancel("a") == "cancelled"
@@ -37,7 +37,7 @@ async def test_a_scheduled_record_is_cancelled_at_once(driver: Driver, worker: W
 
 
 async def test_a_suspect_is_cancelled_at_once(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A record that waits apart can be cancelled like any other."""
+    """A waiting suspect can be cancelled like any other record."""
     await driver.enqueue([record("a", max_recoveries=1)])
     await worker.take_one()
     clock.advance(LEASE)
@@ -46,8 +46,8 @@ async def test_a_suspect_is_cancelled_at_once(driver: Driver, worker: Worker, cl
     assert await worker.take() == ()
 
 
-async def test_an_active_record_is_only_asked_for(driver: Driver, worker: Worker) -> None:
-    """The worker is told at its next heartbeats; the record stays active until it answers."""
+async def test_the_cancellation_of_an_active_record_is_requested(driver: Driver, worker: Worker) -> None:
+    """The worker gets it with its next heartbeats; the record stays active until it is settled."""
     await driver.enqueue([record("a"), record("b")])
     a, b = await worker.take(2)
     assert await driver.cancel("a") == "requested"
@@ -59,10 +59,10 @@ async def test_an_active_record_is_only_asked_for(driver: Driver, worker: Worker
 
 
 @pytest.mark.parametrize(("outcome", "state"), [(DONE, "completed"), (BROKEN, "failed")])
-async def test_what_ends_in_spite_of_a_cancel_has_ended(
+async def test_a_record_that_finishes_in_spite_of_a_request_keeps_its_outcome(
     driver: Driver, worker: Worker, outcome: Outcome, state: State
 ) -> None:
-    """A handler that was faster than the cancel keeps its outcome."""
+    """The handler was faster than the cancellation."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     await driver.cancel("a")
@@ -73,10 +73,10 @@ async def test_what_ends_in_spite_of_a_cancel_has_ended(
 @pytest.mark.parametrize(
     "outcome", [Retried(ZERO, b"1"), Retried(LEASE, b"1"), Released(progress=b"1"), Released(LEASE, b"1")]
 )
-async def test_what_would_run_again_is_cancelled(
+async def test_a_requested_record_that_would_run_again_is_cancelled(
     driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome
 ) -> None:
-    """A retry or a release of a record that is to be cancelled ends it, and frees its key."""
+    """A retry or a release cancels it, and frees its key."""
     await driver.enqueue([record("a", key="k")])
     held = await worker.take_one()
     await driver.cancel("a")
@@ -91,10 +91,10 @@ async def test_what_would_run_again_is_cancelled(
 
 
 @pytest.mark.parametrize("limit", [0, 3])
-async def test_a_lost_worker_of_a_cancelled_record_ends_it(
+async def test_recovery_cancels_a_requested_record(
     driver: Driver, worker: Worker, clock: ManualClock, limit: int
 ) -> None:
-    """A recovery of a record that is to be cancelled ends it, be it its last or not."""
+    """It does so whether or not the record may be recovered again."""
     await driver.enqueue([record("a", max_recoveries=limit)])
     await worker.take_one()
     await driver.cancel("a")
@@ -107,7 +107,7 @@ async def test_a_lost_worker_of_a_cancelled_record_ends_it(
 
 
 async def test_a_finished_record_cannot_be_cancelled(driver: Driver) -> None:
-    """What has ended stays as it ended."""
+    """A finished record keeps its state."""
     await finish(driver, "a", DONE)
     await finish(driver, "b", BROKEN)
     before = [await stored(driver, name) for name in "ab"]
@@ -115,7 +115,7 @@ async def test_a_finished_record_cannot_be_cancelled(driver: Driver) -> None:
     assert [await stored(driver, name) for name in "ab"] == before
 
 
-async def test_cancelling_again_says_finished(driver: Driver) -> None:
+async def test_cancelling_again_answers_finished(driver: Driver) -> None:
     """A record is cancelled once."""
     await driver.enqueue([record("a")])
     assert [await driver.cancel("a"), await driver.cancel("a")] == ["cancelled", "finished"]

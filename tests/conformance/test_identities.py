@@ -1,4 +1,4 @@
-"""Ids and keys: what is stored, what was there before, and who holds a key."""
+"""Record ids and idempotency keys: duplicates, and the records that hold a key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_new_record_is_accepted(driver: Driver, clock: ManualClock) -> None:
-    """An enqueued record is there, due now, and untouched."""
+    """An enqueued record is stored, and due now."""
     (answer,) = await driver.enqueue([record("a", name="n", input=b'{"x":1}', meta=b"{}", key="k", policy=b'{"p":1}')])
     assert (answer.id, answer.disposition, answer.state) == ("a", "accepted", "queued")
     assert (answer.scheduled_for, answer.progress) == (clock.now(), None)
@@ -30,7 +30,7 @@ async def test_a_new_record_is_accepted(driver: Driver, clock: ManualClock) -> N
 
 
 async def test_an_unknown_id_has_no_record(driver: Driver) -> None:
-    """What was never enqueued is not there."""
+    """Looking up an id that was never enqueued finds nothing."""
     assert await find(driver, "nobody") is None
 
 
@@ -40,13 +40,13 @@ async def test_an_empty_batch_is_answered_with_nothing(driver: Driver) -> None:
 
 
 async def test_a_batch_is_answered_in_its_order(driver: Driver) -> None:
-    """Each record of a batch has its own answer, in its place."""
+    """The answers are in the order of the records."""
     answers = await driver.enqueue([record("c"), record("a", due=timedelta(seconds=5)), record("b")])
     assert [(one.id, one.state) for one in answers] == [("c", "queued"), ("a", "scheduled"), ("b", "queued")]
 
 
 async def test_the_same_id_again_adds_nothing(driver: Driver, clock: ManualClock) -> None:
-    """A re-sent enqueue is answered `duplicate`, and changes nothing of what is stored."""
+    """An enqueue that is sent again is answered `duplicate`, and does not change the stored record."""
     await driver.enqueue([record("a", input=b"1")])
     before = await stored(driver, "a")
     clock.advance("1s")
@@ -56,8 +56,8 @@ async def test_the_same_id_again_adds_nothing(driver: Driver, clock: ManualClock
     assert await stored(driver, "a") == before
 
 
-async def test_a_duplicate_tells_how_far_the_first_has_come(driver: Driver, worker: Worker) -> None:
-    """The answer to a duplicate describes the stored record: its state, its due time, its progress."""
+async def test_a_duplicate_describes_the_stored_record(driver: Driver, worker: Worker) -> None:
+    """The answer has its state, its due time and its progress."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Retried(timedelta(seconds=7), b'{"failures":1}'))
     (answer,) = await driver.enqueue([record("a")])
@@ -67,14 +67,14 @@ async def test_a_duplicate_tells_how_far_the_first_has_come(driver: Driver, work
 
 
 async def test_a_finished_record_still_holds_its_id(driver: Driver) -> None:
-    """An id is taken for as long as its record is kept."""
+    """An id is in use for as long as its record is kept."""
     await finish(driver, "a", DONE)
     (answer,) = await driver.enqueue([record("a")])
     assert (answer.disposition, answer.state) == ("duplicate", "completed")
 
 
 async def test_a_duplicate_does_not_take_its_key(driver: Driver) -> None:
-    """A key that came with a duplicate is still free."""
+    """The key of a duplicate stays free."""
     await driver.enqueue([record("a")])
     await driver.enqueue([record("a", key="k")])
     (answer,) = await driver.enqueue([record("b", key="k")])
@@ -82,22 +82,22 @@ async def test_a_duplicate_does_not_take_its_key(driver: Driver) -> None:
 
 
 async def test_the_same_id_twice_in_a_batch_is_stored_once(driver: Driver) -> None:
-    """The second of a batch is a duplicate of the first."""
+    """The second record of the batch is a duplicate of the first."""
     answers = await driver.enqueue([record("a", input=b"1"), record("a", input=b"2")])
     assert [one.disposition for one in answers] == ["accepted", "duplicate"]
     assert (await stored(driver, "a")).input == b"1"
     assert (await driver.overview()).counts.queued == 1
 
 
-async def test_the_same_key_twice_in_a_batch_is_given_once(driver: Driver) -> None:
-    """The second of a batch is answered with the first."""
+async def test_the_same_key_twice_in_a_batch_is_stored_once(driver: Driver) -> None:
+    """The second record is answered `existing`, with the first."""
     answers = await driver.enqueue([record("a", key="k"), record("b", key="k")])
     assert [(one.id, one.disposition) for one in answers] == [("a", "accepted"), ("a", "existing")]
     assert await find(driver, "b") is None
 
 
 async def test_one_unfinished_record_holds_a_key(driver: Driver, worker: Worker) -> None:
-    """Whether it waits, is scheduled or active: its key is taken, and the answer says by whom."""
+    """A queued, scheduled or active record holds its key, and the answer names that record."""
     await driver.enqueue([record("queued", key="k1"), record("scheduled", key="k2", due=timedelta(hours=2))])
     held = await worker.take_one()
     answers = await driver.enqueue([record("x", key="k1", queue="elsewhere"), record("y", key="k2")])
@@ -108,8 +108,8 @@ async def test_one_unfinished_record_holds_a_key(driver: Driver, worker: Worker)
     assert await find(driver, "x") is None
 
 
-async def test_the_key_of_another_does_not_hold_up_the_rest_of_a_batch(driver: Driver) -> None:
-    """Only the record whose key is taken is not stored."""
+async def test_a_held_key_does_not_affect_the_rest_of_a_batch(driver: Driver) -> None:
+    """Only the record with that key is not stored."""
     await driver.enqueue([record("a", key="k")])
     answers = await driver.enqueue([record("b"), record("c", key="k"), record("d", key="l")])
     assert [one.disposition for one in answers] == ["accepted", "existing", "accepted"]
@@ -117,8 +117,8 @@ async def test_the_key_of_another_does_not_hold_up_the_rest_of_a_batch(driver: D
 
 @pytest.mark.parametrize("key", ["k", "k ", " "])
 @pytest.mark.parametrize("outcome", [DONE, BROKEN, Cancelled()])
-async def test_a_record_that_ends_frees_its_key(driver: Driver, worker: Worker, outcome: Outcome, key: str) -> None:
-    """Completed, failed or cancelled: the key may be taken again."""
+async def test_a_record_that_finishes_frees_its_key(driver: Driver, worker: Worker, outcome: Outcome, key: str) -> None:
+    """After it has completed, failed or was cancelled, its key may be used again."""
     await driver.enqueue([record("a", key=key)])
     await worker.settle(await worker.take_one(), outcome)
     (answer,) = await driver.enqueue([record("b", key=key)])
@@ -126,8 +126,8 @@ async def test_a_record_that_ends_frees_its_key(driver: Driver, worker: Worker, 
 
 
 @pytest.mark.parametrize("outcome", [Retried(timedelta(seconds=5), b"{}"), Released(), Released(timedelta(seconds=5))])
-async def test_a_record_that_goes_on_keeps_its_key(driver: Driver, worker: Worker, outcome: Outcome) -> None:
-    """Retried or released: the key is still taken."""
+async def test_a_record_that_runs_again_keeps_its_key(driver: Driver, worker: Worker, outcome: Outcome) -> None:
+    """A retried or released record still holds its key."""
     await driver.enqueue([record("a", key="k")])
     await worker.settle(await worker.take_one(), outcome)
     (answer,) = await driver.enqueue([record("b", key="k")])
@@ -143,7 +143,7 @@ async def test_cancelling_a_waiting_record_frees_its_key(driver: Driver) -> None
 
 
 async def test_failing_by_too_many_recoveries_frees_the_key(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A record whose workers were lost too often holds no key."""
+    """A record that failed because it was recovered too often holds no key."""
     await driver.enqueue([record("a", key="k", max_recoveries=0)])
     await worker.take_one()
     clock.advance(LEASE)
@@ -153,7 +153,7 @@ async def test_failing_by_too_many_recoveries_frees_the_key(driver: Driver, work
 
 
 async def test_the_end_of_one_record_does_not_free_the_key_of_the_next(driver: Driver, worker: Worker) -> None:
-    """A removed or re-settled record cannot give away a key that has gone to another."""
+    """Removing or settling a record again does not free a key that another record holds now."""
     await driver.enqueue([record("a", key="k")])
     held = await worker.take_one()
     await worker.settle(held)
@@ -165,7 +165,7 @@ async def test_the_end_of_one_record_does_not_free_the_key_of_the_next(driver: D
 
 
 async def test_removing_a_finished_record_does_not_free_the_key_of_the_next(driver: Driver, clock: ManualClock) -> None:
-    """Purging one that had the key before leaves it with the one that has it."""
+    """Purging the earlier holder leaves the key with the current one."""
     await driver.enqueue([record("a", key="k")])
     await driver.cancel("a")
     await driver.enqueue([record("b", key="k")])
@@ -187,7 +187,7 @@ async def test_an_id_may_be_used_again_once_its_record_is_removed(driver: Driver
 
 
 async def test_a_batch_with_a_bad_record_stores_none(driver: Driver) -> None:
-    """All or none: a record that cannot be stored keeps the others out as well."""
+    """If one record cannot be stored, none of its batch is."""
     naive = datetime(2030, 1, 1, tzinfo=UTC).replace(tzinfo=None)
     with pytest.raises(Exception):  # noqa: B017 - which one is the driver's business; the core refuses it before
         await driver.enqueue([record("a", key="k"), record("b", due=naive)])
@@ -197,7 +197,7 @@ async def test_a_batch_with_a_bad_record_stores_none(driver: Driver) -> None:
 
 
 async def test_a_large_batch_is_stored_whole(driver: Driver, worker: Worker) -> None:
-    """A thousand records in one call are a thousand records."""
+    """A thousand records of one call are all stored."""
     names = [f"r{number:04d}" for number in range(1000)]
     answers = await driver.enqueue([record(name) for name in names])
     assert [one.id for one in answers] == names

@@ -1,4 +1,4 @@
-"""Tokens, lost and renewed leases, recovery, and what may be what kills its workers."""
+"""Tokens, lost and renewed leases, recovery, and suspects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OUTCOMES: list[Outcome] = [DONE, BROKEN, Cancelled(), Retried(ZERO, b"{}"), Rele
 
 
 async def test_a_reserved_record_carries_what_its_handler_needs(driver: Driver, worker: Worker) -> None:
-    """The worker is given all that was enqueued, and a token."""
+    """The worker gets everything that was enqueued, and a token."""
     await driver.enqueue([record("a", name="n", input=b"1", meta=b"2", policy=b"3")])
     held = await worker.take_one()
     assert (held.id, held.name, held.queue, held.input, held.meta, held.policy) == ("a", "n", "q", b"1", b"2", b"3")
@@ -29,7 +29,7 @@ async def test_a_reserved_record_carries_what_its_handler_needs(driver: Driver, 
 
 
 async def test_a_reserved_record_is_active(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A record that is handed out shows who has it since when."""
+    """It shows its worker and when it was reserved."""
     await driver.enqueue([record("a")])
     clock.advance("5s")
     await worker.take_one()
@@ -37,22 +37,22 @@ async def test_a_reserved_record_is_active(driver: Driver, worker: Worker, clock
     assert (found.state, found.worker, found.started_at, found.updated_at) == ("active", "w", clock.now(), clock.now())
 
 
-async def test_an_active_record_is_not_handed_out_again(driver: Driver, worker: Worker, other: Worker) -> None:
-    """While a lease runs nobody else is given the record."""
+async def test_an_active_record_is_not_reserved_again(driver: Driver, worker: Worker, other: Worker) -> None:
+    """Until its lease ends, no other worker gets the record."""
     await driver.enqueue([record()])
     await worker.take_one()
     assert await other.take() == ()
     assert await worker.take() == ()
 
 
-async def test_one_token_serves_a_batch(driver: Driver, worker: Worker) -> None:
+async def test_a_batch_has_one_token(driver: Driver, worker: Worker) -> None:
     """All records of a step have the same token."""
     await driver.enqueue([record() for _ in range(5)])
     assert len({held.token for held in await worker.take(5)}) == 1
 
 
 async def test_tokens_grow_with_every_reserving_step(driver: Driver, worker: Worker, other: Worker) -> None:
-    """Every delivery has a greater token than all before, also of the same record."""
+    """Every reservation has a greater token than all earlier ones, also of the same record."""
     await driver.enqueue([record() for _ in range(3)])
     tokens: list[int] = []
     for one in (worker, other, worker, other):
@@ -63,8 +63,10 @@ async def test_tokens_grow_with_every_reserving_step(driver: Driver, worker: Wor
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-async def test_only_the_holder_may_ack(driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome) -> None:
-    """A token that is not the current one changes nothing."""
+async def test_only_the_current_token_may_settle(
+    driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome
+) -> None:
+    """Another token changes nothing."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     before = await stored(driver, "a")
@@ -75,8 +77,8 @@ async def test_only_the_holder_may_ack(driver: Driver, worker: Worker, clock: Ma
     assert await worker.settle(held) == "ok"
 
 
-async def test_a_record_that_waits_cannot_be_acked(driver: Driver, worker: Worker) -> None:
-    """There is no token while a record is not active."""
+async def test_a_waiting_record_cannot_be_settled(driver: Driver, worker: Worker) -> None:
+    """A record has a token only while it is active."""
     await driver.enqueue([record("a", due=timedelta(seconds=5)), record("b")])
     assert (await worker.step(Ack("a", 0, DONE), Ack("b", 1, DONE), Ack("nobody", 1, DONE))).acks == ("lost",) * 3
 
@@ -85,7 +87,7 @@ async def test_a_record_that_waits_cannot_be_acked(driver: Driver, worker: Worke
 async def test_an_ack_sent_again_is_a_duplicate(
     driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome
 ) -> None:
-    """What was settled under a token stays settled: the same ack, or another, is answered and writes nothing."""
+    """A record that was settled under a token stays settled: any later ack with it writes nothing."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     assert await worker.settle(held, outcome) == "ok"
@@ -96,7 +98,7 @@ async def test_an_ack_sent_again_is_a_duplicate(
 
 
 async def test_the_same_ack_twice_in_a_step_counts_once(driver: Driver, worker: Worker) -> None:
-    """The second of a step is a duplicate of the first."""
+    """The second ack of the step is a duplicate of the first."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     assert (await worker.step(ack(held), ack(held, BROKEN))).acks == ("ok", "duplicate")
@@ -104,7 +106,7 @@ async def test_the_same_ack_twice_in_a_step_counts_once(driver: Driver, worker: 
 
 
 async def test_only_the_last_settled_token_is_a_duplicate(driver: Driver, worker: Worker) -> None:
-    """A token from before the last settled one is just lost."""
+    """An ack with an earlier token is lost."""
     await driver.enqueue([record("a")])
     first = await worker.take_one()
     await worker.settle(first, Released())
@@ -115,7 +117,7 @@ async def test_only_the_last_settled_token_is_a_duplicate(driver: Driver, worker
 
 
 async def test_acks_are_answered_in_their_order(driver: Driver, worker: Worker) -> None:
-    """Good and bad acks of one step each have their answer in their place."""
+    """The answers are in the order of the acks."""
     await driver.enqueue([record(name) for name in "abc"])
     a, b, c = await worker.take(3)
     answer = await worker.step(ack(b), Ack("a", a.token + 5, DONE), ack(c, BROKEN), ack(b))
@@ -123,7 +125,7 @@ async def test_acks_are_answered_in_their_order(driver: Driver, worker: Worker) 
 
 
 async def test_an_expired_lease_is_recovered(driver: Driver, worker: Worker, other: Worker, clock: ManualClock) -> None:
-    """When a lease ends the record waits again, and the next step of anybody says so and may take it."""
+    """The next step of any worker returns the record to its queue, reports that, and may reserve it."""
     await driver.enqueue([record("a", name="n")])
     first = await worker.take_one()
     clock.advance("29999ms")
@@ -137,7 +139,7 @@ async def test_an_expired_lease_is_recovered(driver: Driver, worker: Worker, oth
 
 
 async def test_a_recovered_record_waits(driver: Driver, worker: Worker, other: Worker, clock: ManualClock) -> None:
-    """Recovery is no attempt: only the recoveries are counted."""
+    """A recovery is no attempt: only the recoveries are counted."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Retried(ZERO, b'{"failures":1}'))
     failed_at = clock.now()
@@ -151,7 +153,7 @@ async def test_a_recovered_record_waits(driver: Driver, worker: Worker, other: W
 
 
 async def test_leases_of_any_queue_are_recovered(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A worker recovers also what it could not take."""
+    """A worker also recovers records of queues that it does not serve."""
     await driver.enqueue([record("a", queue="elsewhere")])
     await Worker(driver, "there", queues=("elsewhere",)).take_one()
     clock.advance(LEASE)
@@ -163,7 +165,7 @@ async def test_leases_of_any_queue_are_recovered(driver: Driver, worker: Worker,
 async def test_the_ack_of_a_recovered_lease_is_lost(
     driver: Driver, worker: Worker, other: Worker, clock: ManualClock, outcome: Outcome
 ) -> None:
-    """One who comes back after others have gone on cannot settle, whether the record waits or runs again."""
+    """The lost worker cannot settle the record later, whether it waits or runs again."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance(LEASE)
@@ -177,8 +179,10 @@ async def test_the_ack_of_a_recovered_lease_is_lost(
     assert await worker.settle(held, outcome) == "lost"
 
 
-async def test_a_late_ack_counts_while_nobody_has_recovered(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """The end of a lease is not the end of its token: settling comes before recovering, also in the same step."""
+async def test_a_late_ack_counts_until_the_lease_is_recovered(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """The token outlives the end of the lease: settling comes before recovering, also in the same step."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance("1h")
@@ -188,7 +192,7 @@ async def test_a_late_ack_counts_while_nobody_has_recovered(driver: Driver, work
 
 
 async def test_a_heartbeat_extends_a_lease(driver: Driver, worker: Worker, other: Worker, clock: ManualClock) -> None:
-    """A renewed lease runs from the heartbeat on."""
+    """A renewed lease counts from the heartbeat."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance("20s")
@@ -199,15 +203,15 @@ async def test_a_heartbeat_extends_a_lease(driver: Driver, worker: Worker, other
     assert [one.id for one in (await other.step()).recovered] == ["a"]
 
 
-async def test_a_heartbeat_of_nothing_is_answered(driver: Driver) -> None:
-    """A worker that holds nothing may still be heard."""
+async def test_a_heartbeat_without_leases_is_answered(driver: Driver) -> None:
+    """A worker that holds nothing may send a heartbeat."""
     assert await driver.heartbeat("w", [], LEASE) == HeartbeatAnswer()
 
 
-async def test_a_heartbeat_tells_what_is_lost(
+async def test_a_heartbeat_reports_lost_leases(
     driver: Driver, worker: Worker, other: Worker, clock: ManualClock
 ) -> None:
-    """A lease that has gone to another, was settled, or never was, is lost; it is not renewed."""
+    """A lease that another worker holds, that was settled or that never existed is lost, and not renewed."""
     await driver.enqueue([record(name) for name in "abc"])
     a, b, c = await worker.take(3)
     await worker.settle(b)
@@ -222,10 +226,10 @@ async def test_a_heartbeat_tells_what_is_lost(
     assert [one.id for one in (await other.step()).recovered] == ["a"]
 
 
-async def test_a_heartbeat_revives_an_expired_lease_that_nobody_recovered(
+async def test_a_heartbeat_renews_an_expired_lease_that_was_not_recovered(
     driver: Driver, worker: Worker, other: Worker, clock: ManualClock
 ) -> None:
-    """When all workers were paused, the first to come back may go on."""
+    """After all workers were paused, the first to return keeps its records."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance("1h")
@@ -234,7 +238,7 @@ async def test_a_heartbeat_revives_an_expired_lease_that_nobody_recovered(
     assert await worker.settle(held) == "ok"
 
 
-async def test_heartbeats_come_from_another_loop(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+async def test_heartbeats_may_come_from_another_loop(driver: Driver, worker: Worker, clock: ManualClock) -> None:
     """Leases are renewed from a thread with an event loop of its own, while the main one is blocked."""
     await driver.enqueue([record()])
     held = await worker.take_one()
@@ -252,7 +256,7 @@ async def test_heartbeats_come_from_another_loop(driver: Driver, worker: Worker,
 
 
 async def test_a_record_recovered_too_often_fails(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """Over the limit a lost worker is the end: the record fails, with what it had, and nobody has acked it."""
+    """Over the limit the record fails with the progress that it had, without an ack."""
     await driver.enqueue([record("a", max_recoveries=2)])
     for _ in range(3):
         await worker.take_one()
@@ -265,10 +269,10 @@ async def test_a_record_recovered_too_often_fails(driver: Driver, worker: Worker
     assert found.finished_at == clock.now()
 
 
-async def test_failing_by_recovery_leaves_what_earlier_failures_wrote(
+async def test_failing_by_recovery_keeps_the_progress_of_earlier_failures(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:
-    """Progress and the time of the last failure stay as they were."""
+    """Progress and the time of the last failure do not change."""
     await driver.enqueue([record("a", max_recoveries=0)])
     await worker.settle(await worker.take_one(), Retried(ZERO, b'{"failures":1}'))
     failed_at = clock.now()
@@ -281,7 +285,7 @@ async def test_failing_by_recovery_leaves_what_earlier_failures_wrote(
 
 
 async def test_attempts_do_not_count_as_recoveries(driver: Driver, worker: Worker) -> None:
-    """A record that was retried and released many times has been recovered never."""
+    """A record that was retried and released many times has no recoveries."""
     await driver.enqueue([record(max_recoveries=1)])
     for outcome in (Retried(ZERO, b"{}"), Released(), Retried(ZERO, b"{}")):
         assert await worker.settle(await worker.take_one(), outcome) == "ok"
@@ -289,7 +293,7 @@ async def test_attempts_do_not_count_as_recoveries(driver: Driver, worker: Worke
 
 
 async def _make_suspects(driver: Driver, clock: ManualClock, names: str) -> None:
-    """Store records and lose a worker with each, so often that it may be no accident."""
+    """Store records and lose their workers until they are suspects."""
     await driver.enqueue([record(name, max_recoveries=1) for name in names])
     victim = Worker(driver, f"victim of {names}")
     assert len(await victim.take(len(names))) == len(names)
@@ -297,8 +301,10 @@ async def _make_suspects(driver: Driver, clock: ManualClock, names: str) -> None
     await victim.step()
 
 
-async def test_a_suspect_is_handed_out_only_to_one_who_asks(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A record that was recovered as often as it may be is passed over, and does not count as due."""
+async def test_a_suspect_is_reserved_only_if_the_step_allows_it(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """Other steps pass it over, and it does not count as due for them."""
     await _make_suspects(driver, clock, "a")
     clock.advance("1s")
     await driver.enqueue([record("b")])
@@ -310,10 +316,10 @@ async def test_a_suspect_is_handed_out_only_to_one_who_asks(driver: Driver, work
     assert [(held.id, held.suspect) for held in await worker.take(5)] == [("a", True)]
 
 
-async def test_suspects_are_handed_out_one_at_a_time(
+async def test_a_step_reserves_one_suspect_at_most(
     driver: Driver, worker: Worker, other: Worker, clock: ManualClock
 ) -> None:
-    """No step takes two suspects, and what it could not take does not count as due."""
+    """The suspects that it passes over do not count as due."""
     await _make_suspects(driver, clock, "ac")
     await driver.enqueue([record("x")])
     answer = await worker.step(want=5)
@@ -322,8 +328,8 @@ async def test_suspects_are_handed_out_one_at_a_time(
     assert ids(await other.take(5)) == ["c"]
 
 
-async def test_a_suspect_keeps_its_place(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """One who asks for suspects is given them in the order of all."""
+async def test_a_suspect_keeps_its_position(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A step that allows suspects reserves them in the order of all records."""
     await _make_suspects(driver, clock, "m")
     due = (await stored(driver, "m")).scheduled_for
     await driver.enqueue([record("z", due=due), record("a", due=due + timedelta(days=1))])
@@ -332,16 +338,16 @@ async def test_a_suspect_keeps_its_place(driver: Driver, worker: Worker, clock: 
 
 
 async def test_many_suspects_do_not_hide_the_others(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A step that wants no suspects passes over all of them."""
+    """A step that allows no suspects passes over all of them."""
     await _make_suspects(driver, clock, "abcdefghijklmnopqrst")
     await driver.enqueue([record("z")])
     assert ids(await worker.take(1, suspect=False)) == ["z"]
 
 
-async def test_a_delayed_suspect_is_foreseen_by_those_who_ask(
+async def test_a_scheduled_suspect_counts_for_steps_that_allow_suspects(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:
-    """A scheduled suspect counts for a step that would take it, and for no other."""
+    """It is part of `next_due` for such a step, and for no other."""
     await _make_suspects(driver, clock, "a")
     await worker.settle(await worker.take_one(), Retried(timedelta(seconds=10), b"{}"))
     assert (await worker.step(suspect=False)).next_due is None
@@ -351,7 +357,7 @@ async def test_a_delayed_suspect_is_foreseen_by_those_who_ask(
 
 
 async def test_a_record_that_allows_no_recovery_is_a_suspect_from_the_start(driver: Driver, worker: Worker) -> None:
-    """With a limit of zero even the first run is one that nobody may survive."""
+    """With a limit of zero, even the first run may kill the worker for good."""
     await driver.enqueue([record("a", max_recoveries=0), record("b", max_recoveries=0)])
     assert await worker.take(5, suspect=False) == ()
     assert ids(await worker.take(5)) == ["a"]
@@ -371,7 +377,7 @@ async def test_recovery_is_bounded(driver: Driver, worker: Worker, clock: Manual
 async def test_a_clock_set_back_does_not_lengthen_a_lease(
     driver: Driver, worker: Worker, other: Worker, clock: ManualClock
 ) -> None:
-    """When the store's clock is corrected by an hour, a dead worker's record is back within its lease all the same."""
+    """After the store's clock was set back by an hour, a dead worker's record is recovered within its lease."""
     await driver.enqueue([record("a")])
     await worker.take_one()
     clock.back(timedelta(hours=1))
@@ -380,8 +386,8 @@ async def test_a_clock_set_back_does_not_lengthen_a_lease(
     assert [one.id for one in (await other.step()).recovered] == ["a"]
 
 
-async def test_a_clock_set_back_keeps_nothing_from_running(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """What was due before the clock was corrected is due after it."""
+async def test_a_clock_set_back_delays_no_due_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A record that was due before the clock was set back is due afterwards."""
     await driver.enqueue([record("b")])
     assert (await worker.step()).next_due == ZERO
     clock.back(timedelta(hours=1))
@@ -389,8 +395,8 @@ async def test_a_clock_set_back_keeps_nothing_from_running(driver: Driver, worke
     assert sorted(ids(await worker.take(5))) == ["a", "b"]
 
 
-async def test_a_token_that_never_was_is_lost(driver: Driver, worker: Worker) -> None:
-    """Zero is no token: a record that was never settled is not taken for settled under it."""
+async def test_an_invented_token_is_lost(driver: Driver, worker: Worker) -> None:
+    """Zero is no token: a record that was never settled does not count as settled under it."""
     await driver.enqueue([record("a", due=HOUR)])
     await driver.cancel("a")
     assert (await worker.step(Ack("a", 0, DONE))).acks == ("lost",)

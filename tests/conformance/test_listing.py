@@ -1,4 +1,4 @@
-"""Listing the records of a state, and counting them."""
+"""Listing the records in a state, and counting records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENDS: dict[FinishedState, Outcome] = {"completed": DONE, "failed": BROKEN, "canc
 
 
 async def fill(driver: Driver, state: State, names: str, clock: ManualClock) -> None:
-    """Bring records into a state, a millisecond apart, or to be due a millisecond apart."""
+    """Bring records into a state, finished or due one millisecond after the other."""
     if state in FINISHED:
         for name in names:
             await finish(driver, name, ENDS[state])
@@ -51,7 +51,7 @@ async def fill(driver: Driver, state: State, names: str, clock: ManualClock) -> 
 
 @pytest.mark.parametrize("state", STATES)
 async def test_every_state_is_listed_newest_first(driver: Driver, clock: ManualClock, state: State) -> None:
-    """Pages follow each other without a gap or a repetition, the newest first, and the last one is empty."""
+    """The pages follow each other without a gap or a repetition; the last one is empty."""
     await fill(driver, state, "abcde", clock)
     pages: list[list[str]] = []
     after: Position | None = None
@@ -69,15 +69,15 @@ async def test_a_record_is_listed_in_its_own_state_only(driver: Driver, clock: M
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_a_listing_shows_whole_records(driver: Driver, clock: ManualClock, state: State) -> None:
-    """A record in a listing is the record that `get` answers."""
+async def test_a_listing_has_complete_records(driver: Driver, clock: ManualClock, state: State) -> None:
+    """They equal the records that are looked up by id."""
     await fill(driver, state, "ab", clock)
     assert await read_page(driver, state, limit=5) == [await stored(driver, "b"), await stored(driver, "a")]
 
 
 @pytest.mark.parametrize("state", ["queued", "completed", "failed", "cancelled"])
 async def test_records_of_one_moment_are_listed_by_id(driver: Driver, state: State) -> None:
-    """Ids break the tie, so that a page may end between two records of the same millisecond."""
+    """Ids break the tie, so a page may end between two records of the same millisecond."""
     for name in "badc":
         if state == "queued":
             await driver.enqueue([record(name)])
@@ -88,7 +88,7 @@ async def test_records_of_one_moment_are_listed_by_id(driver: Driver, state: Sta
 
 
 async def test_active_records_are_listed_by_id(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """The order of what is active does not change with its leases."""
+    """Renewing leases does not change their order."""
     await driver.enqueue([record("b")])
     await worker.take_one(lease=timedelta(hours=2))
     clock.advance("1s")
@@ -98,8 +98,8 @@ async def test_active_records_are_listed_by_id(driver: Driver, worker: Worker, c
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_pages_are_stable_while_records_come(driver: Driver, clock: ManualClock, state: State) -> None:
-    """Newer records are not on later pages, so nothing is shown twice and nothing left out."""
+async def test_pages_are_stable_while_records_are_added(driver: Driver, clock: ManualClock, state: State) -> None:
+    """Newer records are not on later pages, so no record is shown twice or left out."""
     await fill(driver, state, "abcd", clock)
     first = await read_page(driver, state, limit=2)
     if state == "scheduled":
@@ -110,8 +110,10 @@ async def test_pages_are_stable_while_records_come(driver: Driver, clock: Manual
 
 
 @pytest.mark.parametrize("state", FINISHED)
-async def test_pages_are_stable_while_records_go(driver: Driver, clock: ManualClock, state: FinishedState) -> None:
-    """A page continues where the last one ended, also when the record that it ended with is gone."""
+async def test_pages_are_stable_while_records_are_removed(
+    driver: Driver, clock: ManualClock, state: FinishedState
+) -> None:
+    """A page continues where the last one ended, also if the last record of that page is gone."""
     await fill(driver, state, "abcde", clock)
     first = await read_page(driver, state, limit=2)
     await driver.requeue("d")
@@ -121,7 +123,7 @@ async def test_pages_are_stable_while_records_go(driver: Driver, clock: ManualCl
 
 
 async def test_a_listing_spans_all_queues(driver: Driver, clock: ManualClock) -> None:
-    """Records of different queues are in one order."""
+    """Records of all queues are listed in one order."""
     for name, queue in (("a", "q1"), ("b", "q2"), ("c", "q1")):
         await driver.enqueue([record(name, queue=queue)])
         clock.advance("1ms")
@@ -129,7 +131,7 @@ async def test_a_listing_spans_all_queues(driver: Driver, clock: ManualClock) ->
 
 
 async def test_a_suspect_is_listed_like_any_other(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A record that waits apart is queued or scheduled all the same."""
+    """A waiting suspect is queued or scheduled."""
     await driver.enqueue([record("a", max_recoveries=1)])
     await worker.take_one()
     clock.advance(LEASE)
@@ -146,8 +148,8 @@ async def test_an_empty_state_has_an_empty_page(driver: Driver, state: State) ->
     assert await read_page(driver, state, limit=10) == []
 
 
-async def test_a_position_from_nowhere_is_only_a_bound(driver: Driver, clock: ManualClock) -> None:
-    """A place where no record stands is still a place in the order."""
+async def test_a_position_needs_no_record(driver: Driver, clock: ManualClock) -> None:
+    """A page may begin behind a position that no record has."""
     await fill(driver, "queued", "abc", clock)
     found = await stored(driver, "b")
     page = await read_page(driver, "queued", limit=10, after=Position(found.scheduled_for, "bb"))
@@ -156,12 +158,12 @@ async def test_a_position_from_nowhere_is_only_a_bound(driver: Driver, clock: Ma
 
 
 async def test_an_empty_store_counts_nothing(driver: Driver) -> None:
-    """There are no queues without records."""
+    """A queue without records has no counts."""
     assert (await driver.overview()).counts == QueueCounts()
 
 
 async def test_counts_are_by_state_and_queue(driver: Driver, clock: ManualClock) -> None:
-    """Each queue that holds any record has counts of its own, and all together those of the store."""
+    """Each queue that holds any record has counts of its own; their sums are those of the store."""
     await driver.enqueue([record(queue="a"), record(queue="a", due=LEASE), record(queue="b", due=LEASE)])
     await finish(driver, "x", DONE, queue="c")
     await driver.enqueue([record(queue="c"), record(queue="d")])
@@ -181,7 +183,7 @@ async def test_counts_are_by_state_and_queue(driver: Driver, clock: ManualClock)
 
 
 async def test_counts_follow_the_time(driver: Driver, clock: ManualClock) -> None:
-    """A scheduled record counts as queued from the moment when it is due, though nobody has looked at it."""
+    """A scheduled record counts as queued as soon as it is due."""
     await driver.enqueue([record(due=timedelta(seconds=5))])
     clock.advance("4999ms")
     assert (await driver.overview()).counts == QueueCounts(scheduled=1, by_queue={"q": StateCounts(scheduled=1)})
@@ -192,7 +194,7 @@ async def test_counts_follow_the_time(driver: Driver, clock: ManualClock) -> Non
 async def test_counts_agree_with_the_listings_after_every_transition(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:
-    """Whatever happens to records, each is counted once, where it is."""
+    """Each record is counted once, in its state."""
 
     async def holds() -> None:
         clock.advance("1ms")

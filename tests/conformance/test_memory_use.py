@@ -1,4 +1,4 @@
-"""The memory driver's own memory: what is left of jobs that are long gone."""
+"""The memory that the memory driver needs for jobs that are gone."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ SPARE = 64 * 1024
 
 @pytest.fixture(autouse=True)
 def traced() -> Iterator[None]:
-    """Count every byte."""
+    """Trace every allocation."""
     tracemalloc.start()
     yield
     tracemalloc.stop()
 
 
 def in_use() -> int:
-    """Answer how many bytes are in use."""
+    """Return how many bytes are in use."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
 
 async def live_and_die(driver: MemoryDriver, clock: ManualClock, *, rounds: int) -> None:
-    """Run jobs in all the ways there are, each round in a new queue, under new keys, by a new worker, to the end."""
+    """Run jobs with every outcome until they are removed, each round in a new queue, with new keys, by a new worker."""
     for number in range(rounds):
         queue = f"queue-{number}"
         names = [f"{number}-{which}" for which in range(10)]
@@ -62,7 +62,7 @@ async def live_and_die(driver: MemoryDriver, clock: ManualClock, *, rounds: int)
 
 
 async def test_nothing_is_left_of_jobs_that_are_gone(clock: ManualClock) -> None:
-    """After retention the driver is as large as after far fewer jobs."""
+    """After retention the driver needs as much memory as after far fewer jobs."""
     driver = MemoryDriver(clock=clock)
     await live_and_die(driver, clock, rounds=20)
     before = in_use()
@@ -71,7 +71,7 @@ async def test_nothing_is_left_of_jobs_that_are_gone(clock: ManualClock) -> None
 
 
 async def test_a_long_lease_that_is_often_renewed_takes_no_memory(clock: ManualClock) -> None:
-    """Heartbeats leave nothing behind."""
+    """Heartbeats do not accumulate."""
     driver = MemoryDriver(clock=clock)
     worker = Worker(driver)
     await driver.enqueue([record()])
@@ -83,8 +83,8 @@ async def test_a_long_lease_that_is_often_renewed_takes_no_memory(clock: ManualC
     assert in_use() - before < SPARE
 
 
-async def test_cancelled_schedules_take_no_memory(clock: ManualClock) -> None:
-    """Records that were put off and called off leave nothing behind, though one before them still waits."""
+async def test_cancelled_scheduled_records_take_no_memory(clock: ManualClock) -> None:
+    """They leave nothing behind, also if an earlier record still waits."""
     driver = MemoryDriver(clock=clock)
     worker = Worker(driver)
     await driver.enqueue([record(due=timedelta(days=100))])
@@ -97,13 +97,13 @@ async def test_cancelled_schedules_take_no_memory(clock: ManualClock) -> None:
 
 
 class Id(str):
-    """An id whose end can be seen."""
+    """An id that shows when it is freed."""
 
     __slots__ = ("__weakref__",)
 
 
-async def test_ids_of_cancelled_schedules_are_let_go(clock: ManualClock) -> None:
-    """When many scheduled records are called off at once, the memory driver forgets their ids, whoever waits before."""
+async def test_the_ids_of_cancelled_scheduled_records_are_freed(clock: ManualClock) -> None:
+    """The driver keeps no reference to them, also if an earlier record still waits."""
     driver = MemoryDriver(clock=clock)
     worker = Worker(driver)
     await driver.enqueue([record(due=timedelta(days=100))])

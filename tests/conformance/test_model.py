@@ -1,9 +1,9 @@
-"""Random calls to a driver and to the model of one: both must answer the same, and hold the same records, always.
+"""Random calls to a driver and to the model: both must give the same answers and hold the same records.
 
-The calls include what faults make of calls: steps sent again because their reply was lost, late copies of old calls,
-acks and heartbeats under old and invented tokens, workers that die with what they hold and come back as zombies, clocks
-that are set back, stores that forget what they may forget. Quick by default; with FLOWLI_MODEL=long each driver goes
-through 50 seeds of 2,000 operations, which takes long.
+The calls include the effects of faults: steps sent again because the reply was lost, late copies of old calls, acks and
+heartbeats with old and invented tokens, workers that die with reserved records and report later, clocks that are set
+back, and stores that forget what they may forget. The search is short by default. With FLOWLI_MODEL=long each driver
+runs 50 seeds of 2,000 operations, which takes long.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ LONG = os.environ.get("FLOWLI_MODEL") == "long"
 EXAMPLES = {"memory": 20 if LONG else 250}
 OTHERS = 20 if LONG else 70
 SAME_STORE = {"valkey": 10, "coredis": 10}
-"""The driver is that of another candidate, over another client: a short search tells whether the client is sound."""
+"""These use the driver of another candidate with another client; a short search is enough to check the client."""
 STEPS = 100 if LONG else 40
 SEEDS = range(int(os.environ.get("FLOWLI_MODEL_SEEDS", "50"))) if LONG else range(1)
 
-# A search that never gets anywhere finds no faults either: it must have seen each of these.
+# A search that reaches nothing finds no faults, so it must have reached each of these.
 MUST_REACH = (
     "ack ok",
     "ack duplicate",
@@ -102,7 +102,7 @@ QUEUES = ("q1", "q2", "q3")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a worker says that it holds: a token that is current, one that was, or one that never was."""
+    """The lease that an ack or a heartbeat claims: with a current token, an old one, or an invented one."""
 
     kind: str
     pick: int
@@ -147,7 +147,7 @@ drafts = st.builds(
 
 
 class DriverMachine(RuleBasedStateMachine):
-    """One driver, its model, and three workers that misbehave."""
+    """A driver, its model, and three workers that misbehave."""
 
     def __init__(self, candidate: Candidate, directory: Path, reached: Counter[str]) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class DriverMachine(RuleBasedStateMachine):
 
     @initialize(batch=st.lists(records, min_size=3, max_size=8))
     def begin(self, batch: list[NewRecord]) -> None:
-        """Have something there, because a search may leave out any of the rules below."""
+        """Start with some records, because a search may leave out any of the rules below."""
         self.enqueue(batch, past=False)
 
     @rule(batch=st.lists(records, min_size=1, max_size=4), past=st.booleans())
@@ -203,8 +203,8 @@ class DriverMachine(RuleBasedStateMachine):
         self.send_batch(batch)
 
     @rule(pick=picks)
-    def a_batch_comes_again(self, pick: int) -> None:
-        """A copy of an enqueue, sent again or kept by the network for a while."""
+    def an_enqueue_is_sent_again(self, pick: int) -> None:
+        """It is a repetition, or a copy that the network delayed."""
         self.send_batch(self.batches[pick % len(self.batches)])
 
     def send_batch(self, batch: list[NewRecord]) -> None:
@@ -221,8 +221,8 @@ class DriverMachine(RuleBasedStateMachine):
         self.send(self.sent[name][-1])
 
     @rule(worker=st.integers(0, 2), draft=drafts, outcome=outcomes)
-    def finish_all(self, worker: int, draft: Step, outcome: Outcome) -> None:
-        """Settle all that the worker holds, as a runner does; whether its leases have ended or not."""
+    def settle_all(self, worker: int, draft: Step, outcome: Outcome) -> None:
+        """Settle all that the worker holds, as a runner does, whether the leases have ended or not."""
         name = self.names[worker]
         held = [(one, call.token) for one, call in self.model.calls.items() if call.worker == name]
         reports = [Ack(one, token, outcome) for one, token in held if token is not None]
@@ -231,7 +231,7 @@ class DriverMachine(RuleBasedStateMachine):
 
     @rule(worker=st.integers(0, 2), draft=drafts)
     def a_waiting_step(self, worker: int, draft: Step) -> None:
-        """Numbered apart from the others. The time stands still here, so it does not wait."""
+        """Send a waiting step. Time stands still here, so it does not wait."""
         name = self.names[worker]
         self.waits[name] = self.waits.get(name, 0) + 1
         step = replace(draft, worker=name, sequence=self.waits[name], wait=ZERO)
@@ -241,7 +241,7 @@ class DriverMachine(RuleBasedStateMachine):
 
     @rule(worker=st.integers(0, 2), draft=drafts, age=st.sampled_from([0, 0, 1]))
     def send_a_waiting_step_again(self, worker: int, draft: Step, age: int) -> None:
-        """The reply was lost: ask for what it had reserved. Or a copy that the network kept for a while."""
+        """Ask for what it had reserved, because the reply was lost; or send a copy that the network delayed."""
         name = self.names[worker]
         last = self.model.last_step(name, waits=True)
         if last is not None and last.sequence > age:
@@ -250,7 +250,7 @@ class DriverMachine(RuleBasedStateMachine):
 
     @rule(worker=st.integers(0, 2))
     def send_the_last_step_again(self, worker: int) -> None:
-        """The reply was lost, and the store may have been started anew meanwhile; or it came, and this is a copy."""
+        """The reply was lost, and the store may have restarted meanwhile; or this is a copy that comes late."""
         self.candidate.forget()
         name = self.names[worker]
         if self.model.last_step(name, waits=False) is not None:
@@ -258,7 +258,7 @@ class DriverMachine(RuleBasedStateMachine):
 
     @rule(worker=st.integers(0, 2), pick=st.integers(0, 100))
     def send_an_old_step_again(self, worker: int, pick: int) -> None:
-        """A copy that the network kept for a while."""
+        """Send a copy that the network delayed."""
         name = self.names[worker]
         if self.model.last_step(name, waits=False) is not None:
             self.send(self.sent[name][pick % len(self.sent[name])])
@@ -266,7 +266,7 @@ class DriverMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(call.token is not None for call in self.model.calls.values()))
     @rule(pick=picks, draft=drafts, outcome=outcomes, wakes=st.booleans())
     def a_worker_dies(self, pick: int, draft: Step, outcome: Outcome, wakes: bool) -> None:  # noqa: FBT001
-        """Its leases go on without it, and another comes in its place; or it was only asleep, and reports after all."""
+        """Its leases go on without it, and another worker replaces it. Or it was only paused, and reports after all."""
         holders = {call.worker for call in self.model.calls.values() if call.token is not None}
         places = [place for place, name in enumerate(self.names) if name in holders] or [0]
         place = places[pick % len(places)]
@@ -285,7 +285,7 @@ class DriverMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.dead)
     @rule(pick=picks, draft=drafts, outcome=outcomes)
     def a_zombie_reports(self, pick: int, draft: Step, outcome: Outcome) -> None:
-        """One that was taken for dead reports all that it held then."""
+        """A worker that was considered dead reports everything that it held then."""
         holders = {call.worker for call in self.model.calls.values() if call.token is not None}
         zombies = [name for name in self.dead if name in holders] or self.dead
         self.report_of(zombies[pick % len(zombies)], draft, outcome)
@@ -297,8 +297,8 @@ class DriverMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.beats)
     @rule(pick=picks)
-    def a_heartbeat_comes_again(self, pick: int) -> None:
-        """A copy that the network kept for a while."""
+    def a_heartbeat_is_sent_again(self, pick: int) -> None:
+        """Send a copy that the network delayed."""
         self.beat(*self.beats[pick % len(self.beats)])
 
     @rule(worker=st.integers(0, 2), held=st.lists(claims, min_size=1, max_size=5), lease=leases)
@@ -314,7 +314,7 @@ class DriverMachine(RuleBasedStateMachine):
         self.reached["heartbeat cancelled"] += len(answer.cancelled)
 
     def known(self, pick: int) -> str:
-        """Answer the id of a record, or, now and then, of none."""
+        """Return the id of a record or, now and then, of none."""
         return sorted([*self.model.calls, "nobody"])[pick % (len(self.model.calls) + 1)]
 
     @rule(pick=picks)
@@ -323,8 +323,8 @@ class DriverMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(call.state == "active" for call in self.model.calls.values()))
     @rule(pick=picks, lease=leases)
-    def cancel_what_is_active(self, pick: int, lease: timedelta) -> None:
-        """Ask for a record to be cancelled, and let its worker hear of it."""
+    def cancel_an_active_record(self, pick: int, lease: timedelta) -> None:
+        """Request to cancel a record, and let its worker send a heartbeat."""
         active = self.model.listed("active")
         self.cancel_one(active[pick % len(active)])
         tokens = {one: call.token for one, call in self.model.calls.items() if call.token is not None}
@@ -380,14 +380,14 @@ class DriverMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(call.ends is not None for call in self.model.calls.values()))
     @rule(over=st.sampled_from([ZERO, timedelta(milliseconds=1), -timedelta(milliseconds=1)]))
     def a_lease_ends(self, over: timedelta) -> None:
-        """Time passes until just before, at, or just after the end of the first lease."""
+        """Let time pass until just before, at, or just after the end of the first lease."""
         end = min(call.ends for call in self.model.calls.values() if call.ends is not None)
         self.time_passes_by(max(end - self.clock.now() + over, ZERO))
 
     @precondition(lambda self: any(call.ends is not None for call in self.model.calls.values()))
     @rule(worker=st.integers(0, 2), draft=drafts)
     def all_leases_end(self, worker: int, draft: Step) -> None:
-        """Every worker was lost; one of them is the first to come back, with nothing to report."""
+        """All workers were paused; one of them returns first, with nothing to report."""
         end = max(call.ends for call in self.model.calls.values() if call.ends is not None)
         self.time_passes_by(max(end - self.clock.now(), ZERO))
         self.step(worker, draft, [])
@@ -398,7 +398,7 @@ class DriverMachine(RuleBasedStateMachine):
         draft=drafts,
     )
     def the_clock_is_set_back(self, by: timedelta, worker: int, draft: Step) -> None:
-        """It is noticed by the next step. Something was written before it, so the store knows what the time was."""
+        """The next step notices it. Something is written before, so that the store knows the old time."""
         self.enqueue([record(f"c{len(self.batches)}", queue="q1")], past=False)
         self.step(worker, replace(draft, queues=QUEUES, want=0), [])
         self.clock.back(by)
@@ -453,7 +453,7 @@ def search(machine: type[DriverMachine], driver_name: str) -> None:
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=not LONG,
-            phases=(Phase.generate,),  # making a failure short takes minutes
+            phases=(Phase.generate,),  # shrinking a failure takes minutes
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )

@@ -1,4 +1,4 @@
-"""Who comes first: by due time, then by id, from the first queue that has any."""
+"""The order in which records are reserved: by due time, then by id, from the first queue that has any."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from flowli_core.testing import ManualClock
 
 
-async def test_what_is_due_first_comes_first(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """Records are handed out in the order of their due times, not of their ids."""
+async def test_records_are_reserved_by_due_time(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The order of their ids does not matter."""
     await driver.enqueue([record("z")])
     clock.advance("1ms")
     await driver.enqueue([record("a")])
@@ -24,14 +24,14 @@ async def test_what_is_due_first_comes_first(driver: Driver, worker: Worker, clo
     assert ids(await worker.take(10)) == ["z", "a", "m"]
 
 
-async def test_records_due_in_the_same_moment_come_by_id(driver: Driver, worker: Worker) -> None:
-    """Ids break the tie, whatever the order of the calls."""
+async def test_records_due_at_the_same_time_are_reserved_by_id(driver: Driver, worker: Worker) -> None:
+    """The order of the enqueues does not matter."""
     await driver.enqueue([record("c"), record("a")])
     await driver.enqueue([record("d"), record("b")])
     assert ids(await worker.take(10)) == ["a", "b", "c", "d"]
 
 
-async def test_no_more_are_reserved_than_wanted(driver: Driver, worker: Worker) -> None:
+async def test_no_more_records_are_reserved_than_wanted(driver: Driver, worker: Worker) -> None:
     """A step takes the first `want` records and leaves the others."""
     await driver.enqueue([record(name) for name in "abcde"])
     assert ids(await worker.take(2)) == ["a", "b"]
@@ -41,7 +41,7 @@ async def test_no_more_are_reserved_than_wanted(driver: Driver, worker: Worker) 
 
 
 async def test_the_first_queue_goes_first(driver: Driver) -> None:
-    """A record of the first queue is taken before an older one of the second; the rest of the batch is filled up."""
+    """Its records come before older ones of the second queue, which fill up the batch."""
     await driver.enqueue([record("old", queue="low")])
     await driver.enqueue([record("x", queue="high"), record("y", queue="high")])
     worker = Worker(driver, queues=("high", "low"))
@@ -50,7 +50,7 @@ async def test_the_first_queue_goes_first(driver: Driver) -> None:
 
 
 async def test_other_queues_are_left_alone(driver: Driver, worker: Worker) -> None:
-    """A worker takes nothing from a queue that it did not name."""
+    """A step reserves nothing from a queue that it does not name."""
     await driver.enqueue([record(queue="elsewhere")])
     answer = await worker.step(want=5)
     assert (answer.reserved, answer.next_due) == ((), None)
@@ -63,7 +63,7 @@ async def test_a_queue_named_twice_gives_each_record_once(driver: Driver) -> Non
 
 
 async def test_a_delayed_record_waits_for_its_time(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A delay counts from the store's now, and ends on the millisecond."""
+    """The delay counts from the store's now, and ends on the millisecond."""
     (answer,) = await driver.enqueue([record("a", due=timedelta(milliseconds=1500))])
     assert (answer.state, answer.scheduled_for) == ("scheduled", clock.now() + timedelta(milliseconds=1500))
     clock.advance("1499ms")
@@ -75,7 +75,7 @@ async def test_a_delayed_record_waits_for_its_time(driver: Driver, worker: Worke
 
 
 async def test_a_record_may_be_due_at_a_moment(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A named moment is the due time."""
+    """The given moment is the due time."""
     moment = clock.now() + timedelta(days=40, milliseconds=7)
     (answer,) = await driver.enqueue([record(due=moment)])
     assert answer.scheduled_for == moment
@@ -86,7 +86,7 @@ async def test_a_record_may_be_due_at_a_moment(driver: Driver, worker: Worker, c
 
 
 async def test_a_moment_in_the_past_means_now(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A record cannot overtake others by naming a moment before they came."""
+    """A record cannot overtake others with a moment in the past."""
     await driver.enqueue([record("a")])
     (answer,) = await driver.enqueue([record("b", due=clock.now() - timedelta(days=1))])
     assert (answer.state, answer.scheduled_for) == ("queued", clock.now())
@@ -94,7 +94,7 @@ async def test_a_moment_in_the_past_means_now(driver: Driver, worker: Worker, cl
 
 
 async def test_delays_and_moments_share_one_order(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """What becomes due first comes first, however its time was given."""
+    """The record with the earlier due time comes first, however that was given."""
     now = clock.now()
     await driver.enqueue(
         [
@@ -109,8 +109,8 @@ async def test_delays_and_moments_share_one_order(driver: Driver, worker: Worker
     assert ids(await worker.take(10)) == ["b", "c", "d", "a", "0"]
 
 
-async def test_a_retry_takes_its_place_by_its_new_time(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A retry waits for its delay, and then behind what was due before."""
+async def test_a_retry_is_ordered_by_its_new_due_time(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """It comes behind records that were due before."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Retried(timedelta(seconds=10), b"{}"))
     clock.advance("9s")
@@ -120,8 +120,8 @@ async def test_a_retry_takes_its_place_by_its_new_time(driver: Driver, worker: W
     assert ids(await worker.take(3)) == ["b", "0", "a"]
 
 
-async def test_a_release_keeps_the_place_in_the_queue(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A record that is given back comes before what was enqueued after it."""
+async def test_a_release_keeps_the_due_time(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The record comes before those that were enqueued later."""
     await driver.enqueue([record("z")])
     due = (await stored(driver, "z")).scheduled_for
     held = await worker.take_one()
@@ -132,8 +132,8 @@ async def test_a_release_keeps_the_place_in_the_queue(driver: Driver, worker: Wo
     assert ids(await worker.take(2)) == ["z", "a"]
 
 
-async def test_a_release_with_a_delay_waits(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A record that is given back with a delay is scheduled."""
+async def test_a_release_with_a_delay_is_scheduled(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The record is due after the delay."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Released(timedelta(seconds=10)))
     found = await stored(driver, "a")
@@ -141,7 +141,7 @@ async def test_a_release_with_a_delay_waits(driver: Driver, worker: Worker, cloc
 
 
 async def test_a_batch_is_bounded_by_bytes(driver: Driver, worker: Worker) -> None:
-    """A batch ends before its inputs exceed the limit; the rest is left, and said to be due."""
+    """A batch ends before its inputs exceed the limit; the rest is due at once."""
     third = b"x" * (MAX_BATCH_BYTES // 3)
     await driver.enqueue([record(name, input=third) for name in "abcd"])
     answer = await worker.step(want=10)
@@ -150,14 +150,14 @@ async def test_a_batch_is_bounded_by_bytes(driver: Driver, worker: Worker) -> No
 
 
 async def test_a_batch_holds_at_least_one_record(driver: Driver, worker: Worker) -> None:
-    """A record over the limit is handed out alone."""
+    """A record over the limit is reserved alone."""
     await driver.enqueue([record("a", input=b"x" * (MAX_BATCH_BYTES + 1)), record("b")])
     assert ids(await worker.take(10)) == ["a"]
     assert ids(await worker.take(10)) == ["b"]
 
 
 async def test_a_batch_may_be_exactly_as_large_as_the_limit(driver: Driver, worker: Worker) -> None:
-    """The limit itself does not exceed the limit."""
+    """Reaching the limit does not exceed it."""
     half = b"x" * (MAX_BATCH_BYTES // 2)
     await driver.enqueue([record("a", input=half), record("b", input=half), record("c", input=b"1")])
     assert ids(await worker.take(10)) == ["a", "b"]

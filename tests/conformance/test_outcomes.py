@@ -1,4 +1,4 @@
-"""What each outcome makes of an active record."""
+"""The effect of each outcome on an active record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def test_completed_keeps_the_result(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A completed record shows its result, and who made it when."""
+    """A completed record has its result, its worker and its times."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance("3s")
@@ -29,7 +29,7 @@ async def test_completed_keeps_the_result(driver: Driver, worker: Worker, clock:
 
 
 async def test_failed_keeps_the_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A failed record shows what the core wrote about its failures."""
+    """A failed record has the progress that the core wrote about its failures."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance("3s")
@@ -40,8 +40,8 @@ async def test_failed_keeps_the_progress(driver: Driver, worker: Worker, clock: 
     assert await worker.take() == ()
 
 
-async def test_retried_waits_with_its_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A retry is scheduled; its next worker is given the progress."""
+async def test_a_retry_is_scheduled_with_its_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The next worker gets the progress."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance("3s")
@@ -54,8 +54,8 @@ async def test_retried_waits_with_its_progress(driver: Driver, worker: Worker, c
     assert (await worker.take_one()).progress == b'{"failures":1}'
 
 
-async def test_retried_without_a_delay_is_due_now(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A retry without a delay may be taken at once."""
+async def test_a_retry_without_a_delay_is_due_now(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """It may be reserved at once."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance("3s")
@@ -65,8 +65,8 @@ async def test_retried_without_a_delay_is_due_now(driver: Driver, worker: Worker
     assert ids(await worker.take()) == ["a"]
 
 
-async def test_released_leaves_no_failure(driver: Driver, worker: Worker) -> None:
-    """A record that is given back looks as if it had failed never."""
+async def test_a_release_leaves_no_failure(driver: Driver, worker: Worker) -> None:
+    """The record looks as if it had never failed."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Released())
     found = await stored(driver, "a")
@@ -74,8 +74,8 @@ async def test_released_leaves_no_failure(driver: Driver, worker: Worker) -> Non
     assert (await worker.take_one()).progress is None
 
 
-async def test_released_may_replace_the_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """Progress that comes with a release is stored; without any the old one stays. Neither is a failure."""
+async def test_a_release_may_replace_the_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """Without any the old progress stays. Neither counts as a failure."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Retried(ZERO, b"1"))
     failed_at = clock.now()
@@ -89,7 +89,7 @@ async def test_released_may_replace_the_progress(driver: Driver, worker: Worker,
 
 
 async def test_completing_leaves_the_progress_of_earlier_failures(driver: Driver, worker: Worker) -> None:
-    """A record that failed once and then completed shows both."""
+    """A record that failed once and then completed has both."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Retried(ZERO, b"1"))
     await worker.settle(await worker.take_one(), Completed(b"2"))
@@ -97,8 +97,8 @@ async def test_completing_leaves_the_progress_of_earlier_failures(driver: Driver
     assert (found.state, found.progress, found.result) == ("completed", b"1", b"2")
 
 
-async def test_cancelled_ends_a_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A handler that was cancelled as asked leaves a cancelled record."""
+async def test_cancelled_finishes_a_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A handler that was cancelled on request leaves a cancelled record."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     await driver.cancel("a")
@@ -111,10 +111,10 @@ async def test_cancelled_ends_a_record(driver: Driver, worker: Worker, clock: Ma
 @pytest.mark.parametrize(
     "outcome", [Completed(b"1"), Failed(b"{}"), Retried(timedelta(seconds=5), b"{}"), Released(), Cancelled()]
 )
-async def test_an_ack_tells_when_the_handler_started(
+async def test_an_ack_sets_when_the_handler_started(
     driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome
 ) -> None:
-    """Before it is settled a record shows when it was reserved, afterwards when its handler began."""
+    """Until then the record shows when it was reserved."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     reserved_at = clock.now()
@@ -138,7 +138,7 @@ async def test_an_ack_without_a_start_leaves_the_time_of_reserving(
 
 
 async def test_every_attempt_has_its_own_start(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A later delivery replaces the start of the one before."""
+    """A later attempt replaces the start of the one before."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     await worker.settle(held, Retried(ZERO, b"{}"), started_at=clock.now())
@@ -148,7 +148,7 @@ async def test_every_attempt_has_its_own_start(driver: Driver, worker: Worker, c
 
 
 async def test_many_outcomes_in_one_step(driver: Driver, worker: Worker) -> None:
-    """A busy runner settles a whole batch, each record in its own way."""
+    """A step settles a whole batch, each record with an outcome of its own."""
     await driver.enqueue([record(name) for name in "abcde"])
     batch = await worker.take(5)
     outcomes: list[Outcome] = [Completed(b"1"), Failed(b"{}"), Retried(LEASE, b"{}"), Released(), Cancelled()]
@@ -159,7 +159,7 @@ async def test_many_outcomes_in_one_step(driver: Driver, worker: Worker) -> None
 
 
 async def test_a_released_record_may_be_reserved_by_the_same_step(driver: Driver, worker: Worker) -> None:
-    """Acks come before reserving, so a step may take what it has just given back; under a new token."""
+    """Settling comes before reserving. The record has a new token."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     answer = await worker.step(ack(held, Released()), want=1)

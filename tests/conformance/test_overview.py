@@ -1,4 +1,4 @@
-"""Who works, and since when the work waits."""
+"""The overview: which workers are alive, and how old the waiting work is."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ async def test_an_empty_store_has_neither_workers_nor_work(driver: Driver, clock
     assert abs(overview.now - clock.now()) < SECOND
 
 
-async def test_an_idle_worker_is_known_from_its_first_step_on(driver: Driver, clock: ManualClock) -> None:
+async def test_an_idle_worker_is_alive_from_its_first_step_on(driver: Driver, clock: ManualClock) -> None:
     started = clock.now()
     await Worker(driver, "idle").take()
     assert (await driver.overview()).workers == {"idle": started}
 
 
-async def test_a_worker_that_goes_on_is_never_taken_for_gone(driver: Driver, clock: ManualClock) -> None:
+async def test_a_worker_that_goes_on_stepping_stays_alive(driver: Driver, clock: ManualClock) -> None:
     """Whether it finds something or not, and whether its steps are new or sent again."""
     worker = Worker(driver)
     for number in range(30):
@@ -35,12 +35,12 @@ async def test_a_worker_that_goes_on_is_never_taken_for_gone(driver: Driver, clo
             await driver.enqueue([record()])
         await worker.take()
         clock.advance(timedelta(seconds=5))
-        heard = (await driver.overview()).workers["w"]
-        assert clock.now() - heard <= LAST_SEEN_PRECISION + timedelta(seconds=5)
+        seen = (await driver.overview()).workers["w"]
+        assert clock.now() - seen <= LAST_SEEN_PRECISION + timedelta(seconds=5)
 
 
-async def test_a_worker_whose_heartbeats_come_before_its_steps_is_known(driver: Driver, clock: ManualClock) -> None:
-    """A full runner steps and renews its leases at the same pace; which comes first must not matter."""
+async def test_a_worker_that_sends_heartbeats_before_its_steps_stays_alive(driver: Driver, clock: ManualClock) -> None:
+    """A full runner steps and renews its leases at the same pace, in any order."""
     worker = Worker(driver)
     await driver.enqueue([record()])
     (held,) = await worker.take()
@@ -52,7 +52,7 @@ async def test_a_worker_whose_heartbeats_come_before_its_steps_is_known(driver: 
         assert "w" in (await driver.overview()).workers
 
 
-async def test_a_silent_worker_is_taken_for_gone_in_time(driver: Driver, clock: ManualClock) -> None:
+async def test_a_worker_that_was_not_seen_for_a_minute_is_not_alive(driver: Driver, clock: ManualClock) -> None:
     await Worker(driver, "silent").take()
     clock.advance(WORKER_ALIVE - SECOND)
     await Worker(driver, "other").take()
@@ -64,7 +64,7 @@ async def test_a_silent_worker_is_taken_for_gone_in_time(driver: Driver, clock: 
     assert (await driver.overview()).workers.keys() == {"third"}
 
 
-async def test_the_oldest_is_told_for_each_queue_that_has_any_due(driver: Driver, clock: ManualClock) -> None:
+async def test_each_queue_with_due_records_has_its_oldest_due_time(driver: Driver, clock: ManualClock) -> None:
     first = clock.now()
     await driver.enqueue([record("a"), record("later", queue="r", due=LEASE)])
     clock.advance(SECOND)
@@ -76,7 +76,7 @@ async def test_the_oldest_is_told_for_each_queue_that_has_any_due(driver: Driver
     assert (await driver.overview()).oldest["r"] == first + LEASE
 
 
-async def test_a_suspect_that_waits_counts_too(driver: Driver, clock: ManualClock) -> None:
+async def test_a_waiting_suspect_counts_too(driver: Driver, clock: ManualClock) -> None:
     since = clock.now()
     await driver.enqueue([record("suspect", max_recoveries=0)])
     clock.advance(SECOND)

@@ -1,4 +1,4 @@
-"""A driver stores what it is given, byte for byte, and answers with whole milliseconds in UTC."""
+"""Payloads, names and times are stored unchanged; times come back as whole milliseconds in UTC."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = ["a:b", "{a}", "a*", "a'b", "Zoë-🎈", "a" * 128, "0", "None", "../a"]
 
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 async def test_payloads_are_stored_byte_for_byte(driver: Driver, worker: Worker, payload: bytes) -> None:
-    """Input, meta, policy, progress and result come back as they were given."""
+    """Input, meta, policy, progress and result come back unchanged."""
     await driver.enqueue([record("a", input=payload, meta=payload, policy=payload)])
     held = await worker.take_one()
     assert (held.input, held.meta, held.policy) == (payload, payload, payload)
@@ -47,7 +47,7 @@ async def test_payloads_are_stored_byte_for_byte(driver: Driver, worker: Worker,
 
 
 async def test_progress_is_stored_by_every_outcome_that_carries_it(driver: Driver, worker: Worker) -> None:
-    """A failure, a retry and a release each replace the progress as it is."""
+    """A failure, a retry and a release each replace the progress."""
     payload = PAYLOADS["every byte"]
     await driver.enqueue([record(name) for name in "abc"])
     a, b, c = await worker.take(3)
@@ -60,7 +60,7 @@ async def test_progress_is_stored_by_every_outcome_that_carries_it(driver: Drive
 
 
 async def test_no_meta_is_not_empty_meta(driver: Driver, worker: Worker) -> None:
-    """None and empty bytes are told apart."""
+    """None and empty bytes are different."""
     await driver.enqueue([record("a"), record("b", meta=b"")])
     assert [held.meta for held in await worker.take(2)] == [None, b""]
     assert [(await stored(driver, name)).meta for name in "ab"] == [None, b""]
@@ -82,7 +82,7 @@ async def test_names_are_stored_as_they_are(driver: Driver, name: str) -> None:
 
 
 async def test_names_that_differ_are_different(driver: Driver) -> None:
-    """No driver folds case, or trims."""
+    """No driver folds case or trims."""
     names = ["a", "A", "aa", "ä", "a\u0308"]
     answers = await driver.enqueue([record(name, queue=name, key=name) for name in names])
     assert [one.disposition for one in answers] == ["accepted"] * 5
@@ -96,7 +96,7 @@ async def test_ids_are_ordered_by_code_point(driver: Driver, worker: Worker) -> 
 
 
 def times(found: StoredRecord) -> list[datetime]:
-    """Answer every time that a record carries."""
+    """Return every time of a record."""
     every = (
         found.created_at,
         found.updated_at,
@@ -109,7 +109,7 @@ def times(found: StoredRecord) -> list[datetime]:
 
 
 async def test_times_are_whole_milliseconds_in_utc(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """Whatever zone and fraction came in, aware UTC moments of whole milliseconds come out."""
+    """Time zones are converted to UTC, and fractions are cut off."""
     clock.advance(timedelta(microseconds=1234))
     east = timezone(timedelta(hours=5, minutes=30))
     moment = (clock.now() + timedelta(hours=1, microseconds=77)).astimezone(east)

@@ -1,4 +1,4 @@
-"""Putting a record back into its queue by hand."""
+"""Returning a record to its queue by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def test_a_finished_record_runs_again(
     driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome
 ) -> None:
-    """A requeued record is due now and has no result, end or progress, as if it were new; but it is the same one."""
+    """It is due now and has no result, end or progress, like a new record with the same id."""
     await finish(driver, "a", outcome)
     before = await stored(driver, "a")
     clock.advance("1m")
@@ -33,15 +33,17 @@ async def test_a_finished_record_runs_again(
     assert await worker.settle(held) == "ok"
 
 
-async def test_a_requeued_record_has_the_progress_that_it_is_given(driver: Driver, worker: Worker) -> None:
-    """The core says with what history it starts."""
+async def test_a_requeued_record_has_the_given_progress(driver: Driver, worker: Worker) -> None:
+    """The core decides the history that it starts with."""
     await finish(driver, "a", BROKEN)
     assert await driver.requeue("a", progress=b'{"failures":0}') == "requeued"
     assert (await worker.take_one()).progress == b'{"failures":0}'
 
 
-async def test_a_requeued_record_takes_its_place_by_time(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """It goes behind what was due before."""
+async def test_a_requeued_record_is_ordered_by_its_new_due_time(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """It comes behind records that were due before."""
     await finish(driver, "a", BROKEN)
     clock.advance("1s")
     await driver.enqueue([record("z")])
@@ -61,7 +63,7 @@ async def test_a_scheduled_record_is_made_due(driver: Driver, worker: Worker) ->
 
 
 async def test_a_suspect_is_cleared(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A requeued record has its recoveries back, and waits among the others."""
+    """A requeued record has no recoveries, and is no suspect."""
     await driver.enqueue([record("a", max_recoveries=1)])
     await worker.take_one()
     clock.advance(LEASE)
@@ -71,10 +73,10 @@ async def test_a_suspect_is_cleared(driver: Driver, worker: Worker, clock: Manua
     assert ids(await worker.take(1, suspect=False)) == ["a"]
 
 
-async def test_a_record_that_lost_too_many_workers_may_try_again(
+async def test_a_record_that_failed_by_recovery_may_run_again(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:
-    """A record failed by recovery starts with none."""
+    """It starts with no recoveries."""
     await driver.enqueue([record("a", max_recoveries=1)])
     for _ in range(2):
         await worker.take_one()
@@ -88,7 +90,7 @@ async def test_a_record_that_lost_too_many_workers_may_try_again(
     assert [(one.recoveries, one.state) for one in answer.recovered] == [(1, "queued")]
 
 
-async def test_a_requeue_takes_back_a_cancel(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+async def test_a_requeue_withdraws_a_request_to_cancel(driver: Driver, worker: Worker, clock: ManualClock) -> None:
     """A record that was cancelled while it was active runs to its end once it is requeued."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
@@ -101,8 +103,8 @@ async def test_a_requeue_takes_back_a_cancel(driver: Driver, worker: Worker, clo
     assert (await stored(driver, "a")).state == "scheduled"
 
 
-async def test_what_is_queued_or_active_cannot_be_requeued(driver: Driver, worker: Worker) -> None:
-    """What will run anyway is left alone."""
+async def test_a_queued_or_active_record_cannot_be_requeued(driver: Driver, worker: Worker) -> None:
+    """It runs anyway."""
     await driver.enqueue([record("a"), record("b")])
     await worker.take_one()
     before = [await stored(driver, name) for name in "ab"]
@@ -124,8 +126,8 @@ async def test_a_requeued_record_takes_its_key_again(driver: Driver) -> None:
     assert (answer.id, answer.disposition) == ("a", "existing")
 
 
-async def test_a_record_whose_key_has_gone_cannot_be_requeued(driver: Driver) -> None:
-    """Two unfinished records cannot hold one key; once it is free again the first may have it."""
+async def test_a_record_whose_key_another_holds_cannot_be_requeued(driver: Driver) -> None:
+    """It can be requeued once that key is free again."""
     await driver.enqueue([record("a", key="k")])
     await driver.cancel("a")
     await driver.enqueue([record("b", key="k")])
@@ -137,7 +139,7 @@ async def test_a_record_whose_key_has_gone_cannot_be_requeued(driver: Driver) ->
 
 
 async def test_a_token_from_before_a_requeue_settles_nothing(driver: Driver, worker: Worker) -> None:
-    """An old ack that arrives late does not end the new run."""
+    """An old ack that arrives late does not finish the new run."""
     await driver.enqueue([record("a")])
     old = await worker.take_one()
     await worker.settle(old, BROKEN)
@@ -150,7 +152,7 @@ async def test_a_token_from_before_a_requeue_settles_nothing(driver: Driver, wor
 
 
 async def test_a_requeued_record_is_not_trimmed(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """What waits again is not subject to the time for which it would have been kept."""
+    """A waiting record is not removed when its earlier retention time ends."""
     await driver.enqueue([record("a", keep_failed=timedelta(seconds=10))])
     await worker.settle(await worker.take_one(), BROKEN)
     await driver.requeue("a")

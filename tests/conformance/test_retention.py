@@ -1,4 +1,4 @@
-"""How long what has finished is kept: by time, by number, by hand."""
+"""Finished records are removed by time and number, and purging by hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SECOND = timedelta(seconds=1)
 async def test_a_finished_record_is_kept_for_its_own_time(
     driver: Driver, worker: Worker, clock: ManualClock, state: FinishedState
 ) -> None:
-    """Each record says how long it is kept: for one time if it completes, for another if it does not."""
+    """Each record has one retention time for completing, and another for failing or being cancelled."""
     keep = timedelta(seconds=10)
     lengths = {"completed": (keep, HOUR), "failed": (HOUR, keep), "cancelled": (HOUR, keep)}
     completed, failed = lengths[state]
@@ -54,7 +54,7 @@ async def test_a_finished_record_is_kept_for_its_own_time(
 
 
 async def test_times_differ_from_record_to_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A record that is kept long does not keep others, and does not go with them."""
+    """A record with a long retention time neither keeps others nor goes with them."""
     seconds = [30, 10, 20]
     await driver.enqueue([record(str(keep), keep_completed=timedelta(seconds=keep)) for keep in seconds])
     await worker.step(*[ack(held) for held in await worker.take(3)])
@@ -67,10 +67,10 @@ async def test_times_differ_from_record_to_record(driver: Driver, worker: Worker
 
 
 @pytest.mark.parametrize("state", FINISHED)
-async def test_the_oldest_go_when_there_are_too_many(
+async def test_the_oldest_are_removed_if_there_are_too_many(
     driver: Driver, worker: Worker, clock: ManualClock, state: FinishedState
 ) -> None:
-    """A step keeps no more finished records of a state than it is told to."""
+    """A step keeps at most the given number of finished records of a state."""
     for name in "abcde":
         await finish(driver, name, ENDS[state])
         clock.advance("1ms")
@@ -78,8 +78,8 @@ async def test_the_oldest_go_when_there_are_too_many(
     assert ids(await everything(driver, state)) == ["e", "d"]
 
 
-async def test_each_state_has_a_number_of_its_own(driver: Driver, worker: Worker) -> None:
-    """Many completed records do not drive out a failed one."""
+async def test_each_state_has_a_limit_of_its_own(driver: Driver, worker: Worker) -> None:
+    """Many completed records do not remove a failed one."""
     for name, outcome in (("a", BROKEN), ("b", Cancelled()), ("c", DONE), ("d", DONE)):
         await finish(driver, name, outcome)
     await worker.step(keep=Keep(completed=1, failed=1, cancelled=1))
@@ -87,7 +87,7 @@ async def test_each_state_has_a_number_of_its_own(driver: Driver, worker: Worker
 
 
 async def test_a_step_trims_what_it_has_just_finished(driver: Driver, worker: Worker) -> None:
-    """With nothing to keep, a settled record is gone with its ack."""
+    """If nothing is to be kept, a settled record is gone with its ack."""
     await driver.enqueue([record("a"), record("b", keep_completed=ZERO)])
     a, b = await worker.take(2)
     assert (await worker.step(ack(b))).acks == ("ok",)
@@ -98,7 +98,7 @@ async def test_a_step_trims_what_it_has_just_finished(driver: Driver, worker: Wo
 
 
 async def test_trimming_is_bounded(driver: Driver, worker: Worker) -> None:
-    """A step removes a limited number of records, and the next ones go on."""
+    """A step removes a limited number of records, and the next steps go on."""
     await driver.enqueue([record() for _ in range(TRIM_PER_STEP + 5)])
     await worker.step(*[ack(held) for held in await worker.take(TRIM_PER_STEP + 5)], keep=Keep(completed=10**6))
     assert (await driver.overview()).counts.completed == TRIM_PER_STEP + 5
@@ -109,7 +109,7 @@ async def test_trimming_is_bounded(driver: Driver, worker: Worker) -> None:
 
 
 async def test_unfinished_records_are_never_trimmed(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """Retention is about what has finished."""
+    """Retention applies to finished records only."""
     await driver.enqueue([record("a", keep_completed=ZERO, keep_failed=ZERO) for _ in range(1)])
     await driver.enqueue([record("b", due=timedelta(days=30), keep_failed=ZERO), record("c", keep_failed=ZERO)])
     await worker.take_one(lease=timedelta(days=60))
@@ -119,7 +119,7 @@ async def test_unfinished_records_are_never_trimmed(driver: Driver, worker: Work
 
 
 async def test_nothing_is_left_after_retention(driver: Driver, clock: ManualClock) -> None:
-    """However many jobs ran in however many queues: when their time is over, the store is as new."""
+    """However many jobs ran in however many queues, the store is empty when their time is over."""
     for number in range(30):
         outcome = list(ENDS.values())[number % 3]
         await finish(driver, fresh_id(), outcome, queue=f"queue-{number}")
@@ -131,7 +131,7 @@ async def test_nothing_is_left_after_retention(driver: Driver, clock: ManualCloc
 
 @pytest.mark.parametrize("state", FINISHED)
 async def test_purging_removes_what_is_older(driver: Driver, clock: ManualClock, state: FinishedState) -> None:
-    """A purge takes the records that finished in its state before a time, and leaves all others."""
+    """A purge removes the records that finished in its state before a time, and no others."""
     another = ENDS[FINISHED[FINISHED.index(state) - 1]]
     for name, outcome in (("a", ENDS[state]), ("b", ENDS[state]), ("x", another)):
         await finish(driver, name, outcome)
@@ -143,7 +143,7 @@ async def test_purging_removes_what_is_older(driver: Driver, clock: ManualClock,
 
 
 async def test_purging_is_limited(driver: Driver, clock: ManualClock) -> None:
-    """A purge removes no more than asked, the oldest first, and says how many."""
+    """A purge removes at most `limit` records, the oldest first, and returns how many."""
     for name in "cab":
         await finish(driver, name, DONE)
         clock.advance("1s")
@@ -153,8 +153,8 @@ async def test_purging_is_limited(driver: Driver, clock: ManualClock) -> None:
     assert await driver.purge("completed", older_than=ZERO, limit=2) == 0
 
 
-async def test_purging_spares_what_finished_exactly_then(driver: Driver, clock: ManualClock) -> None:
-    """Only what finished more than that long ago is removed."""
+async def test_purging_keeps_a_record_of_exactly_that_age(driver: Driver, clock: ManualClock) -> None:
+    """Only older records are removed."""
     await finish(driver, "a", DONE)
     clock.advance("10s")
     assert await driver.purge("completed", older_than=timedelta(seconds=10), limit=10) == 0
@@ -163,7 +163,7 @@ async def test_purging_spares_what_finished_exactly_then(driver: Driver, clock: 
 
 
 async def test_the_ack_of_a_removed_record_is_lost(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """When a record is gone nobody knows that it was settled."""
+    """Once a record is removed, nothing shows that it was settled."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     await worker.settle(held)

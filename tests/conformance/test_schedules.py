@@ -1,4 +1,4 @@
-"""A schedule is changed only by one who has seen it as it is, and together with the records of its ticks."""
+"""A schedule changes only at the revision that was read, and together with the records of its ticks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def schedule(
 
 
 async def current(driver: Driver, key: str = "digest") -> StoredSchedule:
-    """Answer a schedule that must be there."""
+    """Return a schedule that must be stored."""
     found = await find_schedule(driver, key)
     assert found is not None
     return found
 
 
 async def test_a_schedule_is_stored_as_it_is_given(driver: Driver, clock: ManualClock) -> None:
-    """All of it comes back, whatever its key and its bytes hold; what has no moment has none."""
+    """Everything comes back unchanged, whatever its key and its bytes contain."""
     given = StoredSchedule(
         key="Zürich: «daily» {x}*",
         queue="mail:slow",
@@ -56,12 +56,12 @@ async def test_a_schedule_is_stored_as_it_is_given(driver: Driver, clock: Manual
 
 
 async def remove(driver: Driver, revision: int) -> bool:
-    """Remove the schedule, if it is still of this revision."""
+    """Remove the schedule if it still has this revision."""
     return await driver.put_schedule("digest", None, revision=revision)
 
 
 async def test_there_is_no_schedule_before_it_is_put_or_after_it_is_removed(driver: Driver, clock: ManualClock) -> None:
-    """Each query answers with the store's time, and nothing."""
+    """Each query returns the store's time, and nothing."""
     queries = (ScheduleByKey("digest"), SchedulesDue(10), SchedulesAfter(limit=10))
     assert [await driver.schedules(query) for query in queries] == [(clock.now(), [])] * 3
     await put(driver, schedule(next_tick=clock.now()))
@@ -70,7 +70,7 @@ async def test_there_is_no_schedule_before_it_is_put_or_after_it_is_removed(driv
 
 
 async def test_a_schedule_that_was_changed_since_it_was_read_is_not_removed(driver: Driver, clock: ManualClock) -> None:
-    """Whoever removes it has seen what is removed."""
+    """A removal compares the revision, like a change."""
     await put(driver, schedule(next_tick=clock.now()))
     seen = await current(driver)
     await put(driver, replace(seen, spec=b"new"))
@@ -81,8 +81,8 @@ async def test_a_schedule_that_was_changed_since_it_was_read_is_not_removed(driv
     assert not await remove(driver, seen.revision)
 
 
-async def test_only_one_of_several_makes_a_schedule(driver: Driver, clock: ManualClock) -> None:
-    """The others learn that it is there, and what they brought is not stored."""
+async def test_only_one_of_several_creates_a_schedule(driver: Driver, clock: ManualClock) -> None:
+    """The others get False, and their records are not stored."""
     tries = [
         put(driver, schedule(next_tick=clock.now() + HOUR, spec=b"%d" % number), [record(f"r{number}")])
         for number in range(5)
@@ -91,8 +91,8 @@ async def test_only_one_of_several_makes_a_schedule(driver: Driver, clock: Manua
     assert (await driver.overview()).counts.queued == 1
 
 
-async def test_only_one_of_several_moves_a_tick_on(driver: Driver, clock: ManualClock) -> None:
-    """A tick has its records once, whoever saw that it had come."""
+async def test_only_one_of_several_fires_a_tick(driver: Driver, clock: ManualClock) -> None:
+    """The records of a tick are stored once, however many have seen that it was due."""
     await put(driver, schedule(next_tick=clock.now()))
     (seen,) = await due_schedules(driver, 10)
     moved = replace(seen, next_tick=clock.now() + HOUR, last_tick=seen.next_tick)
@@ -105,8 +105,8 @@ async def test_only_one_of_several_moves_a_tick_on(driver: Driver, clock: Manual
     assert await driver.schedules(SchedulesDue(10)) == (clock.now(), [])
 
 
-async def test_one_that_was_removed_is_not_brought_back(driver: Driver, clock: ManualClock) -> None:
-    """Also not over another one that has taken its key since: no revision is used twice."""
+async def test_a_removed_schedule_is_not_restored_by_a_late_change(driver: Driver, clock: ManualClock) -> None:
+    """Nor does that change replace a new schedule with the same key: no revision is used twice."""
     await put(driver, schedule(next_tick=clock.now()))
     seen = await current(driver)
     assert await remove(driver, seen.revision)
@@ -118,7 +118,7 @@ async def test_one_that_was_removed_is_not_brought_back(driver: Driver, clock: M
 
 
 async def test_the_last_record_is_the_last_that_was_accepted(driver: Driver, clock: ManualClock) -> None:
-    """One whose id is there already, or whose key another holds, is not."""
+    """A record whose id is stored or whose key is held does not count."""
     await put(driver, schedule(next_tick=clock.now()))
     assert await put(driver, await current(driver), [record("a"), record("b", key="k")])
     assert (await current(driver)).last_record_id == "b"
@@ -129,8 +129,8 @@ async def test_the_last_record_is_the_last_that_was_accepted(driver: Driver, clo
     assert (await driver.overview()).counts.queued == 3
 
 
-async def test_due_are_those_whose_tick_has_come_the_earliest_first(driver: Driver, clock: ManualClock) -> None:
-    """Not those of the future, nor those that have none; and no more than were asked for."""
+async def test_due_schedules_are_listed_earliest_first(driver: Driver, clock: ManualClock) -> None:
+    """Schedules with a later tick or none are left out, and at most `limit` are returned."""
     for key, seconds in (("late", 2), ("early", 1), ("later", 3), ("future", 4)):
         await put(driver, schedule(key, next_tick=clock.now() + seconds * SECOND))
     await put(driver, schedule("over", next_tick=None))
@@ -142,7 +142,7 @@ async def test_due_are_those_whose_tick_has_come_the_earliest_first(driver: Driv
 
 
 async def test_schedules_are_listed_by_key(driver: Driver, clock: ManualClock) -> None:
-    """Page by page, in the order of code points; also those that have no tick."""
+    """They are listed page by page, in the order of code points, also those without a tick."""
     keys = ["a", "a b", "aa", "b", "z", "Ä", "Ω"]
     for key in reversed(keys):
         await put(driver, schedule(key, next_tick=None if key == "b" else clock.now()))
@@ -152,8 +152,8 @@ async def test_schedules_are_listed_by_key(driver: Driver, clock: ManualClock) -
     assert found == sorted(keys)
 
 
-async def test_a_step_foresees_the_next_tick(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """Apart, because a runner has to act on it, and among all that is to come while it lies ahead."""
+async def test_a_step_returns_the_time_until_the_next_tick(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """It is also part of `next_due` until it is due."""
     assert (await worker.step()).next_tick is None
     await put(driver, schedule("later", next_tick=clock.now() + HOUR, queue="elsewhere"))
     await put(driver, schedule("sooner", next_tick=clock.now() + SECOND, queue="elsewhere"))
@@ -168,8 +168,8 @@ async def test_a_step_foresees_the_next_tick(driver: Driver, worker: Worker, clo
     assert (answer.next_tick, answer.next_due) == (HOUR - 1.5 * SECOND, HOUR - 1.5 * SECOND)
 
 
-async def test_a_step_tells_a_worker_whom_the_store_has_forgotten(driver: Driver) -> None:
-    """A first step is no sign of lost data; a later one is, where the one before it is not known."""
+async def test_a_step_reports_that_the_store_forgot_the_worker(driver: Driver) -> None:
+    """A first step does not; a later one does if the step before it is not known."""
     assert not (await driver.step(step(sequence=1))).forgot
     assert not (await driver.step(step(sequence=2))).forgot
     assert not (await driver.step(step(sequence=2))).forgot
@@ -179,7 +179,7 @@ async def test_a_step_tells_a_worker_whom_the_store_has_forgotten(driver: Driver
 
 
 async def test_the_records_of_a_tick_can_be_reserved(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """They are records like all others, in the order of their times."""
+    """They are like all other records."""
     await put(driver, schedule(next_tick=clock.now()))
     due = [record("second", due=clock.now() - SECOND), record("first", due=clock.now() - HOUR)]
     assert await put(driver, await current(driver), [*due, record("other", queue="q2", meta=b"1")])
@@ -187,8 +187,8 @@ async def test_the_records_of_a_tick_can_be_reserved(driver: Driver, worker: Wor
     assert ids(await Worker(driver, "w2", queues=("q2",)).take(10)) == ["other"]
 
 
-async def test_one_who_waits_is_told_of_an_earlier_tick(live_driver: Driver) -> None:
-    """Or an idle runner would learn of it only when it looks again."""
+async def test_an_earlier_tick_wakes_a_waiter(live_driver: Driver) -> None:
+    """Otherwise an idle runner would learn of it only with its next step."""
     worker = Worker(live_driver)
     now = (await worker.step()).now
     waiting = asyncio.create_task(live_driver.step(waiting_step()))
@@ -198,8 +198,8 @@ async def test_one_who_waits_is_told_of_an_earlier_tick(live_driver: Driver) -> 
         await waiting
 
 
-async def test_one_who_waits_is_told_of_the_records_of_a_tick(live_driver: Driver) -> None:
-    """As of those that are enqueued."""
+async def test_the_records_of_a_tick_wake_a_waiter(live_driver: Driver) -> None:
+    """Like records that are enqueued."""
     worker = Worker(live_driver)
     now = (await worker.step(lease=LEASE)).now
     await put(live_driver, schedule(next_tick=now + HOUR, queue="elsewhere"))
@@ -209,10 +209,8 @@ async def test_one_who_waits_is_told_of_the_records_of_a_tick(live_driver: Drive
     assert len((await soon(waiting)).reserved) == 1
 
 
-async def test_a_clock_that_is_set_back_brings_no_tick_again(
-    driver: Driver, worker: Worker, clock: ManualClock
-) -> None:
-    """The next tick stays where it is: what has had its record has had it."""
+async def test_a_clock_that_is_set_back_fires_no_tick_again(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The next tick does not move."""
     await put(driver, schedule(next_tick=clock.now()))
     tick = clock.now()
     await put(driver, replace(await current(driver), next_tick=tick + SECOND), [record("t0")])

@@ -1,4 +1,4 @@
-"""Steps that are sent again, or late, and what a step says about the time to come."""
+"""Steps that are sent again or late, and the times that a step returns."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from flowli_core.testing import ManualClock
 
 
-async def test_a_step_tells_the_time_of_the_store(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """The answer carries the store's now."""
+async def test_a_step_returns_the_time_of_the_store(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The answer has the store's now."""
     assert (await worker.step()).now == clock.now()
 
 
 async def test_a_step_on_an_empty_store_does_nothing(driver: Driver, worker: Worker) -> None:
-    """There is nothing to hand out and nothing foreseen."""
+    """Nothing is reserved, and `next_due` is None."""
     answer = await worker.step(want=10)
     assert (answer.acks, answer.reserved, answer.recovered, answer.next_due) == ((), (), (), None)
 
 
-async def test_a_step_that_wants_nothing_takes_nothing(driver: Driver, worker: Worker) -> None:
-    """With `want` zero a step settles and looks around, but reserves nothing."""
+async def test_a_step_that_wants_nothing_reserves_nothing(driver: Driver, worker: Worker) -> None:
+    """With `want` zero a step settles and returns what is next."""
     await driver.enqueue([record("a"), record("b")])
     held = await worker.take_one()
     answer = await worker.step(ack(held), want=0)
@@ -39,8 +39,8 @@ async def test_a_step_that_wants_nothing_takes_nothing(driver: Driver, worker: W
     assert (await stored(driver, "b")).state == "queued"
 
 
-async def test_a_step_sent_again_is_answered_the_same(driver: Driver, worker: Worker) -> None:
-    """Same acks, same batch, same token: nothing is settled or reserved twice."""
+async def test_a_step_sent_again_gets_the_same_answer(driver: Driver, worker: Worker) -> None:
+    """It has the same acks, batch and token: nothing is settled or reserved twice."""
     await driver.enqueue([record(name) for name in "abcd"])
     a, b = await worker.take(2)
     first = await worker.step(ack(a), ack(b, BROKEN), ack(a), want=1)
@@ -52,7 +52,7 @@ async def test_a_step_sent_again_is_answered_the_same(driver: Driver, worker: Wo
 
 
 async def test_a_step_sent_again_reserves_nothing_new(driver: Driver, worker: Worker) -> None:
-    """A step that found nothing the first time is given nothing the second time, whatever has come since."""
+    """If it found nothing the first time, it gets nothing the second time."""
     assert await worker.take(5) == ()
     await driver.enqueue([record("a")])
     answer = await worker.again()
@@ -63,7 +63,7 @@ async def test_a_step_sent_again_reserves_nothing_new(driver: Driver, worker: Wo
 async def test_a_step_sent_again_renews_its_leases(
     driver: Driver, worker: Worker, other: Worker, clock: ManualClock
 ) -> None:
-    """The batch is handed out anew, so its leases begin anew."""
+    """The leases of its batch count from then on."""
     await driver.enqueue([record("a")])
     await worker.take_one()
     clock.advance("20s")
@@ -74,10 +74,10 @@ async def test_a_step_sent_again_renews_its_leases(
     assert [one.id for one in (await other.step()).recovered] == ["a"]
 
 
-async def test_a_step_sent_again_revives_leases_that_nobody_recovered(
+async def test_a_step_sent_again_renews_expired_leases_that_were_not_recovered(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:
-    """A re-sent step does not recover, so what it holds is still its own."""
+    """It does not recover, so its own records are still held."""
     await driver.enqueue([record("a")])
     first = await worker.step(want=1)
     clock.advance("1m")
@@ -85,10 +85,10 @@ async def test_a_step_sent_again_revives_leases_that_nobody_recovered(
     assert (second.recovered, second.reserved) == ((), first.reserved)
 
 
-async def test_a_step_sent_again_answers_only_what_is_still_held(
+async def test_a_step_sent_again_returns_only_what_is_still_held(
     driver: Driver, worker: Worker, other: Worker, clock: ManualClock
 ) -> None:
-    """What others have recovered in the meantime is not handed out again."""
+    """Records that were recovered meanwhile are left out."""
     await driver.enqueue([record(name) for name in "abc"])
     a, b, c = await worker.take(3)
     clock.advance("20s")
@@ -102,10 +102,10 @@ async def test_a_step_sent_again_answers_only_what_is_still_held(
     assert await worker.settle(c) == "lost"
 
 
-async def test_a_step_sent_again_tells_no_recovery_twice(
+async def test_a_step_sent_again_reports_no_recovery_twice(
     driver: Driver, worker: Worker, other: Worker, clock: ManualClock
 ) -> None:
-    """Hooks on recoveries are told once."""
+    """The hooks for recoveries run once."""
     await driver.enqueue([record("a")])
     await other.take_one()
     clock.advance(LEASE)
@@ -113,8 +113,8 @@ async def test_a_step_sent_again_tells_no_recovery_twice(
     assert (await worker.again()).recovered == ()
 
 
-async def test_a_step_sent_again_carries_the_progress_of_now(driver: Driver, worker: Worker) -> None:
-    """The batch of a re-sent step looks as it did the first time."""
+async def test_a_step_sent_again_returns_complete_records(driver: Driver, worker: Worker) -> None:
+    """The batch is as it was the first time, with its progress."""
     await driver.enqueue([record("a", meta=b"m", policy=b"p")])
     await worker.settle(await worker.take_one(), Retried(ZERO, b"1"))
     first = await worker.step(want=1)
@@ -123,7 +123,7 @@ async def test_a_step_sent_again_carries_the_progress_of_now(driver: Driver, wor
 
 
 async def test_a_late_step_does_nothing(driver: Driver, worker: Worker) -> None:
-    """A copy of an old step, with a lower sequence, settles nothing and reserves nothing."""
+    """A copy of an old step, with a lower sequence, settles and reserves nothing."""
     await driver.enqueue([record("a"), record("b")])
     held = await worker.take_one()
     await worker.step()
@@ -135,7 +135,7 @@ async def test_a_late_step_does_nothing(driver: Driver, worker: Worker) -> None:
 
 
 async def test_a_late_step_recovers_nothing(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A copy of an old step leaves expired leases to others."""
+    """A copy of an old step does not recover expired leases."""
     await driver.enqueue([record("a")])
     await worker.take_one()
     await worker.step()
@@ -145,7 +145,7 @@ async def test_a_late_step_recovers_nothing(driver: Driver, worker: Worker, cloc
 
 
 async def test_a_late_step_does_not_hide_the_last(driver: Driver, worker: Worker) -> None:
-    """After a late copy the last step may still be sent again."""
+    """After it the last step may still be sent again."""
     await driver.enqueue([record("a")])
     await worker.step()
     first = await worker.step(want=1)
@@ -154,7 +154,7 @@ async def test_a_late_step_does_not_hide_the_last(driver: Driver, worker: Worker
 
 
 async def test_each_worker_has_its_own_sequence(driver: Driver) -> None:
-    """Two workers may both make their first step."""
+    """Two workers may both send step 1."""
     await driver.enqueue([record("a"), record("b")])
     first = await driver.step(step("one", sequence=1))
     second = await driver.step(step("two", sequence=1))
@@ -162,14 +162,14 @@ async def test_each_worker_has_its_own_sequence(driver: Driver) -> None:
 
 
 async def test_a_sequence_may_begin_anywhere(driver: Driver) -> None:
-    """The first step of a worker that nobody knows counts, whatever its number."""
+    """The first step of an unknown worker counts, whatever its number."""
     await driver.enqueue([record("a")])
     assert ids((await driver.step(step(sequence=41))).reserved) == ["a"]
     assert (await driver.step(step(sequence=40))).reserved == ()
 
 
-async def test_a_silent_worker_is_forgotten(driver: Driver, clock: ManualClock) -> None:
-    """A worker that was not heard of for long may begin anew."""
+async def test_a_worker_that_was_not_seen_for_long_is_forgotten(driver: Driver, clock: ManualClock) -> None:
+    """It may start again with its sequence."""
     await driver.step(step(sequence=7))
     await driver.enqueue([record("a")])
     clock.advance(WORKER_MEMORY - timedelta(milliseconds=1))
@@ -179,7 +179,7 @@ async def test_a_silent_worker_is_forgotten(driver: Driver, clock: ManualClock) 
 
 
 async def test_a_worker_that_steps_is_remembered(driver: Driver, clock: ManualClock) -> None:
-    """Each step is a sign of life."""
+    """Each step shows that the worker is alive."""
     for sequence in range(1, 5):
         await driver.step(step(sequence=sequence))
         clock.advance(WORKER_MEMORY - timedelta(seconds=1))
@@ -188,8 +188,10 @@ async def test_a_worker_that_steps_is_remembered(driver: Driver, clock: ManualCl
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-async def test_a_step_that_is_sent_again_is_a_sign_of_life(driver: Driver, clock: ManualClock, steps: int) -> None:
-    """Also one that found nothing to do, which a driver may keep apart."""
+async def test_a_step_that_is_sent_again_shows_that_the_worker_is_alive(
+    driver: Driver, clock: ManualClock, steps: int
+) -> None:
+    """Also one that found nothing, which a driver may remember elsewhere."""
     for sequence in range(1, steps + 1):
         await driver.step(step(sequence=sequence))
     clock.advance(WORKER_MEMORY - timedelta(seconds=1))
@@ -199,14 +201,14 @@ async def test_a_step_that_is_sent_again_is_a_sign_of_life(driver: Driver, clock
     assert (await driver.step(step(sequence=steps))).reserved == ()
 
 
-async def test_what_is_left_is_due_at_once(driver: Driver, worker: Worker) -> None:
-    """A step that could have taken more says that the next is due now."""
+async def test_records_left_by_a_step_are_due_at_once(driver: Driver, worker: Worker) -> None:
+    """If a step could have reserved more, `next_due` is zero."""
     await driver.enqueue([record() for _ in range(3)])
     assert (await worker.step(want=2)).next_due == ZERO
 
 
-async def test_the_next_scheduled_record_is_foreseen(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A step says how long until the first scheduled record of its queues is due."""
+async def test_a_scheduled_record_sets_next_due(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """`next_due` is the time until the first scheduled record of the queues is due."""
     await driver.enqueue([record(due=timedelta(seconds=9)), record(due=timedelta(milliseconds=4001))])
     await driver.enqueue([record(queue="elsewhere", due=timedelta(seconds=1))])
     assert (await worker.step(want=1)).next_due == timedelta(milliseconds=4001)
@@ -214,24 +216,24 @@ async def test_the_next_scheduled_record_is_foreseen(driver: Driver, worker: Wor
     assert (await worker.step(want=1)).next_due == timedelta(milliseconds=1)
 
 
-async def test_the_end_of_any_lease_is_foreseen(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """Leases count, whoever holds them, because anybody may recover them."""
+async def test_the_end_of_any_lease_sets_next_due(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """Leases of all workers count, because any worker may recover them."""
     await driver.enqueue([record(queue="elsewhere")])
     await Worker(driver, "there", queues=("elsewhere",)).take_one(lease=timedelta(seconds=8))
     clock.advance("3s")
     assert (await worker.step(want=1)).next_due == timedelta(seconds=5)
 
 
-async def test_the_soonest_is_foreseen(driver: Driver, worker: Worker) -> None:
-    """Of a lease and a scheduled record the one that comes first counts."""
+async def test_the_earliest_time_sets_next_due(driver: Driver, worker: Worker) -> None:
+    """Of a lease and a scheduled record the earlier one counts."""
     await driver.enqueue([record("a"), record("b", due=timedelta(seconds=10))])
     assert (await worker.step(want=1, lease=timedelta(seconds=60))).next_due == timedelta(seconds=10)
     await driver.enqueue([record("c")])
     assert (await worker.step(want=1, lease=timedelta(seconds=5))).next_due == timedelta(seconds=5)
 
 
-async def test_tasks_that_step_at_once_share_the_work(driver: Driver) -> None:
-    """Many workers stepping together never reserve the same record twice, and leave none."""
+async def test_workers_that_step_at_once_share_the_work(driver: Driver) -> None:
+    """They reserve each record once, and leave none."""
     names = [f"r{number:03d}" for number in range(200)]
     await driver.enqueue([record(name) for name in names])
     taken: list[str] = []
@@ -250,7 +252,7 @@ async def test_tasks_that_step_at_once_share_the_work(driver: Driver) -> None:
 
 
 async def test_tasks_that_enqueue_at_once_store_an_id_once(driver: Driver, worker: Worker) -> None:
-    """Of many calls with the same id exactly one is accepted."""
+    """Of several enqueues with the same id exactly one is accepted."""
     answers = await asyncio.gather(*(driver.enqueue([record("a", key="k")]) for _ in range(20)))
     dispositions = [one.disposition for (one,) in answers]
     assert sorted(dispositions) == ["accepted"] + ["duplicate"] * 19
@@ -272,8 +274,8 @@ async def test_threads_with_loops_of_their_own_share_a_driver(driver: Driver, wo
     assert sorted(ids(await worker.take(100))) == sorted(name for some in names for name in some)
 
 
-async def test_a_cancelled_call_happened_or_did_not(driver: Driver, worker: Worker) -> None:
-    """An enqueue whose caller goes away stores all of its records or none, and harms no later call."""
+async def test_a_cancelled_enqueue_stores_all_or_nothing(driver: Driver, worker: Worker) -> None:
+    """It does not affect later calls."""
     for number in range(20):
         names = [f"{number}-{which}" for which in "ab"]
         call = asyncio.create_task(driver.enqueue([record(name) for name in names]))
@@ -288,9 +290,9 @@ async def test_a_cancelled_call_happened_or_did_not(driver: Driver, worker: Work
 
 
 async def test_a_released_record_is_not_in_the_batch_of_a_step_sent_again(driver: Driver, worker: Worker) -> None:
-    """What was given back under the same token is not held any more, even if it is still around."""
+    """A record that was settled under the token is no longer held."""
     await driver.enqueue([record("a"), record("b")])
     first, second = await worker.take(2)
-    # The runner of a zombie: another name, the same tokens.
+    # A worker with another name that holds the same tokens.
     await Worker(driver, "zombie").settle(first, Released())
     assert ids((await worker.again()).reserved) == [second.id]

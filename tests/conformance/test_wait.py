@@ -1,6 +1,6 @@
-"""Steps that wait for work: each wake-up reaches one waiter, and no waiter sleeps on for want of one.
+"""Waiting steps: each wake-up reaches one waiter, and no waiter misses a wake-up.
 
-A wait may end early for no reason, so these tests wait for what must happen; none asserts how long it took.
+A wait may end early for no reason. So these tests wait for what must happen, and none checks how long it took.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ async def wait(driver: Driver, *queues: str) -> list[str]:
 
 
 async def waiting(driver: Driver, *queues: str) -> asyncio.Task[list[str]]:
-    """Start a wait that ends by a wake-up or never, and let it get as far as it can."""
+    """Start a wait that ends only by a wake-up, and let it get as far as it can."""
     task = asyncio.create_task(wait(driver, *queues))
     await settled(driver)
     return task
 
 
 async def settled(driver: Driver) -> None:
-    """Give every task, and the driver's own threads, the time of a few calls."""
+    """Give all tasks and the driver's own threads some time."""
     for _ in range(5):
         await driver.overview()
         await asyncio.sleep(0)
 
 
 async def cancel(*waiters: asyncio.Task[list[str]] | asyncio.Task[StepAnswer]) -> None:
-    """End waits that nothing else will end."""
+    """Cancel waits that nothing else ends."""
     for waiter in waiters:
         waiter.cancel()
     await asyncio.wait(waiters)
 
 
 async def recall(driver: Driver, lost: Step) -> list[str]:
-    """Send a waiting step again, as a worker that has not had its answer."""
+    """Send a waiting step again, like a worker that did not get the answer."""
     return ids((await driver.step(replace(lost, wait=ZERO, want=0))).reserved)
 
 
@@ -80,10 +80,10 @@ async def test_an_enqueue_before_the_wait_is_not_missed(driver: Driver, worker: 
     assert await soon(await waiting(driver)) == ["a"]
 
 
-async def test_what_became_due_before_the_wait_is_not_missed(
+async def test_a_record_that_became_due_before_the_wait_is_not_missed(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:
-    """Time alone makes work, between a step that found nothing and the wait."""
+    """It became due by time alone, after a step that found nothing."""
     await driver.enqueue([record("a", due=timedelta(seconds=5))])
     assert await worker.take() == ()
     clock.advance("5s")
@@ -98,14 +98,14 @@ async def until_taken(driver: Driver) -> list[str]:
 
 
 async def test_a_delayed_record_wakes_a_waiter_when_it_is_due(live_driver: Driver) -> None:
-    """A wait ends when a scheduled record becomes due, though nobody does anything."""
+    """The wait ends by time alone."""
     await live_driver.enqueue([record("a", due=timedelta(milliseconds=40))])
     assert await Worker(live_driver).take() == ()
     assert await soon(until_taken(live_driver)) == ["a"]
 
 
 async def test_a_record_delayed_during_the_wait_wakes_it_when_it_is_due(live_driver: Driver) -> None:
-    """A wait that is under way ends for a scheduled record that will be due before all others."""
+    """It may be due before all records that were known when the wait began."""
     await live_driver.enqueue([record("b", due=HOUR)])
     waiter = await waiting(live_driver)
     await live_driver.enqueue([record("a", due=timedelta(milliseconds=40))])
@@ -123,7 +123,7 @@ async def test_a_retry_during_the_wait_wakes_it_when_it_is_due(live_driver: Driv
 
 
 async def test_a_requeue_wakes_a_waiter(driver: Driver) -> None:
-    """A record that is put back by hand is work."""
+    """A record that is returned to its queue by hand is due."""
     await finish(driver, "a", BROKEN)
     waiter = await waiting(driver)
     await driver.requeue("a")
@@ -141,7 +141,7 @@ async def test_a_retry_without_a_delay_wakes_a_waiter(driver: Driver, worker: Wo
 
 
 async def test_a_recovery_wakes_a_waiter(driver: Driver, clock: ManualClock) -> None:
-    """A record whose lease has ended is work for another queue's workers as well."""
+    """The worker that recovers it may serve another queue."""
     await driver.enqueue([record("a")])
     await Worker(driver).take_one()
     waiter = await waiting(driver)
@@ -151,7 +151,7 @@ async def test_a_recovery_wakes_a_waiter(driver: Driver, clock: ManualClock) -> 
 
 
 async def test_a_waiting_step_recovers(driver: Driver, clock: ManualClock) -> None:
-    """After the wait it does all that another step does."""
+    """After the wait it does everything that other steps do."""
     await driver.enqueue([record("a")])
     await Worker(driver).take_one()
     clock.advance(LEASE)
@@ -161,7 +161,7 @@ async def test_a_waiting_step_recovers(driver: Driver, clock: ManualClock) -> No
 
 
 async def test_a_wait_for_several_queues_is_woken_by_each(driver: Driver) -> None:
-    """Any of the queues ends the wait."""
+    """A record in any of its queues ends the wait."""
     for queue in ("a", "b", "c"):
         waiter = await waiting(driver, "a", "b", "c")
         await driver.enqueue([record(f"in {queue}", queue=queue)])
@@ -169,7 +169,7 @@ async def test_a_wait_for_several_queues_is_woken_by_each(driver: Driver) -> Non
 
 
 async def test_other_queues_do_not_use_up_a_wake_up(driver: Driver) -> None:
-    """A record of one queue wakes a waiter of that queue, though another waits for something else."""
+    """A record wakes a waiter of its queue, though another waits for another queue."""
     elsewhere, waiter = await waiting(driver, "elsewhere"), await waiting(driver)
     await driver.enqueue([record("a")])
     assert await soon(waiter) == ["a"]
@@ -177,7 +177,7 @@ async def test_other_queues_do_not_use_up_a_wake_up(driver: Driver) -> None:
 
 
 async def test_one_record_wakes_one_waiter(driver: Driver) -> None:
-    """Of many waiters one is woken, and the others sleep on."""
+    """The other waiters go on waiting."""
     waiters = [await waiting(driver) for _ in range(5)]
     await driver.enqueue([record()])
     async with asyncio.timeout(PATIENCE):
@@ -187,16 +187,16 @@ async def test_one_record_wakes_one_waiter(driver: Driver) -> None:
     await cancel(*waiters)
 
 
-async def test_a_batch_reaches_all_who_wait_for_it(driver: Driver) -> None:
-    """A step that leaves due work behind wakes the next one: five waiters that take one each take five."""
+async def test_a_batch_wakes_as_many_waiters_as_it_needs(driver: Driver) -> None:
+    """A step that leaves due records behind wakes the next: five waiters take five records."""
     waiters = [asyncio.create_task(until_taken(driver)) for _ in range(5)]
     await settled(driver)
     await driver.enqueue([record(name) for name in "abcde"])
     assert sorted(await soon(asyncio.gather(*waiters))) == [["a"], ["b"], ["c"], ["d"], ["e"]]
 
 
-async def test_what_a_step_leaves_behind_ends_the_next_wait(driver: Driver, worker: Worker) -> None:
-    """A wait after a step that left something returns at once, each time, whether that step waited or not."""
+async def test_records_left_by_a_step_end_the_next_wait(driver: Driver, worker: Worker) -> None:
+    """Whether that step waited or not."""
     await driver.enqueue([record(name) for name in "abcd"])
     for waits, steps in ("ab", "cd"):
         assert await soon(await waiting(driver)) == [waits]
@@ -204,13 +204,13 @@ async def test_what_a_step_leaves_behind_ends_the_next_wait(driver: Driver, work
 
 
 async def test_a_wait_ends_at_its_timeout(driver: Driver) -> None:
-    """With nothing to do a wait ends when its time is up; with no time it does not wait at all."""
+    """If nothing is due, it ends when its time is over; a wait of zero does not wait."""
     for time in (timedelta(milliseconds=20), ZERO):
         assert (await soon(driver.step(waiting_step(wait=time)))).reserved == ()
 
 
 async def test_a_wait_lets_others_run(driver: Driver) -> None:
-    """A worker that always finds work does not keep the event loop for itself."""
+    """A worker that always finds work does not block the event loop."""
     await driver.enqueue([record(), record(), record()])
     ran = asyncio.Event()
     asyncio.get_running_loop().call_soon(ran.set)
@@ -220,7 +220,7 @@ async def test_a_wait_lets_others_run(driver: Driver) -> None:
 
 
 async def test_closing_ends_every_wait(driver: Driver) -> None:
-    """All waiting steps fail when the driver is closed, however many they are."""
+    """All waiting steps fail when the driver is closed."""
     waiters = [await waiting(driver, *queues) for queues in ("q", "q", "ab")]
     await driver.close()
     for waiter in waiters:
@@ -231,7 +231,7 @@ async def test_closing_ends_every_wait(driver: Driver) -> None:
 
 
 async def test_a_driver_may_be_opened_again(driver: Driver, worker: Worker) -> None:
-    """What was stored before a close is there after the next open, and waits work again."""
+    """Its records are still stored, and waits work again."""
     await driver.open()
     await driver.enqueue([record("a")])
     await driver.close()
@@ -243,36 +243,36 @@ async def test_a_driver_may_be_opened_again(driver: Driver, worker: Worker) -> N
 
 
 async def test_a_cancelled_waiter_passes_its_wake_up_on(driver: Driver) -> None:
-    """If the waiter that was woken is cancelled before it could step, the next in line is woken instead."""
+    """If a waiter is cancelled between its wake-up and its step, the next one is woken instead."""
     lost = waiting_step()
     first = asyncio.create_task(driver.step(lost))
     await settled(driver)
     second = await waiting(driver)
-    enqueue_behind_the_back_of_this_loop(driver)
+    enqueue_while_this_loop_is_blocked(driver)
     await cancel(first)
     assert first.cancelled()
     assert [*await soon(second), *await recall(driver, lost)] == ["a"]
 
 
 async def test_a_cancelled_waiter_leaves_its_wake_up_for_later(driver: Driver) -> None:
-    """If nobody else waits, the wake-up is kept for the next one."""
+    """If nobody else waits, the wake-up is kept for the next waiter."""
     lost = waiting_step()
     only = asyncio.create_task(driver.step(lost))
     await settled(driver)
-    enqueue_behind_the_back_of_this_loop(driver)
+    enqueue_while_this_loop_is_blocked(driver)
     await cancel(only)
     assert only.cancelled()
     assert [*await soon(await waiting(driver)), *await recall(driver, lost)] == ["a"]
 
 
-def enqueue_behind_the_back_of_this_loop(driver: Driver) -> None:
-    """Store a record while this loop stands still, so that a waiter is woken but cannot have noticed yet."""
+def enqueue_while_this_loop_is_blocked(driver: Driver) -> None:
+    """Store a record, so that a waiter of this loop is woken but has not noticed it yet."""
     with ThreadPoolExecutor(1) as elsewhere:
         elsewhere.submit(asyncio.run, _enqueue(driver)).result(PATIENCE)
 
 
-async def test_a_cancelled_waiter_is_out_of_the_line(driver: Driver) -> None:
-    """A waiter that is gone is not woken in place of one that waits."""
+async def test_a_cancelled_waiter_gets_no_wake_up(driver: Driver) -> None:
+    """The wake-up goes to one that still waits."""
     first, second = await waiting(driver), asyncio.create_task(until_taken(driver))
     await settled(driver)
     await cancel(first)
@@ -299,7 +299,7 @@ async def _enqueue(driver: Driver) -> None:
 
 
 async def test_a_waiting_step_whose_answer_was_lost_is_answered_again(driver: Driver) -> None:
-    """It gets what it had reserved, under the same token, and nothing more."""
+    """It returns what it had reserved, under the same token, and reserves nothing more."""
     lost = waiting_step()
     await driver.enqueue([record("a"), record("b")])
     (held,) = (await driver.step(lost)).reserved
@@ -309,7 +309,7 @@ async def test_a_waiting_step_whose_answer_was_lost_is_answered_again(driver: Dr
 
 
 async def test_a_cancelled_waiting_step_reserves_nothing_once_it_was_sent_again(driver: Driver) -> None:
-    """Asked again, it says that it had reserved nothing; what comes later is for others."""
+    """Sent again, it returns that it had reserved nothing; later records are for other steps."""
     lost = waiting_step()
     waiter = asyncio.create_task(driver.step(lost))
     await settled(driver)
@@ -321,8 +321,8 @@ async def test_a_cancelled_waiting_step_reserves_nothing_once_it_was_sent_again(
     assert ids(await Worker(driver, "other").take(5)) == ["a"]
 
 
-async def test_steps_during_a_wait_do_not_void_it_and_it_does_not_void_them(driver: Driver) -> None:
-    """The two sequences of a worker are apart."""
+async def test_steps_during_a_wait_and_the_waiting_step_do_not_affect_each_other(driver: Driver) -> None:
+    """A worker has two independent sequences."""
     wait = step("w", sequence=1, want=5, wait=HOUR)
     worker = Worker(driver)
     await worker.step()
@@ -350,7 +350,7 @@ async def test_a_late_copy_of_an_old_waiting_step_does_nothing(driver: Driver) -
 async def test_a_worker_that_only_waits_is_alive_and_remembered(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:
-    """Its waiting steps keep its other sequence as well, and no gap in their own means that data was lost."""
+    """Waiting steps also keep its other sequence from being forgotten. A gap between them does not mean lost data."""
     await worker.step()
     await worker.step()
     for number in range(1, 15):

@@ -116,12 +116,12 @@ async def test_a_deploy_while_a_tick_is_due_fires_it_exactly_once(server: Server
         ]
         for peer in peers:
             assert await peer.line() == "ready"
-        await asyncio.gather(*[peer.tell() for peer in peers])
+        await asyncio.gather(*[peer.send() for peer in peers])
         assert [await peer.line() for peer in peers] == ["unchanged"] * 5
         unchanged = await jobs.inspect.get_schedule("deployed")
         assert unchanged is not None
         assert unchanged.next_tick == due
-        await asyncio.gather(*[peer.tell() for peer in peers])
+        await asyncio.gather(*[peer.send() for peer in peers])
         assert sorted([await peer.line() for peer in peers]) == ["unchanged"] * 4 + ["updated"]
         changed = await jobs.inspect.get_schedule("deployed")
         assert changed is not None

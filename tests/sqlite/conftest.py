@@ -1,4 +1,4 @@
-"""A driver over a file of its own, and what another program would see in that file."""
+"""A driver with a file of its own, and another program's connection to that file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file will be."""
+    """Return the path of the file."""
     return tmp_path / "jobs.sqlite3"
 
 
 @pytest.fixture
 async def driver(path: Path) -> AsyncIterator[SqliteDriver]:
-    """An open driver."""
+    """Yield an open driver."""
     made = SqliteDriver(path)
     await made.open()
     yield made
@@ -32,7 +32,7 @@ async def driver(path: Path) -> AsyncIterator[SqliteDriver]:
 
 @pytest.fixture
 def foreign(path: Path, driver: SqliteDriver) -> Iterator[sqlite3.Connection]:
-    """Another program's connection to the file that the driver has open."""
+    """Yield another program's connection to the file that the driver has open."""
     connection = sqlite3.connect(path, isolation_level=None)
     yield connection
     connection.close()
@@ -40,7 +40,7 @@ def foreign(path: Path, driver: SqliteDriver) -> Iterator[sqlite3.Connection]:
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """A folder into which every user may look, for a program that runs as another one."""
+    """Yield a folder that every user may read, for a program that runs as another user."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Other processes over the same file: what they do is in `programs`."""
+"""Starting other processes on the same file. What they do is in `programs`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Peer:
-    """A process that answers line by line."""
+    """A process that reads and writes lines."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
 
-    async def tell(self, line: str = "") -> None:
-        """Send it a line."""
+    async def send(self, line: str = "") -> None:
+        """Send a line."""
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
         await self._process.stdin.drain()
 
     async def line(self) -> str:
-        """Wait for its next line; it must not have ended."""
+        """Return its next line. It must not have ended."""
         assert self._process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             line = await self._process.stdout.readline()
@@ -38,12 +38,12 @@ class Peer:
         return line.decode().strip()
 
     async def kill(self) -> list[str]:
-        """Kill it at once; answer what it still had written."""
+        """Kill it, and return what it had still written."""
         self._process.kill()
         return await self.rest()
 
     async def rest(self) -> list[str]:
-        """Let it end by itself; answer what it still had to say."""
+        """Wait until it ends, and return what it had still written."""
         async with asyncio.timeout(PATIENCE):
             out, _ = await self._process.communicate()
         return out.decode().splitlines()
@@ -51,7 +51,7 @@ class Peer:
 
 @asynccontextmanager
 async def peer(program: str, path: Path, *arguments: str) -> AsyncGenerator[Peer]:
-    """Start a program; at the end it is killed, where it has not ended."""
+    """Start a program, and kill it in the end if it is still running."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "tests.sqlite.programs", program, str(path), *arguments),
         stdin=PIPE,
@@ -67,6 +67,6 @@ async def peer(program: str, path: Path, *arguments: str) -> AsyncGenerator[Peer
 
 
 async def output(program: str, path: Path) -> str:
-    """Answer all that a program writes."""
+    """Return everything that a program writes."""
     async with peer(program, path) as running:
         return "\n".join(await running.rest())

@@ -1,4 +1,4 @@
-"""What the other processes do. Each is run as `python -m tests.sqlite.programs NAME PATH ...` and writes to stdout."""
+"""Programs for other processes: `python -m tests.sqlite.programs NAME PATH ...`. They write to stdout."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _NOBODY = 65534
 _MIB = 1024 * 1024
 
 
-def say(*words: object) -> None:
+def write_line(*words: object) -> None:
     """Write a line."""
     print(*words, flush=True)  # noqa: T201 - it is how a program answers
 
 
-async def hear() -> bool:
-    """Wait for a line; False at the end."""
+async def read_line() -> bool:
+    """Wait for a line. Return False at the end of the input."""
     return bool(await asyncio.to_thread(sys.stdin.readline))
 
 
 def new(number: int | str) -> NewRecord:
-    """A record whose id no other process makes."""
+    """Make a record whose id no other process uses."""
     return NewRecord(id=f"{os.getpid()}-{number}", name="n", queue="q", input=b"x" * 100, keep_completed=HOUR)
 
 
 async def open_as_nobody(path: Path) -> None:
-    """Open the file with no more rights than any user has."""
+    """Open the file with the rights of any user."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(_NOBODY)
@@ -43,40 +43,40 @@ async def open_as_nobody(path: Path) -> None:
     try:
         await driver.open()
     except DriverError as error:
-        say(error)
+        write_line(error)
     await driver.close()
 
 
 async def open_together(path: Path) -> None:
     """Wait for a line, then open the file and store a record."""
-    say("ready")
-    await hear()
+    write_line("ready")
+    await read_line()
     driver = SqliteDriver(path)
     await driver.open()
     await driver.enqueue([new(0)])
     await driver.close()
-    say("done")
+    write_line("done")
 
 
 async def enqueue_on_demand(path: Path) -> None:
-    """Store a record for each line."""
+    """Store a record for each line of input."""
     driver = SqliteDriver(path)
     await driver.open()
-    say("ready")
+    write_line("ready")
     number = 0
-    while await hear():
+    while await read_line():
         number += 1
         await driver.enqueue([new(number)])
-        say("enqueued")
+        write_line("enqueued")
     await driver.close()
 
 
 async def work(path: Path) -> None:
-    """Take and settle what is due, for ever; say the id and the token of each record."""
+    """Reserve and settle due records forever; write the id and the token of each."""
     driver = SqliteDriver(path)
     await driver.open()
     worker = Worker(driver, f"w{os.getpid()}")
-    say("ready")
+    write_line("ready")
     while True:
         answer = await worker.step(want=5)
         if not answer.reserved:
@@ -84,11 +84,11 @@ async def work(path: Path) -> None:
             continue
         settled = await worker.step(*[Ack(held.id, held.token, DONE) for held in answer.reserved])
         for held, ack in zip(answer.reserved, settled.acks, strict=True):
-            say(held.id, held.token, ack)
+            write_line(held.id, held.token, ack)
 
 
 async def churn(path: Path) -> None:
-    """Store, reserve, settle and retry, for ever; say the ids of the records that are stored."""
+    """Store, reserve, settle and retry forever; write the ids of the records that are stored."""
     driver = SqliteDriver(path)
     await driver.open()
     worker = Worker(driver, f"w{os.getpid()}")
@@ -97,32 +97,32 @@ async def churn(path: Path) -> None:
         batch = [new(number + i) for i in range(1 + number % 7)]
         number += len(batch)
         await driver.enqueue(batch)
-        say(*[record.id for record in batch])
+        write_line(*[record.id for record in batch])
         held = (await worker.step(want=4)).reserved
         acks = [Ack(one.id, one.token, Retried(LEASE, b"{}") if i % 3 else DONE) for i, one in enumerate(held)]
         await worker.step(*acks)
 
 
 async def fork(path: Path) -> None:
-    """Fork with an open driver; say what the child is told, and whether both can go on with drivers of their own."""
+    """Fork with an open driver; write the error of the child, and check that both can use drivers of their own."""
     driver = SqliteDriver(path)
     await driver.open()
     await driver.enqueue([new("before")])
     inherits, tells = os.pipe()
     with warnings.catch_warnings():
-        # From 3.12 on Python warns of what is done here on purpose.
+        # From 3.12 on Python warns about a fork with threads, which is the point here.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        # The loop of the parent must not be run on here; a thread has none.
+        # The loop of the parent cannot run here; pretend that there is none.
         os.write(tells, _in_the_child(driver, path).encode())
         os._exit(0)
     os.close(tells)
-    with os.fdopen(inherits) as told:
-        say(told.read())
+    with os.fdopen(inherits) as pipe:
+        write_line(pipe.read())
     os.waitpid(child, 0)  # noqa: ASYNC222 - it has ended
     await driver.enqueue([new("after")])
-    say((await driver.overview()).counts.queued)
+    write_line((await driver.overview()).counts.queued)
     await driver.close()
 
 
@@ -146,7 +146,7 @@ def _in_the_child(driver: SqliteDriver, path: Path) -> str:
 
 
 async def fill_the_disk(path: Path) -> None:
-    """Store records until files may not grow any more, then let them."""
+    """Store records until files may not grow any more, then allow them to grow."""
     driver = SqliteDriver(path)
     await driver.open()
     resource.setrlimit(resource.RLIMIT_FSIZE, (4 * _MIB, resource.RLIM_INFINITY))
@@ -156,11 +156,11 @@ async def fill_the_disk(path: Path) -> None:
             await driver.enqueue([NewRecord(id=f"big-{stored}", name="n", queue="q", input=b"x" * 256 * 1024)])
             stored += 1
     except StoreUnavailable as error:
-        say(error)
-    say(stored, (await driver.overview()).counts.queued)
+        write_line(error)
+    write_line(stored, (await driver.overview()).counts.queued)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await driver.enqueue([new("more")])
-    say((await driver.overview()).counts.queued - stored)
+    write_line((await driver.overview()).counts.queued - stored)
     await driver.close()
 
 

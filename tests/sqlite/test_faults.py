@@ -1,4 +1,4 @@
-"""What the driver says when the file cannot be used just now, and what it makes of rows that were changed by hand."""
+"""Files that cannot be used at the moment, and rows that were changed by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_a_locked_file_is_unavailable_until_the_lock_is_gone(
     worker = Worker(impatient)
     with pytest.raises(StoreUnavailable):
         await worker.take()
-    assert (await impatient.overview()).counts.queued == 0  # who reads does not wait
+    assert (await impatient.overview()).counts.queued == 0  # reading does not wait
     foreign.execute("ROLLBACK")
     await impatient.enqueue([refused])
     assert ids((await worker.again()).reserved) == ["refused"]
@@ -66,7 +66,7 @@ async def test_a_waiter_is_woken_while_the_file_is_locked(
 async def test_a_lost_payload_reaches_the_core_as_one_that_it_cannot_decode(
     driver: SqliteDriver, foreign: sqlite3.Connection
 ) -> None:
-    """A bad row is handed out and can be settled; it does not stand in the way of the others."""
+    """A damaged record is reserved and can be settled; it does not block the others."""
     await driver.enqueue([record("a"), record("b"), record("c", input=b'{"good":1}')])
     foreign.execute("DELETE FROM payload WHERE number = (SELECT number FROM record WHERE id = 'a')")
     foreign.execute("UPDATE payload SET input = 'a text', meta = 7 WHERE number = 2")
@@ -79,7 +79,7 @@ async def test_a_lost_payload_reaches_the_core_as_one_that_it_cannot_decode(
     assert (await stored(driver, "a")).input == b""
 
 
-async def test_times_that_make_no_sense_hide_no_record(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
+async def test_damaged_times_hide_no_record(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
     await driver.enqueue([record("a"), record("b")])
     foreign.execute("UPDATE record SET created_at = 'yesterday', started_at = 1e300 WHERE id = 'a'")
     foreign.execute("UPDATE record SET updated_at = -9e18 WHERE id = 'b'")
@@ -103,13 +103,13 @@ async def test_times_that_make_no_sense_hide_no_record(driver: SqliteDriver, for
 async def test_changes_that_would_break_an_invariant_are_refused(
     driver: SqliteDriver, foreign: sqlite3.Connection, change: str
 ) -> None:
-    """Also where another program makes them."""
+    """Also if another program makes them."""
     await driver.enqueue([record("a"), record("b")])
     with pytest.raises(sqlite3.IntegrityError):
         foreign.execute(f"UPDATE record SET {change} WHERE id = 'a'")  # noqa: S608 - from the list above
 
 
-async def test_a_text_that_is_none_is_an_error_that_does_not_show_it(
+async def test_an_undecodable_text_is_an_error_that_does_not_show_it(
     driver: SqliteDriver, foreign: sqlite3.Connection
 ) -> None:
     await driver.enqueue([record("a")])
@@ -119,7 +119,7 @@ async def test_a_text_that_is_none_is_an_error_that_does_not_show_it(
     assert "secret" not in "".join(traceback.format_exception(refused.value))
 
 
-async def test_missing_tables_are_an_error_of_ours(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
+async def test_missing_tables_raise_a_driver_error(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
     foreign.execute("DROP TABLE worker")
     with pytest.raises(DriverError, match="were its tables changed by hand"):
         await Worker(driver).take()
@@ -129,10 +129,10 @@ async def test_missing_tables_are_an_error_of_ours(driver: SqliteDriver, foreign
     assert await Worker(driver).take() == ()
 
 
-async def test_a_waiter_is_released_when_the_file_can_no_longer_be_watched(
+async def test_a_waiter_is_woken_if_the_file_can_no_longer_be_watched(
     driver: SqliteDriver, foreign: sqlite3.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its next step says what is wrong; to sleep on would hide it."""
+    """Its step raises the error, which would otherwise stay hidden."""
     foreign.execute("ALTER TABLE record RENAME TO elsewhere")
     with pytest.raises(DriverError, match="were its tables changed by hand"):
         await soon(driver.step(waiting_step()))

@@ -1,4 +1,4 @@
-"""What `open` accepts, and what it says of the rest."""
+"""The files that `open` accepts, and the errors for the others."""
 
 # ruff: noqa: ASYNC240 - nothing else runs on the loops of these tests
 
@@ -28,7 +28,7 @@ CODE = Path(sqlite.__file__).parent
 
 
 async def refusal(path: Path) -> str:
-    """Answer what `open` says of a file."""
+    """Return the error message of `open`."""
     driver = SqliteDriver(path, busy_timeout="50ms")
     with pytest.raises(DriverError) as refused:
         await driver.open()
@@ -37,14 +37,14 @@ async def refusal(path: Path) -> str:
 
 
 def write(path: Path, script: str) -> None:
-    """Have another program write to a file."""
+    """Write to a file as another program."""
     connection = sqlite3.connect(path)
     connection.executescript(script)
     connection.close()
 
 
 async def make(path: Path, records: int = 0) -> None:
-    """Leave a file of ours behind, with so many records in it."""
+    """Create a file with some records in it."""
     driver = SqliteDriver(path)
     await driver.open()
     await driver.enqueue([record(input=b"x" * 1000) for _ in range(records)])
@@ -68,12 +68,12 @@ async def test_opening_again_does_nothing(driver: SqliteDriver) -> None:
     assert (await driver.overview()).counts.queued == 1
 
 
-async def test_an_empty_file_is_taken(path: Path) -> None:
+async def test_an_empty_file_is_accepted(path: Path) -> None:
     path.touch()
     await make(path, records=1)
 
 
-async def test_the_file_is_marked_as_ours(path: Path) -> None:
+async def test_the_file_has_our_application_id(path: Path) -> None:
     await make(path)
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"FLWL", "big"),)
@@ -117,7 +117,7 @@ async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert f"the folder {tmp_path / 'missing'} does not exist; make it first" in said
 
 
-async def test_a_folder_is_no_file(tmp_path: Path) -> None:
+async def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert "is a folder" in await refusal(tmp_path)
 
 
@@ -141,7 +141,7 @@ async def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("path", ["", ":memory:", b"jobs.sqlite3", "a\0b"])
-def test_what_is_no_path_is_refused_at_once(path: object) -> None:
+def test_an_invalid_path_is_refused_at_once(path: object) -> None:
     with pytest.raises(DefinitionError, match="path must be the path of a file"):
         SqliteDriver(path)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -158,7 +158,7 @@ def test_wrong_options_are_refused_at_once(wrong: Callable[[], SqliteDriver]) ->
         wrong()
 
 
-async def test_the_path_is_that_of_the_folder_in_which_it_was_given(
+async def test_a_relative_path_is_resolved_at_once(
     path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(path.parent)
@@ -170,7 +170,7 @@ async def test_the_path_is_that_of_the_folder_in_which_it_was_given(
 
 
 @pytest.mark.parametrize("attempt", range(5))
-async def test_many_drivers_may_make_the_file_at_the_same_moment(path: Path, attempt: int) -> None:
+async def test_many_drivers_may_create_the_file_at_the_same_time(path: Path, attempt: int) -> None:
     drivers = [SqliteDriver(path) for _ in range(8)]
     await asyncio.gather(*[driver.open() for driver in drivers])
     await asyncio.gather(*[driver.enqueue([record()]) for driver in drivers])
@@ -178,7 +178,7 @@ async def test_many_drivers_may_make_the_file_at_the_same_moment(path: Path, att
     await asyncio.gather(*[driver.close() for driver in drivers])
 
 
-async def test_full_synchronous_is_taken(path: Path) -> None:
+async def test_full_synchronous_is_accepted(path: Path) -> None:
     driver = SqliteDriver(path, synchronous="full")
     await driver.open()
     await driver.enqueue([record()])
@@ -186,14 +186,14 @@ async def test_full_synchronous_is_taken(path: Path) -> None:
 
 
 async def test_a_file_that_was_replaced_is_noticed(path: Path, driver: SqliteDriver) -> None:
-    """What was written to the old one would be lost with it."""
+    """Writes to the old file would be lost with it."""
     await driver.enqueue([record()])
     path.rename(path.with_suffix(".old"))
     with pytest.raises(DriverError, match="was removed or replaced while it was open"):
         await driver.enqueue([record()])
 
 
-async def test_damaged_pages_are_an_error_of_ours(path: Path) -> None:
+async def test_damaged_pages_raise_a_driver_error(path: Path) -> None:
     await make(path, records=200)
     with path.open("r+b") as file:
         file.seek(4096)
@@ -210,7 +210,7 @@ async def open_and_enqueue(driver: SqliteDriver) -> None:
     await driver.enqueue([record()])
 
 
-async def test_values_that_sqlite_cannot_hold_are_errors_of_ours(driver: SqliteDriver) -> None:
+async def test_values_that_sqlite_cannot_hold_raise_a_driver_error(driver: SqliteDriver) -> None:
     for bad in (record(queue="secret\ud800"), record(max_recoveries=2**70)):
         with pytest.raises(DriverError, match="cannot hold") as refused:
             await driver.enqueue([record(), bad])
@@ -219,7 +219,7 @@ async def test_values_that_sqlite_cannot_hold_are_errors_of_ours(driver: SqliteD
     assert (await driver.overview()).counts.queued == 0
 
 
-def test_each_statement_is_used_and_each_that_is_used_is_there() -> None:
+def test_the_statements_are_those_that_the_code_uses() -> None:
     code = "".join(file.read_text() for file in CODE.glob("*.py"))
     used = set(re.findall(r'"([a-z_]+)"', code))
     assert set(SQL) <= used
@@ -229,7 +229,7 @@ def test_each_statement_is_used_and_each_that_is_used_is_there() -> None:
 
 
 def test_no_statement_reads_all_records() -> None:
-    """Each finds what it needs through an index, however many records there are; but a count for `flowli doctor`."""
+    """Each uses an index, except a count for `flowli doctor`."""
     connection = sqlite3.connect(":memory:")
     connection.executescript(SQL["schema"])
     for name, statement in SQL.items():

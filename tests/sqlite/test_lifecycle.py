@@ -1,4 +1,4 @@
-"""Opening, closing and cancelling, from whatever thread and loop."""
+"""Opening, closing and cancelling, from any thread and event loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CALLS: dict[str, Callable[[SqliteDriver], Awaitable[object]]] = {
 
 
 class StoppingClock(SystemClock):
-    """A clock that can be made to hold up whoever reads it: a transition reads it once, in its transaction."""
+    """A clock that can block its readers. A transition reads it once, inside its transaction."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -49,7 +49,7 @@ class StoppingClock(SystemClock):
         self.go_on = threading.Event()
 
     def now(self) -> datetime:
-        """The moment; when stopped, only after `go_on`."""
+        """Return the time; while stopped, only after `go_on`."""
         if self.stopped:
             self.read.set()
             assert self.go_on.wait(PATIENCE)
@@ -67,12 +67,12 @@ def stoppable(path: Path, clock: StoppingClock) -> SqliteDriver:
 
 
 def descriptors() -> set[str]:
-    """Answer what this process has open of the files under test."""
+    """Return the files under test that this process has open."""
     return {link for link in map(readlink, Path("/proc/self/fd").iterdir()) if "jobs.sqlite3" in link}
 
 
 def readlink(entry: Path) -> str:
-    """Answer where a descriptor leads, if it is still there."""
+    """Return the file of a descriptor, or nothing if it is closed."""
     try:
         return str(entry.readlink())
     except FileNotFoundError:
@@ -106,7 +106,7 @@ async def test_a_waiter_ends_when_the_driver_is_closed(driver: SqliteDriver) -> 
         await soon(waiting)
 
 
-async def test_what_was_asked_for_before_close_is_done(path: Path) -> None:
+async def test_calls_made_before_close_are_finished(path: Path) -> None:
     driver = SqliteDriver(path)
     await driver.open()
     enqueueing = [asyncio.create_task(driver.enqueue([record()])) for _ in range(20)]
@@ -142,8 +142,8 @@ async def test_no_thread_and_no_descriptor_outlives_an_open_that_failed(tmp_path
     assert descriptors() == set()
 
 
-async def test_any_loop_may_use_it(driver: SqliteDriver) -> None:
-    """Leases are renewed from a thread with a loop of its own, while the main loop stands still."""
+async def test_any_event_loop_may_use_it(driver: SqliteDriver) -> None:
+    """Leases are renewed from a thread with a loop of its own while the main loop is blocked."""
     await driver.enqueue([record()])
     held = await Worker(driver).take_one()
     beats: list[object] = []
@@ -184,7 +184,7 @@ async def test_a_cancelled_enqueue_that_has_begun_stores_all(stoppable: SqliteDr
     await asyncio.wait([enqueueing])
     assert enqueueing.cancelled()
     clock.go_on.set()
-    # Behind it in the same lane.
+    # This call waits behind it in the same lane.
     assert await stoppable.cancel("unknown") == "unknown"
     assert (await stoppable.overview()).counts.queued == 100
     await stoppable.close()
@@ -208,7 +208,7 @@ async def test_a_cancelled_enqueue_that_has_not_begun_stores_nothing(
     await stoppable.close()
 
 
-async def test_the_batch_of_a_cancelled_step_is_handed_out_when_the_step_is_sent_again(
+async def test_the_batch_of_a_cancelled_step_is_returned_when_the_step_is_sent_again(
     stoppable: SqliteDriver, clock: StoppingClock
 ) -> None:
     await stoppable.open()
@@ -223,7 +223,7 @@ async def test_the_batch_of_a_cancelled_step_is_handed_out_when_the_step_is_sent
     await stoppable.close()
 
 
-async def test_a_cancelled_close_closes_all_the_same(stoppable: SqliteDriver, clock: StoppingClock) -> None:
+async def test_a_cancelled_close_still_closes(stoppable: SqliteDriver, clock: StoppingClock) -> None:
     before = set(threading.enumerate())
     await stoppable.open()
     clock.stopped = True

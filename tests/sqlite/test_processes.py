@@ -1,4 +1,4 @@
-"""Several processes over one file, and what is left when one of them is killed."""
+"""Several processes on one file, also if one of them is killed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 Q = ("q",)
 
 
-async def test_processes_may_make_the_file_at_the_same_moment(path: Path) -> None:
+async def test_processes_may_create_the_file_at_the_same_time(path: Path) -> None:
     async with AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(peer("open-together", path)) for _ in range(5)]
         for each in peers:
             assert await each.line() == "ready"
         for each in peers:
-            await each.tell()
+            await each.send()
         for each in peers:
             assert await each.line() == "done"
     connection = sqlite3.connect(path)
@@ -35,7 +35,7 @@ async def test_processes_may_make_the_file_at_the_same_moment(path: Path) -> Non
     connection.close()
 
 
-async def test_no_record_is_handed_to_two_workers_and_none_is_lost(path: Path, driver: SqliteDriver) -> None:
+async def test_no_record_is_reserved_by_two_workers_and_none_is_lost(path: Path, driver: SqliteDriver) -> None:
     """Two workers drain what this process enqueues at the same time."""
     enqueued = [record() for _ in range(400)]
     said: dict[int, list[str]] = {0: [], 1: []}
@@ -65,14 +65,14 @@ async def test_no_record_is_handed_to_two_workers_and_none_is_lost(path: Path, d
 
 
 async def test_a_process_killed_at_any_moment_leaves_whole_transitions(path: Path) -> None:
-    """What was answered is there, nothing is there by half, and the next process goes on with it."""
+    """What was answered is stored, nothing is stored by half, and the next process can go on."""
     moments = random.Random(20260101)  # noqa: S311 - not a secret
     stored: list[str] = []
     for _ in range(8):
         async with peer("churn", path) as victim:
             for _ in range(moments.randrange(1, 40)):
                 stored += (await victim.line()).split()
-            # It goes on meanwhile, so this falls anywhere in what it does.
+            # The process goes on meanwhile, so it is killed at a random moment.
             busy_for(moments.random() / 200)
             stored += [record_id for line in await victim.kill() for record_id in line.split()]
         check_file(path, stored)
@@ -85,14 +85,14 @@ async def test_a_process_killed_at_any_moment_leaves_whole_transitions(path: Pat
 
 
 def busy_for(seconds: float) -> None:
-    """Spin: a sleep would be in step with the scheduler."""
+    """Spin, because a sleep would run in phase with the scheduler."""
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         pass
 
 
 def check_file(path: Path, stored: list[str]) -> None:
-    """Look at a file with nothing but SQLite."""
+    """Check a file with nothing but SQLite."""
     connection = sqlite3.connect(path)
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -113,18 +113,18 @@ async def test_another_process_wakes_a_waiter(path: Path, driver: SqliteDriver) 
         for _ in range(3):
             assert await worker.take() == ()
             waiting = asyncio.create_task(driver.step(waiting_step()))
-            await enqueuer.tell()
+            await enqueuer.send()
             assert len((await soon(waiting)).reserved) == 1
 
 
-async def test_a_forked_process_is_told_to_open_a_driver_of_its_own(path: Path) -> None:
-    told, queued = (await output("fork", path)).splitlines()
-    assert "open a driver in each process, after the fork" in told
-    # One before the fork, one by each driver of the child, one by the parent afterwards.
+async def test_a_forked_process_must_open_a_driver_of_its_own(path: Path) -> None:
+    error, queued = (await output("fork", path)).splitlines()
+    assert "open a driver in each process, after the fork" in error
+    # One was stored before the fork, one by each driver of the child, and one by the parent afterwards.
     assert queued == "4"
 
 
-async def test_a_full_disk_is_said_and_the_driver_goes_on_when_there_is_room(path: Path) -> None:
+async def test_a_full_disk_raises_and_the_driver_goes_on_when_there_is_room(path: Path) -> None:
     said, stored, more = (await output("fill-the-disk", path)).splitlines()
     assert str(path) in said
     stored_before, counted = stored.split()

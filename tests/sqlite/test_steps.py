@@ -1,4 +1,4 @@
-"""What a step leaves in the file, and what it does not."""
+"""The rows that steps write to the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
-    """A driver whose time stands still."""
+    """Yield a driver whose time stands still."""
     made = SqliteDriver(path, clock=clock)
     await made.open()
     yield made
@@ -34,7 +34,7 @@ async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
 
 
 async def test_an_idle_step_writes_nothing(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
-    """Or idle workers would wake each other. But for a sign of life now and again."""
+    """Otherwise idle workers would wake each other. Only now and then it writes that its worker is alive."""
     await driver.enqueue([record(due=HOUR)])
     worker = Worker(driver)
     assert await worker.take() == ()
@@ -49,12 +49,12 @@ async def test_an_idle_step_writes_nothing(driver: SqliteDriver, foreign: sqlite
 
 
 def version(foreign: sqlite3.Connection) -> int:
-    """Answer what changes with each commit of somebody else."""
+    """Return a number that changes with each commit of another connection."""
     found: int = foreign.execute("PRAGMA data_version").fetchone()[0]
     return found
 
 
-async def test_an_idle_step_is_remembered_all_the_same(driver: SqliteDriver) -> None:
+async def test_an_idle_step_is_remembered(driver: SqliteDriver) -> None:
     worker = Worker(driver)
     early = await worker.step(want=1)
     assert early.reserved == ()
@@ -74,7 +74,7 @@ async def test_an_idle_step_is_forgotten_in_time(driver: SqliteDriver, clock: Ma
     assert ids((await worker.again()).reserved) == ["a"]
 
 
-async def test_workers_that_are_not_heard_of_leave_no_row(
+async def test_workers_that_were_not_seen_for_long_leave_no_row(
     driver: SqliteDriver, foreign: sqlite3.Connection, clock: ManualClock
 ) -> None:
     for name in ("a", "b", "c"):
@@ -104,7 +104,7 @@ async def test_a_step_sent_again_keeps_a_worker_from_being_forgotten(driver: Sql
         assert (await worker.again()).reserved == (held,)
 
 
-async def test_a_batch_has_one_suspect_whatever_the_number_of_queues(driver: SqliteDriver) -> None:
+async def test_a_batch_has_one_suspect_for_all_queues_together(driver: SqliteDriver) -> None:
     for queue in ("q", "r"):
         await driver.enqueue([record(f"suspect {queue}", queue=queue, max_recoveries=0), record(queue, queue=queue)])
     worker = Worker(driver, queues=("q", "r"))
@@ -120,8 +120,8 @@ async def test_a_removed_record_leaves_no_row(driver: SqliteDriver, foreign: sql
         assert foreign.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # noqa: S608 - from the list above
 
 
-async def test_acks_of_thousands_fit_into_one_step(driver: SqliteDriver) -> None:
-    """The number of parameters that SQLite takes is no limit of ours."""
+async def test_a_step_may_have_thousands_of_acks(driver: SqliteDriver) -> None:
+    """They are more than SQLite takes as parameters."""
     records = [record(key=f"key {i}") for i in range(10_000)]
     assert {answer.disposition for answer in await driver.enqueue(records)} == {"accepted"}
     assert {answer.disposition for answer in await driver.enqueue(records)} == {"duplicate"}

@@ -1,4 +1,4 @@
-"""What wakes a waiter when it was not this driver object that made the work, and what does not."""
+"""Wake-ups for records that another process wrote, or that became due by time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
-    """A driver whose time stands still."""
+    """Yield a driver whose time stands still."""
     made = SqliteDriver(path, clock=clock)
     await made.open()
     yield made
@@ -38,7 +38,7 @@ async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
 
 @pytest.fixture
 async def elsewhere(driver: SqliteDriver, path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
-    """A second driver over the same file, as another process has it."""
+    """Yield a second driver of the same file, like one in another process."""
     made = SqliteDriver(path, clock=clock)
     await made.open()
     yield made
@@ -46,7 +46,7 @@ async def elsewhere(driver: SqliteDriver, path: Path, clock: ManualClock) -> Asy
 
 
 def wait(driver: SqliteDriver, *queues: str, want: int = 0) -> asyncio.Task[StepAnswer]:
-    """Start to wait, for longer than any test takes."""
+    """Start a wait that ends only by a wake-up."""
     return asyncio.create_task(driver.step(waiting_step(*queues, want=want)))
 
 
@@ -71,10 +71,8 @@ async def test_each_process_wakes_a_waiter_of_its_own(driver: SqliteDriver, else
     await soon(there)
 
 
-async def test_a_record_given_back_elsewhere_wakes_a_waiter_again(
-    driver: SqliteDriver, elsewhere: SqliteDriver
-) -> None:
-    """It looks as it did when the waiter was told of it before."""
+async def test_a_record_released_elsewhere_wakes_a_waiter_again(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    """It has the same due time as when it woke a waiter before."""
     other = Worker(elsewhere, "other")
     await elsewhere.enqueue([record("a")])
     await soon(wait(driver))
@@ -85,10 +83,10 @@ async def test_a_record_given_back_elsewhere_wakes_a_waiter_again(
     await soon(waiting)
 
 
-async def test_a_record_that_was_reserved_and_given_back_between_two_looks_wakes_a_waiter(
+async def test_a_record_that_was_reserved_and_released_between_two_polls_wakes_a_waiter(
     driver: SqliteDriver, elsewhere: SqliteDriver
 ) -> None:
-    """The watcher sees it before and after, at the same place, and must not take it for old news."""
+    """The watcher finds the same due time before and after."""
     other = Worker(elsewhere, "other")
     await elsewhere.enqueue([record("a")])
     await soon(wait(driver))
@@ -96,7 +94,7 @@ async def test_a_record_that_was_reserved_and_given_back_between_two_looks_wakes
     assert ids((await soon(wait(driver, want=1))).reserved) == ["a"]
 
 
-async def test_a_schedule_made_elsewhere_wakes_a_waiter_when_it_is_due(
+async def test_a_record_scheduled_elsewhere_wakes_a_waiter_when_it_is_due(
     driver: SqliteDriver, elsewhere: SqliteDriver, clock: ManualClock
 ) -> None:
     waiting = wait(driver)
@@ -108,7 +106,7 @@ async def test_a_schedule_made_elsewhere_wakes_a_waiter_when_it_is_due(
 async def test_the_end_of_a_lease_wakes_a_waiter_of_any_queue(
     driver: SqliteDriver, elsewhere: SqliteDriver, clock: ManualClock
 ) -> None:
-    """Whoever steps next recovers it."""
+    """Its step recovers the record."""
     await elsewhere.enqueue([record()])
     await Worker(elsewhere).take_one()
     waiting = wait(driver, "other")
@@ -117,28 +115,28 @@ async def test_the_end_of_a_lease_wakes_a_waiter_of_any_queue(
 
 
 async def test_one_record_wakes_one_waiter(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
-    """The second sleeps on until there is more, whoever stored it."""
+    """The second goes on waiting until there is another record, from whichever process."""
     for origin in (driver, elsewhere):
         waiters = [wait(driver, want=1), wait(driver, want=1)]
         await asyncio.sleep(0)
         await origin.enqueue([record()])
         async with asyncio.timeout(PATIENCE):
             woken, asleep = await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        await looked(driver, elsewhere)
+        await polled(driver, elsewhere)
         assert (len(woken), len(asleep)) == (1, 1)
         assert not any(waiter.done() for waiter in asleep)
         await origin.enqueue([record()])
         await soon(asleep.pop())
 
 
-async def looked(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
-    """Wait until the driver has seen all that was committed before: it looks at all queues at once."""
-    await elsewhere.enqueue([record(queue="looked")])
-    await soon(wait(driver, "looked", want=1))
+async def polled(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    """Wait until the driver has noticed everything that was committed before."""
+    await elsewhere.enqueue([record(queue="polled")])
+    await soon(wait(driver, "polled", want=1))
 
 
-async def test_a_watcher_that_has_ended_begins_again(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
-    """It ends some time after the last waiter has gone."""
+async def test_a_watcher_that_has_ended_is_started_again(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    """It ends some time after the last waiter has left."""
     for _ in range(2):
         await driver.step(waiting_step(wait=timedelta(milliseconds=1)))
         (watching,) = watchers()
@@ -150,17 +148,15 @@ async def test_a_watcher_that_has_ended_begins_again(driver: SqliteDriver, elsew
 
 
 def watchers() -> list[threading.Thread]:
-    """Answer the threads that look for waiters."""
+    """Return the watcher threads."""
     return [thread for thread in threading.enumerate() if thread.name == "flowli-sqlite-watcher"]
 
 
-async def test_a_suspect_wakes_a_worker_that_may_take_it_and_no_other(
-    driver: SqliteDriver, elsewhere: SqliteDriver
-) -> None:
-    """Or an idle worker that may not take it would be woken for it again and again."""
+async def test_a_suspect_wakes_only_a_worker_that_may_reserve_it(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    """An idle worker that may not reserve it would be woken for it again and again."""
     waiting = asyncio.create_task(driver.step(replace(waiting_step(), suspect=False)))
     await elsewhere.enqueue([record("suspect", max_recoveries=0)])
-    await looked(driver, elsewhere)
+    await polled(driver, elsewhere)
     assert ids((await soon(wait(driver, want=1))).reserved) == ["suspect"]
     assert not waiting.done()
     await elsewhere.enqueue([record("good")])

@@ -1,4 +1,4 @@
-"""A driver that counts what it is asked, in front of another."""
+"""A driver around another that counts the calls."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WRITES = frozenset({"enqueue", "step", "wait", "heartbeat", "cancel", "requeue",
 
 
 class CountingDriver:
-    """Counts the calls of each method, keeps what was enqueued and stepped, and passes everything on.
+    """A driver that counts the calls of each method, and keeps the records and steps that it passes on.
 
     A step that waits is counted as "wait".
     """
@@ -52,7 +52,7 @@ class CountingDriver:
 
     @property
     def writes(self) -> int:
-        """How many calls there were that may change something."""
+        """Return the number of calls that may change something."""
         return sum(self.calls[name] for name in WRITES)
 
     async def open(self) -> None:

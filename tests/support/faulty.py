@@ -1,4 +1,4 @@
-"""A driver that breaks on command: it wraps a sound one, and counts what it is asked."""
+"""A driver with faults on demand around another driver; it also counts the calls."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ FOREVER = 10**9
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` calls of a method.
+    """A fault of the next `times` calls of a method.
 
-    before: the store is never asked. after: it does as asked, and its answer is lost. hang: no answer ever comes.
+    before: the store is never called. after: it is called, and its answer is lost. hang: no answer ever comes.
     """
 
     kind: FaultKind
@@ -75,7 +75,7 @@ class Fault:
 
 @dataclass
 class Gate:
-    """Holds an answer back: `reached` once the store has done as asked, until `opened`."""
+    """Delays an answer: `reached` is set when the store has answered, and the answer is returned after `opened`."""
 
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -107,7 +107,7 @@ class FaultyDriver:
         return self._cut is not None
 
     def cut(self) -> None:
-        """Let the wait that is under way fail."""
+        """Make the wait in flight fail."""
         assert self._cut is not None
         self._cut.set_result(None)
 
@@ -118,16 +118,16 @@ class FaultyDriver:
         times: int = FOREVER,
         error: BaseException | None = None,
     ) -> None:
-        """Let the next calls fail, with StoreUnavailable unless said otherwise."""
+        """Make the next calls fail, by default with StoreUnavailable."""
         for method in methods:
             self._faults[method].append(Fault(kind, error or StoreUnavailable("cannot be reached"), times))
 
     def mend(self) -> None:
-        """Let all be well from now on."""
+        """Remove all faults."""
         self._faults.clear()
 
     def hold(self, method: Method) -> Gate:
-        """Hold the answer to the next call back. Only for calls from the event loop of the test."""
+        """Delay the answer to the next call. Only for calls from the event loop of the test."""
         gate = Gate()
         self._gates[method].append(gate)
         return gate
