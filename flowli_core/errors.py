@@ -29,7 +29,7 @@ class DefinitionError(FlowliError):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A problem in a payload: its path, and what was expected there. It never holds the value."""
+    """A problem in a payload: its path, and what was expected there. It holds no value; `[...]` hides a key."""
 
     path: str
     problem: str
@@ -40,7 +40,7 @@ class Issue:
 
 
 class ValidationError(FlowliError):
-    """A value of a call is invalid. `issues` lists the problems of a payload."""
+    """A value of a call is invalid. `issues` lists the problems of a payload, at most 100."""
 
     def __init__(self, message: str, issues: Sequence[Issue] = ()) -> None:
         super().__init__(message)

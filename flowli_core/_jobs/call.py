@@ -44,10 +44,9 @@ class Call:
         codec = self.definition.input
         if len(args) != 1 or not (args[0] is None if codec is None else codec.is_value(args)):
             return self, Fields(args, kwargs)
-        unknown = sorted(kwargs.keys() - BESIDE_INPUT)
-        if unknown:
+        if not kwargs.keys() <= BESIDE_INPUT:
             raise ValidationError(
-                f"{self.definition.name}: after the input a call takes meta, queue and key, not {', '.join(unknown)}; "
+                f"{self.definition.name}: after the input a call takes meta, queue and key, and nothing else; "
                 "give other options by options(...)"
             )
         return self.over(**kwargs) if kwargs else self, Given(args[0])

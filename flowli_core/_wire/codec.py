@@ -7,14 +7,17 @@ own output. They are refused at the call, before anything is stored, and not hou
 If a call gives fields, their JSON is stored as given. So a validator sees the same fields at the call and in the
 worker, and never its own output.
 
-An error message never holds a value, except in the text of a user's own validator, which is passed on.
+An error message never holds a value, a key of a dict or the name of an unknown field: see `issues`. Only the text of a
+user's own validator is passed on.
 """
 
 import contextlib
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import pydantic
@@ -24,6 +27,7 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
+from flowli_core._wire.issues import clean, describe_unwritable, schema_names, show_path, to_issues
 from flowli_core._wire.proof import find_difference, nesting_depth
 from flowli_core.errors import DefinitionError, Issue, ValidationError
 
@@ -42,7 +46,7 @@ standard library, whose constructor checks nothing. "plain": any other type, for
 _Write: TypeAlias = Callable[[], bytes]
 
 _ISSUES_SHOWN = 5
-_CHARACTERS_SHOWN = 200
+_LONGEST_NAME = 64
 _KIB = 1024
 
 
@@ -84,7 +88,7 @@ class Codec(Generic[T]):
         try:
             return self._adapter.validate_python(candidate)
         except pydantic.ValidationError as error:
-            raise self._error(list(_issues(error))) from None
+            raise self._invalid(error) from None
 
     def build(self, args: tuple[object, ...], kwargs: dict[str, object]) -> T:
         """Make a value from the arguments of its constructor, and validate it. Raises ValidationError."""
@@ -97,9 +101,9 @@ class Codec(Generic[T]):
                 return self._checked(self._fields(args, kwargs))
             return self.check(self._declared(*args, **kwargs))
         except pydantic.ValidationError as error:
-            raise self._error(list(_issues(error))) from None
+            raise self._invalid(error) from None
         except (TypeError, ValueError) as error:
-            raise self._error([Issue("", str(error))]) from error
+            raise self._error([Issue("", clean(str(error)))]) from error
 
     def pack_value(self, value: object) -> bytes:
         """Write a value as JSON. Raises ValidationError if the JSON would be read as another value."""
@@ -122,7 +126,7 @@ class Codec(Generic[T]):
         try:
             return self._adapter.validate_json(wire)
         except pydantic.ValidationError as error:
-            raise self._error(list(_issues(error))) from None
+            raise self._invalid(error) from None
 
     def _prove(self, made: T, writes: list[_Write], *, advice: str = "") -> bytes:
         """Return the first JSON that is read back as the same value. Raises ValidationError if none is."""
@@ -131,13 +135,13 @@ class Codec(Generic[T]):
             try:
                 wire = write()
             except (PydanticSerializationError, ValueError, RecursionError) as error:
-                found.append(Issue("", f"it cannot be written as JSON ({_message(error)})"))
+                found.append(Issue("", f"it cannot be written as JSON ({describe_unwritable(error)})"))
                 continue
             self._check_limits(wire)
             try:
                 back = self._adapter.validate_json(wire)
             except pydantic.ValidationError as error:
-                path = next(_issues(error)).path
+                path = to_issues(error, self._names, most=1)[0].path
                 found.append(Issue(path, "cannot be read back from its JSON; JSON has no NaN, infinity or secrets"))
             except Exception as error:  # noqa: BLE001 - a user's validator may raise anything when it sees its own output
                 found.append(Issue("", f"its own output cannot be validated again ({type(error).__name__})"))
@@ -145,7 +149,8 @@ class Codec(Generic[T]):
                 difference = find_difference(made, back)
                 if difference is None:
                     return wire
-                found.append(difference)
+                where, problem = difference
+                found.append(Issue(show_path(where, self._names), problem))
         issue = next((candidate for candidate in found if candidate.path), found[0])
         raise self._error([Issue(issue.path, f"{issue.problem}; a worker would get something else{advice}")])
 
@@ -167,9 +172,15 @@ class Codec(Generic[T]):
 
     def _refuse_unknown(self, kwargs: dict[str, object]) -> None:
         # A model may ignore unknown fields. That is right for data, but in a call such a field is a misspelt name.
-        unknown = sorted(kwargs.keys() - self._known) if self._known is not None else []
-        if unknown:
-            raise self._error([Issue(field, "no such field") for field in unknown])
+        if self._known is None or kwargs.keys() <= self._known:
+            return
+        unknown = sorted(kwargs.keys() - self._known)
+        shortened = [name[:_LONGEST_NAME] for name in unknown[:_ISSUES_SHOWN]]
+        close = [match for name in shortened for match in get_close_matches(name, self._known, 1)]
+        # The unknown name itself may be data: a call may pass on the fields that a client has sent.
+        problem = "unknown field" if len(unknown) == 1 else f"{len(unknown)} unknown fields"
+        meant = f"; did you mean {' and '.join(close)}?" if close else ""
+        raise self._error([Issue("", clean(f"{problem}{meant}; the fields are {', '.join(sorted(self._known))}"))])
 
     def _check_limits(self, wire: bytes) -> None:
         if len(wire) > MAX_PAYLOAD:
@@ -177,15 +188,22 @@ class Codec(Generic[T]):
             raise self._error(
                 [Issue("", f"its JSON is {size} KiB, the limit is {limit} KiB; store a reference instead")]
             )
-        if wire.count(b"{") + wire.count(b"[") > MAX_DEPTH and nesting_depth(wire) > MAX_DEPTH:
+        if wire.count(b"{") + wire.count(b"[") > MAX_DEPTH and nesting_depth(wire, most=MAX_DEPTH) > MAX_DEPTH:
             raise self._error([Issue("", f"it nests deeper than {MAX_DEPTH} levels")])
 
     def _definition_error(self, error: Exception) -> DefinitionError:
         return DefinitionError(f"{self._label} cannot be {self._declared!r}: {str(error).splitlines()[0]}")
 
-    def _error(self, issues: list[Issue]) -> ValidationError:
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return schema_names(self._adapter.core_schema)
+
+    def _invalid(self, error: pydantic.ValidationError) -> ValidationError:
+        return self._error(to_issues(error, self._names), count=error.error_count())
+
+    def _error(self, issues: list[Issue], *, count: int = 1) -> ValidationError:
         shown = "; ".join(map(str, issues[:_ISSUES_SHOWN]))
-        more = f"; and {len(issues) - _ISSUES_SHOWN} more" if len(issues) > _ISSUES_SHOWN else ""
+        more = f"; and {count - _ISSUES_SHOWN:,} more" if count > _ISSUES_SHOWN else ""
         return ValidationError(f"{self._label} is not valid: {shown}{more}", issues)
 
 
@@ -196,7 +214,7 @@ def pack_result(result: object) -> bytes:
         if b"NaN" in wire or b"Infinity" in wire:
             from_json(wire, allow_inf_nan=False)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
-        raise ValidationError(f"result cannot be written as JSON: {_message(error)}") from error
+        raise ValidationError(f"result cannot be written as JSON: {describe_unwritable(error)}") from None
     if len(wire) > MAX_PAYLOAD:
         raise ValidationError(
             f"result is {-(-len(wire) // _KIB)} KiB of JSON, the limit is {MAX_PAYLOAD // _KIB} KiB; store a reference"
@@ -206,22 +224,6 @@ def pack_result(result: object) -> bytes:
 
 def _raw(value: object) -> _Write:
     return lambda: to_json(value, by_alias=True, inf_nan_mode="null")
-
-
-def _message(error: Exception) -> str:
-    text = str(error)
-    # pydantic's serializer quotes the value in this message only.
-    return "a value in it is not of its declared type" if "input_value=" in text else text[:_CHARACTERS_SHOWN]
-
-
-def _issues(error: pydantic.ValidationError) -> Iterator[Issue]:
-    for detail in error.errors(include_url=False):
-        problem = detail["msg"]
-        if detail["type"] == "union_tag_invalid":
-            # pydantic's validator quotes the value in this message only.
-            problem = f"Input should have one of the tags {detail.get('ctx', {}).get('expected_tags')}"
-        got = "" if detail["type"] in {"missing", "json_invalid"} else f", got {type(detail['input']).__name__}"
-        yield Issue(".".join(map(str, detail["loc"]))[:_CHARACTERS_SHOWN], problem + got)
 
 
 def _kind(declared: object) -> _Kind:
@@ -244,6 +246,8 @@ def _field_names(declared: Any, kind: _Kind) -> frozenset[str] | None:
     elif kind == "own init" and dataclasses.is_dataclass(declared):
         config, fields = cast("Any", declared).__pydantic_config__, cast("Any", declared).__pydantic_fields__
         names = set(fields)
+    elif kind in {"own init", "dataclass"}:
+        return _parameters(declared)
     else:
         return None
     if config.get("extra") == "allow":
@@ -257,3 +261,10 @@ def _field_names(declared: Any, kind: _Kind) -> frozenset[str] | None:
             case alias:
                 names.add(alias)
     return frozenset(names)
+
+
+def _parameters(declared: type) -> frozenset[str] | None:
+    parameters = inspect.signature(declared).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY)

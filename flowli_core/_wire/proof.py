@@ -1,50 +1,52 @@
 """The check that a value survives JSON: it is compared with the value that was read back."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import cast
+from typing import TypeAlias, cast
 
 from pydantic import BaseModel
 
-from flowli_core.errors import Issue
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string in JSON. One without an end reaches to the end, so that malformed JSON is read only once, too."""
 
-_LONGEST_PATH = 200
+_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+Path: TypeAlias = tuple[object, ...]
 
 
-def find_difference(made: object, back: object, path: tuple[object, ...] = ()) -> Issue | None:
-    """Return the first path at which `back`, read from the JSON of `made`, differs. Private attributes may differ."""
+def find_difference(made: object, back: object, path: Path = ()) -> tuple[Path, str] | None:
+    """Return the first path at which `back`, read from the JSON of `made`, differs, and how it differs.
+
+    Private attributes may differ.
+    """
     if made == back:
         return None
     if type(made) is not type(back):
-        return _issue(path, f"comes back from JSON as {type(back).__name__}, not as {type(made).__name__}")
+        return path, f"comes back from JSON as {type(back).__name__}, not as {type(made).__name__}"
     if isinstance(made, datetime) and made.isoformat() == cast("datetime", back).isoformat():
         # In the hour that a zone repeats, datetimes of different zones are never equal, and JSON keeps only the offset.
         return None
     parts, others = _parts(made), _parts(back)
     if parts is None or others is None:
-        return _issue(path, "does not come back from JSON as it was")
+        return path, "does not come back from JSON as it was"
     if parts.keys() != others.keys():
-        return _issue(path, "comes back from JSON with other keys; JSON's keys are text")
+        return path, "comes back from JSON with other keys; JSON's keys are text"
     differences = (find_difference(part, others[name], (*path, name)) for name, part in parts.items())
     return next((found for found in differences if found is not None), None)
 
 
-def nesting_depth(wire: bytes) -> int:
-    """Return how deep arrays and objects nest in JSON. Brackets within strings do not count."""
-    deepest = now = 0
-    quoted = escaped = False
-    for char in wire:
-        if quoted:
-            quoted, escaped = escaped or char != 0x22, not escaped and char == 0x5C  # noqa: PLR2004 - a quote, a backslash
-        elif char == 0x22:  # noqa: PLR2004 - a quote
-            quoted = True
-        elif char in b"{[":
-            now += 1
-            deepest = max(deepest, now)
-        elif char in b"}]":
-            now -= 1
-    return deepest
+def nesting_depth(wire: bytes, *, most: int) -> int:
+    """Return how deep arrays and objects nest in JSON, or `most + 1` if deeper. Brackets in strings do not count."""
+    brackets = _STRING.sub(b"", wire).translate(_AS_ARRAYS, _NO_BRACKETS)
+    for depth in range(most + 1):
+        # Each round removes the innermost arrays. If there are none, the rest is empty, or its arrays never end.
+        if b"[]" not in brackets:
+            return depth + brackets.count(b"[")
+        brackets = brackets.replace(b"[]", b"")
+    return most + 1
 
 
 def _parts(value: object) -> Mapping[object, object] | None:
@@ -65,9 +67,3 @@ def _parts(value: object) -> Mapping[object, object] | None:
             return cast("dict[object, object] | None", getattr(value, "__dict__", None))
         case _:
             return None
-
-
-def _issue(path: tuple[object, ...], problem: str) -> Issue:
-    # The keys of a payload's dicts are data, which a message must not hold: show only numbers and names.
-    shown = ".".join(str(part) if isinstance(part, int) or str(part).isidentifier() else "[...]" for part in path)
-    return Issue(shown[:_LONGEST_PATH], problem)

@@ -229,9 +229,9 @@ async def test_a_result_is_stored_as_json(made: str, result: object, jobs: AppJo
     ("made", "says"),
     [
         ("an object", "result cannot be written as JSON: Unable to serialize unknown type"),
-        ("not a number", "result cannot be written as JSON"),
-        ("an infinity", "result cannot be written as JSON"),
-        ("a cycle", "result cannot be written as JSON: Error serializing to JSON: ValueError: Circular reference"),
+        ("not a number", "result cannot be written as JSON: JSON has no NaN or infinity"),
+        ("an infinity", "result cannot be written as JSON: JSON has no NaN or infinity"),
+        ("a cycle", "result cannot be written as JSON: Circular reference"),
         ("a lone surrogate", "result cannot be written as JSON"),
         ("300 KiB", "result is 301 KiB of JSON, the limit is 256 KiB; store a reference"),
     ],

@@ -1,0 +1,158 @@
+"""The problems of a payload as issues that hold no data: no values, no keys of dicts, no names of unknown fields.
+
+An issue ends up in responses, in logs and in the record's last error. So a path shows only names that the declared type
+has, and a problem is a message of pydantic only if that message quotes nothing.
+"""
+
+import enum
+import json
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any, cast
+
+import pydantic
+
+from flowli_core._text import escape_controls
+from flowli_core.errors import Issue
+
+MOST_ISSUES = 100
+"""An error has at most this many issues, however many problems its payload has."""
+
+HIDDEN = "[...]"
+"""Stands in a path for what may be data."""
+
+_FEW = 1_000
+_LONGEST = 200
+_LARGEST_INDEX = 1_000_000
+"""A greater number in a path is no index, because a payload has fewer items, but may be the key of a dict."""
+
+_QUOTING_NOTHING = """
+    arguments_type bool_parsing bool_type bytes_too_long bytes_too_short bytes_type callable_type
+    complex_str_parsing complex_type counter_type dataclass_exact_type dataclass_type date_from_datetime_inexact
+    date_from_datetime_parsing date_future date_parsing date_past date_type datetime_from_date_parsing
+    datetime_future datetime_parsing datetime_past datetime_type decimal_max_digits decimal_max_places
+    decimal_parsing decimal_type decimal_whole_digits default_factory_not_called deque_type dict_type ellipsis_error
+    enum extra_forbidden finite_number float_parsing float_type fraction_parsing fraction_type frozen_dict_type
+    frozen_field frozen_instance frozen_set_type greater_than greater_than_equal int_from_float int_parsing
+    int_parsing_size int_type invalid_key is_instance_of is_subclass_of iterable_type json_invalid json_type
+    less_than less_than_equal list_type literal_error missing missing_argument missing_keyword_only_argument
+    missing_positional_only_argument missing_sentinel_error model_attributes_type model_type
+    multiple_argument_values multiple_of named_tuple_type none_required ordered_dict_type recursion_depth_exceeded
+    recursion_loop set_item_not_hashable set_type string_not_ascii string_pattern_mismatch string_too_long
+    string_too_short string_type string_unicode time_delta_parsing time_delta_type time_parsing time_type
+    timezone_aware timezone_naive too_long too_short tuple_type unexpected_keyword_argument
+    unexpected_positional_argument union_tag_not_found url_parsing url_scheme url_syntax_violation url_too_long
+    url_type uuid_type uuid_version
+"""
+_QUOTE_NOTHING = frozenset(_QUOTING_NOTHING.split())
+"""The types of pydantic's errors whose messages hold nothing of the payload, but limits and names of the type."""
+
+
+def to_issues(error: pydantic.ValidationError, names: frozenset[str], *, most: int = MOST_ISSUES) -> list[Issue]:
+    """Return the first problems that pydantic found. `names` are those of `schema_names`."""
+    if error.error_count() <= _FEW:
+        details: Iterable[Any] = error.errors(include_url=False)
+    else:
+        # pydantic makes a dict of each error, which takes seconds for a million. JSON is fast, but has no types.
+        details = _first_of(error.json(include_url=False, include_input=False), most)
+    return [Issue(show_path(detail["loc"], names), _problem(detail)) for detail in islice(details, most)]
+
+
+def show_path(path: Iterable[object], names: frozenset[str]) -> str:
+    """Write a path with those names that the declared type has, and with indexes."""
+    shown = [
+        str(part) if part in names or (isinstance(part, int) and 0 <= part < _LARGEST_INDEX) else HIDDEN
+        for part in path
+    ]
+    return ".".join(shown)[:_LONGEST]
+
+
+def schema_names(schema: object) -> frozenset[str]:
+    """Return the names that a core schema of pydantic gives to fields, classes, types and tags."""
+    found: set[str] = {"[key]"}
+    rest: list[object] = [schema]
+    seen: set[int] = set()
+    while rest:
+        part = rest.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, list | tuple):
+            rest += cast("list[object]", part)
+        elif isinstance(part, Mapping):
+            inner = cast("Mapping[str, Any]", part)
+            found |= _own_names(inner)
+            rest += [value for key, value in inner.items() if key not in {"metadata", "serialization", "default"}]
+    return frozenset(found)
+
+
+def describe_unwritable(error: Exception) -> str:
+    """Say why pydantic cannot write a value as JSON. Its own message may quote the value."""
+    text = str(error)
+    if "input_value=" in text:
+        return "a value in it is not of its declared type"
+    if text.startswith("Unable to serialize unknown type"):
+        return clean(text)
+    for sign, problem in _UNWRITABLE.items():
+        if sign in text:
+            return problem
+    return type(error).__name__
+
+
+def clean(text: str) -> str:
+    """Return the text shortened, and with its control characters escaped."""
+    return escape_controls(text[:_LONGEST])
+
+
+_UNWRITABLE = {
+    "Circular reference": "Circular reference",
+    "surrogates": "it has text with surrogates, which UTF-8 cannot encode",
+    "invalid utf-8": "it has bytes that are not UTF-8",
+    "depth": "it nests too deep",
+    " at line ": "JSON has no NaN or infinity",
+}
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in {"missing", "json_invalid"}:
+        return clean(detail["msg"])
+    got = f", got {type(detail['input']).__name__}" if "input" in detail else ""
+    if kind in _QUOTE_NOTHING:
+        return clean(detail["msg"]) + got
+    if kind in {"value_error", "assertion_error"} and "error" in context:
+        # The text of a user's own validator. pydantic's own errors of these types have no "error".
+        return clean(detail["msg"]) + got
+    if kind == "union_tag_invalid":
+        return clean(f"Input should have one of the tags {context.get('expected_tags')}") + got
+    return clean(f"Input is not valid ({kind})") + got
+
+
+def _first_of(array: str, count: int) -> Iterable[Any]:
+    """Read the first objects of a JSON array."""
+    decoder, at = json.JSONDecoder(), 1
+    for _ in range(count):
+        value, at = decoder.raw_decode(array, at)
+        yield value
+        at += 1  # a comma, or the end
+
+
+def _own_names(schema: Mapping[str, Any]) -> set[str]:
+    """Return the names in a core schema, but not in those within it."""
+    found = {value for key in ("type", "name") if isinstance(value := schema.get(key), str)}
+    found |= {part for alias in ("validation_alias", "alias") for part in _strings(schema.get(alias))}
+    fields, choices, cls = schema.get("fields"), schema.get("choices"), schema.get("cls")
+    if isinstance(fields, Mapping):
+        found |= {str(name) for name in cast("Mapping[object, object]", fields)}
+    if isinstance(choices, Mapping):
+        tags = cast("Mapping[object, object]", choices)
+        found |= {str(tag.value if isinstance(tag, enum.Enum) else tag) for tag in tags}
+    if isinstance(cls, type):
+        found.add(cls.__name__)
+    return found
+
+
+def _strings(value: object) -> list[str]:
+    if isinstance(value, list | tuple):
+        return [text for part in cast("list[object]", value) for text in _strings(part)]
+    return [value] if isinstance(value, str) else []
