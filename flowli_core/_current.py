@@ -18,7 +18,7 @@ class CurrentJob:
     attempt: int = 1
     """The number of this attempt, from 1."""
     recoveries: int = 0
-    """How many workers have died while they ran this job."""
+    """The number of workers that have died while they ran this job."""
     token: int = 0
     """The fencing token: it grows with each delivery, so your own store can refuse an outdated writer. 0 in `run()`."""
     _should_end: Callable[[], bool] = field(default=lambda: False, repr=False)

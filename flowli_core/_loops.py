@@ -11,7 +11,7 @@ from flowli_core.errors import StrategyError
 T = TypeVar("T")
 
 _LOOK_SECONDS = 0.2
-"""How often to look whether another event loop still runs. A loop that ends tells nobody."""
+"""Seconds between two checks that another event loop still runs. A loop that ends notifies nobody."""
 
 
 class LoopLock:

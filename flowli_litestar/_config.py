@@ -21,7 +21,7 @@ class FlowliConfig:
     runner: Runner | None = None
     """The runner that runs the jobs in the application's process. Without it, a worker does: `litestar jobs run`."""
     drain: Duration = "10s"
-    """How long running jobs may continue when the server stops. Keep it below the server's own shutdown timeout."""
+    """The time that running jobs have to end when the server stops. Keep it below the server's own shutdown timeout."""
     dependency_key: str = "jobs"
     """The name of the dependency: `async def create(jobs: NamedDependency[AppJobs])`."""
     state_key: str = "jobs"
@@ -31,4 +31,4 @@ class FlowliConfig:
     """The path of a route that says whether the runner is ready, such as "/healthz". It is excluded from authentication
     (`exclude_from_auth`)."""
     exception_handlers: bool = True
-    """Answer DriverError with 503, ValidationError and SchedulingError with 422, unless the app handles them."""
+    """Turn DriverError into 503, and ValidationError and SchedulingError into 422, unless the app handles them."""

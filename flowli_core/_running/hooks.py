@@ -15,7 +15,7 @@ from flowli_core.errors import DefinitionError
 logger = logging.getLogger("flowli")
 
 HOOK_TIMEOUT = timedelta(seconds=5)
-"""How long a hook may take. After that an async hook is cancelled; a plain one keeps its thread, and is not awaited."""
+"""The time limit of a hook. After that an async hook is cancelled; a plain one keeps its thread, and is not awaited."""
 
 _MAX_THREADS = 8
 

@@ -10,7 +10,7 @@ DRAIN = timedelta(seconds=10)
 """The time that running jobs have to end after a stop was requested, unless the caller says otherwise."""
 
 TRIES_ONCE = 3
-"""How often a run that goes through the due jobs once calls a store that fails."""
+"""The number of times that a run which goes through the due jobs once calls a store that fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

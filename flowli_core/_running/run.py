@@ -32,7 +32,7 @@ _MAX_WAITING_BATCH = 10
 """A waiting step asks for at most this many records: the server may hand them to a process that is already dead."""
 
 _LAST_CALLS = 2.0
-"""How many seconds a stop allows for the last calls to the store, after all handlers have ended."""
+"""Seconds that a stop allows for the last calls to the store, after all handlers have ended."""
 
 
 class Run:

@@ -21,7 +21,7 @@ logger = logging.getLogger("flowli")
 _BATCH = 32
 
 _UNREADABLE_PAUSE = 5.0
-"""How long, in seconds, to ignore due schedules after none of them could be read here.
+"""Seconds to ignore due schedules after none of them could be read here.
 
 Each step reports them again, so this worker would read them with every step.
 """

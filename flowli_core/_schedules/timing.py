@@ -29,10 +29,10 @@ class AllMissed:
 
 
 Missed: TypeAlias = Literal["skip", "once", "all"] | AllMissed
-"""What to do with ticks that came due while no worker was running: skip them, run once for all, or once for each."""
+"""The handling of ticks that came due while no worker was running: skip them, run once for all, or once for each."""
 
 Overlap: TypeAlias = Literal["allow", "skip"]
-"""What a tick does while the job of an earlier tick is unfinished: "allow" stores another one, "skip" stores none."""
+"""The effect of a tick while an earlier tick's job is unfinished: "allow" stores another job, "skip" stores none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

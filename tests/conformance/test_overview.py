@@ -28,7 +28,7 @@ async def test_an_idle_worker_is_alive_from_its_first_step_on(driver: Driver, cl
 
 
 async def test_a_worker_that_goes_on_stepping_stays_alive(driver: Driver, clock: ManualClock) -> None:
-    """Whether it finds something or not, and whether its steps are new or sent again."""
+    """This holds for steps that reserve something or nothing, and for new steps and steps that are sent again."""
     worker = Worker(driver)
     for number in range(30):
         if number % 10 == 0:

@@ -225,7 +225,7 @@ async def test_the_end_of_any_lease_sets_next_due(driver: Driver, worker: Worker
 
 
 async def test_the_earliest_time_sets_next_due(driver: Driver, worker: Worker) -> None:
-    """Of a lease and a scheduled record the earlier one counts."""
+    """The earlier one of a lease's end and a scheduled record's due time counts."""
     await driver.enqueue([record("a"), record("b", due=timedelta(seconds=10))])
     assert (await worker.step(want=1, lease=timedelta(seconds=60))).next_due == timedelta(seconds=10)
     await driver.enqueue([record("c")])
@@ -252,7 +252,7 @@ async def test_workers_that_step_at_once_share_the_work(driver: Driver) -> None:
 
 
 async def test_tasks_that_enqueue_at_once_store_an_id_once(driver: Driver, worker: Worker) -> None:
-    """Of several enqueues with the same id exactly one is accepted."""
+    """Exactly one of several enqueues with the same id is accepted."""
     answers = await asyncio.gather(*(driver.enqueue([record("a", key="k")]) for _ in range(20)))
     dispositions = [one.disposition for (one,) in answers]
     assert sorted(dispositions) == ["accepted"] + ["duplicate"] * 19

@@ -196,7 +196,7 @@ async def test_a_batch_wakes_as_many_waiters_as_it_needs(driver: Driver) -> None
 
 
 async def test_records_left_by_a_step_end_the_next_wait(driver: Driver, worker: Worker) -> None:
-    """Whether that step waited or not."""
+    """It does not matter whether that step waited."""
     await driver.enqueue([record(name) for name in "abcd"])
     for waits, steps in ("ab", "cd"):
         assert await soon(await waiting(driver)) == [waits]

@@ -65,7 +65,7 @@ async def test_no_record_is_reserved_by_two_workers_and_none_is_lost(path: Path,
 
 
 async def test_a_process_killed_at_any_moment_leaves_whole_transitions(path: Path) -> None:
-    """What was answered is stored, nothing is stored by half, and the next process can go on."""
+    """Every answered transition is stored, no transition is stored in part, and the next process can continue."""
     moments = random.Random(20260101)  # noqa: S311 - not a secret
     stored: list[str] = []
     for _ in range(8):

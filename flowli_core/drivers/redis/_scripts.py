@@ -45,7 +45,7 @@ STALE = b"stale"
 _TRIES = 20
 _SHORTEST_WAIT = 0.01
 _LOADS = 5
-"""How often a script is loaded for one call. A failover or a flush may lose it again before it is called."""
+"""A script is loaded at most this often for one call: a failover or a flush may lose it again before it is called."""
 
 
 class Script:

@@ -63,12 +63,12 @@ class IdleSteps:
         self._workers[step.worker].steps[step.wait is not None] = last
 
     def must_write_seen(self, worker: str, now: int) -> bool:
-        """Return True if the file must be told again that a worker is alive."""
+        """Return True if it is time to write again when the worker was last seen."""
         written = self._workers[worker].written
         return written is None or not written <= now < written + _PRECISION
 
     def note_written(self, worker: str, now: int) -> None:
-        """Note that the file is told now that a worker is alive."""
+        """Note that the transaction writes when the worker was last seen."""
         self._workers[worker].written = now
 
 

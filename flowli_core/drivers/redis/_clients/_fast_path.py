@@ -19,7 +19,7 @@ from flowli_core.drivers.redis._packing import Word
 hiredis: Any = importlib.import_module("hiredis") if importlib.util.find_spec("hiredis") else None
 
 _MOST_IDLE = 32
-"""How many idle connections are kept."""
+"""The number of idle connections to keep."""
 
 
 class FastPath:

@@ -6,7 +6,7 @@ PATIENCE = 5.0
 """Seconds until an attempt to connect fails; also the time limit of a command unless the driver has another."""
 
 RETRIES = 3
-"""How many times a command is sent again if its connection breaks."""
+"""The number of times that a command is sent again if its connection breaks."""
 
 LEAST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two retries: they grow from the first to the second."""
