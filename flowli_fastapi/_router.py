@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.params import Depends as DependsParam
+from fastapi.routing import APIRoute
 
 from flowli_core import DefinitionError, DriverError, Jobs, QueueCounts, SchedulingError, State, ValidationError
 from flowli_core.embedded import DEFAULT_PER_PAGE, MOST_PER_PAGE
@@ -20,6 +21,8 @@ from flowli_starlette._errors import store_failure
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorOut, "description": "The job store is unreachable or failed"}
 }
+
+_NO_STORE = {"Cache-Control": "no-store"}
 
 Limit = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="Maximum number of items in a page")]
 Cursor = Annotated[str | None, Query(description="The cursor of the page before; none for the first page")]
@@ -35,7 +38,8 @@ def jobs_router(
 ) -> APIRouter:
     """Make a read-only router: `app.include_router(jobs_router(dependencies=[Depends(require_admin)]))`.
 
-    It shows the number of jobs in each state, the jobs of a state page by page, one job, and the schedules. Inputs,
+    It shows the number of jobs in each state (`/counts`), the jobs of a state page by page, one job (`/{id}`, or
+    `/by-id/{id}` if the id is a path of this router, such as "counts"), and the schedules (`/schedules`). Inputs,
     metas, keys, results and the text of errors (which may quote them) are shown only with `show_payloads`. `jobs` is
     the dependency that returns the registry; if the app has several, pass `jobs_of(...)`. Raises DefinitionError unless
     `dependencies` guard the router, or `allow_anonymous` says that anybody may read it.
@@ -43,7 +47,9 @@ def jobs_router(
     if not dependencies and not allow_anonymous:
         cure = "pass dependencies=[Depends(...)] that refuse strangers, or allow_anonymous=True"
         raise DefinitionError(f"jobs_router shows jobs to anybody: {cure}")
-    router = APIRouter(prefix=prefix, tags=["jobs"], dependencies=list(dependencies), responses=_RESPONSES)
+    router = APIRouter(
+        prefix=prefix, tags=["jobs"], dependencies=list(dependencies), responses=_RESPONSES, route_class=_NoStoreRoute
+    )
     job: Any = FullJobOut if show_payloads else JobOut
     schedule: Any = FullScheduleOut if show_payloads else ScheduleOut
     registry: Any = Depends(jobs)
@@ -67,7 +73,11 @@ def jobs_router(
         with _as_http_errors():
             return await jobs.inspect.get_schedules(limit=limit, cursor=cursor)
 
-    @router.get("/{job_id:path}", summary="Show a job", response_model=job, responses={404: {"model": ErrorOut}})
+    missing: dict[int | str, dict[str, Any]] = {404: {"model": ErrorOut}}
+
+    # The short path cannot show jobs whose ids are paths of this router, such as "counts". It is added last.
+    @router.get("/{job_id:path}", summary="Show a job", response_model=job, responses=missing)
+    @router.get("/by-id/{job_id:path}", summary="Show a job, whatever its id", response_model=job, responses=missing)
     async def read_job(job_id: str, jobs: Jobs[Any] = registry) -> object:
         with _as_http_errors():
             record = await jobs.inspect.get_job(job_id)
@@ -76,6 +86,24 @@ def jobs_router(
         return record
 
     return router
+
+
+class _NoStoreRoute(APIRoute):
+    """A route whose responses no cache may store."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                response = await handler(request)
+            except HTTPException as error:
+                error.headers = {**_NO_STORE, **(error.headers or {})}
+                raise
+            response.headers.update(_NO_STORE)
+            return response
+
+        return handle
 
 
 @contextmanager

@@ -103,6 +103,27 @@ def test_the_router_shows_a_job_whose_id_holds_a_slash(client: TestClient, jobs:
     assert client.get("/admin/jobs/orders/7").json()["id"] == "orders/7"
 
 
+@pytest.mark.parametrize("record_id", ["counts", "schedules", "by-id", "by-id/7", "orders/7", "job-1"])
+def test_the_router_shows_every_job_by_its_id(client: TestClient, jobs: SecretJobs, record_id: str) -> None:
+    portal(client).call(jobs.echo.options(id=record_id).enqueue, CARRIED)
+    assert client.get(f"/admin/jobs/by-id/{record_id}").json()["id"] == record_id
+
+
+@pytest.mark.parametrize("path", ["/counts", "?state=failed", "/schedules", "/job-1", "/nobody", "/by-id/job-1"])
+def test_no_response_of_the_router_may_be_cached(client: TestClient, jobs: SecretJobs, path: str) -> None:
+    fill(client, jobs)
+    assert client.get(f"/admin/jobs{path}").headers["Cache-Control"] == "no-store"
+
+
+def test_the_responses_to_strangers_and_those_without_a_store_may_not_be_cached(jobs: SecretJobs) -> None:
+    with client_of(jobs, dependencies=[Depends(require_password)]) as client:
+        response = client.get("/admin/jobs/counts", headers={"X-Password": "hello"})
+        assert (response.status_code, response.headers["Cache-Control"]) == (401, "no-store")
+    with client_of(EventJobs(context=Events(), driver=UnreachableDriver()), allow_anonymous=True) as client:
+        response = client.get("/admin/jobs/nobody")
+        assert (response.status_code, response.headers["Cache-Control"]) == (503, "no-store")
+
+
 def test_the_router_lists_schedules(client: TestClient, jobs: SecretJobs) -> None:
     assert client.get("/admin/jobs/schedules").json() == {"items": [], "cursor": None}
     plan(client, jobs)
@@ -157,7 +178,9 @@ def test_the_payloads_of_jobs_are_hidden_by_default(jobs: SecretJobs, *, is_show
 
 def test_the_schema_describes_the_responses(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
-    assert set(schema["paths"]) == {f"/admin/jobs{path}" for path in ("", "/counts", "/schedules", "/{job_id}")}
+    assert set(schema["paths"]) == {
+        f"/admin/jobs{path}" for path in ("", "/counts", "/schedules", "/by-id/{job_id}", "/{job_id}")
+    }
     assert {method for path in schema["paths"].values() for method in path} == {"get"}
     response = schema["paths"]["/admin/jobs/{job_id}"]["get"]["responses"]
     assert response["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/JobOut"}
