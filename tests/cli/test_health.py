@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import struct
+import threading
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx2
+import pytest
+from prometheus_client import CollectorRegistry
 
 from flowli_core import Runner
-from flowli_core.cli._worker.health_server import HealthServer
+from flowli_core.cli._worker import health_server
+from flowli_core.cli._worker.health_server import MAX_CONNECTIONS, HealthServer
 from flowli_core.durations import duration
+from flowli_core.metrics import PrometheusMetrics
 from tests.cli.processes import flowli
 from tests.support.running import Work, until
 
@@ -89,3 +99,103 @@ async def test_a_worker_whose_store_fails_is_live_but_not_ready() -> None:
     assert ready.status_code == 503
     assert (ready.json()["status"], ready.json()["reason"]) == ("not ready", "the last call to the store failed")
     assert live.status_code == 200
+
+
+@asynccontextmanager
+async def served(work: Work, metrics: PrometheusMetrics | None = None) -> AsyncGenerator[int]:
+    """Serve the health of a runner that runs, and yield the port."""
+    server = HealthServer("127.0.0.1", 0, stall_limit=duration("5m", argument="limit"), metrics=metrics)
+    runner = Runner(work.jobs)
+    with server.serve(asyncio.get_running_loop(), runner):
+        async with runner:
+            await until(lambda: runner.health().is_ready)
+            yield server.port
+
+
+async def test_slow_clients_take_few_threads_and_delay_no_probe() -> None:
+    clients: list[socket.socket] = []
+    async with served(Work()) as port:
+        before = threading.active_count()
+        for _ in range(100):
+            client = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port))
+            client.sendall(b"GET /live HTTP/1.1\r\n")
+            clients.append(client)
+            if len(clients) % 20 == 0:
+                async with asyncio.timeout(2):
+                    assert (await get(port, "/live")).status_code == 200
+        async with asyncio.timeout(2):
+            await until(lambda: threading.active_count() <= before + MAX_CONNECTIONS + 2)  # and those of `to_thread`
+            await until(lambda: sum(map(is_closed_by_peer, clients)) >= 100 - MAX_CONNECTIONS)
+        for client in clients:
+            client.close()
+
+
+def is_closed_by_peer(client: socket.socket) -> bool:
+    try:
+        return client.recv(1, socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+async def test_a_request_has_one_deadline_however_slowly_its_bytes_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_server, "REQUEST_SECONDS", 0.3)
+    async with served(Work()) as port:
+        client = socket.create_connection(("127.0.0.1", port))
+        client.sendall(b"GET /live HTTP/1.1\r\n")
+
+        async def is_closed() -> bool:
+            await asyncio.sleep(0.1)
+            with contextlib.suppress(OSError):
+                client.sendall(b"X-a: b\r\n")
+            return is_closed_by_peer(client)
+
+        started = time.monotonic()
+        await until(is_closed)
+        assert time.monotonic() - started < 3
+        client.close()
+
+
+async def test_a_client_that_hangs_up_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    async with served(Work()) as port:
+        for request in (b"", b"GET /live", b"GET /live HTTP/1.1\r\nX-a", b"GET /live HTTP/1.1\r\n\r\n") * 5:
+            client = socket.create_connection(("127.0.0.1", port))
+            client.sendall(request)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
+            client.close()
+        assert (await get(port, "/live")).status_code == 200
+        await asyncio.sleep(0.1)
+    assert capfd.readouterr().err == ""
+
+
+async def test_a_response_names_no_versions() -> None:
+    async with served(Work()) as port:
+        assert (await get(port, "/live")).headers["server"] == "flowli"
+
+
+async def test_a_long_request_is_cut_off() -> None:
+    async with served(Work()) as port:
+        answer = await send_raw(port, b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\n\r\n")
+        assert not answer.startswith(b"HTTP/1.0 200")
+        assert (await get(port, "/live")).status_code == 200
+
+
+async def test_requests_for_metrics_read_the_store_once_a_second_and_one_at_a_time() -> None:
+    work = Work()
+    async with served(work, PrometheusMetrics(CollectorRegistry())) as port:
+        started = time.monotonic()
+        responses = await asyncio.gather(*[get(port, "/metrics") for _ in range(12)])
+        took = time.monotonic() - started
+    assert {response.status_code for response in responses} == {200}
+    assert all("flowli_workers" in response.text for response in responses)
+    assert work.driver.calls["overview"] <= 1 + took
+
+
+async def test_liveness_and_readiness_do_not_read_the_store() -> None:
+    work = Work()
+    async with served(work) as port:
+        reads = work.driver.calls["overview"], work.driver.calls["records"], work.driver.calls["schedules"]
+        for _ in range(5):
+            assert (await get(port, "/ready")).status_code == (await get(port, "/live")).status_code == 200
+        assert reads == (work.driver.calls["overview"], work.driver.calls["records"], work.driver.calls["schedules"])

@@ -8,14 +8,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
+import socket
+import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from http.server import BaseHTTPRequestHandler
+from io import BufferedIOBase
+from socketserver import ThreadingTCPServer
+from typing import TYPE_CHECKING, Any, cast
 
 from flowli_core._running.runner import Runner
 from flowli_core.errors import FlowliError
@@ -23,6 +29,18 @@ from flowli_core.healthz import readiness
 
 if TYPE_CHECKING:
     from flowli_core.metrics import PrometheusMetrics  # at run time it needs prometheus_client, which is optional
+
+logger = logging.getLogger("flowli")
+
+MAX_CONNECTIONS = 16
+"""The most open connections. One more ends the oldest whose request has not arrived, or is closed itself."""
+
+REQUEST_SECONDS = 5.0
+"""The time limit of a connection, from its start to the end of the response."""
+
+_MAX_HEAD_BYTES = 16 * 1024
+_METRICS_SECONDS = 1.0
+"""How long the metrics are kept: the store is read at most once in this time."""
 
 _LOOP_TIMEOUT = 1.0
 _TEXT = "text/plain; charset=utf-8"
@@ -38,8 +56,10 @@ class HealthServer:
         self._runner: Runner | None = None
         self._lock = threading.Lock()
         self._blocked_since: float | None = None
-        self._server = ThreadingHTTPServer((host, port), self._make_handler())
-        self._server.daemon_threads = True
+        self._metrics_lock = threading.Lock()
+        self._metrics_text: tuple[str, bytes] = (_TEXT, b"")
+        self._metrics_read_at: float | None = None
+        self._server = _Server((host, port), self.answer)
 
     @property
     def port(self) -> int:
@@ -75,16 +95,25 @@ class HealthServer:
                 return 404, _TEXT, b"/live, /ready or /metrics\n"
 
     def _read_metrics(self) -> tuple[int, str, bytes]:
-        """Return the counters, with the depths of the queues if the store answers in time."""
+        """Return the metrics of the last second, with the depths of the queues if the store answers in time."""
         if self._metrics is None:
             return 501, _TEXT, b"metrics need prometheus_client: pip install flowli[metrics]\n"
-        if self._loop is not None and self._runner is not None and self._measure_block() == 0:
-            reading = asyncio.run_coroutine_threadsafe(self._metrics.read_store(self._runner.jobs), self._loop)
-            try:
-                reading.result(_LOOP_TIMEOUT)
-            except (FlowliError, TimeoutError):
-                reading.cancel()
-        return (200, *self._metrics.text())
+        with self._metrics_lock:
+            read_at = self._metrics_read_at
+            if read_at is None or time.monotonic() - read_at > _METRICS_SECONDS:
+                self._read_store(self._metrics)
+                self._metrics_text = self._metrics.text()
+                self._metrics_read_at = time.monotonic()
+            return (200, *self._metrics_text)
+
+    def _read_store(self, metrics: PrometheusMetrics) -> None:
+        if self._loop is None or self._runner is None or self._measure_block() > 0:
+            return
+        reading = asyncio.run_coroutine_threadsafe(metrics.read_store(self._runner.jobs), self._loop)
+        try:
+            reading.result(_LOOP_TIMEOUT)
+        except (FlowliError, TimeoutError):
+            reading.cancel()
 
     def _measure_block(self) -> float:
         """Return for how many seconds the event loop has been blocked: zero if it runs a callback within a second."""
@@ -107,24 +136,127 @@ class HealthServer:
             return 0.0
         return 0.0 if has_run.wait(_LOOP_TIMEOUT) else time.monotonic() - since
 
-    def _make_handler(self) -> type[BaseHTTPRequestHandler]:
-        answer = self.answer
 
-        class Handler(BaseHTTPRequestHandler):
-            timeout = 5
+_Answer = Callable[[str], tuple[int, str, bytes]]
 
-            def do_GET(self) -> None:
-                status, kind, text = answer(self.path)
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(text)
 
-            do_HEAD = do_GET  # noqa: N815
+class _Server(ThreadingTCPServer):
+    """An HTTP server that a slow or hostile client cannot make take many threads, descriptors or much time."""
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Log nothing: probes come every few seconds."""
+    daemon_threads = True
+    allow_reuse_address = True
 
-        return Handler
+    def __init__(self, address: tuple[str, int], answer: _Answer) -> None:
+        self.answer = answer
+        self._guard = threading.Lock()
+        self._deadlines: dict[socket.socket, float] = {}
+        self._reading: dict[socket.socket, None] = {}
+        """The connections whose request has not arrived, the oldest first."""
+        super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(0.1)  # there may be no free descriptor: do not try again at once
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Handle a connection in a thread of its own, unless there are too many."""
+        with self._guard:
+            if len(self._deadlines) >= MAX_CONNECTIONS:
+                oldest = next(iter(self._reading), None)
+                if oldest is None:
+                    self.shutdown_request(request)
+                    return
+                self._abort(oldest)
+            self._deadlines[request] = time.monotonic() + REQUEST_SECONDS
+            self._reading[request] = None
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._forget(request)  # no thread could be started
+            raise
+
+    def note_arrived(self, request: socket.socket) -> None:
+        """Note that the request of a connection has arrived."""
+        with self._guard:
+            self._reading.pop(request, None)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Handle a connection. Called in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._forget(request)
+
+    def service_actions(self) -> None:
+        """End the connections whose time is over. Called twice a second."""
+        now = time.monotonic()
+        with self._guard:
+            for request in [request for request, deadline in self._deadlines.items() if deadline < now]:
+                self._abort(request)
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class calls it
+        """Log an error of a connection, which in most cases is a client that has hung up."""
+        logger.debug("a request to the health port failed: %s", type(sys.exc_info()[1]).__name__)
+
+    def _abort(self, request: socket.socket) -> None:
+        """End a connection. Its thread, which may be reading or writing, closes it."""
+        self._deadlines.pop(request, None)
+        self._reading.pop(request, None)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
+
+    def _forget(self, request: socket.socket) -> None:
+        with self._guard:
+            self._deadlines.pop(request, None)
+            self._reading.pop(request, None)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def setup(self) -> None:
+        super().setup()
+        self.rfile: Any = _Head(self.rfile)
+
+    def do_GET(self) -> None:
+        server = cast("_Server", self.server)
+        server.note_arrived(self.connection)
+        status, kind, text = server.answer(self.path)
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def version_string(self) -> str:
+        """Return the Server header, without versions."""
+        return "flowli"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing: probes come every few seconds."""
+
+
+class _Head:
+    """The head of a request. What is longer than the limit is cut off."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._file = file
+        self._left = _MAX_HEAD_BYTES
+        self.close = file.close
+
+    @property
+    def closed(self) -> bool:
+        """True once the connection is closed."""
+        return self._file.closed
+
+    def readline(self, size: int) -> bytes:
+        """Read a line, or a part of it."""
+        line = self._file.readline(min(size, self._left))
+        self._left -= len(line)
+        return line
