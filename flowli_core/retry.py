@@ -143,8 +143,9 @@ def next_delay(
 ) -> timedelta | None:
     """Return how long to wait for the next attempt, or None if the job has failed for good.
 
-    `attempt` counts from 1, and `failures` includes this one. `max_attempts` and `backoff` are those of the record;
-    `rules`, which say what exceptions are retried, belong to the job's definition.
+    `attempt` is the number of the failed attempt, counted from 1, and again from 1 after a requeue. `failures` counts
+    all failed attempts including this one, also those before a requeue. `max_attempts` and `backoff` were stored when
+    the job was enqueued. Of `rules`, the retry policy of its definition, only retry_on and give_up_on are used.
     """
     if isinstance(error, Abort):
         return None

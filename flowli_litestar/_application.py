@@ -48,6 +48,7 @@ class ApplicationPlugin(InitPlugin):
         app_config.dependencies[config.dependency_key] = Provide(provide_jobs, sync_to_thread=False)
         app_config.state[config.state_key] = jobs
         app_config.state[f"{config.state_key}_runner"] = None
+        # Litestar evaluates the annotations of routes as text: `jobs: AppJobs` needs the name.
         app_config.signature_namespace.setdefault(type(jobs).__name__, type(jobs))
         app.lifespan.append(self._lifespan)
         if config.exception_handlers:

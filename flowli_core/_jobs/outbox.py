@@ -63,7 +63,7 @@ class Outbox:
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
     async def enqueue(self, driver: Driver, records: Sequence[NewRecord]) -> list[Enqueued]:
-        """Store records as `Driver.enqueue` does. Several records are sent at once, in a call of their own."""
+        """Store records as `Driver.enqueue` does. Only single records are collected into batches."""
         if len(records) != 1:
             return await driver.enqueue(records)
         loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ async def _wait(queue: _Queue, own: _Waiting, driver: Driver) -> Enqueued:
         if own in queue.waiting:
             queue.waiting.remove(own)
         if not own.turn.cancelled() and own.turn.exception() is None and own.turn.result() is None:
-            queue.wake_next()  # Cancelled in the moment when it was to send.
+            queue.wake_next()  # This caller was chosen to send the next batch, so another must.
         raise
     return await _send_batch(queue, own, driver) if answer is None else answer
 

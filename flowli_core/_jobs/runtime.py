@@ -96,7 +96,10 @@ class Runtime:
             self.context.reopen()
 
     async def run(self, definition: Definition, *, input: object, meta: object, queue: str | None = None) -> Any:
-        """Call a handler in this process, with the runtime's context. Raises whatever the handler raises."""
+        """Call a handler directly, without the store, with the context that a worker would give it.
+
+        Raises its exceptions.
+        """
         self._refuse_closed()
         current = CurrentJob(id="run", name=definition.name, queue=queue or self.settings[definition.name].queue)
         with as_current(current):

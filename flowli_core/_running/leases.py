@@ -114,7 +114,7 @@ class LeaseRenewer:
             if self._is_ending.is_set():
                 return False
             self._note_failure(error)
-            # A lease that expired is lost, whatever the store will answer: another worker may have the record.
+            # An expired lease is lost even if the store answers later: another worker may have reserved the record.
             lost = [attempt for attempt in held if time.monotonic() > attempt.lease_until]
             cancelled: list[Attempt] = []
             is_renewed = False
@@ -134,7 +134,7 @@ class LeaseRenewer:
         described = f"{type(error).__name__}: {error}"
         if described != self._last_error:
             self._last_error = described
-            logger.warning("leases could not be renewed, retrying: %s", described)
+            logger.warning("worker %s cannot renew the leases of its jobs, retrying: %s", self._worker, described)
 
     def _is_stalled(self) -> bool:
         """Return True if the run's loop has been blocked for too long. Log its stack once it blocks."""

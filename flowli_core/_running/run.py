@@ -139,9 +139,10 @@ class Run:
         try:
             await self._stop.before_deadline(self._work())
         except asyncio.CancelledError:
-            # Return the held jobs to the queue. A second cancellation leaves at once; their leases expire then.
+            # Work until the handlers have ended and the store has their jobs back. After a second cancellation the jobs
+            # stay reserved, until other workers recover them when their leases expire.
             self.begin_stop(ZERO)
-            with contextlib.suppress(Exception):  # The client has logged it.
+            with contextlib.suppress(Exception):  # StepClient has logged it.
                 await self._stop.before_deadline(self._work())
             raise
 

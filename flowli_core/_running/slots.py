@@ -93,7 +93,7 @@ class Slots:
     def apply_heartbeat(self, lost: Sequence[Attempt], cancelled: Sequence[Attempt]) -> None:
         """End the attempts whose lease a heartbeat found lost, and those whose cancellation was requested."""
         for attempt in lost:
-            # A settled attempt waits for the answer to its ack: that ack may be the reason why the lease is gone.
+            # The lease of a settled attempt may be gone because the store has accepted its ack. The answer will tell.
             if attempt.outcome is None:
                 self._end_lost(attempt)
         for attempt in cancelled:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Stop:
-    """A stop that may be requested at any time, and again with an earlier deadline."""
+    """The stop of a run: requested once, or again with an earlier deadline."""
 
     def __init__(self, client: StepClient) -> None:
         self._client = client
@@ -26,7 +26,10 @@ class Stop:
         return self._requested.is_set()
 
     def request(self, *, within: float) -> None:
-        """Request a stop, and end what runs in `before_deadline` after this many seconds."""
+        """Request a stop. Its deadline is `within` seconds from now, unless an earlier request set an earlier one.
+
+        At the deadline `before_deadline` ends, also if it was called before the request.
+        """
         deadline = asyncio.get_running_loop().time() + within
         self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
         if self._timeout is not None and not self._timeout.expired():
@@ -34,7 +37,10 @@ class Stop:
         self._requested.set()
 
     async def before_deadline(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await the work. Raises StoreUnavailable at the deadline: then the store hangs, or was not reached."""
+        """Await the work, and cancel it at the deadline of the stop.
+
+        Then it raises StoreUnavailable, because only a call to the store can still be waiting at that time.
+        """
         timeout = self._timeout = asyncio.timeout_at(self._deadline)
         try:
             async with timeout:
@@ -49,7 +55,7 @@ class Stop:
             self._timeout = None
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, but not beyond the moment at which a stop is requested."""
+        """Sleep. End early when a stop is requested, but sleep in full if it was requested before."""
         if self.is_requested:
             await asyncio.sleep(seconds)
             return

@@ -36,19 +36,19 @@ class Threads:
         The call waits for a thread if all are busy. Cancelling the caller does not end a call that has begun.
         """
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Returned] = loop.create_future()
+        future: asyncio.Future[Returned] = loop.create_future()
         context = contextvars.copy_context()
 
         def work() -> None:
-            if answered.cancelled():
+            if future.cancelled():
                 return
             returned = context.run(_capture, function, args, kwargs)
             with contextlib.suppress(RuntimeError):  # The loop is closed, so nobody waits for the result.
-                loop.call_soon_threadsafe(_set_result, answered, returned)
+                loop.call_soon_threadsafe(_set_result, future, returned)
 
         self._claim_thread()
         self._calls.put(work)
-        return await answered
+        return await future
 
     def close(self) -> None:
         """End each thread once the calls made before are done."""

@@ -1,4 +1,7 @@
-"""Changes of stored schedules, each of which reads a schedule, decides, and stores it if nobody else has meanwhile."""
+"""Changes of stored schedules.
+
+Each reads the schedule, decides what to write, and writes it unless another process changed it meanwhile.
+"""
 
 import asyncio
 import random
@@ -46,10 +49,13 @@ async def upsert(driver: Driver, spec: ScheduleSpec) -> tuple[ScheduleDispositio
 
 
 async def restore(driver: Driver, spec: ScheduleSpec) -> bool:
-    """Store a schedule that a store has lost. Return False if it is there."""
-    return await _compare_and_set(
-        driver, spec.key, lambda current, now: (False, None) if current else (True, decide_upsert(spec, None, now)[1])
-    )
+    """Store a schedule again if the store has lost it. Return False if it is still stored."""
+
+    def decide(current: StoredSchedule | None, now: datetime) -> tuple[bool, _Write]:
+        _, change = decide_upsert(spec, None, now)
+        return (False, None) if current else (True, change)
+
+    return await _compare_and_set(driver, spec.key, decide)
 
 
 async def remove(driver: Driver, key: str) -> bool:
@@ -70,7 +76,10 @@ async def resume(driver: Driver, key: str) -> bool:
 
 
 async def trigger(driver: Driver, key: str) -> tuple[str, Enqueued] | None:
-    """Enqueue a job of a schedule now, and return its name and the answer. Return None if there is no such schedule."""
+    """Enqueue the job of a schedule now.
+
+    Return the name of the job and the store's answer, or None if there is no such schedule.
+    """
     _, found = await driver.schedules(ScheduleByKey(key))
     if not found:
         return None
@@ -122,7 +131,9 @@ async def _compare_and_set(
         if is_written:
             return result
         await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - no secret
-    raise DriverError(f"schedule {key!r} was not stored: others changed it {_TRIES} times meanwhile")
+    raise DriverError(
+        f"schedule {key!r} was not changed: in {_TRIES} tries, another process changed it first each time"
+    )
 
 
 def _read(stored: StoredSchedule) -> ScheduleSpec:

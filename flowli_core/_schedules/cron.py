@@ -47,14 +47,15 @@ class _Field:
     high: int
     names: tuple[str, ...] = ()
     first_name: int = 0
+    """The number that the first of the names stands for."""
 
     def number(self, text: str, expression: str) -> int:
-        """Read a number, or the name of a month or a day."""
+        """Return the number of a text: of ASCII digits, or of the lower-case name of a month or a day."""
         if text in self.names:
             return self.names.index(text) + self.first_name
         if not text.isdigit() or not self.low <= int(text) <= self.high:
             names = f", or {self.names[0]} to {self.names[-1]}" if self.names else ""
-            raise _refused(expression, f"{self.name} must be from {self.low} to {self.high}{names}, not {text!r}")
+            raise _error(expression, f"{self.name} must be from {self.low} to {self.high}{names}, not {text!r}")
         return int(text)
 
 
@@ -87,7 +88,7 @@ class CronTimes:
         # One of the two may never fire, such as February 31.
         firing = [text for text in normalized if _next(_iterator(text, years=MAX_WAIT_YEARS), _PROBE) is not None]
         if not firing:
-            raise _refused(expression, f"it never fires, or not within {MAX_WAIT_YEARS} years")
+            raise _error(expression, f"it never fires, or not within {MAX_WAIT_YEARS} years")
         self._iterators = [_iterator(text, years=_MAX_GAP_YEARS) for text in firing]
 
     def after(self, local: datetime) -> datetime | None:
@@ -106,17 +107,17 @@ def _split(expression: str) -> list[str]:
     if len(expression) > MAX_LENGTH:
         raise SchedulingError(f"cron must have at most {MAX_LENGTH} characters, got {len(expression):,}")
     if not _ALLOWED.fullmatch(expression):
-        raise _refused(expression, "it has a character that is not allowed in a field")
+        raise _error(expression, "it has a character that is not allowed in a field")
     text = expression.strip(" \t").lower()
     if text.startswith("@"):
         if text not in _ALIASES:
             cure = '; use every="..."' if text.startswith("@every") else ""
-            raise _refused(expression, f"the known names are {', '.join(sorted(_ALIASES))}{cure}")
+            raise _error(expression, f"the known names are {', '.join(sorted(_ALIASES))}{cure}")
         text = _ALIASES[text]
     fields = text.split()
     if len(fields) != len(_FIELDS):
         wanted = "it must have five fields (minute, hour, day of the month, month, day of the week)"
-        raise _refused(expression, f'{wanted}, got {len(fields)}; for seconds use every="..."')
+        raise _error(expression, f'{wanted}, got {len(fields)}; for seconds use every="..."')
     return fields
 
 
@@ -137,14 +138,14 @@ def _normalize(field: _Field, text: str, expression: str) -> str:
     if field is _FIELDS[_WEEKDAY]:
         values = {value % _SUNDAY for value in values}
     if nths and values:
-        raise _refused(expression, f"{field.name} is either a list of days, or of nth days such as fri#2, not both")
+        raise _error(expression, f"{field.name} is either a list of days, or of nth days such as fri#2, not both")
     return ",".join([*map(str, sorted(values)), *sorted(nths)])
 
 
 def _values(field: _Field, part: str, expression: str) -> Iterable[int]:
     match = _PART.fullmatch(part)
     if match is None:
-        raise _refused(expression, f"{part[:20]!r} cannot be read in {field.name}{_cure(field, part)}")
+        raise _error(expression, f"{part[:20]!r} cannot be read in {field.name}{_cure(field, part)}")
     span, first, last, step = match.groups()
     highest = field.high - 1 if field is _FIELDS[_WEEKDAY] else field.high
     if span == "*":
@@ -158,12 +159,12 @@ def _values(field: _Field, part: str, expression: str) -> Iterable[int]:
         elif step is not None:
             high = max(highest, low)
         if high < low:
-            raise _refused(expression, f"the range {span!r} runs backwards; write two ranges, joined by a comma")
+            raise _error(expression, f"the range {span!r} runs backwards; write two ranges, joined by a comma")
     if step is None:
         return range(low, high + 1)
     if not 1 <= int(step) <= field.high:
         cure = ' (for longer intervals use every="...")' if int(step) else ""
-        raise _refused(expression, f"the step of {field.name} must be from 1 to {field.high}, not {step}{cure}")
+        raise _error(expression, f"the step of {field.name} must be from 1 to {field.high}, not {step}{cure}")
     return range(low, high + 1, int(step))
 
 
@@ -197,5 +198,5 @@ def _croniter() -> Any:
     return import_module("croniter")
 
 
-def _refused(expression: str, why: str) -> SchedulingError:
+def _error(expression: str, why: str) -> SchedulingError:
     return SchedulingError(f"cron {expression[:60]!r} is refused: {why}")

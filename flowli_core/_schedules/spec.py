@@ -102,7 +102,10 @@ def decide_resume(spec: ScheduleSpec, current: StoredSchedule, now: datetime) ->
 
 
 def next_runs(stored: StoredSchedule, count: int = DEFAULT_RUNS) -> tuple[datetime, ...]:
-    """Return the next ticks as planned now, at most `count`, and none if the spec cannot be read."""
+    """Return up to `count` next ticks of a schedule.
+
+    There are none if it is paused or has ended, or if its spec cannot be read.
+    """
     spec = read_or_none(stored)
     ticks: list[datetime] = []
     tick = None if spec is None else stored.next_tick

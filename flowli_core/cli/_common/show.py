@@ -44,8 +44,8 @@ def format_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, ri
     if not is_terminal():
         return "\n".join("\t".join(line) for line in lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = shutil.get_terminal_size().columns - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
-    widths[-1] = min(widths[-1], max(left, _NARROWEST))
+    remaining = shutil.get_terminal_size().columns - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+    widths[-1] = min(widths[-1], max(remaining, _NARROWEST))
     to_right = [header in set(right) for header in headers]
     head, *body = [_align(line, widths, to_right) for line in lines]
     return "\n".join([styled(head, bold=True), *body])
@@ -60,7 +60,10 @@ def _align(line: Sequence[str], widths: Sequence[int], to_right: Sequence[bool])
 
 
 def format_fields(pairs: Iterable[tuple[str, object]]) -> str:
-    """Format one value a line, each after its name."""
+    """Format named values.
+
+    On a terminal the values are aligned, and may have several lines. In a pipe each is one line: name, tab, value.
+    """
     shown = [(name, _format_cell(value, lines=True)) for name, value in pairs]
     if not is_terminal():
         return "\n".join(f"{name}\t{escape_controls(value)}" for name, value in shown)
@@ -72,7 +75,7 @@ def format_fields(pairs: Iterable[tuple[str, object]]) -> str:
 
 
 def format_record(record: Any, **changed: object) -> str:
-    """Format the fields of a dataclass that are not None, some of them changed."""
+    """Format the fields of a dataclass that are not None. `changed` replaces values of some fields, or adds fields."""
     pairs = {field.name: getattr(record, field.name) for field in fields(record)} | changed
     return format_fields((name, value) for name, value in pairs.items() if value is not None)
 

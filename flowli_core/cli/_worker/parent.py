@@ -28,7 +28,7 @@ from flowli_core.cli._worker.parent_link import EXIT_AT, LINK_VARIABLE, STOP_SIG
 logger = logging.getLogger("flowli")
 
 _SETTLED_AFTER = 30.0
-"""Seconds after which a worker counts as well started: the pauses before its restarts begin anew."""
+"""A worker that has run for this many seconds is restarted after a short pause again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -210,12 +210,14 @@ class Parent:
     def _pass_signals_on(self) -> None:
         while self._signals_passed_on < self._signals_received:
             self._signals_passed_on += 1
-            logger.info("received a stop signal: passing it on to the workers")
+            passed_on = signal.SIGTERM if self._signals_passed_on < EXIT_AT else signal.SIGKILL
+            running = [slot for slot in self._slots if slot.process is not None]
+            logger.info("received a stop signal: sending %s to %d workers", passed_on.name, len(running))
             for slot in self._slots:
-                if slot.process is None:
-                    slot.last_code = 0  # it ended before the stop, so its code says nothing about the stop
+                if slot.process is not None:
+                    slot.process.send_signal(passed_on)
                 else:
-                    slot.process.send_signal(signal.SIGTERM if self._signals_passed_on < EXIT_AT else signal.SIGKILL)
+                    slot.last_code = 0  # It failed before the stop. The exit code tells only how the stop went.
 
     def _watch(self, reloads: Callable[[threading.Event], Iterator[object]]) -> None:
         for _ in reloads(self._ending):

@@ -31,9 +31,10 @@ _SHOWN_SCHEDULES = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The facts about a worker that has started. `schedules` is None if the store did not answer.
+    """The facts about a worker that has started, for its banner and its log.
 
-    It holds the keys of all declared schedules, and of the first 1,000 stored ones.
+    `schedules` has the keys of all declared schedules, and of the first 1,000 stored ones. It is None if the store did
+    not answer.
     """
 
     driver: str
@@ -55,7 +56,7 @@ class Started:
         }
 
     def banner(self, **title: str) -> str:
-        """Return the facts for people, below those of `title`."""
+        """Return the facts as aligned lines for people. The first lines are the pairs in `title`."""
         lines = {
             **title,
             "limits": self.limits,

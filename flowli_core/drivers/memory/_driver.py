@@ -181,8 +181,11 @@ class MemoryDriver:
             counts: dict[str, Counter[str]] = {}
             for record in self._store.records.values():
                 counts.setdefault(record.new.queue, Counter())[record.state(now)] += 1
-            heads = [(queue, index.entries[0][0]) for (queue, _), index in self._store.waiting.items()]
-            oldest = {queue: moment(due) for queue, due in sorted(heads, reverse=True) if due <= now}
+            oldest: dict[str, datetime] = {}
+            for (queue, _is_suspect), index in self._store.waiting.items():
+                due = index.entries[0][0]
+                if due <= now:
+                    oldest[queue] = min(moment(due), oldest.get(queue, moment(due)))
             seen = self._steps.seen_since(now - milliseconds(WORKER_ALIVE))
             return Overview(
                 now=moment(now),

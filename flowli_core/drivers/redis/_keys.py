@@ -64,6 +64,10 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self._root = f"{{{prefix}}}:{LAYOUT}:"
         self.columns = tuple(self._root + column for column in COLUMNS)
+        """The keys that all queues share.
+
+        Most are a column of the table of records: they hold one value for each id.
+        """
         self.queues = self._root + "queues"
         self.shape = self._root + "shape"
         self.schedules = (self._root + "schedule", self._root + "schedules")

@@ -42,7 +42,7 @@ def adopt(client: Any, *, patience: float) -> Source:
 
 
 class _CoredisConnections:
-    """A client that has been entered. `patience` limits each command with its retries, in seconds."""
+    """A client that is open. `patience` limits each command with its retries, in seconds."""
 
     def __init__(self, client: Redis[Any], *, patience: float | None) -> None:
         self._client = client
@@ -80,36 +80,37 @@ class _CoredisConnections:
 class _OurConnections(_CoredisConnections):
     """A client with connections of its own.
 
-    The connections of coredis are tasks of a task group, which one task must enter and leave. That task starts with the
-    first command and ends when the client is closed.
+    The connections of coredis are tasks of a task group, which must be left by the task that has entered it. So a task
+    of its own opens the client at the first command, and keeps it open until `close`.
     """
 
     def __init__(self, client: Redis[Any], *, retries: int, patience: float | None) -> None:
         super().__init__(_copy_of(client, retries=retries), patience=patience)
-        self._host: asyncio.Task[None] | None = None
-        self._entered = asyncio.Event()
+        self._opener: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
         self._closing = asyncio.Event()
 
     async def execute(self, *words: Word) -> Any:
-        """Send a command."""
-        if self._host is None or self._host.done():
-            self._entered.clear()
-            self._host = asyncio.create_task(self._hold())
-        if not self._entered.is_set():
-            await self._entered.wait()
+        """Send a command. Open the client first, if it is not open yet or the failure of a connection has closed it."""
+        if self._opener is None or self._opener.done():
+            self._opened.clear()
+            self._opener = asyncio.create_task(self._keep_open())
+        if not self._opened.is_set():
+            await self._opened.wait()
         return await super().execute(*words)
 
     async def close(self) -> None:
         """Close the connections."""
         self._closing.set()
-        if self._host is not None:
-            await asyncio.wait([self._host])
+        if self._opener is not None:
+            await asyncio.wait([self._opener])
 
-    async def _hold(self) -> None:
-        # If a connection's task fails, all end, and each call in flight gets an error; the next command starts anew.
+    async def _keep_open(self) -> None:
+        # If the task of one connection fails, the client closes, and each command in flight raises. `execute` opens it
+        # again.
         with contextlib.suppress(Exception):
             async with self._client:
-                self._entered.set()
+                self._opened.set()
                 await self._closing.wait()
 
 
