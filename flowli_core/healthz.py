@@ -51,7 +51,7 @@ class Healthz:
         await _respond(send, _OK if is_ready else _UNAVAILABLE, body, has_body=scope["method"] == "GET")
 
     def report(self) -> tuple[bool, dict[str, object]]:
-        """Return True if the application is ready, else False; and the content of the body."""
+        """Return whether the application is ready, and the content of the response's body."""
         host = runtime_of(self.jobs).host
         if not isinstance(host, Host):
             return False, {"status": "closed"}
@@ -66,7 +66,7 @@ class Healthz:
 
 
 def readiness(health: Health | None) -> tuple[bool, dict[str, object]]:
-    """Return whether a runner is ready, and the body that says so: `status`, `since_reserve`, and `reason` if not."""
+    """Return whether a runner is ready, and the body: `status`, `since_reserve`, and `reason` if it is not ready."""
     if health is not None and health.is_ready:
         return True, {"status": "ready", "since_reserve": _seconds(health.since_reserve)}
     if health is None or not health.is_running:

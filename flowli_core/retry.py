@@ -53,7 +53,7 @@ class Fixed:
         _check_jitter(self.jitter)
 
     def after(self, failures: int, random: Random) -> timedelta:
-        """Return the delay after so many failed attempts in a row."""
+        """Return the delay before the next attempt, after this number of failed attempts."""
         del failures
         return _with_jitter(self.delay, self.jitter, random)
 
@@ -79,7 +79,7 @@ class Exponential:
         _check_jitter(self.jitter)
 
     def after(self, failures: int, random: Random) -> timedelta:
-        """Return the delay after so many failed attempts in a row."""
+        """Return the delay before the next attempt, after this number of failed attempts."""
         try:
             grown = self.first * float(self.factor) ** (failures - 1)
         except OverflowError:

@@ -41,7 +41,7 @@ class Defaults:
         for argument in ("keep_completed", "keep_failed"):
             object.__setattr__(self, argument, duration(getattr(self, argument), argument=argument, zero=True))
         _checks.whole_number(self.max_recoveries, argument="max_recoveries", low=0, high=MOST_RECOVERIES)
-        for state in FINISHED:
+        for state in FINISHED:  # a `keep` of another type has no such attributes, and None is refused
             _checks.whole_number(getattr(self.keep, state, None), argument=f"keep.{state}", low=0, high=10**9)
 
 

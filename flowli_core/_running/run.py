@@ -36,7 +36,7 @@ _LAST_CALLS = 2.0
 
 
 class Run:
-    """Steps and runs what was reserved: until it is stopped, or until nothing is left to do if it runs `once`."""
+    """Reserves and runs jobs until it is stopped. With `once`, it ends when no job is due any more."""
 
     def __init__(self, runtime: Runtime, options: RunnerOptions, *, once: bool) -> None:
         self._runtime = runtime
@@ -71,7 +71,7 @@ class Run:
     async def serve(self) -> RunCounts:
         """Open the registry, and run its jobs to the end of the run. Return the counts.
 
-        Raises an error of the store only if the run goes `once`, or was asked to stop and cannot reach the store.
+        Raises an error of the store only with `once`, or if the store is unreachable when the run stops.
         """
         try:
             driver = await self._stop.before_deadline(self._open())
@@ -97,7 +97,10 @@ class Run:
         await self._ended.wait()
 
     async def _open(self) -> Driver | None:
-        """Open the registry, and return its driver; None if a stop was requested before it was reachable."""
+        """Open the registry, and return its driver.
+
+        Return None if a stop was requested while the store is unreachable.
+        """
 
         async def open_store() -> Driver | None:
             if self._stop.is_requested and self.client.last_error is not None:

@@ -112,7 +112,12 @@ class Codec(Generic[T]):
         return self._prove(made, [*self._writes(made), _raw(value)], advice=advice)
 
     def pack(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
-        """Write the arguments of a constructor as JSON. Raises ValidationError if it would be read as another value."""
+        """Write the value that these arguments construct as JSON.
+
+        Raises ValidationError if it would be read as another value.
+
+        The fields as they were given are tried first, then the fields of the constructed value.
+        """
         made = self.build(args, kwargs)
         writes = self._writes(made)
         # A TypeError means that the model has its own `__init__`, whose parameters do not name its fields.

@@ -199,6 +199,7 @@ def _address_of_cluster(client: Any) -> str:
 
 
 def _copy_of(library: Library, client: Any, *, retries: int) -> Any:
+    """Make a client with the user's options but connections, limits and retries of its own."""
     pool = client.connection_pool
     options = _options(client)
     options.pop("maint_notifications_pool_handler", None)  # it belongs to the user's pool
@@ -228,7 +229,9 @@ def _copy_of_sentinel(library: Library, sentinel: Any) -> Any:
 
 
 def _copy_of_cluster(library: Library, client: Any, *, retries: int) -> Any:
+    """Do the same as `_copy_of` for a client of a cluster."""
     manager, options = client.nodes_manager, _options(client)
+    # The options of the connections have more entries than the constructor of the client takes.
     kept = {name: options[name] for name in inspect.signature(type(client).__init__).parameters if name in options}
     limits = {"socket_timeout": None, "socket_connect_timeout": PATIENCE, "max_connections": MOST_CONNECTIONS}
     connection_class = options["connection_class"]
@@ -242,6 +245,7 @@ def _copy_of_cluster(library: Library, client: Any, *, retries: int) -> Any:
         require_full_coverage=manager.require_full_coverage,
         address_remap=manager.address_remap,
     )
+    # The constructor takes no connection class: set it for the known nodes, and for those that are found later.
     packing_class = pack_with_hiredis(connection_class)
     ours.connection_kwargs["connection_class"] = packing_class
     for node in ours.nodes_manager.startup_nodes.values():
