@@ -182,7 +182,7 @@ class Attempt:
             return self._fail(error)
 
     async def _in_thread(self, handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        # A thread cannot be cancelled. If its task were, the job might run twice at once.
+        # Nothing can end a thread. If this task were cancelled, the job would be retried while the thread still runs.
         self._is_in_thread = True
         result, error = await self.threads.call(handler, **arguments)
         self._is_in_thread = False

@@ -105,8 +105,9 @@ class LeaseRenewer:
         sent_at = time.monotonic()
         remaining = min(attempt.lease_until for attempt in held) - sent_at
         try:
-            # Limit one heartbeat to 3/4 of the remaining lease: a longer one overruns the lease, whose handler must be
-            # cancelled then; a much shorter one never connects over a slow network.
+            # Give up a heartbeat after 3/4 of the remaining lease, so that there is time for another try before the
+            # lease expires and its handler must be cancelled. A much shorter limit would never connect over a slow
+            # network.
             limit = min(max(remaining * 3 / 4, self._retry_interval), MAX_INTERVAL.total_seconds())
             async with asyncio.timeout(limit):
                 answer = await self._driver.heartbeat(self._worker, [attempt.lease for attempt in held], self._lease)

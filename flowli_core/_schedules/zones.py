@@ -50,8 +50,8 @@ def next_fixed(times: CronTimes, zone: ZoneInfo, after: datetime) -> datetime | 
 def next_elapsed(times: CronTimes, zone: ZoneInfo, after: datetime) -> datetime | None:
     """Return the next tick of an expression that follows elapsed time."""
     found = [_first_match(times, zone, _to_local(after, zone), after)]
-    if (change := _set_back(zone, after)) is not None:
-        # Local times that have passed come again.
+    if (change := _find_set_back(zone, after)) is not None:
+        # The local times before the change come a second time.
         found.append(_first_match(times, zone, _to_local(change, zone) - _SECOND, change - _SECOND))
     return min((moment for moment in found if moment is not None), default=None)
 
@@ -86,7 +86,7 @@ def _end_of_gap(local: datetime, zone: ZoneInfo) -> datetime:
     return _offset_change(zone, _to_utc(local, zone, fold=1), _to_utc(local, zone, fold=0))
 
 
-def _set_back(zone: ZoneInfo, after: datetime) -> datetime | None:
+def _find_set_back(zone: ZoneInfo, after: datetime) -> datetime | None:
     """Return the instant at which the clock is set back within the next day, or None if it is not."""
     offset = after.astimezone(zone).utcoffset()
     later = (after + _ONE_DAY).astimezone(zone).utcoffset()

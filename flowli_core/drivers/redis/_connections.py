@@ -101,7 +101,7 @@ class Line:
             if not limit.expired():
                 limit.reschedule(now)
         await self._nobody_waits.wait()
-        await asyncio.sleep(0)  # let the waits that just ended start to restore their wake-ups
+        await asyncio.sleep(0)  # the tasks of the ended waits must go on, to add to `_restoring`
         if self._restoring:
             _, late = await asyncio.wait(self._restoring, timeout=_CLOSING_TIME)
             for task in late:
