@@ -112,7 +112,8 @@ class Call:
             except DriverError as error:
                 error.ids = error.ids or tuple(record.id for record in batch)
                 raise
-            # An id that was made for this call is new. If it exists already, a client has sent the call twice.
+            # A duplicate of an id that was made for this call can only come from this call: a client library sent it
+            # twice.
             duplicate: Disposition = "accepted" if self.options.id is None else "duplicate"
             receipts += [to_receipt(self.definition.name, answer, duplicate) for answer in answers]
         return receipts

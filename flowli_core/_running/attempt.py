@@ -211,7 +211,7 @@ class Attempt:
                     timeout.__cause__ = error
                     error = timeout
                 case None if self._task is not None and self._task.cancelling():
-                    return Released(_REDELIVERY_DELAY)
+                    return Released(_REDELIVERY_DELAY)  # something other than the runner cancelled the task
                 case None:
                     pass  # The handler raised the CancelledError itself: an error like any other.
         self.error = error

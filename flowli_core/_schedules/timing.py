@@ -72,7 +72,7 @@ class Timing:
         while True:
             ticks = self._ticks(max(until - window, since), until)
             if until - window <= since:
-                return [since, *ticks][-count:]
+                return [since, *ticks][-count:]  # `_ticks` leaves out the tick at its start
             if len(ticks) >= count:
                 return ticks[-count:]
             window *= 2

@@ -59,9 +59,9 @@ def next_elapsed(times: CronTimes, zone: ZoneInfo, after: datetime) -> datetime 
 def _first_match(times: CronTimes, zone: ZoneInfo, local: datetime, after: datetime) -> datetime | None:
     """Return the first instant later than `after` whose local time matches and is later than `local`."""
     for match in _matches(times, local):
-        for fold in (0, 1):
+        for fold in (0, 1):  # when the clock is set back, a local time comes twice
             moment = _to_utc(match, zone, fold=fold)
-            if moment > after and _to_local(moment, zone) == match:
+            if moment > after and _to_local(moment, zone) == match:  # not if the clock is set forward over it
                 return moment
     return None
 

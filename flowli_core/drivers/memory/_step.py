@@ -120,11 +120,15 @@ class Steps:
             new = record.new
             store.take_out(record)
             record.recoveries += 1
-            state: Literal["queued", "failed", "cancelled"] = "cancelled" if record.cancel_requested else "queued"
-            if record.recoveries > new.max_recoveries and not record.cancel_requested:
+            state: Literal["queued", "failed", "cancelled"]
+            if record.cancel_requested:
+                state = "cancelled"
+                store.finish(record, "cancelled")
+            elif record.recoveries > new.max_recoveries:
                 state = "failed"
                 store.finish(record, "failed")
             else:
+                state = "queued"
                 store.make_waiting(record, min(record.due, store.now))
             recovered.append(
                 Recovered(id=new.id, name=new.name, queue=new.queue, recoveries=record.recoveries, state=state)
