@@ -298,10 +298,10 @@ class Driver(Protocol):
         ...
 
     async def cancel(self, record_id: str) -> CancelAnswer:
-        """Cancel a waiting record now, or request that of an active one.
+        """Cancel a waiting record now, or request the cancellation of an active one.
 
-        A requested record that still completes or fails for good stays so; if it is retried, released or recovered, it
-        becomes `cancelled`.
+        If its worker completes or fails the record all the same, that outcome counts. If the record would otherwise
+        wait again, because it is retried, released or recovered, it becomes `cancelled`.
         """
         ...
 

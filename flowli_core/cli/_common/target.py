@@ -53,13 +53,16 @@ def _import(target: str, name: str, folder: Path) -> ModuleType:
             raise WrongUsageError(
                 f"there is no module {error.name!r}: looked for {path} in {escape_controls(folder)}{near}"
             ) from None
-        raise _print_traceback(name, error) from error
+        raise _report_failure(name, error) from error
     except Exception as error:
-        raise _print_traceback(name, error) from error
+        raise _report_failure(name, error) from error
 
 
-def _print_traceback(name: str, error: Exception) -> WrongUsageError:
-    """Print the traceback of a module that raised, without the frames of the import system and of this file."""
+def _report_failure(name: str, error: Exception) -> WrongUsageError:
+    """Print the traceback of a module or factory that raised, and return the error with which to end the command.
+
+    The frames of the import system and of this file are left out.
+    """
     trace = error.__traceback__
     ours = (__file__, importlib.__file__)
     while trace is not None and (
@@ -77,7 +80,7 @@ def _call_factory(target: str, factory: Any) -> Jobs[Any]:
     try:
         found = factory()
     except Exception as error:
-        raise _print_traceback(target, error) from error
+        raise _report_failure(target, error) from error
     if not is_registry(found):
         raise WrongUsageError(f"{target!r} returned a {type(found).__name__}, not a Jobs(...)")
     return found
