@@ -111,7 +111,12 @@ class RedisDriver:
         allow_eviction: bool = False,
         patience: Duration = "5s",
     ) -> Self:
-        """Make a driver with a client of its own, which `close` closes."""
+        """Make a driver with a client of its own, which `close` closes.
+
+        `url` is `redis://user:password@host:port/db`, with `rediss://` for TLS, `valkey://` or `valkeys://` for
+        valkey-py, or `unix://user:password@/path`. Options such as `?ssl_ca_certs=ca.pem` are those of the library.
+        User name, password and options must be percent-encoded.
+        """
         driver = cls(from_url(url), prefix=prefix, clock=clock, allow_eviction=allow_eviction, patience=patience)
         driver._connections.uses_own_client = True
         return driver

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from flowli_core.drivers.redis._clients._limits import RETRIES
+from flowli_core.drivers.redis._clients._url import parse_url
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DefinitionError
 
 LIBRARIES = {"redis": "redis_py", "valkey": "valkey_py", "coredis": "core_redis"}
 """The adapter module for each top-level package that defines client classes."""
-
-_SCHEMES = {"redis": "redis", "rediss": "redis", "unix": "redis", "valkey": "valkey", "valkeys": "valkey"}
-_URLS = "redis://, rediss://, valkey://, valkeys:// or unix://"
 
 
 class UserClient(Protocol):
@@ -107,12 +105,10 @@ def adopt(client: object, *, patience: float) -> Source:
     )
 
 
-def from_url(url: str) -> UserClient:
-    """Make a client as a user would. Raises DefinitionError, without the URL in its message: it holds a password."""
-    library = _SCHEMES.get(url.partition("://")[0]) if "://" in url else None
-    if library is None:
-        raise DefinitionError(f"url must be {_URLS}, with a host and a port below 65536")
-    client: UserClient = _module_of(library).from_url(url)
+def from_url(url: object) -> UserClient:
+    """Make a client as a user would. Raises DefinitionError, without any part of the URL in its message."""
+    parsed = parse_url(url)
+    client: UserClient = _module_of(parsed.library).from_url(parsed)
     return client
 
 

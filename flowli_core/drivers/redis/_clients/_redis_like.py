@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,8 @@ from flowli_core.drivers.redis._clients import Client, Source
 from flowli_core.drivers.redis._clients._errors import code_of, translate
 from flowli_core.drivers.redis._clients._fast_path import FastPath, pack_with_hiredis
 from flowli_core.drivers.redis._clients._limits import MOST_CONNECTIONS, PATIENCE
+from flowli_core.drivers.redis._clients._tls import warn_of_weak_tls
+from flowli_core.drivers.redis._clients._url import Kind, ParsedUrl
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DefinitionError, StoreUnavailable
 
@@ -33,6 +36,7 @@ class Library:
     cluster: type[Any]
     cluster_node: type[Any]
     pool: type[Any]
+    connections: dict[Kind, type[Any]]
     errors: tuple[type[Exception], ...]
     broken: type[Exception]
     refused: type[Exception]
@@ -49,6 +53,8 @@ class Library:
             raise DefinitionError(
                 "client must not decode responses: payloads are bytes; make it without decode_responses=True"
             )
+        if "SSL" in _connection_class(client).__name__:
+            self._warn_of_weak_tls(options)
         limit = patience if options.get("socket_timeout") is None else None
         if isinstance(client, self.cluster):
             if getattr(client, "read_from_replicas", False) or getattr(client, "load_balancing_strategy", None):
@@ -70,16 +76,24 @@ class Library:
             patience=patience,
         )
 
-    def from_url(self, url: str) -> Any:
-        """Make a client. Raises DefinitionError, without the URL in its message: it holds a password."""
+    def from_url(self, url: ParsedUrl) -> Any:
+        """Make a client. Raises DefinitionError."""
+        invalid: tuple[type[Exception], ...] = (TypeError, ValueError, *self.errors)
         try:
-            client = self.standalone.from_url(url)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise DefinitionError("url must have a host, and a port below 65536") from error
-        port = _options(client).get("port", 0)
-        if not isinstance(port, int) or not 0 <= port < 65536:  # noqa: PLR2004 - the range of ports
-            raise DefinitionError("url must have a port below 65536")
-        return client
+            pool = self.pool(connection_class=self.connections[url.kind], **url.options)
+            pool.make_connection()  # it does not connect
+        except invalid:
+            raise DefinitionError(f"url has an option that {self.name} does not support for its scheme") from None
+        return self.standalone.from_pool(pool)
+
+    def _warn_of_weak_tls(self, options: dict[str, Any]) -> None:
+        defaults = inspect.signature(self.connections["tls"].__init__).parameters
+        certificate, host_name = (
+            options.get(name, defaults[name].default) for name in ("ssl_cert_reqs", "ssl_check_hostname")
+        )
+        warn_of_weak_tls(
+            checks_certificate=certificate not in {None, "none", ssl.CERT_NONE}, checks_host_name=bool(host_name)
+        )
 
 
 class _Connections:
@@ -187,14 +201,14 @@ def _address_of(client: Any) -> str:
     pool, options = client.connection_pool, _options(client)
     if "path" in options:
         return f"unix://{options['path']}"
-    tls = "s" if "SSL" in pool.connection_class.__name__ else ""
+    tls = "s" if "SSL" in _connection_class(client).__name__ else ""
     name = getattr(pool, "service_name", None) or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     return f"redis{tls}://{name}/{options.get('db') or 0}"
 
 
 def _address_of_cluster(client: Any) -> str:
     """Return the addresses of the nodes that the client asks for the layout of the cluster."""
-    tls = "s" if "SSL" in _options(client)["connection_class"].__name__ else ""
+    tls = "s" if "SSL" in _connection_class(client).__name__ else ""
     return f"redis{tls}://{','.join(sorted(client.nodes_manager.startup_nodes))}"
 
 
@@ -209,7 +223,7 @@ def _copy_of(library: Library, client: Any, *, retries: int) -> Any:
         "socket_timeout": None,
         "socket_connect_timeout": PATIENCE,
         "retry": library.retry(retries),
-        "connection_class": pack_with_hiredis(pool.connection_class),
+        "connection_class": pack_with_hiredis(_connection_class(client)),
     }
     manager = _manager_of(client)
     if manager is None:
@@ -234,7 +248,7 @@ def _copy_of_cluster(library: Library, client: Any, *, retries: int) -> Any:
     # The options of the connections have more entries than the constructor of the client takes.
     kept = {name: options[name] for name in inspect.signature(type(client).__init__).parameters if name in options}
     limits = {"socket_timeout": None, "socket_connect_timeout": PATIENCE, "max_connections": MOST_CONNECTIONS}
-    connection_class = options["connection_class"]
+    connection_class = _connection_class(client)
     ours = library.cluster(
         startup_nodes=[
             library.cluster_node(node.host, node.port)
@@ -255,6 +269,11 @@ def _copy_of_cluster(library: Library, client: Any, *, retries: int) -> Any:
 
 def _manager_of(client: Any) -> Any:
     return getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+
+
+def _connection_class(client: Any) -> type[Any]:
+    found: type[Any] = _options(client).get("connection_class") or client.connection_pool.connection_class
+    return found
 
 
 def _options(client: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from coredis.retry import ExponentialBackoffRetryPolicy, NoRetryPolicy
 from flowli_core.drivers.redis._clients import Source
 from flowli_core.drivers.redis._clients._errors import code_of, translate
 from flowli_core.drivers.redis._clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS, PATIENCE
+from flowli_core.drivers.redis._clients._tls import warn_of_weak_tls
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
 
@@ -31,7 +33,12 @@ def adopt(client: Any, *, patience: float) -> Source:
             "client must not decode responses: payloads are bytes; make it without decode_responses=True"
         )
     pool = client.connection_pool
-    tls = "s" if pool.connection_kwargs.get("ssl_context") else ""
+    context = pool.connection_kwargs.get("ssl_context")
+    if context is not None:
+        warn_of_weak_tls(
+            checks_certificate=context.verify_mode != ssl.CERT_NONE, checks_host_name=context.check_hostname
+        )
+    tls = "s" if context else ""
     limit = patience if pool.connection_kwargs.get("stream_timeout") is None else None
     return Source(
         address=f"redis{tls}://{pool.location}/{pool.connection_kwargs.get('db') or 0}",

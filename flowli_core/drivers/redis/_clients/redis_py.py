@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio import Connection, ConnectionPool, Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -29,6 +29,7 @@ _LIBRARY = Library(
     cluster=RedisCluster,
     cluster_node=ClusterNode,
     pool=ConnectionPool,
+    connections={"tcp": Connection, "tls": SSLConnection, "unix": UnixDomainSocketConnection},
     errors=(exceptions.RedisError, exceptions.RedisClusterException, OSError),
     broken=exceptions.ConnectionError,
     refused=exceptions.ResponseError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from valkey import exceptions
-from valkey.asyncio import ConnectionPool, Valkey, ValkeyCluster
+from valkey.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection, Valkey, ValkeyCluster
 from valkey.asyncio.cluster import ClusterNode
 from valkey.asyncio.retry import Retry
 from valkey.backoff import EqualJitterBackoff, NoBackoff
@@ -29,6 +29,7 @@ _LIBRARY = Library(
     cluster=ValkeyCluster,
     cluster_node=ClusterNode,
     pool=ConnectionPool,
+    connections={"tcp": Connection, "tls": SSLConnection, "unix": UnixDomainSocketConnection},
     errors=(exceptions.ValkeyError, exceptions.ValkeyClusterException, OSError),
     broken=exceptions.ConnectionError,
     refused=exceptions.ResponseError,

@@ -1,0 +1,14 @@
+"""A warning about clients whose TLS does not prove which server they talk to."""
+
+import logging
+
+logger = logging.getLogger("flowli")
+
+
+def warn_of_weak_tls(*, checks_certificate: bool, checks_host_name: bool) -> None:
+    """Log a warning if any server with some certificate can pose as the store."""
+    if checks_certificate and checks_host_name:
+        return
+    cure = "set ssl_check_hostname=True" if checks_certificate else 'set ssl_cert_reqs="required"'
+    what = "host name in the certificate" if checks_certificate else "certificate"
+    logger.warning("TLS to Redis is not safe: the client does not check the server's %s; %s", what, cure)
