@@ -42,6 +42,12 @@ from flowli_core.stored import (
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """A step stops reserving before the inputs of its batch exceed this size; a batch may always hold one record."""
 
+MAX_ENQUEUE_BYTES = 1024 * 1024
+"""The core sends at most this much of inputs and metas in a call that stores several records."""
+
+MAX_ENQUEUE_RECORDS = 1_000
+"""The core sends at most this many records in a call that stores several."""
+
 RECOVER_PER_STEP = 64
 """A step recovers at most this many expired leases."""
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from flowli_core._jobs.arguments import BESIDE_INPUT, CallOptions, Fields, Given, Input, build_input, pack_input
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition
+from flowli_core._jobs.outbox import count_batch
 from flowli_core._jobs.records import JobRecord, Receipt, to_receipt, to_typed_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import JobSettings
@@ -20,11 +21,9 @@ from flowli_core._schedules.spec import ScheduleSpec, derive_key
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
-from flowli_core.driver import Disposition, NewRecord
+from flowli_core.driver import MAX_ENQUEUE_RECORDS, Disposition, NewRecord
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
-
-_BATCH = 1_000
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +94,7 @@ class Call:
         return None if stored is None else to_typed_record(stored, self.definition)
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
-        """Store records in batches of a thousand; each batch is stored whole or not at all."""
+        """Store records in batches of a thousand or 1 MiB; each batch is stored whole or not at all."""
         tracer = self.runtime.tracer
         if tracer is None:
             return await self._send(records)
@@ -105,8 +104,9 @@ class Call:
     async def _send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
         driver = await self.runtime.store()
         receipts: list[Receipt[Any]] = []
-        for start in range(0, len(records), _BATCH):
-            batch = records[start : start + _BATCH]
+        while len(receipts) < len(records):
+            rest = records[len(receipts) : len(receipts) + MAX_ENQUEUE_RECORDS]
+            batch = rest[: count_batch(rest)]
             try:
                 answers = await self.runtime.outbox.enqueue(driver, batch)
             except DriverError as error:

@@ -164,9 +164,9 @@ class BoundJob(Generic[P, In, M, R]):
     async def enqueue_many(
         self, inputs: Iterable[In], /, *, meta: M | None = None, queue: str | None = None
     ) -> tuple[Receipt[R], ...]:
-        """Store many calls, a thousand per round trip. Return their receipts in the order of `inputs`.
+        """Store many calls, a thousand or 1 MiB per round trip. Return their receipts in the order of `inputs`.
 
-        All inputs are checked before any is stored. Each thousand is stored completely or not at all.
+        All inputs are checked before any is stored. What one round trip sends is stored completely or not at all.
         """
         call = self._call.over(meta=meta, queue=queue)
         if call.options.key is not None or call.options.id is not None:

@@ -2,16 +2,24 @@
 
 import asyncio
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from weakref import WeakKeyDictionary
 
-from flowli_core.driver import Driver, Enqueued, NewRecord
+from flowli_core.driver import MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS, Driver, Enqueued, NewRecord
 from flowli_core.errors import DriverError
 
-MOST_TOGETHER = 1_000
-MOST_BYTES = 1024 * 1024
-"""The limit of the inputs and metas in a batch. A batch always holds at least one record."""
+
+def count_batch(records: Iterable[NewRecord]) -> int:
+    """Return how many of these records, from the first on, are sent in one call: at least one, if there is any."""
+    size = count = 0
+    for record in islice(records, MAX_ENQUEUE_RECORDS):
+        size += len(record.input) + len(record.meta or b"")
+        if count and size > MAX_ENQUEUE_BYTES:
+            break
+        count += 1
+    return count
 
 
 @dataclass(slots=True, eq=False)
@@ -31,12 +39,7 @@ class _Queue:
 
     def take_batch(self) -> list[_Waiting]:
         """Remove the next batch from the queue and return it."""
-        size = count = 0
-        for entry in self.waiting[:MOST_TOGETHER]:
-            size += len(entry.record.input) + len(entry.record.meta or b"")
-            if count and size > MOST_BYTES:
-                break
-            count += 1
+        count = count_batch(entry.record for entry in self.waiting)
         taken, self.waiting = self.waiting[:count], self.waiting[count:]
         return taken
 

@@ -151,7 +151,7 @@ class Ticker:
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return len(due) == _BATCH
+        return len(due) == _BATCH or any(change.is_partial for change in fired)
 
     def _read(self, stored: StoredSchedule) -> ScheduleSpec | None:
         why = "a later release wrote it"

@@ -33,7 +33,8 @@ _Write: TypeAlias = ScheduleChange | Literal["remove"] | None
 
 _TRIES = 100
 _LONGEST_PAUSE = 0.02
-_PAGE = 500
+_PAGE = 50
+"""How many schedules to read at once. Each holds the input of its jobs."""
 
 
 async def upsert(driver: Driver, spec: ScheduleSpec) -> tuple[ScheduleDisposition, StoredSchedule]:
@@ -41,11 +42,14 @@ async def upsert(driver: Driver, spec: ScheduleSpec) -> tuple[ScheduleDispositio
 
     def decide(
         current: StoredSchedule | None, now: datetime
-    ) -> tuple[tuple[ScheduleDisposition, StoredSchedule], _Write]:
+    ) -> tuple[tuple[ScheduleDisposition, ScheduleChange], _Write]:
         disposition, change = decide_upsert(spec, current, now)
-        return (disposition, change.schedule), None if disposition == "unchanged" else change
+        return (disposition, change), None if disposition == "unchanged" else change
 
-    return await _compare_and_set(driver, spec.key, decide)
+    while True:
+        disposition, change = await _compare_and_set(driver, spec.key, decide)
+        if not change.is_partial:
+            return disposition, change.schedule
 
 
 async def restore(driver: Driver, spec: ScheduleSpec) -> bool:

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from flowli_core._schedules.rules import Every
 from flowli_core._schedules.timing import Missed, Overlap, Timing, due_ticks
 from flowli_core._wire.versioned import VersionedJson
-from flowli_core.driver import NewRecord
+from flowli_core.driver import MAX_ENQUEUE_BYTES, NewRecord
 from flowli_core.stored import StoredSchedule
 
 DEFAULT_RUNS = 5
@@ -46,10 +46,14 @@ FORMAT = VersionedJson(ScheduleSpec, version=1, label="the schedule", leave_out=
 
 @dataclass(frozen=True, slots=True)
 class ScheduleChange:
-    """A changed schedule, and the records of its ticks that are to be stored with it."""
+    """A changed schedule, and the records of its ticks that are to be stored with it.
+
+    `is_partial` is True if more ticks are due than one call may store. The schedule's next tick is then one of them.
+    """
 
     schedule: StoredSchedule
     records: tuple[NewRecord, ...] = ()
+    is_partial: bool = False
 
 
 ScheduleDisposition = Literal["created", "updated", "unchanged"]
@@ -61,7 +65,8 @@ def decide_upsert(
     """Decide what to store of a schedule that is registered.
 
     An unchanged rule keeps its next tick, even one that is due and has not fired. A changed rule counts from now. If a
-    tick of the old rule is due, it fires first, so that a deploy in the due minute skips nothing.
+    tick of the old rule is due, it fires first, so that a deploy in the due minute skips nothing. If the change is
+    partial, it only fires ticks of the old rule: store it, then decide again.
     """
     packed = FORMAT.pack(spec)
     if current is None:
@@ -75,6 +80,8 @@ def decide_upsert(
     if before is not None and before.timing == spec.timing:
         return "updated", ScheduleChange(updated)
     fired = ScheduleChange(current) if before is None else decide_fire(before, current, now)
+    if fired.is_partial:
+        return "updated", fired
     next_tick = None if current.paused else spec.timing.next_after(now)
     updated = replace(updated, next_tick=next_tick, last_tick=fired.schedule.last_tick)
     return "updated", ScheduleChange(updated, fired.records)
@@ -85,9 +92,13 @@ def decide_fire(spec: ScheduleSpec, current: StoredSchedule, now: datetime) -> S
     if current.next_tick is None or current.next_tick > now:
         return ScheduleChange(current)
     ticks, next_tick = due_ticks(spec.timing, current.next_tick, now, spec.missed)
+    most = max(1, MAX_ENQUEUE_BYTES // (len(spec.record.input) + len(spec.record.meta or b"") or 1))
+    is_partial = len(ticks) > most
+    if is_partial:
+        ticks, next_tick = ticks[:most], ticks[most]
     records = tuple([make_record(spec, tick_id(spec.key, tick), due=tick) for tick in ticks])
     last_tick = ticks[-1] if ticks else current.last_tick
-    return ScheduleChange(replace(current, next_tick=next_tick, last_tick=last_tick), records)
+    return ScheduleChange(replace(current, next_tick=next_tick, last_tick=last_tick), records, is_partial)
 
 
 def decide_pause(current: StoredSchedule) -> ScheduleChange:
