@@ -66,7 +66,7 @@ def test_the_architecture_lists_every_redis_key() -> None:
 
 
 def test_the_architecture_names_files_that_exist() -> None:
-    """In its reading list, and in the list of the rooms."""
+    """In the list of its packages."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     listed = re.findall(r"^  (\S.*?)(?:    |$)", text.partition("```\n")[2].partition("```")[0], re.MULTILINE)
     for name in " ".join(listed).split():
