@@ -86,7 +86,7 @@ async def enqueue(count: int) -> None:
 
 async def hang() -> None:
     """Stop a runner whose handler and whose hook hang in their threads, and return."""
-    hooks.HOOK_TIMEOUT = timedelta(milliseconds=10)
+    hooks.HOOK_TIMEOUT = timedelta(milliseconds=500)  # Long enough for the thread of the hook to start under load.
     never, begun = threading.Event(), [threading.Event(), threading.Event()]
 
     @job()
