@@ -97,10 +97,9 @@ class Attempt:
 
     def end(self, reason: EndReason) -> None:
         """Ask the handler to end, and settle without it if it still runs after `cancel_grace`."""
-        if self.end_reason is EndReason.LEASE_LOST or (
-            self.end_reason is not None and reason is not EndReason.LEASE_LOST
-        ):
-            return
+        lost = EndReason.LEASE_LOST
+        if self.end_reason is not None and (reason is not lost or self.end_reason is lost):
+            return  # Only a lost lease replaces an earlier reason.
         is_first, self.end_reason = self.end_reason is None, reason
         if self.outcome is not None or self._task is None:
             return
@@ -113,7 +112,7 @@ class Attempt:
         )
 
     def abandon(self) -> None:
-        """End the handler because the run is over. The task of a handler that is settled already is cancelled again."""
+        """End the handler because the run is over. Cancel it once more if it ignored an earlier cancellation."""
         self.end(EndReason.STOPPED)
         if self.outcome is not None and self._task is not None:
             self._task.cancel()
@@ -167,7 +166,7 @@ class Attempt:
             return self._fail(error)
         scope = self.runtime.context
         if scope.is_ready:
-            ctx = scope.shared
+            ctx = scope.shared  # Faster than to enter a context manager.
             result = await call_handler(definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
         else:
             async with scope.execution() as ctx:

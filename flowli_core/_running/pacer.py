@@ -13,8 +13,8 @@ class Pacer:
     """Decides when to step: after a wake-up, when the last answer said that something is due, or after five seconds.
 
     `has_work` is True if a step may reserve something. `must_step` is True if the run must step even if no slot is
-    free: a wake-up that this worker was given then goes on to a worker that has a free slot. `on_result` is called with
-    the result of each waiting step, while another step may be in flight.
+    free: that passes a wake-up which this worker got on to a worker with a free slot. `on_result` is called with the
+    result of each waiting step; another step may be in flight then.
     """
 
     def __init__(
