@@ -229,24 +229,25 @@ class DriverMachine(RuleBasedStateMachine):
         self.sent[name].append(replace(draft, worker=name, sequence=len(self.sent[name]) + 1, acks=tuple(reports)))
         self.send(self.sent[name][-1])
 
-    @rule(worker=st.integers(0, 2), draft=drafts)
-    def a_waiting_step(self, worker: int, draft: Step) -> None:
-        """Send a waiting step. Time stands still here, so it does not wait."""
+    @rule(worker=st.integers(0, 2), draft=drafts, lost=st.booleans())
+    def a_waiting_step(self, worker: int, draft: Step, lost: bool) -> None:  # noqa: FBT001
+        """Send a waiting step, and again if its answer was lost. Time stands still here, so it does not wait."""
         name = self.names[worker]
         self.waits[name] = self.waits.get(name, 0) + 1
-        step = replace(draft, worker=name, sequence=self.waits[name], wait=ZERO)
-        self.send(step)
+        self.send(replace(draft, worker=name, sequence=self.waits[name], wait=ZERO))
         last = self.model.last_step(name, waits=True)
         self.reached["waiting step reserved"] += bool(last and last.batch)
+        if lost:
+            self.send_a_waiting_step_again(worker, draft, 0)
 
-    @rule(worker=st.integers(0, 2), draft=drafts, age=st.sampled_from([0, 0, 1]))
+    @rule(worker=st.integers(0, 2), draft=drafts, age=st.sampled_from([0, 1]))
     def send_a_waiting_step_again(self, worker: int, draft: Step, age: int) -> None:
         """Ask for what it had reserved, because the reply was lost; or send a copy that the network delayed."""
         name = self.names[worker]
         last = self.model.last_step(name, waits=True)
         if last is not None and last.sequence > age:
             self.send(replace(draft, worker=name, sequence=last.sequence - age, wait=ZERO, want=0))
-            self.reached["waiting step recalled"] += bool(last.batch)
+            self.reached["waiting step recalled"] += bool(last.batch) and age == 0
 
     @rule(worker=st.integers(0, 2))
     def send_the_last_step_again(self, worker: int) -> None:
@@ -283,9 +284,11 @@ class DriverMachine(RuleBasedStateMachine):
             self.report_of(name, draft, outcome)
 
     @precondition(lambda self: self.dead)
-    @rule(pick=picks, draft=drafts, outcome=outcomes)
-    def a_zombie_reports(self, pick: int, draft: Step, outcome: Outcome) -> None:
-        """A worker that was considered dead reports everything that it held then."""
+    @rule(pick=picks, draft=drafts, outcome=outcomes, late=st.booleans())
+    def a_zombie_reports(self, pick: int, draft: Step, outcome: Outcome, late: bool) -> None:  # noqa: FBT001
+        """A worker that was considered dead reports everything that it held then, perhaps after its leases ended."""
+        if late and any(call.ends is not None for call in self.model.calls.values()):
+            self.all_leases_end(0, draft)
         holders = {call.worker for call in self.model.calls.values() if call.token is not None}
         zombies = [name for name in self.dead if name in holders] or self.dead
         self.report_of(zombies[pick % len(zombies)], draft, outcome)
