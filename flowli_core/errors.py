@@ -6,7 +6,7 @@ FlowliError
 ├── StrategyError        the registry cannot do this: it has no driver, is closed, or already runs
 ├── SchedulingError      a time, a duration or a schedule is invalid
 └── DriverError          the store refused a call, or failed
-    ├── StoreUnavailable     the store is unreachable; the same call may be repeated
+    ├── StoreUnavailable     the store is unreachable or full; the same call may be repeated
     └── LeaseLost            the lease of a running job was lost
 
 Beside these, a handler raises `Abort` and `RetryAfter` to decide about its retries, and an attempt that ran for longer
@@ -67,7 +67,7 @@ class DriverError(FlowliError):
 
 
 class StoreUnavailable(DriverError):
-    """The store is unreachable. The same call may be repeated."""
+    """The store is unreachable, full, or refuses calls for now. The same call may be repeated."""
 
 
 class LeaseLost(DriverError):

@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from flowli_core import DriverError, Runner, StoreUnavailable
+from flowli_core import Runner, StoreUnavailable
 from flowli_core.driver import Retried
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import DONE, LEASE, Worker, ack, assert_consistent, lease_of, record
+from tests.redis.clients import OwningDriver, client_of
+from tests.redis.proxy import Proxy
 from tests.redis.server import Server, connect
 from tests.support.running import Work, running, until
 from tests.support.store import find
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from tests.redis.clients import Library
 
 
 @asynccontextmanager
@@ -41,9 +46,8 @@ async def test_a_full_server_refuses_only_new_records(server: Server) -> None:
         await driver.enqueue([record(name) for name in "abcdw"])
         done, again, abandoned, _ = await worker.take(4)
         admin.config_set("maxmemory", 1)
-        with pytest.raises(DriverError, match="out of memory") as caught:
+        with pytest.raises(StoreUnavailable, match="out of memory") as caught:
             await driver.enqueue([record("e", key="k"), record("f", queue="another")])
-        assert not isinstance(caught.value, StoreUnavailable)
         assert caught.value.ids == ("e", "f")
         assert (await worker.take_one()).id == "w"
         assert (await driver.heartbeat("w", [lease_of(abandoned)], timedelta(milliseconds=1))).lost == frozenset()
@@ -163,6 +167,42 @@ async def _fails_with(driver: RedisDriver, word: str) -> bool:
         assert error.ids == ("b",)  # noqa: PT017 - it raises at times
         return word in str(error)
     return False
+
+
+@pytest.mark.parametrize("library", ["redis", "valkey", "coredis"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "OOM command not allowed when used memory > 'maxmemory'. script: 3d, on @user_script:1.",
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "READONLY You can't write against a read only replica.",
+        "LOADING Redis is loading the dataset in memory",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        "CLUSTERDOWN The cluster is down",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+        "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        "ERR max number of clients reached",
+        "ERR Error running script (call to f_3d): @user_script:1: -OOM command not allowed when used memory",
+    ],
+)
+async def test_a_refusal_that_ends_by_itself_raises_store_unavailable(
+    server: Server, tmp_path: Path, library: Library, refusal: str
+) -> None:
+    """With every library: the call may be repeated, and succeeds once the server accepts it."""
+    replies: list[bytes] = []
+    async with Proxy(server.socket, tmp_path, rewrite=lambda data: replies[0] if replies else data) as proxy:
+        driver = OwningDriver(client_of(library, proxy.url), prefix="app")
+        await driver.open()
+        replies.append(f"-{refusal}\r\n".encode())
+        with pytest.raises(StoreUnavailable) as caught:
+            await driver.enqueue([record("a")])
+        assert caught.value.ids == ("a",)
+        replies.clear()
+        assert [one.disposition for one in await driver.enqueue([record("a")])] == ["accepted"]
+        await driver.close()
 
 
 async def test_a_runner_goes_on_after_flushall(server: Server) -> None:

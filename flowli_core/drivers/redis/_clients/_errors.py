@@ -42,14 +42,17 @@ _UNREACHABLE = frozenset(
     {"ConnectionError", "TimeoutError", "OSError", "ClusterError", "RedisClusterException", "ValkeyClusterException"}
 )
 _WRONG_CREDENTIALS = "Redis refused the user name or the password; check the URL or the client's credentials"
+_MISSING_CREDENTIALS = "Redis needs a password; put it into the URL, or give it to the client"
+_FULL = "Redis is out of memory and stores no new jobs; raise its maxmemory, or purge records"
 NEEDED = "Flowli needs Redis 6.2 or later, Valkey, or another server that has their commands"
 _UNKNOWN_COMMAND = re.compile("unknown (redis )?command|unknown subcommand|timeout is not an integer", re.IGNORECASE)
 """Replies of servers that lack a command; the last is from Redis 5, which can only wait whole seconds."""
 
 _NO_CLUSTER = "Cluster mode is not enabled"
 
-_WRONG_PASSWORD = ("invalid username-password pair", "WRONGPASS", "NOAUTH", "HELLO must be called with the client")
-"""The last is the reply to HELLO if a password is required and none was sent."""
+_WRONG_PASSWORD = ("invalid username-password pair", "WRONGPASS")
+_NO_PASSWORD = ("NOAUTH", "Authentication required", "HELLO must be called with the client")
+"""The second is from Valkey, without a code and as a broken connection; the last is the reply to HELLO."""
 
 _NO_PERMISSION = ("ACL failure in script", "can't run this command", "has no permissions")
 
@@ -72,6 +75,8 @@ def code_of(error: Exception) -> str:
         return inside[1]
     if any(words in text for words in _WRONG_PASSWORD):
         return "WRONGPASS"
+    if any(words in text for words in _NO_PASSWORD):
+        return "NOAUTH"
     if any(words in text for words in _NO_PERMISSION):
         return "NOPERM"
     for base in type(error).__mro__:
@@ -89,14 +94,14 @@ def translate(error: Exception) -> Exception:
     match code:
         case "NOSCRIPT":
             result: Exception = MissingScriptError()
-        case "NOAUTH" | "WRONGPASS":
-            result = DriverError(_WRONG_CREDENTIALS)
-        case _ if "Authentication required" in text:  # from Valkey: without a code, and as a broken connection
+        case "NOAUTH":
+            result = DriverError(_MISSING_CREDENTIALS)
+        case "WRONGPASS":
             result = DriverError(_WRONG_CREDENTIALS)
         case "NOPERM":
             result = PermissionMissingError(f"this Redis user lacks a permission that the driver needs: {text}")
         case "OOM":
-            result = DriverError("Redis is out of memory and stores no new jobs; raise its maxmemory, or purge records")
+            result = StoreUnavailable(_FULL)
         case _ if _UNKNOWN_COMMAND.search(text):
             result = DriverError(f"this server lacks a command ({text}); {NEEDED}")
         case _ if _NO_CLUSTER in text:
