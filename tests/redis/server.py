@@ -198,6 +198,13 @@ def documented_rights() -> list[str]:
     return found[1].split()
 
 
+def permissions_for_fsck() -> tuple[str, ...]:
+    """Return the permissions that the driver's documentation lists for `fsck` in addition."""
+    found = re.search(r"`([^`]*)` for `fsck`", _driver.__doc__ or "")
+    assert found is not None
+    return tuple(found[1].split())
+
+
 def as_user(url: str) -> str:
     """Return the same address with the user `app`."""
     return url.replace("://", "://app:password@")

@@ -22,7 +22,7 @@ from flowli_core import DefinitionError, DriverError, Runner, StoreUnavailable
 from flowli_core.drivers.redis import RedisDriver
 from tests.redis.clients import OwningDriver, client_of
 from tests.redis.proxy import Proxy
-from tests.redis.server import Server, connect, documented_rights
+from tests.redis.server import Server, connect, documented_rights, permissions_for_fsck
 from tests.support.running import Work, running
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ async def test_a_missing_password_is_reported(library: Library) -> None:
     """The error is not StoreUnavailable, for which a worker would retry for ever."""
     with Server("--requirepass", SECRET) as closed:
         driver = OwningDriver(client_of(library, closed.url), prefix="app")
-        with pytest.raises(DriverError, match="password") as caught:
+        with pytest.raises(DriverError, match="needs a password") as caught:
             await driver.open()
         await driver.close()
     assert not isinstance(caught.value, StoreUnavailable)
@@ -228,6 +228,23 @@ async def test_the_documented_permissions_suffice(server: Server) -> None:
         assert {one.id for one in page.items} == {now.id, later.id, far.id}
         await driver.purge("completed", older_than=timedelta(0), limit=10)
         assert (await driver.overview()).counts.active == 0
+
+
+@pytest.mark.parametrize(("more", "verdict"), [((), "warning"), (permissions_for_fsck(), "ok")])
+async def test_doctor_finds_nothing_bad_with_the_documented_permissions(
+    server: Server, more: tuple[str, ...], verdict: str
+) -> None:
+    """Without the permissions for `fsck`, which are documented apart, it says that `fsck` was not done."""
+    async with as_user(server, *documented_rights(), *more) as driver:
+        await driver.open()
+        work = Work(driver)
+        async with running(Runner(work.jobs)):
+            (done,) = await work.add(1)
+            await work.until(done, "completed")
+        checks = {one.name: one for one in await driver.diagnose()}
+    assert "bad" not in {one.verdict for one in checks.values()}
+    assert checks["fsck"].verdict == verdict
+    assert more or "permission" in checks["fsck"].cure
 
 
 async def test_without_the_info_permission_it_opens_with_a_warning(

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowli_core.drivers.redis._clients import Client
+from flowli_core.drivers.redis._clients._errors import PermissionMissingError
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.errors import DriverError, StoreUnavailable
@@ -110,7 +111,7 @@ class Audit:
                 cursor, rows, seen = await self._scripts.audit(
                     column=column, queue=queue, cursor=cursor, size=AT_A_TIME
                 )
-            except StoreUnavailable:
+            except (StoreUnavailable, PermissionMissingError):
                 raise
             except DriverError as error:
                 self._report(f"{column}:{queue}" if queue else column, "", f"cannot be read: {error}")
