@@ -94,6 +94,31 @@ def test_the_traceback_of_a_module_that_fails_has_no_frames_of_our_own(capsys: p
     assert text.splitlines()[-1] == "flowli: importing 'broken' failed with ModuleNotFoundError, see above"
 
 
+@pytest.mark.parametrize(
+    "value", ["", "x", "1", "1:", "1:x", "1:1", "1:2", "1:3:4", "-1:7", "1:99999", "1:" + "9" * 5000, "1:\u0663"]
+)
+def test_a_malformed_link_to_a_parent_is_reported_in_one_line(
+    value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWLI_WORKER_READY", value)
+    assert main(["worker", "home:jobs"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("flowli: FLOWLI_WORKER_READY is set by `flowli worker` for its own processes only")
+
+
+def test_the_traceback_of_a_module_hides_the_password_of_a_url(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, password in enumerate(("hunter2#x", "hunter2/x", "hunter2 x", "hunter2@x")):
+        source = f"RedisDriver.from_url('redis://:{password}@db:port')"
+        (tmp_path / f"unsafe{number}.py").write_text(f"from flowli_core.drivers.redis import RedisDriver\n{source}\n")
+        assert main(["worker", f"unsafe{number}:jobs"]) == 2
+        text = capsys.readouterr().err
+        assert "DefinitionError: url " in text
+        assert "hunter2" not in text
+        assert "://...@db:port" in text
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"flowli {version('flowli')}\n"

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -15,6 +16,8 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common.exits import WrongUsageError
 
 DEFAULT_ATTRIBUTE = "jobs"
+
+_CREDENTIALS = re.compile(r"://.*@")
 
 
 def load(target: str, *, app_dir: str = ".", factory: bool = False) -> Jobs[Any]:
@@ -70,7 +73,8 @@ def _report_failure(name: str, error: Exception) -> WrongUsageError:
     ):
         trace = trace.tb_next
     lines = traceback.format_exception(type(error), error, trace)
-    sys.stderr.write(escape_controls("".join(lines), lines=True))
+    text = _CREDENTIALS.sub("://...@", "".join(lines))
+    sys.stderr.write(escape_controls(text, lines=True))
     return WrongUsageError(f"importing {name!r} failed with {type(error).__name__}, see above")
 
 

@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import re
 import signal
 from dataclasses import dataclass
 from typing import Self
+
+from flowli_core.cli._common.exits import WrongUsageError
 
 LINK_VARIABLE = "FLOWLI_WORKER_READY"
 """Holds the number of a worker, and the file descriptor on which it reports to its parent."""
@@ -19,6 +22,10 @@ EXIT_AT = 3
 """The number of the stop signal at which a worker exits immediately."""
 
 
+_WRITTEN = re.compile(r"([0-9]{1,6}):([3-9]|[1-9][0-9]{1,6})")
+"""The number and the descriptor, which is none of the standard streams."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentLink:
     """The two pipes of a worker: it reports on one, and the other, its stdin, ends with its parent."""
@@ -29,13 +36,22 @@ class ParentLink:
 
     @classmethod
     def take_from_environment(cls) -> Self | None:
-        """Read the variable and remove it, so that no process of a handler inherits it. None without a parent."""
+        """Read the variable and remove it, so that no process of a handler inherits it. None without a parent.
+
+        Raises WrongUsageError if a parent did not set the variable.
+        """
         value = os.environ.pop(LINK_VARIABLE, None)
         if value is None:
             return None
-        number, reports = map(int, value.split(":"))
-        os.set_inheritable(reports, False)  # noqa: FBT003 - its name says it
-        return cls(number=number, reports=reports)
+        found = _WRITTEN.fullmatch(value)
+        try:
+            if found is not None:
+                number, reports = int(found[1]), int(found[2])
+                os.set_inheritable(reports, False)  # noqa: FBT003 - its name says it
+                return cls(number=number, reports=reports)
+        except OSError:  # the descriptor is not open
+            pass
+        raise WrongUsageError(f"{LINK_VARIABLE} is set by `flowli worker` for its own processes only; unset it")
 
     def report(self, word: bytes) -> None:
         """Send a report; do nothing if the parent is gone."""
