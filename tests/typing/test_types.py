@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_overloads
+from typing import TYPE_CHECKING, Any, NamedTuple, get_overloads
 
 import pytest
 from flowli_core import With, job
@@ -139,7 +139,7 @@ def test_mypy_and_pyright_refuse_the_same_lines() -> None:
 
 @pytest.mark.parametrize("function", [job, With[None].job], ids=["job", "With.job"])
 def test_each_overload_of_job_lists_all_options(function: FunctionType) -> None:
-    overloads = get_overloads(function)
+    overloads: list[Any] = [*get_overloads(function)]
     assert len(overloads) == 4
     for overload in overloads:
         parameters = inspect.signature(overload).parameters.values()

@@ -56,7 +56,7 @@ def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> li
     for queue, status, _ in run(connection, "read_counts").fetchall():
         for suspect in (False, True) if status == "waiting" else ():
             place = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}
-            page += map(tuple, run(connection, "page_waiting", **place, limit=limit))
+            page += run(connection, "page_waiting", **place, limit=limit).fetchall()
     return sorted(page, reverse=True)[:limit]
 
 
