@@ -64,7 +64,7 @@ class CallOptions:
             meta=self.meta if meta is None else meta,
             queue=self.queue if queue is None else _checks.name(queue, argument="queue", error=ValidationError),
             key=self.key if key is None else _checks.key(key),
-            id=self.id if id is None else _checks.record_id(id),
+            id=self.id if id is None else _call_id(id),
             retry=self.retry if retry is None else _call_retry(retry),
             timeout=self.timeout if timeout is None else duration(timeout, argument="timeout", error=ValidationError),
         )
@@ -107,6 +107,13 @@ def _refuse_input(definition: Definition, input: Input) -> None:
     is_options = isinstance(input, Fields) and not input.args and input.kwargs.keys() <= BESIDE_INPUT
     cure = "; give meta, queue and key by options(...)" if is_options else ""
     raise ValidationError(f"{definition.name} takes no input{cure}")
+
+
+def _call_id(id: object) -> str:
+    checked = _checks.record_id(id)
+    if "@" in checked:
+        raise ValidationError("id must have no @, which the ids of ticks have")
+    return checked
 
 
 def _call_retry(retry: object) -> Retry:

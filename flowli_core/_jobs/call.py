@@ -19,6 +19,7 @@ from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import JobSettings
 from flowli_core._schedules.spec import ScheduleSpec, derive_key
 from flowli_core._wire.codec import Codec
+from flowli_core._wire.keys import key_of_call
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
 from flowli_core.driver import MAX_ENQUEUE_RECORDS, Disposition, NewRecord
@@ -115,8 +116,19 @@ class Call:
             # A duplicate of an id that was made for this call can only come from this call: a client library sent it
             # twice.
             duplicate: Disposition = "accepted" if self.options.id is None else "duplicate"
+            if self.options.id is not None and answers[0].disposition == "duplicate":
+                await self._refuse_other_job(self.options.id)
             receipts += [to_receipt(self.definition.name, answer, duplicate) for answer in answers]
         return receipts
+
+    async def _refuse_other_job(self, id: str) -> None:
+        """Refuse an id whose record is one of another job: a receipt would say that this call was stored."""
+        stored = await self.runtime.find_record(id)
+        if stored is not None and stored.name != self.definition.name:
+            raise ValidationError(
+                f"{self.definition.name}: the id {id} is that of a record of the job {stored.name!r}; "
+                "begin the ids of each job with another prefix"
+            )
 
     def _check_registered(self) -> None:
         if self.runtime.jobs.get(self.definition.name) is not self.definition:
@@ -138,7 +150,7 @@ def make_record(
         queue=options.queue or settings.queue,
         input=pack_input(definition, input),
         meta=None if options.meta is None else _meta_codec(definition).pack_value(options.meta),
-        key=None if options.key is None else f"{definition.name}:{options.key}",
+        key=None if options.key is None else key_of_call(definition.name, options.key),
         due=due,
         policy=policy,
         max_recoveries=settings.max_recoveries,

@@ -11,6 +11,7 @@ from flowli_core._jobs.definition import Definition
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import ScheduleDisposition, read_or_none
 from flowli_core._schedules.timing import Missed, Overlap
+from flowli_core._wire.keys import given_key
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import LastError, unpack_progress
 from flowli_core._wire.trace import without_trace
@@ -149,7 +150,7 @@ def to_job_record(stored: StoredRecord) -> JobRecord:
         state=stored.state,
         input=_json(stored.input),
         meta=_json(without_trace(stored.meta)),
-        key=None if stored.key is None else stored.key.removeprefix(f"{stored.name}:"),
+        key=None if stored.key is None else given_key(stored.name, stored.key),
         created_at=stored.created_at,
         updated_at=stored.updated_at,
         scheduled_for=stored.scheduled_for,

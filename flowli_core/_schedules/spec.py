@@ -15,6 +15,7 @@ from pydantic_core import to_json
 
 from flowli_core._schedules.rules import Every
 from flowli_core._schedules.timing import Missed, Overlap, Timing, due_ticks
+from flowli_core._wire.keys import key_of_schedule
 from flowli_core._wire.versioned import VersionedJson
 from flowli_core.driver import MAX_ENQUEUE_BYTES, NewRecord
 from flowli_core.stored import StoredSchedule
@@ -128,7 +129,7 @@ def next_runs(stored: StoredSchedule, count: int = DEFAULT_RUNS) -> tuple[dateti
 
 def make_record(spec: ScheduleSpec, record_id: str, *, due: datetime | timedelta) -> NewRecord:
     """Make a record of a schedule. If overlap is skipped, it holds a key, so that only one of them is unfinished."""
-    key = f"{spec.record.name}:@{spec.key}" if spec.overlap == "skip" else None
+    key = key_of_schedule(spec.record.name, spec.key) if spec.overlap == "skip" else None
     return replace(spec.record, id=record_id, due=due, key=key)
 
 
@@ -136,7 +137,7 @@ def tick_id(key: str, tick: datetime) -> str:
     """Return the id of the record of a tick. It depends only on key and tick, so all workers store the same record."""
     short = key
     if len(key) > _LONGEST_IN_ID or not _IN_ID.fullmatch(key):
-        digest = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+        digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         short = "".join(_IN_ID.findall(key))[:40] + "~" + digest
     precision = "milliseconds" if tick.microsecond else "seconds"
     return f"{short}@{tick.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision)}Z"
@@ -146,7 +147,7 @@ def derive_key(spec: ScheduleSpec) -> str:
     """Return the key of a schedule that was given none. It depends on the job, the timing, the input and the meta."""
     record = spec.record
     parts = to_json((spec.timing, record.input, record.meta))
-    return f"{record.name}:{hashlib.blake2b(parts, digest_size=8).hexdigest()}"
+    return f"{record.name}:{hashlib.blake2b(parts, digest_size=16).hexdigest()}"
 
 
 def read(stored: StoredSchedule) -> ScheduleSpec:

@@ -122,9 +122,9 @@ async def test_delay_takes_the_same_inputs_and_options_as_enqueue(jobs: AppJobs,
     await jobs.who.delay("1s")
     await jobs.slow.options(key="k").delay("1s", "a")
     assert [(record.name, record.queue, record.key) for record in driver.enqueued] == [
-        ("send", "q", "send:k"),
+        ("send", "q", "send k"),
         ("who", "default", None),
-        ("mail/slow", "slow", "mail/slow:k"),
+        ("mail/slow", "slow", "mail/slow k"),
     ]
 
 
