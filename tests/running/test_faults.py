@@ -53,7 +53,8 @@ async def test_a_failing_store_is_called_again_only_after_a_pause(method: Method
         await until(lambda: work.driver.calls[method] >= 1)
         for _ in range(50):
             await breathe()
-        assert work.driver.calls["step"] + work.driver.calls["wait"] <= 4
+        # At most two rounds of a step and a wait, and between them the recall of the failed wait.
+        assert work.driver.calls["step"] + work.driver.calls["wait"] <= 5
         work.driver.mend()
 
 
