@@ -65,9 +65,12 @@ def test_the_architecture_lists_every_redis_key() -> None:
     assert set(COLUMNS) <= set(re.findall(r"`(\w+)`", " ".join(first_cells)))
 
 
-def test_the_architecture_names_files_that_exist() -> None:
-    """In the list of its packages."""
+def test_the_architecture_names_modules_that_exist() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    listed = re.findall(r"^  (\S.*?)(?:    |$)", text.partition("```\n")[2].partition("```")[0], re.MULTILINE)
-    for name in " ".join(listed).split():
+    layout = re.findall(r"^  (\S.*?)(?:    |$)", text.partition("```\n")[2].partition("```")[0], re.MULTILINE)
+    for name in " ".join(layout).split():
         assert (ROOT / "flowli_core" / name).exists(), name
+    for package, modules in re.findall(r"^\| `(_\w+)` \| (.*) \|$", text, re.MULTILINE):
+        for groups in re.findall(r"(?:^|· )(`[^:]*):", modules):
+            for name in re.findall(r"`(\w+)`", groups):
+                assert (ROOT / "flowli_core" / package / f"{name}.py").exists(), f"{package}/{name}.py"

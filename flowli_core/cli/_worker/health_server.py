@@ -40,7 +40,7 @@ REQUEST_SECONDS = 5.0
 
 _MAX_HEAD_BYTES = 16 * 1024
 _METRICS_SECONDS = 1.0
-"""How long the metrics are kept: the store is read at most once in this time."""
+"""Seconds between two reads of the store: a request before that gets the metrics of the last read."""
 
 _LOOP_TIMEOUT = 1.0
 _TEXT = "text/plain; charset=utf-8"
