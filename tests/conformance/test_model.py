@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -159,7 +159,7 @@ class DriverMachine(RuleBasedStateMachine):
         self.loop = asyncio.Runner()
         self.names = ["w0", "w1", "w2"]
         self.sent: dict[str, list[Step]] = {name: [] for name in self.names}
-        self.waits: dict[str, int] = {}
+        self.waits: defaultdict[str, list[Step]] = defaultdict(list)
         self.dead: list[str] = []
         self.held_at_death: dict[str, list[tuple[str, int]]] = {}
         self.batches: list[list[NewRecord]] = []
@@ -233,20 +233,20 @@ class DriverMachine(RuleBasedStateMachine):
     def a_waiting_step(self, worker: int, draft: Step, lost: bool) -> None:  # noqa: FBT001
         """Send a waiting step, and again if its answer was lost. Time stands still here, so it does not wait."""
         name = self.names[worker]
-        self.waits[name] = self.waits.get(name, 0) + 1
-        self.send(replace(draft, worker=name, sequence=self.waits[name], wait=ZERO))
+        self.waits[name].append(replace(draft, worker=name, sequence=len(self.waits[name]) + 1, wait=ZERO))
+        self.send(self.waits[name][-1])
         last = self.model.last_step(name, waits=True)
         self.reached["waiting step reserved"] += bool(last and last.batch)
         if lost:
-            self.send_a_waiting_step_again(worker, draft, 0)
+            self.send_a_waiting_step_again(worker, 0)
 
-    @rule(worker=st.integers(0, 2), draft=drafts, age=st.sampled_from([0, 1]))
-    def send_a_waiting_step_again(self, worker: int, draft: Step, age: int) -> None:
+    @rule(worker=st.integers(0, 2), age=st.sampled_from([0, 1]))
+    def send_a_waiting_step_again(self, worker: int, age: int) -> None:
         """Ask for what it had reserved, because the reply was lost; or send a copy that the network delayed."""
         name = self.names[worker]
         last = self.model.last_step(name, waits=True)
         if last is not None and last.sequence > age:
-            self.send(replace(draft, worker=name, sequence=last.sequence - age, wait=ZERO, want=0))
+            self.send(replace(self.waits[name][last.sequence - age - 1], want=0))
             self.reached["waiting step recalled"] += bool(last.batch) and age == 0
 
     @rule(worker=st.integers(0, 2))
