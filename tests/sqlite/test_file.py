@@ -9,6 +9,7 @@ import os
 import re
 import sqlite3
 import traceback
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from tests.conformance.builders import record
 from tests.sqlite.processes import output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 CODE = Path(sqlite.__file__).parent
 
@@ -132,6 +133,61 @@ async def test_a_file_that_cannot_be_written_is_refused(shared_folder: Path) -> 
 async def test_a_folder_that_cannot_be_written_is_refused(shared_folder: Path) -> None:
     shared_folder.chmod(0o555)
     assert "give this user the right to read and write it" in await output("open-as-nobody", shared_folder / "new")
+
+
+async def test_a_folder_that_cannot_be_entered_is_refused(shared_folder: Path) -> None:
+    """Also if the folder is inside of one that cannot be entered."""
+    folder = shared_folder / "closed"
+    (folder / "inner").mkdir(parents=True)
+    for mode in (0o700, 0o644, 0o000):
+        folder.chmod(mode)
+        for path in (folder / "jobs.sqlite3", folder / "inner" / "jobs.sqlite3"):
+            assert "give this user the right to read and write it and its folder" in await output(
+                "open-as-nobody", path
+            )
+
+
+def test_a_relative_path_in_a_removed_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(DefinitionError, match="give an absolute path"):
+        SqliteDriver("jobs.sqlite3")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+async def test_only_its_user_may_read_a_new_file(path: Path, umask: int) -> None:
+    """Nor may others read the two files beside it. This does not depend on the umask, nor on a symbolic link."""
+    target = path.with_name("target.sqlite3")
+    path.symlink_to(target)
+    earlier = os.umask(umask)
+    try:
+        async with opened(path):
+            modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    finally:
+        os.umask(earlier)
+    assert modes.pop(path.name) == 0o600
+    assert modes == {f"target.sqlite3{suffix}": 0o600 for suffix in ("", "-wal", "-shm")}
+
+
+async def test_an_existing_file_keeps_its_mode(path: Path) -> None:
+    """A file that was created empty for several users is shared by them, with the two files beside it."""
+    path.touch()
+    path.chmod(0o660)
+    for _ in range(2):
+        async with opened(path):
+            assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o660}
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[None]:
+    """Open a driver and store a record."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    await driver.enqueue([record()])
+    yield
+    await driver.close()
 
 
 async def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

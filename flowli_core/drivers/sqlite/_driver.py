@@ -107,6 +107,9 @@ class SqliteDriver:
     `busy_timeout` is how long a call waits while another program writes; then it raises StoreUnavailable. The file must
     belong to Flowli alone. While it is open, SQLite keeps two more files beside it. It does not shrink: the space of
     removed records is used for new ones.
+
+    The file is created for this user only (mode 0600), and the two beside it get its mode. To share it with other
+    users, create it first, empty and with the mode that you want, in a folder that they may write to.
     """
 
     def __init__(
@@ -265,4 +268,7 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
         raise DefinitionError(
             f"path must be the path of a file, got {given!r}; to keep records in memory use MemoryDriver"
         )
-    return str(Path(given).absolute())
+    try:
+        return str(Path(given).absolute())
+    except OSError:
+        raise DefinitionError("path is relative, but the current folder was removed; give an absolute path") from None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import stat
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +31,10 @@ _CACHE_KIB = 16 * 1024
 _WAL_LEFT = 64 * 1024 * 1024
 _RETRY_SECONDS = 0.005
 
+_creating = threading.Lock()
+if sys.platform != "win32":
+    os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
+
 
 def check_sqlite() -> None:
     """Raise DriverError if the SQLite of this Python is too old."""
@@ -39,6 +47,7 @@ def check_sqlite() -> None:
 
 def connect(path: str, *, busy_seconds: float) -> sqlite3.Connection:
     """Open a connection for the calling thread, without automatic transactions."""
+    _create_private(path)
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, cached_statements=64)
     connection.execute("PRAGMA temp_store = memory")
     return connection
@@ -142,12 +151,31 @@ def _statements_of(script: str) -> Iterator[str]:
             statement = ""
 
 
+def _create_private(path: str) -> None:
+    """Create the file, if it does not exist, for this user only. SQLite gives its mode to the two files beside it.
+
+    The lock keeps other threads from opening the file before its descriptor is closed: closing it would drop their
+    locks on the file. If the file cannot be created, opening it fails as well.
+    """
+    with _creating, contextlib.suppress(OSError):
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
 def _explain(path: str) -> DriverError:
     file = Path(path)
-    if not file.parent.is_dir():
+    no_right = DriverError(f"{path} cannot be opened; give this user the right to read and write it and its folder")
+    try:
+        has_folder = stat.S_ISDIR(file.parent.stat().st_mode)
+    except PermissionError:
+        return no_right
+    except OSError:
+        has_folder = False
+    if not has_folder:
         return DriverError(f"{path} cannot be opened: the folder {file.parent} does not exist; make it first")
+    if not os.access(file.parent, os.X_OK):
+        return no_right
     if file.is_dir():
         return DriverError(f"{path} is a folder; give the path of a file in it")
     if not os.access(file if file.exists() else file.parent, os.R_OK | os.W_OK):
-        return DriverError(f"{path} cannot be opened; give this user the right to read and write it and its folder")
+        return no_right
     return StoreUnavailable(f"{path} cannot be opened; check that file descriptors are left (ulimit -n)")

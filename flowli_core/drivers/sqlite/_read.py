@@ -56,7 +56,7 @@ def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> li
     for queue, status, _ in run(connection, "read_counts").fetchall():
         for suspect in (False, True) if status == "waiting" else ():
             place = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}
-            page += run(connection, "page_waiting", **place, limit=limit).fetchall()
+            page += [(row[0], row[1], row[2]) for row in run(connection, "page_waiting", **place, limit=limit)]
     return sorted(page, reverse=True)[:limit]
 
 
