@@ -5,12 +5,14 @@ import contextlib
 import os
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import assert_never
 
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._pauses import keep_trying
+from flowli_core._running.batches import Batches
 from flowli_core._running.events import Events, RunCounts
 from flowli_core._running.leases import LeaseRenewer
 from flowli_core._running.next import Facts, next_action
@@ -42,7 +44,7 @@ class Run:
         self._runtime = runtime
         self._options = options
         self._once = once
-        self._batch = max((options.concurrency + 1) // 2, _MIN_BATCH)
+        self._batches = Batches(max((options.concurrency + 1) // 2, _MIN_BATCH))
         self._tasks = asyncio.TaskGroup()
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.client = StepClient(runtime, worker=worker, queues=options.queues, lease=options.lease)
@@ -159,9 +161,11 @@ class Run:
                 case "resend":
                     await self._send()
                 case "step":
-                    want = min(facts.free_slots, self._batch)
+                    acks = self._slots.take_acks(self._batches.ack_bytes)
+                    # While outcomes wait to be sent, take no more work: they would pile up on a slow network.
+                    want = 0 if self._slots.has_acks else min(facts.free_slots, self._batches.records)
                     self._pacer.before_step(want)
-                    self.client.prepare(self._slots.take_acks(), want=want, suspect=self._slots.can_take_suspect)
+                    self.client.prepare(acks, want=want, suspect=self._slots.can_take_suspect)
                     await self._send()
                 case "stop listening":
                     self._pacer.stop_listening()
@@ -196,13 +200,23 @@ class Run:
 
     async def _send(self) -> None:
         """Send the prepared step until it is answered, and act on the answer."""
-        result = await self._until_answered(self.client.send)
+
+        def note_failure(error: BaseException) -> None:
+            self._batches.note_failure()
+            self.client.note_failure(error)
+
+        result = await self._until_answered(self.client.send, on_error=note_failure)
+        self._batches.note_answer(time.monotonic() - result.since)
         self._slots.apply_answers(result.answer.acks)
         self._take(result)
 
-    async def _until_answered(self, call: Callable[[], Awaitable[StepResult]]) -> StepResult:
+    async def _until_answered(
+        self, call: Callable[[], Awaitable[StepResult]], *, on_error: Callable[[BaseException], None] | None = None
+    ) -> StepResult:
         tries = TRIES_ONCE if self._once else None
-        return await keep_trying(call, on_error=self.client.note_failure, tries=tries, sleep=self._stop.sleep)
+        return await keep_trying(
+            call, on_error=on_error or self.client.note_failure, tries=tries, sleep=self._stop.sleep
+        )
 
     def _take(self, result: StepResult) -> None:
         """Start the records that a step reserved, and plan the next step. Another step may be in flight."""

@@ -13,7 +13,7 @@ from flowli_core._running.threads import Threads
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import LastError, pack_progress, unpack_progress
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import Ack, AckAnswer, Released, Reserved
+from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Reserved
 from flowli_core.durations import ZERO
 from flowli_core.retry import Fixed
 
@@ -73,9 +73,18 @@ class Slots:
         """True if there are outcomes that were not sent to the store yet."""
         return bool(self._pending)
 
-    def take_acks(self) -> list[Ack]:
-        """Return the acks to send. Call `apply_answers` with their answers before calling this again."""
-        self._sent, self._pending = self._pending, []
+    def take_acks(self, max_bytes: int) -> list[Ack]:
+        """Return the first acks to send, at most `max_bytes` of outcomes, but at least one.
+
+        Call `apply_answers` with their answers before calling this again.
+        """
+        size = count = 0
+        for ack, _ in self._pending:
+            size += _size(ack.outcome)
+            if count and size > max_bytes:
+                break
+            count += 1
+        self._sent, self._pending = self._pending[:count], self._pending[count:]
         return [ack for ack, _ in self._sent]
 
     def apply_answers(self, answers: Sequence[AckAnswer]) -> None:
@@ -199,3 +208,13 @@ class Slots:
         if is_held:
             del self.held[attempt.reserved.id]
         return is_held
+
+
+def _size(outcome: Outcome) -> int:
+    match outcome:
+        case Completed(result):
+            return len(result)
+        case Cancelled():
+            return 0
+        case _:
+            return len(outcome.progress or b"")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from flowli_core import FlowliError, Hooks, JobEvent, Runner
+from flowli_core import FlowliError, Hooks, JobEvent, Jobs, Runner, job
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import assert_consistent
 from tests.redis.proxy import Proxy
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
     from tests.redis.server import Server
 
 LEASE = 1.0
+
+
+@job(str)
+async def text(input: str) -> str:
+    return "x" * int(input) if input.isdigit() else "done"
+
+
+class TextJobs(Jobs[None]):
+    text = text
 
 
 @asynccontextmanager
@@ -138,3 +148,27 @@ async def test_a_network_that_flaps_loses_nothing(
             assert not task.done()
         counts = await near.jobs.inspect.get_queue_counts()
         assert (counts.failed, counts.active, counts.queued) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("large", ["inputs", "results"])
+async def test_batches_that_take_longer_than_the_patience_pass_a_slow_network(
+    server: Server, tmp_path: Path, large: str
+) -> None:
+    """A batch was sent again and again, and never passed. Here a batch takes about two seconds, and may take half."""
+    long = "x" * 100 * 1024
+    async with Proxy(server.socket, tmp_path) as proxy:
+        far, near = RedisDriver.from_url(proxy.url, patience="500ms"), RedisDriver.from_url(server.url)
+        jobs, nearby = TextJobs(context=None, driver=far), TextJobs(context=None, driver=near)
+        try:
+            await nearby.text.enqueue_many([long if large == "inputs" else str(len(long)) for _ in range(40)])
+            async with jobs, running(Runner(jobs, concurrency=20, lease="30s")):
+                proxy.rate = 1024 * 1024
+
+                async def are_completed() -> bool:
+                    await asyncio.sleep(0.1)
+                    return (await nearby.inspect.get_overview()).counts.completed == 40
+
+                await until(are_completed)
+        finally:
+            proxy.rate = math.inf
+            await nearby.aclose()

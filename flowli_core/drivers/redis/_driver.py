@@ -43,6 +43,7 @@ from flowli_core.drivers.redis._connections import Connections, Line
 from flowli_core.drivers.redis._due_times import DueTimes
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._packing import unpack_schedule
+from flowli_core.drivers.redis._patience import StepPatience, limit_for
 from flowli_core.drivers.redis._replies import Replies, to_overview
 from flowli_core.drivers.redis._scripts import STALE, Scripts
 from flowli_core.drivers.redis._server import check_server
@@ -78,9 +79,9 @@ class RedisDriver:
     `client` remains yours: the driver uses it on the event loop that opens the driver, and does not close it. For waits
     and for renewing leases the driver opens connections of its own to the same servers. A server that may evict keys is
     refused, because it would lose jobs, unless `allow_eviction` is set. `patience` (100ms to 60s) is the time limit of
-    each command, after which it raises StoreUnavailable; blocking waits have no such limit. A client with a
-    `socket_timeout` (`stream_timeout` in coredis) keeps that limit for its own commands. `clock` replaces the server's
-    time in tests.
+    each command, after which it raises StoreUnavailable; blocking waits have no such limit, and calls that carry much
+    data have more time. A client with a `socket_timeout` (`stream_timeout` in coredis) keeps that limit for its own
+    commands. `clock` replaces the server's time in tests.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class RedisDriver:
         allow_eviction: bool = False,
         patience: Duration = "5s",
     ) -> None:
-        self._source = adopt(client, patience=_check_patience(patience).total_seconds())
+        seconds = _check_patience(patience).total_seconds()
+        self._source = adopt(client, patience=seconds)
+        self._patience = StepPatience(seconds)
         self._prefix = _checks.name(prefix, argument="prefix")
         self._allow_eviction = allow_eviction
         self._keys = Keys(self._prefix)
@@ -142,7 +145,8 @@ class RedisDriver:
         if not records:
             return []
         try:
-            now, refused = await self._scripts.enqueue(records)
+            with limit_for(records):
+                now, refused = await self._scripts.enqueue(records)
         except DriverError as error:
             error.ids = tuple(record.id for record in records)
             raise
@@ -157,7 +161,12 @@ class RedisDriver:
         wait_ms = self._due_times.ms_until(step.queues, step.wait) if step.wait else 0
         if wait_ms > 0:
             return await self._connections.run(lambda line: self._wait_and_step(line, step, seconds=wait_ms / 1000))
-        return await self._read_step(step, await self._scripts.step(step))
+        return await self._step(step)
+
+    async def _step(self, step: Step) -> StepAnswer:
+        with self._patience.limit(step):
+            reply = await self._scripts.step(step)
+        return await self._read_step(step, reply)
 
     async def _wait_and_step(self, line: Line, step: Step, *, seconds: float) -> StepAnswer:
         """Send the wait together with the step, which the server starts when the wait ends.
@@ -174,7 +183,7 @@ class RedisDriver:
         if then is not None and reply != STALE:
             return await self._read_step(step, reply)
         async with line.restoring_wake_ups(wakes):
-            return await self._read_step(step, await self._scripts.step(step))
+            return await self._step(step)
 
     async def _read_step(self, step: Step, reply: Any) -> StepAnswer:
         answer = await self._replies.to_step_answer(reply)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 PATIENCE = 5.0
 """Seconds until an attempt to connect fails; also the time limit of a command unless the driver has another."""
 
@@ -13,3 +15,6 @@ LEAST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 
 MOST_CONNECTIONS = 1024
 """Connections per client. A wait holds one, and most libraries use one for each call that is in flight."""
+
+extra_patience: ContextVar[float] = ContextVar("extra_patience", default=0.0)
+"""Seconds that a command may take beyond the time limit of its client: see _patience.py."""

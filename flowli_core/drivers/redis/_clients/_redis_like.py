@@ -14,7 +14,7 @@ from typing import Any
 from flowli_core.drivers.redis._clients import Client, Source
 from flowli_core.drivers.redis._clients._errors import code_of, translate
 from flowli_core.drivers.redis._clients._fast_path import FastPath, pack_with_hiredis
-from flowli_core.drivers.redis._clients._limits import MOST_CONNECTIONS, PATIENCE
+from flowli_core.drivers.redis._clients._limits import MOST_CONNECTIONS, PATIENCE, extra_patience
 from flowli_core.drivers.redis._clients._tls import warn_of_weak_tls
 from flowli_core.drivers.redis._clients._url import Kind, ParsedUrl
 from flowli_core.drivers.redis._packing import Word
@@ -124,11 +124,12 @@ class _Connections:
         """Wait for a reply within the time limit, and translate the library's errors."""
         task = asyncio.current_task()
         cancelled = task.cancelling() if task else 0
+        limit = None if self._patience is None else self._patience + extra_patience.get()
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(limit):
                 reply = await sent
         except TimeoutError as error:
-            raise StoreUnavailable(f"Redis did not answer within {self._patience or PATIENCE} s") from error
+            raise StoreUnavailable(f"Redis did not answer within {limit or PATIENCE:g} s") from error
         except self._errors as error:
             if code_of(error) == "READONLY":
                 await self._leave_replica()

@@ -16,7 +16,13 @@ from coredis.retry import ExponentialBackoffRetryPolicy, NoRetryPolicy
 
 from flowli_core.drivers.redis._clients import Source
 from flowli_core.drivers.redis._clients._errors import code_of, translate
-from flowli_core.drivers.redis._clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS, PATIENCE
+from flowli_core.drivers.redis._clients._limits import (
+    LEAST_PAUSE,
+    LONGEST_PAUSE,
+    MOST_CONNECTIONS,
+    PATIENCE,
+    extra_patience,
+)
 from flowli_core.drivers.redis._clients._tls import warn_of_weak_tls
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
@@ -58,13 +64,14 @@ class _CoredisConnections:
     async def execute(self, *words: Word) -> Any:
         """Send a command."""
         client = self._client
+        limit = None if self._patience is None else self._patience + extra_patience.get()
         request = client.create_request(str(words[0]).encode(), *words[1:], callback=_unchanged)
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(limit):
                 return await client.execute_command(request)
         except TimeoutError as error:
             client.connection_pool.disconnect()  # other calls would wait behind the one that got no reply
-            raise StoreUnavailable(f"Redis did not answer within {self._patience or PATIENCE} s") from error
+            raise StoreUnavailable(f"Redis did not answer within {limit or PATIENCE:g} s") from error
         except (RedisError, OSError) as error:
             if code_of(error) == "READONLY":
                 client.connection_pool.disconnect()  # after a failover the address may lead elsewhere

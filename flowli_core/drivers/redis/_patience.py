@@ -1,0 +1,73 @@
+"""More time for calls that carry many bytes: with one limit for all sizes, a large call would never succeed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Iterable, Sequence
+
+from flowli_core.driver import Cancelled, Completed, NewRecord, Step
+from flowli_core.drivers.redis._clients._limits import extra_patience
+from flowli_core.errors import StoreUnavailable
+
+_BYTES_PER_SECOND = 256 * 1024
+"""The slowest network for which a call has enough time at its first try."""
+
+_MOST_EXTRA = 60.0
+_MOST_STEPS = 1000
+
+
+class StepPatience:
+    """The time limits of steps. Each time that a step ran out of time, it gets twice as much when it is sent again.
+
+    The size of an answer is not known before it comes, and a step that is sent again gets the same one.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._extra: dict[tuple[str, bool, int], float] = {}
+
+    @contextlib.contextmanager
+    def limit(self, step: Step) -> Generator[None]:
+        """Give the call inside the time that the step needs."""
+        key = (step.worker, step.wait is not None, step.sequence)
+        extra = self._extra.pop(key, 0.0) if self._extra else 0.0
+        own = min(extra + _seconds_for(_sizes(step)), _MOST_EXTRA)
+        started = time.monotonic()
+        try:
+            with _extra(own):
+                yield
+        except StoreUnavailable:
+            if time.monotonic() - started >= self._seconds and len(self._extra) < _MOST_STEPS:
+                self._extra[key] = min(2 * extra + self._seconds, _MOST_EXTRA)
+            raise
+
+
+def limit_for(records: Sequence[NewRecord]) -> contextlib.AbstractContextManager[None]:
+    """Give the call inside the time that it takes to send these records."""
+    return _extra(min(_seconds_for(len(record.input) + len(record.meta or b"") for record in records), _MOST_EXTRA))
+
+
+@contextlib.contextmanager
+def _extra(seconds: float) -> Generator[None]:
+    if not seconds:
+        yield
+        return
+    token = extra_patience.set(seconds)
+    try:
+        yield
+    finally:
+        extra_patience.reset(token)
+
+
+def _sizes(step: Step) -> Iterable[int]:
+    for ack in step.acks:
+        outcome = ack.outcome
+        if isinstance(outcome, Completed):
+            yield len(outcome.result)
+        elif not isinstance(outcome, Cancelled):
+            yield len(outcome.progress or b"")
+
+
+def _seconds_for(sizes: Iterable[int]) -> float:
+    return sum(sizes) / _BYTES_PER_SECOND
