@@ -11,7 +11,7 @@ from flowli_core._running.options import RunnerOptions
 from flowli_core._running.pacer import Pacer
 from flowli_core._running.threads import Threads
 from flowli_core._wire.policy import Policy, unpack_policy
-from flowli_core._wire.progress import LastError, pack_progress, unpack_progress
+from flowli_core._wire.progress import LastError, check_progress_version, pack_progress, unpack_progress
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Reserved
 from flowli_core.durations import ZERO
@@ -142,6 +142,7 @@ class Slots:
             return
         policy, refusal = _NO_POLICY, None
         try:
+            check_progress_version(reserved.progress)
             policy = unpack_policy(reserved.policy)
         except NewerVersionError:
             why = LastError("NewerRecord", "written by a later release than this worker's")
@@ -177,7 +178,7 @@ class Slots:
     def _release_unknown(self, reserved: Reserved, why: LastError) -> None:
         """Return a record that another worker may know: a rolling deploy must neither lose nor fail a job."""
         self._events.released_unknown(reserved, UNKNOWN_JOB_DELAY, why.message)
-        progress = pack_progress(unpack_progress(reserved.progress).noted(why))
+        progress = _note(reserved.progress, why)
         self._pending.append((Ack(reserved.id, reserved.token, Released(UNKNOWN_JOB_DELAY, progress)), None))
 
     def _on_ended(self, attempt: Attempt) -> None:
@@ -208,6 +209,15 @@ class Slots:
         if is_held:
             del self.held[attempt.reserved.id]
         return is_held
+
+
+def _note(progress: bytes | None, why: LastError) -> bytes | None:
+    """Return progress with a last error, or None, which leaves it as it is, if a later release wrote it."""
+    try:
+        check_progress_version(progress)
+    except NewerVersionError:
+        return None
+    return pack_progress(unpack_progress(progress).noted(why))
 
 
 def _size(outcome: Outcome) -> int:

@@ -20,10 +20,14 @@ logger = logging.getLogger("flowli")
 
 _BATCH = 32
 
-_UNREADABLE_PAUSE = 5.0
-"""Seconds to ignore due schedules after none of them could be read here.
+_MOST_DUE = 4096
+"""The most due schedules that are read at once. The unreadable ones among them come first for ever."""
 
-Each step reports them again, so this worker would read them with every step.
+_UNREADABLE_PAUSE = 0.5
+"""How long, in seconds, to wait before due schedules are read again, after some of them could not be read here.
+
+The store reports those as due with every step, and so hides when the next of the others is due. No schedule fires more
+often than once a second.
 """
 
 
@@ -57,7 +61,8 @@ class Ticker:
         self._must_fire = False
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
-        self._unreadable_at: float | None = None
+        self._unreadable = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._has_changed_store = False
         self._logged_unreadable: set[tuple[str, int]] = set()
 
@@ -73,12 +78,13 @@ class Ticker:
     def after_step(self, answer: StepAnswer) -> None:
         """Restore schedules if the store has lost data, and fire those that the answer says are due."""
         self._must_restore = self._must_restore or (answer.forgot and bool(self._runtime.schedules))
-        self._must_fire = self._must_fire or (answer.next_tick == ZERO and not self._is_pausing())
+        self._must_fire = self._must_fire or (answer.next_tick == ZERO and not self._is_pausing)
         self._begin()
 
     def close(self) -> None:
         """Cancel the task and start no other. Another worker fires the ticks that were not stored."""
         self._is_closed = True
+        self._cancel_timer()
         if self._task is not None:
             self._task.cancel()
 
@@ -101,9 +107,25 @@ class Ticker:
             if self._has_changed_store or self._once:
                 self._pacer.step_soon()  # There may be new records, and there is a new next tick.
 
+    @property
     def _is_pausing(self) -> bool:
-        since = self._unreadable_at
-        return since is not None and (self._once or asyncio.get_running_loop().time() - since < _UNREADABLE_PAUSE)
+        return self._timer is not None or (self._once and self._unreadable > 0)
+
+    def _pause(self) -> None:
+        """Read the due schedules again after a pause, because some of them cannot be read here."""
+        self._cancel_timer()
+        if not self._once:
+            self._timer = asyncio.get_running_loop().call_later(_UNREADABLE_PAUSE, self._end_pause)
+
+    def _end_pause(self) -> None:
+        self._timer = None
+        self._must_fire = True
+        self._begin()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def _work_off(self) -> None:
         driver = await self._runtime.store()
@@ -141,17 +163,21 @@ class Ticker:
 
     async def _fire_due(self, driver: Driver) -> bool:
         """Fire the schedules that are due. Return True if there may be more."""
-        now, due = await driver.schedules(SchedulesDue(_BATCH))
+        limit = min(_BATCH + self._unreadable, _MOST_DUE)
+        now, due = await driver.schedules(SchedulesDue(limit))
         fired = [decide_fire(spec, stored, now) for stored in due if (spec := self._read(stored)) is not None]
+        is_full = len(due) == limit
+        self._unreadable = len(due) - len(fired)
+        if self._unreadable:
+            self._pause()
         if not fired:
-            self._unreadable_at = asyncio.get_running_loop().time() if due else None
-            return False
+            return is_full and limit < _MOST_DUE  # The next read passes over those that cannot be read.
         self._has_changed_store = True
         answers = await asyncio.gather(*[changes.put(driver, change) for change in fired], return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return len(due) == _BATCH or any(change.is_partial for change in fired)
+        return is_full or any(change.is_partial for change in fired)
 
     def _read(self, stored: StoredSchedule) -> ScheduleSpec | None:
         why = "a later release wrote it"

@@ -8,6 +8,11 @@ from functools import cache
 
 from pydantic import TypeAdapter
 
+from flowli_core._wire.versioned import NewerVersionError, version_of
+
+VERSION = 1
+"""The version of the layout. Progress that names no version has this one."""
+
 _LONGEST_MESSAGE = 2_000
 _LONGEST_TRACEBACK = 16_000
 _FRAMES = 40
@@ -63,6 +68,12 @@ def unpack_progress(wire: bytes | None) -> Progress:
         return _adapter().validate_json(wire, strict=True)
     except ValueError:
         return FRESH
+
+
+def check_progress_version(wire: bytes | None) -> None:
+    """Raise NewerVersionError if progress names a later version of the layout."""
+    if wire is not None and (version_of(wire) or VERSION) > VERSION:
+        raise NewerVersionError("the progress was written by a later release")
 
 
 def describe_error(error: BaseException) -> LastError:

@@ -57,6 +57,14 @@ class VersionedJson(Generic[T]):
         raise NewerVersionError(f"{self._label} was written by a later release")
 
 
+def version_of(wire: bytes) -> int | None:
+    """Return the version that stored JSON names, or None if it names none or cannot be read."""
+    try:
+        return _header().validate_json(wire, strict=True).v
+    except ValueError:
+        return None
+
+
 @cache
 def _header() -> TypeAdapter[_Header]:
     return TypeAdapter(_Header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -446,6 +447,20 @@ async def test_an_unreadable_schedule_does_not_keep_others_from_firing(
     with pytest.raises(DriverError, match="cannot be read: it is damaged"):
         await jobs.control.trigger("bad")
     assert (await jobs.nightly.schedule("bad", every="1h")).disposition == "updated"
+
+
+@pytest.mark.parametrize("count", [1, 32, 100])
+async def test_unreadable_schedules_that_are_due_take_no_ticks_from_a_sound_one(count: int) -> None:
+    """They stay due for ever, and the store lists the earliest first."""
+    driver = MemoryDriver()
+    async with Plain(context=None, driver=driver) as jobs:
+        for number in range(count):
+            bad = StoredSchedule(key=f"bad{number}", queue="default", spec=b'{"v": 99}', next_tick=START)
+            await put(driver, bad)
+        await jobs.nightly.schedule("n", every="1s")
+        async with running(Runner(jobs)):
+            await asyncio.sleep(4.8)
+    assert len([tick for tick in ran if tick.startswith("n@")]) >= 4
 
 
 async def test_only_the_clock_of_the_store_counts(
