@@ -10,7 +10,7 @@ from flowli_core.errors import StrategyError
 
 T = TypeVar("T")
 
-_LOOK_SECONDS = 0.2
+_CHECK_SECONDS = 0.2
 """Seconds between two checks that another event loop still runs. A loop that ends notifies nobody."""
 
 
@@ -69,7 +69,7 @@ class LoopLock:
 
 async def _wait_briefly(event: asyncio.Event) -> None:
     try:
-        async with asyncio.timeout(_LOOK_SECONDS):
+        async with asyncio.timeout(_CHECK_SECONDS):
             await event.wait()
     except TimeoutError:
         pass
@@ -81,13 +81,15 @@ async def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) 
         future = asyncio.run_coroutine_threadsafe(work, loop)
     except RuntimeError:
         work.close()
-        raise StrategyError("the event loop that this belongs to is closed") from None
+        raise StrategyError(
+            "the event loop on which this registry was opened is closed; close the registry before its loop"
+        ) from None
     waiter = asyncio.wrap_future(future)
     try:
         while not waiter.done():
-            await asyncio.wait((waiter,), timeout=_LOOK_SECONDS)
+            await asyncio.wait((waiter,), timeout=_CHECK_SECONDS)
             if not waiter.done() and not loop.is_running():
-                raise StrategyError("the event loop that this belongs to does not run")
+                raise StrategyError("the event loop on which this registry was opened does not run")
     finally:
         waiter.cancel()
     return waiter.result()

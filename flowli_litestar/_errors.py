@@ -20,7 +20,7 @@ _STORE_FAILED = "the job store cannot do this now"
 def on_store_failure(request: Request[Any, Any, Any], error: DriverError) -> Response[Any]:
     """Respond with 503, and with Retry-After if the store is unreachable. The cause is logged, but not sent."""
     if isinstance(error, StoreUnavailable):
-        logger.warning("request failed: job store unreachable: %s", error)
+        logger.warning("request failed: the job store is unreachable: %s", error)
         return _respond(request, ServiceUnavailableException(detail=_TRY_LATER, headers={"Retry-After": "1"}))
     logger.error("request failed: the job store refused a call: %s", error)
     return _respond(request, ServiceUnavailableException(detail=_STORE_FAILED))

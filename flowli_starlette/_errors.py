@@ -45,7 +45,7 @@ async def on_store_failure(connection: HTTPConnection, error: DriverError) -> An
 def store_failure(error: DriverError) -> tuple[str, dict[str, str]]:
     """Log a failure of the store, and return the detail and the headers of the response."""
     if isinstance(error, StoreUnavailable):
-        logger.warning("request failed: job store unreachable: %s", error)
+        logger.warning("request failed: the job store is unreachable: %s", error)
         return TRY_LATER, {"Retry-After": RETRY_AFTER}
     logger.error("request failed: the job store refused a call: %s", error)
     return STORE_FAILED, {}

@@ -119,5 +119,7 @@ def _call_id(id: object) -> str:
 def _call_retry(retry: object) -> Retry:
     checked = _checks.instance(retry, Retry, argument="retry", error=ValidationError)
     if checked.retry_on is not None or checked.give_up_on:
-        raise ValidationError("options(retry=...) takes max_attempts and backoff; retry_on belongs to the job")
+        raise ValidationError(
+            "options(retry=...) takes max_attempts and backoff only; set retry_on and give_up_on in @job(...)"
+        )
     return checked

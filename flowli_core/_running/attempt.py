@@ -230,7 +230,7 @@ class Attempt:
         """Settle for a handler that did not end within `cancel_grace`. It keeps its slot until it ends."""
         reason = self.end_reason
         logger.warning(
-            "job %s (%s) was asked to end because %s, but is still running %s later",
+            "job %s (%s) was asked to end because %s, but is still running %s later; it takes a slot until it ends",
             self.reserved.id,
             self.reserved.name,
             reason.value if reason else "",

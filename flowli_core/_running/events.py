@@ -68,15 +68,22 @@ class Events:
                 self._publish("completed", attempt, "on_job_completed")
             case Failed():
                 extra = _fields(attempt, "failed")
-                logger.error("job %s (%s) failed for good", *job, exc_info=attempt.error, extra=extra)
+                logger.error(
+                    "job %s (%s) failed for good at attempt %d",
+                    *job,
+                    attempt.number,
+                    exc_info=attempt.error,
+                    extra=extra,
+                )
                 self._publish("failed", attempt, "on_job_failed")
             case Retried(delay):
-                failure = (*job, type(attempt.error).__name__, format_duration(delay))
+                failure = (*job, attempt.number, type(attempt.error).__name__, format_duration(delay))
                 extra = _fields(attempt, "retried")
-                logger.warning("job %s (%s) failed with %s; the next attempt is in %s", *failure, extra=extra)
+                logger.warning("job %s (%s) failed at attempt %d with %s; the next is in %s", *failure, extra=extra)
                 self._publish("retried", attempt, "on_job_retry_scheduled", retry_in=delay)
             case Released():
-                logger.info("job %s (%s) was returned to the queue", *job, extra=_fields(attempt, "released"))
+                why = attempt.end_reason.value if attempt.end_reason else "its task was cancelled"
+                logger.info("job %s (%s) was returned to the queue: %s", *job, why, extra=_fields(attempt, "released"))
                 self._publish("released", attempt)
             case Cancelled() | None:
                 logger.info("job %s (%s) was cancelled", *job, extra=_fields(attempt, "cancelled"))
@@ -85,14 +92,22 @@ class Events:
     def lost(self, attempt: Attempt) -> None:
         """Report that the lease of an attempt was lost."""
         job = (attempt.reserved.id, attempt.reserved.name)
-        logger.warning("job %s (%s) lost its lease; its outcome is discarded", *job, extra=_fields(attempt, "lost"))
+        logger.warning(
+            "job %s (%s) lost its lease: its outcome here is discarded, and another worker may run it again",
+            *job,
+            extra=_fields(attempt, "lost"),
+        )
         self._publish("lost", attempt, "on_lease_lost")
 
     def recovered(self, recovered: Recovered) -> None:
         """Report that a step of this worker has recovered an expired lease."""
         self._counts["recovered"] += 1
         logger.warning(
-            "the worker of job %s (%s) died; the job is %s now", recovered.id, recovered.name, recovered.state
+            "job %s (%s) was recovered (recovery %d), and is %s: its worker died, hangs or cannot reach the store",
+            recovered.id,
+            recovered.name,
+            recovered.recoveries,
+            recovered.state,
         )
         event = JobEvent(
             id=recovered.id,
@@ -110,11 +125,21 @@ class Events:
 
     def released_unknown(self, reserved: Reserved, delay: timedelta, why: str) -> None:
         """Report that a record cannot run here and is returned to the queue."""
-        logger.warning("job %s is returned to the queue for %s: %s", reserved.id, format_duration(delay), why)
+        logger.warning(
+            "job %s (%s) cannot run here and is returned to the queue for %s: %s; deploy a worker that can run it",
+            reserved.id,
+            reserved.name,
+            format_duration(delay),
+            why,
+        )
 
     def abandoned(self, attempt: Attempt) -> None:
         """Report that a handler is still running although the run ends."""
-        logger.warning("job %s (%s) is still running as its runner ends", attempt.reserved.id, attempt.reserved.name)
+        logger.warning(
+            "job %s (%s) is still running as its runner ends: its handler ignores that it should end",
+            attempt.reserved.id,
+            attempt.reserved.name,
+        )
 
     def _publish(
         self, kind: EventKind, attempt: Attempt, hook: HookName | None = None, *, retry_in: timedelta | None = None

@@ -127,7 +127,13 @@ class HookCalls:
         limit = format_duration(HOOK_TIMEOUT)
         error = calling.result() if done else TimeoutError(f"the hook did not return within {limit}")
         if error is not None:
-            logger.warning("hook %s failed for job %s (%s)", name, event.id, event.name, exc_info=error)
+            logger.warning(
+                "hook %s failed for job %s (%s), whose outcome stays as it is",
+                name,
+                event.id,
+                event.name,
+                exc_info=error,
+            )
 
 
 async def _error_of(hook: Hook, event: JobEvent, threads: Threads) -> BaseException | None:

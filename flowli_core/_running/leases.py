@@ -135,7 +135,9 @@ class LeaseRenewer:
         described = f"{type(error).__name__}: {error}"
         if described != self._last_error:
             self._last_error = described
-            logger.warning("worker %s cannot renew the leases of its jobs, retrying: %s", self._worker, described)
+            logger.warning(
+                "worker %s cannot renew the leases of its jobs, retrying until they expire: %s", self._worker, described
+            )
 
     def _is_stalled(self) -> bool:
         """Return True if the run's loop has been blocked for too long. Log its stack once it blocks."""
@@ -149,10 +151,11 @@ class LeaseRenewer:
         if is_stalled and self._warned < _STALLED:
             self._warned = _STALLED
             logger.error(
-                "the event loop has been blocked for %.0f s, longer than the limit of %.0f s: "
-                "its leases are no longer renewed\n%s",
+                "the event loop has been blocked for %.0f s, longer than the stall limit of %.0f s: "
+                "the leases of worker %s are no longer renewed, so that other workers take over its jobs\n%s",
                 blocked,
                 self._stall_limit,
+                self._worker,
                 self._stack(),
             )
             if self._on_stall is not None:
@@ -160,7 +163,10 @@ class LeaseRenewer:
         elif blocked > 2 * self._interval and self._warned < _BLOCKED:
             self._warned = _BLOCKED
             logger.warning(
-                "the event loop is blocked: a handler must await, or be a plain function, which runs in a thread\n%s",
+                "the event loop is blocked (for %.0f s, in worker %s): an async handler must await; "
+                "declare one that blocks as a plain function, which runs in a thread\n%s",
+                blocked,
+                self._worker,
                 self._stack(),
             )
         return is_stalled

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from flowli_core._jobs.runtime import Runtime
 from flowli_core.driver import Ack, Step, StepAnswer
 from flowli_core.durations import ZERO
-from flowli_core.errors import DriverError
+from flowli_core.errors import DriverError, StoreUnavailable
 
 logger = logging.getLogger("flowli")
 
@@ -110,10 +110,12 @@ class StepClient:
         if described == self.last_error:
             return
         self.last_error = described
-        if isinstance(error, DriverError):
-            logger.warning("the store is unreachable, retrying: %s", described)
+        if isinstance(error, StoreUnavailable):
+            logger.warning("worker %s: the store is unreachable, retrying: %s", self.worker, error)
+        elif isinstance(error, DriverError):
+            logger.error("worker %s: the store refused a call, retrying: %s", self.worker, error)
         else:
-            logger.error("the driver failed in an unexpected way, retrying", exc_info=error)
+            logger.error("worker %s: the driver raised an unexpected error, retrying", self.worker, exc_info=error)
 
     def _new_step(
         self, sequence: int, *, want: int, suspect: bool, acks: tuple[Ack, ...] = (), wait: timedelta | None = None
@@ -135,6 +137,6 @@ class StepClient:
         self._answered_at = time.monotonic()
         self._last_time = answer.now
         if self.last_error is not None:
-            logger.info("the store is reachable again")
+            logger.info("worker %s: the store is reachable again", self.worker)
             self.last_error = None
         return StepResult(answer, since=since, suspect=step.suspect)

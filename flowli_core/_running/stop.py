@@ -49,7 +49,7 @@ class Stop:
             if not timeout.expired():
                 raise
             raise StoreUnavailable(
-                f"the store did not answer in the time that the stop allowed ({self._client.last_error})"
+                f"the store did not answer before the deadline of the stop ({self._client.last_error or 'no error'})"
             ) from None
         finally:
             self._timeout = None

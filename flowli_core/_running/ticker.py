@@ -136,7 +136,10 @@ class Ticker:
         if self._must_restore:
             restored = [spec.key for spec in self._runtime.schedules if await changes.restore(driver, spec)]
             if restored:
-                logger.warning("the store has lost data; schedules registered again: %s", ", ".join(restored))
+                logger.error(
+                    "the store has lost data: check its persistence. Schedules that were registered again: %s",
+                    ", ".join(restored),
+                )
             self._must_restore = False
         while self._must_fire:
             self._must_fire = await self._fire_due(driver)
@@ -145,7 +148,7 @@ class Ticker:
         for spec in self._runtime.schedules:
             disposition, stored = await changes.upsert(driver, spec)
             if disposition != "unchanged":
-                logger.info("schedule %s was %s; next run: %s", spec.key, disposition, stored.next_tick)
+                logger.info("schedule %s was %s; next run: %s", spec.key, disposition, stored.next_tick or "none")
         known = {spec.key for spec in self._runtime.schedules}
         for key in await changes.declared_keys(driver, self._runtime.owner):
             if key in known:
@@ -189,5 +192,9 @@ class Ticker:
             why = str(error)
         if (stored.key, stored.revision) not in self._logged_unreadable:
             self._logged_unreadable.add((stored.key, stored.revision))
-            logger.error("this worker cannot run schedule %s, and leaves it to others: %s", stored.key, why)
+            logger.error(
+                "this worker cannot fire schedule %s, and leaves it to others: %s",
+                stored.key,
+                why,
+            )
         return None

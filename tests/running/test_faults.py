@@ -254,7 +254,7 @@ async def test_a_stop_ends_a_runner_that_never_reached_its_store(kind: FaultKind
     await until(lambda: work.driver.calls["open"] >= 1)
     await soon(runner.stop(drain="0s"))
     if kind == "hang":
-        with pytest.raises(StoreUnavailable, match="in the time that the stop allowed"):
+        with pytest.raises(StoreUnavailable, match="before the deadline of the stop"):
             await soon(task)
     else:
         await soon(task)

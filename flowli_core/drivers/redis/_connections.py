@@ -78,7 +78,9 @@ class Line:
             raise
         except TimeoutError:
             if not self._closed.is_set():
-                raise StoreUnavailable("Redis did not end a wait in time; its connection was closed") from None
+                raise StoreUnavailable(
+                    "Redis did not reply to a blocking wait in time, so its connection was closed"
+                ) from None
             self._restore_wake_up(keys)
             raise StoreUnavailable("the driver was closed during a wait") from None
 
@@ -144,7 +146,7 @@ class SideLoop:
             return await self._work(work)
         with self._lock:
             if self._is_closed:
-                raise DriverError("the driver was closed")
+                raise DriverError("the driver is not open; await its open() first")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="flowli-redis", daemon=True)

@@ -35,7 +35,7 @@ async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list
     checks.append(check_clock(int(seconds) + int(micros) / 1e6, asked, time.time()))
     refused = (await scripts.check()).decode()
     if refused:
-        checks.append(_check("ACL", f"{refused} is refused", bad="see the driver's documentation"))
+        checks.append(_check("ACL", f"{refused} is refused", bad=f"allow it: ACL SETUSER ... +{refused}"))
     else:
         checks.append(_check("ACL", "all needed commands are allowed"))
     return [*checks, _check("layout", str(LAYOUT))]
@@ -65,14 +65,16 @@ def _check_memory(facts: Mapping[str, str]) -> Check:
 
 def _check_persistence(facts: Mapping[str, str]) -> Check:
     has_aof = facts.get("aof_enabled") == "1"
-    value = "append-only file" if has_aof else "snapshots at most"
+    value = "append-only file" if has_aof else "no append-only file, only snapshots if configured"
     failed = [
         f"the last {what} failed"
         for what, fact in (("append", "aof_last_write_status"), ("snapshot", "rdb_last_bgsave_status"))
         if facts.get(fact, "ok") != "ok"
     ]
     if failed:
-        return _check("persistence", f"{value}; {', '.join(failed)}", bad="check its disk")
+        return _check(
+            "persistence", f"{value}; {', '.join(failed)}", bad="check the disk and the free memory of the server"
+        )
     cure = "a crash of the server loses everything since the last snapshot: CONFIG SET appendonly yes"
     return _check("persistence", value, warning="" if has_aof else cure)
 

@@ -184,7 +184,9 @@ class Scripts:
             names = await self._client.execute("SMEMBERS", self._keys.queues)
             self._set_queues(sorted(queue.decode() for queue in names))
             await asyncio.sleep(0.001 * attempt)
-        raise DriverError("the queues of this prefix change faster than they can be read")
+        raise DriverError(
+            f"{name} was given up after {_TRIES} tries: before each, another process stored a new queue in this prefix"
+        )
 
     def _words(
         self, arguments: Sequence[Word], queues: Iterable[str], worker: str | None, extra: Sequence[str] = ()
@@ -208,7 +210,9 @@ class Scripts:
                 return await self._client.execute("EVALSHA", script.digest, *words)
             except MissingScriptError:
                 await self._client.at(self._keys.queues, "SCRIPT LOAD", script.text)
-        raise StoreUnavailable("the server forgets its scripts faster than they can be loaded")
+        raise StoreUnavailable(
+            f"Redis lost a script each of the {_LOADS} times it was loaded; does something keep calling SCRIPT FLUSH?"
+        )
 
 
 def _pack_records(records: Sequence[NewRecord]) -> list[Word]:

@@ -21,7 +21,10 @@ async def check_server(client: Client, scripts: Scripts, *, at: str, allow_evict
         server = facts_of(await client.at(at, "INFO", "server"))
         memory = facts_of(await client.at(at, "INFO", "memory"))
     except PermissionMissingError:
-        logger.warning("this Redis user may not call INFO, so the server's version and eviction policy are not checked")
+        logger.warning(
+            "this Redis user may not call INFO, so the server's version and eviction policy are not checked; "
+            "allow it with ACL SETUSER ... +info"
+        )
         server, memory = {}, {}
     version = server.get("redis_version", "6.2")
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
@@ -37,7 +40,8 @@ async def check_server(client: Client, scripts: Scripts, *, at: str, allow_evict
         raise DriverError(f"this server lacks the command {refused.removeprefix('unknown ')}; {NEEDED}")
     if refused:
         raise DriverError(
-            f"this Redis user may not call {refused}; the driver's documentation lists the permissions it needs"
+            f"this Redis user may not call {refused}; allow it with ACL SETUSER ... +{refused} "
+            "(the driver's documentation lists all needed permissions)"
         )
 
 
