@@ -34,7 +34,7 @@ _Write: TypeAlias = ScheduleChange | Literal["remove"] | None
 _TRIES = 100
 _LONGEST_PAUSE = 0.02
 _PAGE = 50
-"""How many schedules to read at once. Each holds the input of its jobs."""
+"""The number of schedules to read at once. Each holds the input of its jobs."""
 
 
 async def upsert(driver: Driver, spec: ScheduleSpec) -> tuple[ScheduleDisposition, StoredSchedule]:

@@ -19,7 +19,7 @@ MOST_ISSUES = 100
 """An error has at most this many issues, however many problems its payload has."""
 
 HIDDEN = "[...]"
-"""Stands in a path for what may be data."""
+"""Replaces a part of a path that may be data."""
 
 _FEW = 1_000
 _LONGEST = 200
