@@ -75,11 +75,15 @@ class RecordById:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsInState:
-    """Lists up to `limit` records in a state in the order of their positions, from the first behind `after`."""
+    """Lists up to `limit` records in a state in the order of their positions, from the first behind `after`.
+
+    Without `payloads`, a record has an empty input, and None as meta and result.
+    """
 
     state: State
     limit: int
     after: Position | None = None
+    payloads: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

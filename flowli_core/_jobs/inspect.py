@@ -1,12 +1,15 @@
 """Reads of stored jobs and schedules: `jobs.inspect`."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import TypeVar
 
 from flowli_core import _checks
 from flowli_core._jobs.cursor import decode_cursor, encode_cursor
 from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord, to_job_record, to_schedule_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
+from flowli_core.driver import MAX_BATCH_BYTES
 from flowli_core.errors import ValidationError
 from flowli_core.stored import (
     STATES,
@@ -17,11 +20,18 @@ from flowli_core.stored import (
     ScheduleByKey,
     SchedulesAfter,
     State,
+    StoredRecord,
+    StoredSchedule,
     position,
 )
 
 MOST_PER_PAGE = 1_000
 DEFAULT_PER_PAGE = 25
+
+_MOST_PER_CALL = 32
+"""How many entries to read from the store at once. The payloads of a record may be three quarters of a mebibyte."""
+
+T = TypeVar("T")
 
 
 class Inspect:
@@ -48,23 +58,29 @@ class Inspect:
         return await (await self._runtime.store()).overview()
 
     async def get_jobs_by_state(
-        self, state: State, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None
+        self, state: State, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None, payloads: bool = True
     ) -> Page[JobRecord]:
         """Return a page of `limit` (1 to 1,000) records in a state, newest first. `cursor` is that of the page before.
 
         Finished records are ordered by the time of finishing, waiting ones by due time, and active ones by id. Pages
         are stable: a record that is added or removed between two pages neither repeats nor hides another.
+
+        A page ends early once its payloads exceed 8 MiB. Without `payloads`, the input, meta and result of each record
+        are None, and are not read.
         """
         _checks.one_of(state, STATES, argument="state", error=ValidationError)
         _check_limit(limit)
         after = None if cursor is None else decode_cursor(cursor, _read_position)
-        query = RecordsInState(state=state, limit=limit + 1, after=after)
-        found = await (await self._runtime.store()).records(query)
-        items = tuple(map(to_job_record, found[:limit]))
-        if len(found) <= limit:
-            return Page(items)
-        last = position(found[limit - 1])
-        return Page(items, encode_cursor(last.at.isoformat(), last.id))
+        driver = await self._runtime.store()
+
+        async def read(count: int, last: StoredRecord | None) -> list[StoredRecord]:
+            behind = after if last is None else position(last)
+            return await driver.records(RecordsInState(state=state, limit=count, after=behind, payloads=payloads))
+
+        found, has_more = await _read_page(read, limit, size=_size)
+        last = position(found[-1]) if has_more else None
+        items = tuple(map(to_job_record, found))
+        return Page(items, None if last is None else encode_cursor(last.at.isoformat(), last.id))
 
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
         """Return a schedule, or None if there is none with this key."""
@@ -73,12 +89,20 @@ class Inspect:
         return to_schedule_record(found[0]) if found else None
 
     async def get_schedules(self, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None) -> Page[ScheduleRecord]:
-        """Return a page of `limit` schedules, in the order of their keys. `cursor` is that of the page before."""
+        """Return a page of `limit` schedules, in the order of their keys. `cursor` is that of the page before.
+
+        A page ends early once its inputs exceed 8 MiB.
+        """
         _check_limit(limit)
         after = None if cursor is None else decode_cursor(cursor, _checks.key)
-        _, found = await (await self._runtime.store()).schedules(SchedulesAfter(limit=limit + 1, after=after))
-        items = tuple(map(to_schedule_record, found[:limit]))
-        return Page(items, encode_cursor(items[-1].key) if len(found) > limit else None)
+        driver = await self._runtime.store()
+
+        async def read(count: int, last: StoredSchedule | None) -> list[StoredSchedule]:
+            query = SchedulesAfter(limit=count, after=after if last is None else last.key)
+            return (await driver.schedules(query))[1]
+
+        found, has_more = await _read_page(read, limit, size=lambda schedule: len(schedule.spec))
+        return Page(tuple(map(to_schedule_record, found)), encode_cursor(found[-1].key) if has_more else None)
 
     async def next_runs(self, key: str, n: int = DEFAULT_RUNS) -> tuple[datetime, ...]:
         """Return the next `n` (1 to 1,000) ticks of a schedule, in UTC.
@@ -89,6 +113,32 @@ class Inspect:
         _check_limit(n, argument="n")
         _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
         return next_runs(found[0], n) if found else ()
+
+
+async def _read_page(
+    read: Callable[[int, T | None], Awaitable[list[T]]], limit: int, *, size: Callable[[T], int]
+) -> tuple[list[T], bool]:
+    """Read a page in parts, so that no call holds up the store. Return it, and True if there is more behind it.
+
+    `read` returns up to so many entries behind the given one.
+    """
+    found: list[T] = []
+    total = 0
+    while True:
+        count = min(limit + 1 - len(found), _MOST_PER_CALL)
+        part = await read(count, found[-1] if found else None)
+        found += part
+        total += sum(map(size, part))
+        if len(found) > limit:
+            return found[:limit], True
+        if len(part) < count:
+            return found, False
+        if total > MAX_BATCH_BYTES:
+            return found, True
+
+
+def _size(record: StoredRecord) -> int:
+    return len(record.input) + len(record.meta or b"") + len(record.result or b"")
 
 
 def _read_position(at: str, id: str) -> Position:

@@ -232,7 +232,7 @@ def _policy(stored: StoredRecord) -> Policy | None:
 
 
 def _json(wire: bytes | None) -> object:
-    if wire is None:
+    if not wire:
         return None
     try:
         return from_json(wire)

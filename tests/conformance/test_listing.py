@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from flowli_core.driver import Cancelled, Completed, Failed, Keep, Released, Retried
 from flowli_core.durations import ZERO
-from flowli_core.stored import FINISHED, STATES, Position, QueueCounts, StateCounts, position
+from flowli_core.stored import FINISHED, STATES, Position, QueueCounts, RecordsInState, StateCounts, position
 from tests.conformance.builders import (
     BROKEN,
     DONE,
@@ -232,3 +233,14 @@ async def test_counts_agree_with_the_listings_after_every_transition(
     await holds()
     await driver.purge("completed", older_than=ZERO, limit=2)
     await holds()
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_listing_without_payloads_has_everything_else(driver: Driver, clock: ManualClock, state: State) -> None:
+    await fill(driver, state, "abc", clock)
+    await driver.enqueue([record("with all", due=timedelta(hours=2), meta=b'"m"', key="k with spaces")])
+    whole = await driver.records(RecordsInState(state=state, limit=10))
+    assert whole
+    assert await driver.records(RecordsInState(state=state, limit=10, payloads=False)) == [
+        replace(one, input=b"", meta=None, result=None) for one in whole
+    ]

@@ -37,7 +37,7 @@ def jobs() -> None:
 @operation
 async def list_jobs(registry: Jobs[Any], *, state: State, limit: int, cursor: str | None, is_json: bool) -> None:
     """List the jobs in STATE, newest first. Without STATE, list the failed jobs."""
-    page = await registry.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor)
+    page = await registry.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor, payloads=is_json)
     if is_json:
         click.echo(format_json(page))
         return

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from heapq import nlargest
 
@@ -174,7 +175,10 @@ class MemoryDriver:
             if query.after is not None:
                 after = (stamp(query.after.at), query.after.id)
                 entries = [entry for entry in entries if entry < after]
-            return [records[record_id].stored(now) for _, record_id in nlargest(query.limit, entries)]
+            page = [records[record_id].stored(now) for _, record_id in nlargest(query.limit, entries)]
+            if query.payloads:
+                return page
+            return [replace(record, input=b"", meta=None, result=None) for record in page]
 
     async def overview(self) -> Overview:
         with self._transition() as now:

@@ -119,7 +119,7 @@ def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredReco
         key=key.decode() or None,
         policy=common.policy,
         progress=progress,
-        result=result if name == "completed" else None,
+        result=result or None if name == "completed" else None,
         recoveries=int(recoveries),
         max_recoveries=common.max_recoveries,
         worker=worker.decode() or None,

@@ -134,7 +134,7 @@ class Scripts:
             return await self._call("read_records", [query.id])
         after = query.after
         at, after_id = (-1, "") if after is None else (stamp(after.at), after.id)
-        return await self._call("read_records", [query.state, at, after_id, query.limit])
+        return await self._call("read_records", [query.state, at, after_id, query.limit, int(query.payloads)])
 
     async def overview(self) -> Any:
         return await self._call("overview", [milliseconds(WORKER_ALIVE)])

@@ -35,8 +35,8 @@ def read_records(connection: sqlite3.Connection, query: RecordById | RecordsInSt
         return [_stored(row, now) for row in run(connection, "find_stored", id=query.id)]
     with snapshot(connection):
         page = _page(connection, query, now)
-        numbers = json.dumps([number for _, _, number in page])
-        found = {row["id"]: _stored(row, now) for row in run(connection, "find_page", numbers=numbers)}
+        wanted = {"numbers": json.dumps([number for _, _, number in page]), "payloads": query.payloads}
+        found = {row["id"]: _stored(row, now) for row in run(connection, "find_page", **wanted)}
     return [found[record_id] for _, record_id, _ in page]
 
 

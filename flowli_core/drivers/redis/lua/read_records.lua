@@ -1,11 +1,12 @@
 -- Read one record, or a page of the records in a state, newest first.
 -- Needs: shared/columns
--- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit.
+-- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit,
+-- 1 to answer the payloads or 0 to leave them out.
 -- Answers {id, blob, state, due, progress, recoveries, token, outcome, finished} for each.
 -- Writes nothing.
 
 -- Read a record, as _packing.unpack_stored takes it. Returns nil if it is not stored.
-local function read_record(id)
+local function read_record(id, payloads)
   local blob = call('HGET', RECORD, id)
   local shape = blob and shape_of(blob)
   if not shape then
@@ -16,6 +17,10 @@ local function read_record(id)
     return nil
   end
   local finished = FINISHED[state] and call('ZSCORE', FINISHED[state], id) or false
+  if payloads == '0' then
+    blob = string.match(blob, '^[^\n]*\n') .. '-\n'
+    outcome = outcome and string.match(outcome, '^[^\n]*\n')
+  end
   return {
     id, blob, state, format_ms(due), call('HGET', PROGRESS, id), call('HGET', RECOVERIES, id) or '0', token, outcome, finished,
   }
@@ -25,7 +30,7 @@ if #ARGV == first then
   return { read_record(ARGV[first]) }
 end
 
-local state, after_ms, after_id, limit = unpack(ARGV, first, first + 3)
+local state, after_ms, after_id, limit, payloads = unpack(ARGV, first, first + 4)
 after_ms, limit = tonumber(after_ms), tonumber(limit)
 local positions = {}
 
@@ -79,6 +84,6 @@ table.sort(positions, function(one, other)
 end)
 local records = {}
 for i = 1, math.min(limit, #positions) do
-  records[#records + 1] = read_record(positions[i][2])
+  records[#records + 1] = read_record(positions[i][2], payloads)
 end
 return records

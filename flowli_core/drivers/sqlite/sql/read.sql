@@ -7,8 +7,8 @@ FROM stored WHERE id = :id;
 -- name: find_page
 -- The records of a page, in any order.
 SELECT
-    id, name, queue, state, input, meta, key, policy, progress, result, recoveries,
-    max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at
+    id, name, queue, state, iif(:payloads, input, x'') AS input, iif(:payloads, meta, NULL) AS meta, key, policy,
+    progress, iif(:payloads, result, NULL) AS result, recoveries, max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at
 FROM stored WHERE number IN (SELECT value FROM json_each(:numbers));
 
 -- name: page_waiting
