@@ -178,6 +178,7 @@ async def everything(driver: Driver, state: State, *, limit: int = 100) -> list[
     found: list[StoredRecord] = []
     after: Position | None = None
     while page := await read_page(driver, state, limit=limit, after=after):
+        assert position(page[-1]) != after, "the listing does not advance"
         found += page
         after = position(page[-1])
     return found
