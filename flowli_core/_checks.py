@@ -17,9 +17,20 @@ S = TypeVar("S", bound=str)
 LONGEST_NAME = 128
 LONGEST_KEY = 256
 
-_LONGEST_SHOWN = 80
+_LONGEST_SHOWN = 60
 _NAME = re.compile(r"\w[\w.:/-]*")
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value for a message: at most 60 characters, and a description if there is no repr."""
+    if isinstance(value, str | bytes) and len(value) > _LONGEST_SHOWN:
+        value = value[:_LONGEST_SHOWN]  # the repr of all of it would be made in vain
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - of an int with too many digits, or of a class of the user
+        return f"a value of {type(value).__name__} that cannot be shown"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
 def whole_number(
@@ -27,7 +38,7 @@ def whole_number(
 ) -> int:
     """Accept an int from `low` to `high`. Raises `error`."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise error(f"{argument} must be a whole number from {low} to {high:,}, got {value!r}")
+        raise error(f"{argument} must be a whole number from {low} to {high:,}, got {shown(value)}")
     return value
 
 
@@ -55,7 +66,7 @@ def one_of(
         if value == choice:
             return choice
     *first, last = [*(f'"{choice}"' for choice in choices), *([other] if other else [])]
-    raise error(f"{argument} must be {', '.join(first)} or {last}, got {repr(value)[:_LONGEST_SHOWN]}{cure}")
+    raise error(f"{argument} must be {', '.join(first)} or {last}, got {shown(value)}{cure}")
 
 
 def aware(value: object, *, argument: str, error: type[FlowliError] = SchedulingError) -> datetime:
@@ -74,7 +85,8 @@ def name(value: object, *, argument: str, error: type[FlowliError] = DefinitionE
     text = _text(value, argument=argument, longest=LONGEST_NAME, error=error)
     if not _NAME.fullmatch(text):
         raise error(
-            f"{argument} may have letters, digits and _ . : / - only, and starts with a letter or digit; got {text!r}"
+            f"{argument} may have letters, digits and _ . : / - only, and starts with a letter or digit; "
+            f"got {shown(text)}"
         )
     return text
 
@@ -84,7 +96,7 @@ def record_id(value: object, *, argument: str = "id") -> str:
     text = _text(value, argument=argument, longest=LONGEST_NAME, error=ValidationError)
     if not _PRINTABLE.fullmatch(text) or any(c in "*{}" for c in text):
         raise ValidationError(
-            f"{argument} may have printable ASCII characters only, and no space, *, {{ or }}; got {text!r}"
+            f"{argument} may have printable ASCII characters only, and no space, *, {{ or }}; got {shown(text)}"
         )
     return text
 

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime, timedelta
 
-from flowli_core._checks import aware
+from flowli_core._checks import aware, shown
 from flowli_core.errors import DefinitionError, FlowliError, SchedulingError
 
 Duration = str | timedelta
@@ -40,10 +40,10 @@ def duration(
     Raises `error`, whose message names `argument`. A bare number is refused, because its unit would be a guess.
     """
     parsed = value if isinstance(value, timedelta) else _parsed(value, argument, error)
-    shown = repr(value) if isinstance(value, str) else format_duration(parsed)
+    given = shown(value) if isinstance(value, str) else format_duration(parsed)
     if parsed < ZERO or (parsed == ZERO and not zero):
         bound = "not be negative" if zero else "be longer than zero"
-        raise error(f"{argument} must {bound}, got {shown}")
+        raise error(f"{argument} must {bound}, got {given}")
     if parsed > longest:
         raise error(f"{argument} must be at most {format_duration(longest)}, got {format_duration(parsed)}")
     return parsed
@@ -79,10 +79,9 @@ def _parsed(value: object, argument: str, error: type[FlowliError]) -> timedelta
         raise error(f"{argument} must be a duration, got {type(value).__name__}; {_CURE}")
     match = _WRITTEN.fullmatch(value)
     if match is None:
-        shown = value if len(value) <= 32 else value[:32] + "..."  # noqa: PLR2004 - enough to recognize it
-        raise error(f"{argument} is not a duration: {shown!r}; {_CURE}")
+        raise error(f"{argument} is not a duration: {shown(value)}; {_CURE}")
     number, unit = match.groups()
     try:
         return float(number) * _UNITS[unit]
     except OverflowError:
-        raise error(f"{argument} must be at most {format_duration(LONGEST)}, got {value!r}") from None
+        raise error(f"{argument} must be at most {format_duration(LONGEST)}, got {shown(value)}") from None

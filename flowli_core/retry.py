@@ -1,12 +1,12 @@
 """Retries: backoffs and policies as values, and the decision after a failed attempt as a pure function."""
 
-import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
 
-from flowli_core._checks import instance, whole_number
+from flowli_core._checks import instance, shown, whole_number
 from flowli_core.durations import LONGEST, Duration, duration, format_duration
 from flowli_core.errors import DefinitionError
 
@@ -19,6 +19,8 @@ Jitter = bool | tuple[float, float]
 """True shortens a delay at random to 0.5 to 1 times its length. A pair sets other ratios."""
 
 _DEFAULT_JITTER = (0.5, 1.0)
+
+_LARGEST = sys.float_info.max
 
 
 class Abort(Exception):
@@ -71,10 +73,11 @@ class Exponential:
         _check_delay(self.first, "first")
         _check_delay(self.max_delay, "max_delay")
         if _number(self.factor, "factor") < 1:
-            raise DefinitionError(f"factor must be at least 1, got {self.factor!r}")
+            raise DefinitionError(f"factor must be at least 1, got {shown(self.factor)}")
         if self.max_delay < self.first:
             raise DefinitionError(
-                f"max_delay must not be shorter than the first delay, got {self.max_delay!r} and {self.first!r}"
+                f"max_delay must not be shorter than the first delay, got "
+                f"{format_duration(self.max_delay)} and {format_duration(self.first)}"
             )
         _check_jitter(self.jitter)
 
@@ -185,12 +188,12 @@ def _check_jitter(jitter: object) -> None:
         return
     pair = cast("tuple[object, ...]", jitter if isinstance(jitter, tuple) else ())
     if len(pair) != 2 or not 0 <= _number(pair[0], "jitter") <= _number(pair[1], "jitter") <= 1:  # noqa: PLR2004 - a pair
-        raise DefinitionError(f"jitter must be two ratios between 0 and 1, the lower first, got {jitter!r}")
+        raise DefinitionError(f"jitter must be two ratios between 0 and 1, the lower first, got {shown(jitter)}")
 
 
 def _number(value: object, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DefinitionError(f"{argument} must be a finite number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST <= value <= _LARGEST:
+        raise DefinitionError(f"{argument} must be a finite number, got {shown(value)}")
     return value
 
 

@@ -200,7 +200,7 @@ def _declared_queues(jobs: Jobs[Any]) -> tuple[str, ...]:
 def _check_lease(lease: Duration) -> timedelta:
     length = duration(lease, argument="lease", longest=timedelta(hours=24))
     if length < timedelta(seconds=1):
-        raise DefinitionError(f"lease must be from 1s to 24h, got {lease!r}")
+        raise DefinitionError(f"lease must be from 1s to 24h, got {_checks.shown(lease)}")
     return length
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
+from flowli_core._checks import shown
 from flowli_core.errors import SchedulingError
 
 MAX_LENGTH = 256
@@ -40,6 +41,9 @@ _MAX_GAP_YEARS = 40
 """The longest time between two matches. Within it every date, February 29 too, falls on every day of the week."""
 
 
+_LONGEST_NUMBER = 9
+
+
 @dataclass(frozen=True, slots=True)
 class _Field:
     name: str
@@ -53,9 +57,9 @@ class _Field:
         """Return the number of a text: of ASCII digits, or of the lower-case name of a month or a day."""
         if text in self.names:
             return self.names.index(text) + self.first_name
-        if not text.isdigit() or not self.low <= int(text) <= self.high:
+        if not (text.isdigit() and len(text) <= _LONGEST_NUMBER) or not self.low <= int(text) <= self.high:
             names = f", or {self.names[0]} to {self.names[-1]}" if self.names else ""
-            raise _error(expression, f"{self.name} must be from {self.low} to {self.high}{names}, not {text!r}")
+            raise _error(expression, f"{self.name} must be from {self.low} to {self.high}{names}, not {shown(text)}")
         return int(text)
 
 
@@ -145,7 +149,7 @@ def _normalize(field: _Field, text: str, expression: str) -> str:
 def _values(field: _Field, part: str, expression: str) -> Iterable[int]:
     match = _PART.fullmatch(part)
     if match is None:
-        raise _error(expression, f"{part[:20]!r} cannot be read in {field.name}{_cure(field, part)}")
+        raise _error(expression, f"{shown(part)} cannot be read in {field.name}{_cure(field, part)}")
     span, first, last, step = match.groups()
     highest = field.high - 1 if field is _FIELDS[_WEEKDAY] else field.high
     if span == "*":
@@ -159,12 +163,14 @@ def _values(field: _Field, part: str, expression: str) -> Iterable[int]:
         elif step is not None:
             high = max(highest, low)
         if high < low:
-            raise _error(expression, f"the range {span!r} runs backwards; write two ranges, joined by a comma")
+            raise _error(expression, f"the range {shown(span)} runs backwards; write two ranges, joined by a comma")
     if step is None:
         return range(low, high + 1)
-    if not 1 <= int(step) <= field.high:
-        cure = ' (for longer intervals use every="...")' if int(step) else ""
-        raise _error(expression, f"the step of {field.name} must be from 1 to {field.high}, not {step}{cure}")
+    if len(step) > _LONGEST_NUMBER or not 1 <= int(step) <= field.high:
+        cure = ' (for longer intervals use every="...")' if step.strip("0") else ""
+        raise _error(
+            expression, f"the step of {field.name} must be from 1 to {field.high}, not {step[:_LONGEST_NUMBER]}{cure}"
+        )
     return range(low, high + 1, int(step))
 
 
@@ -199,4 +205,4 @@ def _croniter() -> Any:
 
 
 def _error(expression: str, why: str) -> SchedulingError:
-    return SchedulingError(f"cron {expression[:60]!r} is refused: {why}")
+    return SchedulingError(f"cron {shown(expression)} is refused: {why}")

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from flowli_core._checks import shown
 from flowli_core._schedules.cron import CronTimes
 from flowli_core.errors import SchedulingError
 
@@ -32,7 +33,7 @@ def find_zone(name: str) -> ZoneInfo:
         except (LookupError, ValueError, OSError):
             pass
     raise SchedulingError(
-        f'timezone must be a name in the IANA database, such as "UTC" or "Europe/Paris", got {name[:_LONGEST_NAME]!r}'
+        f'timezone must be a name in the IANA database, such as "UTC" or "Europe/Paris", got {shown(name)}'
     )
 
 

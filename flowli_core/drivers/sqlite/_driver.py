@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from flowli_core import _checks
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.driver import (
     CancelAnswer,
@@ -122,7 +123,7 @@ class SqliteDriver:
     ) -> None:
         self._path = _checked_path(path)
         if synchronous not in _SYNCHRONOUS:
-            raise DefinitionError(f'synchronous must be "normal" or "full", got {synchronous!r}')
+            raise DefinitionError(f'synchronous must be "normal" or "full", got {_checks.shown(synchronous)}')
         self._synchronous: Synchronous = synchronous
         self._busy_seconds = duration(busy_timeout, argument="busy_timeout", zero=True).total_seconds()
         self._clock: Clock = clock or SystemClock()
@@ -266,7 +267,7 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
         raise DefinitionError(f"path must be the path of a file, got {type(path).__name__}") from None
     if isinstance(given, bytes) or not given or given.startswith(":") or "\0" in given:
         raise DefinitionError(
-            f"path must be the path of a file, got {given!r}; to keep records in memory use MemoryDriver"
+            f"path must be the path of a file, got {_checks.shown(given)}; to keep records in memory use MemoryDriver"
         )
     try:
         return str(Path(given).absolute())
