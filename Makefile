@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PACKAGES = flowli_core flowli_starlette flowli_fastapi flowli_litestar
 BIN = .venv/bin
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-faults soak mutants lint check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-faults fuzz soak mutants lint check format bench clean
 
 # Send requests to a real service with jobs, and account for every job.
 demo: .venv/ready
@@ -27,6 +27,10 @@ coverage: .venv/ready
 # Run the long tests: storms of kill -9, flapping connections, servers that die.
 test-faults: .venv/ready
 	$(BIN)/python -m pytest -m faults tests $(PYTEST_ARGS)
+
+# Try FLOWLI_FUZZ_EXAMPLES (20000) random values for each argument and each kind of stored bytes.
+fuzz: .venv/ready
+	FLOWLI_FUZZ_EXAMPLES=$${FLOWLI_FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/core/test_fuzz.py $(PYTEST_ARGS)
 
 # Run workers under load, kills, restarts and cut connections for FLOWLI_SOAK_SECONDS (600).
 soak: .venv/ready

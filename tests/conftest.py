@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import settings
 
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock
 from tests.support.counting import CountingDriver
 from tests.support.mailing import START, AppJobs, ran
+
+settings.register_profile("short", deadline=None)
+examples = os.environ.get("FLOWLI_FUZZ_EXAMPLES")
+if examples is not None:
+    settings.register_profile("long", deadline=None, max_examples=int(examples))
+settings.load_profile("short" if examples is None else "long")
 
 
 @pytest.fixture
