@@ -16,11 +16,14 @@ from flowli_core._running.attempt import Attempt
 from flowli_core._running.options import RunnerOptions
 from flowli_core._running.slots import Slots
 from flowli_core.driver import Driver
+from flowli_core.durations import format_duration
 
 logger = logging.getLogger("flowli")
 
 MAX_INTERVAL = timedelta(seconds=5)
 """Leases are renewed at a third of their length, but at least this often: a heartbeat also brings cancel requests."""
+
+_SHOWN_JOBS = 5
 
 _RESPONSIVE, _BLOCKED, _STALLED = range(3)
 
@@ -92,12 +95,17 @@ class LeaseRenewer:
         self._task = asyncio.current_task()
         pause = self._interval
         while not self._is_ending.is_set():
+            slept_at = time.monotonic()
             await asyncio.sleep(pause)
+            overslept = time.monotonic() - slept_at - pause
             pause = self._interval
             held = list(self._slots.held.values())
             if not held:
                 self._note_response()
-            elif not self._is_stalled() and not await self._renew(held):
+                continue
+            if overslept > self._lease.total_seconds():
+                self._warn_of_standstill(overslept, held)
+            if not self._is_stalled() and not await self._renew(held):
                 pause = self._retry_interval
 
     async def _renew(self, held: list[Attempt]) -> bool:
@@ -129,6 +137,20 @@ class LeaseRenewer:
         if lost or cancelled:
             self._call_on_loop(lambda: self._slots.apply_heartbeat(lost, cancelled))
         return is_renewed
+
+    def _warn_of_standstill(self, seconds: float, held: list[Attempt]) -> None:
+        """Log that the whole process stood still, because this thread did, for longer than a lease."""
+        jobs = [f"{attempt.reserved.id} ({attempt.reserved.name})" for attempt in held[:_SHOWN_JOBS]]
+        more = f" and {len(held) - len(jobs)} more" if len(held) > len(jobs) else ""
+        logger.warning(
+            "worker %s stood still for %.1f s, longer than its lease of %s, so these jobs may run twice: %s%s; "
+            "either a handler is in a C call that holds the GIL, or the process was suspended",
+            self._worker,
+            seconds,
+            format_duration(self._lease),
+            ", ".join(jobs),
+            more,
+        )
 
     def _note_failure(self, error: BaseException) -> None:
         """Log a failed heartbeat, unless the last one failed in the same way."""

@@ -14,7 +14,7 @@ from flowli_core._jobs.runtime import Runtime
 from flowli_core._pauses import keep_trying
 from flowli_core._running.batches import Batches
 from flowli_core._running.events import Events, RunCounts
-from flowli_core._running.leases import LeaseRenewer
+from flowli_core._running.leases import MAX_INTERVAL, LeaseRenewer
 from flowli_core._running.next import Facts, next_action
 from flowli_core._running.options import DRAIN, TRIES_ONCE, RunnerOptions
 from flowli_core._running.pacer import Pacer
@@ -161,6 +161,7 @@ class Run:
                 case "resend":
                     await self._send()
                 case "step":
+                    await self._renew_expired()
                     acks = self._slots.take_acks(self._batches.ack_bytes)
                     # While outcomes wait to be sent, take no more work: they would pile up on a slow network.
                     want = 0 if self._slots.has_acks else min(facts.free_slots, self._batches.records)
@@ -181,6 +182,24 @@ class Run:
                     return
                 case _ as never:
                     assert_never(never)
+
+    async def _renew_expired(self) -> None:
+        """Renew the leases that expired while the process stood still: a step would take them from this worker."""
+        now = time.monotonic()
+        expired = [attempt for attempt in self._slots.held.values() if now > attempt.lease_until]
+        if not expired:
+            return
+        with contextlib.suppress(Exception):  # The step will say what is wrong with the store.
+            driver = await self._runtime.store()
+            leases = [attempt.lease for attempt in expired]
+            async with asyncio.timeout(min(self._options.lease / 3, MAX_INTERVAL).total_seconds()):
+                answer = await driver.heartbeat(self.client.worker, leases, self._options.lease)
+            for attempt in expired:
+                if attempt.reserved.id not in answer.lost:
+                    attempt.lease_until = max(attempt.lease_until, now + self._options.lease.total_seconds())
+            lost = [attempt for attempt in expired if attempt.reserved.id in answer.lost]
+            cancelled = [attempt for attempt in expired if attempt.reserved.id in answer.cancelled]
+            self._slots.apply_heartbeat(lost, cancelled)
 
     def _facts(self) -> Facts:
         is_stopping, holds_leases = self._stop.is_requested, bool(self._slots.held)

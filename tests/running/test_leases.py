@@ -1,6 +1,7 @@
 """Leases: renewed while a job runs, recovered after a worker died."""
 
 import asyncio
+import ctypes
 import threading
 import time
 from datetime import timedelta
@@ -163,3 +164,23 @@ async def test_a_run_ends_although_all_default_threads_are_busy() -> None:
     finally:
         release.set()
         await asyncio.gather(*taken)
+
+
+async def test_a_process_that_stood_still_keeps_its_jobs_and_names_them(caplog: pytest.LogCaptureFixture) -> None:
+    """A C call that holds the GIL stops every thread, also the one that renews leases."""
+    work = Work()
+    stall_at = 1
+
+    async def act(number: int) -> None:
+        if number == stall_at:
+            await asyncio.sleep(0.1)
+            ctypes.PyDLL(None).usleep(2_500_000)
+        else:
+            await asyncio.sleep(4)
+
+    work.deeds.act = act
+    ids = await work.add(1, 2)
+    assert await work.run(lease="1s") == RunCounts(completed=2)
+    assert [(await work.job(record_id)).recoveries for record_id in ids] == [0, 0]
+    assert "stood still for" in caplog.text
+    assert f"{ids[1]} (act)" in caplog.text
