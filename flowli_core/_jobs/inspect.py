@@ -29,7 +29,7 @@ MOST_PER_PAGE = 1_000
 DEFAULT_PER_PAGE = 25
 
 _MOST_PER_CALL = 32
-"""How many entries to read from the store at once. The payloads of a record may be three quarters of a mebibyte."""
+"""The most entries to read from the store at once. The payloads of a record may be three quarters of a mebibyte."""
 
 T = TypeVar("T")
 
