@@ -359,3 +359,40 @@ async def test_a_worker_that_only_waits_is_alive_and_remembered(
         overview = await driver.overview()
         assert overview.now - overview.workers["w"] <= LAST_SEEN_PRECISION
     assert not (await worker.step()).forgot
+
+
+async def test_a_crowd_of_waiters_misses_no_record(driver: Driver) -> None:
+    """Workers wait for an hour each time; every few records one of them is cancelled, asks again, and goes on."""
+    tokens: dict[str, int] = {}
+    last: dict[str, Step] = {}
+    all_taken = asyncio.Event()
+
+    def note(answer: StepAnswer) -> None:
+        for held in answer.reserved:
+            assert tokens.setdefault(held.id, held.token) == held.token
+        if len(tokens) == 60:
+            all_taken.set()
+
+    async def work(name: str) -> None:
+        while True:
+            last[name] = step(name, sequence=last[name].sequence + 1 if name in last else 1, wait=HOUR)
+            note(await driver.step(last[name]))
+
+    names = [f"w{number}" for number in range(5)]
+    tasks = {name: asyncio.create_task(work(name)) for name in names}
+    await settled(driver)
+    for number in range(60):
+        await driver.enqueue([record(f"r{number:02}")])
+        for _ in range(number % 7):
+            await asyncio.sleep(0)
+        if number % 4 == 0:
+            name = names[number % 5]
+            tasks[name].cancel()
+            await asyncio.wait([tasks[name]])
+            note(await driver.step(replace(last[name], wait=ZERO, want=0)))
+            tasks[name] = asyncio.create_task(work(name))
+    await soon(all_taken.wait())
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.wait(tasks.values())
+    assert len(set(tokens.values())) == 60
