@@ -1,7 +1,5 @@
 """The steps that wait, and how they are woken: for the drivers that wait in this process."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections import OrderedDict

@@ -123,9 +123,7 @@ async def test_missing_tables_raise_a_driver_error(driver: SqliteDriver, foreign
     foreign.execute("DROP TABLE worker")
     with pytest.raises(DriverError, match="were its tables changed by hand"):
         await Worker(driver).take()
-    foreign.execute(
-        "CREATE TABLE worker (id PRIMARY KEY, seen, sequence, token, acks, waiting_sequence, waiting_token)"
-    )
+    foreign.execute("CREATE TABLE worker (id, waits, seen, sequence, token, acks, PRIMARY KEY (id, waits))")
     assert await Worker(driver).take() == ()
 
 

@@ -1,7 +1,5 @@
 """The methods of the contract. Each does its work under one lock and without awaiting, so it is one transition."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections import Counter
@@ -9,7 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.driver import (
@@ -26,7 +24,6 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import due_at, milliseconds, moment, stamp
 from flowli_core.drivers._wakeups import Lines, Waiter
-from flowli_core.drivers.memory._schedules import Schedules
 from flowli_core.drivers.memory._step import Steps
 from flowli_core.drivers.memory._store import Store
 from flowli_core.durations import ZERO
@@ -55,8 +52,7 @@ class MemoryDriver:
         self._closed = False
         self._lines = Lines()
         self._store = Store()
-        self._schedules = Schedules()
-        self._steps = Steps(self._store, self._schedules)
+        self._steps = Steps(self._store)
 
     def __repr__(self) -> str:
         return "MemoryDriver()"
@@ -202,25 +198,25 @@ class MemoryDriver:
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
     ) -> bool:
         with self._transition() as now:
-            if revision != self._schedules.revision(key):
+            current = self._store.schedules.get(key)
+            if revision != (0 if current is None else current.revision):
                 return False
-            answers = self._enqueue(records, now)
-            if schedule is None:
-                self._schedules.remove(key)
-                return True
-            accepted = [answer.id for answer in answers if answer.disposition == "accepted"]
-            before = self._schedules.first_tick()
-            self._schedules.put(key, schedule, last_record_id=accepted[-1] if accepted else schedule.last_record_id)
-            first = self._schedules.first_tick()
-            if first is not None and (before is None or first < before):
-                self._store.changed.add(schedule.queue)  # wake a waiter, to wait for less long
+            accepted = [answer.id for answer in self._enqueue(records, now) if answer.disposition == "accepted"]
+            self._store.put_schedule(key, schedule, last_record_id=accepted[-1] if accepted else None)
             return True
 
     async def schedules(
         self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
     ) -> tuple[datetime, list[StoredSchedule]]:
         with self._transition() as now:
-            return moment(now), self._schedules.find(query, now)
+            stored = self._store.schedules
+            if isinstance(query, ScheduleByKey):
+                keys = [query.key] if query.key in stored else []
+            elif isinstance(query, SchedulesDue):
+                keys = [key for _, key in self._store.ticks.until(now, query.limit)]
+            else:
+                keys = nsmallest(query.limit, [key for key in stored if key > (query.after or "")])
+            return moment(now), [stored[key] for key in keys]
 
     async def diagnose(self) -> list[Check]:
         value = "the memory of this process"

@@ -1,7 +1,5 @@
 """A step with its stages: settle, recover, reserve, trim, next."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,7 +23,6 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
-from flowli_core.drivers.memory._schedules import Schedules
 from flowli_core.drivers.memory._store import Record, Store
 from flowli_core.stored import FinishedState
 
@@ -51,9 +48,8 @@ class Worker:
 class Steps:
     """The steps of all workers. The driver holds its lock around each call."""
 
-    def __init__(self, store: Store, schedules: Schedules) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._schedules = schedules
         self._workers: OrderedDict[str, Worker] = OrderedDict()
 
     def take(self, step: Step) -> StepAnswer:
@@ -74,13 +70,14 @@ class Steps:
             acks = last.acks
             batch = self._reserve_again(step, last)
         self._wake_for_rest(step)
+        now, tick = self._store.now, self._store.ticks.first_time()
         return StepAnswer(
-            now=moment(self._store.now),
+            now=moment(now),
             acks=acks,
             reserved=tuple([record.reserved() for record in batch]),
             recovered=tuple(recovered),
             next_due=self.next_due(step, took_suspect=any(record.is_suspect() for record in batch)),
-            next_tick=self._schedules.next_tick(self._store.now),
+            next_tick=None if tick is None else duration(max(tick - now, 0)),
             forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
         )
 
@@ -179,7 +176,7 @@ class Steps:
     def next_due(self, step: Step, *, took_suspect: bool = False) -> timedelta | None:
         """Return the time until there is something to do in the queues of a step: see StepAnswer."""
         store = self._store
-        tick = self._schedules.first_tick()
+        tick = store.ticks.first_time()
         times = [store.leases.first_time(), tick if tick is not None and tick > store.now else None]
         for queue in step.queues:
             if ordinary := store.waiting.get((queue, False)):

@@ -1,14 +1,12 @@
 """The records of the memory driver and their states. Times are in milliseconds since 1970."""
 
-from __future__ import annotations
-
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from flowli_core.driver import Enqueued, NewRecord, Reserved
-from flowli_core.drivers._times import milliseconds, moment, moment_or_none
-from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
+from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
+from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord, StoredSchedule
 
 Entry = tuple[int, str]
 """A time and an id."""
@@ -143,6 +141,9 @@ class Store:
         self.finished: dict[FinishedState, Index] = {state: Index() for state in FINISHED}
         self.expiries = Index()
         self.changed: set[str] = set()
+        self.schedules: dict[str, StoredSchedule] = {}
+        self.ticks = Index()
+        self._revision = 0
 
     def follow_clock(self, now: int) -> None:
         """Note the time. If the clock was set back, what was due stays due, and leases keep the time they had left."""
@@ -231,6 +232,22 @@ class Store:
         self.leases.remove(record.lease_end, record.new.id)
         record.lease_end = lease_end
         self.leases.add(lease_end, record.new.id)
+
+    def put_schedule(self, key: str, schedule: StoredSchedule | None, *, last_record_id: str | None) -> None:
+        """Store a schedule under a new revision and with this last record, if any; or remove it if it is None."""
+        old = self.schedules.pop(key, None)
+        if old is not None and old.next_tick is not None:
+            self.ticks.remove(stamp(old.next_tick), key)
+        if schedule is None:
+            return
+        self._revision += 1
+        self.schedules[key] = replace(
+            schedule, revision=self._revision, last_record_id=last_record_id or schedule.last_record_id
+        )
+        if schedule.next_tick is not None:
+            self.ticks.add(stamp(schedule.next_tick), key)
+            if self.ticks.entries[0][1] == key:
+                self.changed.add(schedule.queue)  # wake a waiter, to wait for less long
 
     def remove(self, entries: list[Entry]) -> int:
         """Remove finished records, and return how many."""

@@ -1,7 +1,5 @@
 """The checks of the file for `flowli doctor`."""
 
-from __future__ import annotations
-
 import sqlite3
 from pathlib import Path
 

@@ -11,8 +11,6 @@ commits may be lost: the file stays intact, but records may run again, and the l
 "full" every commit waits for the disk, and nothing is lost.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import threading

@@ -1,7 +1,5 @@
 """Enqueue: store the records whose id is new and whose key is free."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Errors of SQLite as DriverErrors. They name the file, the fault and the cure, and never a value from a row."""
 
-from __future__ import annotations
-
 import sqlite3
 
 from flowli_core.errors import DriverError, StoreUnavailable

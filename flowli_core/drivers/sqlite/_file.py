@@ -1,7 +1,5 @@
 """Opening the file, creating it if it is new, and checking that this version can use it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sqlite3

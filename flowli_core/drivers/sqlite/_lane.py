@@ -1,7 +1,5 @@
 """A thread with a connection, which does all that is submitted to it, in order."""
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 from collections.abc import Callable

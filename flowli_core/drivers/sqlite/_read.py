@@ -1,7 +1,5 @@
 """Reading records and the overview, which never waits for a writer."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from datetime import datetime
@@ -22,22 +20,24 @@ from flowli_core.stored import (
 
 _LAST_TIME = 2**63 - 1
 _AFTER_ALL_IDS = "\U0010ffff"
-_FIRST_LIMIT = 1_000
-_FACTOR = 8
 
-_Entry = tuple[int, str, int]
-"""The time, the id and the number of a record in a listing."""
+_Entry = tuple[int, str]
+"""The position of a record in a listing."""
 
 
 def read_records(connection: sqlite3.Connection, query: RecordById | RecordsInState, now: int) -> list[StoredRecord]:
     """Return the records that a query asks for."""
     if isinstance(query, RecordById):
-        return [_stored(row, now) for row in run(connection, "find_stored", id=query.id)]
+        return list(_find(connection, [query.id], now, payloads=True).values())
     with snapshot(connection):
-        page = _page(connection, query, now)
-        wanted = {"numbers": json.dumps([number for _, _, number in page]), "payloads": query.payloads}
-        found = {row["id"]: _stored(row, now) for row in run(connection, "find_page", **wanted)}
-    return [found[record_id] for _, record_id, _ in page]
+        ids = [record_id for _, record_id in _page(connection, query, now)]
+        found = _find(connection, ids, now, payloads=query.payloads)
+    return [found[record_id] for record_id in ids]
+
+
+def _find(connection: sqlite3.Connection, ids: list[str], now: int, *, payloads: bool) -> dict[str, StoredRecord]:
+    rows = run(connection, "find_stored", ids=json.dumps(ids), payloads=payloads)
+    return {row["id"]: _stored(row, now) for row in rows}
 
 
 def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> list[_Entry]:
@@ -56,7 +56,7 @@ def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> li
     for queue, status, _ in run(connection, "read_counts").fetchall():
         for suspect in (False, True) if status == "waiting" else ():
             place = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}
-            page += [(row[0], row[1], row[2]) for row in run(connection, "page_waiting", **place, limit=limit)]
+            page += [(row[0], row[1]) for row in run(connection, "page_waiting", **place, limit=limit)]
     return sorted(page, reverse=True)[:limit]
 
 
@@ -71,7 +71,7 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
             if status != "waiting":
                 counts[status] = n
                 continue
-            counts["scheduled"] = _count_scheduled(connection, queue, n, now)
+            counts["scheduled"] = run(connection, "count_scheduled", queue=queue, now=now).fetchone()[0]
             counts["queued"] = n - counts["scheduled"]
             dues = [due for due in first_due(connection, queue) if due is not None and due <= now]
             oldest |= {queue: moment(min(dues))} if dues else {}
@@ -81,19 +81,6 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
         oldest=oldest,
         workers={name: moment(seen) for name, seen in workers},
     )
-
-
-def _count_scheduled(connection: sqlite3.Connection, queue: str, waiting: int, now: int) -> int:
-    """Count the scheduled records by counting the fewer of the due and the scheduled, with a growing limit."""
-    limit = _FIRST_LIMIT
-    while True:
-        due: int = run(connection, "count_due", queue=queue, now=now, limit=limit).fetchone()[0]
-        if due < limit:
-            return max(waiting - due, 0)
-        later: int = run(connection, "count_later", queue=queue, now=now, limit=limit).fetchone()[0]
-        if later < limit:
-            return min(later, waiting)
-        limit *= _FACTOR
 
 
 def _stored(row: sqlite3.Row, now: int) -> StoredRecord:

@@ -1,7 +1,5 @@
 """Records in a transition: reading them, changing their state, and writing them back."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -129,8 +127,9 @@ def requeue(transaction: Transaction, record_id: str, progress: bytes | None) ->
         return "unfinished"
     if row.key is not None and transaction.run("is_key_held", key=row.key, number=row.number).fetchone() is not None:
         return "key_taken"
-    transaction.run("requeue", now=transaction.now, progress=progress, number=row.number)
-    transaction.changed.add(row.queue)
+    row.recoveries, row.cancel_requested, row.progress = 0, False, progress
+    row.make_waiting(transaction.now, transaction.now)
+    write(transaction, [row])
     return "requeued"
 
 

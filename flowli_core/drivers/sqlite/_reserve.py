@@ -1,7 +1,5 @@
 """The stage of a step that reserves records."""
 
-from __future__ import annotations
-
 import heapq
 import json
 from collections.abc import Iterator

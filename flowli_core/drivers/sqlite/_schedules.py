@@ -1,11 +1,8 @@
 """Storing schedules together with the records of their ticks, and reading them."""
 
-from __future__ import annotations
-
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import assert_never
 
 from flowli_core.driver import NewRecord
 from flowli_core.drivers._times import moment_or_none, stamp
@@ -54,18 +51,12 @@ def find_schedules(
     connection: sqlite3.Connection, query: ScheduleByKey | SchedulesDue | SchedulesAfter, now: int
 ) -> list[StoredSchedule]:
     """Return the schedules that a query asks for."""
-    match query:
-        case ScheduleByKey():
-            return _read(run(connection, "find_schedule", key=query.key))
-        case SchedulesDue():
-            return _read(run(connection, "find_due_schedules", now=now, limit=query.limit))
-        case SchedulesAfter():
-            return _read(run(connection, "page_schedules", after=query.after or "", limit=query.limit))
-        case _ as never:
-            assert_never(never)
-
-
-def _read(rows: Iterable[sqlite3.Row]) -> list[StoredSchedule]:
+    if isinstance(query, ScheduleByKey):
+        rows = run(connection, "find_schedule", key=query.key)
+    elif isinstance(query, SchedulesDue):
+        rows = run(connection, "find_due_schedules", now=now, limit=query.limit)
+    else:
+        rows = run(connection, "page_schedules", after=query.after or "", limit=query.limit)
     return [_stored(row) for row in rows]
 
 

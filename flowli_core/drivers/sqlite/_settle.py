@@ -1,7 +1,5 @@
 """The stages of a step that finish and remove records: settle, recover, trim."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, assert_never
 

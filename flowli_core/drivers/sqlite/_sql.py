@@ -1,7 +1,5 @@
 """The SQL statements by name, from the files in sql/. A line like `-- name: reserve` starts a statement."""
 
-from __future__ import annotations
-
 import sqlite3
 from importlib.resources import files
 from typing import Any, Final

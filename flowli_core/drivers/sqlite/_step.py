@@ -1,7 +1,5 @@
 """A step with its stages: settle, recover, reserve, trim, next."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -108,8 +106,8 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnsw
 
 def _last_step(transaction: Transaction, step: Step, idle: IdleSteps) -> LastStep | None:
     last = idle.get(step)
-    statement = "find_step" if step.wait is None else "find_waiting_step"
-    row = transaction.run(statement, worker=step.worker, since=transaction.now - _MEMORY).fetchone()
+    since = transaction.now - _MEMORY
+    row = transaction.run("find_step", worker=step.worker, waits=step.wait is not None, since=since).fetchone()
     if row is None or (last is not None and last.sequence > row[0]):
         return last
     sequence, token, letters = row
@@ -121,9 +119,16 @@ def _remember(transaction: Transaction, step: Step, last: LastStep, idle: IdleSt
     if not transaction.has_written() and not idle.must_write_seen(step.worker, now):
         idle.put(step, last)
         return
-    statement = "remember_step" if step.wait is None else "remember_waiting_step"
-    letters = "".join([_LETTERS[ack] for ack in last.acks])
-    transaction.run(statement, worker=step.worker, now=now, sequence=last.sequence, token=last.token, acks=letters)
+    transaction.run(
+        "remember_step",
+        worker=step.worker,
+        waits=step.wait is not None,
+        now=now,
+        sequence=last.sequence,
+        token=last.token,
+        acks="".join([_LETTERS[ack] for ack in last.acks]),
+    )
+    transaction.run("note_seen", now=now, worker=step.worker)
     transaction.run("forget_workers", until=now - _MEMORY)
     idle.note_written(step.worker, now)
 

@@ -1,7 +1,5 @@
 """Transactions: a write transaction at one time, and snapshots for reading."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -92,22 +90,26 @@ def snapshot(connection: sqlite3.Connection) -> Generator[None]:
 
 def first_due(connection: sqlite3.Connection, queue: str, *, after: int = -1) -> FirstDue:
     """Return the first due times of a queue after a time."""
-    ordinary, suspect = [
-        run(connection, "find_first_due", queue=queue, suspect=suspect, after=after).fetchone()
-        for suspect in (False, True)
-    ]
-    return FirstDue(ordinary and ordinary[0], suspect and suspect[0])
+    return FirstDue(
+        *[
+            _first(run(connection, "find_first_due", queue=queue, suspect=suspect, after=after))
+            for suspect in (False, True)
+        ]
+    )
 
 
 def first_lease(connection: sqlite3.Connection) -> int | None:
     """Return when the first lease ends."""
-    row: tuple[int] | None = run(connection, "find_first_lease").fetchone()
-    return row and row[0]
+    return _first(run(connection, "find_first_lease"))
 
 
 def first_tick(connection: sqlite3.Connection) -> int | None:
     """Return the next tick of any schedule."""
-    row: tuple[int] | None = run(connection, "find_first_tick").fetchone()
+    return _first(run(connection, "find_first_tick"))
+
+
+def _first(cursor: sqlite3.Cursor) -> int | None:
+    row: tuple[int] | None = cursor.fetchone()
     return row and row[0]
 
 

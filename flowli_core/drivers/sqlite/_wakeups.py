@@ -1,7 +1,5 @@
 """Which waiting step of this process is woken when something is due."""
 
-from __future__ import annotations
-
 import threading
 
 from flowli_core.drivers._wakeups import Lines, Waiter

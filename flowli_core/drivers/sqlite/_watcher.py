@@ -6,8 +6,6 @@ log keeps its size when it is restarted. inotify exists only on Linux, does not 
 memory, and reports them before the commit can be read.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import sqlite3

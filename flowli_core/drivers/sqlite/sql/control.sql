@@ -12,20 +12,6 @@ UPDATE record SET cancel_requested = 1 WHERE number = :number;
 -- name: is_key_held
 SELECT 1 FROM record WHERE key = :key AND number <> :number AND key IS NOT NULL AND finished_at IS NULL;
 
--- name: requeue
-UPDATE record SET
-    state = 'waiting',
-    due = :now,
-    recoveries = 0,
-    suspect = (0 >= max_recoveries),
-    cancel_requested = 0,
-    progress = :progress,
-    result = NULL,
-    finished_at = NULL,
-    forget_at = NULL,
-    updated_at = :now
-WHERE number = :number;
-
 -- name: purge
 DELETE FROM record WHERE number IN (
     SELECT number FROM record WHERE state = :state AND finished_at < :before ORDER BY finished_at, id LIMIT :limit

@@ -1,48 +1,33 @@
 -- name: find_stored
 SELECT
-    id, name, queue, state, input, meta, key, policy, progress, result, recoveries,
-    max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at
-FROM stored WHERE id = :id;
-
--- name: find_page
--- The records of a page, in any order.
-SELECT
-    id, name, queue, state, iif(:payloads, input, x'') AS input, iif(:payloads, meta, NULL) AS meta, key, policy,
-    progress, iif(:payloads, result, NULL) AS result, recoveries, max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at
-FROM stored WHERE number IN (SELECT value FROM json_each(:numbers));
+    id, name, queue, state, iif(:payloads, input, x'') AS input, iif(:payloads, meta, NULL) AS meta, key, policy, progress,
+    iif(:payloads, result, NULL) AS result, recoveries, max_recoveries, worker, created_at, updated_at, due, failed_at,
+    started_at, finished_at
+FROM stored WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: page_waiting
 -- The suspects of a queue, or its other records, that are due after :after and before the position (:time, :id).
-SELECT due, id, number FROM record
+SELECT due, id FROM record
 WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due > :after AND (due, id) < (:time, :id)
 ORDER BY due DESC, id DESC LIMIT :limit;
 
 -- name: page_active
 -- The pluses keep SQLite from walking all records in the order of their ids: few are active.
-SELECT 0, id, number FROM record WHERE lease_end IS NOT NULL AND +id < :id ORDER BY +id DESC LIMIT :limit;
+SELECT 0, id FROM record WHERE lease_end IS NOT NULL AND +id < :id ORDER BY +id DESC LIMIT :limit;
 
 -- name: page_finished
-SELECT finished_at, id, number FROM record
+SELECT finished_at, id FROM record
 WHERE state = :state AND finished_at IS NOT NULL AND (finished_at, id) < (:time, :id)
 ORDER BY finished_at DESC, id DESC LIMIT :limit;
 
 -- name: read_counts
 SELECT queue, state, n FROM counts WHERE n > 0;
 
--- name: count_due
--- The number of due records in a queue, up to a limit.
-SELECT count(*) FROM (
-    SELECT 1 FROM record WHERE queue = :queue AND state = 'waiting' AND suspect IN (0, 1) AND due <= :now LIMIT :limit
-);
-
--- name: count_later
--- The number of scheduled records in a queue, up to a limit.
-SELECT count(*) FROM (
-    SELECT 1 FROM record WHERE queue = :queue AND state = 'waiting' AND suspect IN (0, 1) AND due > :now LIMIT :limit
-);
+-- name: count_scheduled
+SELECT count(*) FROM record WHERE queue = :queue AND state = 'waiting' AND suspect IN (0, 1) AND due > :now;
 
 -- name: find_workers
-SELECT id, seen FROM worker WHERE seen > :since;
+SELECT id, max(seen) FROM worker WHERE seen > :since GROUP BY id;
 
 -- name: count_wrong_counts
 SELECT count(*) FROM (

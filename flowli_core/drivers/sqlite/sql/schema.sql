@@ -64,16 +64,16 @@ SELECT
     CAST(coalesce(payload.policy, '{}') AS BLOB) AS policy
 FROM record LEFT JOIN payload ON payload.number = record.number;
 
--- When each worker was last seen, and its last step and its last waiting step that wrote something, to answer them if
--- they are sent again. A sequence of 0 means that there is none.
+-- When each worker was last seen, with its last step and its last waiting step that wrote something, to answer them if
+-- they are sent again.
 CREATE TABLE worker (
-    id TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    waits INTEGER NOT NULL,
     seen INTEGER NOT NULL,
-    sequence INTEGER NOT NULL DEFAULT 0,
+    sequence INTEGER NOT NULL,
     token INTEGER,
-    acks TEXT NOT NULL DEFAULT '',
-    waiting_sequence INTEGER NOT NULL DEFAULT 0,
-    waiting_token INTEGER
+    acks TEXT NOT NULL,
+    PRIMARY KEY (id, waits)
 ) WITHOUT ROWID;
 
 -- One row: the last token, the time of the last write (to notice when the clock is set back), and the last revision of

@@ -19,6 +19,7 @@ UPDATE record SET
     due = :due,
     token = NULL,
     lease_end = NULL,
+    cancel_requested = 0,
     settled = :settled,
     recoveries = :recoveries,
     suspect = (:recoveries >= max_recoveries),
@@ -63,20 +64,14 @@ DELETE FROM record WHERE number IN (
 );
 
 -- name: find_step
-SELECT sequence, token, acks FROM worker WHERE id = :worker AND seen > :since;
-
--- name: find_waiting_step
-SELECT waiting_sequence, waiting_token, '' FROM worker WHERE id = :worker AND seen > :since;
+SELECT sequence, token, acks FROM worker WHERE id = :worker AND waits = :waits AND seen > :since;
 
 -- name: remember_step
-INSERT INTO worker (id, seen, sequence, token, acks) VALUES (:worker, :now, :sequence, :token, :acks)
-ON CONFLICT DO UPDATE SET seen = :now, sequence = :sequence, token = :token, acks = :acks;
-
--- name: remember_waiting_step
-INSERT INTO worker (id, seen, waiting_sequence, waiting_token) VALUES (:worker, :now, :sequence, :token)
-ON CONFLICT DO UPDATE SET seen = :now, waiting_sequence = :sequence, waiting_token = :token;
+INSERT OR REPLACE INTO worker (id, waits, seen, sequence, token, acks)
+VALUES (:worker, :waits, :now, :sequence, :token, :acks);
 
 -- name: note_seen
+-- Both steps of a worker are remembered for as long as it is seen.
 UPDATE worker SET seen = :now WHERE id = :worker;
 
 -- name: forget_workers
