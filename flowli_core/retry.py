@@ -186,9 +186,10 @@ def _check_delay(delay: object, argument: str, *, zero: bool = False) -> None:
 def _check_jitter(jitter: object) -> None:
     if jitter is None:
         return
+    given = jitter  # keeps the type object
     pair = cast("tuple[object, ...]", jitter if isinstance(jitter, tuple) else ())
     if len(pair) != 2 or not 0 <= _number(pair[0], "jitter") <= _number(pair[1], "jitter") <= 1:  # noqa: PLR2004 - a pair
-        raise DefinitionError(f"jitter must be two ratios between 0 and 1, the lower first, got {shown(jitter)}")
+        raise DefinitionError(f"jitter must be two ratios between 0 and 1, the lower first, got {shown(given)}")
 
 
 def _number(value: object, argument: str) -> float:

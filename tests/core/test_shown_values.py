@@ -65,35 +65,35 @@ any_act: Any = act
 async def take(input: int) -> None: ...
 
 
+CALLS: list[Callable[[Any], object]] = [
+    lambda wrong: any_runner(jobs, concurrency=wrong),
+    lambda wrong: any_runner(jobs, lease=wrong),
+    lambda wrong: any_runner(jobs, queues=(wrong,)),
+    lambda wrong: any_retry(max_attempts=wrong),
+    lambda wrong: any_retry(backoff=wrong),
+    any_fixed,
+    lambda wrong: any_fixed("1s", jitter=wrong),
+    lambda wrong: any_fixed("1s", jitter=(0, wrong)),
+    lambda wrong: any_exponential("1s", factor=wrong),
+    lambda wrong: any_exponential("1s", max_delay=wrong),
+    lambda wrong: any_job(int, queue=wrong)(take),
+    lambda wrong: any_job(int, timeout=wrong)(take),
+    any_redis.from_url,
+    lambda wrong: any_redis.from_url("redis://localhost", prefix=wrong),
+    lambda wrong: any_redis.from_url("redis://localhost", patience=wrong),
+    lambda wrong: any_sqlite("jobs.sqlite3", synchronous=wrong),
+    lambda wrong: any_sqlite("jobs.sqlite3", busy_timeout=wrong),
+    lambda wrong: any_jobs.act.options(key=wrong),
+    lambda wrong: any_jobs.act.options(id=wrong),
+    lambda wrong: any_jobs.act.options(queue=wrong),
+    lambda wrong: any_act.scheduled("k", cron=wrong),
+    lambda wrong: any_act.scheduled("k", every=wrong),
+    lambda wrong: any_act.scheduled("k", cron="0 0 * * *", timezone=wrong),
+]
+
+
 @pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda wrong: any_runner(jobs, concurrency=wrong),
-        lambda wrong: any_runner(jobs, lease=wrong),
-        lambda wrong: any_runner(jobs, queues=(wrong,)),
-        lambda wrong: any_retry(max_attempts=wrong),
-        lambda wrong: any_retry(backoff=wrong),
-        any_fixed,
-        lambda wrong: any_fixed("1s", jitter=wrong),
-        lambda wrong: any_fixed("1s", jitter=(0, wrong)),
-        lambda wrong: any_exponential("1s", factor=wrong),
-        lambda wrong: any_exponential("1s", max_delay=wrong),
-        lambda wrong: any_job(int, queue=wrong)(take),
-        lambda wrong: any_job(int, timeout=wrong)(take),
-        any_redis.from_url,
-        lambda wrong: any_redis.from_url("redis://localhost", prefix=wrong),
-        lambda wrong: any_redis.from_url("redis://localhost", patience=wrong),
-        lambda wrong: any_sqlite("jobs.sqlite3", synchronous=wrong),
-        lambda wrong: any_sqlite("jobs.sqlite3", busy_timeout=wrong),
-        lambda wrong: any_jobs.act.options(key=wrong),
-        lambda wrong: any_jobs.act.options(id=wrong),
-        lambda wrong: any_jobs.act.options(queue=wrong),
-        lambda wrong: any_act.scheduled("k", cron=wrong),
-        lambda wrong: any_act.scheduled("k", every=wrong),
-        lambda wrong: any_act.scheduled("k", cron="0 0 * * *", timezone=wrong),
-    ],
-)
+@pytest.mark.parametrize("call", CALLS)
 def test_a_wrong_value_is_shown_shortly(call: Callable[[Any], object], wrong: object) -> None:
     assert_short(call, wrong)
 

@@ -26,7 +26,7 @@ from tests.redis.server import Server
 from tests.support.running import Work, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 CERTIFICATE = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost")
@@ -75,7 +75,7 @@ def foreign_port(foreign: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def served(certificate: Path, key: Path) -> Iterator[int]:
+def served(certificate: Path, key: Path) -> Generator[int]:
     """Offer a server over TLS on a port of this machine: not every redis-server is built with TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
@@ -188,7 +188,7 @@ async def test_the_connections_of_the_driver_check_as_much_as_the_users_client(
 ) -> None:
     """Those for waits and for the thread that renews leases are refused like the client's own."""
     checked = client_of(library, foreign_port, authority, ssl_check_hostname=True)
-    driver = OwningDriver(checked, prefix="app")
+    driver: Any = OwningDriver(checked, prefix="app")
     with pytest.raises(StoreUnavailable):
         await driver.open()
     for client in (driver._source.commands(), driver._source.waits()):

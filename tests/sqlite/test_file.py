@@ -23,7 +23,7 @@ from tests.conformance.builders import record
 from tests.sqlite.processes import output
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
 CODE = Path(sqlite.__file__).parent
 
@@ -181,7 +181,7 @@ async def test_an_existing_file_keeps_its_mode(path: Path) -> None:
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[None]:
+async def opened(path: Path) -> AsyncGenerator[None]:
     """Open a driver and store a record."""
     driver = SqliteDriver(path)
     await driver.open()
