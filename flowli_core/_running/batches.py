@@ -1,4 +1,4 @@
-"""How much one step carries."""
+"""The size of a step: the records that it asks for, and the outcomes that it carries."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _MOST_DUE = 4096
 """The most due schedules that are read at once. The unreadable ones among them come first for ever."""
 
 _UNREADABLE_PAUSE = 0.5
-"""How long, in seconds, to wait before due schedules are read again, after some of them could not be read here.
+"""Seconds to wait before due schedules are read again, after some of them could not be read here.
 
 The store reports those as due with every step, and so hides when the next of the others is due. No schedule fires more
 often than once a second.
