@@ -1,7 +1,7 @@
 """The contract between the core and a store.
 
 A driver stores records and moves them between states. It decides nothing: the core decides what a failure means and
-when to retry, and sends the decision as an ack. `drivers/memory.py` is written to be read beside this page, and
+when to retry, and sends the decision as an ack. `drivers/memory` is written to be read beside this page, and
 tests/conformance checks every driver against it.
 
 Every driver guarantees:

@@ -152,8 +152,10 @@ class Store:
             if record.status == "active" and record.lease_end > now:
                 self.renew(record, max(record.lease_end - (seen - now), now))
             elif record.status == "waiting" and now < record.due <= seen:
-                self.take_out(record)
-                self.make_waiting(record, now)
+                index = self.waiting[record.new.queue, record.is_suspect()]
+                index.remove(record.due, record.new.id)
+                index.add(now, record.new.id)
+                record.due = now
 
     def add(self, new: NewRecord, due: int) -> Enqueued:
         """Store a record, unless its id is stored or its key is held."""
