@@ -68,8 +68,8 @@ class ApplicationPlugin(InitPlugin):
             yield
             return
         key = f"{self.config.state_key}_runner"
-        async with embedded(self.config.jobs, runner=self.config.runner, drain=self.config.drain) as beside:
-            app.state[key] = beside
+        async with embedded(self.config.jobs, runner=self.config.runner, drain=self.config.drain) as embedded_runner:
+            app.state[key] = embedded_runner
             try:
                 yield
             finally:

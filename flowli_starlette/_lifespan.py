@@ -49,8 +49,8 @@ def jobs_lifespan(
     async def lifespan(app: Any) -> AsyncGenerator[JobsState[J]]:
         async with AsyncExitStack() as stack:
             state = (None if inner is None else await stack.enter_async_context(inner(app))) or {}
-            beside = await stack.enter_async_context(embedded(jobs, runner=runner, drain=drain))
-            own: Mapping[str, Any] = {"jobs": jobs, "jobs_runner": beside, OPENED: (jobs, *opened_in(state))}
+            embedded_runner = await stack.enter_async_context(embedded(jobs, runner=runner, drain=drain))
+            own: Mapping[str, Any] = {"jobs": jobs, "jobs_runner": embedded_runner, OPENED: (jobs, *opened_in(state))}
             yield cast("JobsState[J]", {**state, **own})
 
     return lifespan

@@ -44,12 +44,16 @@ class StepClient:
         self._lease = lease
         self._keep = runtime.defaults.keep
         self._steps = 0
+        """The sequence number of the last step."""
         self._waits = 0
+        """The sequence number of the last waiting step."""
         self._unanswered_step: Step | None = None
         self._unanswered_wait: Step | None = None
         self._answered_at: float | None = None
         self._last_since = 0.0
+        """The monotonic time at which the last answered step ran, at the earliest: its leases count from then."""
         self._last_time = datetime.now(UTC)
+        """The store's time of the same step."""
 
     @property
     def has_unanswered_step(self) -> bool:
@@ -71,7 +75,7 @@ class StepClient:
         self._unanswered_step = self._new_step(self._steps, want=want, suspect=suspect, acks=tuple(acks))
 
     async def send(self) -> StepResult:
-        """Send the unanswered step. If this fails, send it again: it is answered as it would have been before."""
+        """Send the unanswered step. If this fails, call it again: the store gives the same answer to the same step."""
         step = self._unanswered_step
         if step is None:
             raise AssertionError("there is no unanswered step")

@@ -60,7 +60,7 @@ def worker(*, target: str | None, **given: Any) -> None:
 
 
 def _run_parent(options: WorkerOptions) -> int:
-    # The options travel in the environment. The app is named once more, for whoever lists the processes.
+    # The workers get their options from the environment. The app is an argument too, so that `ps` shows it.
     command = [sys.executable, "-m", "flowli_core.cli", "worker", options.app]
     parent = Parent(
         command,

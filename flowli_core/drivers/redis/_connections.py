@@ -141,7 +141,7 @@ class SideLoop:
         self._is_closed = False
 
     async def run(self, work: Callable[[Line], Awaitable[T]]) -> T:
-        """Run `work` on that loop, and return its result."""
+        """Run `work` on the loop of the thread, and return its result. Raises DriverError if `close` ends it."""
         if asyncio.get_running_loop() is self._loop:
             return await self._work(work)
         with self._lock:
@@ -156,7 +156,7 @@ class SideLoop:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if future.cancelled() and task is not None and not task.cancelling():
+            if future.cancelled() and task is not None and not task.cancelling():  # by `close`, not by the caller
                 raise DriverError("the driver was closed before the store had answered") from None
             raise
 

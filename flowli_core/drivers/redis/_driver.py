@@ -43,7 +43,7 @@ from flowli_core.drivers.redis._connections import Connections, Line
 from flowli_core.drivers.redis._due_times import DueTimes
 from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._packing import unpack_schedule
-from flowli_core.drivers.redis._patience import StepPatience, limit_for
+from flowli_core.drivers.redis._patience import StepPatience, more_time_for
 from flowli_core.drivers.redis._replies import Replies, to_overview
 from flowli_core.drivers.redis._scripts import STALE, Scripts
 from flowli_core.drivers.redis._server import check_server
@@ -145,7 +145,7 @@ class RedisDriver:
         if not records:
             return []
         try:
-            with limit_for(records):
+            with more_time_for(records):
                 now, refused = await self._scripts.enqueue(records)
         except DriverError as error:
             error.ids = tuple(record.id for record in records)

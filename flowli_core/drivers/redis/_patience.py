@@ -29,10 +29,10 @@ class StepPatience:
 
     @contextlib.contextmanager
     def limit(self, step: Step) -> Generator[None]:
-        """Give the call inside the time that the step needs."""
+        """Lengthen the time limit of a call in a `with` block by the time that this step needs."""
         key = (step.worker, step.wait is not None, step.sequence)
         extra = self._extra.pop(key, 0.0) if self._extra else 0.0
-        own = min(extra + _seconds_for(_sizes(step)), _MOST_EXTRA)
+        own = min(extra + _seconds_for(_payload_sizes(step)), _MOST_EXTRA)
         started = time.monotonic()
         try:
             with _extra(own):
@@ -43,8 +43,8 @@ class StepPatience:
             raise
 
 
-def limit_for(records: Sequence[NewRecord]) -> contextlib.AbstractContextManager[None]:
-    """Give the call inside the time that it takes to send these records."""
+def more_time_for(records: Sequence[NewRecord]) -> contextlib.AbstractContextManager[None]:
+    """Lengthen the time limit of calls in a `with` block by the time that it takes to send these records."""
     return _extra(min(_seconds_for(len(record.input) + len(record.meta or b"") for record in records), _MOST_EXTRA))
 
 
@@ -60,7 +60,8 @@ def _extra(seconds: float) -> Generator[None]:
         extra_patience.reset(token)
 
 
-def _sizes(step: Step) -> Iterable[int]:
+def _payload_sizes(step: Step) -> Iterable[int]:
+    """Yield the bytes of the result or the progress in each ack."""
     for ack in step.acks:
         outcome = ack.outcome
         if isinstance(outcome, Completed):

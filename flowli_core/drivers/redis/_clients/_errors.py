@@ -90,7 +90,7 @@ def translate(error: Exception) -> Exception:
     """Return the error to raise in place of a library's error."""
     code, text = code_of(error), _text_of(error)
     if code in _TEMPORARY:
-        return StoreUnavailable(f"Redis refuses commands for now: {code} {text}".replace(f"{code} {code}", code))
+        return StoreUnavailable(f"Redis refuses commands for now: {code} {text.removeprefix(f'{code} ')}")
     match code:
         case "NOSCRIPT":
             result: Exception = MissingScriptError()
