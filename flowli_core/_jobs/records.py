@@ -154,7 +154,7 @@ def to_job_record(stored: StoredRecord) -> JobRecord:
         created_at=stored.created_at,
         updated_at=stored.updated_at,
         scheduled_for=stored.scheduled_for,
-        attempts_made=progress.attempts_made + (stored.state == "completed"),
+        attempts_made=progress.attempts_made + (stored.state == "completed"),  # a success writes no progress
         failure_count=progress.failure_count,
         recoveries=stored.recoveries,
         max_attempts=policy.max_attempts if policy else None,

@@ -49,7 +49,10 @@ _QUOTE_NOTHING = frozenset(_QUOTING_NOTHING.split())
 
 
 def to_issues(error: pydantic.ValidationError, names: frozenset[str], *, most: int = MOST_ISSUES) -> list[Issue]:
-    """Return the first problems that pydantic found. `names` are those of `schema_names`."""
+    """Return the first problems that pydantic found.
+
+    `names` are the names that a path may show, from `schema_names`.
+    """
     if error.error_count() <= _FEW:
         details: Iterable[Any] = error.errors(include_url=False)
     else:

@@ -84,7 +84,7 @@ def connect_writer(path: str, *, busy_seconds: float, synchronous: Synchronous) 
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {LAYOUT}")
         connection.execute("COMMIT")
-        connection.execute("SELECT 1 FROM json_each('[]')")
+        connection.execute("SELECT 1 FROM json_each('[]')")  # raises if SQLite was built without JSON
     except BaseException:
         connection.close()
         raise

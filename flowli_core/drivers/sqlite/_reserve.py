@@ -28,7 +28,7 @@ def reserve(transaction: Transaction, step: Step) -> tuple[tuple[Reserved, ...],
         lease_end=transaction.now + milliseconds(step.lease),
         worker=step.worker,
         now=transaction.now,
-        numbers=json.dumps([columns[0] for columns in found]),
+        numbers=json.dumps([columns[0] for columns in found]),  # the row numbers of the records
     )
     return tuple([_reserved(columns, token) for columns in found]), token
 

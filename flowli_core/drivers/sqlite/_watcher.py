@@ -77,13 +77,16 @@ class Watcher:
 
     def _run(self, ended: Future[None]) -> None:
         try:
-            while self._goes_on():
+            while not self._retire_if_idle():
                 try:
                     with closing(self._connect()) as connection:
                         self._watch(connection)
                 except sqlite3.Error as error:
                     # The steps of the waiters will raise the error.
-                    _log.warning("watching an SQLite file failed (%s); trying again", type(error).__name__)
+                    _log.warning(
+                        "watching an SQLite file failed (%s), retrying",
+                        type(error).__name__,
+                    )
                     self._wakeups.wake_all()
                     with self._changed:
                         self._changed.wait_for(lambda: self._closed, _AFTER_FAILURE_SECONDS)
@@ -93,13 +96,13 @@ class Watcher:
                     self._ended = None
             ended.set_result(None)
 
-    def _goes_on(self) -> bool:
-        """Return False, and let the next call start another thread, if nobody waits."""
+    def _retire_if_idle(self) -> bool:
+        """Return True if nobody waits. Then this thread ends, and the next `call` starts another."""
         with self._changed:
             if self._closed or not (self._called or self._wakeups.queues()):
                 self._ended = None
-                return False
-            return True
+                return True
+            return False
 
     def _watch(self, connection: sqlite3.Connection) -> None:
         """Poll until nobody has waited for a while."""
@@ -113,7 +116,7 @@ class Watcher:
                 read_at, next_time = self._wake_for_due(connection, read_at)
 
     def _pause(self, next_time: int | None) -> bool | None:
-        """Wait until the next poll. Return True if somebody called, and None if it is time to end."""
+        """Wait until the next poll. Return True if `call` ended the wait, and None if the thread should end."""
         with self._changed:
             if not (self._called or self._closed or self._wakeups.queues()):
                 self._changed.wait_for(lambda: self._called or self._closed, _LINGER_SECONDS)

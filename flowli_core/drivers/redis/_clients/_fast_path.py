@@ -81,7 +81,7 @@ class FastPath:
                 if self._is_closed or len(self._idle) >= _MOST_IDLE:
                     await connection.disconnect(nowait=True)
                 else:
-                    self._idle.append(connection)
+                    self._idle.append(connection)  # a disconnected one connects again at its next use
         if refusal is not None:
             raise refusal
         return reply
