@@ -101,9 +101,9 @@ def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredReco
     record_id, blob, state, due, progress, recoveries, token, outcome, finished = row
     common, (meta, input_) = shape(blob[:DIGEST]), unpack_payload(blob)
     created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
-    worker, started, failed, updated, result = b"", 0, 0, created, b""
+    worker, started, failed, updated, has_result, result = b"", 0, 0, created, b"", b""
     if outcome is not None:
-        head, _, result = outcome.partition(b"\n")
+        head, has_result, result = outcome.partition(b"\n")
         _, _, started, failed, updated, _, _, worker = head.split(b" ", 7)
     if token is not None:
         _, started, _, _, worker = token.split(b" ", 4)
@@ -119,7 +119,7 @@ def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredReco
         key=key.decode() or None,
         policy=common.policy,
         progress=progress,
-        result=result or None if name == "completed" else None,
+        result=result if name == "completed" and has_result else None,
         recoveries=int(recoveries),
         max_recoveries=common.max_recoveries,
         worker=worker.decode() or None,

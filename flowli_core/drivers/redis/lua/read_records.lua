@@ -2,7 +2,8 @@
 -- Needs: shared/columns
 -- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit,
 -- 1 to answer the payloads or 0 to leave them out.
--- Answers {id, blob, state, due, progress, recoveries, token, outcome, finished} for each.
+-- Answers {id, blob, state, due, progress, recoveries, token, outcome, finished} for each. Without payloads the outcome ends
+-- before its newline.
 -- Writes nothing.
 
 -- Read a record, as _packing.unpack_stored takes it. Returns nil if it is not stored.
@@ -19,7 +20,7 @@ local function read_record(id, payloads)
   local finished = FINISHED[state] and call('ZSCORE', FINISHED[state], id) or false
   if payloads == '0' then
     blob = string.match(blob, '^[^\n]*\n') .. '-\n'
-    outcome = outcome and string.match(outcome, '^[^\n]*\n')
+    outcome = outcome and string.match(outcome, '^[^\n]*')
   end
   return {
     id, blob, state, format_ms(due), call('HGET', PROGRESS, id), call('HGET', RECOVERIES, id) or '0', token, outcome, finished,
