@@ -33,18 +33,19 @@ class Server:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
+        self.seen: list[str] = []
         self.address = self.lines(r"Uvicorn running on (http://\S+)", count=1)[0]
 
     def lines(self, pattern: str, *, count: int) -> list[str]:
-        """Read until `count` lines have matched, and return the matches."""
-        found: list[str] = []
-        seen: list[str] = []
+        """Read until `count` lines since the start have matched, and return the matches.
+
+        A worker may run jobs before the server prints its address, so the lines that were read for that count too.
+        """
         assert self.process.stdout is not None
-        while len(found) < count:
+        while len(found := re.findall(pattern, "".join(self.seen), re.MULTILINE)) < count:
             line = self.process.stdout.readline()
-            assert line, f"the server ended, after printing:\n{''.join(seen)}"
-            seen.append(line)
-            found += re.findall(pattern, line)
+            assert line, f"the server ended, after printing:\n{''.join(self.seen)}"
+            self.seen.append(line)
         return found
 
     def end(self, how: signal.Signals) -> int:
