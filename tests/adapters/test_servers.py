@@ -77,11 +77,14 @@ async def stored(folder: Path, redis_url: str | None) -> list[JobRecord]:
 
 
 async def until_done(read: Callable[[], Any], count: int) -> list[JobRecord]:
-    """Read the store until it has this many completed jobs, and return all jobs."""
+    """Read the store until it has this many completed jobs and no other, and return them.
+
+    A job that completes during a read is found twice: as active, and as completed.
+    """
     async with asyncio.timeout(PATIENCE):
         while True:
             found: list[JobRecord] = await read()
-            if Counter(job.state for job in found)["completed"] == count:
+            if [job.state for job in found] == ["completed"] * count:
                 return found
             await asyncio.sleep(0.05)
 
