@@ -207,8 +207,9 @@ class Step:
 class Reserved:
     """A record that the worker may run until its lease ends.
 
-    The token proves the lease. All records of a batch share one token. Tokens are never used twice, and the token of a
-    later reservation is greater. `suspect` is True if this is the record's last chance: see `Step`.
+    The token proves the lease. All records of a batch share one token. The token of a later reservation is greater, and
+    at least the store's time in microseconds. So no token is used twice, even if the store loses its last writes, as in
+    a failover or a restart from a snapshot. `suspect` is True if this is the record's last chance: see `Step`.
     """
 
     id: str

@@ -130,8 +130,8 @@ class StoredSchedule:
     """A schedule as it is stored. Only the core reads `spec`, which says what recurs and when.
 
     `next_tick` is None if the schedule is paused or over. `last_record_id` is the last record that was accepted with
-    it. `revision` changes with each change; it is 0 until the schedule is stored. A new next tick may wake a waiting
-    step of `queue`.
+    it. `revision` grows with each change, like a token; it is 0 until the schedule is stored. A new next tick may wake
+    a waiting step of `queue`.
     """
 
     key: str

@@ -62,6 +62,16 @@ async def test_tokens_grow_with_every_reserving_step(driver: Driver, worker: Wor
     assert tokens == sorted(set(tokens))
 
 
+async def test_a_token_is_at_least_the_time_in_microseconds(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """So a store that has lost its last writes, and with them its last token, does not use that token again."""
+    await driver.enqueue([record("a")])
+    for _ in range(3):
+        clock.advance("1ms")
+        held = await worker.take_one()
+        assert held.token >= clock.now().timestamp() * 1_000_000
+        await worker.settle(held, Released())
+
+
 @pytest.mark.parametrize("outcome", OUTCOMES)
 async def test_only_the_current_token_may_settle(
     driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome

@@ -55,6 +55,16 @@ async def test_a_schedule_is_stored_as_it_is_given(driver: Driver, clock: Manual
     assert replace(await current(driver, given.key), revision=found.revision) == over
 
 
+async def test_a_revision_is_at_least_the_time_in_microseconds(driver: Driver, clock: ManualClock) -> None:
+    """So a store that has lost its last change, and stores another, does not give that the same revision."""
+    assert await put(driver, schedule(next_tick=None))
+    first = await current(driver)
+    assert first.revision >= clock.now().timestamp() * 1_000_000
+    clock.advance("1ms")
+    assert await put(driver, first)
+    assert (await current(driver)).revision >= clock.now().timestamp() * 1_000_000
+
+
 async def remove(driver: Driver, revision: int) -> bool:
     """Remove the schedule if it still has this revision."""
     return await driver.put_schedule("digest", None, revision=revision)

@@ -134,7 +134,8 @@ class Steps:
         return recovered
 
     def _reserve(self, step: Step) -> list[Record]:
-        store, token = self._store, self._store.token + 1
+        store = self._store
+        token = store.next_number(store.token)
         lease_end = store.now + milliseconds(step.lease)
         batch: list[Record] = []
         size, suspects = 0, step.suspect

@@ -157,6 +157,10 @@ class Store:
                 index.add(now, record.new.id)
                 record.due = now
 
+    def next_number(self, last: int) -> int:
+        """Return the token or revision after `last`."""
+        return max(last + 1, 1000 * self.now)
+
     def add(self, new: NewRecord, due: int) -> Enqueued:
         """Store a record, unless its id is stored or its key is held."""
         same = self.records.get(new.id)
@@ -242,7 +246,7 @@ class Store:
             self.ticks.remove(stamp(old.next_tick), key)
         if schedule is None:
             return
-        self._revision += 1
+        self._revision = self.next_number(self._revision)
         self.schedules[key] = replace(
             schedule, revision=self._revision, last_record_id=last_record_id or schedule.last_record_id
         )

@@ -21,7 +21,7 @@ def reserve(transaction: Transaction, step: Step) -> tuple[tuple[Reserved, ...],
     found = list(_find_due(transaction, step))
     if not found:
         return (), None
-    token: int = transaction.run("next_token").fetchone()[0]
+    token: int = transaction.run("next_token", now=transaction.now).fetchone()[0]
     transaction.run(
         "reserve",
         token=token,

@@ -39,7 +39,7 @@ def put_schedule(
         last_tick=_stamp_or_none(schedule.last_tick),
         paused=schedule.paused,
         last_record_id=accepted[-1] if accepted else schedule.last_record_id,
-        revision=transaction.run("next_revision").fetchone()[0],
+        revision=transaction.run("next_revision", now=transaction.now).fetchone()[0],
     )
     first = first_tick(transaction.connection)
     if first is not None and (before is None or first < before):

@@ -5,7 +5,7 @@
 --                paused, next tick in ms or -, last tick in ms or -, id of the last record or -, queue, spec, and if there
 --                are records, what add_records.lua takes.
 -- Answers 1, or 0 if the schedule has another revision.
--- First write: that of add_records.lua, or HINCRBY serial, which a full server refuses before anything has changed. To
+-- First write: that of add_records.lua, or HSET serial, which a full server refuses before anything has changed. To
 --              remove a schedule: a ZREM, which a full server accepts.
 local SCHEDULE, SCHEDULES = KEYS[#KEYS - 1], KEYS[#KEYS]
 local key, revision, is_paused, next_tick, last_tick, last_id, queue, spec = unpack(ARGV, first, first + 7)
@@ -33,7 +33,8 @@ if ARGV[records_from] then
     end
   end
 end
-revision = format_ms(call('HINCRBY', SERIAL, 'revision', 1))
+revision = next_number(call('HGET', SERIAL, 'revision'))
+call('HSET', SERIAL, 'revision', revision)
 local head = table.concat({ revision, is_paused, next_tick, last_tick, last_id, queue }, ' ')
 call('HSET', SCHEDULE, key, head .. '\n' .. spec)
 call('ZADD', SCHEDULES, 0, key)

@@ -52,7 +52,7 @@ local acks, token, recovered, first_end = '', false, {}, nil
 if not last_sequence or sequence > last_sequence then
   acks = settle(acks_from, ack_count)
   recovered, first_end = recover(most_recovered)
-  token = format_ms(tonumber(serial[2] or 0) + 1)
+  token = next_number(serial[2])
   reserve(served, tonumber(want), {
     worker = worker, token = token, lease_end = lease_end, with_suspect = with_suspect, most_bytes = tonumber(most_bytes),
   })

@@ -11,7 +11,8 @@ SELECT key, queue, CAST(spec AS BLOB) AS spec, next_tick, last_tick, paused, las
 WHERE key > :after ORDER BY key LIMIT :limit;
 
 -- name: next_revision
-UPDATE store SET revision = revision + 1 RETURNING revision;
+-- At least the time in microseconds, as for a token.
+UPDATE store SET revision = max(revision + 1, 1000 * :now) RETURNING revision;
 
 -- name: put_schedule
 INSERT OR REPLACE INTO schedule (key, queue, spec, next_tick, last_tick, paused, last_record_id, revision)

@@ -38,7 +38,8 @@ SELECT number, due, id, name, queue, suspect, recoveries, progress, input, meta,
 FROM stored WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due <= :now ORDER BY due, id LIMIT :limit;
 
 -- name: next_token
-UPDATE store SET token = token + 1 RETURNING token;
+-- At least the time in microseconds, so no token is used again after the file was replaced by an older copy.
+UPDATE store SET token = max(token + 1, 1000 * :now) RETURNING token;
 
 -- name: reserve
 UPDATE record SET state = 'active', token = :token, lease_end = :lease_end, worker = :worker, started_at = :now, updated_at = :now

@@ -15,12 +15,18 @@ local function format_ms(ms)
   return string.format('%.0f', ms)
 end
 
-local now = tonumber(ARGV[1])
+local now, micros = tonumber(ARGV[1]), 0
 if now < 0 then
   local time = call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now, micros = time[1] * 1000 + math.floor(time[2] / 1000), time[2] % 1000
 end
 local now_text = format_ms(now)
+
+-- Returns the token or revision after `last`: at least the time in microseconds. So none is used again if the server loses
+-- its last writes, as in a failover or in a restart from a snapshot.
+local function next_number(last)
+  return format_ms(math.max(tonumber(last or 0) + 1, now * 1000 + micros))
+end
 
 local queue_names, is_known, DUE, SUSPECT, WAKE = {}, {}, {}, {}, {}
 local queue_count, known_count = tonumber(ARGV[2]), tonumber(ARGV[3])
