@@ -132,7 +132,11 @@ DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tupl
     ("a schedule unlisted", lambda r, k: r.zrem(k("schedules"), "daily"), {("schedules", "daily")}),
     ("a schedule that does not exist", lambda r, k: r.zadd(k("schedules"), {"nobody": 0}), {("schedules", "nobody")}),
     ("a schedule unreadable", lambda r, k: r.hset(k("schedule"), "daily", "junk"), {("schedule", "daily")}),
-    ("a schedule revision never issued", lambda r, k: r.hset(k("serial"), "revision", "1"), {("schedule", "ended")}),
+    (
+        "a schedule revision never issued",
+        lambda r, k: r.hset(k("serial"), "revision", "1"),
+        {("schedule", "daily"), ("schedule", "ended")},
+    ),
     ("tick gone", lambda r, k: r.zrem(k("tick"), "daily"), {("tick", "daily")}),
     ("tick wrong", lambda r, k: r.zadd(k("tick"), {"daily": 5}), {("tick", "daily")}),
     ("tick left", lambda r, k: r.zadd(k("tick"), {"ended": 5}), {("tick", "ended")}),
