@@ -15,6 +15,9 @@ Every driver guarantees:
   are renewed from a thread while the main loop is blocked.
 - If the store refuses a call or cannot do it, the driver raises `DriverError`; if the same call may be repeated, it
   raises `StoreUnavailable`.
+- Stored data may be damaged. A record or a schedule that cannot be read affects no other, and no call fails for it: a
+  step sets a damaged record aside as failed, and a damaged schedule no longer ticks. Their data is kept, and reads
+  return them with `damage`.
 
 `input`, `meta`, `policy`, `progress`, `result` and the `spec` of a schedule are JSON that only the core writes and
 reads. A driver stores the bytes unchanged.
@@ -236,6 +239,18 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """A record that cannot be read. The step has set it aside: it is failed, and its stored data is kept.
+
+    `damage` says what cannot be read. `queue` is the queue whose index held it.
+    """
+
+    id: str
+    queue: str
+    damage: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepAnswer:
     """The result of a step. `acks` are in the order of the request.
 
@@ -250,6 +265,7 @@ class StepAnswer:
     acks: tuple[AckAnswer, ...] = ()
     reserved: tuple[Reserved, ...] = ()
     recovered: tuple[Recovered, ...] = ()
+    damaged: tuple[Damaged, ...] = ()
     next_due: timedelta | None = None
     next_tick: timedelta | None = None
     forgot: bool = False
@@ -272,10 +288,14 @@ class HeartbeatAnswer:
 
 
 CancelAnswer = Literal["cancelled", "requested", "finished", "unknown"]
-"""cancelled: it had not started and never will. requested: it is active; the next heartbeat tells its worker."""
+"""cancelled: it had not started and never will. requested: it is active; the next heartbeat tells its worker.
 
-RequeueAnswer = Literal["requeued", "unfinished", "key_taken", "unknown"]
-"""requeued: it is due now. unfinished: it is queued or active. key_taken: another record holds its key."""
+A damaged record that waits is set aside: "finished"."""
+
+RequeueAnswer = Literal["requeued", "unfinished", "key_taken", "damaged", "unknown"]
+"""requeued: it is due now. unfinished: it is queued or active. key_taken: another record holds its key.
+
+damaged: it cannot be read, and nothing was done."""
 
 
 class Driver(Protocol):

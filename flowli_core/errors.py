@@ -7,6 +7,7 @@ FlowliError
 ├── SchedulingError      a time, a duration or a schedule is invalid
 └── DriverError          the store refused a call, or failed
     ├── StoreUnavailable     the store is unreachable or full; the same call may be repeated
+    ├── StoreDamaged         stored data cannot be read
     └── LeaseLost            the lease of a running job was lost
 
 Beside these, a handler raises `Abort` and `RetryAfter` to decide about its retries, and an attempt that ran for longer
@@ -68,6 +69,10 @@ class DriverError(FlowliError):
 
 class StoreUnavailable(DriverError):
     """The store is unreachable, full, or refuses calls for now. The same call may be repeated."""
+
+
+class StoreDamaged(DriverError):
+    """Stored data cannot be read. The message names it; `flowli doctor` lists all damage that it finds."""
 
 
 class LeaseLost(DriverError):

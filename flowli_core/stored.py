@@ -23,6 +23,8 @@ class StoredRecord:
 
     `progress` comes from the last Retried, Failed or Released ack, `failed_at` is when an attempt last failed.
     `started_at` is when the last attempt was reserved; once it is settled, when its handler started.
+
+    `damage` is None, or says what cannot be read. A field that cannot be read is then empty, and a time is 1970.
     """
 
     id: str
@@ -44,6 +46,7 @@ class StoredRecord:
     failed_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,9 @@ class StoredSchedule:
     `next_tick` is None if the schedule is paused or over. `last_record_id` is the last record that was accepted with
     it. `revision` grows with each change, like a token; it is 0 until the schedule is stored. A new next tick may wake
     a waiting step of `queue`.
+
+    `damage` is None, or says what cannot be read. Such a schedule has no next tick and an empty spec; it can be removed
+    or stored anew under its revision.
     """
 
     key: str
@@ -142,6 +148,7 @@ class StoredSchedule:
     paused: bool = False
     last_record_id: str | None = None
     revision: int = 0
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class JobOut(_Out, frozen=True):
     finished_at: datetime | None
     worker: str | None
     last_error: JobErrorOut | None
+    damage: str | None
 
 
 class FullJobOut(JobOut, frozen=True):

@@ -39,8 +39,8 @@ class Control:
     async def requeue(self, id: str) -> RequeueAnswer:
         """Run a finished or scheduled job now, with its attempts and recoveries reset.
 
-        "key_taken": another unfinished job has its idempotency key. "unfinished": it is queued or running already. In
-        these cases, and if it is "unknown", nothing was done.
+        "key_taken": another unfinished job has its idempotency key. "unfinished": it is queued or running already.
+        "damaged": its stored data cannot be read. In these cases, and if it is "unknown", nothing was done.
         """
         stored = await self._runtime.find_record(id)
         if stored is None:

@@ -52,6 +52,9 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     `attempts_made` counts attempts that ended, `failure_count` those that failed, `recoveries` the times that a worker
     was lost while it ran. `started_at` is that of the last attempt. `next_retry_at` is set while a retry is pending.
     `backoff` and `max_attempts` are None if a later release wrote the record.
+
+    `damage` is None, or says what cannot be read in the store. A field that cannot be read is then empty, and a time is
+    1970. The worker that meets such a record sets it aside as failed; its stored data is kept.
     """
 
     id: str
@@ -76,6 +79,7 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     finished_at: datetime | None
     worker: str | None
     result: R_co | None
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,19 +163,22 @@ def to_job_record(stored: StoredRecord) -> JobRecord:
         recoveries=stored.recoveries,
         max_attempts=policy.max_attempts if policy else None,
         backoff=policy.backoff if policy else None,
-        last_error=_worker_lost(stored.recoveries) if lost else progress.last_error,
+        last_error=_last_error(stored, progress.last_error, lost=lost),
         last_failed_at=stored.finished_at if lost else stored.failed_at,
         next_retry_at=stored.scheduled_for if retrying else None,
         started_at=stored.started_at,
         finished_at=stored.finished_at,
         worker=stored.worker,
         result=_json(stored.result),
+        damage=stored.damage,
     )
 
 
 def to_typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[Any, Any, Any]:
     """Return a stored record of a job, with its input, meta and result validated. Raises ValidationError."""
     job, meta = definition.name, without_trace(stored.meta)
+    if stored.damage is not None:
+        raise ValidationError(f"{job}: the record {stored.id} is damaged: {stored.damage}")
     if stored.name != job:
         raise ValidationError(f"{job}: the record {stored.id} is one of the job {stored.name!r}")
     try:
@@ -219,8 +226,12 @@ def to_schedule_record(stored: StoredSchedule) -> ScheduleRecord:
     )
 
 
-def _worker_lost(recoveries: int) -> LastError:
-    message = f"worker lost: its lease expired {recoveries} times, so this job may be crashing its workers"
+def _last_error(stored: StoredRecord, error: LastError | None, *, lost: bool) -> LastError | None:
+    if stored.damage is not None:
+        return LastError("StoreDamaged", f"this job cannot run, because {stored.damage}")
+    if not lost:
+        return error
+    message = f"worker lost: its lease expired {stored.recoveries} times, so this job may be crashing its workers"
     return LastError("WorkerLost", message)
 
 

@@ -11,9 +11,9 @@ from typing import get_args
 
 from flowli_core._running.attempt import Attempt
 from flowli_core._running.hooks import EventKind, HookCalls, HookName, Hooks, JobEvent, Observer
-from flowli_core.driver import Cancelled, Completed, Failed, Recovered, Released, Reserved, Retried
+from flowli_core.driver import Cancelled, Completed, Damaged, Failed, Recovered, Released, Reserved, Retried
 from flowli_core.durations import format_duration
-from flowli_core.errors import LeaseLost
+from flowli_core.errors import LeaseLost, StoreDamaged
 
 logger = logging.getLogger("flowli")
 
@@ -122,6 +122,17 @@ class Events:
         if recovered.state == "failed":
             error = LeaseLost(f"worker lost: the lease has expired {recovered.recoveries} times")
             self._calls.emit("on_job_failed", replace(event, error=error))
+
+    def damaged(self, damaged: Damaged) -> None:
+        """Report that a step of this worker has set aside a record that cannot be read."""
+        error = StoreDamaged(f"job {damaged.id} cannot run: {damaged.damage}")
+        logger.error(
+            "job %s in queue %s is damaged and was set aside as failed: %s", damaged.id, damaged.queue, damaged.damage
+        )
+        event = JobEvent(
+            id=damaged.id, name="", queue=damaged.queue, worker=self._worker, attempt=0, recoveries=0, error=error
+        )
+        self._calls.emit("on_job_failed", event)
 
     def released_unknown(self, reserved: Reserved, delay: timedelta, why: str) -> None:
         """Report that a record cannot run here and is returned to the queue."""

@@ -34,7 +34,8 @@ class JobEvent:
     """Something that happened to a job.
 
     `error` is set if an attempt failed, `retry_in` if another attempt follows, `duration` if the handler has ended.
-    `attempt` counts from 1. It is 0 for a recovered lease, because this worker does not know the attempts of others.
+    `attempt` counts from 1. It is 0 for a recovered lease, because this worker does not know the attempts of others,
+    and for a damaged record.
     """
 
     id: str
@@ -58,7 +59,8 @@ class Hooks:
     The hooks of one job are called in order. on_job_completed, on_job_failed (no retry follows) and
     on_job_retry_scheduled are called once the store has accepted the outcome. on_lease_recovered is called when this
     runner has recovered the expired lease of another worker; if the job fails because of it, on_job_failed follows,
-    with a LeaseLost as the error. on_lease_lost is called when this runner has lost a lease.
+    with a LeaseLost as the error. on_job_failed is also called, with a StoreDamaged and no name, for a record that this
+    runner has set aside because it cannot be read. on_lease_lost is called when this runner has lost a lease.
     """
 
     on_job_started: Hook | None = None

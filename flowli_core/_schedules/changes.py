@@ -23,7 +23,7 @@ from flowli_core._schedules.spec import (
 )
 from flowli_core.driver import Driver, Enqueued
 from flowli_core.durations import ZERO
-from flowli_core.errors import DriverError
+from flowli_core.errors import DriverError, StoreDamaged
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, StoredSchedule
 
 T = TypeVar("T")
@@ -69,14 +69,16 @@ async def remove(driver: Driver, key: str) -> bool:
 
 async def pause(driver: Driver, key: str) -> bool:
     """Pause a schedule. Return False if there is none."""
-    return await _change(driver, key, lambda current, _: None if current.paused else decide_pause(current))
+    return await _change(driver, key, lambda current, _: None if _sound(current).paused else decide_pause(current))
 
 
 async def resume(driver: Driver, key: str) -> bool:
     """Resume a paused schedule from now. Return False if there is none."""
-    return await _change(
-        driver, key, lambda current, now: decide_resume(_read(current), current, now) if current.paused else None
-    )
+
+    def decide(current: StoredSchedule, now: datetime) -> ScheduleChange | None:
+        return decide_resume(_read(current), current, now) if _sound(current).paused else None
+
+    return await _change(driver, key, decide)
 
 
 async def trigger(driver: Driver, key: str) -> tuple[str, Enqueued] | None:
@@ -140,8 +142,14 @@ async def _compare_and_set(
     )
 
 
+def _sound(stored: StoredSchedule) -> StoredSchedule:
+    if stored.damage is not None:
+        raise StoreDamaged(f"schedule {stored.key!r} cannot be changed, only removed or declared anew: {stored.damage}")
+    return stored
+
+
 def _read(stored: StoredSchedule) -> ScheduleSpec:
-    spec = read_or_none(stored)
+    spec = read_or_none(_sound(stored))
     if spec is None:
         raise DriverError(f"schedule {stored.key!r} cannot be read: it is damaged, or was written by a later release")
     return spec

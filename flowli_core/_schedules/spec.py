@@ -76,7 +76,7 @@ def decide_upsert(
         return "created", ScheduleChange(created)
     if current.spec == packed:
         return "unchanged", ScheduleChange(current)
-    updated = replace(current, spec=packed, queue=spec.record.queue)
+    updated = replace(current, spec=packed, queue=spec.record.queue, damage=None)
     before = read_or_none(current)
     if before is not None and before.timing == spec.timing:
         return "updated", ScheduleChange(updated)

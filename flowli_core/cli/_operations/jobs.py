@@ -91,6 +91,8 @@ async def requeue(registry: Jobs[Any], *, id: str) -> int:
             return fail(f"{escape_controls(id)} is already waiting or running")
         case "key_taken":
             return fail(f"another unfinished job has the idempotency key of {escape_controls(id)}")
+        case "damaged":
+            return fail(f"{escape_controls(id)} is damaged, so it cannot run; flowli jobs show {escape_controls(id)}")
         case "unknown":
             return _fail_unknown(id)
 
