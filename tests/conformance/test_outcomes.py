@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,10 @@ import pytest
 
 from flowli_core.driver import Cancelled, Completed, Failed, Released, Retried
 from flowli_core.durations import ZERO
-from tests.conformance.builders import LEASE, Worker, ack, ids, record, stored
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, ids, record, stored
 
 if TYPE_CHECKING:
-    from flowli_core.driver import Driver, Outcome
+    from flowli_core.driver import AckAnswer, Driver, Outcome
     from flowli_core.testing import ManualClock
 
 
@@ -166,3 +167,21 @@ async def test_a_released_record_may_be_reserved_by_the_same_step(driver: Driver
     assert answer.acks == ("ok",)
     assert ids(answer.reserved) == ["a"]
     assert answer.reserved[0].token > held.token
+
+
+async def test_the_answers_to_many_acks_of_two_queues_are_in_the_order_of_the_acks(driver: Driver) -> None:
+    """They do not follow the order of the queues, the outcomes or the answers; also if the step is sent again."""
+    outcomes: list[Outcome] = [DONE, BROKEN, Cancelled(), Retried(ZERO, b"{}"), Released()]
+    await driver.enqueue([record(f"{number:02}", queue="qr"[number % 2]) for number in range(20)])
+    worker = Worker(driver, queues=("q", "r"))
+    held = {one.id: one for one in await worker.take(20)}
+    expected: dict[str, AckAnswer] = dict.fromkeys(held, "ok")
+    for settled in ("03", "04", "11", "17"):
+        assert await worker.settle(held[settled]) == "ok"
+        expected[settled] = "duplicate"
+    acks = [ack(one, outcomes[number % 5]) for number, one in enumerate(held.values())]
+    acks[5], expected[acks[5].id] = replace(acks[5], token=acks[5].token + 1), "lost"
+    acks = acks[2::3] + acks[::3] + acks[1::3]
+    answer = await worker.step(*acks)
+    assert answer.acks == tuple([expected[one.id] for one in acks])
+    assert (await worker.again()).acks == answer.acks

@@ -3,8 +3,10 @@
 import asyncio
 import time
 
+import pytest
+
 from flowli_core import Hooks, JobEvent, RunCounts, Runner, current_job
-from flowli_core.driver import Ack, Completed, StepAnswer
+from flowli_core.driver import Ack, Completed, Released, StepAnswer
 from flowli_core.testing import ManualClock
 from tests.support.running import Rival, Work, breathe, cancelled_at, running, soon, until
 
@@ -70,6 +72,37 @@ async def test_a_late_ack_does_not_call_the_completed_hook() -> None:
     assert await soon(task) == RunCounts(lost=1)
     assert (await work.job(record_id)).result == "in time"
     assert events == ["lost"]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_each_answer_belongs_to_the_ack_in_the_same_position(lost: int) -> None:
+    """Two outcomes are sent in one step. Another worker has completed one of the jobs meanwhile."""
+    work = Work()
+    release = asyncio.Event()
+    events: set[tuple[str, str]] = set()
+
+    async def act(_: int) -> None:
+        await release.wait()
+
+    async def on_lost(event: JobEvent) -> None:
+        events.add(("lost", event.id))
+
+    async def on_completed(event: JobEvent) -> None:
+        events.add(("completed", event.id))
+
+    work.deeds.act = act
+    record_ids = await work.add(0, 1)
+    hooks = Hooks(on_lease_lost=on_lost, on_job_completed=on_completed)
+    task = asyncio.create_task(Runner(work.jobs, hooks=hooks).run_once())
+    await until(lambda: bool(work.driver.answers))
+    (taken,) = [held for held in work.driver.answers[0].reserved if held.id == record_ids[lost]]
+    rival = Rival(work.driver.inner)
+    (again,) = (await rival.step(Ack(taken.id, taken.token, Released()))).reserved
+    assert (await rival.step(Ack(again.id, again.token, Completed(b"1")))).acks == ("ok",)
+    release.set()
+    assert await soon(task) == RunCounts(completed=1, lost=1)
+    assert [len(step.acks) for step in work.driver.steps if step.acks] == [2]
+    assert events == {("lost", record_ids[lost]), ("completed", record_ids[1 - lost])}
 
 
 async def test_a_record_reserved_again_by_its_own_runner_ends_the_earlier_handler() -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from flowli_core import Runner
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultyDriver
-from tests.support.running import Work, running, soon, until
+from tests.support.running import Work, breathe, running, soon, until
 
 
 @pytest.fixture
@@ -220,3 +221,36 @@ async def test_a_full_runner_recalls_a_failed_wait(work: Work, driver: FaultyDri
         assert (await work.until(lost, "completed")).recoveries == 0
         may_end.set()
         await work.until(other, "completed")
+
+
+async def test_a_wake_up_during_a_step_is_not_forgotten() -> None:
+    """A tick fires after the store has answered the step in flight, and before the runner has the answer.
+
+    No waiting step would find the job: they all hang.
+    """
+    clock = ManualClock()
+    work = Work(clock=clock)
+    driver, release = work.driver, asyncio.Event()
+    done: list[int] = []
+
+    async def act(number: int) -> None:
+        if number == 1:
+            await release.wait()
+        done.append(number)
+
+    work.deeds.act = act
+    await work.jobs.act.schedule("hourly", every="1h", input=2)
+    clock.advance("1h")
+    await work.add(1)
+    driver.fail("wait", kind="hang")
+    driver.hold("step").opened.set()
+    reading, settling = driver.hold("schedules"), driver.hold("step")
+    async with running(Runner(work.jobs)):
+        await soon(reading.reached.wait())
+        release.set()
+        await soon(settling.reached.wait())
+        reading.opened.set()
+        await until(lambda: driver.calls["put_schedule"] == 2)  # the first call stored the schedule
+        await breathe()
+        settling.opened.set()
+        await until(lambda: done == [1, 2])
