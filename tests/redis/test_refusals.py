@@ -57,6 +57,9 @@ async def test_a_full_server_refuses_only_new_records(server: Server) -> None:
         while not recovered:
             recovered = {one.id for one in (await worker.step()).recovered}
         assert recovered == {abandoned.id}
+        held = await worker.take_one()
+        assert await driver.cancel(held.id) == "requested"
+        assert (await driver.heartbeat("w", [lease_of(held)], LEASE)).cancelled == {held.id}
         assert (await Worker(driver, "idle").step()).reserved == ()
         admin.config_set("maxmemory", 0)
         assert await find(driver, "e") is None

@@ -59,8 +59,15 @@ def check_facts(facts: Mapping[str, str]) -> list[Check]:
 def _check_memory(facts: Mapping[str, str]) -> Check:
     used, limit = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
     value = f"{used / _MIB:.1f} MiB of {limit / _MIB:.1f} MiB" if limit else f"{used / _MIB:.1f} MiB, no limit"
-    cure = "a full server refuses new jobs: raise maxmemory, or purge"
-    return _check("memory", value, warning=cure if limit and used > limit * _NEARLY_FULL else "")
+    if not limit or used <= limit * _NEARLY_FULL:
+        return _check("memory", value)
+    if used <= limit:
+        return _check(
+            "memory", value, warning="a full server refuses new jobs: raise maxmemory, or purge finished jobs"
+        )
+    return _check(
+        "memory", value, bad="the server is full and refuses new jobs: raise maxmemory, or purge finished jobs"
+    )
 
 
 def _check_persistence(facts: Mapping[str, str]) -> Check:

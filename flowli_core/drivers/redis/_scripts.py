@@ -91,12 +91,12 @@ class Scripts:
         scratch = self._keys.scratch
         refused = await self._evaluate(self._scripts["check"], (1, scratch))
         if not refused:
-            # No script may call BZPOPMIN. It does not block if the key has a member.
-            await self._client.execute("ZADD", scratch, 0, "0")
+            # No script may call BZPOPMIN. It does not block: the key has a member.
             try:
                 await self._client.execute("BZPOPMIN", scratch, _SHORTEST_WAIT)
-            finally:
+            except DriverError:
                 await self._client.execute("DEL", scratch)
+                raise
         return refused
 
     async def enqueue(self, records: Sequence[NewRecord]) -> Any:

@@ -2,7 +2,7 @@
 -- Needs: shared/columns shared/moves
 -- ARGV[first]: id.
 -- Answers 'cancelled', 'requested', 'finished' or 'unknown'.
--- First write: SADD cancelling, or a ZREM.
+-- First write: a ZREM, of nothing if need be, so that jobs can be cancelled when memory is full.
 local id = ARGV[first]
 local blob = call('HGET', RECORD, id)
 local shape = blob and shape_of(blob)
@@ -11,6 +11,7 @@ if not shape then
 end
 local state, due, _, last = locate(id, shape)
 if state == 'active' then
+  call('ZREM', LEASE, '')
   call('SADD', CANCELLING, id)
   return 'requested'
 elseif state ~= 'queued' and state ~= 'scheduled' then

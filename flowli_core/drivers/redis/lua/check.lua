@@ -1,7 +1,8 @@
 -- Try each command that the other scripts call, and find the first that the user may not call or that the server lacks.
 -- KEYS[1]: a key that only this script uses. It does not need columns.lua, which calls some of the commands itself.
 -- Answers the name of a command that is refused, or 'unknown ' and the name of one that the server lacks, or ''.
--- First write: DEL of the key, which exists only while this script runs.
+-- First write: DEL of the key, so that a driver opens when memory is full. If no command is refused, the key then has a
+--              member for a minute, for the wait that the caller tries next.
 local SCRATCH = KEYS[1]
 local tries = {
   { 'DEL', SCRATCH }, { 'TIME' }, { 'EXISTS', SCRATCH }, { 'HGET', SCRATCH, 'f' }, { 'HMGET', SCRATCH, 'f' },
@@ -11,6 +12,7 @@ local tries = {
   { 'ZSCORE', SCRATCH, 'm' }, { 'ZREM', SCRATCH, 'm' }, { 'ZADD', SCRATCH, 'XX', 0, 'm' },
   { 'HSET', SCRATCH, 'f', 'v' }, { 'HSETNX', SCRATCH, 'f', 'v' }, { 'HINCRBY', SCRATCH, 'n', 1 }, { 'PEXPIRE', SCRATCH, 1 },
   { 'DEL', SCRATCH }, { 'SADD', SCRATCH, 'm' }, { 'DEL', SCRATCH },
+  { 'ZADD', SCRATCH, 0, '0' }, { 'PEXPIRE', SCRATCH, 60000 },
 }
 local function contains(text, part)
   return string.find(text, part, 1, true) ~= nil

@@ -6,21 +6,23 @@
 --                are records, what add_records.lua takes.
 -- Answers 1, or 0 if the schedule has another revision.
 -- First write: that of add_records.lua, or HSET serial, which a full server refuses before anything has changed. To
---              remove a schedule: a ZREM, which a full server accepts.
+--              remove or pause a schedule: a ZREM, so that it can be stopped even when memory is full.
 local SCHEDULE, SCHEDULES = KEYS[#KEYS - 1], KEYS[#KEYS]
 local key, revision, is_paused, next_tick, last_tick, last_id, queue, spec = unpack(ARGV, first, first + 7)
 local stored = call('HGET', SCHEDULE, key)
 if (stored and string.match(stored, '^%d+') or '0') ~= revision then
   return 0
 end
-if not is_paused then
+local records_from = first + 8
+if not is_paused or (is_paused == '1' and not ARGV[records_from]) then
   call('ZREM', TICK, key)
+end
+if not is_paused then
   call('ZREM', SCHEDULES, key)
   call('HDEL', SCHEDULE, key)
   return 1
 end
 local first_tick = tonumber(call('ZRANGE', TICK, 0, 0, 'WITHSCORES')[2])
-local records_from = first + 8
 if ARGV[records_from] then
   local is_refused = {}
   for _, refused in ipairs(add_records(records_from)) do
