@@ -396,6 +396,32 @@ async def test_a_clock_set_back_does_not_lengthen_a_lease(
     assert [one.id for one in (await other.step()).recovered] == ["a"]
 
 
+async def test_a_lease_that_is_renewed_after_the_clock_was_set_back_keeps_its_length(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    """A heartbeat comes before the next step. That step does not shorten the lease again."""
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    clock.back(timedelta(hours=1))
+    assert (await driver.heartbeat("w", [lease_of(held)], LEASE)).lost == frozenset()
+    assert (await other.step()).recovered == ()
+    clock.advance(LEASE - timedelta(milliseconds=1))
+    assert (await other.step()).recovered == ()
+    clock.advance("1ms")
+    assert [one.id for one in (await other.step()).recovered] == ["a"]
+
+
+async def test_a_delay_is_kept_if_the_clock_was_set_back_before_it_began(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """The record is stored before the next step. That step does not make it due at once."""
+    await worker.step()
+    clock.back(timedelta(hours=1))
+    await driver.enqueue([record("a", due=timedelta(minutes=10))])
+    answer = await worker.step(want=1)
+    assert (answer.reserved, answer.next_due) == ((), timedelta(minutes=10))
+
+
 async def test_a_clock_set_back_delays_no_due_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
     """A record that was due before the clock was set back is due afterwards."""
     await driver.enqueue([record("b")])

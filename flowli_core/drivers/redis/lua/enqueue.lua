@@ -1,5 +1,5 @@
 -- Store records that are not stored yet, all of them or none.
--- Needs: shared/columns shared/add_records
+-- Needs: shared/columns shared/clock shared/add_records
 -- ARGV[first..]: see add_records.lua.
 -- Answers {now, {place, disposition, id, state, due, progress} for each record that was not accepted}.
 -- First write: HSET record, which a full server refuses before anything has changed.

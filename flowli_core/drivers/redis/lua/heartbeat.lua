@@ -1,11 +1,12 @@
 -- Extend the leases whose token is current, expired ones too if they have not been recovered yet.
--- Needs: shared/columns
+-- Needs: shared/columns shared/clock
 -- KEYS[#KEYS]: the worker's last step, which is kept while the worker is alive.
 -- ARGV[first..]: lease ms, for how many ms to remember a worker, and for each lease: id, token.
 -- Answers {ids of lost leases, ids of the other records that are to be cancelled}.
 -- First write: a ZREM of nothing, so that leases can be renewed when memory is full.
 local WORKER = KEYS[#KEYS]
 call('ZREM', LEASE, '')
+follow_clock(tonumber(call('HGET', SERIAL, 'now') or 0))
 local lease_ms, remember_ms = unpack(ARGV, first, first + 1)
 local lease_end, ids = format_ms(now + lease_ms), {}
 for i = first + 2, #ARGV, 2 do

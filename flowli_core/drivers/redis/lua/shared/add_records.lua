@@ -1,4 +1,4 @@
--- Store records that are not stored yet, all of them or none. Needs columns.lua.
+-- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua.
 
 -- Describe a record that is stored already. `due` is given if it was added by this call.
 local function describe(place, disposition, id, blob, due)
@@ -29,7 +29,7 @@ local function add_records(first)
   end
   local stored = read_fields(RECORD, ids)
   -- `added` are the due times of the records of this call, `held` the ids that hold its keys.
-  local added, held, blobs, holders, entries, first_due, refused = {}, {}, {}, {}, {}, {}, {}
+  local added, held, blobs, holders, entries, first_due, refused, is_delayed = {}, {}, {}, {}, {}, {}, {}, false
   for k = 1, #ids do
     local from = at + 6 * (k - 1)
     local id, digest, key, due_kind, ms, rest = unpack(ARGV, from, from + 5)
@@ -41,7 +41,7 @@ local function add_records(first)
       refused[#refused + 1] = describe(k, 'existing', holder, holder_blob, added[holder])
     else
       local shape, due = given[digest], due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
-      added[id] = due
+      added[id], is_delayed = due, is_delayed or due > now
       append(blobs, id, digest .. now_text .. ' ' .. key .. '\n' .. rest)
       if key ~= '' then
         held[key] = id
@@ -56,6 +56,9 @@ local function add_records(first)
     return refused
   end
   call_with_all('HSET', RECORD, blobs, 2)
+  if is_delayed then
+    follow_clock(tonumber(call('HGET', SERIAL, 'now') or 0))
+  end
   for digest, shape in pairs(given) do
     call('HSETNX', SHAPE, digest, shape.text)
   end

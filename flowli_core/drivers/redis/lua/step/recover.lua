@@ -1,25 +1,6 @@
 -- Recover: return the records of expired leases to their queues, or end those that were recovered too often. Needs
 -- columns.lua, moves.lua.
 
--- If the clock was set back since the last step, move leases and due times back too: no lease gets longer, and what was due
--- stays due.
-local function follow_clock(last_now)
-  if now < last_now then
-    call('ZREM', LEASE, '')
-    local leases = call('ZRANGEBYSCORE', LEASE, '(' .. now_text, '+inf', 'WITHSCORES')
-    for i = 1, #leases, 2 do
-      call('ZADD', LEASE, math.max(tonumber(leases[i + 1]) - (last_now - now), now), leases[i])
-    end
-    for _, queue in ipairs(queue_names) do
-      for _, index in ipairs({ DUE[queue], SUSPECT[queue] }) do
-        for _, id in ipairs(call('ZRANGEBYSCORE', index, '(' .. now_text, last_now)) do
-          call('ZADD', index, now, id)
-        end
-      end
-    end
-  end
-end
-
 -- Recover one record, from its token and its last outcome. Returns {id, digest, recoveries, new state}, or nil if the record
 -- is missing.
 local function recover_one(id, token_text, outcome_text)

@@ -1,0 +1,21 @@
+-- Follow the clock of the server if it was set back. Needs columns.lua.
+
+-- If the clock was set back since `last_now`, the time of the last step, move leases and due times back too: no lease gets
+-- longer, and what was due stays due. Call it before a lease or a later due time is written, which would be moved as well.
+local function follow_clock(last_now)
+  if now < last_now then
+    call('ZREM', LEASE, '')
+    local leases = call('ZRANGEBYSCORE', LEASE, '(' .. now_text, '+inf', 'WITHSCORES')
+    for i = 1, #leases, 2 do
+      call('ZADD', LEASE, math.max(tonumber(leases[i + 1]) - (last_now - now), now), leases[i])
+    end
+    for _, queue in ipairs(queue_names) do
+      for _, index in ipairs({ DUE[queue], SUSPECT[queue] }) do
+        for _, id in ipairs(call('ZRANGEBYSCORE', index, '(' .. now_text, last_now)) do
+          call('ZADD', index, now, id)
+        end
+      end
+    end
+    call('HSET', SERIAL, 'now', now_text)
+  end
+end
