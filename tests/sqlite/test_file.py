@@ -18,7 +18,7 @@ import pytest
 from flowli_core.drivers import sqlite
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.drivers.sqlite._sql import SQL
-from flowli_core.errors import DefinitionError, DriverError, FlowliError, StoreUnavailable
+from flowli_core.errors import DefinitionError, DriverError, FlowliError, StoreDamaged, StoreUnavailable
 from tests.conformance.builders import record
 from tests.sqlite.processes import output
 
@@ -247,6 +247,39 @@ async def test_a_file_that_was_replaced_is_noticed(path: Path, driver: SqliteDri
     path.rename(path.with_suffix(".old"))
     with pytest.raises(DriverError, match="was removed or replaced while it was open"):
         await driver.enqueue([record()])
+
+
+@pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), ("-wal", "-shm")])
+async def test_no_job_is_lost_if_a_file_beside_the_open_one_is_removed(
+    path: Path, driver: SqliteDriver, suffixes: tuple[str, ...]
+) -> None:
+    """Every later call says so. What the driver had stored is in the file, for the processes that start afterwards."""
+    await driver.enqueue([record("a"), record("b")])
+    for suffix in suffixes:
+        Path(f"{path}{suffix}").unlink()
+    for _ in range(2):
+        with pytest.raises(
+            StoreDamaged, match=f"{path}{suffixes[0]} was removed or replaced.*no job was lost; end all"
+        ):
+            await driver.enqueue([record("c")])
+    later = SqliteDriver(path)
+    await later.open()
+    assert (await later.overview()).counts.queued == 2
+    await later.enqueue([record("c")])
+    await later.close()
+
+
+async def test_a_log_that_another_process_has_begun_anew_is_left_to_it(path: Path, driver: SqliteDriver) -> None:
+    """To write the old log to the file would undo what the other process has stored."""
+    await driver.enqueue([record("a")])
+    log = Path(f"{path}-wal")
+    log.unlink()
+    log.write_bytes(b"of another process")
+    before = path.read_bytes()
+    with pytest.raises(StoreDamaged, match=r"was removed or replaced.*jobs that were stored before may be lost"):
+        await driver.enqueue([record("b")])
+    assert path.read_bytes() == before
+    log.unlink()
 
 
 async def test_damaged_pages_raise_a_driver_error(path: Path) -> None:

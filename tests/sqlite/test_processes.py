@@ -124,9 +124,10 @@ async def test_a_forked_process_must_open_a_driver_of_its_own(path: Path) -> Non
     assert queued == "4"
 
 
-async def test_a_full_disk_raises_and_the_driver_goes_on_when_there_is_room(path: Path) -> None:
+async def test_a_file_that_may_not_grow_is_unavailable_until_the_limit_is_raised(path: Path) -> None:
     said, stored, more = (await output("fill-the-disk", path)).splitlines()
     assert str(path) in said
+    assert "at most 4194304 bytes; raise that limit (ulimit -f)" in said
     stored_before, counted = stored.split()
     assert 0 < int(stored_before) < 100
     assert counted == stored_before

@@ -37,7 +37,7 @@ from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers._wakeups import Waiter
 from flowli_core.drivers.sqlite._diagnosis import diagnose
 from flowli_core.drivers.sqlite._enqueue import enqueue
-from flowli_core.drivers.sqlite._file import Synchronous, check_sqlite, connect_reader, connect_writer, identity
+from flowli_core.drivers.sqlite._file import OpenFiles, Synchronous, check_sqlite, connect_reader, connect_writer
 from flowli_core.drivers.sqlite._lane import Lane
 from flowli_core.drivers.sqlite._read import read_overview, read_records
 from flowli_core.drivers.sqlite._records import cancel, heartbeat, purge, requeue
@@ -77,14 +77,14 @@ class _Session:
         self.wakeups = WakeUps()
         self.publishing = threading.Lock()
         self.watcher = Watcher(reader, self.wakeups, self.publishing, read_clock)
-        self.file: tuple[int, int] | None = None
+        self.files: OpenFiles | None = None
 
     async def open(self, path: str) -> None:
         """Open both connections, so that `open` raises if the file cannot be used."""
         await self.writing.run(lambda _: None)
         await self.reading.run(lambda _: None)
-        if self.file is None:
-            self.file = identity(path)
+        if self.files is None:
+            self.files = OpenFiles(path)
 
     async def close(self) -> None:
         """End the threads, which close their connections, also if the caller is cancelled while it waits for that."""
@@ -235,10 +235,8 @@ class SqliteDriver:
                     session.wakeups.wake(transaction.tick_moved)
 
         def transition(connection: sqlite3.Connection) -> T:
-            if session.file not in {None, identity(self._path)}:
-                raise DriverError(
-                    f"{self._path} was removed or replaced while it was open; close the driver and open it again"
-                )
+            if session.files is not None:
+                session.files.check(connection)
             return transact(connection, self._now, work, commit)
 
         return await session.writing.run(transition)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from flowli_core.drivers.sqlite._sql import SQL
 from flowli_core.drivers.sqlite._transaction import snapshot
-from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 
 Synchronous = Literal["normal", "full"]
 
@@ -91,16 +91,59 @@ def connect_writer(path: str, *, busy_seconds: float, synchronous: Synchronous) 
     return connection
 
 
-def identity(path: str) -> tuple[int, int] | None:
-    """Return device and inode of the file, to notice when it is replaced; None if there is no file.
+class OpenFiles:
+    """The file and the two files beside it as they were opened, to notice when one of them is removed or replaced."""
+
+    def __init__(self, path: str) -> None:
+        real = os.path.realpath(path)
+        self._paths = (real, real + "-wal", real + "-shm")
+        self._opened = [_identity(path) for path in self._paths]
+
+    def check(self, connection: sqlite3.Connection) -> None:
+        """Raise StoreDamaged if one of the files is not the one that was opened. `connection` is one that writes.
+
+        If the file itself is still there, first move what the log holds to it, unless another process has begun a new
+        log.
+        """
+        found = [_identity(path) for path in self._paths]
+        if found == self._opened:
+            return
+        gone = [path for path, before, now in zip(self._paths, self._opened, found, strict=True) if before != now]
+        if gone[0] == self._paths[0]:
+            raise StoreDamaged(
+                f"{gone[0]} was removed or replaced while it was open; close the driver and open it again"
+            )
+        is_saved = not any(map(_has_content, gone)) and _move_log(connection)
+        outcome = "no job was lost" if is_saved else "jobs that were stored before may be lost"
+        raise StoreDamaged(
+            f"{gone[0]} was removed or replaced while {self._paths[0]} was open, and {outcome}; "
+            "end all processes that use the file, and start them again"
+        )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if there is no file.
 
     Do not open the file for this: closing any descriptor of a file drops all locks that this process holds on it.
     """
     try:
-        found = Path(path).stat()
+        found = os.stat(path)  # noqa: PTH116 - called for each transition, and a Path takes twice as long
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _has_content(path: str) -> bool:
+    try:
+        return Path(path).stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _move_log(connection: sqlite3.Connection) -> bool:
+    """Write what the log holds to the file. Return True if that was all of it."""
+    busy, size, moved = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+    return not busy and size == moved
 
 
 def _is_new(connection: sqlite3.Connection, path: str) -> bool:
