@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -19,8 +20,8 @@ class RefundError(Exception):
 class NewRefund(BaseModel):
     """A refund, as a client sends it. The client chooses `id`; a refund that is sent twice is paid once."""
 
-    id: str
-    amount: Decimal
+    id: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
+    amount: Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=2)]
 
 
 class Refund(NewRefund):

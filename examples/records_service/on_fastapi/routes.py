@@ -26,6 +26,7 @@ def get_store(request: Request) -> RecordStore:
 AppJobsDep = JobsDep[AppJobs]
 StoreDep = Annotated[RecordStore, Depends(get_store)]
 Limit = Annotated[int, Query(ge=1, le=500)]
+Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]  # SQLite has no greater numbers
 
 
 @router.post("/records", status_code=201)
@@ -40,7 +41,7 @@ async def create_record(
 
 
 @router.get("/records")
-async def list_records(store: StoreDep, limit: Limit = 100, offset: Annotated[int, Query(ge=0)] = 0) -> list[Record]:
+async def list_records(store: StoreDep, limit: Limit = 100, offset: Offset = 0) -> list[Record]:
     """List records in the order in which they were added."""
     return await asyncio.to_thread(store.page, limit=limit, offset=offset)
 

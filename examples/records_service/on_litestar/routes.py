@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated
 
-from litestar import get, post
+from litestar import MediaType, get, post
 from litestar.di import NamedDependency
 from litestar.exceptions import ClientException, NotFoundException
 from litestar.params import FromPath, HeaderParameter, JSONBody
@@ -47,7 +47,7 @@ async def refund(record_id: FromPath[str], data: JSONBody[NewRefund], jobs: Name
     return await service.refund_later(record_id, data, jobs=jobs)
 
 
-@post("/records/{record_id:str}/refunds/now")
+@post("/records/{record_id:str}/refunds/now", media_type=MediaType.JSON)
 async def refund_now(record_id: FromPath[str], data: JSONBody[NewRefund], jobs: NamedDependency[AppJobs]) -> str:
     """Refund now, in this request, and return the rest of the payment."""
     try:
