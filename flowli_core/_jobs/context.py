@@ -1,11 +1,14 @@
 """The context of a registry: how a handler's `ctx` is made, how often, and how it is closed."""
 
 import inspect
+import types
+import typing
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
 from flowli_core._loops import LoopLock
+from flowli_core._wire.declared import class_of
 from flowli_core.errors import DefinitionError, StrategyError
 
 C = TypeVar("C")
@@ -43,18 +46,20 @@ ContextSource: TypeAlias = (
 )
 """A value; or a callable that returns the context, an awaitable of it or an async context manager; or a `per_job`.
 
-A callable is always called. If the context itself is callable, wrap it in a lambda.
+A callable is called, unless it is an instance of the class in `Jobs[...]`: then it is the context itself. If that class
+cannot tell them apart (a protocol, `Any`, `Callable`), a callable that needs arguments is the context itself. Wrap any
+other callable context in a lambda.
 """
 
 
 class ContextScope:
     """The context of one runtime: made once and shared by all runs, or made for each run.
 
-    `expected` is the class in `Jobs[...]`, or None if that cannot be checked with isinstance. A context of another type
-    raises DefinitionError.
+    `expected` are the classes in `Jobs[...]`, or None if isinstance cannot check the type there. A context of another
+    type raises DefinitionError.
     """
 
-    def __init__(self, source: object, *, expected: type | None) -> None:
+    def __init__(self, source: object, *, expected: tuple[type, ...] | None) -> None:
         self._source = source
         self._factory = cast("PerJob[object]", source).factory if isinstance(source, PerJob) else None
         self._expected = expected
@@ -122,13 +127,15 @@ class ContextScope:
             yield await self.open()
 
     async def _make(self, source: object, stack: AsyncExitStack) -> object:
-        made = source() if callable(source) else source
-        if callable(source):
-            # Check this before awaitables: some connection pools are both, and only one that was entered is closed.
-            if isinstance(made, AbstractAsyncContextManager):
-                made = await stack.enter_async_context(cast("AbstractAsyncContextManager[object]", made))
-            elif inspect.isawaitable(made):
-                made = await made
+        if not callable(source) or (self._factory is None and not _is_factory(source, self._expected)):
+            self._check(source)
+            return source
+        made = source()
+        # Check this before awaitables: some connection pools are both, and only one that was entered is closed.
+        if isinstance(made, AbstractAsyncContextManager):
+            made = await stack.enter_async_context(cast("AbstractAsyncContextManager[object]", made))
+        elif inspect.isawaitable(made):
+            made = await made
         self._check(made)
         return made
 
@@ -136,5 +143,40 @@ class ContextScope:
         if inspect.isasyncgen(made) or inspect.isgenerator(made):
             raise DefinitionError("the context factory is a generator; decorate it with @asynccontextmanager")
         if self._expected is not None and not isinstance(made, self._expected):
-            declared, got = self._expected.__qualname__, type(made).__name__
-            raise DefinitionError(f"the context must be {declared}, as the registry declares, got {got}")
+            declared = " or ".join(cls.__qualname__ for cls in self._expected)
+            raise DefinitionError(
+                f"the context must be {declared}, as the registry declares, got {type(made).__name__}"
+            )
+
+
+def checkable_classes(declared: object) -> tuple[type, ...] | None:
+    """Return the classes that a declared context type allows, or None if isinstance cannot check the type."""
+    stripped = class_of(declared)
+    if typing.get_origin(stripped) in {typing.Union, types.UnionType}:
+        members = [checkable_classes(member) for member in typing.get_args(stripped)]
+        return None if None in members else tuple(cls for member in members for cls in member or ())
+    # Any, protocols and TypedDicts are types too, but isinstance cannot check them.
+    if not isinstance(stripped, type) or getattr(stripped, "_is_protocol", False):
+        return None
+    try:
+        isinstance(None, stripped)
+    except TypeError:
+        return None
+    return (stripped,)
+
+
+def _is_factory(source: Callable[..., object], expected: tuple[type, ...] | None) -> bool:
+    """Return True if a callable makes the context, False if it is the context."""
+    if expected is not None and not isinstance(_plain_function, expected):
+        return not isinstance(source, expected)
+    # The declared type allows any function, so the types do not tell.
+    try:
+        inspect.signature(source).bind()
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # A builtin, whose signature is unknown.
+    return True
+
+
+def _plain_function() -> None: ...

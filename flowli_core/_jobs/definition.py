@@ -86,7 +86,8 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
     location = _location(handler)
     if not callable(handler):
         raise DefinitionError(f"a job's handler must be a function, got {type(handler).__name__}")
-    if any(inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called) for called in _called(handler)):
+    called = _called_function(handler)
+    if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
         raise DefinitionError(f"handler at {location} is a generator; a job returns one result")
     name = _job_name(handler, settings.get("name"), location)
     _check_settings(settings, name)
@@ -97,7 +98,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         name=name,
         handler=handler,
         parameters=parameters,
-        is_async=any(map(inspect.iscoroutinefunction, _called(handler))),
+        is_async=inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called),
         input=None if declared_input is None else Codec(declared_input, label=f"{name}: input"),
         meta=None if declared_meta is None else Codec(declared_meta, label=f"{name}: meta"),
         result=ResultCodec(handler, job=name),
@@ -170,9 +171,11 @@ def _check_parameter(parameter: inspect.Parameter, job: str) -> None:
         raise DefinitionError(f"{job}: a handler is always given {name}, so it takes no default{allowed}")
 
 
-def _called(handler: Callable[..., Any]) -> tuple[object, ...]:
-    """Return all that a call may run: the handler, the function that it wraps, the `__call__` of an object."""
-    return (handler, inspect.unwrap(handler), getattr(handler, "__call__", None))  # noqa: B004 - for its kind
+def _called_function(handler: Callable[..., Any]) -> object:
+    """Return the function that a call enters first. It may be a wrapper, whose kind is not that of what it wraps."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler if inspect.isroutine(handler) else type(handler).__call__
 
 
 def _location(handler: object) -> str:

@@ -11,7 +11,7 @@ from typing_extensions import TypeIs
 from flowli_core import _checks
 from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.call import make_spec
-from flowli_core._jobs.context import ContextScope, ContextSource
+from flowli_core._jobs.context import ContextScope, ContextSource, checkable_classes
 from flowli_core._jobs.control import Control
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition, JobBase, JobDecoratorBase
@@ -64,7 +64,7 @@ class Jobs(Generic[C_co]):
             schedules=_declared_schedules(type(self), jobs, settings),
             owner=_owner(type(self)),
             driver=driver,
-            context=ContextScope(context, expected=_declared_context(type(self))),
+            context=ContextScope(context, expected=checkable_classes(_declared_context(type(self)))),
             defaults=defaults,
             tracer=_check_tracer(tracer),
         )
@@ -173,27 +173,14 @@ def _refuse_hidden(cls: type, attribute: str) -> None:
         )
 
 
-def _declared_context(cls: type) -> type | None:
-    """Return the class in `Jobs[...]`, or None if isinstance cannot check it."""
+def _declared_context(cls: type) -> object:
+    """Return the type in `Jobs[...]`, or Any if there is none."""
     for base in cls.__mro__:
         for generic in cast("tuple[object, ...]", base.__dict__.get("__orig_bases__", ())):
             origin = typing.get_origin(generic)
-            if not (isinstance(origin, type) and issubclass(origin, Jobs)):
-                continue
-            (declared,) = typing.get_args(generic)
-            return declared if _can_be_checked(declared) else None
-    return None
-
-
-def _can_be_checked(declared: object) -> TypeIs[type]:
-    # Any, protocols and TypedDicts are types too, but isinstance cannot check them.
-    if not isinstance(declared, type) or getattr(declared, "_is_protocol", False):
-        return False
-    try:
-        isinstance(None, declared)
-    except TypeError:
-        return False
-    return True
+            if isinstance(origin, type) and issubclass(origin, Jobs):
+                return typing.get_args(generic)[0]
+    return Any
 
 
 def _check_driver(driver: object) -> None:

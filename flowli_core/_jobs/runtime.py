@@ -1,6 +1,7 @@
 """The runtime of a registry: its jobs, its driver and its context, and how a handler is called."""
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -122,14 +123,28 @@ async def call_handler(
     """Call a handler with the arguments that it takes and return its result.
 
     A coroutine function is called here, a plain function by `in_thread`. An awaitable that a plain function returns
-    is awaited here.
+    is awaited here, with the context variables that the function has set.
     """
     given = {"input": input, "meta": meta, "ctx": ctx}
     arguments = {name: given[name] for name in definition.parameters}
     if definition.is_async:
         return await definition.handler(**arguments)
-    result = await in_thread(definition.handler, arguments)
-    return await result if inspect.isawaitable(result) else result
+    result, context = await in_thread(_start, {"handler": definition.handler, "arguments": arguments})
+    if context is None:
+        return result
+    for variable, value in context.items():
+        if variable.get(None) is not value:
+            variable.set(value)
+    return await result
+
+
+def _start(handler: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, contextvars.Context | None]:
+    """Call a handler. Return its result, and its context if the result is an awaitable."""
+    result = handler(**arguments)
+    passes_on = inspect.isgenerator(result) and inspect.isgeneratorfunction(inspect.unwrap(handler))
+    if passes_on or inspect.isasyncgen(result):
+        raise TypeError("the handler returned a generator, whose code has not run; return a list of what it yields")
+    return result, contextvars.copy_context() if inspect.isawaitable(result) else None
 
 
 async def _in_thread(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -75,11 +75,6 @@ class YieldsWhenCalled:
         yield 1
 
 
-@functools.wraps(yields)
-def looks_plain() -> Generator[int]:
-    return yields()
-
-
 def declared(**settings: Any) -> Callable[[], object]:
     """Declare a job with these settings."""
     return lambda: any_job(**settings)(bare)
@@ -153,7 +148,6 @@ HANDLERS = [
     wrong(9, "generator", lambda: any_job()(yields), "is a generator"),
     wrong(9, "async generator", lambda: any_job()(yields_too), "is a generator"),
     wrong(9, "object that generates", lambda: any_job(name="n")(YieldsWhenCalled()), "is a generator"),
-    wrong(9, "wrapped generator", lambda: any_job()(looks_plain), "is a generator"),
     wrong(10, "lambda without a name", lambda: any_job()(lambda: 1), "needs a name of its own"),
     wrong(10, "partial without a name", lambda: any_job()(functools.partial(bare)), "needs a name of its own"),
     wrong("8a", "unknown setting", declared(retries=3), "not retries", "retry"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NewType, Optional, Protocol, Self, TypeVar
+from unittest.mock import Mock, create_autospec
 
 import pytest
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from flowli_core import DefinitionError, Jobs, PerJob, current_job, job, per_job
 from flowli_core.drivers.memory import MemoryDriver
@@ -17,6 +20,8 @@ from tests.support.sessions import AppJobs, Session, rest
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
+
+T = TypeVar("T")
 
 any_jobs: Any = AppJobs
 made = Session()
@@ -195,6 +200,97 @@ class Settings(TypedDict):
 
 async def log(ctx: Any) -> object:
     return ctx
+
+
+class Sender:
+    """A client that is called to send. Entered or called without a text, it would be another object."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def __call__(self, text: str = "") -> object:
+        self.log.append(text)
+        return object()
+
+    async def __aenter__(self) -> object:
+        return object()
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+class Maker(Sender, Generic[T]):
+    """A parametrised class, such as a session maker."""
+
+
+class Mailing(Protocol):
+    def __call__(self, text: str) -> object: ...
+
+
+def send_text(text: str) -> object:
+    return text
+
+
+def send_any(text: str = "") -> object:
+    return text
+
+
+UserSender = NewType("UserSender", Sender)
+AnySender = TypeAliasType("AnySender", Sender)
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        pytest.param(Sender, Sender(), id="callable object"),
+        pytest.param(Sender, Maker[int](), id="object of a subclass"),
+        pytest.param(Maker[int], Maker[int](), id="object of a parametrised class"),
+        pytest.param(Annotated[Maker[int], "of int"], Maker[int](), id="Annotated"),
+        pytest.param(UserSender, Sender(), id="NewType"),
+        pytest.param(AnySender, Sender(), id="type alias"),
+        pytest.param(Sender | None, Sender(), id="optional"),
+        pytest.param(Optional[Maker[int]], Maker[int](), id="optional of a parametrised class"),  # noqa: UP045 - the other spelling
+        pytest.param(type[Sender], Sender, id="class"),
+        pytest.param(Session, Mock(spec=Session), id="mock of a class"),
+        pytest.param(Session, create_autospec(Session, instance=True), id="autospec of a class"),
+        pytest.param(functools.partial, functools.partial(send_any), id="partial"),
+        pytest.param(Mailing, send_text, id="function that is declared by a protocol"),
+        pytest.param(Callable[[str], object], send_text, id="function that is declared by its signature"),
+        pytest.param(Any, send_text, id="function that needs an argument"),
+    ],
+)
+async def test_a_callable_value_of_the_declared_type_is_the_context_itself(declared: Any, value: Any) -> None:
+    class Calling(Jobs[declared]):
+        log = job()(log)
+
+    async with Calling(context=value, driver=MemoryDriver()) as jobs:
+        assert await jobs.log.run() is value
+
+
+@pytest.mark.parametrize("declared", [Sender, Maker[int], Sender | None, Callable[[str], object], Mailing, Any])
+@pytest.mark.parametrize("lifetime", ["shared", "per job"])
+async def test_a_function_that_returns_a_callable_context_is_called(declared: Any, lifetime: str) -> None:
+    class Holder(Maker[int]):
+        __aenter__: Any = None  # not a context manager, so the factory's value is the context
+        __aexit__: Any = None
+
+    value = Holder()
+
+    class Calling(Jobs[declared]):
+        log = job()(log)
+
+    source: Any = per_job(lambda: value) if lifetime == "per job" else lambda: value
+    async with Calling(context=source, driver=MemoryDriver()) as jobs:
+        assert await jobs.log.run() is value
+    assert value.log == []
+
+
+async def test_a_context_of_another_parametrised_class_is_refused() -> None:
+    class Calling(Jobs[Maker[int] | None]):
+        log = job()(log)
+
+    any_calling: Any = Calling
+    with pytest.raises(DefinitionError, match="must be Maker or NoneType, as the registry declares, got str"):
+        await any_calling(context="a text").log.run()
 
 
 @pytest.mark.parametrize("declared", [Any, object, HasLog, Settings, dict[str, Any], "Session"])
