@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowli_core.clock import Clock
+from flowli_core.clock import Clock, SystemClock
 from flowli_core.driver import Driver
 from flowli_core.drivers.memory import MemoryDriver
 
@@ -40,7 +40,7 @@ def _redis(directory: Path, clock: Clock) -> Driver:
     from flowli_core.drivers.redis import RedisDriver  # noqa: PLC0415 - the other drivers do without it
     from tests.redis import server  # noqa: PLC0415
 
-    return RedisDriver.from_url(server.shared_url(), prefix=server.fresh_prefix(), clock=clock)
+    return RedisDriver.from_url(server.shared_url(), prefix=server.fresh_prefix(), clock=_own_time_or(clock))
 
 
 def _oldest_redis(directory: Path, clock: Clock) -> Driver:
@@ -48,21 +48,28 @@ def _oldest_redis(directory: Path, clock: Clock) -> Driver:
     from tests.redis import server  # noqa: PLC0415
 
     url = server.oldest_url()
-    return RedisDriver.from_url(server.as_user(url), prefix=server.fresh_prefix(url), clock=clock)
+    return RedisDriver.from_url(server.as_user(url), prefix=server.fresh_prefix(url), clock=_own_time_or(clock))
 
 
 def _valkey(directory: Path, clock: Clock) -> Driver:
     from tests.redis import clients, server  # noqa: PLC0415 - the other drivers do without them
 
     url = server.valkey_url()
-    return clients.OwningDriver(clients.client_of("valkey", url), prefix=server.fresh_prefix(url), clock=clock)
+    return clients.OwningDriver(
+        clients.client_of("valkey", url), prefix=server.fresh_prefix(url), clock=_own_time_or(clock)
+    )
 
 
 def _coredis(directory: Path, clock: Clock) -> Driver:
     from tests.redis import clients, server  # noqa: PLC0415 - the other drivers do without them
 
     client = clients.client_of("coredis", server.shared_url())
-    return clients.OwningDriver(client, prefix=server.fresh_prefix(), clock=clock)
+    return clients.OwningDriver(client, prefix=server.fresh_prefix(), clock=_own_time_or(clock))
+
+
+def _own_time_or(clock: Clock) -> Clock | None:
+    """Return None in place of the system clock: a server has the time, and knows it better after a wait."""
+    return None if isinstance(clock, SystemClock) else clock
 
 
 def _clean_up_redis() -> None:

@@ -154,7 +154,6 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("recover and cancel do not count the finished records", "count(state, shape.queue, 1)"),
     ),
     ("shared/columns.lua", "tests/redis"): (
-        ("unknown queues are not noticed", "if call('SCARD', QUEUES) ~= known_count then", "if false then"),
         ("a token is used again at once", "tonumber(last or 0) + 1", "tonumber(last or 0)"),
         (
             "a token is used again after lost writes",

@@ -12,6 +12,7 @@ from valkey.asyncio import ValkeyCluster
 
 from flowli_core import DriverError, Runner, StoreUnavailable
 from flowli_core.drivers.redis import RedisDriver
+from flowli_core.drivers.redis._keys import COLUMNS, Keys
 from tests.conformance.builders import assert_consistent, record
 from tests.redis.server import documented_rights
 from tests.redis.topologies import Cluster, Node, enqueue_until_accepted
@@ -79,6 +80,22 @@ async def test_jobs_run_after_their_slot_has_moved(cluster: Cluster, library: Li
             (after,) = await work.add(2)
             await work.until(after, "completed")
         assert await work.states([before, after]) == ["completed", "completed"]
+
+
+async def test_a_call_is_refused_as_a_whole_while_its_slot_moves(cluster: Cluster, prefix: str) -> None:
+    """It does not fail in the middle of a script, at a key that the call does not name and that has moved already."""
+    async with on_a(cluster, "redis", prefix) as driver:
+        await driver.enqueue([record("a")])
+        source, target = cluster.owner(key(prefix)), other_than(cluster, prefix)
+        missing = [name for name in map(Keys(prefix).named, COLUMNS) if not source.call("EXISTS", name)]
+        for name in missing:
+            source.call("SET", name, "so that all columns exist")
+        cluster.start_move(key(prefix), target, f"{{{prefix}}}:1:due:q")
+        with pytest.raises(StoreUnavailable):
+            await driver.enqueue([record("b")])
+        source.call("DEL", *missing)
+        cluster.move(key(prefix), target)
+        assert [one.disposition for one in await driver.enqueue([record("b")])] == ["accepted"]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
-import threading
-from datetime import timedelta
 from pathlib import Path
 
-from flowli_core.driver import Step
 from flowli_core.drivers.redis import _driver
-from flowli_core.drivers.redis._keys import Keys
-from flowli_core.drivers.redis._scripts import STALE, Scripts
+from flowli_core.drivers.redis._scripts import Scripts
 
 FOLDER = Path(_driver.__file__).parent / "lua"
 FILES = {str(file.relative_to(FOLDER).with_suffix("")): file.read_text() for file in FOLDER.rglob("*.lua")}
@@ -57,48 +52,3 @@ def test_scripts_call_only_documented_commands() -> None:
         *(command.lower() for command in for_the_audit),
     }
     assert not called & {"keys", "scan", "eval", "lrange", "flushall", "flushdb"}
-
-
-class Learning:
-    """A client whose server knows now two hundred queues, now none."""
-
-    def __init__(self) -> None:
-        self._is_stale = False
-        self._queues: list[bytes] = []
-
-    async def execute(self, *words: object) -> object:
-        if words[0] == "SMEMBERS":
-            self._queues = [] if self._queues else [b"queue-%d" % number for number in range(200)]
-            return self._queues
-        self._is_stale = not self._is_stale
-        return STALE if self._is_stale else b"ok"
-
-    async def at(self, key: str, *words: object) -> object:
-        return await self.execute(key, *words)
-
-    async def close(self) -> None:
-        pass
-
-
-def test_a_call_names_the_keys_of_the_same_queues_that_it_lists_whatever_another_thread_learns() -> None:
-    """Leases are renewed from a thread. With other keys than it lists, a script would write to wrong ones."""
-    keys = Keys("flowli")
-    scripts = Scripts(Learning(), keys, lambda: -1)
-    shared = len(keys.columns) + 1  # that of the worker
-    done = threading.Event()
-
-    async def learn() -> None:
-        while not done.is_set():
-            await scripts.overview()
-
-    thread = threading.Thread(target=asyncio.run, args=(learn(),))
-    thread.start()
-    step = Step(worker="worker", sequence=1, queues=(), want=1, lease=timedelta(seconds=30))
-    try:
-        for _ in range(3000):
-            count, *rest = scripts.step_command(step)[2:]
-            assert isinstance(count, int)
-            assert rest[count + 1] == (count - shared) / len(keys.of_queue("queue"))
-    finally:
-        done.set()
-        thread.join()

@@ -84,12 +84,19 @@ class Cluster:
     def move(self, key: str, target: Node) -> None:
         """Move the slot of a key, with all its keys, to another node."""
         source, slot = self.owner(key), self._slot(key)
-        target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", _id(source))
-        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", _id(target))
+        self.start_move(key, target)
         while keys := source.call("CLUSTER", "GETKEYSINSLOT", slot, 100):
             source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
         for node in (target, source, *self.nodes[:3]):
             node.call("CLUSTER", "SETSLOT", slot, "NODE", _id(target))
+
+    def start_move(self, key: str, target: Node, *moved: str) -> None:
+        """Begin to move the slot of a key to another node, with only these of its keys."""
+        source, slot = self.owner(key), self._slot(key)
+        target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", _id(source))
+        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", _id(target))
+        if moved:
+            source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *moved)
 
     def add_replica(self, key: str) -> Node:
         """Make the fourth node a replica of the one that stores the key."""

@@ -17,6 +17,7 @@ the clients of a cluster. Without `+info` the version and the eviction policy ar
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -45,7 +46,7 @@ from flowli_core.drivers.redis._keys import Keys
 from flowli_core.drivers.redis._packing import unpack_schedule
 from flowli_core.drivers.redis._patience import StepPatience, more_time_for
 from flowli_core.drivers.redis._replies import Replies, to_overview
-from flowli_core.drivers.redis._scripts import STALE, Scripts
+from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.drivers.redis._server import check_server
 from flowli_core.durations import Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
@@ -171,17 +172,15 @@ class RedisDriver:
     async def _wait_and_step(self, line: Line, step: Step, *, seconds: float) -> StepAnswer:
         """Send the wait together with the step, which the server starts when the wait ends.
 
-        Send the step after the wait if the client cannot send both, as on a cluster, or if the server did not execute
-        the step because it has lost the script or has more queues.
+        Send the step after the wait if the client cannot send both, as on a cluster, or if the server has lost the
+        script and did not execute the step.
         """
         wakes = [self._keys.wake(queue) for queue in step.queues]
         then = self._scripts.step_command(step) if line.pairs else None
-        try:
+        with contextlib.suppress(MissingScriptError):
             reply = await line.pop(wakes, seconds=seconds, then=then)
-        except MissingScriptError:
-            reply = STALE
-        if then is not None and reply != STALE:
-            return await self._read_step(step, reply)
+            if then is not None:
+                return await self._read_step(step, reply)
         async with line.restoring_wake_ups(wakes):
             return await self._step(step)
 

@@ -1,5 +1,12 @@
 """The keys of a prefix. All have the prefix as their hash tag, so that a cluster stores them on one node.
 
+A call names the keys that all queues share. The scripts make the keys of queues themselves, because a call would have
+to name those of all queues, and 10,000 queues would make each call a hundred times as slow. Redis wants a call to name
+all its keys for two reasons. First, it checks the permissions for them; but it checks them for each command of a script
+again. Second, a node of a cluster refuses a call for keys that it does not have. All keys of a prefix are in one slot,
+so only while that slot moves can a node have some of them. Therefore each call also names a key that never exists:
+while the slot moves, the node refuses every call that names it, before the script starts.
+
 ========================== ===== ======================================================================================
 Key                        Type  What it holds, and when an entry is removed
 ========================== ===== ======================================================================================
@@ -26,6 +33,7 @@ suspect:QUEUE              zset  the same for suspects
 wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a step that leaves nothing due
 worker:WORKER              hash  last step and last waiting step of a worker; expires 10 minutes after it was last seen
 scratch                    any   what `open` tries commands on; at once
+absent                     none  never exists; each call names it
 ========================== ===== ======================================================================================
 
 (1) A record is removed at the end of its retention, when too many of its state are kept, or by purge.
@@ -63,8 +71,8 @@ class Keys:
 
     def __init__(self, prefix: str) -> None:
         self._root = f"{{{prefix}}}:{LAYOUT}:"
-        self.columns = tuple(self._root + column for column in COLUMNS)
-        """The keys that all queues share.
+        self.shared = tuple(self._root + name for name in (*COLUMNS, "absent"))
+        """The keys that every call names.
 
         Most are a column of the table of records: they hold one value for each id.
         """
@@ -73,10 +81,6 @@ class Keys:
         self.schedules = (self._root + "schedule", self._root + "schedules")
         """The keys that only the scripts for schedules take."""
         self.scratch = self._root + "scratch"
-
-    def of_queue(self, queue: str) -> tuple[str, str, str]:
-        """Return the due, suspect and wake keys of a queue."""
-        return self._root + "due:" + queue, self._root + "suspect:" + queue, self.wake(queue)
 
     def named(self, name: str) -> str:
         """Return the key for a name in the table, such as "due:mail"."""

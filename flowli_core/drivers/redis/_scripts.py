@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from importlib import resources
 from typing import Any
@@ -39,10 +38,6 @@ from flowli_core.stored import (
 
 _LUA = resources.files("flowli_core.drivers.redis").joinpath("lua")
 
-STALE = b"stale"
-"""The reply of a script that was called without all queues of its prefix. It has done nothing."""
-
-_TRIES = 20
 _SHORTEST_WAIT = 0.01
 _LOADS = 5
 """A script is loaded at most this often for one call: a failover or a flush may lose it again before it is called."""
@@ -66,11 +61,7 @@ class Script:
 
 
 class Scripts:
-    """Calls the scripts with the keys of one prefix. `now` returns the time for them in ms, or -1 for the server's.
-
-    Every key must be declared, so each call names all queues of the prefix. If a script finds that a queue is missing,
-    it replies STALE, and the names are read again.
-    """
+    """Calls the scripts with the keys of one prefix. `now` returns the time for them in ms, or -1 for the server's."""
 
     def __init__(self, client: Client, keys: Keys, now: Callable[[], int]) -> None:
         self._client = client
@@ -78,11 +69,6 @@ class Scripts:
         self._now = now
         names = [file.name.removesuffix(".lua") for file in _LUA.iterdir() if file.name.endswith(".lua")]
         self._scripts = {name: Script(name) for name in names}
-        self._known: tuple[dict[str, None], tuple[str, ...]] = ({}, keys.columns)
-        """The known queues; and the keys that each call names: the columns, and those of the known queues.
-
-        One attribute, because several threads read it: keys and queues that differ would damage the store.
-        """
 
     async def audit(self, *, column: str, queue: str, cursor: bytes, size: int) -> Any:
         return await self._call("audit", [column, queue, cursor, size], extra=self._keys.schedules)
@@ -100,25 +86,20 @@ class Scripts:
         return refused
 
     async def enqueue(self, records: Sequence[NewRecord]) -> Any:
-        queues = {record.queue for record in records}
-        reply = await self._call("enqueue", _pack_records(records), queues=queues)
-        known, _ = self._known
-        if not known.keys() >= queues:
-            self._set_queues([*known, *(queue for queue in queues if queue not in known)])
-        return reply
+        return await self._call("enqueue", _pack_records(records))
 
     async def step(self, step: Step) -> Any:
-        return await self._call("step", _pack_step(step), queues=step.queues, worker=step.worker)
+        return await self._evaluate(self._scripts["step"], self._step_words(step))
 
     def step_command(self, step: Step) -> tuple[Word, ...]:
-        """Make the command of a step, for another client to send. It may reply STALE, or raise MissingScriptError."""
-        return ("EVALSHA", self._scripts["step"].digest, *self._words(_pack_step(step), step.queues, step.worker))
+        """Make the command of a step, for another client to send. It may raise MissingScriptError."""
+        return ("EVALSHA", self._scripts["step"].digest, *self._step_words(step))
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> Any:
         words: list[Word] = [milliseconds(lease), milliseconds(WORKER_MEMORY + LAST_SEEN_PRECISION)]
         for held in leases:
             words += (held.id, held.token)
-        return await self._call("heartbeat", words, worker=worker)
+        return await self._call("heartbeat", words, extra=(self._keys.worker(worker),))
 
     async def cancel(self, record_id: str) -> Any:
         return await self._call("cancel", [record_id])
@@ -143,9 +124,7 @@ class Scripts:
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord]
     ) -> Any:
         words: list[Word] = [key, revision]
-        queues = {record.queue for record in records}
         if schedule is not None:
-            queues.add(schedule.queue)
             words += (
                 int(schedule.paused),
                 "-" if schedule.next_tick is None else stamp(schedule.next_tick),
@@ -155,7 +134,7 @@ class Scripts:
                 schedule.spec,
                 *(_pack_records(records) if records else ()),
             )
-        return await self._call("put_schedule", words, queues=queues, extra=self._keys.schedules)
+        return await self._call("put_schedule", words, extra=self._keys.schedules)
 
     async def read_schedules(self, query: ScheduleByKey | SchedulesDue | SchedulesAfter) -> Any:
         words: tuple[Word, ...]
@@ -168,41 +147,16 @@ class Scripts:
                 words = ("page", query.limit, *(() if query.after is None else (query.after,)))
         return await self._call("read_schedules", words, extra=self._keys.schedules)
 
-    async def _call(
-        self,
-        name: str,
-        arguments: Sequence[Word],
-        *,
-        queues: Iterable[str] = (),
-        worker: str | None = None,
-        extra: Sequence[str] = (),
-    ) -> Any:
-        for attempt in range(_TRIES):
-            reply = await self._evaluate(self._scripts[name], self._words(arguments, queues, worker, extra))
-            if reply != STALE:
-                return reply
-            names = await self._client.execute("SMEMBERS", self._keys.queues)
-            self._set_queues(sorted(queue.decode() for queue in names))
-            await asyncio.sleep(0.001 * attempt)
-        raise DriverError(
-            f"{name} was given up after {_TRIES} tries: before each, another process stored a new queue in this prefix"
-        )
+    async def _call(self, name: str, arguments: Sequence[Word], *, extra: Sequence[str] = ()) -> Any:
+        return await self._evaluate(self._scripts[name], self._words(arguments, extra))
 
-    def _words(
-        self, arguments: Sequence[Word], queues: Iterable[str], worker: str | None, extra: Sequence[str] = ()
-    ) -> tuple[Word, ...]:
+    def _step_words(self, step: Step) -> tuple[Word, ...]:
+        return self._words(_pack_step(step), (self._keys.worker(step.worker),))
+
+    def _words(self, arguments: Sequence[Word], extra: Sequence[str]) -> tuple[Word, ...]:
         """Return the words after the digest: the number of keys, the keys, and the arguments. See columns.lua."""
-        known, shared = self._known
-        others = [queue for queue in queues if queue not in known]
-        keys = [*shared, *(key for queue in others for key in self._keys.of_queue(queue))]
-        if worker is not None:
-            keys.append(self._keys.worker(worker))
-        keys += extra
-        return (len(keys), *keys, self._now(), len(known) + len(others), len(known), *known, *others, *arguments)
-
-    def _set_queues(self, queues: list[str]) -> None:
-        keys = (*self._keys.columns, *(key for queue in queues for key in self._keys.of_queue(queue)))
-        self._known = (dict.fromkeys(queues), keys)
+        shared = self._keys.shared
+        return (len(shared) + len(extra), *shared, *extra, self._now(), *arguments)
 
     async def _evaluate(self, script: Script, words: tuple[Word, ...]) -> Any:
         for _ in range(_LOADS):

@@ -89,7 +89,7 @@ local function check_record(id, blob)
   if not queue then
     report('record', id, text and 'has a shape that cannot be read' or 'cannot be read, or its shape is missing')
     return
-  elseif not DUE[queue] then
+  elseif call('SISMEMBER', QUEUES, queue) == 0 then
     report('queues', id, 'lacks the queue of the record')
     return
   end
@@ -157,7 +157,7 @@ local function check_counts()
   for i = 1, #fields, 2 do
     local state, queue = string.match(fields[i], '^(%S+) (.*)$')
     local number = tonumber(fields[i + 1])
-    if not sums[state] or not DUE[queue] or not number or number < 0 then
+    if not sums[state] or call('SISMEMBER', QUEUES, queue) == 0 or not number or number < 0 then
       report('counts', fields[i], 'is not a count: ' .. fields[i + 1])
     else
       sums[state] = sums[state] + number

@@ -5,7 +5,7 @@
 --          {field, number, ...} of the counts, {worker, when it was last seen, ...}}.
 -- Writes nothing.
 local queues = {}
-for i, name in ipairs(queue_names) do
+for i, name in ipairs(call('SMEMBERS', QUEUES)) do
   local queued, waiting, oldest = 0, 0, math.huge
   for _, index in ipairs({ DUE[name], SUSPECT[name] }) do
     local due = call('ZCOUNT', index, '-inf', now)

@@ -62,7 +62,7 @@ if state == 'queued' or state == 'scheduled' then
   else
     lowest = '(' .. now_text
   end
-  for _, queue in ipairs(queue_names) do
+  for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
     collect(DUE[queue], highest, lowest)
     collect(SUSPECT[queue], highest, lowest)
   end

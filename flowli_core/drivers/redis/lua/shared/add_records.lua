@@ -64,9 +64,7 @@ local function add_records(first)
   end
   call_with_all('HSET', HOLDER, holders, 2)
   for queue, due in pairs(first_due) do
-    if not is_known[queue] then
-      call('SADD', QUEUES, queue)
-    end
+    call('SADD', QUEUES, queue)
     -- Wake a waiter for what is due, and for an earlier due time than the one that it knows.
     local head = due > now and tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
     if not head or due < head then

@@ -1,9 +1,7 @@
 -- The start of every script: the keys, the time, and how records are read.
 --
--- KEYS: the columns in the order below, then the keys due, suspect and wake of each queue.
--- ARGV: the time in ms or -1 for the server's, how many queues follow, how many of them the caller knows to be stored,
---       their names, and from ARGV[first] on the arguments of the operation.
--- Answers 'stale', and does nothing, if the caller does not know all stored queues: it must read the names and call again.
+-- KEYS: the columns in the order below, then a key that never exists. The keys of queues are not named: see _keys.py.
+-- ARGV: the time in ms or -1 for the server's, and from ARGV[first] on the arguments of the operation.
 local RECORD, SHAPE, TOKEN, PROGRESS, OUTCOME, RECOVERIES, LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY, HOLDER, CANCELLING,
   COUNTS, QUEUES, SERIAL, WORKERS, TICK = unpack(KEYS, 1, 18)
 local FINISHED = { completed = COMPLETED, failed = FAILED, cancelled = CANCELLED }
@@ -28,17 +26,20 @@ local function next_number(last)
   return format_ms(math.max(tonumber(last or 0) + 1, now * 1000 + micros))
 end
 
-local queue_names, is_known, DUE, SUSPECT, WAKE = {}, {}, {}, {}, {}
-local queue_count, known_count = tonumber(ARGV[2]), tonumber(ARGV[3])
-for i = 1, queue_count do
-  local name, at = ARGV[3 + i], 18 + 3 * (i - 1)
-  queue_names[i], is_known[name] = name, i <= known_count
-  DUE[name], SUSPECT[name], WAKE[name] = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
+local first = 2
+
+-- A table of the keys of one kind, by queue. A key is made when it is first used.
+local root = string.sub(RECORD, 1, -7)
+local function keys_of(kind)
+  return setmetatable({}, {
+    __index = function(keys, queue)
+      local key = root .. kind .. ':' .. queue
+      keys[queue] = key
+      return key
+    end,
+  })
 end
-local first = 4 + queue_count
-if call('SCARD', QUEUES) ~= known_count then
-  return 'stale'
-end
+local DUE, SUSPECT, WAKE = keys_of('due'), keys_of('suspect'), keys_of('wake')
 
 -- Run a command with many arguments, in slices that fit on Lua's stack. `width` arguments belong together.
 local function call_with_all(command, key, arguments, width)

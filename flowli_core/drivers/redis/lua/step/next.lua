@@ -42,12 +42,10 @@ local function find_next(queues, with_suspect, first_lease_end, lease_ms)
     add(tick)
   end
   for _, queue in ipairs(queues) do
-    if DUE[queue] then
-      local due, suspect = due_times(queue, with_suspect)
-      add(due)
-      add(suspect)
-      update_wake_up(queue, due, with_suspect)
-    end
+    local due, suspect = due_times(queue, with_suspect)
+    add(due)
+    add(suspect)
+    update_wake_up(queue, due, with_suspect)
   end
   return soonest < math.huge and math.max(soonest - now, 0) or -1, tick and math.max(tick - now, 0) or -1
 end

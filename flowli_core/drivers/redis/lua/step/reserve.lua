@@ -120,7 +120,7 @@ local function reserve(queues, want, options)
   local bytes, is_full = 0, false
   for _, queue in ipairs(queues) do
     local left = want - #batch.ids
-    if left > 0 and not is_full and DUE[queue] then
+    if left > 0 and not is_full then
       bytes, is_full = reserve_from(queue, left, options, bytes)
     end
   end
