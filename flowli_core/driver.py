@@ -187,6 +187,9 @@ class Step:
     sent meanwhile. If a waiting step fails or is cancelled, it may have reserved records: send it again with
     `wait=ZERO` and `want=0`. It then does not wait, and its answer holds what it had reserved.
 
+    A recovery by the worker that held the lease does not count: the worker is alive. A waiting step leaves the expired
+    leases of its own worker as they are, and then reserves nothing, because the process that sent it may stand still.
+
     Waiters are woken as follows. A record that becomes due wakes one waiting step of its queue; if none waits, the
     wake-up is kept for the next. A step that leaves due records behind wakes another. A waiting step that is cancelled
     passes its wake-up on. A wait may end early for no reason. `close` makes waiting steps raise StoreUnavailable.

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
     from datetime import datetime
 
+    from flowli_core.testing import ManualClock
+
 T = TypeVar("T")
 
 LEASE = timedelta(seconds=30)
@@ -164,6 +166,13 @@ async def finish(driver: Driver, record_id: str, outcome: Outcome, *, queue: str
     worker = Worker(driver, f"finisher of {record_id}", queues=(queue,))
     await driver.enqueue([record(record_id, queue=queue)])
     assert await worker.settle(await worker.take_one(), outcome) == "ok"
+
+
+async def lose(driver: Driver, clock: ManualClock, want: int = 1) -> StepAnswer:
+    """Reserve records with a worker that dies, and recover them with another. Return the answer of that step."""
+    assert len(await Worker(driver, f"victim {fresh_id()}").take(want)) == want
+    clock.advance(LEASE)
+    return await Worker(driver, f"heir {fresh_id()}").step()
 
 
 async def stored(driver: Driver, record_id: str) -> StoredRecord:

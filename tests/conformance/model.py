@@ -5,7 +5,7 @@ It is slow and has no indexes, so that it is easy to see that it is right. Times
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -173,8 +173,8 @@ class Model:
             self.workers[step.worker].seen = self.now
         else:
             assert answer.acks == tuple(self._settle(ack) for ack in step.acks)
-            self._recover(answer)
-            batch = self._reserve(step, answer)
+            left_own = self._recover(step, answer)
+            batch = self._reserve(replace(step, want=0) if left_own else step, answer)
             if step.acks or not batch:
                 self._trim(step)
             worker = self.workers.setdefault(step.worker, Worker(self.now))
@@ -275,11 +275,15 @@ class Model:
                 self._finish(call, "cancelled")
         return "ok"
 
-    def _recover(self, answer: StepAnswer) -> None:
+    def _recover(self, step: Step, answer: StepAnswer) -> bool:
+        """Recover the expired leases. Return True if those of the worker are left as they are."""
         expired = [call for call in self.calls.values() if call.ends is not None and call.ends <= self.now]
+        own = [call for call in expired if call.worker == step.worker]
+        if step.wait is not None:
+            expired = [call for call in expired if call not in own]
         for call in expired:
             call.token = call.ends = None
-            call.recoveries += 1
+            call.recoveries += call.worker != step.worker
             if call.recoveries > call.new.max_recoveries and not call.cancel:
                 self._finish(call, "failed")
             else:
@@ -287,6 +291,7 @@ class Model:
         reported = sorted((one.id, one.name, one.queue, one.recoveries, one.state) for one in answer.recovered)
         mine = [(call.new.id, call.new.name, call.new.queue, call.recoveries, call.state) for call in expired]
         assert reported == sorted(mine)
+        return step.wait is not None and bool(own)
 
     def _trim(self, step: Step) -> None:
         for state in FINISHED:

@@ -9,7 +9,7 @@ import pytest
 
 from flowli_core.driver import HeartbeatAnswer, Released, Retried
 from flowli_core.durations import ZERO
-from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, lease_of, record, stored
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, lease_of, lose, record, stored
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -39,9 +39,7 @@ async def test_a_scheduled_record_is_cancelled_at_once(driver: Driver, worker: W
 async def test_a_suspect_is_cancelled_at_once(driver: Driver, worker: Worker, clock: ManualClock) -> None:
     """A waiting suspect can be cancelled like any other record."""
     await driver.enqueue([record("a", max_recoveries=1)])
-    await worker.take_one()
-    clock.advance(LEASE)
-    await worker.step()
+    await lose(driver, clock)
     assert await driver.cancel("a") == "cancelled"
     assert await worker.take() == ()
 

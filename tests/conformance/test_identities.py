@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core.driver import Cancelled, Released, Retried
-from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, ids, record, stored
+from tests.conformance.builders import BROKEN, DONE, Worker, finish, ids, lose, record, stored
 from tests.support.store import find
 
 if TYPE_CHECKING:
@@ -142,12 +142,10 @@ async def test_cancelling_a_waiting_record_frees_its_key(driver: Driver) -> None
     assert answer.disposition == "accepted"
 
 
-async def test_failing_by_too_many_recoveries_frees_the_key(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+async def test_failing_by_too_many_recoveries_frees_the_key(driver: Driver, clock: ManualClock) -> None:
     """A record that failed because it was recovered too often holds no key."""
     await driver.enqueue([record("a", key="k", max_recoveries=0)])
-    await worker.take_one()
-    clock.advance(LEASE)
-    await worker.step()
+    await lose(driver, clock)
     (answer,) = await driver.enqueue([record("b", key="k")])
     assert answer.disposition == "accepted"
 

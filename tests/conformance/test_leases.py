@@ -10,7 +10,7 @@ import pytest
 
 from flowli_core.driver import RECOVER_PER_STEP, Ack, Cancelled, HeartbeatAnswer, Lease, Recovered, Released, Retried
 from flowli_core.durations import ZERO
-from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, Worker, ack, ids, lease_of, record, stored
+from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, Worker, ack, ids, lease_of, lose, record, step, stored
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -265,14 +265,12 @@ async def test_heartbeats_may_come_from_another_loop(driver: Driver, worker: Wor
     assert (await worker.step()).recovered == ()
 
 
-async def test_a_record_recovered_too_often_fails(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+async def test_a_record_recovered_too_often_fails(driver: Driver, clock: ManualClock) -> None:
     """Over the limit the record fails with the progress that it had, without an ack."""
     await driver.enqueue([record("a", max_recoveries=2)])
-    for _ in range(3):
-        await worker.take_one()
-        clock.advance(LEASE)
-    answer = await worker.step(want=1)
-    assert answer.reserved == ()
+    for _ in range(2):
+        await lose(driver, clock)
+    answer = await lose(driver, clock)
     assert [(one.id, one.recoveries, one.state) for one in answer.recovered] == [("a", 3, "failed")]
     found = await stored(driver, "a")
     assert (found.state, found.recoveries, found.progress, found.failed_at) == ("failed", 3, None, None)
@@ -287,11 +285,41 @@ async def test_failing_by_recovery_keeps_the_progress_of_earlier_failures(
     await worker.settle(await worker.take_one(), Retried(ZERO, b'{"failures":1}'))
     failed_at = clock.now()
     clock.advance("1s")
-    await worker.take_one()
-    clock.advance(LEASE)
-    await worker.step()
+    await lose(driver, clock)
     found = await stored(driver, "a")
     assert (found.state, found.progress, found.failed_at) == ("failed", b'{"failures":1}', failed_at)
+
+
+async def test_a_recovery_by_its_own_worker_does_not_count(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The worker is alive, so the record did not kill it: it never fails because of such recoveries."""
+    await driver.enqueue([record("a", max_recoveries=1)])
+    held = await worker.take_one()
+    for _ in range(3):
+        clock.advance(LEASE)
+        answer = await worker.step(want=1)
+        assert [(one.id, one.recoveries, one.state) for one in answer.recovered] == [("a", 0, "queued")]
+        (held,) = answer.reserved
+        assert (held.recoveries, held.suspect) == (0, False)
+    await worker.settle(held, Released())
+    assert [one.recoveries for one in (await lose(driver, clock)).recovered] == [1]
+
+
+async def test_a_waiting_step_leaves_the_expired_leases_of_its_own_worker(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    """Its process may stand still, and would not run what it reserves. Another worker gets that."""
+    await driver.enqueue([record("a"), record("b"), record("c", queue="elsewhere")])
+    held = await worker.take_one()
+    await Worker(driver, "dead", queues=("elsewhere",)).take_one()
+    clock.advance(LEASE)
+    answer = await driver.step(step("w", wait=HOUR, want=5))
+    assert (ids(answer.reserved), [one.id for one in answer.recovered]) == ([], ["c"])
+    assert answer.next_due == ZERO
+    assert await driver.heartbeat("w", [lease_of(held)], LEASE) == HeartbeatAnswer(), "it may still renew them"
+    assert ids((await driver.step(step("idle", wait=HOUR, want=5))).reserved) == ["b"]
+    clock.advance(LEASE)
+    answer = await other.step(want=5)
+    assert sorted((one.id, one.recoveries) for one in answer.recovered) == [("a", 1), ("b", 1)]
 
 
 async def test_attempts_do_not_count_as_recoveries(driver: Driver, worker: Worker) -> None:
@@ -305,10 +333,7 @@ async def test_attempts_do_not_count_as_recoveries(driver: Driver, worker: Worke
 async def _make_suspects(driver: Driver, clock: ManualClock, names: str) -> None:
     """Store records and lose their workers until they are suspects."""
     await driver.enqueue([record(name, max_recoveries=1) for name in names])
-    victim = Worker(driver, f"victim of {names}")
-    assert len(await victim.take(len(names))) == len(names)
-    clock.advance(LEASE)
-    await victim.step()
+    await lose(driver, clock, len(names))
 
 
 async def test_a_suspect_is_reserved_only_if_the_step_allows_it(

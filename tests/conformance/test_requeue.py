@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core.driver import Ack, Cancelled, HeartbeatAnswer, Released, Retried
-from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, ids, lease_of, record, stored
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, ids, lease_of, lose, record, stored
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -65,28 +65,21 @@ async def test_a_scheduled_record_is_made_due(driver: Driver, worker: Worker) ->
 async def test_a_suspect_is_cleared(driver: Driver, worker: Worker, clock: ManualClock) -> None:
     """A requeued record has no recoveries, and is no suspect."""
     await driver.enqueue([record("a", max_recoveries=1)])
-    await worker.take_one()
-    clock.advance(LEASE)
+    await lose(driver, clock)
     await worker.settle(await worker.take_one(), Released(timedelta(hours=1)))
     assert (await stored(driver, "a")).recoveries == 1
     assert await driver.requeue("a") == "requeued"
     assert ids(await worker.take(1, suspect=False)) == ["a"]
 
 
-async def test_a_record_that_failed_by_recovery_may_run_again(
-    driver: Driver, worker: Worker, clock: ManualClock
-) -> None:
+async def test_a_record_that_failed_by_recovery_may_run_again(driver: Driver, clock: ManualClock) -> None:
     """It starts with no recoveries."""
     await driver.enqueue([record("a", max_recoveries=1)])
     for _ in range(2):
-        await worker.take_one()
-        clock.advance(LEASE)
-    await worker.step()
+        await lose(driver, clock)
     assert (await stored(driver, "a")).state == "failed"
     assert await driver.requeue("a") == "requeued"
-    await worker.take_one()
-    clock.advance(LEASE)
-    answer = await worker.step()
+    answer = await lose(driver, clock)
     assert [(one.recoveries, one.state) for one in answer.recovered] == [(1, "queued")]
 
 

@@ -95,6 +95,7 @@ async def test_a_frozen_worker_loses_its_job_and_its_outcome(shared: Scene) -> N
     async with shared.worker() as frozen:
         await shared.started(1)
         frozen.send_signal(signal.SIGSTOP)
+        await until(shared.all_overdue)  # its waiting step ends at that time too, and must not take the job
         async with shared.worker() as other:
             await shared.started(2)
             shared.folder.gate.touch()
@@ -105,8 +106,7 @@ async def test_a_frozen_worker_loses_its_job_and_its_outcome(shared: Scene) -> N
             assert await stopped(other) == 0
     record = await shared.job(receipt.id)
     assert record == first
-    assert (record.state, shared.starts(receipt.id)) == ("completed", 2)
-    assert record.recoveries in {1, 2}  # 2 was seen: CHANGELOG, known issues
+    assert (record.state, record.recoveries, shared.starts(receipt.id)) == ("completed", 1, 2)
 
 
 async def test_workers_that_were_all_frozen_finish_their_jobs(shared: Scene) -> None:

@@ -54,6 +54,8 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("recover keeps the token", "call_with_all('HDEL', TOKEN, ids, 1)"),
         ("recover keeps the lease", "call_with_all('ZREM', LEASE, ids, 1)"),
         ("recoveries are not counted", "call('HINCRBY', RECOVERIES, id, 1)", "1"),
+        ("a recovery by its own worker counts", "if worker == stepping then", "if false then"),
+        ("a waiting step recovers the leases of its own worker", "(is_waiting and worker == stepping)", "false"),
         ("the limit of recoveries is ignored", "elseif recoveries > shape.max_recoveries then", "elseif false then"),
         (
             "the limit of recoveries is one too low",
@@ -121,6 +123,9 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("step.lua", "tests/conformance/test_retention.py"): (
         ("a step with acks trims only if it reserves nothing", "ack_count > 0 or not token", "not token"),
         ("a step without acks never trims", "ack_count > 0 or not token", "ack_count > 0"),
+    ),
+    ("step.lua", "tests/conformance/test_leases.py"): (
+        ("a waiting step of a worker that stands still reserves", "left_own and 0 or tonumber(want)", "tonumber(want)"),
     ),
     ("step.lua", "tests/conformance/test_steps.py"): (
         ("late copies of old steps are executed", "sequence > last_sequence then", "sequence ~= last_sequence then"),

@@ -61,8 +61,8 @@ class Steps:
         if last is None or step.sequence > last.sequence:
             # In this order, so that late acks count, and recovered records can be reserved at once.
             acks = tuple([self._settle(ack) for ack in step.acks])
-            recovered = self._recover()
-            batch = self._reserve(step)
+            recovered, left_own = self._recover(step)
+            batch = [] if left_own else self._reserve(step)
             if step.acks or not batch:
                 self._trim(step.keep)
             self._remember(step, acks, batch)
@@ -110,14 +110,19 @@ class Steps:
                 assert_never(never)
         return "ok"
 
-    def _recover(self) -> list[Recovered]:
-        store = self._store
+    def _recover(self, step: Step) -> tuple[list[Recovered], bool]:
+        """Return the recovered records, and True if this waiting step has left leases of its own worker as they are."""
+        store, left_own = self._store, False
         recovered: list[Recovered] = []
         for _, record_id in store.leases.until(store.now, RECOVER_PER_STEP):
             record = store.records[record_id]
             new = record.new
+            is_own = record.worker == step.worker
+            if is_own and step.wait is not None:
+                left_own = True
+                continue
             store.take_out(record)
-            record.recoveries += 1
+            record.recoveries += not is_own
             state: Literal["queued", "failed", "cancelled"]
             if record.cancel_requested:
                 state = "cancelled"
@@ -131,7 +136,7 @@ class Steps:
             recovered.append(
                 Recovered(id=new.id, name=new.name, queue=new.queue, recoveries=record.recoveries, state=state)
             )
-        return recovered
+        return recovered, left_own
 
     def _reserve(self, step: Step) -> list[Record]:
         store = self._store

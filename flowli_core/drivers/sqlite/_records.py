@@ -17,7 +17,7 @@ Status = Literal["waiting", "active"] | FinishedState
 
 @dataclass(slots=True)
 class Row:
-    """A record in a transition. The fields up to `failed_at` are the columns of the statement find_records."""
+    """A record in a transition. The fields up to `worker` are the columns of the statement find_records."""
 
     number: int
     id: str
@@ -36,6 +36,7 @@ class Row:
     progress: bytes | None
     started_at: int | None
     failed_at: int | None
+    worker: str | None
     result: bytes | None = None
     finished_at: int | None = None
     forget_at: int | None = None

@@ -15,6 +15,7 @@ from flowli_core.driver import (
     Recovered,
     Released,
     Retried,
+    Step,
 )
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.sqlite._records import Row, find, write
@@ -65,13 +66,17 @@ def _settle(row: Row, ack: Ack, now: int) -> None:
             assert_never(never)
 
 
-def recover(transaction: Transaction) -> tuple[Recovered, ...]:
-    """Return records whose lease has expired to their queues; those recovered too often fail."""
+def recover(transaction: Transaction, step: Step) -> tuple[tuple[Recovered, ...], bool]:
+    """Return records whose lease has expired to their queues; those recovered too often fail.
+
+    Return them, and True if this waiting step has left leases of its own worker as they are.
+    """
     now = transaction.now
-    rows = [Row(*columns) for columns in transaction.run("find_expired", now=now, limit=RECOVER_PER_STEP)]
+    expired = [Row(*columns) for columns in transaction.run("find_expired", now=now, limit=RECOVER_PER_STEP)]
+    rows = [row for row in expired if step.wait is None or row.worker != step.worker]
     recovered: list[Recovered] = []
     for row in rows:
-        row.recoveries += 1
+        row.recoveries += row.worker != step.worker
         state: Literal["queued", "failed", "cancelled"] = "cancelled" if row.cancel_requested else "queued"
         if row.recoveries > row.max_recoveries and not row.cancel_requested:
             state = "failed"
@@ -80,7 +85,7 @@ def recover(transaction: Transaction) -> tuple[Recovered, ...]:
             row.make_waiting(min(row.due, now), now)
         recovered.append(Recovered(id=row.id, name=row.name, queue=row.queue, recoveries=row.recoveries, state=state))
     write(transaction, rows)
-    return tuple(recovered)
+    return tuple(recovered), len(rows) < len(expired)
 
 
 def trim(transaction: Transaction, keep: Keep) -> None:

@@ -81,8 +81,8 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnsw
     if last is None or step.sequence > last.sequence:
         # In this order, so that late acks count, and recovered records can be reserved at once.
         acks = settle(transaction, step.acks)
-        recovered = recover(transaction)
-        batch, token = reserve(transaction, step)
+        recovered, left_own = recover(transaction, step)
+        batch, token = ((), None) if left_own else reserve(transaction, step)
         if step.acks or not batch:
             trim(transaction, step.keep)
         _remember(transaction, step, LastStep(step.sequence, acks, token), idle)

@@ -48,12 +48,12 @@ local function list_worker()
   end
 end
 
-local acks, token, recovered, first_end = '', false, {}, nil
+local acks, token, recovered, first_end, left_own = '', false, {}, nil, false
 if not last_sequence or sequence > last_sequence then
   acks = settle(acks_from, ack_count)
-  recovered, first_end = recover(most_recovered)
+  recovered, first_end, left_own = recover(most_recovered, worker, is_waiting)
   token = next_number(serial[2])
-  reserve(served, tonumber(want), {
+  reserve(served, left_own and 0 or tonumber(want), {
     worker = worker, token = token, lease_end = lease_end, with_suspect = with_suspect, most_bytes = tonumber(most_bytes),
   })
   token = #batch.ids > 0 and token

@@ -2,14 +2,14 @@
 -- The columns are those of `Row`.
 SELECT
     number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
-    keep_completed, keep_failed, CAST(progress AS BLOB), started_at, failed_at
+    keep_completed, keep_failed, CAST(progress AS BLOB), started_at, failed_at, worker
 FROM record WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: find_expired
 -- The records whose lease has ended, the first first. The columns are those of `Row`.
 SELECT
     number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
-    keep_completed, keep_failed, CAST(progress AS BLOB), started_at, failed_at
+    keep_completed, keep_failed, CAST(progress AS BLOB), started_at, failed_at, worker
 FROM record WHERE lease_end <= :now ORDER BY lease_end, id LIMIT :limit;
 
 -- name: write_record

@@ -1,9 +1,9 @@
 -- Recover: return the records of expired leases to their queues, or end those that were recovered too often. Needs
 -- columns.lua, moves.lua.
 
--- Recover one record, from its token and its last outcome. Returns {id, digest, recoveries, new state}, or nil if the record
--- is missing.
-local function recover_one(id, token_text, outcome_text)
+-- Recover one record, from its token and its last outcome. A recovery by its own worker does not count: that worker is alive.
+-- Returns {id, digest, recoveries, new state}, or nil if the record is missing.
+local function recover_one(id, token_text, outcome_text, stepping)
   local _, reserved, due, kind, worker
   if token_text then
     _, reserved, due, kind, worker = parse_token(token_text)
@@ -19,7 +19,12 @@ local function recover_one(id, token_text, outcome_text)
   if not shape then
     return nil
   end
-  local recoveries, state = call('HINCRBY', RECOVERIES, id, 1), '-'
+  local recoveries, state = nil, '-'
+  if worker == stepping then
+    recoveries = tonumber(call('HGET', RECOVERIES, id) or 0)
+  else
+    recoveries = call('HINCRBY', RECOVERIES, id, 1)
+  end
   local due_ms = math.min(tonumber(due), now)
   if call('SREM', CANCELLING, id) == 1 then
     state = 'cancelled'
@@ -43,18 +48,26 @@ local function first_lease_end()
   return tonumber(call('ZRANGE', LEASE, 0, 0, 'WITHSCORES')[2])
 end
 
--- Recover up to `most` records. Returns them, and when the first of the other leases ends, nil if there is none.
-local function recover(most)
+-- Recover up to `most` records. Returns them, when the first of the other leases ends, nil if there is none, and true if this
+-- waiting step has left leases of its own worker as they are.
+local function recover(most, stepping, is_waiting)
   local lease_end = first_lease_end()
   if not lease_end or lease_end > now then
     return {}, lease_end
   end
-  local ids = call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most)
-  local tokens, outcomes, recovered = read_fields(TOKEN, ids), read_fields(OUTCOME, ids), {}
+  local expired = call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most)
+  local ids, tokens, recovered = {}, {}, {}
+  for k, token_text in ipairs(read_fields(TOKEN, expired)) do
+    local worker = token_text and select(5, parse_token(token_text))
+    if not (is_waiting and worker == stepping) then
+      ids[#ids + 1], tokens[#ids + 1] = expired[k], token_text
+    end
+  end
+  local outcomes = read_fields(OUTCOME, ids)
   call_with_all('ZREM', LEASE, ids, 1)
   call_with_all('HDEL', TOKEN, ids, 1)
   for k, id in ipairs(ids) do
-    recovered[#recovered + 1] = recover_one(id, tokens[k], outcomes[k])
+    recovered[#recovered + 1] = recover_one(id, tokens[k], outcomes[k], stepping)
   end
-  return recovered, first_lease_end()
+  return recovered, first_lease_end(), #ids < #expired
 end
