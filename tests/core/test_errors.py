@@ -14,6 +14,7 @@ from flowli_core import (
     LeaseLost,
     RetryAfter,
     SchedulingError,
+    StoreDamaged,
     StoreUnavailable,
     StrategyError,
     ValidationError,
@@ -28,6 +29,7 @@ TREE: dict[type[BaseException], type[BaseException]] = {
     SchedulingError: FlowliError,
     DriverError: FlowliError,
     StoreUnavailable: DriverError,
+    StoreDamaged: DriverError,
     LeaseLost: DriverError,
 }
 
