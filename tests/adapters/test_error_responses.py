@@ -24,6 +24,7 @@ from flowli_core import (
     FlowliError,
     LeaseLost,
     SchedulingError,
+    StoreDamaged,
     StoreUnavailable,
     StrategyError,
     ValidationError,
@@ -39,6 +40,7 @@ STATUSES: dict[type[FlowliError], int] = {
     SchedulingError: 422,
     DriverError: 503,
     StoreUnavailable: 503,
+    StoreDamaged: 503,
     LeaseLost: 503,
     PermissionMissingError: 503,
     # Mistakes in the program, which a client neither causes nor cures.
