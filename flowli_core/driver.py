@@ -48,8 +48,8 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 MAX_ENQUEUE_BYTES = 1024 * 1024
 """The core sends at most this much of inputs and metas in a call that stores several records."""
 
-MAX_ENQUEUE_RECORDS = 1_000
-"""The core sends at most this many records in a call that stores several."""
+MAX_ENQUEUE_RECORDS = 250
+"""The core sends at most this many records in a call that stores several. Other calls wait for the store meanwhile."""
 
 RECOVER_PER_STEP = 64
 """A step recovers at most this many expired leases."""

@@ -95,7 +95,7 @@ class Call:
         return None if stored is None else to_typed_record(stored, self.definition)
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
-        """Store records in batches of a thousand or 1 MiB; each batch is stored whole or not at all."""
+        """Store records in batches of 250 or 1 MiB; each batch is stored whole or not at all."""
         tracer = self.runtime.tracer
         if tracer is None:
             return await self._send(records)

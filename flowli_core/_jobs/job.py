@@ -164,7 +164,7 @@ class BoundJob(Generic[P, In, M, R]):
     async def enqueue_many(
         self, inputs: Iterable[In], /, *, meta: M | None = None, queue: str | None = None
     ) -> tuple[Receipt[R], ...]:
-        """Store many calls, a thousand or 1 MiB per round trip. Return their receipts in the order of `inputs`.
+        """Store many calls, 250 or 1 MiB per round trip. Return their receipts in the order of `inputs`.
 
         All inputs are checked before any is stored. What one round trip sends is stored completely or not at all.
         """

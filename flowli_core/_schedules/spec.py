@@ -17,7 +17,7 @@ from flowli_core._schedules.rules import Every
 from flowli_core._schedules.timing import Missed, Overlap, Timing, due_ticks
 from flowli_core._wire.keys import key_of_schedule
 from flowli_core._wire.versioned import VersionedJson
-from flowli_core.driver import MAX_ENQUEUE_BYTES, NewRecord
+from flowli_core.driver import MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS, NewRecord
 from flowli_core.stored import StoredSchedule
 
 DEFAULT_RUNS = 5
@@ -93,7 +93,8 @@ def decide_fire(spec: ScheduleSpec, current: StoredSchedule, now: datetime) -> S
     if current.next_tick is None or current.next_tick > now:
         return ScheduleChange(current)
     ticks, next_tick = due_ticks(spec.timing, current.next_tick, now, spec.missed)
-    most = max(1, MAX_ENQUEUE_BYTES // (len(spec.record.input) + len(spec.record.meta or b"") or 1))
+    size = len(spec.record.input) + len(spec.record.meta or b"")
+    most = max(1, min(MAX_ENQUEUE_RECORDS, MAX_ENQUEUE_BYTES // (size or 1)))
     is_partial = len(ticks) > most
     if is_partial:
         ticks, next_tick = ticks[:most], ticks[most]

@@ -68,9 +68,20 @@ async def test_enqueue_many_sends_at_most_a_mebibyte_at_once(jobs: TakeJobs, dri
     assert [record.id for record in driver.enqueued] == [receipt.id for receipt in receipts]
 
 
-async def test_enqueue_many_sends_small_inputs_a_thousand_at_once(jobs: TakeJobs, driver: BatchDriver) -> None:
-    await jobs.take.enqueue_many(["small"] * 2_500)
-    assert [len(batch) for batch in driver.batches] == [1000, 1000, 500]
+async def test_enqueue_many_sends_small_inputs_250_at_once(jobs: TakeJobs, driver: BatchDriver) -> None:
+    receipts = await jobs.take.enqueue_many(["small"] * 600)
+    assert [len(batch) for batch in driver.batches] == [250, 250, 100]
+    assert [record.id for record in driver.enqueued] == [receipt.id for receipt in receipts]
+
+
+async def test_a_schedule_that_makes_up_for_many_ticks_stores_at_most_250_at_once(
+    jobs: TakeJobs, driver: BatchDriver, clock: ManualClock
+) -> None:
+    await jobs.take.schedule("s", every="1m", input="small", missed=AllMissed(limit=600))
+    clock.advance("600m")
+    counts = await drain(jobs)
+    assert counts.completed == 600
+    assert [len(batch) for batch in driver.batches] == [250, 250, 100]
 
 
 async def test_a_schedule_that_makes_up_for_many_ticks_stores_at_most_a_mebibyte_at_once(

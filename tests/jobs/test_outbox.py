@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core import DriverError, Jobs, StoreUnavailable, job
+from flowli_core.driver import MAX_ENQUEUE_RECORDS
 from flowli_core.drivers.memory import MemoryDriver
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ async def test_a_call_that_a_client_sends_twice_is_accepted_once() -> None:
         assert (await jobs.inspect.get_queue_counts()).queued == 2
 
 
-@pytest.mark.parametrize("count", [2, 1500])
+@pytest.mark.parametrize("count", [2, 400])
 async def test_enqueue_many_is_sent_at_once_in_calls_of_its_own(count: int) -> None:
     driver = SlowDriver()
     async with Work(context=None, driver=driver) as jobs, asyncio.TaskGroup() as tasks:
@@ -160,7 +161,7 @@ async def test_enqueue_many_is_sent_at_once_in_calls_of_its_own(count: int) -> N
         await driver.in_flight.wait()
         many = tasks.create_task(jobs.work.enqueue_many(range(count)))
         await settle()
-        assert driver.batches == [1, min(count, 1000)]
+        assert driver.batches == [1, min(count, MAX_ENQUEUE_RECORDS)]
         driver.may_proceed.set()
         assert len(await many) == count
 
