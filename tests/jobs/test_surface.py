@@ -80,13 +80,13 @@ async def test_enqueue_many_makes_one_call_and_returns_receipts_in_order(jobs: A
     assert len({record.meta for record in driver.enqueued}) == 1
 
 
-async def test_enqueue_many_makes_one_call_per_thousand_inputs(jobs: AppJobs, driver: CountingDriver) -> None:
+async def test_enqueue_many_makes_one_call_per_250_inputs(jobs: AppJobs, driver: CountingDriver) -> None:
     assert await jobs.slow.enqueue_many([]) == ()
     assert driver.calls["enqueue"] == 0
-    receipts = await jobs.slow.enqueue_many(map(str, range(2_001)))
+    receipts = await jobs.slow.enqueue_many(map(str, range(501)))
     assert driver.calls["enqueue"] == 3
-    assert len({receipt.id for receipt in receipts}) == 2_001
-    assert [record.input for record in driver.enqueued] == [f'"{number}"'.encode() for number in range(2_001)]
+    assert len({receipt.id for receipt in receipts}) == 501
+    assert [record.input for record in driver.enqueued] == [f'"{number}"'.encode() for number in range(501)]
 
 
 @pytest.mark.parametrize(

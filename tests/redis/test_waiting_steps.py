@@ -19,8 +19,8 @@ SOON = timedelta(seconds=10)
 
 
 @pytest.fixture(autouse=True)
-async def is_known(driver: RedisDriver) -> None:
-    """Have the queue known: the server does not take a step that does not know all queues."""
+async def scripts_are_loaded(driver: RedisDriver) -> None:
+    """Have the server load the scripts, because the tests count calls."""
     await driver.enqueue([record("first")])
     await driver.step(step(1, wait=None))
 
@@ -66,10 +66,12 @@ async def test_a_script_that_the_server_forgot_is_loaded_after_the_wait(driver: 
     assert [one.id for one in (await waiting).reserved] == ["a"]
 
 
-async def test_a_step_that_does_not_know_all_queues_is_sent_again_after_the_wait(
+async def test_a_queue_that_is_new_does_not_disturb_the_waiting_step_of_another(
     driver: RedisDriver, foreign: Any
 ) -> None:
-    waiting = asyncio.create_task(driver.step(step(1, wait=timedelta(milliseconds=300))))
+    waiting = asyncio.create_task(driver.step(step(1)))
     await blocked(foreign)
+    before = scripts_run(foreign)
     await driver.enqueue([record("a", queue="another"), record("b")])
     assert [one.id for one in (await waiting).reserved] == ["b"]
+    assert scripts_run(foreign) - before == 2, "the enqueue's and the step's"

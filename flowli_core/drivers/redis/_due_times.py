@@ -1,7 +1,8 @@
-"""The next due time of each queue. No wake-up announces it, so a wait must end by itself at that time."""
+"""The next due time of each queue that this process serves. A wait ends at that time, because nothing else ends it."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -11,26 +12,27 @@ from flowli_core.drivers._times import milliseconds, stamp
 
 
 class DueTimes:
-    """The next due time of each queue, as far as this process knows. `clock` replaces the server's time in tests."""
+    """The next due time of each queue that this process has sent a step for, as far as it knows.
+
+    `clock` replaces the server's time in tests.
+    """
 
     def __init__(self, clock: Clock | None) -> None:
         self._clock = clock
-        self._due: dict[str, int] = {}
+        self._due: dict[str, float] = {}
+        """In ms; infinite if nothing is known to become due."""
         self._server_time = (0, 0.0)
 
     def add(self, queue: str, due: datetime) -> None:
-        """Note the due time of a stored record."""
-        ms = stamp(due)
-        self._due[queue] = min(ms, self._due.get(queue, ms))
+        """Note the due time of a stored record, if this process serves its queue."""
+        if queue in self._due:
+            self._due[queue] = min(stamp(due), self._due[queue])
 
     def replace(self, queues: Iterable[str], now: datetime, next_due: timedelta | None) -> None:
         """Note what the answer to a step says of its queues."""
         now_ms = self.note_time(now)
-        for queue in queues:
-            if next_due is None:
-                self._due.pop(queue, None)
-            else:
-                self._due[queue] = now_ms + milliseconds(next_due)
+        due = math.inf if next_due is None else now_ms + milliseconds(next_due)
+        self._due.update(dict.fromkeys(queues, due))
 
     def note_time(self, now: datetime) -> int:
         """Note the server's time, and return it in ms."""
@@ -40,9 +42,9 @@ class DueTimes:
 
     def ms_until(self, queues: Iterable[str], at_most: timedelta) -> int:
         """Return the ms until the next record of the queues is due, at most `at_most`; 0 or less if it is due now."""
-        due = [self._due[queue] for queue in queues if queue in self._due]
+        due = min((self._due.get(queue, math.inf) for queue in queues), default=math.inf)
         limit = milliseconds(at_most)
-        return min(limit, min(due) - self._now()) if due else limit
+        return limit if due == math.inf else min(limit, int(due) - self._now())
 
     def _now(self) -> int:
         if self._clock is not None:
