@@ -77,6 +77,7 @@ def failures(service: Service, *, is_long: bool = False) -> list[Failure | Excep
             "checks": {name: {"enabled": False} for name in [*IGNORED, *service.ignored]},
             "generation": {"max-examples": 100 if is_long else 1, "deterministic": not is_long, "database": "none"},
             "phases": {"stateful": {"enabled": is_long}},
+            "cache": {"enabled": False},
         }
     )
     # The documented format allows no fractions of seconds, which pydantic writes.
