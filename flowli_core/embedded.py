@@ -5,7 +5,6 @@ This is also the module for adapters of frameworks: they import only public modu
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from typing import Any
 
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, is_registry, runtime_of
+from flowli_core._logger import logger
 from flowli_core._pauses import LONGEST_PAUSE, is_cancelled, pauses
 from flowli_core._running.options import DRAIN
 from flowli_core._running.runner import Health, Runner
@@ -33,7 +33,6 @@ __all__ = [
     "is_registry",
 ]
 
-logger: logging.Logger = logging.getLogger("flowli")
 
 _HEALTHY_RUN = 60.0
 """After a run of this many seconds, the next restart comes after a short pause again."""

@@ -26,7 +26,7 @@ class JobFilter(logging.Filter):
         """Add the fields of the running job to the line. Never drop a line."""
         job = running_job()
         if job is not None and not hasattr(record, "job_id"):
-            record.job_id, record.job_name = job.id, job.name
+            record.job_id, record.job_name = escape_controls(job.id), job.name
             record.queue, record.attempt = job.queue, job.attempt
         return True
 

@@ -5,6 +5,9 @@
 Enqueueing makes a producer span, and each execution a consumer span. In any process, the consumer span is a child of
 the producer span, and linked to it. Names and attributes follow OpenTelemetry's conventions for messaging. The
 application configures the export of spans.
+
+If a handler raises, its span records the type, message and traceback of the exception, as the conventions say. A
+message may quote the input, so export spans only to where inputs may be seen.
 """
 
 import json
@@ -14,6 +17,7 @@ from typing import Any, cast
 
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Link, SpanKind
+from pydantic_core import from_json
 
 from flowli_core._current import CurrentJob
 
@@ -66,7 +70,7 @@ class OpenTelemetry:
 
 def _carrier(line: bytes | None) -> dict[str, str]:
     try:
-        found: object = json.loads(line) if line else {}
+        found: object = from_json(line or b"{}")
     except ValueError:
         return {}
     if not isinstance(found, dict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 from flowli_core._current import CurrentJob, set_current
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.runtime import Runtime, call_handler
+from flowli_core._logger import logger
 from flowli_core._running.threads import Threads
 from flowli_core._wire.codec import pack_result
 from flowli_core._wire.policy import Policy
@@ -24,8 +24,6 @@ from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome
 from flowli_core.durations import format_duration
 from flowli_core.errors import ValidationError
 from flowli_core.retry import JobTimeout, next_delay
-
-logger = logging.getLogger("flowli")
 
 _REDELIVERY_DELAY = timedelta(seconds=1)
 """Delay before redelivery if something other than the runner cancelled the task.

@@ -9,13 +9,13 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import get_args
 
+from flowli_core._logger import logger
 from flowli_core._running.attempt import Attempt
 from flowli_core._running.hooks import EventKind, HookCalls, HookName, Hooks, JobEvent, Observer
+from flowli_core._text import escape_controls
 from flowli_core.driver import Cancelled, Completed, Damaged, Failed, Recovered, Released, Reserved, Retried
 from flowli_core.durations import format_duration
 from flowli_core.errors import LeaseLost, StoreDamaged
-
-logger = logging.getLogger("flowli")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +193,7 @@ def _fields(attempt: Attempt, outcome: str) -> dict[str, object]:
     """Return the extra fields of a log line about the end of an attempt: see `flowli_core.logs`."""
     reserved = attempt.reserved
     return {
-        "job_id": reserved.id,
+        "job_id": escape_controls(reserved.id),
         "job_name": reserved.name,
         "queue": reserved.queue,
         "attempt": attempt.number,

@@ -2,17 +2,15 @@
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Literal, Protocol
 
+from flowli_core._logger import logger
 from flowli_core._running.threads import Threads
 from flowli_core.durations import format_duration
 from flowli_core.errors import DefinitionError
-
-logger = logging.getLogger("flowli")
 
 HOOK_TIMEOUT = timedelta(seconds=5)
 """The time limit of a hook. After that an async hook is cancelled; a plain one keeps its thread, and is not awaited."""

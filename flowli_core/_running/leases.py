@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import sys
 import threading
 import time
@@ -12,13 +11,12 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+from flowli_core._logger import Lines, logger
 from flowli_core._running.attempt import Attempt
 from flowli_core._running.options import RunnerOptions
 from flowli_core._running.slots import Slots
 from flowli_core.driver import Driver
 from flowli_core.durations import format_duration
-
-logger = logging.getLogger("flowli")
 
 MAX_INTERVAL = timedelta(seconds=5)
 """Leases are renewed at a third of their length, but at least this often: a heartbeat also brings cancel requests."""
@@ -201,7 +199,7 @@ class LeaseRenewer:
         with contextlib.suppress(RuntimeError):  # The run's loop is closed: the process is ending.
             self._loop.call_soon_threadsafe(callback)
 
-    def _stack(self) -> str:
+    def _stack(self) -> Lines:
         # The documented way to read the stack of another thread, despite the underscore.
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        return "".join(traceback.format_stack(frame, limit=30)) if frame is not None else ""
+        return Lines("".join(traceback.format_stack(frame, limit=30)) if frame is not None else "")

@@ -1,17 +1,15 @@
 """The steps of one worker: numbered, repeated until they are answered, and dated by the store's clock."""
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from flowli_core._jobs.runtime import Runtime
+from flowli_core._logger import logger
 from flowli_core.driver import Ack, Step, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, StoreUnavailable
-
-logger = logging.getLogger("flowli")
 
 MAX_WAIT = timedelta(seconds=5)
 """The longest time between two steps of a runner. So the jobs of a dead worker are recovered at most this much late."""

@@ -1,9 +1,9 @@
 """The part of a run that serves schedules: it registers the declared ones, and fires the ones that are due."""
 
 import asyncio
-import logging
 
 from flowli_core._jobs.runtime import Runtime
+from flowli_core._logger import logger
 from flowli_core._pauses import keep_trying
 from flowli_core._running.options import TRIES_ONCE
 from flowli_core._running.pacer import Pacer
@@ -15,8 +15,6 @@ from flowli_core.driver import Driver, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.errors import StrategyError
 from flowli_core.stored import SchedulesDue, StoredSchedule
-
-logger = logging.getLogger("flowli")
 
 _BATCH = 32
 

@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel
 
 from flowli_core import DefinitionError, Driver, Jobs, job
+from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.testing import drain
@@ -119,6 +120,24 @@ async def test_without_a_tracer_a_record_holds_no_trace() -> None:
         stored = await find(driver, receipt.id)
     assert stored is not None
     assert stored.meta is None
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [b"[" * 50_000, b'{"a":' * 50_000, b"\xff", b'{"traceparent":"\\ud800"}', b'{"tracestate":%s}' % (b"9" * 5_000)],
+)
+async def test_a_damaged_trace_does_not_fail_its_job(spans: Spans, trace: bytes) -> None:
+    driver = MemoryDriver()
+    async with TracedJobs(context=None, driver=driver, tracer=spans.tracer) as jobs:
+        receipt = await jobs.work.enqueue(1)
+        stored = await find(driver, receipt.id)
+        assert stored is not None
+        damaged = NewRecord(
+            id="d", name="work", queue="default", input=b"1", policy=stored.policy, meta=b"@%s\n" % trace
+        )
+        await driver.enqueue([damaged])
+        assert (await drain(jobs)).completed == 2
+    assert [consumer.parent for consumer in spans.of(SpanKind.CONSUMER)][1] is None
 
 
 def test_an_invalid_tracer_is_refused() -> None:

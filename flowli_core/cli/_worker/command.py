@@ -17,6 +17,7 @@ import click
 
 from flowli_core import Runner
 from flowli_core._jobs.registry import runtime_of
+from flowli_core._logger import logger
 from flowli_core.cli._common.process import run, set_up_logs
 from flowli_core.cli._common.target import load
 from flowli_core.cli._worker.health_server import HealthServer
@@ -27,8 +28,6 @@ from flowli_core.cli._worker.serve import Started, Worker
 
 if TYPE_CHECKING:
     from flowli_core.metrics import PrometheusMetrics  # at run time it needs prometheus_client, which is optional
-
-logger = logging.getLogger("flowli")
 
 
 @click.command()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import socket
 import sys
 import threading
@@ -23,6 +22,7 @@ from io import BufferedIOBase
 from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any, cast
 
+from flowli_core._logger import logger
 from flowli_core._running.runner import Runner
 from flowli_core.errors import FlowliError
 from flowli_core.healthz import readiness
@@ -30,7 +30,6 @@ from flowli_core.healthz import readiness
 if TYPE_CHECKING:
     from flowli_core.metrics import PrometheusMetrics  # at run time it needs prometheus_client, which is optional
 
-logger = logging.getLogger("flowli")
 
 MAX_CONNECTIONS = 16
 """The most open connections. One more ends the oldest whose request has not arrived, or is closed itself."""

@@ -10,7 +10,6 @@ that second report, it was dying already or not listening yet, so it does not co
 """
 
 import contextlib
-import logging
 import os
 import select
 import signal
@@ -21,11 +20,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from flowli_core._logger import logger
 from flowli_core._pauses import pauses
 from flowli_core.cli._common import exits
 from flowli_core.cli._worker.parent_link import EXIT_AT, LINK_VARIABLE, STOP_SIGNALS, STOPPING, UP
-
-logger = logging.getLogger("flowli")
 
 _SETTLED_AFTER = 30.0
 """A worker that has run for this many seconds is restarted after a short pause again."""

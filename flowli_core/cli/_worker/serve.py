@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import faulthandler
-import logging
 import os
 import platform
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 from flowli_core import FlowliError, Observer, StoreUnavailable
 from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._logger import logger
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.process import loop_name
@@ -23,8 +23,6 @@ from flowli_core.cli._worker.health_server import HealthServer
 from flowli_core.cli._worker.options import RunOptions
 from flowli_core.cli._worker.parent_link import EXIT_AT, STOP_SIGNALS, STOPPING, UP, ParentLink
 from flowli_core.durations import ZERO, format_duration
-
-logger = logging.getLogger("flowli")
 
 _SHOWN_SCHEDULES = 10
 

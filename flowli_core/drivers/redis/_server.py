@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
+from flowli_core._logger import logger
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import NEEDED, PermissionMissingError
 from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.errors import DriverError
-
-logger = logging.getLogger("flowli")
 
 _OLDEST = (6, 2)
 

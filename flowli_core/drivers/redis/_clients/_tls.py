@@ -1,8 +1,6 @@
 """A warning about clients whose TLS does not prove which server they talk to."""
 
-import logging
-
-logger = logging.getLogger("flowli")
+from flowli_core._logger import logger
 
 
 def warn_of_weak_tls(*, checks_certificate: bool, checks_host_name: bool) -> None:
