@@ -1,6 +1,7 @@
 """Retries: backoffs and policies as values, and the decision after a failed attempt as a pure function."""
 
 import sys
+from asyncio import CancelledError
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,14 +25,15 @@ _LARGEST = sys.float_info.max
 
 
 class Abort(Exception):
-    """Raised by a handler to fail the job now, however many attempts are left."""
+    """Raised by a handler to fail the job now, however many attempts are left. It may be within an ExceptionGroup."""
 
 
 class RetryAfter(Exception):
     """Raised by a handler to retry the job after `delay`, whatever its retry policy is.
 
     The attempt counts, but the retry is made even after the last one. A handler that might raise this for ever must
-    check `current_job().attempt`. Raises DefinitionError if the delay is not a duration.
+    check `current_job().attempt`. If an ExceptionGroup holds several, the longest delay counts. Raises DefinitionError
+    if the delay is not a duration.
     """
 
     def __init__(self, delay: Duration, reason: str = "") -> None:
@@ -118,8 +120,9 @@ class Retry:
     """The retry policy of a job: how many attempts, after which errors, and how long apart.
 
     By default the delays grow from 1 s to 10 min, with jitter. With `retry_on`, only these exceptions are retried.
-    Those of `give_up_on` never are. Both belong to the job's definition: `options(retry=...)` of a call changes only
-    `max_attempts` and `backoff`.
+    Those of `give_up_on` never are. An ExceptionGroup is retried if all errors within it are of `retry_on` and none of
+    `give_up_on`. Both belong to the job's definition: `options(retry=...)` of a call changes only `max_attempts` and
+    `backoff`.
     """
 
     max_attempts: int = 1
@@ -150,13 +153,35 @@ def next_delay(
     all failed attempts including this one, also those before a requeue. `max_attempts` and `backoff` were stored when
     the job was enqueued. Of `rules`, the retry policy of its definition, only retry_on and give_up_on are used.
     """
-    if isinstance(error, Abort):
+    leaves = leaf_errors(error)
+    if any(isinstance(leaf, Abort) for leaf in leaves):
         return None
-    if isinstance(error, RetryAfter):
-        return error.delay
-    if isinstance(error, rules.give_up_on) or (rules.retry_on is not None and not isinstance(error, rules.retry_on)):
+    asked = [leaf.delay for leaf in leaves if isinstance(leaf, RetryAfter)]
+    if asked:
+        return max(asked)
+    if any(isinstance(member, rules.give_up_on) for member in (error, *leaves)):
         return None
+    if rules.retry_on is not None and not isinstance(error, rules.retry_on):
+        others = [leaf for leaf in leaves if not isinstance(leaf, rules.retry_on)]
+        if others:
+            return None
     return backoff.after(failures, random) if attempt < max_attempts else None
+
+
+def leaf_errors(error: BaseException) -> list[BaseException]:
+    """Return the errors within a group and the groups in it, or the error itself if it is no group.
+
+    An error in a group cancels the tasks beside it, so a CancelledError is left out if there is another error.
+    """
+    leaves: list[BaseException] = []
+    rest = [error]
+    while rest:
+        member = rest.pop()
+        if isinstance(member, BaseExceptionGroup):
+            rest += reversed(cast("BaseExceptionGroup[BaseException]", member).exceptions)
+        else:
+            leaves.append(member)
+    return [leaf for leaf in leaves if not isinstance(leaf, CancelledError)] or leaves
 
 
 def _with_jitter(delay: timedelta, jitter: tuple[float, float] | None, random: Random) -> timedelta:

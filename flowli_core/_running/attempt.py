@@ -23,7 +23,7 @@ from flowli_core._wire.trace import trace_of, without_trace
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Reserved, Retried
 from flowli_core.durations import format_duration
 from flowli_core.errors import ValidationError
-from flowli_core.retry import JobTimeout, next_delay
+from flowli_core.retry import JobTimeout, leaf_errors, next_delay
 
 _REDELIVERY_DELAY = timedelta(seconds=1)
 """Delay before redelivery if something other than the runner cancelled the task.
@@ -196,7 +196,7 @@ class Attempt:
     def _decide(self, error: BaseException) -> Outcome:
         """Return the outcome of an attempt whose handler raised."""
         reason = self.end_reason
-        if isinstance(error, asyncio.CancelledError):
+        if all(isinstance(leaf, asyncio.CancelledError) for leaf in leaf_errors(error)):
             match reason:
                 case EndReason.CANCELLED:
                     return Cancelled()

@@ -9,12 +9,15 @@ from functools import cache
 from pydantic import TypeAdapter
 
 from flowli_core._wire.versioned import NewerVersionError, version_of
+from flowli_core.retry import leaf_errors
 
 VERSION = 1
 """The version of the layout. Progress that names no version has this one."""
 
 _LONGEST_MESSAGE = 2_000
 _LONGEST_TRACEBACK = 16_000
+_MOST_LEAVES = 5
+_LONGEST_LEAF = 300
 _FRAMES = 40
 
 
@@ -77,18 +80,37 @@ def check_progress_version(wire: bytes | None) -> None:
 
 
 def describe_error(error: BaseException) -> LastError:
-    """Describe an error for storing, even if its own `__str__` fails or returns text that UTF-8 cannot encode."""
+    """Describe an error for storing, even if its own `__str__` fails or returns text that UTF-8 cannot encode.
+
+    The message of a group names the errors within it.
+    """
     cls = type(error)
     kind = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    try:
-        message = str(error)
-    except Exception as inner:  # noqa: BLE001 - a user's __str__ may raise anything
-        message = f"<its message cannot be read: {type(inner).__name__}>"
+    message, leaves = _message(error), leaf_errors(error)
+    if leaves[0] is not error:
+        message = f"{message[:_LONGEST_LEAF]}: {_describe_leaves(leaves)}"
     try:
         trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
-    except Exception as inner:  # noqa: BLE001 - as above, for an error in the chain of causes
+    except Exception as inner:  # noqa: BLE001 - a user's __str__, or an error in the chain of causes, may raise anything
         trace = f"<its traceback cannot be read: {type(inner).__name__}>"
     return LastError(kind, _encodable(message[:_LONGEST_MESSAGE]), _encodable(trace[-_LONGEST_TRACEBACK:]))
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as inner:  # noqa: BLE001 - a user's __str__ may raise anything
+        return f"<its message cannot be read: {type(inner).__name__}>"
+
+
+def _describe_leaves(leaves: list[BaseException]) -> str:
+    """Return the classes and messages of the first errors of a group, each error once."""
+    shown: dict[str, None] = {}
+    for leaf in leaves[:_MOST_LEAVES]:
+        message = _message(leaf)[:_LONGEST_LEAF]
+        shown[f"{type(leaf).__qualname__}: {message}" if message else type(leaf).__qualname__] = None
+    more = f"; and {len(leaves) - _MOST_LEAVES:,} more" if len(leaves) > _MOST_LEAVES else ""
+    return "; ".join(shown) + more
 
 
 def _encodable(text: str) -> str:

@@ -159,7 +159,7 @@ async def run_job(registry: Jobs[Any], *, name: str, input: str | None, meta: st
         result = await runtime_of(registry).run(definition, input=value, meta=made_meta)
     except FlowliError:
         raise
-    except Exception as error:  # noqa: BLE001 - a handler may raise anything, and its author wants to see it
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - a handler may raise anything, and its author wants to see it
         click.echo(escape_controls("".join(traceback.format_exception(error)), lines=True), err=True, nl=False)
         return exits.FAILED
     if result is not None:
