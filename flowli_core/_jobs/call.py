@@ -36,8 +36,11 @@ class Call:
     options: CallOptions
 
     def over(self, **options: Any) -> Call:
-        """Return this call with these options, as `CallOptions.over` takes them, over its own."""
-        return replace(self, options=self.options.over(**options))
+        """Return this call with these options over its own. Raises ValidationError for an invalid one."""
+        combined = self.options.over(**options)
+        if combined.queue is not None:
+            self.runtime.check_queue(combined.queue)
+        return replace(self, options=combined)
 
     def parse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Input]:
         """Return the input of a call, and this call with the options that were given beside the input."""
@@ -89,7 +92,7 @@ class Call:
     async def read(self, receipt: str | Receipt[Any]) -> JobRecord[Any, Any, Any] | None:
         """Return a record of this job with validated values, or None. Raises ValidationError."""
         job = self.definition.name
-        if isinstance(receipt, Receipt) and receipt.name != job:
+        if isinstance(receipt, Receipt) and not self.definition.is_called(receipt.name):
             raise ValidationError(f"{job}: this is a receipt of the job {receipt.name!r}")
         stored = await self.runtime.find_record(receipt.id if isinstance(receipt, Receipt) else receipt)
         return None if stored is None else to_typed_record(stored, self.definition)
@@ -124,7 +127,7 @@ class Call:
     async def _refuse_other_job(self, id: str) -> None:
         """Refuse an id whose record is one of another job: a receipt would say that this call was stored."""
         stored = await self.runtime.find_record(id)
-        if stored is not None and stored.name != self.definition.name:
+        if stored is not None and not self.definition.is_called(stored.name):
             raise ValidationError(
                 f"{self.definition.name}: the id {id} is that of a record of the job {stored.name!r}; "
                 "begin the ids of each job with another prefix"

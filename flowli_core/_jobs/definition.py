@@ -22,10 +22,12 @@ class Definition:
     """A declared job, without the types that checkers see.
 
     `parameters` are the names that the handler takes, out of `input`, `ctx` and `meta`. `location` says where the
-    handler is, for error messages. A setting that is None follows the `Defaults` of the registry.
+    handler is, for error messages. `aliases` are other names that stored records of this job may have. A setting that
+    is None follows the `Defaults` of the registry.
     """
 
     name: str
+    aliases: tuple[str, ...]
     handler: Callable[..., Any]
     parameters: frozenset[str]
     is_async: bool
@@ -42,6 +44,10 @@ class Definition:
     tags: tuple[str, ...]
     location: str
 
+    def is_called(self, name: str) -> bool:
+        """Return whether this is the job's name or one of its aliases."""
+        return name == self.name or name in self.aliases
+
     def complete(self) -> None:
         """Resolve the names in its types that were not defined yet. Raises DefinitionError if one still is not."""
         for codec in (self.input, self.meta):
@@ -53,10 +59,12 @@ class Settings(TypedDict, total=False):
     """The options of `@job` beside the types.
 
     `name` defaults to that of the handler, `description` to its docstring, and all else to the `Defaults` of the
-    registry. `keep_completed` and `keep_failed` say how long finished records are kept.
+    registry. `aliases` are names that the job had before: this job runs what is stored under them. `keep_completed` and
+    `keep_failed` say how long finished records are kept.
     """
 
     name: str
+    aliases: list[str] | tuple[str, ...]
     retry: Retry
     timeout: Duration
     queue: str
@@ -96,6 +104,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
     parameters = _parameters(handler, name, has_input=declared_input is not None, has_meta=declared_meta is not None)
     return Definition(
         name=name,
+        aliases=_names(settings.get("aliases", ()), "aliases"),
         handler=handler,
         parameters=parameters,
         is_async=inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called),
@@ -109,7 +118,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         keep_failed=_duration(settings.get("keep_failed"), "keep_failed", zero=True),
         description=settings.get("description") or docstring or "",
         docstring=docstring,
-        tags=_tags(settings.get("tags", ())),
+        tags=_names(settings.get("tags", ()), "tags"),
         location=location,
     )
 
@@ -184,7 +193,7 @@ def _location(handler: object) -> str:
     return f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', type(handler).__qualname__)}{line}"
 
 
-def _tags(tags: object) -> tuple[str, ...]:
-    if isinstance(tags, str) or not isinstance(tags, Sequence):
-        raise DefinitionError(f"tags must be a list of names, got {type(tags).__name__}")
-    return tuple(_checks.name(tag, argument="tags") for tag in cast("Sequence[object]", tags))
+def _names(given: object, argument: str) -> tuple[str, ...]:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise DefinitionError(f"{argument} must be a list of names, got {type(given).__name__}")
+    return tuple(_checks.name(name, argument=argument) for name in cast("Sequence[object]", given))

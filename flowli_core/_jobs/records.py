@@ -179,7 +179,7 @@ def to_typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[A
     job, meta = definition.name, without_trace(stored.meta)
     if stored.damage is not None:
         raise ValidationError(f"{job}: the record {stored.id} is damaged: {stored.damage}")
-    if stored.name != job:
+    if not definition.is_called(stored.name):
         raise ValidationError(f"{job}: the record {stored.id} is one of the job {stored.name!r}")
     try:
         return replace(

@@ -40,11 +40,15 @@ class Jobs(Generic[C_co]):
     schedules: Sequence[DeclaredSchedule[C_co]] = ()
     """The schedules that are declared in code, made by `job.scheduled(...)`. A worker registers them when it starts."""
 
+    queues: Sequence[str] = ()
+    """The queues that calls may use beside those of the jobs: `options(queue="bulk")`. Workers serve them last."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         # The defaults are not known here. They do not affect whether a schedule is valid.
         jobs = _declared_jobs(cls)
         _declared_schedules(cls, jobs, settings_of(jobs, Defaults()))
+        _declared_queues(cls)
 
     def __init__(
         self,
@@ -61,6 +65,11 @@ class Jobs(Generic[C_co]):
         self._runtime = Runtime(
             jobs=jobs,
             settings=settings,
+            queues=tuple(
+                dict.fromkeys(
+                    [*(job.queue for job in settings.values()), defaults.queue, *_declared_queues(type(self))]
+                )
+            ),
             schedules=_declared_schedules(type(self), jobs, settings),
             owner=_owner(type(self)),
             driver=driver,
@@ -131,7 +140,26 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
             )
         definition.complete()
         found[definition.name] = (attribute, definition)
-    return {name: definition for name, (_, definition) in found.items()}
+    jobs = {name: definition for name, (_, definition) in found.items()}
+    _check_aliases(cls, jobs)
+    return jobs
+
+
+def _check_aliases(cls: type[Jobs[Any]], jobs: Mapping[str, Definition]) -> None:
+    owners: dict[str, str] = {name: name for name in jobs}
+    for job in jobs.values():
+        for alias in job.aliases:
+            other = owners.setdefault(alias, job.name)
+            if other != job.name:
+                raise DefinitionError(f"{cls.__qualname__}: the alias {alias!r} of {job.name!r} also names {other!r}")
+
+
+def _declared_queues(cls: type[Jobs[Any]]) -> tuple[str, ...]:
+    where, given = f"{cls.__qualname__}.queues", _attributes(cls)["queues"]
+    if not isinstance(given, list | tuple):
+        raise DefinitionError(f"{where} must be a list of names, got {type(given).__name__}")
+    names = cast("list[object] | tuple[object, ...]", given)
+    return tuple(_checks.name(name, argument=where) for name in names)
 
 
 def _declared_schedules(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import difflib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from flowli_core._jobs.tracer import Tracer
 from flowli_core._loops import LoopLock
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
-from flowli_core.errors import StrategyError
+from flowli_core.errors import StrategyError, ValidationError
 from flowli_core.stored import RecordById, StoredRecord
 
 
@@ -27,12 +28,16 @@ class Runtime:
 
     Any thread may call it, from an event loop of its own.
 
+    `queues` are the declared queues, in the order in which a runner serves them: those of the jobs, the default queue,
+    and those that the registry declares beside them.
+
     `owner` is the name of the registry, which is stored with the schedules that it declares. `host` is the state of the
     application that has opened this runtime, if one has: see `embedded`.
     """
 
     jobs: Mapping[str, Definition]
     settings: Mapping[str, JobSettings]
+    queues: tuple[str, ...]
     schedules: tuple[ScheduleSpec, ...]
     owner: str
     driver: Driver | None
@@ -44,6 +49,22 @@ class Runtime:
     _open_lock: LoopLock = field(default_factory=LoopLock)
     _is_open: bool = False
     _is_closed: bool = False
+    _by_alias: Mapping[str, Definition] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._by_alias = {alias: job for job in self.jobs.values() for alias in job.aliases}
+
+    def find_definition(self, name: str) -> Definition | None:
+        """Return the job of this name, or the job that has it among its aliases, or None."""
+        return self.jobs.get(name) or self._by_alias.get(name)
+
+    def check_queue(self, queue: str) -> None:
+        """Refuse a queue that is not declared, because no worker may serve it. Raises ValidationError."""
+        if queue not in self.queues:
+            registry = self.owner.rpartition(".")[2]
+            near = difflib.get_close_matches(queue, self.queues, n=1)
+            cure = f"did you mean {near[0]!r}?" if near else f"declare it in {registry}: queues = ({queue!r},)"
+            raise ValidationError(f"{registry} declares no queue {queue!r}; {cure}")
 
     async def store(self) -> Driver:
         """Return the driver, opened. Raises StrategyError if there is none, or after `close`."""

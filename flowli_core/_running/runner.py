@@ -47,8 +47,8 @@ class Health:
 class Runner:
     """Reserves jobs of a registry and runs at most `concurrency` of them at a time.
 
-    `queues` are the queues to serve: a step reserves from the first one that has due jobs. By default these are the
-    queues of the registry's jobs, in the order in which the jobs are declared.
+    `queues` are the queues to serve: a step reserves from the first one that has due jobs. By default these are those
+    that the registry declares: first those of its jobs, in the order of the jobs, and then its `queues`.
 
     A job may run for longer than `lease`: its lease is renewed at a third of its length. The jobs of a worker that dies
     are recovered once their lease has expired.
@@ -83,7 +83,7 @@ class Runner:
         self._runtime = runtime_of(jobs)
         self._options = RunnerOptions(
             concurrency=_checks.whole_number(concurrency, argument="concurrency", low=1, high=MAX_CONCURRENCY),
-            queues=_check_queues(queues) or _declared_queues(jobs),
+            queues=_check_queues(queues) or runtime_of(jobs).queues,
             lease=_check_lease(lease),
             hooks=Hooks() if hooks is None else _checks.instance(hooks, Hooks, argument="hooks"),
             cancel_grace=duration(cancel_grace, argument="cancel_grace"),
@@ -190,11 +190,6 @@ def _check_queues(queues: object) -> tuple[str, ...] | None:
         raise DefinitionError("queues must be a list of at least one name, in the order in which they are served")
     names = cast("list[object] | tuple[object, ...]", queues)
     return tuple(dict.fromkeys(_checks.name(name, argument="queues") for name in names))
-
-
-def _declared_queues(jobs: Jobs[Any]) -> tuple[str, ...]:
-    runtime = runtime_of(jobs)
-    return tuple(dict.fromkeys([*(job.queue for job in runtime.settings.values()), runtime.defaults.queue]))
 
 
 def _check_lease(lease: Duration) -> timedelta:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from flowli_core._jobs.runtime import Runtime
@@ -136,10 +137,12 @@ class Slots:
             # The lease is (nearly) over, or two concurrent steps filled the same slot.
             self.release(reserved)
             return
-        definition = self._runtime.jobs.get(reserved.name)
+        definition = self._runtime.find_definition(reserved.name)
         if definition is None:
             self._release_unknown(reserved, LastError("UnknownJob", f"this worker knows no job {reserved.name!r}"))
             return
+        if definition.name != reserved.name:
+            reserved = replace(reserved, name=definition.name)  # it was stored under an alias
         policy, refusal = _NO_POLICY, None
         try:
             check_progress_version(reserved.progress)

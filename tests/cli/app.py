@@ -61,6 +61,7 @@ class WorkerJobs(Jobs[Path]):
     log_in_thread = log_in_thread
     hold = hold
     block = block
+    queues = ("mail", "unserved")
 
 
 def make_jobs(folder: Path) -> WorkerJobs:

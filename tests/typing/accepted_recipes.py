@@ -41,6 +41,7 @@ async def nightly(ctx: AppContext) -> int:
 
 
 class AppJobs(Jobs[AppContext]):
+    queues = ["mail"]  # noqa: RUF012
     send_email = send_email
     nightly = nightly
 

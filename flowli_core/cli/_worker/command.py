@@ -102,14 +102,14 @@ def _run_worker(options: WorkerOptions, link: ParentLink | None) -> int:
 
 
 def _warn_of_undeclared_queues(runner: Runner) -> None:
-    """Warn of queues that no job declares: they may serve calls with `options(queue=...)`, or be misspelled."""
+    """Warn of queues that the registry does not declare: they may hold older jobs, or be misspelled."""
     runtime = runtime_of(runner.jobs)
-    declared = sorted({runtime.defaults.queue, *(job.queue for job in runtime.settings.values())})
+    declared = sorted(runtime.queues)
     for queue in runner.queues:
         if queue not in declared:
             near = difflib.get_close_matches(queue, declared, n=1)
             cure = f"did you mean {near[0]}?" if near else f"the declared queues are: {', '.join(declared)}"
-            logger.warning("no job of the registry declares the queue %s; %s", queue, cure)
+            logger.warning("the registry declares no queue %s; %s", queue, cure)
 
 
 def _make_metrics() -> PrometheusMetrics | None:
