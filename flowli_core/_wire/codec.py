@@ -7,8 +7,7 @@ own output. They are refused at the call, before anything is stored, and not hou
 If a call gives fields, their JSON is stored as given. So a validator sees the same fields at the call and in the
 worker, and never its own output.
 
-An error message never holds a value, a key of a dict or the name of an unknown field: see `issues`. Only the text of a
-user's own validator is passed on.
+An error message never holds a value, a key of a dict or the name of an unknown field: see `issues`.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
-from flowli_core._wire.issues import clean, describe_unwritable, schema_names, show_path, to_issues
+from flowli_core._wire.issues import clean, describe_refusal, describe_unwritable, schema_names, show_path, to_issues
 from flowli_core._wire.proof import find_difference, nesting_depth
 from flowli_core.errors import DefinitionError, Issue, ValidationError
 
@@ -103,7 +102,17 @@ class Codec(Generic[T]):
         except pydantic.ValidationError as error:
             raise self._invalid(error) from None
         except (TypeError, ValueError) as error:
-            raise self._error([Issue("", clean(str(error)))]) from error
+            problem = self._find_mismatch(args, kwargs) or describe_refusal(error)
+            raise self._error([Issue("", problem)]) from (error if isinstance(error, TypeError) else None)
+
+    def _find_mismatch(self, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
+        """Say which parameters the arguments miss, or return an empty text if the constructor takes them."""
+        try:
+            inspect.signature(self._declared).bind(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            text = str(error)
+            return "" if "unexpected" in text else clean(text)  # the name of an unexpected argument may be data
+        return ""
 
     def pack_value(self, value: object) -> bytes:
         """Write a value as JSON. Raises ValidationError if the JSON would be read as another value."""

@@ -1,13 +1,15 @@
 """The problems of a payload as issues that hold no data: no values, no keys of dicts, no names of unknown fields.
 
 An issue ends up in responses, in logs and in the record's last error. So a path shows only names that the declared type
-has, and a problem is a message of pydantic only if that message quotes nothing.
+has, and a problem is a message of pydantic only if that message quotes nothing. The text of a user's own validator is
+shown only if it is a constant in the code.
 """
 
 import enum
 import json
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from traceback import walk_tb
 from typing import Any, cast
 
 import pydantic
@@ -102,6 +104,17 @@ def describe_unwritable(error: Exception) -> str:
     return type(error).__name__
 
 
+def describe_refusal(error: Exception) -> str:
+    """Return the text of an error from a user's own code, or hide it if it may quote the value.
+
+    A text is shown if it is a constant in the function that raised it. One that was made there may hold anything.
+    """
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    if frames and len(error.args) == 1 and error.args[0] in frames[-1].f_code.co_consts:
+        return clean(str(error.args[0]))
+    return f"a validator refused it with {type(error).__name__}, whose text is hidden, because it may quote the value"
+
+
 def clean(text: str) -> str:
     """Return the text shortened, and with its control characters escaped."""
     return escape_controls(text[:_LONGEST])
@@ -123,9 +136,10 @@ def _problem(detail: Mapping[str, Any]) -> str:
     got = f", got {type(detail['input']).__name__}" if "input" in detail else ""
     if kind in _QUOTE_NOTHING:
         return clean(detail["msg"]) + got
-    if kind in {"value_error", "assertion_error"} and "error" in context:
-        # The text of a user's own validator. pydantic's own errors of these types have no "error".
-        return clean(detail["msg"]) + got
+    error = context.get("error")
+    if kind in {"value_error", "assertion_error"} and isinstance(error, Exception):
+        # Raised by a user's own validator. pydantic's own errors of these types have no "error".
+        return describe_refusal(error) + got
     if kind == "union_tag_invalid":
         return clean(f"Input should have one of the tags {context.get('expected_tags')}") + got
     return clean(f"Input is not valid ({kind})") + got

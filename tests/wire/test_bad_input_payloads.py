@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from pydantic import AfterValidator, BaseModel
 
-from flowli_core import Jobs, ValidationError, job
+from flowli_core import ValidationError
 from tests.support.counting import CountingDriver
 from tests.support.payloads import (
     AppJobs,
@@ -160,27 +159,6 @@ async def test_the_issues_of_an_error_name_each_path_and_no_value(jobs: AppJobs)
     assert [issue.path for issue in caught.value.issues] == ["x", "y"]
     assert [issue.problem.rsplit(", ", 1)[1] for issue in caught.value.issues] == ["got dict", "got list"]
     assert SECRET not in repr(caught.value.issues)
-
-
-async def test_the_message_of_a_users_own_validator_is_passed_on() -> None:
-    """It may quote a value, because the user wrote it."""
-
-    def even(value: int) -> int:
-        if value % 2:
-            raise ValueError("must be even")
-        return value
-
-    class Pair(BaseModel):
-        size: Annotated[int, AfterValidator(even)]
-
-    @job(Pair)
-    async def fold_pair(input: Pair) -> None: ...
-
-    class Folding(Jobs[None]):
-        fold = fold_pair
-
-    with pytest.raises(ValidationError, match="size: Value error, must be even"):
-        await Folding(context=None).fold.run(size=3)
 
 
 async def test_a_dict_may_have_unknown_fields_but_a_call_may_not(jobs: AppJobs) -> None:

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, HttpUrl, ImportString
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, HttpUrl, ImportString, model_validator
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from flowli_core import Jobs, ValidationError, job
@@ -148,14 +149,89 @@ def test_a_misspelt_field_is_answered_with_the_name_that_was_meant() -> None:
     )
 
 
-def test_the_control_characters_of_a_users_own_message_are_escaped_and_it_is_cut() -> None:
-    def refuse(value: int) -> int:
-        raise ValueError("no \x1b[31m" + "x" * 10_000)
+def even(value: int) -> int:
+    if value % 2:
+        raise ValueError("must be even")
+    return value
 
-    codec: Codec[Any] = Codec(Annotated[int, AfterValidator(refuse)], label="x")
-    text = tells(lambda: codec.pack_value(1))
-    assert r"Value error, no \x1b[31m" in text
-    assert len(text) < 2_000
+
+def even_as_text(value: str) -> str:
+    even(int(value))
+    return value
+
+
+def known(value: str) -> str:
+    raise KnownError(f"there is no {value}")
+
+
+def known_by_its_key(value: str) -> str:
+    try:
+        return {"a": "b"}[value]
+    except KeyError as error:
+        raise ValueError(*error.args) from error
+
+
+class KnownError(ValueError):
+    """An error of the user's own, with a text of its own."""
+
+    def __str__(self) -> str:
+        return f"unknown {self.args[0]}"
+
+
+class Checked(BaseModel):
+    name: str = ""
+
+    @model_validator(mode="after")
+    def refuse(self) -> Self:
+        raise ValueError(self.name)
+
+
+class OwnChecks(BaseModel):
+    value: str
+
+    def __init__(self, value: str) -> None:
+        if value.startswith("sk"):
+            raise ValueError(f"{value} is secret")
+        super().__init__(value=value)
+
+
+def test_the_text_of_a_users_own_validator_is_shown_if_it_is_a_constant() -> None:
+    for validator, value in ((even, 1), (even_as_text, "1")):
+        codec: Codec[Any] = Codec(Annotated[type(value), AfterValidator(validator)], label="x")
+        assert "x is not valid: must be even, got" in tells(lambda codec=codec, value=value: codec.pack_value(value))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("validator", [even_as_text, known, known_by_its_key, int])
+def test_the_text_of_a_users_own_validator_is_hidden_if_it_may_quote_the_value(validator: Any) -> None:
+    codec: Codec[Any] = Codec(Annotated[str, AfterValidator(validator)], label="x")
+    text = tells(lambda: codec.pack_value(HOSTILE))
+    assert_private(text)
+    assert "a validator refused it with" in text
+    assert "because it may quote the value" in text
+
+
+def test_the_text_of_a_users_own_model_or_constructor_is_hidden_if_it_may_quote_the_value() -> None:
+    checked: Codec[Any] = Codec(Checked, label="x")
+    own: Codec[Any] = Codec(OwnChecks, label="x")
+    for do in (
+        lambda: checked.pack((), {"name": HOSTILE}),
+        lambda: checked.pack_value({"name": HOSTILE}),
+        lambda: own.pack((), {"value": HOSTILE}),
+        lambda: own.pack_value({"value": HOSTILE}),
+    ):
+        text = tells(do)
+        assert_private(text)
+        assert "refused it with ValueError" in text
+
+
+def test_the_type_of_a_users_own_pydantic_error_is_shown() -> None:
+    def refuse(value: str) -> str:
+        raise PydanticCustomError("no_cents", "{value} has cents", {"value": value})
+
+    codec: Codec[Any] = Codec(Annotated[str, AfterValidator(refuse)], label="x")
+    text = tells(lambda: codec.pack_value(HOSTILE))
+    assert_private(text)
+    assert "Input is not valid (no_cents), got str" in text
 
 
 keys = st.text(min_size=5).map(lambda text: f"\x1b{text}{SECRET}")
