@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -46,6 +47,13 @@ async def hold(ctx: Path) -> str:
 
 
 @job()
+def read_stdin() -> str:
+    """Start a child process that reads its stdin to the end."""
+    child = subprocess.run(["cat"], stdout=subprocess.PIPE, timeout=10, check=True)  # noqa: S607
+    return f"read {len(child.stdout)} bytes"
+
+
+@job()
 async def block() -> None:
     """Block the event loop for ever."""
     logger.info("blocking")
@@ -60,6 +68,7 @@ class WorkerJobs(Jobs[Path]):
     log_control_characters = log_control_characters
     log_in_thread = log_in_thread
     hold = hold
+    read_stdin = read_stdin
     block = block
     queues = ("mail", "unserved")
 

@@ -95,7 +95,22 @@ def test_the_traceback_of_a_module_that_fails_has_no_frames_of_our_own(capsys: p
 
 
 @pytest.mark.parametrize(
-    "value", ["", "x", "1", "1:", "1:x", "1:1", "1:2", "1:3:4", "-1:7", "1:99999", "1:" + "9" * 5000, "1:\u0663"]
+    "value",
+    [
+        "",
+        "x",
+        "1",
+        "1:",
+        "1:3",
+        "1:x:3",
+        "1:1:3",
+        "1:3:0",
+        "1:3:4:5",
+        "-1:7:8",
+        "1:99999:3",
+        "1:3:" + "9" * 5000,
+        "1:3:\u0663",
+    ],
 )
 def test_a_malformed_link_to_a_parent_is_reported_in_one_line(
     value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

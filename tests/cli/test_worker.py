@@ -22,7 +22,7 @@ async def test_burst_prints_a_banner_runs_the_due_jobs_and_exits(jobs: WorkerJob
         assert await worker.wait_for_exit() == 0
     text = "".join(worker.lines)
     assert f"SqliteDriver('{tmp_path / 'jobs.sqlite3'}')" in text
-    assert "count, log_control_characters, log_in_thread, hold, block" in text
+    assert "count, log_control_characters, log_in_thread, hold, read_stdin, block" in text
     assert (tmp_path / "log").read_text().startswith("7 ")
 
 

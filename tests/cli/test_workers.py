@@ -108,6 +108,16 @@ async def test_if_the_first_worker_cannot_start_the_parent_exits_with_its_messag
     assert len(messages) == 1
 
 
+async def test_a_child_process_of_a_handler_reads_the_end_of_its_stdin(jobs: WorkerJobs, tmp_path: Path) -> None:
+    """The pipe to the parent of several workers, which never ends, is not their stdin."""
+    receipt = await jobs.read_stdin.enqueue()
+    async with flowli(tmp_path, "worker", APP, "-w", "2", "-b") as parent:
+        assert await parent.wait_for_exit() == 0
+    record = await jobs.inspect.get_job(receipt.id)
+    assert record is not None
+    assert (record.state, record.result) == ("completed", "read 0 bytes")
+
+
 async def test_several_workers_run_a_burst(jobs: WorkerJobs, tmp_path: Path) -> None:
     await jobs.count.enqueue_many(range(20))
     async with flowli(tmp_path, "worker", APP, "-w", "2", "-b") as parent:

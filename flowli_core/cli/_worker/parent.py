@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from flowli_core._logger import logger
 from flowli_core._pauses import pauses
 from flowli_core.cli._common import exits
-from flowli_core.cli._worker.parent_link import EXIT_AT, LINK_VARIABLE, STOP_SIGNALS, STOPPING, UP
+from flowli_core.cli._worker.parent_link import EXIT_AT, STOP_SIGNALS, STOPPING, UP, ParentLink
 
 _SETTLED_AFTER = 30.0
 """A worker that has run for this many seconds is restarted after a short pause again."""
@@ -37,6 +37,7 @@ class _Slot:
     pauses: Iterator[float]
     process: subprocess.Popen[bytes] | None = None
     reports: int | None = None
+    lifetime: int | None = None
     started_at: float | None = None
     start_at: float | None = None
     is_up: bool = False
@@ -157,30 +158,34 @@ class Parent:
                 self._start(slot)
 
     def _start(self, slot: _Slot) -> None:
-        reading, writing = os.pipe()
+        reading, reports = os.pipe()
+        lifetime, slot.lifetime = os.pipe()  # nothing is written to it: it ends when this process does
         try:
             slot.process = subprocess.Popen(  # noqa: S603 - our own command
                 self._command,
-                env={**self._environ_of(slot.number), LINK_VARIABLE: f"{slot.number}:{writing}"},
-                stdin=subprocess.PIPE,  # never written to: it ends when this process does
-                pass_fds=(writing,),
+                env={
+                    **self._environ_of(slot.number),
+                    **ParentLink.write(slot.number, reports=reports, lifetime=lifetime),
+                },
+                stdin=subprocess.DEVNULL,
+                pass_fds=(reports, lifetime),
                 start_new_session=True,
             )
         finally:
-            os.close(writing)
+            os.close(reports)
+            os.close(lifetime)
         os.set_blocking(reading, False)
         slot.reports, slot.is_up, slot.is_stopping = reading, False, False
         slot.started_at, slot.start_at = time.monotonic(), None
         logger.info("worker %d started, pid %d", slot.number, slot.process.pid)
 
     def _on_ended(self, slot: _Slot, code: int) -> None:
-        process, slot.process, slot.last_code = slot.process, None, code
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
+        slot.process, slot.last_code = None, code
         self._read_reports(slot)
-        if slot.reports is not None:  # a process that a handler has started may hold the other end
-            os.close(slot.reports)
-            slot.reports = None
+        for end in (slot.reports, slot.lifetime):
+            if end is not None:  # a process that a handler has forked may hold the other end
+                os.close(end)
+        slot.reports = slot.lifetime = None
         if self._signals_received:
             if code < 0 and not slot.is_stopping and self._signals_passed_on < EXIT_AT:
                 slot.last_code = 0

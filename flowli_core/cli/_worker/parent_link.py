@@ -10,7 +10,7 @@ from typing import Self
 from flowli_core.cli._common.exits import WrongUsageError
 
 LINK_VARIABLE = "FLOWLI_WORKER_READY"
-"""Holds the number of a worker, and the file descriptor on which it reports to its parent."""
+"""Holds the number of a worker, and the file descriptors of the pipes to and from its parent."""
 
 UP = b"u"
 STOPPING = b"s"
@@ -22,17 +22,18 @@ EXIT_AT = 3
 """The number of the stop signal at which a worker exits immediately."""
 
 
-_WRITTEN = re.compile(r"([0-9]{1,6}):([3-9]|[1-9][0-9]{1,6})")
-"""The number and the descriptor, which is none of the standard streams."""
+_DESCRIPTOR = "([3-9]|[1-9][0-9]{1,6})"
+_WRITTEN = re.compile(f"([0-9]{{1,6}}):{_DESCRIPTOR}:{_DESCRIPTOR}")
+"""The number and the descriptors, which are none of the standard streams: the children of handlers inherit those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentLink:
-    """The two pipes of a worker: it reports on one, and the other, its stdin, ends with its parent."""
+    """The two pipes of a worker: it reports on one, and the other ends with its parent."""
 
     number: int
     reports: int
-    lifetime: int = 0
+    lifetime: int
 
     @classmethod
     def take_from_environment(cls) -> Self | None:
@@ -46,12 +47,18 @@ class ParentLink:
         found = _WRITTEN.fullmatch(value)
         try:
             if found is not None:
-                number, reports = int(found[1]), int(found[2])
-                os.set_inheritable(reports, False)  # noqa: FBT003 - its name says it
-                return cls(number=number, reports=reports)
+                number, reports, lifetime = map(int, found.groups())
+                for descriptor in (reports, lifetime):
+                    os.set_inheritable(descriptor, False)  # noqa: FBT003 - its name says it
+                return cls(number=number, reports=reports, lifetime=lifetime)
         except OSError:  # the descriptor is not open
             pass
         raise WrongUsageError(f"{LINK_VARIABLE} is set by `flowli worker` for its own processes only; unset it")
+
+    @staticmethod
+    def write(number: int, *, reports: int, lifetime: int) -> dict[str, str]:
+        """Return the variable for a worker that inherits these descriptors."""
+        return {LINK_VARIABLE: f"{number}:{reports}:{lifetime}"}
 
     def report(self, word: bytes) -> None:
         """Send a report; do nothing if the parent is gone."""
