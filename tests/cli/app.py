@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import threading
+import time
+import warnings
+from logging.config import dictConfig
 from pathlib import Path
 
 from flowli_core import Jobs, job
@@ -54,6 +58,36 @@ def read_stdin() -> str:
 
 
 @job()
+def end_child() -> int:
+    """Send SIGTERM to a forked child process, and return the signal that ended it."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this process has several threads
+        child = os.fork()
+    if not child:
+        os.write(writing, b"up")
+        time.sleep(10)
+        os._exit(0)
+    os.read(reading, 2)
+    os.kill(child, signal.SIGTERM)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
+@job()
+async def configure_logging() -> None:
+    """Configure the log as Alembic and many applications do, which disables all loggers that are not named."""
+    handlers = {"stderr": {"class": "logging.StreamHandler"}}
+    dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["stderr"], "level": "INFO"}})
+    raise ValueError
+
+
+@job()
+async def fail() -> None:
+    """Raise an error."""
+    raise ValueError("not sent \N{CROSS MARK}")
+
+
+@job()
 async def block() -> None:
     """Block the event loop for ever."""
     logger.info("blocking")
@@ -69,6 +103,9 @@ class WorkerJobs(Jobs[Path]):
     log_in_thread = log_in_thread
     hold = hold
     read_stdin = read_stdin
+    end_child = end_child
+    configure_logging = configure_logging
+    fail = fail
     block = block
     queues = ("mail", "unserved")
 

@@ -32,6 +32,10 @@ def test_an_invalid_input_is_refused_before_anything_is_stored(flowli: Callable[
     for words, message in (
         (["send_email", "{}"], "to: Field required"),
         (["send_email", "{"], "INPUT is not JSON"),
+        (["send_email", '"\udcff"'], "INPUT is not UTF-8"),
+        (["send_email", '{"to": "a"}', "--meta", '"\udcff"'], "--meta is not UTF-8"),
+        (["send_email", '{"to": "a"}', "--key", "\udcff"], "key"),
+        (["send_\udcff", "{}"], "there is no job"),
         (["send_email"], "send_email takes an input"),
         (["nightly", "1"], "nightly takes no input"),
         (["nightly", "--meta", "{}"], "nightly takes no meta"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import subprocess
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flowli_core.testing import drain
 from tests.cli.processes import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.cli.app import WorkerJobs
 
 COMMAND = [sys.executable, "-m", "flowli_core.cli"]
 
@@ -38,6 +42,14 @@ def run_in_terminal(folder: Path, *words: str, **environ: str) -> str:
     return written.decode()
 
 
+def run_in_pipe(folder: Path, *words: str, **environ: str) -> bytes:
+    """Run a command whose output goes to a pipe, and return its output."""
+    known = {"FLOWLI_TEST_FOLDER": str(folder), "FLOWLI_APP": "tests.cli.app:jobs"}
+    return subprocess.run(
+        [*COMMAND, *words], env=os.environ | known | environ, cwd=ROOT, capture_output=True, check=True
+    ).stdout
+
+
 def test_a_terminal_gets_aligned_columns_and_bold_headers(tmp_path: Path) -> None:
     text = run_in_terminal(tmp_path, "status")
     assert "\x1b[1mqueue  queued  scheduled  active  completed  failed  cancelled  oldest\x1b[0m" in text
@@ -54,6 +66,14 @@ def test_the_doctor_shows_each_cure_below_its_check(tmp_path: Path) -> None:
     text = run_in_terminal(tmp_path, "doctor")
     assert "\x1b[31mbad    \x1b[0m  workers" in text
     assert "-> jobs are waiting and no worker runs: start one with flowli worker" in text
+
+
+async def test_text_that_the_encoding_of_the_output_lacks_is_escaped(jobs: WorkerJobs, tmp_path: Path) -> None:
+    receipt = await jobs.fail.enqueue()
+    await drain(jobs)
+    for words in (["jobs", "list"], ["jobs", "show", receipt.id]):
+        text = await asyncio.to_thread(run_in_pipe, tmp_path, *words, PYTHONIOENCODING="cp1252")
+        assert b"ValueError: not sent \\u274c" in text
 
 
 def test_shells_can_complete_commands() -> None:

@@ -22,7 +22,7 @@ async def test_burst_prints_a_banner_runs_the_due_jobs_and_exits(jobs: WorkerJob
         assert await worker.wait_for_exit() == 0
     text = "".join(worker.lines)
     assert f"SqliteDriver('{tmp_path / 'jobs.sqlite3'}')" in text
-    assert "count, log_control_characters, log_in_thread, hold, read_stdin, block" in text
+    assert "count, log_control_characters, log_in_thread, hold, read_stdin, " in text
     assert (tmp_path / "log").read_text().startswith("7 ")
 
 
@@ -84,6 +84,25 @@ async def test_control_characters_in_a_log_line_are_escaped(jobs: WorkerJobs, tm
         assert await worker.wait_for_exit() == 0
     line = next(line for line in worker.lines if "logging" in line)
     assert f"[log_control_characters {receipt.id}] logging \\x1b[31m1\\nforged" in line
+
+
+async def test_an_application_that_configures_the_log_does_not_silence_the_worker(
+    jobs: WorkerJobs, tmp_path: Path
+) -> None:
+    await jobs.configure_logging.enqueue()
+    async with flowli(tmp_path, "worker", APP, "--burst") as worker:
+        assert await worker.wait_for_exit() == 0
+    assert any("failed for good" in line for line in worker.lines)
+    assert any("the worker has stopped" in line for line in worker.lines)
+
+
+async def test_a_signal_to_a_forked_child_process_ends_it_and_not_the_worker(jobs: WorkerJobs, tmp_path: Path) -> None:
+    receipt = await jobs.end_child.enqueue()
+    async with flowli(tmp_path, "worker", APP, "--burst") as worker:
+        assert await worker.wait_for_exit() == 0
+    record = await jobs.inspect.get_job(receipt.id)
+    assert record is not None
+    assert record.result == signal.SIGTERM
 
 
 async def test_running_jobs_finish_after_a_signal(jobs: WorkerJobs, tmp_path: Path) -> None:

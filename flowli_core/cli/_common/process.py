@@ -1,12 +1,16 @@
-"""The event loop and the log lines of a command."""
+"""The process of a command: its event loop, its output and its log."""
 
 import asyncio
 import importlib
 import importlib.util
+import io
 import logging
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from flowli_core.cli._common import exits
+from flowli_core.cli._common.ending import LeavingExecutor, close_loop, limit_exit
 from flowli_core.logs import JobFilter, JsonFormatter, PlainFormatter
 
 T = TypeVar("T")
@@ -18,12 +22,26 @@ def loop_name() -> str:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in a new event loop, and return its result."""
+    """Run a coroutine to its end in a new event loop, and return its result: the exit code, or None.
+
+    What the jobs leave running keeps neither the loop nor the process: see `ending`.
+    """
+    _set_up_process()
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if loop_name() == "uvloop":
         factory = importlib.import_module("uvloop").new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)
+    runner = asyncio.Runner(loop_factory=factory)
+    runner.get_loop().set_default_executor(LeavingExecutor(thread_name_prefix="asyncio"))
+    code: object = exits.FAILED
+    try:
+        code = result = runner.run(main)
+    except KeyboardInterrupt:
+        code = exits.INTERRUPTED
+        raise
+    finally:
+        close_loop(runner)
+        limit_exit(code if isinstance(code, int) else exits.DONE)
+    return result
 
 
 def set_up_logs(*, level: str, style: str = "plain") -> None:
@@ -32,3 +50,22 @@ def set_up_logs(*, level: str, style: str = "plain") -> None:
     handler.addFilter(JobFilter())
     handler.setFormatter(JsonFormatter() if style == "json" else PlainFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def _set_up_process() -> None:
+    logging.getLogger("flowli").__class__ = _EnabledLogger
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr does: text of a job that the encoding of the output lacks must not end the command.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class _EnabledLogger(logging.Logger):
+    """A logger that stays enabled: `logging.config`, called by an application, disables those that it does not name."""
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass

@@ -1,6 +1,7 @@
 """`flowli jobs`, `flowli enqueue` and `flowli run`: show, change, enqueue and run jobs."""
 
 import difflib
+import re
 import sys
 import traceback
 from datetime import timedelta
@@ -23,6 +24,8 @@ from flowli_core.cli._common.show import fail, format_json, format_record, forma
 from flowli_core.durations import ZERO, format_duration
 from flowli_core.errors import FlowliError
 from flowli_core.stored import FINISHED, STATES, FinishedState, State
+
+_WORD = re.compile(r"[\w .:@/+-]+")
 
 
 @click.group()
@@ -194,10 +197,14 @@ def _meta(definition: Definition, text: str | None) -> Any:
 
 def _json(text: str, what: str) -> bytes:
     try:
-        from_json(text)
+        wire = text.encode()
+        from_json(wire)
+    except UnicodeEncodeError:
+        raise exits.WrongUsageError(f"{what} is not UTF-8") from None
     except ValueError as error:
-        raise exits.WrongUsageError(f"{what} is not JSON: {error}") from None
-    return text.encode()
+        cure = f"; write a string as '\"{text}\"'" if _WORD.fullmatch(text) else ""
+        raise exits.WrongUsageError(f"{what} is not JSON: {error}{cure}") from None
+    return wire
 
 
 def _row(record: JobRecord) -> list[object]:

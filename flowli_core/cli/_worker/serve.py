@@ -90,6 +90,7 @@ class Worker:
         self._health = health
         self._on_up = on_up
         self._signals = 0
+        self._pid = os.getpid()
         self._stops: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
 
@@ -150,6 +151,10 @@ class Worker:
 
     def _on_signal(self, number: int, _: object) -> None:
         # A plain handler rather than the loop's: it also runs while the loop is blocked.
+        if os.getpid() != self._pid:  # a child process that a handler has forked: end it, and not the worker
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         self._signals += 1
         if self._parent is not None:
             self._parent.report(STOPPING)
