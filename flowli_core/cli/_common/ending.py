@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +22,7 @@ logger = logging.getLogger("flowli")
 _END_WITHIN = 2.0
 """Seconds that tasks, threads and processes have to end."""
 
-_call_at_exit: Callable[[Callable[[], object]], object] = getattr(threading, "_register_atexit", atexit.register)
+_call_at_exit: Any = getattr(threading, "_register_atexit", atexit.register)
 """Call a function when the interpreter exits, before it waits for threads. Those of `atexit` are called after that."""
 
 _IDLE = (concurrent.futures.thread.__file__, "_worker")
