@@ -45,8 +45,12 @@ def close_loop(runner: asyncio.Runner) -> None:
         runner.close()
         return
     loop = runner.get_loop()
-    loop.set_exception_handler(lambda *_: None)  # it would report that the tasks were destroyed
+    loop.set_exception_handler(_ignore)  # it would report that the tasks were destroyed
     loop.close()
+
+
+def _ignore(*_: object) -> None:
+    pass
 
 
 def limit_exit(code: int) -> None:
@@ -75,7 +79,7 @@ def _exit_late(code: int) -> None:
 
 def _describe_running() -> list[str]:
     """Return the threads and processes for which the interpreter would wait."""
-    frames = sys._current_frames()  # noqa: SLF001 - documented
+    frames = sys._current_frames()  # noqa: SLF001 - documented  # pyright: ignore[reportPrivateUsage]
     found = [f"process {child.pid}" for child in _child_processes()]
     for thread in threading.enumerate():
         stack = traceback.extract_stack(frames.get(thread.ident or 0))

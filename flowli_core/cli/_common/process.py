@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import importlib.util
-import io
 import logging
 import sys
 from collections.abc import Callable, Coroutine
@@ -54,18 +53,14 @@ def set_up_logs(*, level: str, style: str = "plain") -> None:
 
 def _set_up_process() -> None:
     logging.getLogger("flowli").__class__ = _EnabledLogger
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    reconfigure: Any = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
         # As stderr does: text of a job that the encoding of the output lacks must not end the command.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        reconfigure(errors="backslashreplace")
 
 
 class _EnabledLogger(logging.Logger):
     """A logger that stays enabled: `logging.config`, called by an application, disables those that it does not name."""
 
-    @property
-    def disabled(self) -> bool:
-        return False
-
-    @disabled.setter
-    def disabled(self, value: bool) -> None:
-        pass
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, False if name == "disabled" else value)
