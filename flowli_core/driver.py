@@ -57,6 +57,9 @@ RECOVER_PER_STEP = 64
 TRIM_PER_STEP = 1000
 """A step removes at most this many finished records."""
 
+MOST_TAKEN_IDS = 200_000
+"""A driver remembers at most about this many ids of removed records: see `keep_id`. It forgets the oldest first."""
+
 WORKER_ALIVE = timedelta(minutes=1)
 """A worker is alive if it was last seen less than this long ago. A runner steps every few seconds."""
 
@@ -74,6 +77,9 @@ class NewRecord:
     `key` is unique among the unfinished records: while a record holds it, enqueueing another returns `existing`.
     `due` is a duration from the store's now, or a moment; a moment in the past means now. A completed record is removed
     after `keep_completed`, a failed or cancelled one after `keep_failed`.
+
+    The id stays taken for `keep_id` after the record has finished, even if the record is removed sooner. Until then,
+    another record with this id and a `keep_id` is a duplicate.
     """
 
     id: str
@@ -87,6 +93,7 @@ class NewRecord:
     max_recoveries: int = 3
     keep_completed: timedelta = timedelta(hours=1)
     keep_failed: timedelta = timedelta(days=14)
+    keep_id: timedelta = ZERO
 
 
 Disposition = Literal["accepted", "duplicate", "existing"]
@@ -96,8 +103,9 @@ Disposition = Literal["accepted", "duplicate", "existing"]
 class Enqueued:
     """The answer for one record of an `enqueue`.
 
-    accepted: it is stored now. duplicate: its id was stored before. existing: another unfinished record holds its key,
-    and the other fields describe that record.
+    accepted: it is stored now. duplicate: its id was stored before; if that record was removed since, `state` is the
+    one in which it finished, and `scheduled_for` is now. existing: another unfinished record holds its key, and the
+    other fields describe that record.
     """
 
     id: str

@@ -59,7 +59,8 @@ class SchedulingError(FlowliError):
 class DriverError(FlowliError):
     """The store refused a call, or failed. `ids` are the ids of the records in the failed call.
 
-    If a failed call may have been stored, repeat it with `options(id=...)`: an id is stored only once.
+    A failed call may have been stored. To repeat it safely, give it an id from the start, with `options(id=...)`: such
+    an id is stored only once, until five minutes after its job has ended.
     """
 
     def __init__(self, message: str, *, ids: Sequence[str] = ()) -> None:

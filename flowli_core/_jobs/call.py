@@ -26,6 +26,9 @@ from flowli_core.driver import MAX_ENQUEUE_RECORDS, Disposition, NewRecord
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
 
+_KEEP_ID = timedelta(minutes=5)
+"""An id that a caller gave stays taken for this time after its job has ended. Nobody repeats a call for so long."""
+
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -159,6 +162,7 @@ def make_record(
         max_recoveries=settings.max_recoveries,
         keep_completed=settings.keep_completed,
         keep_failed=settings.keep_failed,
+        keep_id=ZERO if options.id is None else _KEEP_ID,
     )
 
 

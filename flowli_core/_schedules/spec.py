@@ -42,7 +42,9 @@ class ScheduleSpec:
     declared_by: str | None = None
 
 
-FORMAT = VersionedJson(ScheduleSpec, version=1, label="the schedule", leave_out={"key": True, "record": {"key", "due"}})
+FORMAT = VersionedJson(
+    ScheduleSpec, version=1, label="the schedule", leave_out={"key": True, "record": {"key", "due", "keep_id"}}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ def record(
     max_recoveries: int = 3,
     keep_completed: timedelta = HOUR,
     keep_failed: timedelta = timedelta(days=14),
+    keep_id: timedelta = ZERO,
 ) -> NewRecord:
     """Make a record that is due now."""
     return NewRecord(
@@ -76,6 +77,7 @@ def record(
         max_recoveries=max_recoveries,
         keep_completed=keep_completed,
         keep_failed=keep_failed,
+        keep_id=keep_id,
     )
 
 

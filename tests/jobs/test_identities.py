@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flowli_core import Jobs, ValidationError, job
+from flowli_core import Defaults, Jobs, ValidationError, job
 from flowli_core._schedules.spec import tick_id
 from flowli_core._wire.keys import given_key, key_of_call, key_of_schedule
+from flowli_core.driver import Keep
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 
@@ -115,3 +116,16 @@ def test_two_keys_are_stored_as_one_only_if_they_are_the_same(one: str, key: str
     assert (key_of_schedule(one, key) == key_of_schedule(other, other_key)) == is_same
     assert key_of_call(one, key) != key_of_schedule(other, other_key)
     assert given_key(one, key_of_call(one, key)) == key
+
+
+async def test_a_call_that_is_repeated_under_its_id_runs_once_though_its_record_was_removed() -> None:
+    """With room for one completed record, another job removes it at once."""
+    driver = MemoryDriver()
+    jobs = MailJobs(context=None, driver=driver, defaults=Defaults(keep=Keep(completed=1)))
+    for name in ("order-1", "order-2"):
+        assert (await jobs.mail.options(id=name).enqueue()).disposition == "accepted"
+        assert (await drain(jobs)).completed == 1
+    assert await jobs.mail.get("order-1") is None
+    receipt = await jobs.mail.options(id="order-1").enqueue()
+    assert (receipt.disposition, receipt.state) == ("duplicate", "completed")
+    assert (await drain(jobs)).completed == 0

@@ -170,6 +170,16 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a clock that was set back is not noticed", "if now < last_now then", "if false then"),
         ("a clock that was set back is followed twice", "call('HSET', SERIAL, 'now', now_text)"),
     ),
+    ("shared/remove.lua", "tests/conformance/test_taken_ids.py"): (
+        ("ids are free with their records", "if shape.keep_id > 0 and free_at > now then", "if false then"),
+    ),
+    ("step/trim.lua", "tests/conformance/test_taken_ids.py"): (
+        ("the number of taken ids is not limited", "if taken > tonumber(most_taken) then", "if false then"),
+    ),
+    ("shared/add_records.lua", "tests/conformance/test_taken_ids.py"): (
+        ("a taken id is not refused", "elseif taken_state then", "elseif false then"),
+        ("an id is taken for ever", "math.floor(score / 4) > now and", "score > 0 and"),
+    ),
     ("shared/remove.lua", "tests/conformance/test_retention.py"): (
         ("removed records stay counted", "count(state, shape.queue, -1)"),
         ("removed records keep their expiry", "call_with_all('ZREM', EXPIRY, ids, 1)"),

@@ -179,6 +179,7 @@ class Steps:
         for state, limit in limits:
             entries = store.finished[state].entries
             budget -= store.remove(entries[: max(min(len(entries) - limit, budget), 0)])
+        store.taken_ids.trim(store.now, TRIM_PER_STEP)
 
     def next_due(self, step: Step, *, took_suspect: bool = False) -> timedelta | None:
         """Return the time until there is something to do in the queues of a step: see StepAnswer."""

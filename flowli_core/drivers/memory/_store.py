@@ -4,7 +4,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from flowli_core.driver import Enqueued, NewRecord, Reserved
+from flowli_core.driver import MOST_TAKEN_IDS, Enqueued, NewRecord, Reserved
 from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord, StoredSchedule
 
@@ -123,6 +123,35 @@ class Record:
         )
 
 
+class TakenIds:
+    """The ids of removed records that are still taken, each with the state in which its record finished."""
+
+    def __init__(self) -> None:
+        self._index = Index()
+        self._found: dict[str, tuple[int, FinishedState]] = {}
+
+    def add(self, record_id: str, until: int, state: FinishedState) -> None:
+        """Keep an id taken until a time."""
+        self._forget(record_id)
+        self._found[record_id] = (until, state)
+        self._index.add(until, record_id)
+
+    def get(self, record_id: str, now: int) -> FinishedState | None:
+        """Return the state in which the removed record of an id finished, or None if the id is free."""
+        until, state = self._found.get(record_id, (0, None))
+        return state if until > now else None
+
+    def trim(self, now: int, limit: int) -> None:
+        """Forget up to `limit` ids whose time is over, and the oldest of too many."""
+        surplus = max(len(self._found) - MOST_TAKEN_IDS, 0)
+        for _, record_id in self._index.until(now, limit) or self._index.entries[:surplus]:
+            self._forget(record_id)
+
+    def _forget(self, record_id: str) -> None:
+        if record_id in self._found:
+            self._index.remove(self._found.pop(record_id)[0], record_id)
+
+
 class Store:
     """The records. Being in an index is the state of a record, and it has a token exactly while it is active.
 
@@ -140,6 +169,7 @@ class Store:
         self.leases = Index()
         self.finished: dict[FinishedState, Index] = {state: Index() for state in FINISHED}
         self.expiries = Index()
+        self.taken_ids = TakenIds()
         self.changed: set[str] = set()
         self.schedules: dict[str, StoredSchedule] = {}
         self.ticks = Index()
@@ -166,6 +196,8 @@ class Store:
         same = self.records.get(new.id)
         if same is not None:
             return same.enqueued("duplicate", self.now)
+        if new.keep_id and (state := self.taken_ids.get(new.id, self.now)):
+            return Enqueued(id=new.id, disposition="duplicate", state=state, scheduled_for=moment(self.now))
         if new.key is not None and (holder := self.keys.setdefault(new.key, new.id)) != new.id:
             return self.records[holder].enqueued("existing", self.now)
         record = self.records[new.id] = Record(new, due=due, created=self.now, updated=self.now)
@@ -258,5 +290,9 @@ class Store:
     def remove(self, entries: list[Entry]) -> int:
         """Remove finished records, and return how many."""
         for _, record_id in entries:
-            self.take_out(self.records.pop(record_id))
+            record = self.records.pop(record_id)
+            self.take_out(record)
+            until = self.now if record.finished is None else record.finished + milliseconds(record.new.keep_id)
+            if until > self.now and record.status in FINISHED:
+                self.taken_ids.add(record_id, until, record.status)
         return len(entries)

@@ -23,6 +23,7 @@ holder                     hash  idempotency key -> id of the unfinished record 
 cancelling                 set   ids of active records to cancel; when they are settled or recovered
 counts                     hash  "state queue" -> records that are active, completed, failed, cancelled; never
 queues                     set   names of queues; never
+taken                      zset  id of a removed record -> when it is free again, and the state; then, or if too many
 serial                     hash  last token, last revision of a schedule, time of the last step; never
 workers                    zset  worker -> last seen; 10 minutes after that, by any worker's step
 tick                       zset  schedule key -> next tick; when it has no next tick or is removed

@@ -1,8 +1,8 @@
 r"""The format of stored records: the fields that many records share are stored once, as a shape.
 
-A shape is "max_recoveries keep_completed keep_failed queue\nname\npolicy", with times in ms, stored under its digest.
-The rest of a record is its blob: "digest created key\nlength of meta or -\nmeta input". The scripts read the numbers,
-the queue and the key; they never read a payload.
+A shape is "max_recoveries keep_completed keep_failed keep_id queue\nname\npolicy", with times in ms, stored under its
+digest. The rest of a record is its blob: "digest created key\nlength of meta or -\nmeta input". The scripts read the
+numbers, the queue and the key; they never read a payload.
 """
 
 from __future__ import annotations
@@ -37,23 +37,24 @@ class Shape:
 
 
 @lru_cache(maxsize=4096)
-def _pack_shape(numbers: tuple[int, timedelta, timedelta], queue: str, name: str, policy: bytes) -> tuple[bytes, bytes]:
-    max_recoveries, completed, failed = numbers
-    head = f"{max_recoveries} {milliseconds(completed)} {milliseconds(failed)} {queue}\n{name}\n"
-    text = head.encode() + policy
+def _pack_shape(
+    max_recoveries: int, times: tuple[timedelta, ...], queue: str, name: str, policy: bytes
+) -> tuple[bytes, bytes]:
+    head = " ".join(map(str, [max_recoveries, *map(milliseconds, times), queue]))
+    text = f"{head}\n{name}\n".encode() + policy
     return base64.urlsafe_b64encode(hashlib.blake2b(text, digest_size=6).digest()), text
 
 
 def unpack_shape(text: bytes) -> Shape:
     head, name, policy = text.split(b"\n", 2)
-    max_recoveries, _, _, queue = head.split(b" ", 3)
+    max_recoveries, _, _, _, queue = head.split(b" ", 4)
     return Shape(name.decode(), queue.decode(), policy, int(max_recoveries))
 
 
 def shape_of(record: NewRecord) -> tuple[bytes, bytes]:
     """Return the digest and the text of a record's shape."""
-    numbers = (record.max_recoveries, record.keep_completed, record.keep_failed)
-    return _pack_shape(numbers, record.queue, record.name, record.policy)
+    times = (record.keep_completed, record.keep_failed, record.keep_id)
+    return _pack_shape(record.max_recoveries, times, record.queue, record.name, record.policy)
 
 
 def pack_record(record: NewRecord) -> tuple[Word, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from flowli_core.driver import (
     LAST_SEEN_PRECISION,
     MAX_BATCH_BYTES,
+    MOST_TAKEN_IDS,
     RECOVER_PER_STEP,
     TRIM_PER_STEP,
     WORKER_ALIVE,
@@ -194,6 +195,7 @@ def _pack_step(step: Step) -> list[Word]:
         step.keep.completed,
         step.keep.failed,
         step.keep.cancelled,
+        MOST_TAKEN_IDS,
         milliseconds(WORKER_MEMORY),
         milliseconds(LAST_SEEN_PRECISION),
         int(step.wait is not None),

@@ -14,7 +14,8 @@ from flowli_core.drivers.sqlite._transaction import Transaction
 def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqueued]:
     """Store the records, all or none. The answers are in the order of the records."""
     now = transaction.now
-    stored, holders = _find_stored(transaction, records), _find_holders(transaction, records)
+    stored = _find_taken(transaction, records) | _find_stored(transaction, records)
+    holders = _find_holders(transaction, records)
     number: int = transaction.run("find_last_number").fetchone()[0]
     rows: list[dict[str, Any]] = []
     answers: list[Enqueued] = []
@@ -44,6 +45,12 @@ def _find_stored(transaction: Transaction, records: Sequence[NewRecord]) -> dict
     return {columns[0]: _answer(transaction.now, *columns) for columns in found}
 
 
+def _find_taken(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, Enqueued]:
+    now, ids = transaction.now, [new.id for new in records if new.keep_id]
+    found = transaction.run("find_taken_ids", ids=json.dumps(ids), now=now).fetchall() if ids else []
+    return {record_id: _answer(now, record_id, state, now, None) for record_id, state in found}
+
+
 def _find_holders(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, Enqueued]:
     keys = [new.key for new in records if new.key is not None]
     found = transaction.run("find_key_holders", keys=json.dumps(keys)).fetchall() if keys else []
@@ -62,6 +69,7 @@ def _row(new: NewRecord, number: int, due: int, now: int) -> dict[str, Any]:
         "max_recoveries": new.max_recoveries,
         "keep_completed": milliseconds(new.keep_completed),
         "keep_failed": milliseconds(new.keep_failed),
+        "keep_id": milliseconds(new.keep_id),
         "now": now,
         "input": new.input,
         "meta": new.meta,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, assert_never
 
 from flowli_core.driver import (
+    MOST_TAKEN_IDS,
     RECOVER_PER_STEP,
     TRIM_PER_STEP,
     Ack,
@@ -98,3 +99,5 @@ def trim(transaction: Transaction, keep: Keep) -> None:
         excess = min(kept.get(state, 0) - limit, budget)
         if excess > 0:
             budget -= transaction.run("trim_oldest", state=state, limit=excess).rowcount
+    transaction.run("forget_ids", now=transaction.now, limit=TRIM_PER_STEP)
+    transaction.run("forget_oldest_ids", most=MOST_TAKEN_IDS)

@@ -83,7 +83,7 @@ local function check_record(id, blob)
   local text = string.match(blob, '^........%d+ [^\n]*\n[%-%d]+\n') and call('HGET', SHAPE, string.sub(blob, 1, 8))
   local numbers = {}
   if text then
-    numbers.most, numbers.completed, numbers.failed, numbers.queue = parse_shape(text)
+    numbers.most, numbers.completed, numbers.failed, numbers.keep_id, numbers.queue = parse_shape(text)
   end
   local queue, most = numbers.queue, tonumber(numbers.most or 0)
   if not queue then

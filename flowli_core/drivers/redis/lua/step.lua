@@ -2,9 +2,9 @@
 -- Needs: shared/columns shared/clock shared/moves shared/remove step/settle step/recover step/reserve step/trim step/next
 -- KEYS[#KEYS]: the worker: its last step of each sequence (sequence, acks, token, batch), when it was seen, when listed.
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 to reserve a suspect, most bytes, most to recover, most to trim, how many
---                completed, failed and cancelled records to keep, for how many ms to remember a worker, the interval in
---                ms at which to list it as alive, 1 if it is a waiting step, how many queues, their names in order, and
---                for each ack: id, token, kind, started ms or '', delay ms, data.
+--                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a
+--                worker, the interval in ms at which to list it as alive, 1 if it is a waiting step, how many queues,
+--                their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {place, progress, recoveries} of those with a history,
 --          token or 0, {id, digest, recoveries, state} of those recovered, ms to the next work or -1, ms to the next tick of
@@ -13,12 +13,12 @@
 -- settle even then.
 local WORKER = KEYS[#KEYS]
 local worker, sequence_text, lease_ms, want, with_suspect, most_bytes, most_recovered, most_trimmed, keep_completed,
-  keep_failed, keep_cancelled, remember_ms, list_ms, is_waiting, served_count = unpack(ARGV, first, first + 14)
+  keep_failed, keep_cancelled, keep_taken, remember_ms, list_ms, is_waiting, served_count = unpack(ARGV, first, first + 15)
 local sequence = tonumber(sequence_text)
 lease_ms, remember_ms, list_ms = tonumber(lease_ms), tonumber(remember_ms), tonumber(list_ms)
 with_suspect, is_waiting = with_suspect == '1', is_waiting == '1'
-local acks_from = first + 15 + served_count
-local served = { unpack(ARGV, first + 15, acks_from - 1) }
+local acks_from = first + 16 + served_count
+local served = { unpack(ARGV, first + 16, acks_from - 1) }
 local ack_count = (#ARGV - acks_from + 1) / 6
 local lease_end = format_ms(now + lease_ms)
 
@@ -61,7 +61,7 @@ if not last_sequence or sequence > last_sequence then
     write_time()
   end
   if ack_count > 0 or not token then
-    trim(tonumber(most_trimmed), { completed = keep_completed, failed = keep_failed, cancelled = keep_cancelled })
+    trim(tonumber(most_trimmed), { completed = keep_completed, failed = keep_failed, cancelled = keep_cancelled }, keep_taken)
   end
   call('HSET', WORKER, SEQUENCE, sequence_text, ACKS, acks, BATCH_TOKEN, token or 0, BATCH, table.concat(batch.ids, ' '),
     'seen', now_text)

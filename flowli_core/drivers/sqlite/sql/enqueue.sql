@@ -2,6 +2,10 @@
 -- Those of these ids that are stored.
 SELECT id, state, due, CAST(progress AS BLOB) AS progress FROM record WHERE id IN (SELECT value FROM json_each(:ids));
 
+-- name: find_taken_ids
+-- Those of these ids that are taken although their records were removed.
+SELECT id, state FROM taken_id WHERE id IN (SELECT value FROM json_each(:ids)) AND until > :now;
+
 -- name: find_key_holders
 -- The unfinished records that hold one of these keys.
 SELECT key, id, state, due, CAST(progress AS BLOB) AS progress FROM record
@@ -13,10 +17,11 @@ SELECT coalesce(max(number), 0) FROM record;
 
 -- name: add_record
 INSERT INTO record (
-    number, id, name, queue, key, state, due, max_recoveries, suspect, keep_completed, keep_failed, created_at, updated_at
+    number, id, name, queue, key, state, due, max_recoveries, suspect, keep_completed, keep_failed, keep_id,
+    created_at, updated_at
 ) VALUES (
     :number, :id, :name, :queue, :key, 'waiting', :due, :max_recoveries, 0 >= :max_recoveries, :keep_completed,
-    :keep_failed, :now, :now
+    :keep_failed, :keep_id, :now, :now
 );
 
 -- name: add_payload

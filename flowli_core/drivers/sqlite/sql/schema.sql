@@ -1,5 +1,5 @@
 -- name: schema
--- Layout 3. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- Layout 4. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
 -- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -19,6 +19,7 @@ CREATE TABLE record (
     max_recoveries INTEGER NOT NULL CHECK (typeof(max_recoveries) = 'integer'),
     keep_completed INTEGER NOT NULL CHECK (typeof(keep_completed) = 'integer'),
     keep_failed INTEGER NOT NULL CHECK (typeof(keep_failed) = 'integer'),
+    keep_id INTEGER NOT NULL CHECK (typeof(keep_id) = 'integer'),
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     started_at INTEGER,
@@ -98,6 +99,15 @@ CREATE TABLE schedule (
 ) WITHOUT ROWID;
 CREATE INDEX schedule_tick ON schedule (next_tick) WHERE next_tick IS NOT NULL;
 
+-- The ids of removed records that are still taken, in the order of their removal.
+CREATE TABLE taken_id (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    until INTEGER NOT NULL
+);
+CREATE INDEX taken_id_until ON taken_id (until);
+
 CREATE TABLE counts (
     queue TEXT NOT NULL,
     state TEXT NOT NULL,
@@ -118,4 +128,6 @@ CREATE TRIGGER record_removed AFTER DELETE ON record BEGIN
     UPDATE counts SET n = n - 1 WHERE queue = old.queue AND state = old.state;
     DELETE FROM counts WHERE queue = old.queue AND n = 0;
     DELETE FROM payload WHERE number = old.number;
+    INSERT OR REPLACE INTO taken_id (id, state, until) SELECT old.id, old.state, old.finished_at + old.keep_id
+        WHERE old.keep_id > 0 AND old.finished_at + old.keep_id > (SELECT now FROM store);
 END;

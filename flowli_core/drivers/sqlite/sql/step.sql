@@ -64,6 +64,12 @@ DELETE FROM record WHERE number IN (
     SELECT number FROM record WHERE state = :state AND finished_at IS NOT NULL ORDER BY finished_at, id LIMIT :limit
 );
 
+-- name: forget_ids
+DELETE FROM taken_id WHERE number IN (SELECT number FROM taken_id WHERE until <= :now ORDER BY until LIMIT :limit);
+
+-- name: forget_oldest_ids
+DELETE FROM taken_id WHERE number <= (SELECT max(number) FROM taken_id) - :most;
+
 -- name: find_step
 SELECT sequence, token, acks FROM worker WHERE id = :worker AND waits = :waits AND seen > :since;
 

@@ -12,6 +12,12 @@ local function describe(place, disposition, id, blob, due)
   return { place, disposition, id, state, format_ms(due), progress }
 end
 
+-- The state in which the removed record of an id finished, if the id is still taken: see take_id in remove.lua.
+local function state_of_taken(id)
+  local score = tonumber(call('ZSCORE', TAKEN, id) or 0)
+  return math.floor(score / 4) > now and ({ 'completed', 'failed', 'cancelled' })[score % 4]
+end
+
 -- `first` is the first argument: how many shapes, each as digest, text; then for each record: id, digest, key, 'd' or 'a' (a
 -- delay, or a point in time), ms, the rest of its blob.
 -- Returns {place, disposition, id, state, due, progress} for each record that was not accepted.
@@ -19,8 +25,10 @@ local function add_records(first)
   local given, at = {}, first + 1
   for _ = 1, tonumber(ARGV[first]) do
     local text = ARGV[at + 1]
-    local max_recoveries, _, _, queue = parse_shape(text)
-    given[ARGV[at]] = { text = text, queue = queue, index = (max_recoveries == '0' and SUSPECT or DUE)[queue] }
+    local max_recoveries, _, _, keep_id, queue = parse_shape(text)
+    given[ARGV[at]] = {
+      text = text, queue = queue, keeps_id = keep_id ~= '0', index = (max_recoveries == '0' and SUSPECT or DUE)[queue],
+    }
     at = at + 2
   end
   local ids = {}
@@ -33,14 +41,18 @@ local function add_records(first)
   for k = 1, #ids do
     local from = at + 6 * (k - 1)
     local id, digest, key, due_kind, ms, rest = unpack(ARGV, from, from + 5)
+    local shape = given[digest]
+    local taken_state = shape.keeps_id and state_of_taken(id)
     local holder = key ~= '' and (held[key] or call('HGET', HOLDER, key))
     local holder_blob = holder and not added[holder] and call('HGET', RECORD, holder)
     if added[id] or stored[k] then
       refused[#refused + 1] = describe(k, 'duplicate', id, stored[k], added[id])
+    elseif taken_state then
+      refused[#refused + 1] = { k, 'duplicate', id, taken_state, now_text, false }
     elseif holder and (added[holder] or holder_blob) then
       refused[#refused + 1] = describe(k, 'existing', holder, holder_blob, added[holder])
     else
-      local shape, due = given[digest], due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
+      local due = due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
       added[id], is_delayed = due, is_delayed or due > now
       append(blobs, id, digest .. now_text .. ' ' .. key .. '\n' .. rest)
       if key ~= '' then

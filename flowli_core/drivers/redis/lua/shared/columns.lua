@@ -40,6 +40,7 @@ local function keys_of(kind)
   })
 end
 local DUE, SUSPECT, WAKE = keys_of('due'), keys_of('suspect'), keys_of('wake')
+local TAKEN = root .. 'taken'
 
 -- Run a command with many arguments, in slices that fit on Lua's stack. `width` arguments belong together.
 local function call_with_all(command, key, arguments, width)
@@ -68,7 +69,7 @@ end
 
 -- The numbers and the queue of a shape, which many records share: see pack_shape in _packing.py.
 local function parse_shape(text)
-  return string.match(text, '^(%d+) (%d+) (%d+) ([^\n]*)\n')
+  return string.match(text, '^(%d+) (%d+) (%d+) (%d+) ([^\n]*)\n')
 end
 
 -- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if the shape is missing.
@@ -81,10 +82,11 @@ local function shape_of(text)
     if not stored then
       return nil
     end
-    local max_recoveries, keep_completed, keep_failed, queue = parse_shape(stored)
+    local max_recoveries, keep_completed, keep_failed, keep_id, queue = parse_shape(stored)
     local until_failed = format_ms(now + tonumber(keep_failed))
     shape = {
       max_recoveries = tonumber(max_recoveries),
+      keep_id = tonumber(keep_id),
       queue = queue,
       expiry = { completed = format_ms(now + tonumber(keep_completed)), failed = until_failed, cancelled = until_failed },
     }
@@ -116,14 +118,15 @@ local function format_outcome(state, settled, started, failed, due, kind, worker
     .. worker .. '\n' .. result
 end
 
--- Returns state, settled, started, failed, worker, due, kind: all text. The last two are nil if there is no outcome yet.
+-- Returns state, settled, started, failed, worker, due, kind, updated: all text. The last three are nil if there is no
+-- outcome yet.
 local function parse_outcome(text)
   if not text then
     return '-', '0', '0', '0', ''
   end
-  local state, settled, started, failed, due, kind, worker =
-    string.match(text, '^(%S+) (%d+) (%d+) (%d+) %d+ (%d+) (%S+) ([^\n]*)\n')
-  return state, settled, started, failed, worker, due, kind
+  local state, settled, started, failed, updated, due, kind, worker =
+    string.match(text, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) ([^\n]*)\n')
+  return state, settled, started, failed, worker, due, kind, updated
 end
 
 -- Find a record: its state, when it is due, its token and its outcome. The state is nil if it is unknown, as after damage.

@@ -1,5 +1,5 @@
 -- Trim: remove finished records after their retention, and those above the number to keep. Needs columns.lua, remove.lua.
-local function trim(most, keep)
+local function trim(most, keep, most_taken)
   local expired = call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, most)
   remove(expired)
   local left = most - #expired
@@ -9,5 +9,12 @@ local function trim(most, keep)
       remove(call('ZRANGE', FINISHED[state], 0, excess - 1))
       left = left - excess
     end
+  end
+  local taken = call('ZCARD', TAKEN)
+  if taken > 0 then
+    call_with_all('ZREM', TAKEN, call('ZRANGEBYSCORE', TAKEN, '-inf', 4 * now + 3, 'LIMIT', 0, most), 1)
+  end
+  if taken > tonumber(most_taken) then
+    call_with_all('ZREM', TAKEN, call('ZRANGE', TAKEN, 0, math.min(taken - most_taken, most) - 1), 1)
   end
 end
