@@ -1,21 +1,50 @@
 """Readiness over HTTP: an ASGI application for load balancers, which any framework can mount."""
 
+import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._jobs.runtime import Runtime
 from flowli_core._running.runner import READY_WITHIN, Health
 from flowli_core.durations import format_duration
 from flowli_core.embedded import Host
+from flowli_core.errors import FlowliError
+from flowli_core.stored import RecordById
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _OK, _WRONG_METHOD, _UNAVAILABLE = 200, 405, 503
+_ANSWER_WITHIN = timedelta(seconds=2)
+_ANSWER_KEPT = 1.0
+
+
+@dataclass
+class _StoreProbe:
+    """Asks the store whether it answers, at most once a second."""
+
+    asked_at: float | None = None
+    error: str | None = None
+
+    async def ask(self, runtime: Runtime) -> str | None:
+        """Return the error of the store, or None if it answers."""
+        if self.asked_at is None or time.monotonic() - self.asked_at > _ANSWER_KEPT:
+            try:
+                async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
+                    await (await runtime.store()).records(RecordById("healthz"))
+                self.error = None
+            except TimeoutError:
+                self.error = f"the store did not answer within {format_duration(_ANSWER_WITHIN)}"
+            except FlowliError as error:
+                self.error = f"{type(error).__name__}: {error}"
+            self.asked_at = time.monotonic()
+        return self.error
 
 
 @dataclass(frozen=True)
@@ -23,10 +52,10 @@ class Healthz:
     """Responds with 200 if the registry is open and its embedded runner can reserve jobs, else with 503.
 
     This is readiness, not liveness: a runner whose store is unreachable recovers by itself, so do not restart the
-    process. Without an embedded runner, an open registry is ready.
+    process. Without an embedded runner, the store is asked, at most once a second, and must answer within 2 seconds.
 
-    The JSON body holds `status`, and for a runner `restarts`, `since_reserve` (seconds), and the `reason` if it is not
-    ready. With `errors` it also holds `last_error`, which may name hosts and users.
+    The JSON body holds `status`, the `reason` if it is not ready, and for a runner `restarts` and `since_reserve`
+    (seconds). With `errors` it also holds `last_error`, which may name hosts and users.
 
     Give it a route: `Route("/healthz", Healthz(jobs))`. Under a mount, `/healthz` redirects to `/healthz/`, and a probe
     that does not follow redirects takes that for success.
@@ -34,6 +63,7 @@ class Healthz:
 
     jobs: Jobs[Any]
     errors: bool = False
+    _probe: _StoreProbe = field(default_factory=_StoreProbe, init=False, repr=False, compare=False)
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         """Respond to a GET or HEAD request. Refuse a websocket."""
@@ -47,22 +77,31 @@ class Healthz:
         if scope["method"] not in {"GET", "HEAD"}:
             await _respond(send, _WRONG_METHOD, {"detail": "only GET and HEAD"}, headers=[(b"allow", b"GET, HEAD")])
             return
-        is_ready, body = self.report()
+        is_ready, body = await self.report()
         await _respond(send, _OK if is_ready else _UNAVAILABLE, body, has_body=scope["method"] == "GET")
 
-    def report(self) -> tuple[bool, dict[str, object]]:
+    async def report(self) -> tuple[bool, dict[str, object]]:
         """Return whether the application is ready, and the content of the response's body."""
-        host = runtime_of(self.jobs).host
-        if not isinstance(host, Host):
+        runtime = runtime_of(self.jobs)
+        if not isinstance(runtime.host, Host):
             return False, {"status": "closed"}
-        if host.runner is None:
-            return True, {"status": "ready"}
-        health = host.runner.health()
+        if runtime.host.runner is None:
+            return await self._report_store(runtime)
+        health = runtime.host.runner.health()
         is_ready, body = readiness(health.runner)
         body |= {"restarts": health.restarts, "since_reserve": _seconds(health.since_reserve)}
         if self.errors:
             body["last_error"] = health.runner.last_error or health.last_error
         return is_ready, body
+
+    async def _report_store(self, runtime: Runtime) -> tuple[bool, dict[str, object]]:
+        error = None if runtime.driver is None else await self._probe.ask(runtime)
+        if error is None:
+            return True, {"status": "ready"}
+        body: dict[str, object] = {"status": "not ready", "reason": "the store does not answer"}
+        if self.errors:
+            body["last_error"] = error
+        return False, body
 
 
 def readiness(health: Health | None) -> tuple[bool, dict[str, object]]:

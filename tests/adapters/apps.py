@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Step
+    from flowli_core.stored import RecordById, RecordsInState, StoredRecord
 
 PATIENCE = 20
 """Seconds after which a test that waits for an event fails instead of hanging. No test takes nearly that long."""
@@ -95,6 +96,11 @@ class UnreachableDriver(MemoryDriver):
         if self.is_unreachable:
             raise StoreUnavailable("the store is unreachable")
         return await super().step(step)
+
+    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+        if self.is_unreachable:
+            raise StoreUnavailable("the store is unreachable")
+        return await super().records(query)
 
 
 class BuggyDriver(MemoryDriver):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 from flowli_core import Hooks, Runner
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.healthz import Healthz
+from flowli_core.stored import RecordById, RecordsInState, StoredRecord
 from flowli_starlette import jobs_lifespan
 from tests.adapters.apps import PATIENCE, BuggyDriver, EventJobs, Events, UnreachableDriver
 
@@ -87,6 +90,52 @@ def test_errors_are_in_the_body_only_on_request() -> None:
         while errors <= {None}:
             errors.add(client.get("/healthz", follow_redirects=False).json()["last_error"])
         assert errors - {None} == {"StoreUnavailable: the store is unreachable"}
+
+
+def test_an_application_that_only_enqueues_is_not_ready_while_its_store_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flowli_core.healthz._ANSWER_KEPT", 0)
+    driver = UnreachableDriver()
+    driver.is_unreachable = False
+    jobs = EventJobs(context=Events(), driver=driver)
+    with served(jobs, errors=True) as client:
+        assert client.get("/healthz").json() == {"status": "ready"}
+        driver.is_unreachable = True
+        response = client.get("/healthz")
+        assert (response.status_code, response.json()) == (
+            503,
+            {
+                "status": "not ready",
+                "reason": "the store does not answer",
+                "last_error": "StoreUnavailable: the store is unreachable",
+            },
+        )
+        driver.is_unreachable = False
+        until_status(client, 200)
+
+
+def test_the_store_is_asked_at_most_once_a_second() -> None:
+    driver = UnreachableDriver()
+    driver.is_unreachable = False
+    jobs = EventJobs(context=Events(), driver=driver)
+    with served(jobs) as client:
+        assert client.get("/healthz").status_code == 200
+        driver.is_unreachable = True
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_store_that_does_not_answer_in_time_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowli_core.healthz._ANSWER_WITHIN", timedelta(milliseconds=10))
+
+    class HungDriver(MemoryDriver):
+        async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+            await asyncio.sleep(PATIENCE)
+            return await super().records(query)
+
+    with served(EventJobs(context=Events(), driver=HungDriver()), errors=True) as client:
+        body = client.get("/healthz").json()
+    assert body["last_error"] == "the store did not answer within 10ms"
 
 
 def test_an_application_that_only_enqueues_is_ready_while_it_is_open() -> None:
