@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.driver import Driver
@@ -18,9 +22,11 @@ class Candidate:
     `make` gets an empty directory and a clock, and skips the test if the driver cannot run here. `skips` names the
     tests that do not apply to the driver, with the reasons. `clean_up` is called after each test, when its drivers are
     closed, and fails if they left something behind. `forget` makes the store forget whatever it may forget at any time.
+    `size` returns the size of the store of the last driver that was made, in any unit; idle workers do not count.
     """
 
     make: Callable[[Path, Clock], Driver]
+    size: Callable[[Driver, Path], int]
     clean_up: Callable[[], None] = lambda: None
     skips: Mapping[str, str] = field(default_factory=dict[str, str])
     forget: Callable[[], None] = lambda: None
@@ -72,6 +78,30 @@ def _own_time_or(clock: Clock) -> Clock | None:
     return None if isinstance(clock, SystemClock) else clock
 
 
+def _count_objects(driver: Driver, directory: Path) -> int:
+    """Count the objects that a driver holds."""
+    found: dict[int, object] = {}
+    rest: list[object] = [driver]
+    while rest:
+        one = rest.pop()
+        if id(one) not in found and not isinstance(one, type | ModuleType | FunctionType):
+            found[id(one)] = one
+            rest += gc.get_referents(one)
+    return len(found)
+
+
+def _size_of_file(driver: Driver, directory: Path) -> int:
+    """Return the length of an SQL script that makes the database."""
+    with contextlib.closing(sqlite3.connect(directory / "jobs.sqlite3")) as connection:
+        return sum(map(len, connection.iterdump()))
+
+
+def _size_of_keys(driver: Driver, directory: Path) -> int:
+    from tests.redis import server  # noqa: PLC0415 - the other drivers do without it
+
+    return server.size()
+
+
 def _clean_up_redis() -> None:
     from tests.redis import server  # noqa: PLC0415 - the other drivers do without it
 
@@ -91,10 +121,10 @@ def _flush_scripts_of_valkey() -> None:
 
 
 CANDIDATES: Mapping[str, Candidate] = {
-    "memory": Candidate(make=_memory),
-    "sqlite": Candidate(make=_sqlite),
-    "redis": Candidate(make=_redis, clean_up=_clean_up_redis, forget=_flush_scripts),
-    "redis-6.2-least-rights": Candidate(make=_oldest_redis, clean_up=_clean_up_redis),
-    "valkey": Candidate(make=_valkey, clean_up=_clean_up_redis, forget=_flush_scripts_of_valkey),
-    "coredis": Candidate(make=_coredis, clean_up=_clean_up_redis, forget=_flush_scripts),
+    "memory": Candidate(make=_memory, size=_count_objects),
+    "sqlite": Candidate(make=_sqlite, size=_size_of_file),
+    "redis": Candidate(make=_redis, size=_size_of_keys, clean_up=_clean_up_redis, forget=_flush_scripts),
+    "redis-6.2-least-rights": Candidate(make=_oldest_redis, size=_size_of_keys, clean_up=_clean_up_redis),
+    "valkey": Candidate(make=_valkey, size=_size_of_keys, clean_up=_clean_up_redis, forget=_flush_scripts_of_valkey),
+    "coredis": Candidate(make=_coredis, size=_size_of_keys, clean_up=_clean_up_redis, forget=_flush_scripts),
 }

@@ -197,7 +197,7 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("the holder of a key is not written", "call_with_all('HSET', HOLDER, holders, 2)"),
     ),
     ("shared/add_records.lua", "tests/conformance/test_wait.py"): (
-        ("a new queue is not stored", "call('SADD', QUEUES, queue)"),
+        ("a new queue is not stored", "if call('SADD', QUEUES, queue) == 1 then", "if true then"),
         ("a new record wakes no worker", "call('ZADD', WAKE[queue], 0, '0')"),
         ("a delayed record that is the next wakes no worker", "if not head or due < head then", "if due <= now then"),
     ),
@@ -211,6 +211,13 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("shared/add_records.lua", "tests/redis/test_refusals.py"): (
         ("a full server stores records", "local given, at", "call('ZREM', LEASE, '')\n  local given, at"),
     ),
+    ("shared/add_records.lua", "tests/redis/test_waiting_steps.py"): (
+        ("the wake-up of a queue with records expires", "call('DEL', WAKE[queue])"),
+    ),
+    ("shared/wake_up.lua", "tests/conformance/test_size.py"): (
+        ("a wake-up without records never expires", "call('PEXPIRE', WAKE[queue], 60000)"),
+    ),
+    ("wake.lua", "tests/conformance/test_wait.py"): (("a wake-up that a wait took is lost", "wake_up(ARGV[i])"),),
     ("heartbeat.lua", "tests/conformance/test_leases.py"): (
         ("heartbeat does not check the token", "parse_token(tokens[k]) == ARGV[first + 1 + 2 * k] then", "true then"),
         ("heartbeat does not follow the clock", "follow_clock(tonumber(call('HGET', SERIAL, 'now') or 0))"),

@@ -29,8 +29,8 @@ PERMANENT = frozenset(
         *("tick", "schedule", "schedules"),
     }
 )
-PERMANENT_OF_QUEUES = ("due:", "suspect:", "wake:")
-"""The keys that may stay: one for each column, and three for each queue. All others must expire."""
+PERMANENT_OF_QUEUES = ("due", "suspect", "wake")
+"""The keys that may stay: one for each column, and three for each stored queue. All others must expire."""
 
 _numbers = itertools.count(1)
 _used: list[tuple[str, str]] = []
@@ -255,7 +255,9 @@ def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
         root = f"{{{prefix}}}:1:"
         for key in admin.scan_iter(match=f"{{{prefix}}}*", count=1000):
             name = str(key.decode()).removeprefix(root)
-            if name not in PERMANENT and not name.startswith(PERMANENT_OF_QUEUES) and admin.pttl(key) < 0:
+            kind, _, queue = name.partition(":")
+            may_stay = name in PERMANENT or (kind in PERMANENT_OF_QUEUES and admin.sismember(f"{root}queues", queue))
+            if not may_stay and admin.pttl(key) < 0:
                 leaked.append(key.decode())
     admin.close()
     assert not leaked, "keys that never expire were left behind, or keys outside of the prefix"
@@ -263,6 +265,16 @@ def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
         for prefix in prefixes:
             audit = outside.submit(asyncio.run, findings(url, prefix))
             assert audit.result() == (), "the audit found faults"
+
+
+def size() -> int:
+    """Return how many bytes the keys that never expire have, of the prefix that was used last."""
+    url, prefix = _used[-1]
+    admin = connect(url)
+    keys = [key for key in admin.scan_iter(match=f"{{{prefix}}}*", count=1000) if admin.pttl(key) < 0]
+    total = sum(len(key) + len(admin.dump(key)) for key in keys)
+    admin.close()
+    return total
 
 
 async def findings(url: str, prefix: str) -> tuple[Finding, ...]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flowli_core.driver import Step
+from flowli_core.stored import StoredSchedule
 from tests.conformance.builders import record
 from tests.support.running import until
+from tests.support.store import put
 
 if TYPE_CHECKING:
     from flowli_core.drivers.redis import RedisDriver
@@ -75,3 +77,15 @@ async def test_a_queue_that_is_new_does_not_disturb_the_waiting_step_of_another(
     await driver.enqueue([record("a", queue="another"), record("b")])
     assert [one.id for one in (await waiting).reserved] == ["b"]
     assert scripts_run(foreign) - before == 2, "the enqueue's and the step's"
+
+
+async def test_a_wake_up_expires_only_if_its_queue_has_no_records(
+    driver: RedisDriver, foreign: Any, prefix: str
+) -> None:
+    """Otherwise it would stay for ever, or a waiter would miss it."""
+    key = f"{{{prefix}}}:1:wake:another"
+    tick = StoredSchedule(key="s", queue="another", spec=b"{}", next_tick=datetime.now(UTC) + SOON)
+    await put(driver, tick)
+    assert 0 < foreign.pttl(key) <= 60_000
+    await driver.enqueue([record(queue="another")])
+    assert foreign.pttl(key) == -1, "it does not expire"

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from flowli_core._loops import run_on
 from flowli_core.drivers.redis._clients import Client, PairingClient, Source
@@ -16,6 +16,9 @@ from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DriverError, StoreUnavailable, StrategyError
 
 T = TypeVar("T")
+
+RestoreWakeUps: TypeAlias = Callable[[Client], Awaitable[object]]
+"""Stores the wake-ups that a wait may have taken, by commands of this client."""
 
 SHORTEST_BLOCK = 0.002
 """Seconds: Redis 6.2 rounds the time of a wait down to whole milliseconds, and takes 0 as no limit."""
@@ -50,11 +53,13 @@ class Line:
         """True if a command can be sent together with a wait."""
         return self._pairing is not None
 
-    async def pop(self, keys: Sequence[str], *, seconds: float, then: tuple[Word, ...] | None = None) -> Any:
+    async def pop(
+        self, keys: Sequence[str], *, seconds: float, restore: RestoreWakeUps, then: tuple[Word, ...] | None = None
+    ) -> Any:
         """Take a member of the first sorted set that has one, or return when the time is over.
 
-        `then` is a command that the server runs right after that; its reply is returned. It requires `pairs`. Raises
-        StoreUnavailable when the line is closed.
+        `then` is a command that the server runs right after that; its reply is returned. It requires `pairs`. `restore`
+        is called if the wait is cancelled or closed. Raises StoreUnavailable when the line is closed.
         """
         if self._closed.is_set():
             raise StoreUnavailable("the driver was closed during a wait")
@@ -74,23 +79,23 @@ class Line:
                     if not self._limits:
                         self._nobody_waits.set()
         except asyncio.CancelledError:
-            self._restore_wake_up(keys)
+            self._restore_wake_ups(restore)
             raise
         except TimeoutError:
             if not self._closed.is_set():
                 raise StoreUnavailable(
                     "Redis did not reply to a blocking wait in time, so its connection was closed"
                 ) from None
-            self._restore_wake_up(keys)
+            self._restore_wake_ups(restore)
             raise StoreUnavailable("the driver was closed during a wait") from None
 
     @contextlib.asynccontextmanager
-    async def restoring_wake_ups(self, keys: Sequence[str]) -> AsyncGenerator[None]:
+    async def restoring_wake_ups(self, restore: RestoreWakeUps) -> AsyncGenerator[None]:
         """Restore the wake-up for another waiter if what follows a wait fails or is cancelled."""
         try:
             yield
         except BaseException:
-            self._restore_wake_up(keys)
+            self._restore_wake_ups(restore)
             raise
 
     async def close(self) -> None:
@@ -113,16 +118,15 @@ class Line:
         await self._waits.close()
         await self.commands.close()
 
-    def _restore_wake_up(self, keys: Sequence[str]) -> None:
-        task = asyncio.create_task(self._store_wake_up(keys))
+    def _restore_wake_ups(self, restore: RestoreWakeUps) -> None:
+        task = asyncio.create_task(self._run(restore))
         self._restoring.add(task)
         task.add_done_callback(self._restoring.discard)
 
-    async def _store_wake_up(self, keys: Sequence[str]) -> None:
+    async def _run(self, restore: RestoreWakeUps) -> None:
         # If this fails, a worker finds what is due at its next periodic step.
         with contextlib.suppress(DriverError):
-            for key in keys:
-                await self.commands.execute("ZADD", key, 0, "0")
+            await restore(self.commands)
 
 
 class SideLoop:

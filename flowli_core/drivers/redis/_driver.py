@@ -18,7 +18,7 @@ the clients of a cluster. Without `+info` the version and the eviction policy ar
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -38,7 +38,7 @@ from flowli_core.driver import (
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
 from flowli_core.drivers.redis._audit import Audit, Finding
-from flowli_core.drivers.redis._clients import UserClient, adopt, from_url
+from flowli_core.drivers.redis._clients import Client, UserClient, adopt, from_url
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, PermissionMissingError
 from flowli_core.drivers.redis._connections import Connections, Line
 from flowli_core.drivers.redis._due_times import DueTimes
@@ -176,12 +176,16 @@ class RedisDriver:
         script and did not execute the step.
         """
         wakes = [self._keys.wake(queue) for queue in step.queues]
+
+        def restore(client: Client) -> Awaitable[object]:
+            return self._scripts.wake(step.queues, client=client)
+
         then = self._scripts.step_command(step) if line.pairs else None
         with contextlib.suppress(MissingScriptError):
-            reply = await line.pop(wakes, seconds=seconds, then=then)
+            reply = await line.pop(wakes, seconds=seconds, restore=restore, then=then)
             if then is not None:
                 return await self._read_step(step, reply)
-        async with line.restoring_wake_ups(wakes):
+        async with line.restoring_wake_ups(restore):
             return await self._step(step)
 
     async def _read_step(self, step: Step, reply: Any) -> StepAnswer:

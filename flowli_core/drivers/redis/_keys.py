@@ -31,7 +31,8 @@ schedule                   hash  schedule key -> revision, ticks, queue, spec; w
 schedules                  zset  schedule keys in order, for listing; when it is removed
 due:QUEUE                  zset  id -> due time of waiting records; when reserved or cancelled
 suspect:QUEUE              zset  the same for suspects
-wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a step that leaves nothing due
+wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a step that leaves nothing due; expires if
+                                 the queue has no records
 worker:WORKER              hash  last step and last waiting step of a worker; expires 10 minutes after it was last seen
 scratch                    any   what `open` tries commands on; at once
 absent                     none  never exists; each call names it

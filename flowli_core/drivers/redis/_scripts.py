@@ -76,7 +76,7 @@ class Scripts:
 
     async def check(self) -> Any:
         scratch = self._keys.scratch
-        refused = await self._evaluate(self._scripts["check"], (1, scratch))
+        refused = await self._evaluate(self._scripts["check"], (1, scratch), self._client)
         if not refused:
             # No script may call BZPOPMIN. It does not block: the key has a member.
             try:
@@ -90,7 +90,7 @@ class Scripts:
         return await self._call("enqueue", _pack_records(records))
 
     async def step(self, step: Step) -> Any:
-        return await self._evaluate(self._scripts["step"], self._step_words(step))
+        return await self._evaluate(self._scripts["step"], self._step_words(step), self._client)
 
     def step_command(self, step: Step) -> tuple[Word, ...]:
         """Make the command of a step, for another client to send. It may raise MissingScriptError."""
@@ -148,8 +148,11 @@ class Scripts:
                 words = ("page", query.limit, *(() if query.after is None else (query.after,)))
         return await self._call("read_schedules", words, extra=self._keys.schedules)
 
+    async def wake(self, queues: Sequence[str], *, client: Client) -> Any:
+        return await self._evaluate(self._scripts["wake"], self._words(queues, ()), client)
+
     async def _call(self, name: str, arguments: Sequence[Word], *, extra: Sequence[str] = ()) -> Any:
-        return await self._evaluate(self._scripts[name], self._words(arguments, extra))
+        return await self._evaluate(self._scripts[name], self._words(arguments, extra), self._client)
 
     def _step_words(self, step: Step) -> tuple[Word, ...]:
         return self._words(_pack_step(step), (self._keys.worker(step.worker),))
@@ -159,12 +162,12 @@ class Scripts:
         shared = self._keys.shared
         return (len(shared) + len(extra), *shared, *extra, self._now(), *arguments)
 
-    async def _evaluate(self, script: Script, words: tuple[Word, ...]) -> Any:
+    async def _evaluate(self, script: Script, words: tuple[Word, ...], client: Client) -> Any:
         for _ in range(_LOADS):
             try:
-                return await self._client.execute("EVALSHA", script.digest, *words)
+                return await client.execute("EVALSHA", script.digest, *words)
             except MissingScriptError:
-                await self._client.at(self._keys.queues, "SCRIPT LOAD", script.text)
+                await client.at(self._keys.queues, "SCRIPT LOAD", script.text)
         raise StoreUnavailable(
             f"Redis lost a script each of the {_LOADS} times it was loaded; does something keep calling SCRIPT FLUSH?"
         )

@@ -1,5 +1,5 @@
 -- Store a schedule and the records of its ticks, or remove the schedule, if its revision is still the one that was read.
--- Needs: shared/columns shared/clock shared/add_records
+-- Needs: shared/columns shared/clock shared/add_records shared/wake_up
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
 -- ARGV[first..]: key, revision (0 if it must not be stored yet), and to remove it nothing more. To store it: 1 if it is
 --                paused, next tick in ms or -, last tick in ms or -, id of the last record or -, queue, spec, and if there
@@ -46,7 +46,7 @@ else
   call('ZADD', TICK, next_tick, key)
   if not first_tick or tonumber(next_tick) < first_tick then
     -- A waiter must learn of the earlier tick.
-    call('ZADD', WAKE[queue], 0, '0')
+    wake_up(queue)
   end
 end
 return 1

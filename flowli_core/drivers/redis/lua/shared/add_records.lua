@@ -76,7 +76,9 @@ local function add_records(first)
   end
   call_with_all('HSET', HOLDER, holders, 2)
   for queue, due in pairs(first_due) do
-    call('SADD', QUEUES, queue)
+    if call('SADD', QUEUES, queue) == 1 then
+      call('DEL', WAKE[queue]) -- one that would expire: see wake_up.lua
+    end
     -- Wake a waiter for what is due, and for an earlier due time than the one that it knows.
     local head = due > now and tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
     if not head or due < head then

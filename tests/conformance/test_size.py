@@ -1,0 +1,84 @@
+"""The size of a store does not depend on what has been in it and is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import Cancelled, Retried
+from flowli_core.durations import ZERO
+from flowli_core.stored import StoredSchedule
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, record, waiting_step
+from tests.conformance.drivers import CANDIDATES
+from tests.support.store import find_schedule, put
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from flowli_core.driver import Driver, Outcome
+    from flowli_core.testing import ManualClock
+
+    Use: TypeAlias = Callable[[Driver, ManualClock, int], Awaitable[None]]
+
+ENDS: list[Outcome] = [DONE, BROKEN, Cancelled()]
+MOMENT = timedelta(milliseconds=1)
+
+
+async def use_a_queue(driver: Driver, clock: ManualClock, number: int) -> None:
+    """Run jobs with every outcome in a queue with policies, keys, workers, waiters and a schedule of its own."""
+    queue = f"queue-{number:03d}"
+    names = [f"{number:03d}-{which}" for which in range(6)]
+    await driver.enqueue([record(name, queue=queue, key=name, policy=name.encode()) for name in names])
+    await driver.enqueue([record(f"later-{number:03d}", queue=queue, due=LEASE)])
+    await driver.cancel(names[0])
+    worker = Worker(driver, f"worker-{number:03d}", queues=(queue,))
+    await worker.step(*[ack(held, Retried(ZERO, b"{}")) for held in await worker.take(5)])
+    held = await worker.take(5)
+    await driver.cancel(held[-1].id)
+    await worker.step(*[ack(one, ENDS[place % 3]) for place, one in enumerate(held[:-1])])
+    clock.advance(LEASE)
+    for _ in range(2):  # the last is recovered, which cancels it; then there is only the one that was delayed
+        await worker.step(*[ack(one) for one in await worker.take(5)])
+    await driver.requeue(names[1])
+    await worker.step(*[ack(one) for one in await worker.take(5)])
+
+
+async def leave_wake_ups(driver: Driver, clock: ManualClock, number: int) -> None:
+    """Use queues without records: by a schedule that is removed, and by waiters that are cancelled."""
+    key, queue = f"schedule-{number:03d}", f"without-records-{number:03d}"
+    await put(driver, StoredSchedule(key=key, queue=queue, spec=b"{}", next_tick=clock.now() + LEASE))
+    stored = await find_schedule(driver, key)
+    assert stored is not None
+    await put(driver, replace(stored, queue=f"{queue}-b", next_tick=clock.now() + MOMENT))
+    stored = await find_schedule(driver, key)
+    assert stored is not None
+    await driver.put_schedule(key, None, revision=stored.revision)
+    waiting = asyncio.create_task(driver.step(replace(waiting_step(f"{queue}-c"), worker=f"waiter-{number:03d}")))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+
+
+@pytest.mark.parametrize("use", [leave_wake_ups])
+async def test_the_size_does_not_depend_on_what_is_gone(
+    driver: Driver, driver_name: str, clock: ManualClock, tmp_path: Path, use: Use
+) -> None:
+    """Queues, policies, keys, workers, waiters and schedules that were used once leave nothing behind."""
+    sizes: list[int] = []
+    for numbers in (range(3), range(3, 6), range(6, 30)):
+        for number in numbers:
+            await use(driver, clock, number)
+        clock.advance("15d")
+        await Worker(driver, "the last one", queues=("queue",)).step()
+        clock.advance("15d")
+        await Worker(driver, "the last one", queues=("queue",)).step()
+        sizes.append(CANDIDATES[driver_name].size(driver, tmp_path))
+    assert sizes[2] == sizes[1]
