@@ -247,6 +247,16 @@ async def test_doctor_finds_nothing_bad_with_the_documented_permissions(
     assert more or "permission" in checks["fsck"].cure
 
 
+async def test_doctor_says_that_other_applications_need_another_prefix(server: Server) -> None:
+    for prefix, note in (("flowli", True), ("shop", False)):
+        driver = RedisDriver.from_url(server.url, prefix=prefix)
+        await driver.open()
+        shown = next(one.value for one in await driver.diagnose() if one.name == "prefix")
+        await driver.close()
+        assert shown.startswith(prefix)
+        assert ("needs another" in shown) == note
+
+
 async def test_without_the_info_permission_it_opens_with_a_warning(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

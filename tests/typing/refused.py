@@ -592,6 +592,21 @@ RetryAfter(30)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 async def no_parentheses(input: Email) -> None: ...
 
 
+# the same for a job without input
+@job  # type: ignore[type-var]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+async def bare_no_parentheses() -> None: ...
+
+
+# the same for a plain handler
+@job  # type: ignore[type-var]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+def plain_no_parentheses(input: Email) -> None: ...
+
+
+# the same, authored against AppContext
+@app.job  # type: ignore[type-var]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+async def scoped_no_parentheses(input: Email, ctx: AppContext) -> None: ...
+
+
 # a handler takes input, ctx and meta, and nothing else
 @job(Email)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def unknown_parameter(input: Email, request: int) -> None: ...

@@ -9,7 +9,7 @@ from flowli_core.driver import Check
 from flowli_core.drivers.redis._audit import Finding
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import PermissionMissingError
-from flowli_core.drivers.redis._keys import LAYOUT
+from flowli_core.drivers.redis._keys import DEFAULT_PREFIX, LAYOUT
 from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.drivers.redis._server import facts_of
 from flowli_core.errors import DriverError
@@ -18,6 +18,12 @@ _DRIFT = 1.0
 _NEARLY_FULL = 0.9
 _MIB = 1024 * 1024
 _SHOWN = 5
+
+
+def check_prefix(prefix: str) -> Check:
+    """Show the prefix, which an application must not share with another."""
+    note = ", the default: another application on this server needs another one" if prefix == DEFAULT_PREFIX else ""
+    return _check("prefix", prefix + note)
 
 
 async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list[Check]:

@@ -42,7 +42,7 @@ from flowli_core.drivers.redis._clients import Client, UserClient, adopt, from_u
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, PermissionMissingError
 from flowli_core.drivers.redis._connections import Connections, Line
 from flowli_core.drivers.redis._due_times import DueTimes
-from flowli_core.drivers.redis._keys import Keys
+from flowli_core.drivers.redis._keys import DEFAULT_PREFIX, Keys
 from flowli_core.drivers.redis._packing import unpack_schedule
 from flowli_core.drivers.redis._patience import StepPatience, more_time_for
 from flowli_core.drivers.redis._replies import Replies, to_overview
@@ -77,6 +77,8 @@ def _check_patience(patience: Duration) -> timedelta:
 class RedisDriver:
     """A driver that keeps its records in Redis under one prefix.
 
+    Applications that share a server need different prefixes: under the same one, they run each other's jobs.
+
     `client` remains yours: the driver uses it on the event loop that opens the driver, and does not close it. For waits
     and for renewing leases the driver opens connections of its own to the same servers. A server that may evict keys is
     refused, because it would lose jobs, unless `allow_eviction` is set. `patience` (100ms to 60s) is the time limit of
@@ -89,7 +91,7 @@ class RedisDriver:
         self,
         client: UserClient,
         *,
-        prefix: str = "flowli",
+        prefix: str = DEFAULT_PREFIX,
         clock: Clock | None = None,
         allow_eviction: bool = False,
         patience: Duration = "5s",
@@ -110,7 +112,7 @@ class RedisDriver:
         cls,
         url: str,
         *,
-        prefix: str = "flowli",
+        prefix: str = DEFAULT_PREFIX,
         clock: Clock | None = None,
         allow_eviction: bool = False,
         patience: Duration = "5s",
@@ -234,7 +236,10 @@ class RedisDriver:
 
     async def diagnose(self) -> list[Check]:
         """Check the server, the user's permissions and all keys, for `flowli doctor`. It reads every record."""
-        checks = await diagnosis.check_connection(self._connections, self._scripts, at=self._keys.queues)
+        checks = [
+            diagnosis.check_prefix(self._prefix),
+            *await diagnosis.check_connection(self._connections, self._scripts, at=self._keys.queues),
+        ]
         try:
             return [*checks, diagnosis.check_findings(await self.fsck())]
         except PermissionMissingError as error:

@@ -43,6 +43,7 @@ absent                     none  never exists; each call names it
 
 from __future__ import annotations
 
+DEFAULT_PREFIX = "flowli"
 LAYOUT = 1
 
 COLUMNS = (
