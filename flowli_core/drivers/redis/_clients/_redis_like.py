@@ -20,9 +20,6 @@ from flowli_core.drivers.redis._clients._url import Kind, ParsedUrl
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DefinitionError, StoreUnavailable
 
-_FREQUENT = frozenset({"EVALSHA", "BZPOPMIN"})
-"""Commands that take the fast path: their replies need no response callback of the library."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
@@ -145,7 +142,7 @@ class _Connections:
 
 
 class _OurConnections(_Connections):
-    """A client of one server with connections of its own. Frequent commands take the fast path."""
+    """Connections of our own to one server, all by the fast path: a new Line makes one handshake for its first call."""
 
     def __init__(self, library: Library, client: Any, *, retries: int, patience: float | None) -> None:
         # The driver limits the time: the library would create a task for every command to do so.
@@ -157,9 +154,7 @@ class _OurConnections(_Connections):
 
     def execute(self, *words: Word) -> Awaitable[Any]:
         """Send a command."""
-        if words[0] in _FREQUENT:
-            return self._reply_to(self._fast_path.send(words))
-        return super().execute(*words)
+        return self._reply_to(self._fast_path.send(words))
 
     def execute_both(self, first: tuple[Word, ...], second: tuple[Word, ...]) -> Awaitable[Any]:
         """Send two commands at once, and return the reply to the second."""
@@ -171,7 +166,6 @@ class _OurConnections(_Connections):
         await super().close()
 
     async def _leave_replica(self) -> None:
-        await super()._leave_replica()
         await self._fast_path.disconnect()
 
 
