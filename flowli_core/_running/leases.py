@@ -23,6 +23,9 @@ MAX_INTERVAL = timedelta(seconds=5)
 
 _SHOWN_JOBS = 5
 
+_SLOW = 1 / 2
+"""The part of a lease that a heartbeat may take. Leases are renewed this much later, in addition to the interval."""
+
 _RESPONSIVE, _BLOCKED, _STALLED = range(3)
 
 
@@ -31,7 +34,7 @@ class LeaseRenewer:
 
     Lost leases and cancel requests are applied on the run's loop. If that loop has been blocked for `stall_limit`, its
     leases are no longer renewed, so that other workers take over; its stack is logged, and `on_stall` is called from
-    this thread.
+    this thread. While heartbeats fail, or take too long for the lease, `slots` takes no other jobs.
     """
 
     def __init__(
@@ -54,7 +57,8 @@ class LeaseRenewer:
         self._loop_thread = threading.get_ident()
         self._pinged_at: float | None = None
         self._warned = _RESPONSIVE
-        self._last_error: str | None = None
+        self._problem: str | None = None
+        self._is_connected = asyncio.Event()
         self._is_ending = threading.Event()
         self._has_ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -72,6 +76,10 @@ class LeaseRenewer:
         if self._task is not None:
             with contextlib.suppress(RuntimeError):  # The thread's loop is closed already.
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+    async def connected(self) -> None:
+        """Wait until the first heartbeat has ended. Connecting may take longer than the time to the first renewal."""
+        await self._is_connected.wait()
 
     async def ended(self) -> None:
         """Wait until the thread has ended, which it does after `with`.
@@ -91,6 +99,8 @@ class LeaseRenewer:
 
     async def _keep_renewing(self) -> None:
         self._task = asyncio.current_task()
+        await self._probe()
+        self._call_on_loop(self._is_connected.set)
         pause = self._interval
         while not self._is_ending.is_set():
             slept_at = time.monotonic()
@@ -100,11 +110,26 @@ class LeaseRenewer:
             held = list(self._slots.held.values())
             if not held:
                 self._note_response()
+                if self._problem is not None:
+                    await self._probe()
                 continue
             if overslept > self._lease.total_seconds():
                 self._warn_of_standstill(overslept, held)
+            began = time.monotonic()
             if not self._is_stalled() and not await self._renew(held):
-                pause = self._retry_interval
+                pause = max(self._retry_interval - (time.monotonic() - began), 0.0)
+
+    async def _probe(self) -> None:
+        """Send a heartbeat without leases to connect, and another to see how long it takes."""
+        try:
+            async with asyncio.timeout(MAX_INTERVAL.total_seconds()):
+                await self._driver.heartbeat(self._worker, [], self._lease)
+                sent_at = time.monotonic()
+                await self._driver.heartbeat(self._worker, [], self._lease)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - no fault of the store ends the renewing
+            self._note_failure(error)
+        else:
+            self._note_success(time.monotonic() - sent_at)
 
     async def _renew(self, held: list[Attempt]) -> bool:
         """Renew these leases once. Return False if the store did not answer."""
@@ -118,15 +143,16 @@ class LeaseRenewer:
             async with asyncio.timeout(limit):
                 answer = await self._driver.heartbeat(self._worker, [attempt.lease for attempt in held], self._lease)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - no fault of the store ends the renewing
+            self._note_failure(error)
             if self._is_ending.is_set():
                 return False
-            self._note_failure(error)
             # An expired lease is lost even if the store answers later: another worker may have reserved the record.
             lost = [attempt for attempt in held if time.monotonic() > attempt.lease_until]
             cancelled: list[Attempt] = []
             is_renewed = False
         else:
-            is_renewed, self._last_error = True, None
+            is_renewed = True
+            self._note_success(time.monotonic() - sent_at)
             lost = [attempt for attempt in held if attempt.reserved.id in answer.lost]
             cancelled = [attempt for attempt in held if attempt.reserved.id in answer.cancelled]
             for attempt in held:
@@ -150,14 +176,33 @@ class LeaseRenewer:
             more,
         )
 
+    def _note_success(self, seconds: float) -> None:
+        """Note how long a heartbeat took."""
+        limit = self._lease.total_seconds() * _SLOW
+        if seconds > limit:
+            self._set_problem(f"a heartbeat took {seconds:.1f} s; use a lease of more than {seconds / _SLOW:.1f} s")
+        else:
+            self._set_problem(None)
+
     def _note_failure(self, error: BaseException) -> None:
-        """Log a failed heartbeat, unless the last one failed in the same way."""
-        described = f"{type(error).__name__}: {error}"
-        if described != self._last_error:
-            self._last_error = described
+        if not self._is_ending.is_set():
+            self._set_problem(f"{type(error).__name__}: {error}")
+
+    def _set_problem(self, problem: str | None) -> None:
+        """Take no jobs while there is a problem. Log it once."""
+        known, self._problem = self._problem, problem
+        if (known is None) == (problem is None):
+            return
+        if problem is None:
+            logger.info("worker %s can renew its leases again, and takes jobs", self._worker)
+        else:
             logger.warning(
-                "worker %s cannot renew the leases of its jobs, retrying until they expire: %s", self._worker, described
+                "worker %s cannot renew leases of %s in time, and takes no jobs until it can: %s",
+                self._worker,
+                format_duration(self._lease),
+                problem,
             )
+        self._call_on_loop(lambda: self._slots.set_renewal_problem(problem))
 
     def _is_stalled(self) -> bool:
         """Return True if the run's loop has been blocked for too long. Log its stack once it blocks."""

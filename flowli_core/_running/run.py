@@ -70,6 +70,11 @@ class Run:
         """The number of running handlers."""
         return len(self._slots.running)
 
+    @property
+    def last_error(self) -> str | None:
+        """Why the run takes no jobs: the error of the last call of the store, or the problem with renewing leases."""
+        return self.client.last_error or self._slots.renewal_problem
+
     async def serve(self) -> RunCounts:
         """Open the registry, and run its jobs to the end of the run. Return the counts.
 
@@ -127,6 +132,7 @@ class Run:
                 self._ticker.start()
                 try:
                     with renewer:
+                        await self._stop.before_deadline(renewer.connected())
                         await self._work_until_cancelled()
                 except Exception as error:  # noqa: BLE001 - raised below: the task group would wrap it
                     failure = error
@@ -205,7 +211,7 @@ class Run:
         is_stopping, holds_leases = self._stop.is_requested, bool(self._slots.held)
         return Facts(
             is_stopping=is_stopping,
-            free_slots=0 if is_stopping else self._options.concurrency - len(self._slots.running),
+            free_slots=0 if is_stopping else self._slots.free,
             holds_leases=holds_leases,
             has_acks=self._slots.has_acks,
             has_unanswered_step=self.client.has_unanswered_step,
@@ -214,7 +220,9 @@ class Run:
             must_step=self._pacer.must_step,
             has_work=self._pacer.has_work,
             may_listen=not self._once,
-            is_drained=self._once and not holds_leases and not self._ticker.is_busy and self._slots.is_settled,
+            is_drained=self._once
+            and not (holds_leases or self._ticker.is_busy or self._slots.renewal_problem)
+            and self._slots.is_settled,
         )
 
     async def _send(self) -> None:
@@ -250,7 +258,7 @@ class Run:
                 self._slots.release(reserved)
             else:
                 self._slots.start(reserved, lease_until=lease_until, store_time=answer.now)
-        self._pacer.after_step(answer, is_full=self._slots.is_full)
+        self._pacer.after_step(answer, is_full=self._slots.free <= 0)
         if self._slots.can_take_suspect and not result.suspect:
             self._pacer.step_soon()  # The step passed over suspects, and now one could run.
         if not is_stopping:

@@ -29,7 +29,8 @@ class Health:
     """The state of a runner.
 
     `since_reserve` is the time since the last answer of the store, None until the first one. `last_error` describes why
-    the store does not answer, None if it does. `active` is the number of running handlers.
+    the store does not answer, or why leases cannot be renewed; None if neither. `active` is the number of running
+    handlers.
     """
 
     is_running: bool
@@ -112,7 +113,7 @@ class Runner:
         return Health(
             is_running=self._is_running,
             since_reserve=run.client.since_answer() if run else None,
-            last_error=run.client.last_error if run else None,
+            last_error=run.last_error if run else None,
             active=run.active if run else 0,
         )
 

@@ -43,6 +43,8 @@ class Slots:
     ) -> None:
         self.running: set[Attempt] = set()
         self.held: dict[str, Attempt] = {}
+        self.renewal_problem: str | None = None
+        """Why leases cannot be renewed, None if they can. No job is taken meanwhile, because its lease would expire."""
         self._pending: list[tuple[Ack, Attempt | None]] = []
         self._sent: list[tuple[Ack, Attempt | None]] = []
         self._runtime = runtime
@@ -55,9 +57,14 @@ class Slots:
         self._threads = Threads(options.concurrency, name="flowli-job")
 
     @property
-    def is_full(self) -> bool:
-        """True if no slot is free."""
-        return len(self.running) >= self._concurrency
+    def free(self) -> int:
+        """The number of records that may be reserved."""
+        return 0 if self.renewal_problem else self._concurrency - len(self.running)
+
+    def set_renewal_problem(self, problem: str | None) -> None:
+        """Set why leases cannot be renewed, or None if they can."""
+        self.renewal_problem = problem
+        self._pacer.step_soon()
 
     @property
     def is_settled(self) -> bool:
@@ -133,8 +140,8 @@ class Slots:
         """Start an attempt at a reserved record, or return the record to the queue if it cannot run here."""
         is_late = time.monotonic() > lease_until - self._lease / 10
         is_second_suspect = reserved.suspect and not self.can_take_suspect
-        if is_late or self.is_full or is_second_suspect:
-            # The lease is (nearly) over, or two concurrent steps filled the same slot.
+        if is_late or self.free <= 0 or is_second_suspect:
+            # The lease is (nearly) over, two concurrent steps filled the same slot, or leases cannot be renewed.
             self.release(reserved)
             return
         definition = self._runtime.find_definition(reserved.name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -113,6 +115,32 @@ async def test_a_slow_network_loses_no_lease(
                 record = await near.until(record_id, "completed")
                 assert (record.attempts_made, record.recoveries) == (1, 0)
         assert [line.getMessage() for line in caplog.records if line.levelname in ("WARNING", "ERROR")] == []
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "lease"),
+    [(0.1, 1.0), *(pytest.param(*times, marks=pytest.mark.faults) for times in [(0.2, 3.0), (0.3, 3.0)])],
+)
+async def test_a_round_trip_of_a_tenth_of_the_lease_loses_no_lease(
+    server: Server, tmp_path: Path, round_trip: float, lease: float
+) -> None:
+    """Connecting takes several round trips, so the connection that renews leases is there before the first job."""
+    async with beside_a_proxy(server, tmp_path) as (far, proxy, near):
+        starts: Counter[int] = Counter()
+
+        async def act(number: int) -> None:
+            starts[number] += 1
+            await asyncio.sleep(1.5 * lease)
+
+        far.deeds.act = act
+        proxy.delay = round_trip / 2
+        ids = await near.add(*range(10))
+        near_runner = Runner(near.jobs, queues=["elsewhere"], lease=timedelta(seconds=lease))
+        async with running(near_runner), running(Runner(far.jobs, lease=timedelta(seconds=lease))):
+            for record_id in ids:
+                record = await near.until(record_id, "completed")
+                assert (record.attempts_made, record.recoveries) == (1, 0)
+        assert starts == dict.fromkeys(range(10), 1)
 
 
 async def flap(proxy: Proxy, kind: Literal["shut", "partition"], seconds: float) -> None:

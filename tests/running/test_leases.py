@@ -4,15 +4,17 @@ import asyncio
 import ctypes
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import get_args
 
 import pytest
 
 from flowli_core import Hooks, JobEvent, RunCounts, Runner
-from flowli_core.driver import StepAnswer
+from flowli_core.driver import HeartbeatAnswer, Lease, StepAnswer
+from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock
-from tests.support.faulty import FaultKind
+from tests.support.faulty import FaultKind, FaultyDriver
 from tests.support.running import Hold, Rival, Work, cancelled_at, running, soon, until
 
 
@@ -100,6 +102,41 @@ async def test_a_lease_survives_heartbeats_that_fail_for_a_while(beats: int) -> 
         await until(lambda: work.driver.calls["heartbeat"] >= beats + 4)
         hold.release.set()
         assert (await work.until(record_id, "completed")).recoveries == 0
+
+
+class SlowHeartbeats(FaultyDriver):
+    """A driver whose heartbeats take so many seconds."""
+
+    seconds = 0.51
+
+    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
+        await asyncio.sleep(self.seconds)
+        return await super().heartbeat(worker, leases, lease)
+
+
+@pytest.mark.parametrize("kind", ["slow", "failing"])
+async def test_a_worker_that_cannot_renew_leases_in_time_takes_no_jobs(
+    caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """It says so once, is not ready meanwhile, and goes on when it can."""
+    driver = SlowHeartbeats(MemoryDriver())
+    work = Work(driver)
+    if kind == "failing":
+        driver.seconds = 0
+        driver.fail("heartbeat")
+    (record_id,) = await work.add(1)
+    runner = Runner(work.jobs, lease="1s")
+    async with running(runner):
+        await until(lambda: driver.calls["heartbeat"] >= 3)
+        assert await work.states([record_id]) == ["queued"]
+        health = runner.health()
+        assert not health.is_ready
+        assert ("a heartbeat took 0.5 s" if kind == "slow" else "cannot be reached") in str(health.last_error)
+        driver.seconds = 0
+        driver.mend()
+        await work.until(record_id, "completed")
+        assert runner.health().is_ready
+    assert caplog.text.count("takes no jobs until it can") == 1
 
 
 async def test_the_jobs_of_a_dead_worker_are_recovered_and_run() -> None:

@@ -272,6 +272,7 @@ async def test_a_stopping_runner_passes_its_wake_up_on() -> None:
     work.deeds.act = act
     runner = Runner(work.jobs, concurrency=2)
     async with running(runner):
+        await until(lambda: work.driver.is_waiting)
         await work.add(0)
         await soon(started.wait())
         await until(lambda: work.driver.calls["wait"] == 2)

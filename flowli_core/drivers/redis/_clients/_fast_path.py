@@ -13,10 +13,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from flowli_core.drivers.redis._clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS
+from flowli_core.drivers.redis._clients._limits import LEAST_PAUSE, LONGEST_PAUSE, MOST_CONNECTIONS, PATIENCE
 from flowli_core.drivers.redis._packing import Word
 
 hiredis: Any = importlib.import_module("hiredis") if importlib.util.find_spec("hiredis") else None
+
+_MOST_CONNECTING = 2 * PATIENCE
+"""Seconds that connecting may take, with the handshake. It may take longer than the command that needs it."""
 
 _MOST_IDLE = 32
 """The number of idle connections to keep."""
@@ -35,6 +38,8 @@ class FastPath:
         self._refused = refused
         self._retries = retries
         self._idle: list[Any] = []
+        self._connecting: list[asyncio.Task[Any]] = []
+        """The connections that are being made, or were made, for exchanges that were cancelled meanwhile."""
         self._unused = asyncio.Semaphore(MOST_CONNECTIONS)
         self._is_closed = False
 
@@ -51,6 +56,11 @@ class FastPath:
 
     async def disconnect(self) -> None:
         """Close the idle connections. At its next use each connects to the server that the address then leads to."""
+        abandoned, self._connecting = self._connecting, []
+        for task in abandoned:
+            task.cancel()
+        made = await asyncio.gather(*abandoned, return_exceptions=True)
+        self._idle += [connection for connection in made if not isinstance(connection, BaseException)]
         for connection in self._idle:
             await connection.disconnect()
 
@@ -63,9 +73,9 @@ class FastPath:
         reply = refusal = None
         async with self._unused:
             connection = self._idle.pop() if self._idle else self._pool.make_connection()
+            if not connection.is_connected:
+                connection = await self._connect(connection)
             try:
-                if not connection.is_connected:
-                    await connection.connect()  # sending would connect too, but not ask a Sentinel for the address
                 packed = [piece for command in commands for piece in connection.pack_command(*command)]
                 await connection.send_packed_command(packed, check_health=False)
                 for _ in commands:
@@ -85,6 +95,30 @@ class FastPath:
         if refusal is not None:
             raise refusal
         return reply
+
+    async def _connect(self, connection: Any) -> Any:
+        """Connect, and return a connection. If this is cancelled, connecting goes on, and the next caller gets it.
+
+        On a slow network a heartbeat has less time than connecting takes, so it would never succeed otherwise.
+        """
+        task = self._connecting.pop() if self._connecting else asyncio.create_task(_connected(connection))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may await it
+                self._connecting.append(task)
+            raise
+
+
+async def _connected(connection: Any) -> Any:
+    try:
+        async with asyncio.timeout(_MOST_CONNECTING):
+            await connection.connect()  # sending would connect too, but not ask a Sentinel for the address
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
 
 
 def pack_with_hiredis(connection_class: type[Any]) -> type[Any]:
