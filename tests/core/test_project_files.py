@@ -1,13 +1,18 @@
 """The files around the code (CI, hooks, servers, changelog) are valid, and name things that exist."""
 
+import inspect
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from flowli_core._wire.codec import MAX_DEPTH, MAX_PAYLOAD
+from flowli_core.cli._worker.health_server import MAX_CONNECTIONS
 from flowli_core.drivers.redis._keys import COLUMNS
+from flowli_fastapi import Healthz, jobs_router
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -58,6 +63,31 @@ def test_the_changelog_has_entries_under_known_headings() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "\n## Unreleased\n" in text
     assert set(re.findall(r"^### (.*)", text, re.MULTILINE)) <= {"Added", "Changed", "Fixed", "Removed"}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.md")), ids=lambda path: path.name)
+def test_the_links_of_a_document_lead_to_files_and_headings_that_exist(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        file, _, heading = link.partition("#")
+        if "://" not in link:
+            target = ROOT / file if file else path
+            assert target.exists(), link
+            assert not heading or heading in anchors(target), link
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_security_page_names_options_and_limits_that_exist() -> None:
+    """A promise about an option that was renamed misleads those who rely on it."""
+    text = (ROOT / "SECURITY.md").read_text()
+    for function, option in ((jobs_router, "allow_anonymous"), (jobs_router, "show_payloads"), (Healthz, "errors")):
+        assert option in inspect.signature(function).parameters
+        assert f"`{option}=True`" in text
+    for limit in (f"{MAX_PAYLOAD // 1024} KiB", f"{MAX_DEPTH} levels", f"{MAX_CONNECTIONS} connections"):
+        assert limit in text
 
 
 def test_the_architecture_lists_every_redis_key() -> None:
