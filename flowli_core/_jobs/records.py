@@ -13,8 +13,9 @@ from flowli_core._schedules.spec import ScheduleDisposition, read_or_none
 from flowli_core._schedules.timing import Missed, Overlap
 from flowli_core._wire.keys import given_key
 from flowli_core._wire.policy import Policy, unpack_policy
-from flowli_core._wire.progress import LastError, unpack_progress
+from flowli_core._wire.progress import NEWER_RECORD, LastError, check_progress_version, unpack_progress
 from flowli_core._wire.trace import without_trace
+from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Disposition, Enqueued
 from flowli_core.errors import ValidationError
 from flowli_core.retry import Backoff
@@ -230,6 +231,10 @@ def _last_error(stored: StoredRecord, error: LastError | None, *, lost: bool) ->
     if stored.damage is not None:
         return LastError("StoreDamaged", f"this job cannot run, because {stored.damage}")
     if not lost:
+        try:
+            check_progress_version(stored.progress)
+        except NewerVersionError as newer:
+            return LastError(NEWER_RECORD, str(newer))
         return error
     message = f"worker lost: its lease expired {stored.recoveries} times, so this job may be crashing its workers"
     return LastError("WorkerLost", message)

@@ -12,7 +12,14 @@ from flowli_core._running.options import RunnerOptions
 from flowli_core._running.pacer import Pacer
 from flowli_core._running.threads import Threads
 from flowli_core._wire.policy import Policy, unpack_policy
-from flowli_core._wire.progress import LastError, check_progress_version, pack_progress, unpack_progress
+from flowli_core._wire.progress import (
+    NEWER_RECORD,
+    UNKNOWN_JOB,
+    LastError,
+    check_progress_version,
+    pack_progress,
+    unpack_progress,
+)
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Reserved
 from flowli_core.durations import ZERO
@@ -146,7 +153,7 @@ class Slots:
             return
         definition = self._runtime.find_definition(reserved.name)
         if definition is None:
-            self._release_unknown(reserved, LastError("UnknownJob", f"this worker knows no job {reserved.name!r}"))
+            self._release_unknown(reserved, LastError(UNKNOWN_JOB, f"this worker knows no job {reserved.name!r}"))
             return
         if definition.name != reserved.name:
             reserved = replace(reserved, name=definition.name)  # it was stored under an alias
@@ -154,9 +161,8 @@ class Slots:
         try:
             check_progress_version(reserved.progress)
             policy = unpack_policy(reserved.policy)
-        except NewerVersionError:
-            why = LastError("NewerRecord", "written by a later release than this worker's")
-            self._release_unknown(reserved, why)
+        except NewerVersionError as error:
+            self._release_unknown(reserved, LastError(NEWER_RECORD, str(error)))
             return
         except ValueError as error:
             refusal = error

@@ -14,6 +14,10 @@ from flowli_core.retry import leaf_errors
 VERSION = 1
 """The version of the layout. Progress that names no version has this one."""
 
+UNKNOWN_JOB, NEWER_RECORD = "UnknownJob", "NewerRecord"
+PARKED = frozenset({UNKNOWN_JOB, NEWER_RECORD})
+"""The types of the errors for which a worker returns a record to the queue without running it."""
+
 _LONGEST_MESSAGE = 2_000
 _LONGEST_TRACEBACK = 16_000
 _MOST_LEAVES = 5
@@ -75,8 +79,9 @@ def unpack_progress(wire: bytes | None) -> Progress:
 
 def check_progress_version(wire: bytes | None) -> None:
     """Raise NewerVersionError if progress names a later version of the layout."""
-    if wire is not None and (version_of(wire) or VERSION) > VERSION:
-        raise NewerVersionError("the progress was written by a later release")
+    version = VERSION if wire is None else version_of(wire) or VERSION
+    if version > VERSION:
+        raise NewerVersionError(f"the progress was written by a later release (its layout is {version})")
 
 
 def describe_error(error: BaseException) -> LastError:

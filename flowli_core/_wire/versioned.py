@@ -54,7 +54,7 @@ class VersionedJson(Generic[T]):
                 return self._adapter.validate_json(wire, strict=True)
         except (ValueError, FlowliError) as error:
             raise ValueError(f"{self._label} cannot be read: {type(error).__name__}") from None  # it quotes the data
-        raise NewerVersionError(f"{self._label} was written by a later release")
+        raise NewerVersionError(f"{self._label} was written by a later release (its layout is {version})")
 
 
 def version_of(wire: bytes) -> int | None:

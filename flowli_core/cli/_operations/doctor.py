@@ -11,6 +11,7 @@ from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option
 from flowli_core.cli._common.show import format_json, format_table, is_terminal, styled
+from flowli_core.cli._operations.parked import check_parked, read_parked
 from flowli_core.driver import Check, Diagnosable
 from flowli_core.stored import Overview
 
@@ -28,7 +29,8 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
         checks += await driver.diagnose()
     else:
         checks.append(Check(name="diagnosis", value="not offered by this driver"))
-    checks.append(_check_workers(await jobs.inspect.get_overview()))
+    overview = await jobs.inspect.get_overview()
+    checks += [_check_workers(overview), check_parked(await read_parked(jobs, overview))]
     click.echo(format_json(checks) if is_json else _format_checks(checks))
     return exits.FAILED if any(one.verdict == "bad" for one in checks) else exits.DONE
 

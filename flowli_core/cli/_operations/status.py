@@ -22,6 +22,7 @@ from flowli_core.cli._common.show import (
     format_table,
     is_terminal,
 )
+from flowli_core.cli._operations.parked import ParkedJobs, read_parked
 from flowli_core.cli._operations.schedules import format_schedules
 from flowli_core.errors import StoreUnavailable
 from flowli_core.stored import STATES, Overview, StateCounts
@@ -37,6 +38,7 @@ class Status(Overview):
     """The state of a store. `schedules` are those that run next, out of the first 1,000 by key."""
 
     driver: str
+    parked: tuple[ParkedJobs, ...]
     schedules: tuple[ScheduleRecord, ...]
 
 
@@ -51,6 +53,7 @@ async def read_status(jobs: Jobs[Any]) -> Status:
         oldest=overview.oldest,
         workers=overview.workers,
         driver=repr(runtime_of(jobs).require_driver()),
+        parked=await read_parked(jobs, overview),
         schedules=tuple(schedules[:_MOST_SCHEDULES]),
     )
 
@@ -62,6 +65,8 @@ def format_status(status: Status) -> str:
         ("workers", _format_workers(status.workers, status.now)),
         ("oldest", _format_oldest(status)),
     ]
+    if status.parked:
+        head.append(("parked", ("\n" if is_terminal() else ", ").join(map(str, status.parked))))
     parts = [format_fields(head), _format_queues(status)]
     if status.schedules:
         parts.append(format_schedules(status.schedules, status.now))
@@ -76,8 +81,9 @@ def format_status(status: Status) -> str:
 async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelta) -> None:
     """Show queues, workers and the next schedule runs.
 
-    For each queue: the number of jobs in each state, and how long its oldest due job has waited. A worker is listed for
-    up to a minute after its last sign of life, even if it has stopped.
+    For each queue: the number of jobs in each state, and how long its oldest due job has waited. Parked jobs wait for
+    another worker, because the one that met them does not know them, or a later release wrote them. A worker is listed
+    for up to a minute after its last sign of life, even if it has stopped.
     """
     while True:
         try:
