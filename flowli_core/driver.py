@@ -249,7 +249,7 @@ class Recovered:
     state: Literal["queued", "failed", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Damaged:
     """A record that cannot be read. The step has set it aside: it is failed, and its stored data is kept.
 

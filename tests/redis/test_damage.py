@@ -5,9 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.conformance.builders import LEASE, Worker, ids, record
+import pytest
+
+from flowli_core import StoreDamaged
+from flowli_core.driver import Completed, Retried
+from flowli_core.stored import STATES
+from tests.conformance.builders import DONE, LEASE, Worker, ack, everything, ids, record, stored
+from tests.redis.server import fresh_prefix
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from flowli_core.drivers.redis import RedisDriver
 
 
@@ -32,3 +40,189 @@ async def test_only_its_holder_releases_an_idempotency_key(driver: RedisDriver, 
     assert foreign.hget(holder, "k") == b"b"
     foreign.hdel(holder, "k")
     assert await worker.settle(held["b"]) == "ok"
+
+
+BLOB = {"cut": b"junk", "empty": b"", "of one byte": b"\xff", "with a wrong length": b"x" * 8 + b"1 \n99999\n{}"}
+
+
+@pytest.fixture
+def prefix(foreign: Any) -> Iterator[str]:
+    """Return a prefix that the test may damage. Its keys are removed at the end, before they are inspected."""
+    prefix = fresh_prefix()
+    yield prefix
+    if keys := foreign.keys(f"{{{prefix}}}*"):
+        foreign.delete(*keys)
+
+
+@pytest.fixture
+def key(prefix: str) -> Callable[[str], str]:
+    """Return the function that returns the full name of a key."""
+    return lambda name: f"{{{prefix}}}:1:{name}"
+
+
+@pytest.mark.parametrize("blob", BLOB.values(), ids=BLOB)
+async def test_a_damaged_record_is_set_aside(
+    driver: RedisDriver, key: Callable[[str], str], foreign: Any, blob: bytes
+) -> None:
+    """It is failed and keeps its data, its key is free, and it can be purged. The others are reserved."""
+    await driver.enqueue([record("a", key="k"), record("b"), record("c")])
+    foreign.hset(key("record"), "a", blob)
+    answer = await Worker(driver).step(want=5)
+    assert ids(answer.reserved) == ["b", "c"]
+    assert [(one.id, one.queue, one.damage) for one in answer.damaged] == [
+        ("a", "q", "the head of its record cannot be read")
+    ]
+    assert (await Worker(driver, "other").step(want=5)).damaged == ()
+    (found,) = await everything(driver, "failed")
+    assert (found.id, found.queue, found.damage) == ("a", "q", "the head of its record cannot be read")
+    assert foreign.hget(key("record"), "a") == blob
+    assert (await driver.overview()).counts.failed == 1
+    assert await driver.requeue("a") == "damaged"
+    assert await driver.cancel("a") == "finished"
+    answers = await driver.enqueue([record("a"), record("d", key="k")])
+    assert [(one.id, one.disposition) for one in answers] == [("a", "duplicate"), ("d", "accepted")]
+    assert await driver.purge("failed", older_than=timedelta(milliseconds=-1), limit=5) == 1
+    assert (await driver.overview()).counts.failed == 0
+
+
+async def test_a_listing_goes_on_behind_damaged_records(driver: RedisDriver, key: Any, foreign: Any) -> None:
+    """They are listed in their order, with what is damaged; entries without a record and invalid ids are left out."""
+    due = timedelta(hours=1)
+    await driver.enqueue([record(name, due=due) for name in "abcdef"])
+    for name in "bd":
+        foreign.hset(key("record"), name, b"junk")
+    foreign.hdel(key("record"), "e")
+    foreign.zadd(key("due:q"), {b"\xff": 4e15, "g": float("inf"), "h": 0.5})
+    for limit in (1, 2, 10):
+        found = await everything(driver, "scheduled", limit=limit)
+        assert [(one.id, one.damage is None) for one in found] == [
+            ("f", True),
+            ("d", False),
+            ("c", True),
+            ("b", False),
+            ("a", True),
+        ]
+
+
+async def test_a_cancelled_damaged_record_is_set_aside(driver: RedisDriver, key: Any, foreign: Any) -> None:
+    await driver.enqueue([record("a", due=timedelta(hours=1))])
+    foreign.hset(key("record"), "a", b"junk")
+    assert await driver.cancel("a") == "finished"
+    assert ids(await everything(driver, "failed")) == ["a"]
+    assert await everything(driver, "scheduled") == []
+
+
+async def test_a_record_whose_shape_is_damaged_runs_again_once_the_shape_is_repaired(
+    driver: RedisDriver, key: Any, foreign: Any
+) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record("a"), record("b", name="other")])
+    shapes = foreign.hgetall(key("shape"))
+    (digest,) = [digest for digest, text in shapes.items() if b"\nsend_email\n" in text]
+    foreign.hset(key("shape"), digest, b"junk")
+    answer = await worker.step(want=5)
+    assert (ids(answer.reserved), [one.damage for one in answer.damaged]) == (["b"], ["its shape cannot be read"])
+    foreign.hset(key("shape"), digest, shapes[digest])
+    assert (await stored(driver, "a")).damage == "its shape cannot be read"
+    assert await driver.requeue("a") == "requeued"
+    assert (await worker.take_one()).id == "a"
+
+
+async def test_a_record_whose_shape_is_damaged_while_it_runs_is_settled(
+    driver: RedisDriver, key: Any, foreign: Any
+) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    foreign.hset(key("shape"), mapping=dict.fromkeys(foreign.hgetall(key("shape")), b"junk"))
+    assert await worker.settle(held, DONE) == "ok"
+    counts = (await driver.overview()).counts
+    assert (counts.active, counts.completed) == (0, 1)
+    assert ids(await everything(driver, "completed")) == ["a"]
+
+
+async def test_a_record_of_another_queue_and_one_with_an_invalid_id_are_set_aside(
+    driver: RedisDriver, key: Any, foreign: Any
+) -> None:
+    await driver.enqueue([record("a", queue="p", due=timedelta(hours=1)), record("b")])
+    foreign.zadd(key("due:q"), {"a": 1, b"\xff": 2})
+    foreign.hset(key("record"), b"\xff", foreign.hget(key("record"), "b"))
+    answer = await Worker(driver).step(want=5)
+    assert (ids(answer.reserved), len(answer.damaged)) == (["b"], 2)
+
+
+@pytest.mark.parametrize("column", ["token", "worker:w"])
+async def test_an_active_record_whose_token_is_lost_is_recovered(
+    driver: RedisDriver, key: Any, foreign: Any, column: str
+) -> None:
+    await driver.enqueue([record("a")])
+    await Worker(driver).take(lease=timedelta(milliseconds=1))
+    foreign.delete(key(column))
+    recovered = ()
+    while not recovered:
+        recovered = (await Worker(driver, "other").step()).recovered
+    assert [one.id for one in recovered] == ["a"]
+    assert ids(await Worker(driver, "third").take()) == ["a"]
+
+
+@pytest.mark.parametrize("column", ["progress", "completed", "expiry", "outcome", "due:q", "counts", "recoveries"])
+async def test_a_key_of_another_type_is_named_and_loses_no_record(
+    driver: RedisDriver, key: Any, foreign: Any, column: str
+) -> None:
+    """Once an operator has removed it, the same step does what it could not do before."""
+    worker = Worker(driver)
+    await driver.enqueue([record("a"), record("b")])
+    done, again = await worker.take(2)
+    foreign.delete(key(column))
+    foreign.set(key(column), "x")
+    acks = (ack(done, Completed(b"1")), ack(again, Retried(timedelta(0), b"{}")))
+    with pytest.raises(StoreDamaged, match=f"{column} is a string and should be a (hash|zset)"):
+        await worker.step(*acks)
+    with pytest.raises(StoreDamaged, match=column):
+        await driver.open()
+    foreign.delete(key(column))
+    await driver.open()
+    assert (await worker.again()).acks == ("ok", "ok")
+    found = {one.id: one.state for state in STATES for one in await everything(driver, state)}
+    assert found == {"a": "completed", "b": "queued"}
+
+
+async def test_records_stay_in_their_queue_if_a_key_of_another_type_prevents_reserving(
+    driver: RedisDriver, key: Any, foreign: Any
+) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record("a")])
+    foreign.set(key("token"), "x")
+    with pytest.raises(StoreDamaged, match="token is a string"):
+        await worker.take()
+    foreign.delete(key("token"))
+    assert ids(await worker.take()) == ["a"]
+
+
+@pytest.mark.parametrize("field", ["now", "token", "revision"])
+@pytest.mark.parametrize("number", [b"junk", b"-1", b"9" * 400, b"nan", b"99999999999999"])
+async def test_a_damaged_number_is_replaced(
+    driver: RedisDriver, key: Any, foreign: Any, field: str, number: bytes
+) -> None:
+    """Steps go on, tokens grow, and nothing is due before its time."""
+    worker = Worker(driver)
+    await driver.enqueue([record("a"), record("later", due=timedelta(hours=1))])
+    first = await worker.take_one()
+    foreign.hset(key("serial"), field, number)
+    await driver.enqueue([record("b")])
+    second = await worker.take_one()
+    assert second.id == "b"
+    assert second.token > first.token
+    assert (await worker.step()).recovered == ()
+    assert await worker.settle(first) == "ok"
+
+
+async def test_the_damaged_step_of_a_worker_does_not_stop_it(driver: RedisDriver, key: Any, foreign: Any) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record("a"), record("b")])
+    held = await worker.take_one()
+    await worker.step(ack(held))
+    foreign.hset(key("worker:w"), "acks", b"x")
+    assert (await worker.again()).acks == ("duplicate",)
+    foreign.hset(key("worker:w"), "sequence", b"9" * 15)
+    assert ids(await worker.take()) == ["b"]

@@ -6,8 +6,8 @@ one that opened the driver, such as the renewal of leases, run on a thread with 
 
 These are all the permissions that a Redis user needs for the prefix "app" (`open` names a command that is missing):
 
-    ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +del +pexpire
-      +hget +hmget +hgetall +hset +hsetnx +hincrby +hdel +scard +smembers +sismember +sadd +srem
+    ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +type +del
+      +pexpire +hget +hstrlen +hmget +hgetall +hset +hsetnx +hincrby +hdel +scard +smembers +sismember +sadd +srem
       +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +zrangebylex
       +bzpopmin
 
@@ -17,7 +17,6 @@ the clients of a cluster. Without `+info` the version and the eviction policy ar
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -39,14 +38,14 @@ from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
 from flowli_core.drivers.redis._audit import Audit, Finding
 from flowli_core.drivers.redis._clients import Client, UserClient, adopt, from_url
-from flowli_core.drivers.redis._clients._errors import MissingScriptError, PermissionMissingError
+from flowli_core.drivers.redis._clients._errors import MissingScriptError, PermissionMissingError, WrongTypeError
 from flowli_core.drivers.redis._connections import Connections, Line
 from flowli_core.drivers.redis._due_times import DueTimes
 from flowli_core.drivers.redis._keys import DEFAULT_PREFIX, Keys
 from flowli_core.drivers.redis._packing import unpack_schedule
 from flowli_core.drivers.redis._patience import StepPatience, more_time_for
 from flowli_core.drivers.redis._replies import Replies, to_overview
-from flowli_core.drivers.redis._scripts import Scripts
+from flowli_core.drivers.redis._scripts import Scripts, wrong_type
 from flowli_core.drivers.redis._server import check_server
 from flowli_core.durations import Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
@@ -131,7 +130,7 @@ class RedisDriver:
         return f"RedisDriver({self._source.address!r}, prefix={self._prefix!r})"
 
     async def open(self) -> None:
-        """Connect, and check the server's version, eviction policy, commands and permissions."""
+        """Connect, and check the version, the eviction policy, the commands, the permissions and the keys' types."""
         await self._connections.open()
         try:
             await check_server(
@@ -183,10 +182,14 @@ class RedisDriver:
             return self._scripts.wake(step.queues, client=client)
 
         then = self._scripts.step_command(step) if line.pairs else None
-        with contextlib.suppress(MissingScriptError):
+        try:
             reply = await line.pop(wakes, seconds=seconds, restore=restore, then=then)
             if then is not None:
                 return await self._read_step(step, reply)
+        except MissingScriptError:
+            pass
+        except WrongTypeError as error:
+            raise wrong_type(await self._scripts.types()) from error
         async with line.restoring_wake_ups(restore):
             return await self._step(step)
 

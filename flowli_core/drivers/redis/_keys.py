@@ -43,6 +43,8 @@ absent                     none  never exists; each call names it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 DEFAULT_PREFIX = "flowli"
 LAYOUT = 1
 
@@ -69,6 +71,13 @@ COLUMNS = (
 """The keys that every script takes, in this order: see lua/columns.lua."""
 
 
+_HASHES = {
+    *("record", "shape", "token", "progress", "outcome", "recoveries", "holder", "counts", "serial"),
+    "schedule",
+}
+_SETS = {"cancelling", "queues"}
+
+
 class Keys:
     """The keys of one prefix."""
 
@@ -84,6 +93,14 @@ class Keys:
         self.schedules = (self._root + "schedule", self._root + "schedules")
         """The keys that only the scripts for schedules take."""
         self.scratch = self._root + "scratch"
+
+    def types(self, queues: Iterable[str]) -> dict[str, str]:
+        """Return the type of each key of the prefix, apart from those of workers."""
+        types = {self._root + kind + queue: "zset" for queue in queues for kind in ("due:", "suspect:", "wake:")}
+        for key in (*self.shared, *self.schedules, self._root + "taken"):
+            name = key.removeprefix(self._root)
+            types[key] = "hash" if name in _HASHES else "set" if name in _SETS else "zset"
+        return types
 
     def named(self, name: str) -> str:
         """Return the key for a name in the table, such as "due:mail"."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,18 @@ from flowli_core.stored import State, StoredRecord, StoredSchedule
 
 Word = bytes | str | int | float
 """An argument of a command."""
+
+_OUTCOME = re.compile(rb"\S+ \d+ (\d{1,16}) (\d{1,16}) (\d{1,16}) \d+ \S+ ([^\n]*)(\n)?(.*)", re.DOTALL)
+"""Started, failed, updated, worker, and the result after a newline."""
+
+_TOKEN = re.compile(rb"\d+ (\d{1,16}) \d+ \S+ (.*)", re.DOTALL)
+"""Reserved, worker."""
+
+_SCHEDULE = re.compile(rb"\d+ ([01]) (-|\d{1,16}) (-|\d{1,16}) ([!-~]+) ([^ \n]+)\n")
+"""Paused, next tick, last tick, last record, queue; the spec follows."""
+
+_GREATEST = 2**53
+"""The greatest number that is read. Lua counts exactly up to it."""
 
 DIGEST = 8
 """The length of a digest. Each blob begins with the digest of its shape."""
@@ -46,9 +59,21 @@ def _pack_shape(
 
 
 def unpack_shape(text: bytes) -> Shape:
+    """Read a shape that parse_shape in columns.lua can read."""
     head, name, policy = text.split(b"\n", 2)
     max_recoveries, _, _, _, queue = head.split(b" ", 4)
-    return Shape(name.decode(), queue.decode(), policy, int(max_recoveries))
+    return Shape(to_text(name), to_text(queue), policy, int(max_recoveries))
+
+
+def read_number(stored: bytes) -> int | None:
+    """Read a number as number_or in columns.lua does. Return None if it is damaged."""
+    number = int(stored) if stored.isdigit() and len(stored) <= len(str(_GREATEST)) else None
+    return None if number is None or number > _GREATEST else number
+
+
+def to_text(stored: bytes) -> str:
+    """Return stored text. Bytes that are damaged are shown escaped."""
+    return stored.decode(errors="backslashreplace")
 
 
 def shape_of(record: NewRecord) -> tuple[bytes, bytes]:
@@ -97,17 +122,46 @@ def _pack_outcome(outcome: Outcome) -> tuple[str, int, bytes]:
             return "x", 0, b""
 
 
+def unpack_damaged(row: list[Any]) -> StoredRecord:
+    """Read a record that cannot be read from the reply of read_records.lua."""
+    record_id, state, due, finished, queue, damage = row
+    return StoredRecord(
+        id=to_text(record_id),
+        name="",
+        queue=to_text(queue),
+        state=state.decode(),
+        input=b"",
+        meta=None,
+        key=None,
+        policy=b"",
+        progress=None,
+        result=None,
+        recoveries=0,
+        max_recoveries=0,
+        worker=None,
+        created_at=moment(0),
+        updated_at=moment(0),
+        scheduled_for=moment(int(due)),
+        failed_at=None,
+        started_at=None,
+        finished_at=None if finished is None else moment(int(finished)),
+        damage=to_text(damage),
+    )
+
+
 def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredRecord:
-    """Read a record from the reply of read_records.lua. `shape` finds a shape by its digest."""
+    """Read a record from the reply of read_records.lua. `shape` finds a shape by its digest.
+
+    What is stored beside the record may be damaged: it is then left out.
+    """
     record_id, blob, state, due, progress, recoveries, token, outcome, finished = row
     common, (meta, input_) = shape(blob[:DIGEST]), unpack_payload(blob)
     created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
     worker, started, failed, updated, has_result, result = b"", 0, 0, created, b"", b""
-    if outcome is not None:
-        head, has_result, result = outcome.partition(b"\n")
-        _, _, started, failed, updated, _, _, worker = head.split(b" ", 7)
-    if token is not None:
-        _, started, _, _, worker = token.split(b" ", 4)
+    if outcome is not None and (found := _OUTCOME.match(outcome)) is not None:
+        started, failed, updated, worker, has_result, result = found.groups(b"")
+    if token is not None and (found := _TOKEN.match(token)) is not None:
+        started, worker = found.groups()
         updated = started
     name: State = state.decode()
     return StoredRecord(
@@ -117,35 +171,42 @@ def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredReco
         state=name,
         input=input_,
         meta=meta,
-        key=key.decode() or None,
+        key=to_text(key) or None,
         policy=common.policy,
         progress=progress,
         result=result if name == "completed" and has_result else None,
-        recoveries=int(recoveries),
+        recoveries=read_number(recoveries) or 0,
         max_recoveries=common.max_recoveries,
-        worker=worker.decode() or None,
+        worker=to_text(worker) or None,
         created_at=moment(int(created)),
         updated_at=moment(int(updated)),
         scheduled_for=moment(int(due)),
         failed_at=_moment_or_none(failed),
         started_at=_moment_or_none(started),
-        finished_at=None if finished is None else moment(int(float(finished))),
+        finished_at=None if finished is None else moment(int(finished)),
     )
 
 
 def unpack_schedule(key: bytes, text: bytes) -> StoredSchedule:
     """Read a schedule from the reply of read_schedules.lua."""
-    head, _, spec = text.partition(b"\n")
-    revision, paused, next_tick, last_tick, last_id, queue = head.decode().split(" ", 5)
+    found = _SCHEDULE.match(text)
+    digits = re.match(rb"\d*", text)
+    revision = read_number(digits[0] if digits else b"")
+    if found is None or revision is None:
+        damage = "the head of the schedule cannot be read"
+        return StoredSchedule(
+            key=to_text(key), queue="", spec=b"", next_tick=None, revision=revision or 0, damage=damage
+        )
+    paused, next_tick, last_tick, last_id, queue = found.groups()
     return StoredSchedule(
-        key=key.decode(),
-        queue=queue,
-        spec=spec,
-        next_tick=None if next_tick == "-" else moment(int(next_tick)),
-        last_tick=None if last_tick == "-" else moment(int(last_tick)),
-        paused=paused == "1",
-        last_record_id=None if last_id == "-" else last_id,
-        revision=int(revision),
+        key=to_text(key),
+        queue=to_text(queue),
+        spec=text[found.end() :],
+        next_tick=None if next_tick == b"-" else moment(int(next_tick)),
+        last_tick=None if last_tick == b"-" else moment(int(last_tick)),
+        paused=paused == b"1",
+        last_record_id=None if last_id == b"-" else last_id.decode(),
+        revision=revision,
     )
 
 

@@ -6,20 +6,26 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Recovered, Reserved, StepAnswer
+from flowli_core.driver import AckAnswer, Damaged, Enqueued, NewRecord, Recovered, Reserved, StepAnswer
 from flowli_core.drivers._times import due_at, duration, moment
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._packing import (
     DIGEST,
     Shape,
+    read_number,
     shape_of,
+    to_text,
+    unpack_damaged,
     unpack_payload,
     unpack_shape,
     unpack_stored,
 )
-from flowli_core.stored import Overview, QueueCounts, State, StateCounts, StoredRecord
+from flowli_core.stored import STATES, Overview, QueueCounts, State, StateCounts, StoredRecord
 
 _ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}
+_DAMAGED = 6
+"""The length of the reply of read_records.lua for a record that cannot be read."""
+
 _NO_HISTORY: tuple[bytes | None, int] = (None, 0)
 """The progress and the recoveries of a record that has no outcome yet."""
 
@@ -47,13 +53,14 @@ class Replies:
 
     async def to_step_answer(self, reply: Any) -> StepAnswer:
         """Read the reply of step.lua."""
-        now, acks, ids, blobs, histories, token, recovered, next_due, next_tick, forgot = reply
+        now, acks, ids, blobs, histories, token, recovered, damaged, next_due, next_tick, forgot = reply
         await self._read_shapes({blob[:DIGEST] for blob in blobs}.union([row[1] for row in recovered]))
         return StepAnswer(
             now=moment(now),
             acks=tuple([_ACKS[letter] for letter in acks.decode()]),
             reserved=self._reserved(ids, blobs, histories, token=int(token)),
             recovered=tuple([self._recovered(row) for row in recovered]),
+            damaged=tuple([Damaged(*map(to_text, row)) for row in damaged]),
             next_due=None if next_due < 0 else moment(next_due) - moment(0),
             next_tick=None if next_tick < 0 else duration(next_tick),
             forgot=bool(forgot),
@@ -61,8 +68,9 @@ class Replies:
 
     async def to_records(self, rows: list[Any]) -> list[StoredRecord]:
         """Read the reply of read_records.lua."""
-        await self._read_shapes({row[1][:DIGEST] for row in rows})
-        return [unpack_stored(row, self._shapes.__getitem__) for row in rows]
+        await self._read_shapes({row[1][:DIGEST] for row in rows if len(row) != _DAMAGED})
+        find = self._shapes.__getitem__
+        return [unpack_damaged(row) if len(row) == _DAMAGED else unpack_stored(row, find) for row in rows]
 
     def _accepted(self, record: NewRecord, now: int) -> Enqueued:
         digest, text = shape_of(record)
@@ -118,19 +126,22 @@ def to_overview(reply: Any) -> Overview:
     found: dict[str, dict[str, int]] = {}
     oldest: dict[str, datetime] = {}
     for name, queued, scheduled, due in queues:
-        found[name.decode()] = {"queued": queued, "scheduled": scheduled}
+        queue = to_text(name)
+        found[queue] = {"queued": queued, "scheduled": scheduled}
         if due >= 0:
-            oldest[name.decode()] = moment(due)
+            oldest[queue] = moment(due)
     for field, number in _pairs(counts):
-        state, _, queue = field.decode().partition(" ")
-        found.setdefault(queue, {})[state] = int(number)
+        state, _, queue = to_text(field).partition(" ")
+        count = read_number(number)
+        if state in STATES and count is not None:  # what is damaged is left out: fsck reports it
+            found.setdefault(queue, {})[state] = count
     return Overview(
         now=moment(now),
         counts=QueueCounts.of(
             {queue: StateCounts(**states) for queue, states in found.items() if any(states.values())}
         ),
         oldest=oldest,
-        workers={name.decode(): moment(int(seen)) for name, seen in _pairs(workers)},
+        workers={to_text(name): moment(read_number(seen) or now) for name, seen in _pairs(workers)},
     )
 
 

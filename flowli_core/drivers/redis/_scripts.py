@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from importlib import resources
 from typing import Any
@@ -23,10 +23,10 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.redis._clients import Client
-from flowli_core.drivers.redis._clients._errors import MissingScriptError
+from flowli_core.drivers.redis._clients._errors import MissingScriptError, WrongTypeError
 from flowli_core.drivers.redis._keys import Keys
-from flowli_core.drivers.redis._packing import Word, pack_ack, pack_record, shape_of
-from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.drivers.redis._packing import Word, pack_ack, pack_record, shape_of, to_text
+from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.stored import (
     RecordById,
     RecordsInState,
@@ -151,6 +151,17 @@ class Scripts:
     async def wake(self, queues: Sequence[str], *, client: Client) -> Any:
         return await self._evaluate(self._scripts["wake"], self._words(queues, ()), client)
 
+    async def types(self) -> Any:
+        found = await self._evaluate_types(())
+        if found:
+            return found
+        names = await self._client.execute("SMEMBERS", self._keys.queues)
+        return await self._evaluate_types(to_text(name) for name in names)
+
+    async def _evaluate_types(self, queues: Iterable[str]) -> Any:
+        types = self._keys.types(queues)
+        return await self._evaluate(self._scripts["types"], (len(types), *types, *types.values()), self._client)
+
     async def _call(self, name: str, arguments: Sequence[Word], *, extra: Sequence[str] = ()) -> Any:
         return await self._evaluate(self._scripts[name], self._words(arguments, extra), self._client)
 
@@ -166,11 +177,23 @@ class Scripts:
         for _ in range(_LOADS):
             try:
                 return await client.execute("EVALSHA", script.digest, *words)
+            except WrongTypeError as error:
+                raise wrong_type(await self.types()) from error
             except MissingScriptError:
                 await client.at(self._keys.queues, "SCRIPT LOAD", script.text)
         raise StoreUnavailable(
             f"Redis lost a script each of the {_LOADS} times it was loaded; does something keep calling SCRIPT FLUSH?"
         )
+
+
+def wrong_type(found: Sequence[Any]) -> StoreDamaged:
+    """Return the error for the keys that types.lua found."""
+    for key, kind, expected in found:
+        return StoreDamaged(
+            f"the key {to_text(key)} is a {kind.decode()} and should be a {expected.decode()}: "
+            "another program has written it; rename or delete it"
+        )
+    return StoreDamaged("a key of a worker had another type than it should; restart the worker")
 
 
 def _pack_records(records: Sequence[NewRecord]) -> list[Word]:

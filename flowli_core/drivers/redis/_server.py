@@ -7,14 +7,17 @@ from typing import Any
 from flowli_core._logger import logger
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import NEEDED, PermissionMissingError
-from flowli_core.drivers.redis._scripts import Scripts
+from flowli_core.drivers.redis._scripts import Scripts, wrong_type
 from flowli_core.errors import DriverError
 
 _OLDEST = (6, 2)
 
 
 async def check_server(client: Client, scripts: Scripts, *, at: str, allow_eviction: bool) -> None:
-    """Raise DriverError if the server is too old, may evict keys, or refuses a command. `at` is a key of the prefix."""
+    """Raise DriverError if the server is too old, may evict keys, refuses a command, or has keys of another type.
+
+    `at` is a key of the prefix.
+    """
     try:
         server = facts_of(await client.at(at, "INFO", "server"))
         memory = facts_of(await client.at(at, "INFO", "memory"))
@@ -41,6 +44,8 @@ async def check_server(client: Client, scripts: Scripts, *, at: str, allow_evict
             f"this Redis user may not call {refused}; allow it with ACL SETUSER ... +{refused} "
             "(the driver's documentation lists all needed permissions)"
         )
+    if found := await scripts.types():
+        raise wrong_type(found)
 
 
 def facts_of(reply: Any) -> dict[str, str]:

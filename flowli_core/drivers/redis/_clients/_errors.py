@@ -48,6 +48,7 @@ NEEDED = "Flowli needs Redis 6.2 or later, Valkey, or another server that has th
 _UNKNOWN_COMMAND = re.compile("unknown (redis )?command|unknown subcommand|timeout is not an integer", re.IGNORECASE)
 """Replies of servers that lack a command; the last is from Redis 5, which can only wait whole seconds."""
 
+_WRONG_TYPE = "WRONGTYPE"
 _NO_CLUSTER = "Cluster mode is not enabled"
 
 _WRONG_PASSWORD = ("invalid username-password pair", "WRONGPASS")
@@ -65,6 +66,10 @@ class MissingScriptError(Exception):
 
 class PermissionMissingError(DriverError):
     """The Redis user that the client logs in as lacks a permission."""
+
+
+class WrongTypeError(DriverError):
+    """A key holds another type than it should. `Scripts.types` finds out which."""
 
 
 def code_of(error: Exception) -> str:
@@ -94,14 +99,14 @@ def translate(error: Exception) -> Exception:
     match code:
         case "NOSCRIPT":
             result: Exception = MissingScriptError()
-        case "NOAUTH":
-            result = DriverError(_MISSING_CREDENTIALS)
-        case "WRONGPASS":
-            result = DriverError(_WRONG_CREDENTIALS)
+        case "NOAUTH" | "WRONGPASS":
+            result = DriverError(_MISSING_CREDENTIALS if code == "NOAUTH" else _WRONG_CREDENTIALS)
         case "NOPERM":
             result = PermissionMissingError(f"this Redis user lacks a permission that the driver needs: {text}")
         case "OOM":
             result = StoreUnavailable(_FULL)
+        case _ if _WRONG_TYPE in text:
+            result = WrongTypeError(f"Redis refused a command: {text}")
         case _ if _UNKNOWN_COMMAND.search(text):
             result = DriverError(f"this server lacks a command ({text}); {NEEDED}")
         case _ if _NO_CLUSTER in text:

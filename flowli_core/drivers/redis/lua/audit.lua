@@ -36,10 +36,10 @@ local function check_active(id, blob, text, settled)
     report('token', id, 'cannot be read')
     return
   end
-  if kind ~= kind_of(blob) then
+  if kind ~= kind_of(blob, (parse_head(blob))) then
     report('token', id, 'has another kind than the record')
   end
-  if tonumber(token) > tonumber(call('HGET', SERIAL, 'token') or 0) then
+  if tonumber(token) > number_or(call('HGET', SERIAL, 'token'), 0) then
     report('token', id, 'is greater than the last one that was issued')
   end
   if tonumber(settled) >= tonumber(token) then
@@ -70,31 +70,38 @@ local function check_unfinished(id, last_state)
 end
 
 local function check_key(id, blob, is_finished)
-  local key = key_of(blob)
-  local holder = key and call('HGET', HOLDER, key)
-  if key and not is_finished and holder ~= id then
+  local key = parse_head(blob)
+  local holder = key ~= '' and call('HGET', HOLDER, key)
+  if key ~= '' and not is_finished and holder ~= id then
     report('holder', id, 'does not hold its key, although it has not finished')
-  elseif key and is_finished and holder == id then
+  elseif key ~= '' and is_finished and holder == id then
     report('holder', id, 'holds its key, although it has finished')
   end
 end
 
 local function check_record(id, blob)
-  local text = string.match(blob, '^........%d+ [^\n]*\n[%-%d]+\n') and call('HGET', SHAPE, string.sub(blob, 1, 8))
+  local text = parse_head(blob) and call('HGET', SHAPE, string.sub(blob, 1, 8))
   local numbers = {}
   if text then
     numbers.most, numbers.completed, numbers.failed, numbers.keep_id, numbers.queue = parse_shape(text)
   end
   local queue, most = numbers.queue, tonumber(numbers.most or 0)
   if not queue then
-    report('record', id, text and 'has a shape that cannot be read' or 'cannot be read, or its shape is missing')
+    report('record', id, text and 'has a shape that cannot be read' or parse_head(blob) and 'has no shape' or 'cannot be read')
     return
   elseif call('SISMEMBER', QUEUES, queue) == 0 then
     report('queues', id, 'lacks the queue of the record')
     return
   end
   local outcome_text, token, indexed = call('HGET', OUTCOME, id), call('HGET', TOKEN, id), indexes_of(id, queue)
-  local last_state, settled = parse_outcome(outcome_text)
+  local last_state, settled, _, _, _, _, last_kind = parse_outcome(outcome_text)
+  if last_state == 'failed' and queue_of_damaged(last_kind) then
+    report('record', id, 'was set aside: ' .. string.match(outcome_text, '\n(.*)'))
+    return
+  end
+  if not is_text(id) then
+    report('record', id, 'has an invalid id')
+  end
   if not last_state then
     report('outcome', id, 'cannot be read')
     last_state, settled = parse_outcome(nil)
@@ -108,7 +115,7 @@ local function check_record(id, blob)
     report('record', id, #indexed == 0 and 'is in no index' or 'is in more than one index: ' .. table.concat(names, ', '))
     return
   end
-  local index, recoveries = indexed[1], tonumber(call('HGET', RECOVERIES, id) or 0)
+  local index, recoveries = indexed[1], number_or(call('HGET', RECOVERIES, id) or 0)
   local is_finished = FINISHED[index.name] ~= nil
   if index.name == 'lease' then
     check_active(id, blob, token, settled)
@@ -156,8 +163,8 @@ local function check_counts()
   local fields, sums = call('HGETALL', COUNTS), { active = 0, completed = 0, failed = 0, cancelled = 0 }
   for i = 1, #fields, 2 do
     local state, queue = string.match(fields[i], '^(%S+) (.*)$')
-    local number = tonumber(fields[i + 1])
-    if not sums[state] or call('SISMEMBER', QUEUES, queue) == 0 or not number or number < 0 then
+    local number = number_or(fields[i + 1])
+    if not sums[state] or call('SISMEMBER', QUEUES, queue) == 0 or not number then
       report('counts', fields[i], 'is not a count: ' .. fields[i + 1])
     else
       sums[state] = sums[state] + number
@@ -175,18 +182,23 @@ local function check_counts()
   -- The caller compares this and the counts between two calls, to detect that records moved in between.
   fields[#fields + 1] = 'token '
   fields[#fields + 1] = call('HGET', SERIAL, 'token') or '0'
+  for _, name in ipairs({ 'now', 'token', 'revision' }) do
+    if not number_or(call('HGET', SERIAL, name) or 0) then
+      report('serial', name, 'is not a number')
+    end
+  end
   return { '0', findings, fields }
 end
 
 local SCHEDULE, SCHEDULES = KEYS[#KEYS - 1], KEYS[#KEYS]
 
 local function check_schedule(key, text)
-  local revision, next_tick = string.match(text, '^(%d+) [01] (%S+) %S+ %S+ [^\n]*\n')
+  local revision, next_tick = parse_schedule(text)
   if not revision then
     report('schedule', key, 'cannot be read')
     return
   end
-  if tonumber(revision) > tonumber(call('HGET', SERIAL, 'revision') or 0) then
+  if tonumber(revision) > number_or(call('HGET', SERIAL, 'revision'), 0) then
     report('schedule', key, 'has a revision greater than the last one that was issued')
   end
   if tonumber(call('ZSCORE', TICK, key) or nil) ~= tonumber(next_tick) then
@@ -238,7 +250,7 @@ end
 local blobs = column == 'record' and values or read_fields(RECORD, ids)
 for i, id in ipairs(ids) do
   check_member(id, blobs[i])
-  if column == 'holder' and blobs[i] and key_of(blobs[i]) ~= found[2][2 * i - 1] then
+  if column == 'holder' and blobs[i] and parse_head(blobs[i]) ~= found[2][2 * i - 1] then
     report('holder', id, 'holds a key of another record')
   end
 end

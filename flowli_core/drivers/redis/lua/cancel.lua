@@ -1,15 +1,15 @@
--- Cancel a waiting record, or request that of an active one.
+-- Cancel a waiting record, or request that of an active one. Set aside a waiting one that cannot be read.
 -- Needs: shared/columns shared/moves
 -- ARGV[first]: id.
 -- Answers 'cancelled', 'requested', 'finished' or 'unknown'.
--- First write: a ZREM, of nothing if need be, so that jobs can be cancelled when memory is full.
+-- First write: SADD cancelling, or a ZREM.
 local id = ARGV[first]
 local blob = call('HGET', RECORD, id)
-local shape = blob and shape_of(blob)
-if not shape then
+if not blob then
   return 'unknown'
 end
-local state, due, _, last = locate(id, shape)
+local kind, shape = parse_record(blob)
+local state, due, _, last = locate(id, kind and shape)
 if state == 'active' then
   call('ZREM', LEASE, '')
   call('SADD', CANCELLING, id)
@@ -17,11 +17,15 @@ if state == 'active' then
 elseif state ~= 'queued' and state ~= 'scheduled' then
   return 'finished'
 end
-call('ZREM', DUE[shape.queue], id)
-call('ZREM', SUSPECT[shape.queue], id)
-local _, settled, started, failed, worker = parse_outcome(last)
-local kind = kind_of(blob)
-call('HSET', OUTCOME, id, format_outcome('cancelled', settled, started, failed, format_ms(due), kind, worker, ''))
-add_finished(id, kind, shape, 'cancelled')
+local queue = kind and shape.queue or select(3, search(id))
+call('ZREM', DUE[queue], id)
+call('ZREM', SUSPECT[queue], id)
+if kind then
+  local _, settled, started, failed, worker = parse_outcome(last)
+  call('HSET', OUTCOME, id, format_outcome('cancelled', settled, started, failed, format_ms(due), kind, worker, ''))
+  add_finished(id, kind, shape, 'cancelled')
+else
+  set_aside(id, queue, shape)
+end
 write_counts()
-return 'cancelled'
+return kind and 'cancelled' or 'finished'

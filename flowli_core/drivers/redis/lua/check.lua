@@ -5,7 +5,8 @@
 --              member for a minute, for the wait that the caller tries next.
 local SCRATCH = KEYS[1]
 local tries = {
-  { 'DEL', SCRATCH }, { 'TIME' }, { 'EXISTS', SCRATCH }, { 'HGET', SCRATCH, 'f' }, { 'HMGET', SCRATCH, 'f' },
+  { 'DEL', SCRATCH }, { 'TIME' }, { 'EXISTS', SCRATCH }, { 'TYPE', SCRATCH }, { 'HGET', SCRATCH, 'f' }, { 'HSTRLEN', SCRATCH, 'f' },
+  { 'HMGET', SCRATCH, 'f' },
   { 'HGETALL', SCRATCH }, { 'HDEL', SCRATCH, 'f' }, { 'SCARD', SCRATCH }, { 'SMEMBERS', SCRATCH },
   { 'SISMEMBER', SCRATCH, 'm' }, { 'SREM', SCRATCH, 'm' }, { 'ZCARD', SCRATCH }, { 'ZCOUNT', SCRATCH, 0, 0 },
   { 'ZRANGE', SCRATCH, 0, 0 }, { 'ZRANGEBYSCORE', SCRATCH, 0, 0 }, { 'ZREVRANGEBYSCORE', SCRATCH, 0, 0 }, { 'ZRANGEBYLEX', SCRATCH, '-', '+' },

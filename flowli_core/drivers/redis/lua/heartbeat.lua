@@ -6,7 +6,7 @@
 -- First write: a ZREM of nothing, so that leases can be renewed when memory is full.
 local WORKER = KEYS[#KEYS]
 call('ZREM', LEASE, '')
-follow_clock(tonumber(call('HGET', SERIAL, 'now') or 0))
+follow_clock(number_or(call('HGET', SERIAL, 'now'), 0))
 local lease_ms, remember_ms = unpack(ARGV, first, first + 1)
 local lease_end, ids = format_ms(now + lease_ms), {}
 for i = first + 2, #ARGV, 2 do

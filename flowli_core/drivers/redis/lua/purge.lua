@@ -5,6 +5,6 @@
 -- First write: a ZREM.
 local state, older_ms, limit = unpack(ARGV, first, first + 2)
 local ids = call('ZRANGEBYSCORE', FINISHED[state], '-inf', '(' .. format_ms(now - older_ms), 'LIMIT', 0, limit)
-remove(ids)
+remove(ids, state)
 write_counts()
 return #ids

@@ -10,7 +10,8 @@
 local SCHEDULE, SCHEDULES = KEYS[#KEYS - 1], KEYS[#KEYS]
 local key, revision, is_paused, next_tick, last_tick, last_id, queue, spec = unpack(ARGV, first, first + 7)
 local stored = call('HGET', SCHEDULE, key)
-if (stored and string.match(stored, '^%d+') or '0') ~= revision then
+-- A revision that cannot be read counts as 0: see unpack_schedule in _packing.py.
+if number_or(string.match(stored or '', '^%d+'), 0) ~= tonumber(revision) then
   return 0
 end
 local records_from = first + 8

@@ -4,7 +4,7 @@
 -- ARGV[first..]: 'one' and a key; or 'due' and a limit; or 'page', a limit and, except for the first page, the key after
 --                which it begins.
 -- Answers {now, {key, "revision paused next last record queue\\nspec"} for each}.
--- First write: a ZREM of a tick whose schedule is missing.
+-- First write: a ZREM of a tick whose schedule is missing, or cannot be read.
 local SCHEDULE, SCHEDULES = KEYS[#KEYS - 1], KEYS[#KEYS]
 local mode, limit, after = unpack(ARGV, first, first + 2)
 local keys
@@ -17,7 +17,7 @@ else
 end
 local texts, schedules = read_fields(SCHEDULE, keys), {}
 for i, key in ipairs(keys) do
-  if texts[i] then
+  if texts[i] and (mode ~= 'due' or parse_schedule(texts[i])) then
     schedules[#schedules + 1] = { key, texts[i] }
   elseif mode == 'due' then
     call('ZREM', TICK, key)

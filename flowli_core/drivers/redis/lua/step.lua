@@ -7,10 +7,11 @@
 --                their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {place, progress, recoveries} of those with a history,
---          token or 0, {id, digest, recoveries, state} of those recovered, ms to the next work or -1, ms to the next tick of
---          a schedule or -1, 1 if the step before this one is unknown}.
--- First write: a ZREM, of nothing if need be. After it Redis lets a script write when memory is full, so that workers can
--- settle even then.
+--          token or 0, {id, digest, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
+--          next work or -1, ms to the next tick of a schedule or -1, 1 if the step before this one is unknown}.
+-- First write: a ZREM of nothing. After it Redis lets a script write when memory is full, so that workers can settle even then.
+-- Each stage adds a record to its next index before it removes it from the last one. So a key of another type, at which a
+-- script ends half-way, loses none: the step does the same when it is sent again.
 local WORKER = KEYS[#KEYS]
 local worker, sequence_text, lease_ms, want, with_suspect, most_bytes, most_recovered, most_trimmed, keep_completed,
   keep_failed, keep_cancelled, keep_taken, remember_ms, list_ms, is_waiting, served_count = unpack(ARGV, first, first + 15)
@@ -21,26 +22,31 @@ local acks_from = first + 16 + served_count
 local served = { unpack(ARGV, first + 16, acks_from - 1) }
 local ack_count = (#ARGV - acks_from + 1) / 6
 local lease_end = format_ms(now + lease_ms)
+-- No step is that many numbers older than the last: such a number is damaged.
+local MOST_BEHIND = 1000
 
 local serial = call('HMGET', SERIAL, 'now', 'token')
-follow_clock(tonumber(serial[1] or 0))
+follow_clock(number_or(serial[1], 0))
+call('ZREM', LEASE, '')
 
 -- Waiting steps have a sequence of their own.
 local field = is_waiting and 'wait_' or ''
 local SEQUENCE, ACKS, BATCH_TOKEN, BATCH = field .. 'sequence', field .. 'acks', field .. 'token', field .. 'batch'
 local last = call('HMGET', WORKER, SEQUENCE, ACKS, BATCH_TOKEN, BATCH, 'seen', 'listed')
-local last_sequence = last[1] and tonumber(last[5]) > now - remember_ms and tonumber(last[1]) or nil
+local last_sequence = number_or(last[5], 0) > now - remember_ms and number_or(last[1]) or nil
+if last_sequence and last_sequence > sequence + MOST_BEHIND then
+  last_sequence = nil
+end
 
 -- Store the time of the step, for follow_clock.
 local function write_time()
-  call('ZREM', LEASE, '')
   call('HSET', SERIAL, 'now', now_text)
 end
 
 -- List the worker as alive, once per interval, so that it costs a busy worker nothing. The last step is kept for an interval
 -- longer than the worker is remembered.
 local function list_worker()
-  if math.floor(tonumber(last[6] or -1) / list_ms) ~= math.floor(now / list_ms) then
+  if math.floor(number_or(last[6], -1) / list_ms) ~= math.floor(now / list_ms) then
     call('HSET', WORKER, 'listed', now_text)
     call('PEXPIRE', WORKER, remember_ms + list_ms)
     call('ZADD', WORKERS, now, worker)
@@ -50,8 +56,8 @@ end
 
 local acks, token, recovered, first_end, left_own = '', false, {}, nil, false
 if not last_sequence or sequence > last_sequence then
-  acks = settle(acks_from, ack_count)
-  recovered, first_end, left_own = recover(most_recovered, worker, is_waiting)
+  acks = settle(acks_from, ack_count, served[1])
+  recovered, first_end, left_own = recover(most_recovered, worker, is_waiting, served[1])
   token = next_number(serial[2])
   reserve(served, left_own and 0 or tonumber(want), {
     worker = worker, token = token, lease_end = lease_end, with_suspect = with_suspect, most_bytes = tonumber(most_bytes),
@@ -69,8 +75,11 @@ if not last_sequence or sequence > last_sequence then
 else
   write_time()
   if sequence == last_sequence then
-    acks, token = last[2], tonumber(last[3])
-    reserve_again(last[3], last[4], lease_end)
+    acks, token = last[2], number_or(last[3])
+    if not acks or #acks ~= ack_count or string.find(acks, '[^odl]') then
+      acks = settle(acks_from, ack_count, served[1])
+    end
+    reserve_again(last[3], last[4] or '', lease_end)
     call('HSET', WORKER, 'seen', now_text)
     call('PEXPIRE', WORKER, remember_ms + list_ms)
   else
@@ -82,5 +91,6 @@ write_counts()
 local is_unknown = not is_waiting and sequence > 1 and (not last_sequence or last_sequence < sequence - 1)
 local next_ms, tick_ms = find_next(served, with_suspect, first_end, lease_ms)
 return {
-  now, acks, batch.ids, batch.blobs, batch.histories, token or 0, recovered, next_ms, tick_ms, is_unknown and 1 or 0,
+  now, acks, batch.ids, batch.blobs, batch.histories, token or 0, recovered, set_asides, next_ms, tick_ms,
+  is_unknown and 1 or 0,
 }

@@ -1,15 +1,13 @@
 -- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua.
 
--- Describe a record that is stored already. `due` is given if it was added by this call.
-local function describe(place, disposition, id, blob, due)
-  local state, progress = nil, false
+-- Find a record that is stored already, or was added by this call and is due at `due`. Returns its state and when it is due.
+-- The state is nil if it is not stored, or in no index: then it is stored anew.
+local function find(id, blob, due)
   if due then
-    state = due > now and 'scheduled' or 'queued'
-  else
-    state, due = locate(id, shape_of(blob))
-    progress = call('HGET', PROGRESS, id)
+    return due > now and 'scheduled' or 'queued', due
+  elseif blob then
+    return locate(id, shape_of(blob))
   end
-  return { place, disposition, id, state, format_ms(due), progress }
 end
 
 -- The state in which the removed record of an id finished, if the id is still taken: see take_id in remove.lua.
@@ -44,13 +42,17 @@ local function add_records(first)
     local shape = given[digest]
     local taken_state = shape.keeps_id and state_of_taken(id)
     local holder = key ~= '' and (held[key] or call('HGET', HOLDER, key))
-    local holder_blob = holder and not added[holder] and call('HGET', RECORD, holder)
-    if added[id] or stored[k] then
-      refused[#refused + 1] = describe(k, 'duplicate', id, stored[k], added[id])
+    local state, due_ms = find(id, stored[k], added[id])
+    local holder_state, holder_due
+    if holder and not state then
+      holder_state, holder_due = find(holder, not added[holder] and call('HGET', RECORD, holder), added[holder])
+    end
+    if state then
+      refused[#refused + 1] = { k, 'duplicate', id, state, format_ms(due_ms), call('HGET', PROGRESS, id) }
     elseif taken_state then
       refused[#refused + 1] = { k, 'duplicate', id, taken_state, now_text, false }
-    elseif holder and (added[holder] or holder_blob) then
-      refused[#refused + 1] = describe(k, 'existing', holder, holder_blob, added[holder])
+    elseif holder_state and not FINISHED[holder_state] then
+      refused[#refused + 1] = { k, 'existing', holder, holder_state, format_ms(holder_due), call('HGET', PROGRESS, holder) }
     else
       local due = due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
       added[id], is_delayed = due, is_delayed or due > now
@@ -69,7 +71,7 @@ local function add_records(first)
   end
   call_with_all('HSET', RECORD, blobs, 2)
   if is_delayed then
-    follow_clock(tonumber(call('HGET', SERIAL, 'now') or 0))
+    follow_clock(number_or(call('HGET', SERIAL, 'now'), 0))
   end
   for digest, shape in pairs(given) do
     call('HSETNX', SHAPE, digest, shape.text)

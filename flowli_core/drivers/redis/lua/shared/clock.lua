@@ -3,7 +3,8 @@
 -- If the clock was set back since `last_now`, the time of the last step, move leases and due times back too: no lease gets
 -- longer, and what was due stays due. Call it before a lease or a later due time is written, which would be moved as well.
 local function follow_clock(last_now)
-  if now < last_now then
+  -- No clock is set back by more than ten years: such a time is damaged.
+  if now < last_now and last_now < now + 315576000000 then
     call('ZREM', LEASE, '')
     local leases = call('ZRANGEBYSCORE', LEASE, '(' .. now_text, '+inf', 'WITHSCORES')
     for i = 1, #leases, 2 do

@@ -13,6 +13,12 @@ local function format_ms(ms)
   return string.format('%.0f', ms)
 end
 
+-- Read a number that another program may have damaged. Returns `default` if it is none from 0 to 2^53.
+local function number_or(text, default)
+  local number = tonumber(text or nil)
+  return number and number >= 0 and number <= 9007199254740992 and number or default
+end
+
 local now, micros = tonumber(ARGV[1]), 0
 if now < 0 then
   local time = call('TIME')
@@ -23,7 +29,7 @@ local now_text = format_ms(now)
 -- Returns the token or revision after `last`: at least the time in microseconds. So none is used again if the server loses
 -- its last writes, as in a failover or in a restart from a snapshot.
 local function next_number(last)
-  return format_ms(math.max(tonumber(last or 0) + 1, now * 1000 + micros))
+  return format_ms(math.max(number_or(last, 0) + 1, now * 1000 + micros))
 end
 
 local first = 2
@@ -67,38 +73,84 @@ local function append(list, one, other)
   list[length + 1], list[length + 2] = one, other
 end
 
--- The numbers and the queue of a shape, which many records share: see pack_shape in _packing.py.
-local function parse_shape(text)
-  return string.match(text, '^(%d+) (%d+) (%d+) (%d+) ([^\n]*)\n')
+-- True if a text is UTF-8. Another cannot be a name, an id or a key.
+local function is_text(text)
+  if not string.find(text, '[\128-\255]') then
+    return true
+  end
+  for _, sequence in ipairs({
+    '[\194-\223][\128-\191]', '\224[\160-\191][\128-\191]', '\237[\128-\159][\128-\191]',
+    '[\225-\236\238\239][\128-\191][\128-\191]', '\240[\144-\191][\128-\191][\128-\191]',
+    '[\241-\243][\128-\191][\128-\191][\128-\191]', '\244[\128-\143][\128-\191][\128-\191]',
+  }) do
+    text = string.gsub(text, sequence, '')
+  end
+  return not string.find(text, '[\128-\255]')
 end
 
--- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if the shape is missing.
+-- The numbers and the queue of a shape, which many records share: see pack_shape in _packing.py. Returns nil if it cannot be
+-- read.
+local function parse_shape(text)
+  local head, max_recoveries, keep_completed, keep_failed, keep_id, queue, name =
+    string.match(text, '^((%d+) (%d+) (%d+) (%d+) ([^\n]*))\n([^\n]*)\n')
+  if head and #head - #queue < 64 and is_text(head) and is_text(name) then
+    return max_recoveries, keep_completed, keep_failed, keep_id, queue
+  end
+end
+
+-- The kind of a record that was set aside is ! and its queue, in hexadecimal digits.
+local function damaged_kind(queue)
+  return '!' .. string.gsub(queue, '.', function(letter)
+    return string.format('%02x', string.byte(letter))
+  end)
+end
+
+-- Returns the queue of such a kind, or nil if the kind is another.
+local function queue_of_damaged(kind)
+  local digits = string.match(kind or '', '^!(%x+)$')
+  return digits and string.gsub(digits, '%x%x', function(pair)
+    return string.char(tonumber(pair, 16))
+  end)
+end
+
+-- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if it cannot be read, and why.
 local shapes = {}
 local function shape_of(text)
   local digest = string.sub(text, 1, 8)
-  local shape = shapes[digest]
-  if not shape then
-    local stored = call('HGET', SHAPE, digest)
-    if not stored then
-      return nil
-    end
-    local max_recoveries, keep_completed, keep_failed, keep_id, queue = parse_shape(stored)
-    local until_failed = format_ms(now + tonumber(keep_failed))
-    shape = {
-      max_recoveries = tonumber(max_recoveries),
-      keep_id = tonumber(keep_id),
-      queue = queue,
-      expiry = { completed = format_ms(now + tonumber(keep_completed)), failed = until_failed, cancelled = until_failed },
-    }
+  if shapes[digest] then
+    return shapes[digest]
+  end
+  local set_aside_in = queue_of_damaged(text)
+  -- A record that was set aside is kept for 14 days, as a failed one is by default.
+  local stored = set_aside_in and '0 1209600000 1209600000 0 ' .. set_aside_in .. '\n\n' or call('HGET', SHAPE, digest)
+  local max_recoveries, keep_completed, keep_failed, keep_id, queue = parse_shape(stored or '')
+  if not queue then
+    return nil, stored and 'its shape cannot be read' or 'its shape is missing'
+  end
+  local until_failed = format_ms(now + keep_failed)
+  local shape = {
+    max_recoveries = tonumber(max_recoveries),
+    keep_id = tonumber(keep_id),
+    queue = queue,
+    expiry = { completed = format_ms(now + keep_completed), failed = until_failed, cancelled = until_failed },
+  }
+  if not set_aside_in then
     shapes[digest] = shape
   end
   return shape
 end
 
--- A record's blob is "digest created key\nlength of meta or -\nmeta input": see pack_record in _packing.py.
-local function key_of(blob)
-  local key = string.match(blob, '^........%d+ ([^\n]*)\n')
-  return key ~= '' and key or nil
+-- The most bytes of a record. Its payloads have far fewer, so a longer one is damaged.
+local MOST_BYTES = 64 * 1024 * 1024
+
+-- Read the head of a record's blob, "digest created key\nlength of meta or -\nmeta input": see pack_record in _packing.py.
+-- Returns its key, '' if it has none, and the size of its input; or nil if it cannot be read.
+local function parse_head(blob)
+  local created_to, key, meta_length, from = string.match(blob, '^........%d+() ([^\n]*)\n([%d-]+)\n()')
+  local input_from = created_to and from + (meta_length == '-' and 0 or tonumber(meta_length) or math.huge)
+  if created_to and created_to <= 25 and input_from <= #blob + 1 and #blob <= MOST_BYTES then
+    return key, #blob + 1 - input_from
+  end
 end
 
 -- token: "token reserved due kind worker", stored exactly while the record is active.
@@ -106,7 +158,7 @@ local function format_token(token, due, kind, worker)
   return token .. ' ' .. now_text .. ' ' .. due .. ' ' .. kind .. ' ' .. worker
 end
 
--- Returns token, reserved, due, kind, worker: all text.
+-- Returns token, reserved, due, kind, worker: all text; or nil if it cannot be read.
 local function parse_token(text)
   return string.match(text, '^(%d+) (%d+) (%d+) (%S+) (.*)$')
 end
@@ -118,31 +170,64 @@ local function format_outcome(state, settled, started, failed, due, kind, worker
     .. worker .. '\n' .. result
 end
 
--- Returns state, settled, started, failed, worker, due, kind, updated: all text. The last three are nil if there is no
--- outcome yet.
+-- Returns state, settled, started, failed, worker, due, kind, updated: all text. The last three are nil if there is no outcome
+-- yet, and the state too if it cannot be read.
 local function parse_outcome(text)
   if not text then
     return '-', '0', '0', '0', ''
   end
   local state, settled, started, failed, updated, due, kind, worker =
     string.match(text, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) ([^\n]*)\n')
-  return state, settled, started, failed, worker, due, kind, updated
+  return state, settled or '0', started or '0', failed or '0', worker or '', due, kind, updated
 end
 
--- Find a record: its state, when it is due, its token and its outcome. The state is nil if it is unknown, as after damage.
+-- A schedule is "revision paused next last id queue\nspec". Returns the revision and the next tick, or nil if it cannot be read.
+local function parse_schedule(text)
+  local revision, next_tick, last_tick = string.match(text, '^(%d+) [01] ([%d-]+) ([%d-]+) [!-~]+ [^ \n]+\n')
+  local has_ticks = revision and (next_tick == '-' or number_or(next_tick)) and (last_tick == '-' or number_or(last_tick))
+  if has_ticks and number_or(revision) then
+    return revision, next_tick
+  end
+end
+
+-- Read a time from a score. One out of range is damaged.
+local function time_of(score)
+  return math.floor(math.min(math.max(tonumber(score), 0), 253402300799999))
+end
+
+
+-- Find a record in the indexes, if what is stored beside it cannot be read. Returns its state, its time and its queue.
+local function search(id)
+  for state, index in pairs(FINISHED) do
+    local finished = call('ZSCORE', index, id)
+    if finished then
+      return state, time_of(finished)
+    end
+  end
+  for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
+    local due = call('ZSCORE', DUE[queue], id) or call('ZSCORE', SUSPECT[queue], id)
+    if due then
+      return tonumber(due) > now and 'scheduled' or 'queued', time_of(due), queue
+    end
+  end
+end
+
+-- Find a record: its state, when it is due, its token and its outcome. The state is nil if it is in no index. `shape` is nil if
+-- it cannot be read.
 local function locate(id, shape)
   local token, outcome = call('HGET', TOKEN, id), call('HGET', OUTCOME, id)
   if token then
     local _, _, due = parse_token(token)
-    return 'active', tonumber(due), token, outcome
+    return 'active', number_or(due, now), token, outcome
   end
-  local due = tonumber(call('ZSCORE', DUE[shape.queue], id) or call('ZSCORE', SUSPECT[shape.queue], id))
+  local due = shape and (call('ZSCORE', DUE[shape.queue], id) or call('ZSCORE', SUSPECT[shape.queue], id))
   if due then
-    return due > now and 'scheduled' or 'queued', due, token, outcome
+    return tonumber(due) > now and 'scheduled' or 'queued', time_of(due), token, outcome
   end
   local state, _, _, _, _, last_due = parse_outcome(outcome)
   if FINISHED[state] then
-    return state, tonumber(last_due), token, outcome
+    return state, number_or(last_due, 0), token, outcome
   end
-  return nil, nil, token, outcome
+  state, due = search(id)
+  return state, due, token, outcome
 end

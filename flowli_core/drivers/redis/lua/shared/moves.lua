@@ -14,7 +14,11 @@ local function write_counts()
   for state, queues in pairs(changes) do
     for queue, by in pairs(queues) do
       if by ~= 0 then
-        call('HINCRBY', COUNTS, state .. ' ' .. queue, by)
+        local field = state .. ' ' .. queue
+        if type(redis.pcall('HINCRBY', COUNTS, field, by)) == 'table' then
+          -- It is damaged. Count from here; fsck reports the difference.
+          call('HSET', COUNTS, field, math.max(by, 0))
+        end
       end
     end
   end
@@ -22,15 +26,28 @@ local function write_counts()
 end
 
 -- The kind of a record is the digest of its shape, and + if it has an idempotency key or - if not.
-local function kind_of(blob)
-  return string.sub(blob, 1, 8) .. (string.find(blob, '^%d+ \n', 9) and '-' or '+')
+local function kind_of(blob, key)
+  return string.sub(blob, 1, 8) .. (key == '' and '-' or '+')
+end
+
+-- Read a record: its kind, its shape and the size of its input. Returns nil if it cannot be read, and why.
+local function parse_record(blob)
+  local key, size = parse_head(blob)
+  if not key then
+    return nil, 'the head of its record cannot be read'
+  end
+  local shape, damage = shape_of(blob)
+  if not shape then
+    return nil, damage
+  end
+  return kind_of(blob, key), shape, size
 end
 
 -- Release the idempotency key of a record, if it holds one.
 local function release_key(id, kind)
   if string.byte(kind, 9) == 43 then -- a plus
     local blob = call('HGET', RECORD, id)
-    local key = blob and key_of(blob)
+    local key = blob and parse_head(blob)
     if key and call('HGET', HOLDER, key) == id then
       call('HDEL', HOLDER, key)
     end
@@ -42,7 +59,7 @@ end
 local announced = {}
 local function add_waiting(id, shape, due)
   local queue = shape.queue
-  local recoveries = tonumber(call('HGET', RECOVERIES, id) or 0)
+  local recoveries = number_or(call('HGET', RECOVERIES, id), 0)
   local index = recoveries >= shape.max_recoveries and SUSPECT[queue] or DUE[queue]
   call('ZADD', index, due, id)
   local is_next = due > now and call('ZRANGE', index, 0, 0)[1] == id
@@ -58,4 +75,14 @@ local function add_finished(id, kind, shape, state)
   call('ZADD', EXPIRY, shape.expiry[state], id)
   count(state, shape.queue, 1)
   release_key(id, kind)
+end
+
+-- Set a record aside that cannot be read: it is failed, its record stays as it is, and its outcome says what is damaged. The
+-- caller removes it from its previous index. `set_asides` are {id, queue, damage}.
+local set_asides = {}
+local function set_aside(id, queue, damage)
+  set_asides[#set_asides + 1] = { id, queue, damage }
+  local kind = damaged_kind(queue)
+  call('HSET', OUTCOME, id, format_outcome('failed', '0', '0', '0', now_text, kind, '', damage))
+  add_finished(id, kind, shape_of(kind), 'failed')
 end

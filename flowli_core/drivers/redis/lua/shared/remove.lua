@@ -12,32 +12,37 @@ local function take_id(taken, id, state, finished, shape)
   end
 end
 
-local function remove(ids)
+-- `in_state` is the state whose index held the ids; nil if they come from the ends of retention.
+local function remove(ids, in_state)
   if #ids == 0 then
     return
   end
-  local outcomes, by_state, orphans, taken = read_fields(OUTCOME, ids), {}, {}, {}
+  local outcomes, by_state, gone, taken = read_fields(OUTCOME, ids), {}, {}, {}
   for i, id in ipairs(ids) do
     local state, _, _, _, _, _, kind, finished = parse_outcome(outcomes[i])
+    if not FINISHED[state] or state ~= (in_state or state) then
+      -- The outcome is damaged, or the record has not finished and should have no end of retention.
+      state, kind = in_state or locate(id), nil
+    end
     if FINISHED[state] then
       by_state[state] = by_state[state] or {}
       table.insert(by_state[state], id)
-      local shape = shape_of(kind)
+      local shape = shape_of(kind or call('HGET', RECORD, id) or '')
       if shape then
         count(state, shape.queue, -1)
-        take_id(taken, id, state, finished, shape)
+        take_id(taken, id, state, finished or now_text, shape)
       end
-    else
-      orphans[#orphans + 1] = id
+    end
+    if not state or FINISHED[state] then
+      gone[#gone + 1] = id
     end
   end
   for state, index in pairs(FINISHED) do
-    call_with_all('ZREM', index, orphans, 1)
     call_with_all('ZREM', index, by_state[state] or {}, 1)
   end
   call_with_all('ZREM', EXPIRY, ids, 1)
   call_with_all('ZADD', TAKEN, taken, 2)
   for _, column in ipairs({ RECORD, OUTCOME, PROGRESS, RECOVERIES }) do
-    call_with_all('HDEL', column, ids, 1)
+    call_with_all('HDEL', column, gone, 1)
   end
 end

@@ -2,30 +2,32 @@
 -- columns.lua, moves.lua.
 
 -- Recover one record, from its token and its last outcome. A recovery by its own worker does not count: that worker is alive.
--- Returns {id, digest, recoveries, new state}, or nil if the record is missing.
-local function recover_one(id, token_text, outcome_text, stepping)
-  local _, reserved, due, kind, worker
-  if token_text then
-    _, reserved, due, kind, worker = parse_token(token_text)
-    if not kind then
-      -- The token is damaged. The record has what is needed to go on.
-      local blob = call('HGET', RECORD, id)
-      if blob then
-        reserved, due, kind, worker = now_text, now_text, kind_of(blob), ''
-      end
-    end
-  end
+-- Returns {id, digest, recoveries, new state}; or nil if the record is missing, waits or has finished, or if it cannot be read
+-- and is set aside in `queue`.
+local function recover_one(id, token_text, outcome_text, stepping, queue)
+  local _, reserved, due, kind, worker = parse_token(token_text or '')
   local shape = kind and shape_of(kind)
   if not shape then
-    return nil
+    -- The token or the shape is damaged. The record may have what is needed to go on.
+    local blob = call('HGET', RECORD, id)
+    if not blob or (not token_text and locate(id)) then
+      return nil
+    end
+    kind, shape = parse_record(blob)
+    if not kind then
+      count('active', queue, -1)
+      call('SREM', CANCELLING, id)
+      set_aside(id, queue, shape)
+      return nil
+    end
+    reserved, due, worker = now_text, now_text, ''
   end
-  local recoveries, state = nil, '-'
-  if worker == stepping then
-    recoveries = tonumber(call('HGET', RECOVERIES, id) or 0)
-  else
-    recoveries = call('HINCRBY', RECOVERIES, id, 1)
+  local recoveries, state = number_or(call('HGET', RECOVERIES, id), 0), '-'
+  if worker ~= stepping then
+    recoveries = recoveries + 1
+    call('HSET', RECOVERIES, id, recoveries)
   end
-  local due_ms = math.min(tonumber(due), now)
+  local due_ms = math.min(number_or(due, now), now)
   if call('SREM', CANCELLING, id) == 1 then
     state = 'cancelled'
   elseif recoveries > shape.max_recoveries then
@@ -48,9 +50,9 @@ local function first_lease_end()
   return tonumber(call('ZRANGE', LEASE, 0, 0, 'WITHSCORES')[2])
 end
 
--- Recover up to `most` records. Returns them, when the first of the other leases ends, nil if there is none, and true if this
--- waiting step has left leases of its own worker as they are.
-local function recover(most, stepping, is_waiting)
+-- Recover up to `most` records. What cannot be read is set aside in `queue`. Returns the recovered, when the first of the other
+-- leases ends, nil if there is none, and true if this waiting step has left leases of its own worker as they are.
+local function recover(most, stepping, is_waiting, queue)
   local lease_end = first_lease_end()
   if not lease_end or lease_end > now then
     return {}, lease_end
@@ -64,10 +66,10 @@ local function recover(most, stepping, is_waiting)
     end
   end
   local outcomes = read_fields(OUTCOME, ids)
+  for k, id in ipairs(ids) do
+    recovered[#recovered + 1] = recover_one(id, tokens[k], outcomes[k], stepping, queue)
+  end
   call_with_all('ZREM', LEASE, ids, 1)
   call_with_all('HDEL', TOKEN, ids, 1)
-  for k, id in ipairs(ids) do
-    recovered[#recovered + 1] = recover_one(id, tokens[k], outcomes[k], stepping)
-  end
   return recovered, first_lease_end(), #ids < #expired
 end

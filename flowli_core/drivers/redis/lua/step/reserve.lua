@@ -62,13 +62,8 @@ local function add_histories(ids, place)
   end
   local progress, recoveries = read_fields(PROGRESS, with_history), read_fields(RECOVERIES, with_history)
   for i = 1, #places do
-    table.insert(batch.histories, { places[i], progress[i], tonumber(recoveries[i] or 0) })
+    table.insert(batch.histories, { places[i], progress[i], number_or(recoveries[i], 0) })
   end
-end
-
-local function input_size(blob)
-  local meta_length, from = string.match(blob, '^[^\n]*\n([%-%d]+)\n()')
-  return #blob - from + 1 - (tonumber(meta_length) or 0)
 end
 
 -- Reserve from one queue. Returns the number of input bytes of the batch, and true if the batch is full.
@@ -79,37 +74,45 @@ local function reserve_from(queue, most, options, bytes)
   local token, lease_end, worker = options.token, options.lease_end, options.worker
   local taken, leases, tokens, reserved, removed, is_full = {}, {}, {}, {}, 0, false
   for i, id in ipairs(ids) do
-    local blob = blobs[i]
-    if not blob or not shape_of(blob) then
-      -- An orphan: its record is missing, so there is nothing to run.
-      call('ZREM', i == suspect_place and SUSPECT[queue] or DUE[queue], id)
-      removed = removed + (i == suspect_place and 0 or 1)
+    local blob, is_suspect, kind, shape, size = blobs[i], i == suspect_place, nil, nil, nil
+    if blob then
+      kind, shape, size = parse_record(blob)
+    end
+    if not kind or shape.queue ~= queue or not is_text(id) then
+      -- There is nothing to run: the record is missing, or it cannot be read.
+      call('ZREM', is_suspect and SUSPECT[queue] or DUE[queue], id)
+      removed = removed + (is_suspect and 0 or 1)
+      if blob then
+        set_aside(id, queue, kind and 'its queue is another one' or shape)
+      end
     else
-      bytes = bytes + input_size(blob)
+      bytes = bytes + size
       if #all_ids > 0 and bytes > options.most_bytes then
         is_full = true
         break
       end
-      if i == suspect_place then
+      if is_suspect then
         batch.has_suspect = true
-        call('ZREM', SUSPECT[queue], id)
       else
         taken[#taken + 1] = id
       end
       local due, n = string.find(dues[i], '^%d+$') and dues[i] or now_text, #reserved
       leases[2 * n + 1], leases[2 * n + 2] = lease_end, id
-      tokens[2 * n + 1], tokens[2 * n + 2] = id, format_token(token, due, kind_of(blob), worker)
+      tokens[2 * n + 1], tokens[2 * n + 2] = id, format_token(token, due, kind, worker)
       reserved[n + 1], all_ids[#all_ids + 1], all_blobs[#all_blobs + 1] = id, id, blob
     end
   end
-  call_with_all('ZREM', DUE[queue], taken, 1)
   if #reserved > 0 then
     -- Before the token is used: it must not be used again, even if the script fails after this.
     call('HSET', SERIAL, 'now', now_text, 'token', token)
   end
   first_due[queue] = tonumber(entries[2 * (removed + #taken) + 2]) or false
-  call_with_all('ZADD', LEASE, leases, 2)
   call_with_all('HSET', TOKEN, tokens, 2)
+  call_with_all('ZADD', LEASE, leases, 2)
+  call_with_all('ZREM', DUE[queue], taken, 1)
+  if #taken < #reserved then
+    call('ZREM', SUSPECT[queue], ids[suspect_place])
+  end
   count('active', queue, #reserved)
   add_histories(reserved, first_place)
   return bytes, is_full
@@ -134,12 +137,15 @@ local function reserve_again(token, ids_text, lease_end)
   end
   local tokens, blobs, recoveries = read_fields(TOKEN, ids), read_fields(RECORD, ids), read_fields(RECOVERIES, ids)
   for i, id in ipairs(ids) do
-    local shape = blobs[i] and shape_of(blobs[i])
-    if shape and tokens[i] and parse_token(tokens[i]) == token then
+    local kind, shape = nil, nil
+    if blobs[i] then
+      kind, shape = parse_record(blobs[i])
+    end
+    if kind and tokens[i] and parse_token(tokens[i]) == token then
       call('ZADD', LEASE, lease_end, id)
       batch.ids[#batch.ids + 1] = id
       batch.blobs[#batch.blobs + 1] = blobs[i]
-      batch.has_suspect = batch.has_suspect or tonumber(recoveries[i] or 0) >= shape.max_recoveries
+      batch.has_suspect = batch.has_suspect or number_or(recoveries[i], 0) >= shape.max_recoveries
     end
   end
   add_histories(batch.ids, 1)

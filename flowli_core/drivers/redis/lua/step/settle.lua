@@ -12,8 +12,9 @@ local function due_after(ack, delay, due)
   return math.min(due, now)
 end
 
--- Settle `ack_count` acks from ARGV[from] on. Returns a letter for each: o done, d settled before by this token, l lost.
-local function settle(from, ack_count)
+-- Settle `ack_count` acks from ARGV[from] on. Returns a letter for each: o done, d settled before by this token, l lost. A
+-- record whose shape was damaged meanwhile goes to `queue`.
+local function settle(from, ack_count, queue)
   if ack_count == 0 then
     return ''
   end
@@ -33,8 +34,12 @@ local function settle(from, ack_count)
     if tokens[k] and not settled_now[id] then
       active_token, reserved, due, kind, worker = parse_token(tokens[k])
     end
-    local shape = active_token == token and shape_of(kind)
-    if shape then
+    if active_token == token then
+      local shape = shape_of(kind)
+      if not shape then
+        kind = damaged_kind(queue)
+        shape = shape_of(kind)
+      end
       settled_now[id] = token
       local n = #settled
       settled[n + 1] = id
@@ -48,7 +53,7 @@ local function settle(from, ack_count)
       local is_cancelled = any_cancelling and call('SISMEMBER', CANCELLING, id) == 1
       local state = STATE_AFTER[ack] or (is_cancelled and 'cancelled') or '-'
       if state == '-' then
-        local due_ms = due_after(ack, tonumber(delay), tonumber(due))
+        local due_ms = due_after(ack, tonumber(delay), number_or(due, now))
         due = format_ms(due_ms)
         waiting[#waiting + 1] = { id, shape, due_ms }
       else
@@ -68,19 +73,19 @@ local function settle(from, ack_count)
       answers[k] = 'l'
     end
   end
-  call_with_all('ZREM', LEASE, settled, 1)
-  call_with_all('HDEL', TOKEN, settled, 1)
-  call_with_all('HSET', OUTCOME, new_outcomes, 2)
   call_with_all('HSET', PROGRESS, progress, 2)
   for state, members in pairs(finished) do
     call_with_all('ZADD', FINISHED[state], members, 2)
   end
   call_with_all('ZADD', EXPIRY, expiries, 2)
-  if any_cancelling then
-    call_with_all('SREM', CANCELLING, settled, 1)
-  end
   for _, record in ipairs(waiting) do
     add_waiting(unpack(record))
   end
+  call_with_all('HSET', OUTCOME, new_outcomes, 2)
+  if any_cancelling then
+    call_with_all('SREM', CANCELLING, settled, 1)
+  end
+  call_with_all('ZREM', LEASE, settled, 1)
+  call_with_all('HDEL', TOKEN, settled, 1)
   return table.concat(answers)
 end

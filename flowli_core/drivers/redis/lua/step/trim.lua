@@ -6,7 +6,7 @@ local function trim(most, keep, most_taken)
   for _, state in ipairs({ 'completed', 'failed', 'cancelled' }) do
     local excess = math.min(call('ZCARD', FINISHED[state]) - tonumber(keep[state]), left)
     if excess > 0 then
-      remove(call('ZRANGE', FINISHED[state], 0, excess - 1))
+      remove(call('ZRANGE', FINISHED[state], 0, excess - 1), state)
       left = left - excess
     end
   end
