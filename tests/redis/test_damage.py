@@ -158,10 +158,9 @@ async def test_an_active_record_whose_token_is_lost_is_recovered(
     await driver.enqueue([record("a")])
     await Worker(driver).take(lease=timedelta(milliseconds=1))
     foreign.delete(key(column))
-    recovered = ()
-    while not recovered:
-        recovered = (await Worker(driver, "other").step()).recovered
-    assert [one.id for one in recovered] == ["a"]
+    while not (answer := await Worker(driver, "other").step()).recovered:
+        pass
+    assert [one.id for one in answer.recovered] == ["a"]
     assert ids(await Worker(driver, "third").take()) == ["a"]
 
 

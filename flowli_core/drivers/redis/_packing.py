@@ -157,7 +157,7 @@ def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredReco
     record_id, blob, state, due, progress, recoveries, token, outcome, finished = row
     common, (meta, input_) = shape(blob[:DIGEST]), unpack_payload(blob)
     created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
-    worker, started, failed, updated, has_result, result = b"", 0, 0, created, b"", b""
+    worker, started, failed, updated, has_result, result = b"", b"0", b"0", created, b"", b""
     if outcome is not None and (found := _OUTCOME.match(outcome)) is not None:
         started, failed, updated, worker, has_result, result = found.groups(b"")
     if token is not None and (found := _TOKEN.match(token)) is not None:
@@ -210,6 +210,6 @@ def unpack_schedule(key: bytes, text: bytes) -> StoredSchedule:
     )
 
 
-def _moment_or_none(stamped: bytes | int) -> datetime | None:
+def _moment_or_none(stamped: bytes) -> datetime | None:
     number = int(stamped)
     return moment(number) if number else None
