@@ -30,7 +30,7 @@ from flowli_core import (
     ValidationError,
 )
 from flowli_core.drivers.memory import MemoryDriver
-from flowli_core.drivers.redis._clients._errors import PermissionMissingError
+from flowli_core.drivers.redis._clients._errors import PermissionMissingError, WrongTypeError
 from flowli_fastapi import jobs_router
 from flowli_litestar import FlowliConfig, FlowliPlugin
 from tests.adapters.apps import EventJobs, Events
@@ -43,6 +43,7 @@ STATUSES: dict[type[FlowliError], int] = {
     StoreDamaged: 503,
     LeaseLost: 503,
     PermissionMissingError: 503,
+    WrongTypeError: 503,
     # Mistakes in the program, which a client neither causes nor cures.
     FlowliError: 500,
     DefinitionError: 500,
