@@ -10,13 +10,19 @@
 
 import json
 import logging
+import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import cast
 
 from flowli_core._current import running_job
 from flowli_core._text import escape_controls
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
+
+_DEEPEST = 20
+_LARGEST_INT = 10**300
+"""Python does not write an int of more than 4,300 digits in decimals."""
 
 
 class JobFilter(logging.Filter):
@@ -57,15 +63,18 @@ class PlainFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, pid, the fields of the job, and all fields of `extra`."""
+    """One JSON object per line: time, level, logger, message, pid, the fields of the job, and all fields of `extra`.
+
+    A value that JSON lacks is written as text, so that no line is lost.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the object, in ASCII, so that it contains no control characters."""
-        line: dict[str, Any] = {
+        line: dict[object, object] = {
             "time": _time(record).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             "pid": record.process,
         }
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD and name not in line}
@@ -73,7 +82,47 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = record.stack_info
-        return json.dumps(line, default=str)
+        try:
+            text = json.dumps(line, default=_text, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            return json.dumps(_as_json(line, 0))
+        # Half of a surrogate pair is no text: many programs that read JSON refuse it.
+        return json.dumps(_as_json(line, 0)) if "\\ud" in text else text
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as error:  # noqa: BLE001 - the arguments do not fit, or their text cannot be made
+        return f"{_text(record.msg)} (its arguments cannot be formatted: {type(error).__name__})"
+
+
+def _as_json(value: object, depth: int) -> object:  # noqa: PLR0911 - a return for each kind
+    """Return a value as JSON can hold it."""
+    match value:
+        case None | bool():
+            return value
+        case int() if abs(value) < _LARGEST_INT:
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+        case dict() | list() | tuple() if depth == _DEEPEST:
+            return "..."
+        case dict():
+            items = cast("dict[object, object]", value).items()
+            return {_text(key): _as_json(item, depth + 1) for key, item in items}
+        case list() | tuple():
+            return [_as_json(item, depth + 1) for item in cast("Sequence[object]", value)]
+        case _:
+            return _text(value)
+
+
+def _text(value: object) -> str:
+    try:
+        text = hex(value) if isinstance(value, int) and abs(value) >= _LARGEST_INT else str(value)
+    except Exception as error:  # noqa: BLE001 - the `__str__` of foreign code may raise anything
+        return f"<a {type(value).__name__} whose text cannot be made: {type(error).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _time(record: logging.LogRecord) -> datetime:
