@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flowli_core import DefinitionError, Jobs, SchedulingError, job
+from flowli_core import DefinitionError, Jobs, RetryAfter, SchedulingError, StrategyError, job
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 
@@ -28,6 +28,7 @@ class AppJobsBox:
     """Lets a job enqueue the next one."""
 
     jobs: AppJobs
+    polling: PollingJobs
 
 
 class AppJobs(Jobs[AppJobsBox]):
@@ -57,6 +58,40 @@ async def test_drain_serves_a_queue_again_that_it_has_emptied() -> None:
 async def test_drain_without_due_jobs_does_nothing() -> None:
     async with AppJobs(context=AppJobsBox(), driver=MemoryDriver()) as jobs:
         assert (await drain(jobs)).completed == 0
+
+
+@job()
+async def poll(ctx: AppJobsBox) -> None:
+    await ctx.polling.poll.enqueue()
+
+
+@job()
+def give_way() -> None:
+    raise RetryAfter("0s")
+
+
+class PollingJobs(Jobs[AppJobsBox]):
+    poll = poll
+    give_way = give_way
+
+
+@pytest.mark.parametrize("name", ["poll", "give_way"])
+async def test_drain_names_the_job_that_never_lets_it_end(name: str) -> None:
+    box = AppJobsBox()
+    async with PollingJobs(context=box, driver=MemoryDriver()) as jobs:
+        box.polling = jobs
+        await getattr(jobs, name).enqueue()
+        with pytest.raises(StrategyError, match=f"begun 20 attempts, 20 of them of {name}, and jobs are still due"):
+            await drain(jobs, at_most=20)
+        assert (await jobs.inspect.get_queue_counts()).queued == 1
+
+
+async def test_drain_allows_exactly_as_many_attempts_as_given() -> None:
+    async with AppJobs(context=AppJobsBox(), driver=MemoryDriver()) as jobs:
+        await jobs.count_down.enqueue_many([0, 0, 0])
+        assert (await drain(jobs, at_most=3)).completed == 3
+        with pytest.raises(DefinitionError, match="at_most"):
+            await drain(jobs, at_most=0)
 
 
 def test_a_clock_stands_still_until_it_is_advanced() -> None:
