@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,6 +29,8 @@ from flowli_core.errors import DriverError, Issue, StrategyError, ValidationErro
 
 _KEEP_ID = timedelta(minutes=5)
 """An id that a caller gave stays taken for this time after its job has ended. Nobody repeats a call for so long."""
+
+_CHECKED_AT_ONCE = 250
 
 
 @dataclass(slots=True, eq=False)
@@ -70,14 +73,19 @@ class Call:
         self._check_registered()
         return make_record(self.definition, self.runtime.settings[self.definition.name], self.options, input, due=due)
 
-    def records(self, inputs: object) -> list[NewRecord]:
-        """Return a record for each of many inputs. The error of an invalid one names its position."""
+    async def records(self, inputs: object) -> list[NewRecord]:
+        """Return a record for each of many inputs. The error of an invalid one names its position.
+
+        The event loop runs other tasks between batches of inputs.
+        """
         job, kind = self.definition.name, type(inputs).__name__
         # A str, a model or a mapping can be iterated over, but is one input.
         if isinstance(inputs, str | bytes | BaseModel | Mapping) or not isinstance(inputs, Iterable):
             raise ValidationError(f"{job}: inputs must be a list of inputs, got {kind}")
         made: list[NewRecord] = []
         for index, value in enumerate(cast("Iterable[object]", inputs)):
+            if index and not index % _CHECKED_AT_ONCE:
+                await asyncio.sleep(0)
             try:
                 made.append(self.record(Given(value), ZERO))
             except ValidationError as error:
@@ -106,13 +114,17 @@ class Call:
         if tracer is None:
             return await self._send(records)
         with tracer.enqueueing(self.definition.name, [(record.id, record.queue) for record in records]) as trace:
-            return await self._send([replace(record, meta=with_trace(record.meta, trace)) for record in records])
+            return await self._send(records, trace)
 
-    async def _send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
+    async def _send(self, records: Sequence[NewRecord], trace: bytes = b"") -> list[Receipt[Any]]:
         driver = await self.runtime.store()
         receipts: list[Receipt[Any]] = []
         while len(receipts) < len(records):
             rest = records[len(receipts) : len(receipts) + MAX_ENQUEUE_RECORDS]
+            if trace:
+                rest = [replace(record, meta=with_trace(record.meta, trace)) for record in rest]
+            if receipts:
+                await asyncio.sleep(0)  # Storing in memory does not wait for anything.
             batch = rest[: count_batch(rest)]
             try:
                 answers = await self.runtime.outbox.enqueue(driver, batch)

@@ -171,7 +171,7 @@ class BoundJob(Generic[P, In, M, R]):
         call = self._call.over(meta=meta, queue=queue)
         if call.options.key is not None or call.options.id is not None:
             raise ValidationError("enqueue_many takes no key and no id: they name one record")
-        return tuple(await call.send(call.records(inputs)))
+        return tuple(await call.send(await call.records(inputs)))
 
     async def get(self, receipt: str | Receipt[R], /) -> JobRecord[In, M, R] | None:
         """Return a stored call of this job, by its receipt or its id, or None if it is not, or no longer, in the store.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -68,3 +69,19 @@ async def test_a_single_input_is_refused(jobs: AppJobs, inputs: Any) -> None:
 
 async def test_an_empty_list_is_accepted(jobs: AppJobs) -> None:
     assert await jobs.send.enqueue_many([]) == ()
+
+
+async def test_other_tasks_run_while_many_inputs_are_stored() -> None:
+    async with AppJobs(context=None, driver=MemoryDriver()) as jobs:
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counting = asyncio.create_task(count_turns())
+        await jobs.say.enqueue_many(["a"] * 2_500)
+        counting.cancel()
+    assert turns >= 16  # 9 while they are checked, and 9 while they are stored, less those for opening
