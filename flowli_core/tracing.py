@@ -6,22 +6,27 @@ Enqueueing makes a producer span, and each execution a consumer span. In any pro
 the producer span, and linked to it. Names and attributes follow OpenTelemetry's conventions for messaging. The
 application configures the export of spans.
 
-If a handler raises, its span records the type, message and traceback of the exception, as the conventions say. A
+The span of an execution has the outcome as its attribute `flowli.outcome`. If the attempt failed, for whatever reason,
+the span has the status ERROR and records the type, message and traceback of the exception, as the conventions say. A
 message may quote the input, so export spans only to where inputs may be seen.
 """
 
+import functools
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from opentelemetry import propagate, trace
-from opentelemetry.trace import Link, SpanKind
+from opentelemetry import context, propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from pydantic_core import from_json
 
 from flowli_core._current import CurrentJob
 
 _SYSTEM = {"messaging.system": "flowli"}
+
+_ReportOutcome = Callable[[str, BaseException | None], None]
 
 
 class OpenTelemetry:
@@ -45,9 +50,9 @@ class OpenTelemetry:
             yield json.dumps(carrier, separators=(",", ":")).encode() if carrier else b""
 
     @contextmanager
-    def running(self, job: CurrentJob, trace_: bytes | None, /) -> Generator[None]:
-        """Make a consumer span around an execution."""
-        parent = propagate.extract(_carrier(trace_))
+    def running(self, job: CurrentJob, trace_: bytes | None, /) -> Generator[_ReportOutcome]:
+        """Make a consumer span around an execution, in the context of the call: its baggage is that of the handler."""
+        parent = propagate.extract(_carrier(trace_), context=Context())
         producer = trace.get_current_span(parent).get_span_context()
         attributes: dict[str, Any] = {
             **_SYSTEM,
@@ -58,14 +63,28 @@ class OpenTelemetry:
             "flowli.attempt": job.attempt,
             "flowli.recoveries": job.recoveries,
         }
-        with self._tracer.start_as_current_span(
-            f"process {job.name}",
-            context=parent,
-            kind=SpanKind.CONSUMER,
-            attributes=attributes,
-            links=[Link(producer)] if producer.is_valid else [],
-        ):
-            yield
+        token = context.attach(parent)
+        try:
+            with self._tracer.start_as_current_span(
+                f"process {job.name}",
+                kind=SpanKind.CONSUMER,
+                attributes=attributes,
+                links=[Link(producer)] if producer.is_valid else [],
+            ) as span:
+                yield functools.partial(_set_outcome, span)
+        finally:
+            context.detach(token)
+
+
+def _set_outcome(span: Span, outcome: str, error: BaseException | None) -> None:
+    span.set_attribute("flowli.outcome", outcome)
+    if outcome not in ("failed", "retried"):
+        return
+    kind = None if error is None else type(error).__qualname__
+    span.set_status(StatusCode.ERROR, kind)
+    if error is not None and kind is not None:
+        span.set_attribute("error.type", kind)
+        span.record_exception(error)
 
 
 def _carrier(line: bytes | None) -> dict[str, str]:

@@ -1,10 +1,13 @@
 """The tracing interface that calls and runs use. `flowli_core.tracing` implements it with OpenTelemetry."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from flowli_core._current import CurrentJob
+
+ReportOutcome = Callable[[str, BaseException | None], None]
+"""Takes the outcome of a run (completed, failed, retried, released, cancelled or lost), and its error if it failed."""
 
 
 class Tracer(Protocol):
@@ -14,6 +17,6 @@ class Tracer(Protocol):
         """Open a span around the storing of records of a job, given as (id, queue). The value is the trace to store."""
         ...
 
-    def running(self, job: CurrentJob, trace: bytes | None, /) -> AbstractContextManager[object]:
-        """Open a span around a run whose record carries this trace. The handler's error passes through."""
+    def running(self, job: CurrentJob, trace: bytes | None, /) -> AbstractContextManager[ReportOutcome]:
+        """Open a span around a run whose record carries this trace. The value takes its outcome, before the end."""
         ...

@@ -7,13 +7,14 @@ import enum
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from flowli_core._current import CurrentJob, set_current
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.runtime import Runtime, call_handler
+from flowli_core._jobs.tracer import Tracer
 from flowli_core._logger import logger
 from flowli_core._running.threads import Threads
 from flowli_core._wire.codec import pack_result
@@ -64,6 +65,7 @@ class Attempt:
     lease: Lease = field(init=False)
     outcome: Outcome | None = None
     error: BaseException | None = None
+    described: LastError | None = None
     end_reason: EndReason | None = None
     started: float = field(default_factory=time.monotonic)
     ended: float = field(init=False)
@@ -91,7 +93,7 @@ class Attempt:
     def start(self) -> None:
         """Run the handler to an outcome, in a task."""
         # Not in the task group, which would wait for ever for a handler that ignores its cancellation.
-        self._task = asyncio.create_task(self._execute())
+        self._task = asyncio.create_task(self._execute(), context=self.runtime.variables.copy())
 
     def end(self, reason: EndReason) -> None:
         """Ask the handler to end, and settle without it if it still runs after `cancel_grace`."""
@@ -119,27 +121,37 @@ class Attempt:
         """Settle without calling the handler, because the record cannot be read. `on_ended` is not called."""
         self._settle(self._fail(error))
 
+    def forget_error(self) -> None:
+        """Drop the error once it was reported. Its traceback refers to this attempt, so both would stay in memory."""
+        self.error = None
+
     async def _execute(self) -> None:
         """Run the handler to an outcome. Raises only a cancellation that comes after the attempt was settled."""
         if self.policy.timeout is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.policy.timeout.total_seconds(), self.end, EndReason.TIMEOUT)
-        try:
-            current = self._current_job()
-            set_current(current)
-            tracer = self.runtime.tracer
-            if tracer is None:
-                outcome = await self._run()
-            else:
-                with tracer.running(current, trace_of(self.reserved.meta)):
-                    outcome = await self._run()
-        except BaseException as error:  # noqa: BLE001 - the one place: whatever a handler raises becomes an outcome
-            outcome = self._outcome_of(error)
+        current = self._current_job()
+        set_current(current)
+        outcome = await (self._run() if self.runtime.tracer is None else self._run_traced(self.runtime.tracer, current))
         if self._timer is not None:
             self._timer.cancel()
         self._task = None  # Break the cycle task -> context -> attempt, so the garbage collector has no work.
         self.on_ended(self)
         self._settle(outcome)
+
+    async def _run_traced(self, tracer: Tracer, current: CurrentJob) -> Outcome:
+        outcome: Outcome | None = None
+        try:
+            with tracer.running(current, trace_of(self.reserved.meta)) as report_outcome:
+                outcome = await self._run()
+                report_outcome(self._outcome_name(outcome), self.error)
+        except Exception:
+            logger.exception("the tracer failed for job %s (%s)", self.reserved.id, self.reserved.name)
+        return await self._run() if outcome is None else outcome
+
+    def _outcome_name(self, outcome: Outcome) -> str:
+        is_lost = self.end_reason is EndReason.LEASE_LOST
+        return "lost" if is_lost else type(self.outcome or outcome).__name__.lower()
 
     def _current_job(self) -> CurrentJob:
         reserved = self.reserved
@@ -154,6 +166,13 @@ class Attempt:
         )
 
     async def _run(self) -> Outcome:
+        """Run the handler to an outcome. It raises nothing."""
+        try:
+            return await self._call_handler()
+        except BaseException as error:  # noqa: BLE001 - the one place: whatever a handler raises becomes an outcome
+            return self._outcome_of(error)
+
+    async def _call_handler(self) -> Outcome:
         definition, reserved = self.definition, self.reserved
         try:
             given = definition.input.unpack(reserved.input) if definition.input is not None else None
@@ -184,10 +203,15 @@ class Attempt:
         result, error = await self.threads.call(handler, **arguments)
         self._is_in_thread = False
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # Its traceback refers to this frame.
         return result
 
     def _outcome_of(self, error: BaseException) -> Outcome:
+        if self.outcome is not None:
+            return self.outcome  # It was settled without its handler, and never changes.
         try:
             return self._decide(error)
         except BaseException as inner:  # noqa: BLE001 - `str(error)` may raise, or the delay of an error be missing
@@ -211,8 +235,8 @@ class Attempt:
                     return Released(_REDELIVERY_DELAY)  # something other than the runner cancelled the task
                 case None:
                     pass  # The handler raised the CancelledError itself: an error like any other.
-        self.error = error
-        progress = self.progress.failed(describe_error(error))
+        self.error, self.described = error, describe_error(error)
+        progress = self.progress.failed(self.described)
         delay = next_delay(
             error,
             attempt=self.number,
@@ -248,12 +272,13 @@ class Attempt:
             self.outcome = outcome
             self.ended = time.monotonic()
             self.on_settled(self)
+            if self.end_reason is EndReason.LEASE_LOST:
+                self.forget_error()  # No outcome is reported.
 
     def _fail(self, error: BaseException, note: str = "") -> Failed:
-        self.error = error
         described = describe_error(error)
-        described = LastError(described.type, described.message + note, described.traceback)
-        return Failed(pack_progress(self.progress.failed(described)))
+        self.error, self.described = error, replace(described, message=described.message + note)
+        return Failed(pack_progress(self.progress.failed(self.described)))
 
     def _timeout_error(self) -> JobTimeout:
         timeout = self.policy.timeout

@@ -1,15 +1,20 @@
 """OpenTelemetry spans: the trace of a call is stored in the record and continued by the worker."""
 
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from opentelemetry import baggage, context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel
 
-from flowli_core import DefinitionError, Driver, Jobs, job
+from flowli_core import DefinitionError, Driver, Jobs, Retry, fixed, job
 from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
@@ -84,6 +89,83 @@ async def test_an_error_is_on_the_span_of_its_execution(spans: Spans) -> None:
     (consumer,) = spans.of(SpanKind.CONSUMER)
     assert consumer.status.status_code is StatusCode.ERROR
     assert consumer.events[0].name == "exception"
+
+
+@job(timeout="10ms")
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+@job()
+async def answer() -> object:
+    return object()
+
+
+@job()
+async def end() -> None:
+    raise asyncio.CancelledError
+
+
+@job()
+async def read_baggage() -> dict[str, object]:
+    return dict(baggage.get_all())
+
+
+class OutcomeJobs(Jobs[None]):
+    work = work
+    hang = hang
+    answer = answer
+    end = end
+    read_baggage = read_baggage
+
+
+async def test_the_span_of_every_failed_attempt_has_an_error_and_its_outcome(spans: Spans) -> None:
+    async with OutcomeJobs(context=None, driver=MemoryDriver(), tracer=spans.tracer) as jobs:
+        once_more = Retry(max_attempts=2, backoff=fixed("1h"))
+        await jobs.work.options(retry=once_more).enqueue(-1)
+        for call in (jobs.hang, jobs.answer, jobs.end):
+            await call.enqueue()
+        await jobs.work.enqueue(1)
+        await drain(jobs)
+    found = {
+        (span.name, span.status.status_code, span.attributes["flowli.outcome"], *(event.name for event in span.events))
+        for span in spans.of(SpanKind.CONSUMER)
+        if span.attributes is not None
+    }
+    assert found == {
+        ("process work", StatusCode.ERROR, "retried", "exception"),
+        ("process hang", StatusCode.ERROR, "failed", "exception"),
+        ("process answer", StatusCode.ERROR, "failed", "exception"),
+        ("process end", StatusCode.ERROR, "failed", "exception"),
+        ("process work", StatusCode.UNSET, "completed"),
+    }
+
+
+async def test_the_baggage_of_the_call_reaches_the_handler_and_that_of_the_runner_does_not(spans: Spans) -> None:
+    for tracer in (spans.tracer, None):
+        async with OutcomeJobs(context=None, driver=MemoryDriver(), tracer=tracer) as jobs:
+            token = context.attach(baggage.set_baggage("tenant", "acme"))
+            called = await jobs.read_baggage.enqueue()
+            context.detach(token)
+            plain = await jobs.read_baggage.enqueue()
+            token = context.attach(baggage.set_baggage("tenant", "runner"))
+            await drain(jobs)
+            context.detach(token)
+            results = [await jobs.read_baggage.get(receipt) for receipt in (called, plain)]
+        expected = {"tenant": "acme"} if tracer else {}
+        assert [record and record.result for record in results] == [expected, {}]
+
+
+async def test_a_tracer_that_fails_fails_no_job(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(OpenTelemetry):
+        @contextmanager
+        def running(self, *_: object) -> Generator[Any]:
+            yield None
+
+    async with OutcomeJobs(context=None, driver=MemoryDriver(), tracer=Broken()) as jobs:
+        await jobs.work.enqueue(1)
+        assert (await drain(jobs)).completed == 1
+    assert "the tracer failed" in caplog.text
 
 
 async def test_the_jobs_of_enqueue_many_share_one_producer_span(spans: Spans) -> None:
