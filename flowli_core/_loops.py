@@ -1,8 +1,10 @@
 """Work that several event loops share: asyncio's own locks and futures each belong to one loop."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -65,6 +67,16 @@ class LoopLock:
                 loop.call_soon_threadsafe(woken.set)
             except RuntimeError:  # that loop is closed
                 continue
+
+
+def let_anyio_reach(loop: asyncio.AbstractEventLoop) -> AbstractContextManager[object]:
+    """Let `anyio.from_thread` reach a loop from this thread, as it can in a plain route of FastAPI or Starlette."""
+    anyio: Any = sys.modules.get("anyio._core._eventloop")
+    try:
+        claim: AbstractContextManager[object] = anyio.claim_worker_thread(anyio.get_async_backend("asyncio"), loop)
+    except AttributeError:  # anyio is not imported, or its release has no such function
+        return nullcontext()
+    return claim
 
 
 async def _wait_briefly(event: asyncio.Event) -> None:

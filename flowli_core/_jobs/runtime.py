@@ -15,7 +15,7 @@ from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.outbox import Outbox
 from flowli_core._jobs.settings import Defaults, JobSettings
 from flowli_core._jobs.tracer import Tracer
-from flowli_core._loops import LoopLock
+from flowli_core._loops import LoopLock, let_anyio_reach
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
 from flowli_core.errors import StrategyError, ValidationError
@@ -32,7 +32,8 @@ class Runtime:
     and those that the registry declares beside them.
 
     `owner` is the name of the registry, which is stored with the schedules that it declares. `host` is the state of the
-    application that has opened this runtime, if one has: see `embedded`.
+    application that has opened this runtime, if one has: see `embedded`. `variables` are the context variables with
+    which jobs and hooks begin: those at the creation of the registry, because a runner may be started in a request.
     """
 
     jobs: Mapping[str, Definition]
@@ -46,6 +47,7 @@ class Runtime:
     tracer: Tracer | None
     outbox: Outbox = field(default_factory=Outbox)
     host: object = None
+    variables: contextvars.Context = field(default_factory=contextvars.copy_context)
     _open_lock: LoopLock = field(default_factory=LoopLock)
     _is_open: bool = False
     _is_closed: bool = False
@@ -169,12 +171,13 @@ def _start(handler: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any,
 
 
 async def _in_thread(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    return await asyncio.to_thread(_call, handler, arguments)
+    return await asyncio.to_thread(_call, handler, arguments, asyncio.get_running_loop())
 
 
-def _call(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+def _call(handler: Callable[..., Any], arguments: dict[str, Any], loop: asyncio.AbstractEventLoop) -> Any:
     try:
-        return handler(**arguments)
+        with let_anyio_reach(loop):
+            return handler(**arguments)
     except StopIteration as error:
         # A future cannot carry a StopIteration. A coroutine that raises one ends with a RuntimeError too.
         raise RuntimeError("the handler raised StopIteration") from error

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import get_args
 
 from flowli_core._logger import logger
 from flowli_core._running.attempt import Attempt
-from flowli_core._running.hooks import EventKind, HookCalls, HookName, Hooks, JobEvent, Observer
+from flowli_core._running.hooks import EventKind, HookCalls, HookName, JobEvent, Observer
 from flowli_core._text import escape_controls
 from flowli_core.driver import Cancelled, Completed, Damaged, Failed, Recovered, Released, Reserved, Retried
 from flowli_core.durations import format_duration
 from flowli_core.errors import LeaseLost, StoreDamaged
+
+_LONGEST_MESSAGE = 200
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +38,12 @@ class RunCounts:
 
 
 class Events:
-    """Reports what happens to the jobs of one worker. Hooks run in tasks of the group `tasks`."""
+    """Reports what happens to the jobs of one worker."""
 
-    def __init__(self, hooks: Hooks, *, worker: str, tasks: asyncio.TaskGroup, observers: Sequence[Observer]) -> None:
+    def __init__(self, calls: HookCalls, *, worker: str, observers: Sequence[Observer]) -> None:
         self._observers = observers
         self._worker = worker
-        self._set_hooks = {field.name for field in fields(hooks) if getattr(hooks, field.name) is not None}
-        self._calls = HookCalls(hooks, tasks)
+        self._calls = calls
         self._counts: dict[EventKind, int] = dict.fromkeys(get_args(EventKind), 0)
 
     def close(self) -> None:
@@ -67,19 +68,22 @@ class Events:
                     logger.info("job %s (%s) completed in %s", *job, took, extra=_fields(attempt, "completed"))
                 self._publish("completed", attempt, "on_job_completed")
             case Failed():
-                extra = _fields(attempt, "failed")
                 logger.error(
-                    "job %s (%s) failed for good at attempt %d",
+                    "job %s (%s) failed for good at attempt %d of %d: %s",
                     *job,
-                    attempt.number,
+                    *_failure(attempt),
                     exc_info=attempt.error,
-                    extra=extra,
+                    extra=_fields(attempt, "failed") | _error_fields(attempt),
                 )
                 self._publish("failed", attempt, "on_job_failed")
             case Retried(delay):
-                failure = (*job, attempt.number, type(attempt.error).__name__, format_duration(delay))
-                extra = _fields(attempt, "retried")
-                logger.warning("job %s (%s) failed at attempt %d with %s; the next is in %s", *failure, extra=extra)
+                logger.warning(
+                    "job %s (%s) failed at attempt %d of %d: %s; the next is in %s",
+                    *job,
+                    *_failure(attempt),
+                    format_duration(delay),
+                    extra=_fields(attempt, "retried") | _error_fields(attempt) | {"retry_in_ms": delay / _MILLISECOND},
+                )
                 self._publish("retried", attempt, "on_job_retry_scheduled", retry_in=delay)
             case Released():
                 why = attempt.end_reason.value if attempt.end_reason else "its task was cancelled"
@@ -157,7 +161,7 @@ class Events:
     ) -> None:
         """Count an event, and call the observers and its hook."""
         self._counts[kind] += 1
-        if self._observers or hook in self._set_hooks:
+        if self._observers or hook in self._calls.names:
             event = self._event(attempt, retry_in)
             self._observe(kind, event)
             if hook is not None:
@@ -198,5 +202,23 @@ def _fields(attempt: Attempt, outcome: str) -> dict[str, object]:
         "queue": reserved.queue,
         "attempt": attempt.number,
         "outcome": outcome,
-        "duration_ms": _duration(attempt) / timedelta(milliseconds=1),
+        "duration_ms": _duration(attempt) / _MILLISECOND,
     }
+
+
+def _failure(attempt: Attempt) -> tuple[int, int, str]:
+    """Return the number of an attempt, the limit of attempts, and the error in one short text."""
+    error = attempt.described
+    if error is None:
+        return attempt.number, attempt.policy.max_attempts, ""
+    kind, message = error.type.rpartition(".")[2], error.message
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]}..."
+    return attempt.number, attempt.policy.max_attempts, f"{kind}: {message}" if message else kind
+
+
+def _error_fields(attempt: Attempt) -> dict[str, object]:
+    """Return the extra fields of a log line about a failed attempt."""
+    error = attempt.described
+    fields: dict[str, object] = {"max_attempts": attempt.policy.max_attempts}
+    return fields if error is None else fields | {"error_type": error.type, "error_message": error.message}

@@ -1,6 +1,7 @@
 """Hooks and observers: functions that a runner calls when something has happened to a job. They cannot change it."""
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
@@ -90,20 +91,23 @@ class Observer(Protocol):
 
 
 class HookCalls:
-    """Calls the hooks, in tasks of the run's task group."""
+    """Calls the hooks, in tasks of the run's task group that begin with these context variables."""
 
-    def __init__(self, hooks: Hooks, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, hooks: Hooks, tasks: asyncio.TaskGroup, *, variables: contextvars.Context) -> None:
         self._hooks = hooks
         self._tasks = tasks
+        self._variables = variables
         self._last: dict[str, asyncio.Task[None]] = {}
         self._threads = Threads(_MAX_THREADS, name="flowli-hook")
+        self.names = {field.name for field in fields(hooks) if getattr(hooks, field.name) is not None}
 
     def emit(self, name: HookName, event: JobEvent) -> None:
         """Call a hook, if it is set, once the earlier hooks of the same job have returned."""
         hook: Hook | None = getattr(self._hooks, name)
         if hook is None:
             return
-        task = self._tasks.create_task(self._call(hook, name, event, self._last.get(event.id)))
+        call = self._call(hook, name, event, self._last.get(event.id))
+        task = self._tasks.create_task(call, context=self._variables.copy())
         self._last[event.id] = task
         task.add_done_callback(lambda done: self._forget(event.id, done))
 

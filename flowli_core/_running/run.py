@@ -14,6 +14,7 @@ from flowli_core._jobs.runtime import Runtime
 from flowli_core._pauses import keep_trying
 from flowli_core._running.batches import Batches
 from flowli_core._running.events import Events, RunCounts
+from flowli_core._running.hooks import HookCalls
 from flowli_core._running.leases import MAX_INTERVAL, LeaseRenewer
 from flowli_core._running.next import Facts, next_action
 from flowli_core._running.options import DRAIN, TRIES_ONCE, RunnerOptions
@@ -50,7 +51,8 @@ class Run:
         self.client = StepClient(runtime, worker=worker, queues=options.queues, lease=options.lease)
         self._stop = Stop(self.client)
         self._pacer = Pacer(self.client, self._tasks, on_result=self._take)
-        self._events = Events(options.hooks, worker=worker, tasks=self._tasks, observers=options.observers)
+        calls = HookCalls(options.hooks, self._tasks, variables=runtime.variables)
+        self._events = Events(calls, worker=worker, observers=options.observers)
         self._slots = Slots(
             runtime, options, events=self._events, pacer=self._pacer, on_interrupt=lambda: self.begin_stop(DRAIN)
         )

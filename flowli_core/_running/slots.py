@@ -113,6 +113,7 @@ class Slots:
             else:
                 self._drop(attempt)
                 self._events.accepted(attempt)
+                attempt.forget_error()
 
     def apply_heartbeat(self, lost: Sequence[Attempt], cancelled: Sequence[Attempt]) -> None:
         """End the attempts whose lease a heartbeat found lost, and those whose cancellation was requested."""

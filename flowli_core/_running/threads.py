@@ -7,10 +7,14 @@ request without a timeout, say) would keep its process alive long after its job 
 import asyncio
 import contextlib
 import contextvars
+import functools
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
+
+from flowli_core._loops import let_anyio_reach
 
 Returned = tuple[Any, BaseException | None]
 """The result of a function, and the error that it raised.
@@ -26,7 +30,7 @@ class Threads:
         self._limit = limit
         self._name = name
         self._lock = threading.Lock()
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._started = 0
         self._unclaimed = 0  # idle threads, less the calls that wait for one
 
@@ -37,17 +41,8 @@ class Threads:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Returned] = loop.create_future()
-        context = contextvars.copy_context()
-
-        def work() -> None:
-            if future.cancelled():
-                return
-            returned = context.run(_capture, function, args, kwargs)
-            with contextlib.suppress(RuntimeError):  # The loop is closed, so nobody waits for the result.
-                loop.call_soon_threadsafe(_set_result, future, returned)
-
         self._claim_thread()
-        self._calls.put(work)
+        self._calls.put(_Call(functools.partial(function, *args, **kwargs), loop, future))
         return await future
 
     def close(self) -> None:
@@ -64,15 +59,39 @@ class Threads:
             self._started += 1
 
     def _run(self) -> None:
-        while (work := self._calls.get()) is not None:
-            work()
+        while (call := self._calls.get()) is not None:
+            call.make()
+            del call  # while the thread is idle, it keeps no arguments alive
             with self._lock:
                 self._unclaimed += 1
 
 
-def _capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Returned:
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call to make in a thread, with the context variables of its caller."""
+
+    function: Callable[[], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Returned] | None
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+
+    def make(self) -> None:
+        """Make the call, and pass on what it returned."""
+        if self.future is None or self.future.cancelled():
+            return
+        # The traceback of an error holds this frame. So the frame, and this object, must not hold the error.
+        returned: list[Returned] = []
+        with let_anyio_reach(self.loop):
+            returned.append(self.context.run(_capture, self.function))
+        with contextlib.suppress(RuntimeError):  # The loop is closed, so nobody waits for the result.
+            self.loop.call_soon_threadsafe(_set_result, self.future, returned.pop())
+        returned.clear()
+        self.future = None
+
+
+def _capture(function: Callable[[], Any]) -> Returned:
     try:
-        return function(*args, **kwargs), None
+        return function(), None
     except BaseException as error:  # noqa: BLE001 - the caller raises or logs it
         return None, error
 
