@@ -32,7 +32,7 @@ def circular() -> dict[str, object]:
 
 @pytest.fixture
 def out(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What a logger called "json" writes."""
+    """Collect what a logger called "json" writes."""
     monkeypatch.setattr(logging, "raiseExceptions", False)  # as in production
     written = io.StringIO()
     handler = logging.StreamHandler(written)
