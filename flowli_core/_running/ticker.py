@@ -94,8 +94,17 @@ class Ticker:
 
     async def _work(self) -> None:
         tries = TRIES_ONCE if self._once else None
+        logged: set[str] = set()
+
+        def note_failure(error: BaseException) -> None:
+            # Log an error once: a full store refuses schedules for long, and answers the steps meanwhile.
+            described = f"{type(error).__name__}: {error}"
+            if described not in logged:
+                logged.add(described)
+                self._client.note_failure(error)
+
         try:
-            await keep_trying(self._work_off, on_error=self._client.note_failure, tries=tries)
+            await keep_trying(self._work_off, on_error=note_failure, tries=tries)
         except StrategyError:
             pass  # The registry was closed: the next step of the run raises it too.
         except Exception as error:  # noqa: BLE001 - the run raises it when it has settled its jobs

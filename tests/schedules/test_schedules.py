@@ -433,6 +433,20 @@ async def test_a_store_error_while_firing_ends_run_once_but_not_a_running_runner
             await until(lambda: bool(ran))
 
 
+async def test_a_store_that_refuses_schedules_and_nothing_else_is_logged_once(
+    driver: MemoryDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a full store does. The jobs run meanwhile."""
+    faulty = FaultyDriver(driver)
+    faulty.fail("put_schedule")
+    async with Declared(context=None, driver=faulty) as jobs, running(Runner(jobs)):
+        for number in range(4):
+            await jobs.count.enqueue(number)
+            await until(lambda number=number: len(ran) > number < faulty.calls["put_schedule"])  # type: ignore[misc]
+    failures = [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING]
+    assert len(failures) == 1
+
+
 async def test_an_unreadable_schedule_does_not_keep_others_from_firing(
     jobs: Plain, driver: MemoryDriver, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
