@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -141,6 +142,15 @@ async def test_an_unreachable_server_raises_store_unavailable(tmp_path: Path) ->
         await opened(f"unix://{tmp_path / 'none'}")
 
 
+async def test_a_silent_server_is_named_without_its_password() -> None:
+    """So a log line of a service with several servers says which of them hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(StoreUnavailable) as caught:
+            await opened(f"redis://app:{SECRET}@127.0.0.1:{port}/3", patience="100ms")
+    assert str(caught.value) == f"Redis at redis://127.0.0.1:{port}/3 did not answer within 0.1 s"
+
+
 async def test_a_wrong_password_is_reported_and_not_shown(server: Server) -> None:
     """The error names the credentials, and is not StoreUnavailable."""
     async with as_user(server, "on", f">{SECRET}", "+@all", "~*", password="another") as driver:  # noqa: S106 - wrong
@@ -172,7 +182,7 @@ def test_a_patience_out_of_bounds_is_refused(patience: Any) -> None:
 
 @pytest.mark.parametrize("library", ["redis", "valkey", "coredis", None])
 async def test_a_hanging_server_is_abandoned_after_the_patience(server: Server, library: Library | None) -> None:
-    """The error names the time limit, for the user's client as for one of the driver."""
+    """The error names the server and the time limit, for the user's client as for one of the driver."""
     driver = (
         RedisDriver.from_url(server.url, patience="150ms")
         if library is None
@@ -182,7 +192,7 @@ async def test_a_hanging_server_is_abandoned_after_the_patience(server: Server, 
     server.signal(signal.SIGSTOP)
     try:
         async with asyncio.timeout(30):
-            with pytest.raises(StoreUnavailable, match=r"0\.15 s"):
+            with pytest.raises(StoreUnavailable, match=rf"{server.socket}.* did not answer within 0\.15 s"):
                 await driver.overview()
     finally:
         server.signal(signal.SIGCONT)

@@ -38,8 +38,9 @@ class Line:
     wake-up. Therefore a new wake-up is stored after the connection was closed: one remains in any order of the two.
     """
 
-    def __init__(self, commands: Client, waits: Client) -> None:
+    def __init__(self, commands: Client, waits: Client, *, address: str) -> None:
         self.commands = commands
+        self._address = address
         self._waits = waits
         self._pairing = waits if isinstance(waits, PairingClient) else None  # slow to check, for a protocol
         self._limits: set[asyncio.Timeout] = set()
@@ -84,7 +85,7 @@ class Line:
         except TimeoutError:
             if not self._closed.is_set():
                 raise StoreUnavailable(
-                    "Redis did not reply to a blocking wait in time, so its connection was closed"
+                    f"Redis at {self._address} did not reply to a blocking wait in time, so its connection was closed"
                 ) from None
             self._restore_wake_ups(restore)
             raise StoreUnavailable("the driver was closed during a wait") from None
@@ -231,8 +232,9 @@ class Connections:
         with self._lock:
             if self._session is not None:
                 return
-            line = Line(source.commands() if self.uses_own_client else source.users, source.waits())
-            side = SideLoop(lambda: Line(source.commands(), source.waits()))
+            commands = source.commands() if self.uses_own_client else source.users
+            line = Line(commands, source.waits(), address=source.address)
+            side = SideLoop(lambda: Line(source.commands(), source.waits(), address=source.address))
             guard = _close_with_loop(line)
             self._session = _Session(os.getpid(), asyncio.get_running_loop(), line, side, guard)
         await anext(guard)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from flowli_core.drivers.redis._clients._limits import PATIENCE
 from flowli_core.errors import DriverError, StoreUnavailable
 
 _TEMPORARY = frozenset(
@@ -116,6 +117,11 @@ def translate(error: Exception) -> Exception:
         case _:
             result = DriverError(f"Redis refused a command: {text}")
     return result
+
+
+def unanswered(address: str, seconds: float | None) -> StoreUnavailable:
+    """Return the error to raise if the server at an address did not answer within so many seconds."""
+    return StoreUnavailable(f"Redis at {address} did not answer within {seconds or PATIENCE:.3g} s")
 
 
 def _text_of(error: Exception) -> str:

@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 from flowli_core.drivers.redis._clients import Client, Source
-from flowli_core.drivers.redis._clients._errors import code_of, translate
+from flowli_core.drivers.redis._clients._errors import code_of, translate, unanswered
 from flowli_core.drivers.redis._clients._fast_path import FastPath, pack_with_hiredis
 from flowli_core.drivers.redis._clients._limits import MOST_CONNECTIONS, PATIENCE, extra_patience
 from flowli_core.drivers.redis._clients._tls import warn_of_weak_tls
 from flowli_core.drivers.redis._clients._url import Kind, ParsedUrl
 from flowli_core.drivers.redis._packing import Word
-from flowli_core.errors import DefinitionError, StoreUnavailable
+from flowli_core.errors import DefinitionError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class _Connections:
             async with asyncio.timeout(limit):
                 reply = await sent
         except TimeoutError as error:
-            raise StoreUnavailable(f"Redis did not answer within {limit or PATIENCE:g} s") from error
+            raise unanswered(self._address(), limit) from error
         except self._errors as error:
             if code_of(error) == "READONLY":
                 await self._leave_replica()
@@ -135,6 +135,9 @@ class _Connections:
             # These libraries send with asyncio.wait_for, which sometimes loses a cancellation up to Python 3.11.
             raise asyncio.CancelledError
         return reply
+
+    def _address(self) -> str:
+        return _address_of(self._client)
 
     async def _leave_replica(self) -> None:
         """Close idle connections: after a failover the address may lead elsewhere, but they still lead here."""
@@ -181,6 +184,9 @@ class _ClusterConnections(_Connections):
             return await self._client.execute_command(*words, target_nodes=node)
 
         return self._reply_to(send())
+
+    def _address(self) -> str:
+        return _address_of_cluster(self._client)
 
     async def _leave_replica(self) -> None:
         await self._client.aclose()  # the next command reads the layout of the cluster again

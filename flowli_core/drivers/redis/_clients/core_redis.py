@@ -15,7 +15,7 @@ from coredis.pool import ConnectionPool
 from coredis.retry import ExponentialBackoffRetryPolicy, NoRetryPolicy
 
 from flowli_core.drivers.redis._clients import Source
-from flowli_core.drivers.redis._clients._errors import code_of, translate
+from flowli_core.drivers.redis._clients._errors import code_of, translate, unanswered
 from flowli_core.drivers.redis._clients._limits import (
     LEAST_PAUSE,
     LONGEST_PAUSE,
@@ -25,7 +25,7 @@ from flowli_core.drivers.redis._clients._limits import (
 )
 from flowli_core.drivers.redis._clients._tls import warn_of_weak_tls
 from flowli_core.drivers.redis._packing import Word
-from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
+from flowli_core.errors import DefinitionError, DriverError
 
 
 def adopt(client: Any, *, patience: float) -> Source:
@@ -44,10 +44,9 @@ def adopt(client: Any, *, patience: float) -> Source:
         warn_of_weak_tls(
             checks_certificate=context.verify_mode != ssl.CERT_NONE, checks_host_name=context.check_hostname
         )
-    tls = "s" if context else ""
     limit = patience if pool.connection_kwargs.get("stream_timeout") is None else None
     return Source(
-        address=f"redis{tls}://{pool.location}/{pool.connection_kwargs.get('db') or 0}",
+        address=_address_of(client),
         users=_CoredisConnections(client, patience=limit),
         make=partial(_OurConnections, client),
         patience=patience,
@@ -71,7 +70,7 @@ class _CoredisConnections:
                 return await client.execute_command(request)
         except TimeoutError as error:
             client.connection_pool.disconnect()  # other calls would wait behind the one that got no reply
-            raise StoreUnavailable(f"Redis did not answer within {limit or PATIENCE:g} s") from error
+            raise unanswered(_address_of(client), limit) from error
         except (RedisError, OSError) as error:
             if code_of(error) == "READONLY":
                 client.connection_pool.disconnect()  # after a failover the address may lead elsewhere
@@ -126,6 +125,12 @@ class _OurConnections(_CoredisConnections):
             async with self._client:
                 self._opened.set()
                 await self._closing.wait()
+
+
+def _address_of(client: Redis[Any]) -> str:
+    pool = client.connection_pool
+    tls = "s" if pool.connection_kwargs.get("ssl_context") else ""
+    return f"redis{tls}://{pool.location}/{pool.connection_kwargs.get('db') or 0}"
 
 
 def _copy_of(client: Redis[Any], *, retries: int) -> Redis[Any]:
