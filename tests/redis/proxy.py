@@ -34,6 +34,7 @@ class Proxy:
     `rewrite` changes the bytes that the server sends. `partition` holds back the bytes of both directions until `heal`;
     then they arrive late, as over a network that retransmits. `shut` resets all connections until `heal`, new ones too.
     `delay` applies to each direction, in seconds, and `rate` to all connections together, in bytes per second.
+    `carried` counts the bytes of both directions.
     """
 
     def __init__(self, upstream: Path, folder: Path, *, rewrite: Callable[[bytes], bytes] = bytes) -> None:
@@ -49,6 +50,7 @@ class Proxy:
         self._free_at = 0.0
         self.delay = 0.0
         self.rate = math.inf
+        self.carried = 0
         self.seen: Counter[FaultKind] = Counter()
 
     def partition(self) -> None:
@@ -135,6 +137,7 @@ class Proxy:
 
     async def _travel(self, data: bytes) -> None:
         await self._passable.wait()
+        self.carried += len(data)
         now = asyncio.get_running_loop().time()
         self._free_at = max(now, self._free_at) + len(data) / self.rate
         if self._free_at + self.delay > now:
