@@ -6,10 +6,11 @@ This is also the module for adapters of frameworks: they import only public modu
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from traceback import walk_tb
 from typing import Any
 
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
@@ -19,7 +20,7 @@ from flowli_core._pauses import LONGEST_PAUSE, is_cancelled, pauses
 from flowli_core._running.options import DRAIN
 from flowli_core._running.runner import Health, Runner
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
+from flowli_core.errors import DefinitionError, FlowliError, StoreUnavailable, StrategyError
 
 __all__ = [
     "DEFAULT_PER_PAGE",
@@ -28,9 +29,11 @@ __all__ = [
     "EmbeddedHealth",
     "EmbeddedRunner",
     "Host",
+    "carries_data",
     "check_runner",
     "embedded",
     "is_registry",
+    "log_refusal",
 ]
 
 
@@ -132,6 +135,26 @@ class Host:
     """The application that has opened a registry. `runner` is its embedded runner, if it has one."""
 
     runner: EmbeddedRunner | None
+
+
+def carries_data(scope: Mapping[str, Any]) -> bool:
+    """Return True if a request has path parameters, a query or a body, or if it is a websocket.
+
+    Only then may its client have caused an invalid input or time. Without, the application's own code did.
+    """
+    headers = dict(scope["headers"])
+    has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+    return bool(scope["type"] == "websocket" or scope.get("path_params") or scope.get("query_string") or has_body)
+
+
+def log_refusal(error: FlowliError) -> None:
+    """Log that a request was refused, with the line of the application that made the call, which may be at fault."""
+    places = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in walk_tb(error.__traceback__)
+        if not str(frame.f_globals.get("__name__")).startswith("flowli_")
+    ]
+    logger.warning("request refused: %s (called at %s)", error, places[-1] if places else "an unknown line")
 
 
 def check_runner(jobs: Jobs[Any], runner: Runner | None) -> None:

@@ -3,8 +3,9 @@
 from flowli_core.healthz import Healthz
 from flowli_fastapi._dependency import JobsDep, get_jobs, jobs_of
 from flowli_fastapi._errors import jobs_exception_handlers
+from flowli_fastapi._lifespan import jobs_lifespan
 from flowli_fastapi._router import jobs_router
-from flowli_starlette import JobsMiddleware, JobsState, jobs_lifespan
+from flowli_starlette import JobsMiddleware, JobsState
 
 __all__ = [
     "Healthz",

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.params import Depends as DependsParam
 from fastapi.routing import APIRoute
 
-from flowli_core import DefinitionError, DriverError, Jobs, QueueCounts, SchedulingError, State, ValidationError
+from flowli_core import DefinitionError, DriverError, Jobs, QueueCounts, State, ValidationError
 from flowli_core.embedded import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_fastapi._dependency import get_jobs
 from flowli_fastapi._errors import invalid_detail
@@ -63,14 +63,14 @@ def jobs_router(
     async def list_jobs(
         state: State, limit: Limit = DEFAULT_PER_PAGE, cursor: Cursor = None, jobs: Jobs[Any] = registry
     ) -> object:
-        with _as_http_errors():
+        with _as_http_errors("query", "cursor"):
             return await jobs.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor, payloads=show_payloads)
 
     @router.get("/schedules", summary="List the schedules", response_model=PageOut[schedule])
     async def list_schedules(
         limit: Limit = DEFAULT_PER_PAGE, cursor: Cursor = None, jobs: Jobs[Any] = registry
     ) -> object:
-        with _as_http_errors():
+        with _as_http_errors("query", "cursor"):
             return await jobs.inspect.get_schedules(limit=limit, cursor=cursor)
 
     missing: dict[int | str, dict[str, Any]] = {404: {"model": ErrorOut}}
@@ -79,7 +79,7 @@ def jobs_router(
     @router.get("/{job_id:path}", summary="Show a job", response_model=job, responses=missing)
     @router.get("/by-id/{job_id:path}", summary="Show a job, whatever its id", response_model=job, responses=missing)
     async def read_job(job_id: str, jobs: Jobs[Any] = registry) -> object:
-        with _as_http_errors():
+        with _as_http_errors("path", "job_id"):
             record = await jobs.inspect.get_job(job_id)
         if record is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no job with this id")
@@ -107,11 +107,16 @@ class _NoStoreRoute(APIRoute):
 
 
 @contextmanager
-def _as_http_errors() -> Generator[None]:
-    """Turn errors into HTTP errors, so that the router also works in an app without `jobs_exception_handlers`."""
+def _as_http_errors(*checked: str) -> Generator[None]:
+    """Turn errors into HTTP errors, so that the router also works in an app without `jobs_exception_handlers`.
+
+    `checked` is the location of the value of the request that the call checks; FastAPI has checked all others.
+    """
     try:
         yield
-    except (ValidationError, SchedulingError) as error:
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, invalid_detail(error)) from error
+    except ValidationError as error:
+        if not checked:
+            raise
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, invalid_detail(error, *checked)) from error
     except DriverError as error:
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, *store_failure(error)) from error

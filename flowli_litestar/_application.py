@@ -13,7 +13,7 @@ from litestar.exceptions import ImproperlyConfiguredException
 from litestar.plugins import InitPlugin
 from litestar.types import Receive, Scope, Send
 
-from flowli_core import DriverError, SchedulingError, ValidationError
+from flowli_core import DriverError, Jobs, SchedulingError, ValidationError
 from flowli_core.embedded import check_runner, embedded
 from flowli_core.healthz import Healthz
 from flowli_litestar._config import FlowliConfig
@@ -26,8 +26,12 @@ class ApplicationPlugin(InitPlugin):
     def __init__(self, config: FlowliConfig) -> None:
         check_runner(config.jobs, config.runner)
         self.config = config
+        self._provider = Provide(self._provide_jobs, sync_to_thread=False)
         self.opens_registry = True
         """False while `litestar jobs run` runs the jobs: it then opens and closes the registry itself."""
+
+    def _provide_jobs(self) -> Any:
+        return self.config.jobs
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the dependency, the state and the lifespan, and if configured the error handlers and the health route."""
@@ -42,10 +46,7 @@ class ApplicationPlugin(InitPlugin):
                 f"the state already has a value under {config.state_key!r}; give FlowliConfig another state_key"
             )
 
-        def provide_jobs() -> Any:
-            return jobs
-
-        app_config.dependencies[config.dependency_key] = Provide(provide_jobs, sync_to_thread=False)
+        app_config.dependencies[config.dependency_key] = self._provider
         app_config.state[config.state_key] = jobs
         app_config.state[f"{config.state_key}_runner"] = None
         # Litestar evaluates the annotations of routes as text: `jobs: AppJobs` needs the name.
@@ -67,6 +68,7 @@ class ApplicationPlugin(InitPlugin):
         if not self.opens_registry:
             yield
             return
+        self._check_handlers(app)
         key = f"{self.config.state_key}_runner"
         async with embedded(self.config.jobs, runner=self.config.runner, drain=self.config.drain) as embedded_runner:
             app.state[key] = embedded_runner
@@ -74,6 +76,21 @@ class ApplicationPlugin(InitPlugin):
                 yield
             finally:
                 app.state[key] = None
+
+    def _check_handlers(self, app: Litestar) -> None:
+        """Raise ImproperlyConfiguredException if a handler declares the dependency as another registry."""
+        key, jobs = self.config.dependency_key, self.config.jobs
+        for route in app.routes:
+            handlers: Any = getattr(route, "route_handlers", None) or [getattr(route, "route_handler", None)]
+            for handler in handlers:
+                parameter = handler.parsed_fn_signature.parameters.get(key)
+                kind: object = None if parameter is None else parameter.annotation
+                is_ours = handler.resolve_dependencies().get(key) is self._provider
+                if is_ours and isinstance(kind, type) and issubclass(kind, Jobs) and not isinstance(jobs, kind):
+                    raise ImproperlyConfiguredException(
+                        f"the handler {handler} declares {key}: {kind.__name__}, but it is a {type(jobs).__name__}; "
+                        "another registry needs another FlowliPlugin, with its own dependency_key and state_key"
+                    )
 
 
 def _health_route(path: str, endpoint: Healthz) -> Any:

@@ -1,4 +1,4 @@
-"""The responses to requests whose job could not be enqueued, in the format of Litestar's own errors."""
+"""The responses to requests in which a call of Flowli failed, in the format of Litestar's own errors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import logging
 from typing import Any
 
 from litestar import Request, Response
-from litestar.exceptions import ClientException, HTTPException, ServiceUnavailableException, responses
+from litestar.exceptions import (
+    ClientException,
+    HTTPException,
+    InternalServerException,
+    ServiceUnavailableException,
+    responses,
+)
 
 from flowli_core import DriverError, SchedulingError, StoreUnavailable, ValidationError
+from flowli_core.embedded import carries_data, log_refusal
 
 logger = logging.getLogger("flowli")
 
@@ -27,7 +34,14 @@ def on_store_failure(request: Request[Any, Any, Any], error: DriverError) -> Res
 
 
 def on_invalid(request: Request[Any, Any, Any], error: ValidationError | SchedulingError) -> Response[Any]:
-    """Respond with 422 and the place of each problem."""
+    """Respond with 422 and the place of each problem, or with 500 if the client cannot have caused the error.
+
+    Both are logged, because Litestar itself logs no errors by default.
+    """
+    if not carries_data(request.scope):
+        logger.error("request failed", exc_info=error)
+        return _respond(request, InternalServerException())
+    log_refusal(error)
     found = error.issues if isinstance(error, ValidationError) else ()
     extra = [{"key": issue.path, "message": issue.problem} for issue in found]
     return _respond(request, ClientException(status_code=_INVALID, detail=str(error), extra=extra or None))

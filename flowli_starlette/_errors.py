@@ -1,4 +1,4 @@
-"""The responses to requests whose job could not be enqueued."""
+"""The responses to requests in which a call of Flowli failed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from flowli_core import DriverError, SchedulingError, StoreUnavailable, ValidationError
+from flowli_core.embedded import carries_data, log_refusal
 
 logger = logging.getLogger("flowli")
 
@@ -28,8 +29,9 @@ def jobs_exception_handlers() -> ExceptionHandlers:
     """Make the exception handlers: `Starlette(exception_handlers=jobs_exception_handlers())`.
 
     DriverError becomes a 503; its cause is logged, but not sent. With StoreUnavailable it has Retry-After.
-    ValidationError and SchedulingError become a 422 with the place of each problem. A websocket is closed with 1013 or
-    1008. Other errors are mistakes in the program, and remain a 500.
+    ValidationError and SchedulingError become a 422 with the place of each problem, and are logged with the line that
+    made the call. A websocket is closed with 1013 or 1008. Other errors are mistakes in the program, and remain a 500;
+    so do these two if the request has no path parameters, no query and no body.
     """
     return {DriverError: on_store_failure, ValidationError: _on_invalid, SchedulingError: _on_invalid}
 
@@ -52,11 +54,19 @@ def store_failure(error: DriverError) -> tuple[str, dict[str, str]]:
 
 
 async def _on_invalid(connection: HTTPConnection, error: ValidationError | SchedulingError) -> Any:
+    check_blame(connection, error)
     if isinstance(connection, WebSocket):
         return await close_invalid(connection)
     found = error.issues if isinstance(error, ValidationError) else ()
     issues = [{"path": issue.path, "problem": issue.problem} for issue in found]
     return JSONResponse({"detail": str(error), "issues": issues}, status_code=INVALID)
+
+
+def check_blame(connection: HTTPConnection, error: ValidationError | SchedulingError) -> None:
+    """Log an error that the client may have caused. Raise any other again: it is a mistake in the program."""
+    if not carries_data(connection.scope):
+        raise error
+    log_refusal(error)
 
 
 async def close_invalid(websocket: WebSocket) -> None:

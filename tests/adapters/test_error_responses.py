@@ -1,4 +1,4 @@
-"""The response to each error of Flowli, in every framework."""
+"""The response to each error of Flowli, in every framework. The requests carry data unless a test says otherwise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from litestar import Litestar
-from litestar import get as litestar_get
+from litestar import route as litestar_route
 from litestar.testing import TestClient as LitestarClient
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -57,24 +57,26 @@ def memory_jobs() -> EventJobs:
     return EventJobs(context=Events(), driver=MemoryDriver())
 
 
-def on_starlette(error: FlowliError) -> Any:
+def on_starlette(error: FlowliError, *request: Any, **options: Any) -> Any:
     def fail(_: Request) -> Response:
         raise error
 
-    app = Starlette(routes=[Route("/", fail)], exception_handlers=flowli_starlette.jobs_exception_handlers())
-    return TestClient(app, raise_server_exceptions=False).get("/")
+    routes = [Route(path, fail, methods=["GET", "POST"]) for path in ("/", "/at/{place}")]
+    app = Starlette(routes=routes, exception_handlers=flowli_starlette.jobs_exception_handlers())
+    return ask(TestClient(app, raise_server_exceptions=False), *request, **options)
 
 
-def on_fastapi(error: FlowliError) -> Any:
+def on_fastapi(error: FlowliError, *request: Any, **options: Any) -> Any:
     def fail() -> None:
         raise error
 
     app = FastAPI(exception_handlers=flowli_fastapi.jobs_exception_handlers())
-    app.get("/")(fail)
-    return TestClient(app, raise_server_exceptions=False).get("/")
+    for path in ("/", "/at/{place}"):
+        app.api_route(path, methods=["GET", "POST"])(fail)
+    return ask(TestClient(app, raise_server_exceptions=False), *request, **options)
 
 
-def on_router(error: FlowliError) -> Any:
+def on_router(error: FlowliError, *_: Any) -> Any:
     """Ask `jobs_router` in an application without exception handlers."""
 
     class Inspect:
@@ -89,19 +91,24 @@ def on_router(error: FlowliError) -> Any:
     return TestClient(app, raise_server_exceptions=False).get("/jobs/counts")
 
 
-def on_litestar(error: FlowliError) -> Any:
-    @litestar_get("/", sync_to_thread=False)
+def on_litestar(error: FlowliError, *request: Any, **options: Any) -> Any:
+    @litestar_route(["/", "/at/{place:str}"], http_method=["GET", "POST"], sync_to_thread=False)
     def fail() -> None:
         raise error
 
     app = Litestar([fail], plugins=[FlowliPlugin(FlowliConfig(jobs=memory_jobs()))], logging_config=None)
-    return LitestarClient(app, raise_server_exceptions=False).get("/")
+    return ask(LitestarClient(app, raise_server_exceptions=False), *request, **options)
 
 
-Respond = Callable[[FlowliError], Any]
+def ask(client: Any, method: str = "GET", path: str = "/?data=1", **options: Any) -> Any:
+    """Send a request that carries data, unless another is given."""
+    return client.request(method, path, **options)
 
 
-@pytest.fixture(params=[on_starlette, on_fastapi, on_router, on_litestar], ids=lambda respond: respond.__name__[3:])
+Respond = Callable[..., Any]
+
+
+@pytest.fixture(params=[on_starlette, on_fastapi, on_litestar], ids=lambda respond: respond.__name__[3:])
 def respond(request: pytest.FixtureRequest) -> Respond:
     """Return the response of an application whose handler raises an error."""
     chosen: Respond = request.param
@@ -124,6 +131,59 @@ def test_an_error_is_answered_with_its_status(kind: type[FlowliError], respond: 
     assert respond(kind("why")).status_code == STATUSES[kind]
 
 
+@pytest.mark.parametrize("kind", STATUSES, ids=lambda kind: kind.__name__)
+def test_the_router_fails_with_500_for_errors_that_are_not_of_the_store(kind: type[FlowliError]) -> None:
+    assert on_router(kind("why")).status_code == (503 if issubclass(kind, DriverError) else 500)
+
+
+@pytest.mark.parametrize("kind", [ValidationError, SchedulingError])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"path": "/?to=5"},
+        {"path": "/at/home"},
+        {"method": "POST", "path": "/", "json": {"to": 5}},
+        {"method": "POST", "path": "/", "content": [b"chunk"]},
+    ],
+    ids=["query", "path", "body", "stream"],
+)
+def test_an_invalid_value_in_a_request_with_data_is_logged_with_the_line_of_the_call(
+    kind: type[FlowliError], request_: dict[str, Any], respond: Respond, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client may have caused it, or the application."""
+    assert respond(kind("why"), **request_).status_code == 422
+    assert f"request refused: why (called at {__file__}:" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [ValidationError, SchedulingError])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_invalid_value_in_a_request_without_data_is_a_mistake_in_the_program(
+    kind: type[FlowliError], method: str, respond: Respond
+) -> None:
+    assert respond(kind("why"), method, "/").status_code == 500
+
+
+def test_a_mistake_in_the_program_reaches_the_log() -> None:
+    """Starlette and FastAPI pass it on to the server, which logs it. Litestar does not."""
+    app = FastAPI(exception_handlers=flowli_fastapi.jobs_exception_handlers())
+
+    @app.post("/")
+    async def enqueue() -> None:
+        wrong: Any = memory_jobs().double
+        await wrong.enqueue("five")
+
+    with TestClient(app) as client, pytest.raises(ValidationError, match="valid integer"):
+        client.post("/")
+
+
+def test_litestar_logs_a_mistake_in_the_program(caplog: pytest.LogCaptureFixture) -> None:
+    assert on_litestar(ValidationError("why"), "POST", "/").json()["detail"] == "Internal Server Error"
+    (line,) = [line for line in caplog.records if line.name == "flowli"]
+    assert (line.getMessage(), line.levelname) == ("request failed", "ERROR")
+    assert line.exc_info
+
+
+@pytest.mark.parametrize("respond", [on_starlette, on_fastapi, on_litestar, on_router])
 @pytest.mark.parametrize("kind", [kind for kind in STATUSES if issubclass(kind, DriverError)])
 def test_a_failure_of_the_store_is_logged_and_its_cause_is_not_sent(
     kind: type[FlowliError], respond: Respond, caplog: pytest.LogCaptureFixture

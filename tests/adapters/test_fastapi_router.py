@@ -208,6 +208,21 @@ def test_unknown_jobs_and_invalid_parameters_are_refused(client: TestClient, pat
     assert response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("?state=failed&cursor=x", ["query", "cursor"]),
+        ("/schedules?cursor=x", ["query", "cursor"]),
+        ("/%20", ["path", "job_id"]),
+        ("/by-id/%20", ["path", "job_id"]),
+        ("?state=failed&limit=0", ["query", "limit"]),
+    ],
+)
+def test_a_refusal_names_the_parameter(client: TestClient, path: str, location: list[str]) -> None:
+    (problem,) = client.get(f"/admin/jobs{path}").json()["detail"]
+    assert problem["loc"] == location
+
+
 def test_an_unreachable_store_is_a_503() -> None:
     with client_of(EventJobs(context=Events(), driver=UnreachableDriver()), allow_anonymous=True) as client:
         for path in ("/counts", "?state=failed", "/schedules", "/job-1"):

@@ -76,6 +76,35 @@ def app_of(jobs: EventJobs, *routes: ControllerRouterHandler, **options: Any) ->
     return Litestar([*ROUTES, *routes], plugins=[FlowliPlugin(FlowliConfig(jobs=jobs, **options))])
 
 
+@get("/other")
+async def takes_another(jobs: NamedDependency[OtherJobs]) -> str:
+    return type(jobs).__name__
+
+
+@websocket("/others")
+async def takes_another_socket(socket: WebSocket[Any, Any, Any], jobs: NamedDependency[OtherJobs]) -> None: ...
+
+
+@pytest.mark.parametrize("handler", [takes_another, takes_another_socket])
+def test_a_handler_that_declares_another_registry_is_refused_at_the_start(handler: ControllerRouterHandler) -> None:
+    with (
+        pytest.RaisesGroup(
+            pytest.RaisesExc(ImproperlyConfiguredException, match="declares jobs: OtherJobs, but it is a EventJobs")
+        ),
+        TestClient(app_of(memory_jobs(), handler)),
+    ):
+        pass
+
+
+def test_a_handler_may_replace_the_dependency() -> None:
+    other = OtherJobs(context=Events(), driver=MemoryDriver())
+    replaced = Router(
+        "/replaced", route_handlers=[takes_another], dependencies={"jobs": Provide(lambda: other, sync_to_thread=False)}
+    )
+    with TestClient(app_of(memory_jobs(), replaced)) as client:
+        assert client.get("/replaced/other").text == "OtherJobs"
+
+
 def test_a_request_enqueues_and_the_runner_runs_it() -> None:
     jobs, is_done = memory_jobs(), threading.Event()
     runner = Runner(jobs, hooks=Hooks(on_job_completed=lambda _: is_done.set()))
