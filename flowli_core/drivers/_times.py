@@ -8,7 +8,8 @@ from flowli_core.durations import ZERO
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 _FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MS
-_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS
+LAST_STAMP = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS
+_LONGEST = timedelta.max // _MS
 
 
 def milliseconds(duration: timedelta) -> int:
@@ -17,8 +18,8 @@ def milliseconds(duration: timedelta) -> int:
 
 
 def duration(milliseconds: int) -> timedelta:
-    """Return a duration of milliseconds as a timedelta."""
-    return milliseconds * _MS
+    """Return a duration of milliseconds as a timedelta. One that is too long, which was damaged, is cut."""
+    return min(milliseconds, _LONGEST) * _MS
 
 
 def stamp(moment: datetime) -> int:
@@ -33,7 +34,7 @@ def moment(stamp: int) -> datetime:
     A time out of range, which was damaged by hand, becomes the nearest possible moment: one bad record must not hide
     the others.
     """
-    return _EPOCH + min(max(stamp, _FIRST), _LAST) * _MS
+    return _EPOCH + min(max(stamp, _FIRST), LAST_STAMP) * _MS
 
 
 def moment_or_none(stamp: int | None) -> datetime | None:

@@ -318,11 +318,11 @@ def test_the_statements_are_those_that_the_code_uses() -> None:
 
 
 def test_no_statement_reads_all_records() -> None:
-    """Each uses an index, except a count for `flowli doctor`."""
+    """Each uses an index, except those for `flowli doctor` and for a repair."""
     connection = sqlite3.connect(":memory:")
     connection.executescript(SQL["schema"])
     for name, statement in SQL.items():
-        if name in {"schema", "count_wrong_counts"}:
+        if name in {"schema", "count_wrong_counts", "count_again", "find_set_aside", "repair_store"}:
             continue
         parameters = dict.fromkeys(re.findall(r":([a-z_]+)", statement))
         plan = connection.execute("EXPLAIN QUERY PLAN " + statement, parameters).fetchall()

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from flowli_core.driver import Check
 from flowli_core.drivers._times import moment
+from flowli_core.drivers.sqlite._damage import find_all
 from flowli_core.drivers.sqlite._sql import run
 
 _DRIFT_MS = 1_000
 _MIB = 1024 * 1024
+_MOST_NAMED = 5
 
 
 def diagnose(connection: sqlite3.Connection, path: str, synchronous: str, now: int) -> list[Check]:
@@ -46,6 +48,15 @@ def _check_integrity(connection: sqlite3.Connection) -> list[Check]:
             cure="" if intact else "stop all workers and restore a backup, or run: sqlite3 FILE .recover",
         )
     ]
+    damaged = find_all(connection)
+    checks.append(
+        Check(
+            name="records",
+            value=_describe(damaged) if damaged else "all can be read",
+            verdict="bad" if damaged else "ok",
+            cure="a worker sets them aside as failed; show them with `flowli jobs show ID`" if damaged else "",
+        )
+    )
     wrong: int = run(connection, "count_wrong_counts").fetchone()[0]
     checks.append(
         Check(
@@ -56,3 +67,9 @@ def _check_integrity(connection: sqlite3.Connection) -> list[Check]:
         )
     )
     return checks
+
+
+def _describe(damaged: list[tuple[object, str]]) -> str:
+    named = [f"{record_id}: {damage}" if type(record_id) is str else damage for record_id, damage in damaged]
+    rest = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    return f"{len(named)} cannot be read: {'; '.join(named[:_MOST_NAMED])}{rest}"

@@ -35,6 +35,7 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers._wakeups import Waiter
+from flowli_core.drivers.sqlite._damage import READ_ERRORS, Audit, may_be_damage
 from flowli_core.drivers.sqlite._diagnosis import diagnose
 from flowli_core.drivers.sqlite._enqueue import enqueue
 from flowli_core.drivers.sqlite._file import OpenFiles, Synchronous, check_sqlite, connect_reader, connect_writer
@@ -47,7 +48,7 @@ from flowli_core.drivers.sqlite._transaction import Transaction, transact
 from flowli_core.drivers.sqlite._wakeups import WakeUps
 from flowli_core.drivers.sqlite._watcher import Watcher
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import DefinitionError, DriverError, StoreUnavailable
+from flowli_core.errors import DefinitionError, DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.stored import (
     FinishedState,
     Overview,
@@ -126,6 +127,7 @@ class SqliteDriver:
         self._busy_seconds = duration(busy_timeout, argument="busy_timeout", zero=True).total_seconds()
         self._clock: Clock = clock or SystemClock()
         self._idle = IdleSteps()
+        self._audit = Audit()
         self._lock = threading.Lock()
         self._session: _Session | None = None
 
@@ -166,7 +168,7 @@ class SqliteDriver:
 
     async def step(self, step: Step) -> StepAnswer:
         def take(transaction: Transaction) -> StepAnswer:
-            return take_step(transaction, step, self._idle)
+            return take_step(transaction, step, self._idle, self._audit)
 
         if not step.wait:
             return await self._write(take)
@@ -195,16 +197,14 @@ class SqliteDriver:
         return await self._write(lambda transaction: purge(transaction, state, older_than=older_than, limit=limit))
 
     async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
-        return await self._opened().reading.run(lambda connection: read_records(connection, query, self._now()))
+        return await self._read(lambda connection: read_records(connection, query, self._now()))
 
     async def overview(self) -> Overview:
-        return await self._opened().reading.run(lambda connection: read_overview(connection, self._now()))
+        return await self._read(lambda connection: read_overview(connection, self._now()))
 
     async def diagnose(self) -> list[Check]:
         """Examine the file. Reads all of it."""
-        return await self._opened().reading.run(
-            lambda connection: diagnose(connection, self._path, self._synchronous, self._now())
-        )
+        return await self._read(lambda connection: diagnose(connection, self._path, self._synchronous, self._now()))
 
     async def put_schedule(
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
@@ -218,7 +218,7 @@ class SqliteDriver:
         self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
     ) -> tuple[datetime, list[StoredSchedule]]:
         now = self._now()
-        return moment(now), await self._opened().reading.run(lambda connection: find_schedules(connection, query, now))
+        return moment(now), await self._read(lambda connection: find_schedules(connection, query, now))
 
     async def _write(self, work: Callable[[Transaction], T], *, waiter: Waiter | None = None) -> T:
         session = self._opened()
@@ -237,9 +237,31 @@ class SqliteDriver:
         def transition(connection: sqlite3.Connection) -> T:
             if session.files is not None:
                 session.files.check(connection)
+            try:
+                return transact(connection, self._now, work, commit)
+            except READ_ERRORS as error:
+                self._repair(connection, error)
             return transact(connection, self._now, work, commit)
 
         return await session.writing.run(transition)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        session = self._opened()
+        try:
+            return await session.reading.run(work)
+        except READ_ERRORS as error:
+            found = error
+        await session.writing.run(lambda connection: self._repair(connection, found))
+        return await session.reading.run(work)
+
+    def _repair(self, connection: sqlite3.Connection, error: Exception) -> None:
+        """Repair the file after an error that a damaged row may have raised; raise the error if it did not."""
+        if not may_be_damage(error):
+            raise error
+        if not self._audit.repair(connection, self._now()):
+            if isinstance(error, OverflowError):
+                raise error
+            raise StoreDamaged(f"{self._path} holds data that cannot be read; run `flowli doctor`") from error
 
     def _opened(self) -> _Session:
         session = self._session

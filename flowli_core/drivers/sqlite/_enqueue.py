@@ -7,7 +7,8 @@ from typing import Any
 
 from flowli_core.driver import Enqueued, NewRecord
 from flowli_core.drivers._times import due_at, milliseconds, moment
-from flowli_core.drivers.sqlite._records import Status, state_of
+from flowli_core.drivers.sqlite._damage import Status
+from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
 
 

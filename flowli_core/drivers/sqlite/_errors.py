@@ -4,7 +4,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 
 if sys.platform != "win32":
     import resource
@@ -29,6 +29,7 @@ _PERMANENT = {
     "of the sqlite3 program",
     sqlite3.SQLITE_TOOBIG: "cannot take a value that long; store a reference to it instead",
 }
+_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 _PRIMARY = 0xFF
 _NEAR_LIMIT = 1024 * 1024
 
@@ -45,9 +46,10 @@ def translate(error: sqlite3.Error, path: str) -> DriverError:
     if primary in _TEMPORARY:
         return StoreUnavailable(f"{path} {_TEMPORARY[primary]} ({error.sqlite_errorname})")
     if primary in _PERMANENT:
-        return DriverError(f"{path} {_PERMANENT[primary]} ({error.sqlite_errorname})")
+        kind = StoreDamaged if primary in _DAMAGED else DriverError
+        return kind(f"{path} {_PERMANENT[primary]} ({error.sqlite_errorname})")
     name = type(error).__name__ if code is None else error.sqlite_errorname
-    return DriverError(f"{path} refused a statement ({name}); were its tables changed by hand?")
+    return StoreDamaged(f"{path} refused a statement ({name}); were its tables changed by hand?")
 
 
 def _reached_limit(path: str) -> int | None:

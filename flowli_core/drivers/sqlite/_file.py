@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from flowli_core.drivers.sqlite._damage import decode
 from flowli_core.drivers.sqlite._sql import SQL
 from flowli_core.drivers.sqlite._transaction import snapshot
 from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
@@ -20,7 +21,7 @@ Synchronous = Literal["normal", "full"]
 APPLICATION_ID = 0x464C574C
 """Marks a file as one of Flowli ("FLWL"), also for the `file` program."""
 
-LAYOUT = 4
+LAYOUT = 5
 """The layout of the tables that this version uses, stored in the file as its user_version."""
 
 OLDEST_SQLITE = (3, 35, 0)
@@ -56,6 +57,7 @@ def connect_reader(path: str, *, busy_seconds: float) -> sqlite3.Connection:
     connection = connect(path, busy_seconds=busy_seconds)
     connection.execute("PRAGMA query_only = on")
     connection.row_factory = sqlite3.Row
+    connection.text_factory = decode
     return connection
 
 

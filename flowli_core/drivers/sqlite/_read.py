@@ -2,10 +2,13 @@
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 
 from flowli_core.driver import WORKER_ALIVE
 from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
+from flowli_core.drivers.sqlite._damage import RECORD, STATUSES, DamagedRowError, find_damage, noted
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._sql import run
 from flowli_core.drivers.sqlite._transaction import first_due, snapshot
@@ -46,9 +49,9 @@ def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> li
     time, record_id = (_LAST_TIME, "") if after is None else (stamp(after.at), after.id)
     if state == "active":
         before = _AFTER_ALL_IDS if after is None else record_id
-        return run(connection, "page_active", id=before, limit=limit).fetchall()
+        return _take(run(connection, "page_active", id=before), limit)
     if state not in {"queued", "scheduled"}:
-        return run(connection, "page_finished", state=state, time=time, id=record_id, limit=limit).fetchall()
+        return _take(run(connection, "page_finished", state=state, time=time, id=record_id), limit)
     if state == "queued" and time > now:
         time, record_id = now + 1, ""  # scheduled records come before the queued ones
     page: list[_Entry] = []
@@ -56,8 +59,13 @@ def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> li
     for queue, status, _ in run(connection, "read_counts").fetchall():
         for suspect in (False, True) if status == "waiting" else ():
             place = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}
-            page += [(row[0], row[1]) for row in run(connection, "page_waiting", **place, limit=limit)]
+            page += _take(run(connection, "page_waiting", **place), limit)
     return sorted(page, reverse=True)[:limit]
+
+
+def _take(entries: Iterable[_Entry], limit: int) -> list[_Entry]:
+    """Return the first entries. Those with a damaged id cannot be named by any call, and are left out."""
+    return list(islice(((time, record_id) for time, record_id in entries if type(record_id) is str), limit))
 
 
 def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
@@ -67,14 +75,19 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
     with snapshot(connection):
         workers = run(connection, "find_workers", since=now - milliseconds(WORKER_ALIVE)).fetchall()
         for queue, status, n in run(connection, "read_counts").fetchall():
-            counts = found.setdefault(queue, {})
+            if type(n) is not int or status not in STATUSES:
+                raise DamagedRowError
+            # The queue of a record that was set aside may be damaged.
+            counts = found.setdefault(queue if type(queue) is str else "", {})
             if status != "waiting":
-                counts[status] = n
+                counts[status] = counts.get(status, 0) + n
                 continue
             counts["scheduled"] = run(connection, "count_scheduled", queue=queue, now=now).fetchone()[0]
             counts["queued"] = n - counts["scheduled"]
             dues = [due for due in first_due(connection, queue) if due is not None and due <= now]
             oldest |= {queue: moment(min(dues))} if dues else {}
+    if not all(type(name) is str for name, _ in workers):
+        raise DamagedRowError
     return Overview(
         now=moment(now),
         counts=QueueCounts.of({queue: StateCounts(**counts) for queue, counts in found.items()}),
@@ -84,6 +97,9 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
 
 
 def _stored(row: sqlite3.Row, now: int) -> StoredRecord:
+    damage = noted(row["damage"]) or find_damage(row, RECORD)
+    if damage is not None:
+        return _damaged(row, now, damage)
     return StoredRecord(
         id=row["id"],
         name=row["name"],
@@ -104,4 +120,38 @@ def _stored(row: sqlite3.Row, now: int) -> StoredRecord:
         failed_at=moment_or_none(row["failed_at"]),
         started_at=moment_or_none(row["started_at"]),
         finished_at=moment_or_none(row["finished_at"]),
+    )
+
+
+def _damaged(row: sqlite3.Row, now: int, damage: str) -> StoredRecord:
+    """Return a damaged record with what can be read of it."""
+
+    def text(column: str) -> str | None:
+        return row[column] if type(row[column]) is str else None
+
+    def number(column: str) -> int:
+        return row[column] if type(row[column]) is int else 0
+
+    finished_at = number("finished_at")
+    return StoredRecord(
+        id=row["id"],
+        name=text("name") or "",
+        queue=text("queue") or "",
+        state=state_of(STATUSES.get(row["state"], "failed"), number("due"), now),
+        input=row["input"],
+        meta=row["meta"],
+        key=text("key"),
+        policy=row["policy"],
+        progress=row["progress"],
+        result=row["result"],
+        recoveries=number("recoveries"),
+        max_recoveries=number("max_recoveries"),
+        worker=text("worker"),
+        created_at=moment(row["created_at"]),
+        updated_at=moment(row["updated_at"]),
+        scheduled_for=moment(number("due")),
+        failed_at=moment_or_none(row["failed_at"]),
+        started_at=moment_or_none(row["started_at"]),
+        finished_at=moment(finished_at) if finished_at else None,
+        damage=damage,
     )

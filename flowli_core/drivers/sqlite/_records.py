@@ -4,15 +4,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any
 
 from flowli_core.driver import CancelAnswer, HeartbeatAnswer, Lease, RequeueAnswer
 from flowli_core.drivers._times import milliseconds
+from flowli_core.drivers.sqlite._damage import DamagedRowError, Status, is_damaged
 from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.stored import FinishedState, State
-
-Status = Literal["waiting", "active"] | FinishedState
-"""A state in the file. A waiting record is queued or scheduled, which depends on the time."""
 
 
 @dataclass(slots=True)
@@ -64,7 +62,16 @@ def state_of(status: Status, due: int, now: int) -> State:
 
 def find(transaction: Transaction, ids: Sequence[str]) -> dict[str, Row]:
     """Return those of the records that are stored."""
-    return {columns[1]: Row(*columns) for columns in transaction.run("find_records", ids=json.dumps(ids))}
+    found = transaction.run("find_records", ids=json.dumps(ids))
+    return {row.id: row for row in [read_row(columns) for columns in found]}
+
+
+def read_row(columns: Sequence[Any]) -> Row:
+    """Return a record of the columns of find_records. Raises DamagedRowError."""
+    row = Row(*columns)
+    if not type(row.id) is type(row.name) is type(row.queue) is str:
+        raise DamagedRowError
+    return row
 
 
 def write(transaction: Transaction, rows: Iterable[Row]) -> None:
@@ -108,7 +115,7 @@ def cancel(transaction: Transaction, record_id: str) -> CancelAnswer:
     """Cancel a waiting record now, or request that of an active one."""
     row = find(transaction, [record_id]).get(record_id)
     if row is None:
-        return "unknown"
+        return "unknown" if _find_set_aside(transaction, record_id) is None else "finished"
     if row.status == "waiting":
         row.finish("cancelled", transaction.now)
         write(transaction, [row])
@@ -121,6 +128,11 @@ def cancel(transaction: Transaction, record_id: str) -> CancelAnswer:
 
 def requeue(transaction: Transaction, record_id: str, progress: bytes | None) -> RequeueAnswer:
     """Return a finished or scheduled record to its queue, due now, with no recoveries."""
+    set_aside = _find_set_aside(transaction, record_id)
+    if set_aside is not None:
+        if is_damaged(transaction.connection, set_aside):
+            return "damaged"
+        transaction.run("note_damage", number=set_aside, damage=None)
     row = find(transaction, [record_id]).get(record_id)
     if row is None:
         return "unknown"
@@ -132,6 +144,11 @@ def requeue(transaction: Transaction, record_id: str, progress: bytes | None) ->
     row.make_waiting(transaction.now, transaction.now)
     write(transaction, [row])
     return "requeued"
+
+
+def _find_set_aside(transaction: Transaction, record_id: str) -> int | None:
+    row = transaction.run("find_one_set_aside", id=record_id).fetchone()
+    return None if row is None else row[0]
 
 
 def purge(transaction: Transaction, state: FinishedState, *, older_than: timedelta, limit: int) -> int:

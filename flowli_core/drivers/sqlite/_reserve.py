@@ -8,6 +8,7 @@ from typing import Any
 
 from flowli_core.driver import MAX_BATCH_BYTES, Reserved, Step
 from flowli_core.drivers._times import milliseconds
+from flowli_core.drivers.sqlite._damage import DamagedRowError
 from flowli_core.drivers.sqlite._transaction import Transaction
 
 Columns = tuple[Any, ...]
@@ -21,7 +22,9 @@ def reserve(transaction: Transaction, step: Step) -> tuple[tuple[Reserved, ...],
     found = list(_find_due(transaction, step))
     if not found:
         return (), None
-    token: int = transaction.run("next_token", now=transaction.now).fetchone()[0]
+    token = transaction.run("next_token", now=transaction.now).fetchone()[0]
+    if type(token) is not int:
+        raise DamagedRowError
     transaction.run(
         "reserve",
         token=token,
@@ -63,6 +66,8 @@ def _find_due(transaction: Transaction, step: Step) -> Iterator[Columns]:
 
 def _reserved(columns: Columns, token: int) -> Reserved:
     _, _, record_id, name, queue, suspect, recoveries, progress, given, meta, policy = columns
+    if not (type(record_id) is type(name) is str and type(recoveries) is int):
+        raise DamagedRowError
     return Reserved(
         id=record_id,
         token=token,

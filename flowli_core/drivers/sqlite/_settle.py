@@ -19,7 +19,7 @@ from flowli_core.driver import (
     Step,
 )
 from flowli_core.drivers._times import milliseconds, stamp
-from flowli_core.drivers.sqlite._records import Row, find, write
+from flowli_core.drivers.sqlite._records import Row, find, read_row, write
 from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.stored import FINISHED
 
@@ -73,7 +73,7 @@ def recover(transaction: Transaction, step: Step) -> tuple[tuple[Recovered, ...]
     Return them, and True if this waiting step has left leases of its own worker as they are.
     """
     now = transaction.now
-    expired = [Row(*columns) for columns in transaction.run("find_expired", now=now, limit=RECOVER_PER_STEP)]
+    expired = [read_row(columns) for columns in transaction.run("find_expired", now=now, limit=RECOVER_PER_STEP)]
     rows = [row for row in expired if step.wait is None or row.worker != step.worker]
     recovered: list[Recovered] = []
     for row in rows:
@@ -98,6 +98,6 @@ def trim(transaction: Transaction, keep: Keep) -> None:
         limit: int = getattr(keep, state)
         excess = min(kept.get(state, 0) - limit, budget)
         if excess > 0:
-            budget -= transaction.run("trim_oldest", state=state, limit=excess).rowcount
+            budget -= transaction.run("trim_oldest", state=state, keep=limit, limit=excess).rowcount
     transaction.run("forget_ids", now=transaction.now, limit=TRIM_PER_STEP)
     transaction.run("forget_oldest_ids", most=MOST_TAKEN_IDS)

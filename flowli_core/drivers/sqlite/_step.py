@@ -4,8 +4,18 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from flowli_core.driver import LAST_SEEN_PRECISION, WORKER_MEMORY, AckAnswer, Recovered, Reserved, Step, StepAnswer
+from flowli_core.driver import (
+    LAST_SEEN_PRECISION,
+    WORKER_MEMORY,
+    AckAnswer,
+    Damaged,
+    Recovered,
+    Reserved,
+    Step,
+    StepAnswer,
+)
 from flowli_core.drivers._times import duration, milliseconds, moment
+from flowli_core.drivers.sqlite._damage import Audit
 from flowli_core.drivers.sqlite._reserve import reserve, reserve_again
 from flowli_core.drivers.sqlite._settle import recover, settle, trim
 from flowli_core.drivers.sqlite._transaction import Transaction, first_due, first_lease, first_tick
@@ -27,11 +37,15 @@ class LastStep:
 
 @dataclass(slots=True)
 class _Idle:
-    """The last steps of a worker that changed nothing, when it was last seen, and when that was written to the file."""
+    """The last steps of a worker that changed nothing, when it was last seen, and when that was written to the file.
+
+    `sequences` are the numbers of its last steps, also of those that changed something.
+    """
 
     seen: int
     written: int | None = None
     steps: dict[bool, LastStep] = field(default_factory=dict[bool, LastStep])
+    sequences: dict[bool, int] = field(default_factory=dict[bool, int])
 
 
 class IdleSteps:
@@ -60,6 +74,13 @@ class IdleSteps:
         """Remember an idle step."""
         self._workers[step.worker].steps[step.wait is not None] = last
 
+    def is_invented(self, step: Step, stored: int) -> bool:
+        """Return True if the stored number of the last step was damaged: this driver has sent no such step."""
+        sequences, kind = self._workers[step.worker].sequences, step.wait is not None
+        known = sequences.get(kind)
+        sequences[kind] = max(known or 0, step.sequence)
+        return known is not None and known < stored and step.sequence <= stored
+
     def must_write_seen(self, worker: str, now: int) -> bool:
         """Return True if it is time to write again when the worker was last seen."""
         written = self._workers[worker].written
@@ -70,7 +91,7 @@ class IdleSteps:
         self._workers[worker].written = now
 
 
-def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnswer:
+def take_step(transaction: Transaction, step: Step, idle: IdleSteps, audit: Audit) -> StepAnswer:
     """Do a new step, answer one that is sent again, or refuse an older one."""
     now = transaction.now
     idle.note_seen(step.worker, now)
@@ -78,13 +99,17 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnsw
     acks: tuple[AckAnswer, ...] = tuple(["lost" for _ in step.acks])
     recovered: tuple[Recovered, ...] = ()
     batch: tuple[Reserved, ...] = ()
-    if last is None or step.sequence > last.sequence:
+    damaged: tuple[Damaged, ...] = ()
+    if last is None or step.sequence > last.sequence or not _fits(step, last):
         # In this order, so that late acks count, and recovered records can be reserved at once.
         acks = settle(transaction, step.acks)
         recovered, left_own = recover(transaction, step)
         batch, token = ((), None) if left_own else reserve(transaction, step)
         if step.acks or not batch:
             trim(transaction, step.keep)
+        if not (step.acks or batch):
+            audit.scan(transaction.connection, now)
+        damaged, audit.unreported = tuple(audit.unreported), []
         _remember(transaction, step, LastStep(step.sequence, acks, token), idle)
     elif step.sequence == last.sequence:
         acks = last.acks
@@ -98,6 +123,7 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps) -> StepAnsw
         acks=acks,
         reserved=batch,
         recovered=recovered,
+        damaged=damaged,
         next_due=_next_due(transaction, step, tick, took_suspect=any(held.suspect for held in batch)),
         next_tick=None if tick is None else duration(max(tick - now, 0)),
         forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
@@ -108,10 +134,15 @@ def _last_step(transaction: Transaction, step: Step, idle: IdleSteps) -> LastSte
     last = idle.get(step)
     since = transaction.now - _MEMORY
     row = transaction.run("find_step", worker=step.worker, waits=step.wait is not None, since=since).fetchone()
-    if row is None or (last is not None and last.sequence > row[0]):
+    if row is None or (last is not None and last.sequence > row[0]) or idle.is_invented(step, row[0]):
         return last
     sequence, token, letters = row
     return LastStep(sequence, tuple([_ANSWERS[letter] for letter in letters]), token)
+
+
+def _fits(step: Step, last: LastStep) -> bool:
+    """Return False if the stored answer of a step that is sent again is not one to its acks: it was damaged."""
+    return step.sequence < last.sequence or len(step.acks) == len(last.acks)
 
 
 def _remember(transaction: Transaction, step: Step, last: LastStep, idle: IdleSteps) -> None:

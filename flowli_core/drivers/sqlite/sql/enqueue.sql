@@ -1,19 +1,21 @@
 -- name: find_ids
 -- Those of these ids that are stored.
-SELECT id, state, due, CAST(progress AS BLOB) AS progress FROM record WHERE id IN (SELECT value FROM json_each(:ids));
+SELECT id, state, iif(damage IS NULL, due, finished_at), CAST(progress AS BLOB) FROM record
+WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: find_taken_ids
 -- Those of these ids that are taken although their records were removed.
-SELECT id, state FROM taken_id WHERE id IN (SELECT value FROM json_each(:ids)) AND until > :now;
+SELECT id, state FROM taken_id WHERE id IN (SELECT value FROM json_each(:ids)) AND until > :now
+    AND state IN ('completed', 'failed', 'cancelled');
 
 -- name: find_key_holders
 -- The unfinished records that hold one of these keys.
-SELECT key, id, state, due, CAST(progress AS BLOB) AS progress FROM record
+SELECT key, id, state, due, CAST(progress AS BLOB) FROM record
 WHERE key IN (SELECT value FROM json_each(:keys)) AND key IS NOT NULL AND finished_at IS NULL;
 
 -- name: find_last_number
 -- The numbers of an enqueue continue from here; only one connection writes at a time.
-SELECT coalesce(max(number), 0) FROM record;
+SELECT coalesce(max(number), 0) FROM record WHERE number < 1 << 60;
 
 -- name: add_record
 INSERT INTO record (

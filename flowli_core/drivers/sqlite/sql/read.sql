@@ -2,23 +2,24 @@
 SELECT
     id, name, queue, state, iif(:payloads, input, x'') AS input, iif(:payloads, meta, NULL) AS meta, key, policy, progress,
     iif(:payloads, result, NULL) AS result, recoveries, max_recoveries, worker, created_at, updated_at, due, failed_at,
-    started_at, finished_at
+    started_at, finished_at, token, settled, lease_end, cancel_requested, suspect, keep_completed, keep_failed, keep_id,
+    forget_at, damage
 FROM stored WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: page_waiting
 -- The suspects of a queue, or its other records, that are due after :after and before the position (:time, :id).
 SELECT due, id FROM record
 WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due > :after AND (due, id) < (:time, :id)
-ORDER BY due DESC, id DESC LIMIT :limit;
+ORDER BY due DESC, id DESC;
 
 -- name: page_active
 -- The pluses keep SQLite from walking all records in the order of their ids: few are active.
-SELECT 0, id FROM record WHERE lease_end IS NOT NULL AND +id < :id ORDER BY +id DESC LIMIT :limit;
+SELECT 0, id FROM record WHERE lease_end IS NOT NULL AND +id < :id ORDER BY +id DESC;
 
 -- name: page_finished
 SELECT finished_at, id FROM record
 WHERE state = :state AND finished_at IS NOT NULL AND (finished_at, id) < (:time, :id)
-ORDER BY finished_at DESC, id DESC LIMIT :limit;
+ORDER BY finished_at DESC, id DESC;
 
 -- name: read_counts
 SELECT queue, state, n FROM counts WHERE n > 0;
@@ -32,6 +33,7 @@ SELECT id, max(seen) FROM worker WHERE seen > :since GROUP BY id;
 -- name: count_wrong_counts
 SELECT count(*) FROM (
     SELECT queue, state, sum(n) AS n FROM (
-        SELECT queue, state, n FROM counts UNION ALL SELECT queue, state, -count(*) FROM record GROUP BY queue, state
+        SELECT queue, state, n FROM counts
+        UNION ALL SELECT ifnull(queue, ''), ifnull(state, ''), -count(*) FROM record GROUP BY 1, 2
     ) GROUP BY queue, state
 ) WHERE n <> 0;

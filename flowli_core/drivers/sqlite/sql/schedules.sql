@@ -1,18 +1,24 @@
 -- name: find_schedule
-SELECT key, queue, CAST(spec AS BLOB) AS spec, next_tick, last_tick, paused, last_record_id, revision FROM schedule
+SELECT
+    key, queue, CAST(ifnull(spec, '') AS BLOB) AS spec, next_tick, last_tick, paused, last_record_id, revision, damage
+FROM schedule
 WHERE key = :key;
 
 -- name: find_due_schedules
-SELECT key, queue, CAST(spec AS BLOB) AS spec, next_tick, last_tick, paused, last_record_id, revision FROM schedule
-WHERE next_tick IS NOT NULL AND next_tick <= :now ORDER BY next_tick, key LIMIT :limit;
+SELECT
+    key, queue, CAST(ifnull(spec, '') AS BLOB) AS spec, next_tick, last_tick, paused, last_record_id, revision, damage
+FROM schedule
+WHERE next_tick <= :now AND damage IS NULL ORDER BY next_tick, key LIMIT :limit;
 
 -- name: page_schedules
-SELECT key, queue, CAST(spec AS BLOB) AS spec, next_tick, last_tick, paused, last_record_id, revision FROM schedule
-WHERE key > :after ORDER BY key LIMIT :limit;
+SELECT
+    key, queue, CAST(ifnull(spec, '') AS BLOB) AS spec, next_tick, last_tick, paused, last_record_id, revision, damage
+FROM schedule
+WHERE key > :after ORDER BY key;
 
 -- name: next_revision
 -- At least the time in microseconds, as for a token.
-UPDATE store SET revision = max(revision + 1, 1000 * :now) RETURNING revision;
+UPDATE store SET revision = max(revision + 1, 1000 * :now) WHERE typeof(revision) = 'integer' RETURNING revision;
 
 -- name: put_schedule
 INSERT OR REPLACE INTO schedule (key, queue, spec, next_tick, last_tick, paused, last_record_id, revision)

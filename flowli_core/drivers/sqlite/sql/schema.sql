@@ -1,5 +1,5 @@
 -- name: schema
--- Layout 4. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- Layout 5. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
 -- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -29,6 +29,7 @@ CREATE TABLE record (
     suspect INTEGER NOT NULL CHECK (suspect = (recoveries >= max_recoveries)),
     progress BLOB,
     result BLOB,
+    damage TEXT,                                 -- what cannot be read, if the record was set aside for that
     CHECK ((state = 'active') = (typeof(token) = 'integer' AND typeof(lease_end) = 'integer')),
     CHECK ((state IN ('waiting', 'active')) = (finished_at IS NULL AND forget_at IS NULL))
 );
@@ -52,12 +53,13 @@ CREATE TABLE payload (
 CREATE VIEW stored AS
 SELECT
     record.number, record.id, record.name, record.queue, record.key, record.state, record.due, record.token,
-    record.lease_end, record.worker, record.recoveries, record.max_recoveries, record.suspect,
-    CAST(record.created_at AS INTEGER) AS created_at,
-    CAST(record.updated_at AS INTEGER) AS updated_at,
+    record.settled, record.lease_end, record.worker, record.cancel_requested, record.recoveries, record.max_recoveries,
+    record.suspect, record.keep_completed, record.keep_failed, record.keep_id, record.forget_at, record.damage,
+    record.finished_at,
+    CAST(ifnull(record.created_at, 0) AS INTEGER) AS created_at,
+    CAST(ifnull(record.updated_at, 0) AS INTEGER) AS updated_at,
     CAST(record.started_at AS INTEGER) AS started_at,
     CAST(record.failed_at AS INTEGER) AS failed_at,
-    CAST(record.finished_at AS INTEGER) AS finished_at,
     CAST(record.progress AS BLOB) AS progress,
     CAST(record.result AS BLOB) AS result,
     CAST(coalesce(payload.input, '') AS BLOB) AS input,
@@ -95,7 +97,8 @@ CREATE TABLE schedule (
     last_tick INTEGER,
     paused INTEGER NOT NULL,
     last_record_id TEXT,
-    revision INTEGER NOT NULL
+    revision INTEGER NOT NULL,
+    damage TEXT                                  -- what cannot be read, if it was stopped for that
 ) WITHOUT ROWID;
 CREATE INDEX schedule_tick ON schedule (next_tick) WHERE next_tick IS NOT NULL;
 
@@ -129,5 +132,7 @@ CREATE TRIGGER record_removed AFTER DELETE ON record BEGIN
     DELETE FROM counts WHERE queue = old.queue AND n = 0;
     DELETE FROM payload WHERE number = old.number;
     INSERT OR REPLACE INTO taken_id (id, state, until) SELECT old.id, old.state, old.finished_at + old.keep_id
-        WHERE old.keep_id > 0 AND old.finished_at + old.keep_id > (SELECT now FROM store);
+        WHERE typeof(old.id) = 'text' AND typeof(old.state) = 'text'
+            AND typeof(old.keep_id) = 'integer' AND old.keep_id > 0
+            AND old.finished_at + old.keep_id > (SELECT now FROM store);
 END;

@@ -1,16 +1,16 @@
 -- name: find_records
--- The columns are those of `Row`.
+-- The columns are those of `Row`. Those that were set aside are not among them: their data may be undecodable.
 SELECT
     number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
-    keep_completed, keep_failed, CAST(progress AS BLOB), started_at, failed_at, worker
-FROM record WHERE id IN (SELECT value FROM json_each(:ids));
+    keep_completed, keep_failed, CAST(progress AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
+FROM record WHERE id IN (SELECT value FROM json_each(:ids)) AND (damage IS NULL OR state IN ('waiting', 'active'));
 
 -- name: find_expired
 -- The records whose lease has ended, the first first. The columns are those of `Row`.
 SELECT
     number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
-    keep_completed, keep_failed, CAST(progress AS BLOB), started_at, failed_at, worker
-FROM record WHERE lease_end <= :now ORDER BY lease_end, id LIMIT :limit;
+    keep_completed, keep_failed, CAST(progress AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
+FROM record WHERE lease_end <= :now AND +state = 'active' ORDER BY lease_end, id LIMIT :limit;
 
 -- name: write_record
 -- Make a record wait, or finish it.
@@ -39,7 +39,7 @@ FROM stored WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AN
 
 -- name: next_token
 -- At least the time in microseconds, so no token is used again after the file was replaced by an older copy.
-UPDATE store SET token = max(token + 1, 1000 * :now) RETURNING token;
+UPDATE store SET token = max(token + 1, 1000 * :now) WHERE typeof(token) = 'integer' RETURNING token;
 
 -- name: reserve
 UPDATE record SET state = 'active', token = :token, lease_end = :lease_end, worker = :worker, started_at = :now, updated_at = :now
@@ -54,14 +54,21 @@ FROM stored WHERE lease_end IS NOT NULL AND token = :token;
 UPDATE record SET lease_end = :lease_end WHERE lease_end IS NOT NULL AND token = :token;
 
 -- name: count_finished
-SELECT state, sum(n) FROM counts WHERE state NOT IN ('waiting', 'active') GROUP BY state;
+SELECT state, sum(n) FROM counts WHERE state IN ('completed', 'failed', 'cancelled') GROUP BY state;
 
 -- name: trim_expired
-DELETE FROM record WHERE number IN (SELECT number FROM record WHERE forget_at <= :now ORDER BY forget_at LIMIT :limit);
+DELETE FROM record WHERE number IN (
+    SELECT number FROM record WHERE forget_at <= :now AND +finished_at <= :now ORDER BY forget_at LIMIT :limit
+);
 
 -- name: trim_oldest
+-- Remove up to :limit of those beyond :keep. Count them first: nothing must be removed if the stored count is wrong.
 DELETE FROM record WHERE number IN (
-    SELECT number FROM record WHERE state = :state AND finished_at IS NOT NULL ORDER BY finished_at, id LIMIT :limit
+    SELECT number FROM record WHERE state = :state AND finished_at IS NOT NULL ORDER BY finished_at, id LIMIT (
+        SELECT max(count(*) - :keep, 0) FROM (
+            SELECT 1 FROM record WHERE state = :state AND finished_at IS NOT NULL LIMIT :keep + :limit
+        )
+    )
 );
 
 -- name: forget_ids

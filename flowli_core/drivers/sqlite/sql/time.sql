@@ -16,14 +16,15 @@ WHERE queue IN (SELECT queue FROM counts WHERE state = 'waiting' AND n > 0)
     AND state = 'waiting' AND suspect IN (0, 1) AND due > :now AND due <= :seen;
 
 -- name: find_first_due
--- The first due time after :after, of the suspects of a queue or of its other records.
+-- The first due time after :after, of the suspects of a queue or of its other records. A damaged one may be a text,
+-- which is greater than any number.
 SELECT due FROM record
-WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due > :after ORDER BY due LIMIT 1;
+WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due > :after AND due < 1e18 ORDER BY due LIMIT 1;
 
 -- name: find_first_lease
 -- The end of the lease that ends first.
-SELECT lease_end FROM record WHERE lease_end IS NOT NULL ORDER BY lease_end LIMIT 1;
+SELECT lease_end FROM record WHERE lease_end < 1e18 AND +state = 'active' ORDER BY lease_end LIMIT 1;
 
 -- name: find_first_tick
 -- The next tick of any schedule.
-SELECT next_tick FROM schedule WHERE next_tick IS NOT NULL ORDER BY next_tick LIMIT 1;
+SELECT next_tick FROM schedule WHERE next_tick < 1e18 AND damage IS NULL ORDER BY next_tick LIMIT 1;

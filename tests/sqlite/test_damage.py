@@ -1,0 +1,283 @@
+"""Rows that were changed as no program may change them: each affects only its own record or schedule."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import Damaged, Lease
+from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
+from flowli_core.testing import ManualClock
+from tests.conformance.builders import (
+    BROKEN,
+    HOUR,
+    LEASE,
+    Worker,
+    ack,
+    assert_consistent,
+    ids,
+    record,
+    stored,
+    waiting_step,
+)
+from tests.support.store import read_page
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
+    made = SqliteDriver(path, clock=clock)
+    await made.open()
+    yield made
+    await assert_consistent(made)
+    await made.close()
+
+
+@pytest.fixture
+def foreign(foreign: sqlite3.Connection) -> sqlite3.Connection:
+    foreign.execute("PRAGMA ignore_check_constraints = on")
+    return foreign
+
+
+def damage(foreign: sqlite3.Connection, change: str, record_id: str = "a") -> None:
+    """Change a record as no program may."""
+    foreign.execute(f"UPDATE record SET {change} WHERE id = ?", (record_id,))  # noqa: S608 - from the tests below
+
+
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        ("due = 'soon'", "its due time cannot be read"),
+        ("due = 1e300", "its due time cannot be read"),
+        ("due = 9223372036854775807", "its due time is out of range"),
+        ("state = 'waitng'", "its state cannot be read"),
+        ("state = 'active'", "its lease does not fit its state"),
+        ("suspect = 7", "its recoveries do not add up"),
+        ("queue = x'71'", "its queue cannot be read"),
+        ("finished_at = 5", "its end time does not fit its state"),
+    ],
+)
+async def test_a_record_that_no_step_would_find_is_set_aside_by_an_idle_one(
+    driver: SqliteDriver, foreign: sqlite3.Connection, change: str, clause: str
+) -> None:
+    await driver.enqueue([record("a"), record("b")])
+    damage(foreign, change)
+    worker = Worker(driver)
+    answers = [await worker.step(want=5)]
+    held = answers[0].reserved
+    assert "b" in ids(held)
+    answers += [await worker.step(*map(ack, held)), await worker.step(), await worker.step()]
+    if "a" in ids(held):  # it could be run
+        assert (await stored(driver, "a")).state == "completed"
+        return
+    (found,) = [one for answer in answers for one in answer.damaged]
+    assert (found.id, found.damage) == ("a", clause)
+    shown = await stored(driver, "a")
+    assert (shown.state, shown.damage) == ("failed", clause)
+    assert ids(await read_page(driver, "failed", limit=5)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "name = x'00'",
+        "name = CAST(x'ff' AS TEXT)",
+        "recoveries = 'many'",
+        "key = CAST(x'ff' AS TEXT)",
+        "worker = x'00'",
+    ],
+)
+async def test_a_due_record_that_cannot_be_read_leaves_the_batch_to_the_others(
+    driver: SqliteDriver, foreign: sqlite3.Connection, change: str
+) -> None:
+    """The step reports it once, also if it is sent again."""
+    await driver.enqueue([record(name) for name in "abc"])
+    damage(foreign, change, "b")
+    worker = Worker(driver)
+    answer = await worker.step(want=3)
+    assert {"a", "c"} <= set(ids(answer.reserved))
+    again = await worker.again()
+    assert (again.reserved, again.damaged) == (answer.reserved, ())
+    settled = await worker.step(*map(ack, answer.reserved))
+    reported = [one.id for one in (*answer.damaged, *settled.damaged)]
+    assert reported == ([] if (await stored(driver, "b")).state == "completed" else ["b"])
+
+
+@pytest.mark.parametrize("change", ["keep_completed = 'long'", "recoveries = x'01'", "state = CAST(x'ff' AS TEXT)"])
+async def test_a_record_that_is_damaged_while_it_runs_does_not_keep_others_from_being_settled(
+    driver: SqliteDriver, foreign: sqlite3.Connection, change: str
+) -> None:
+    await driver.enqueue([record("a"), record("b")])
+    worker = Worker(driver)
+    a, b = await worker.take(2)
+    damage(foreign, change)
+    assert (await driver.heartbeat("w", [Lease("a", a.token), Lease("b", b.token)], LEASE)).lost <= {"a"}
+    answer = await worker.step(ack(a), ack(b))
+    assert answer.acks[1] == "ok"
+    assert (await stored(driver, "b")).state == "completed"
+
+
+async def test_a_damaged_lease_that_has_expired_is_not_recovered_but_set_aside(
+    driver: SqliteDriver, foreign: sqlite3.Connection, clock: ManualClock
+) -> None:
+    await driver.enqueue([record("a"), record("b")])
+    await Worker(driver, "lost").take(2)
+    damage(foreign, "queue = x'ff'")
+    clock.advance("1h")
+    answer = await Worker(driver).step(want=2)
+    assert ids(answer.reserved) == [one.id for one in answer.recovered] == ["b"]
+    assert answer.damaged == (Damaged(id="a", queue="", damage="its queue cannot be read"),)
+
+
+async def test_a_damaged_record_is_requeued_once_it_can_be_read_again(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    await driver.enqueue([record("a", input=b"1", key="k")])
+    damage(foreign, "name = x'ff'")
+    assert await driver.cancel("a") == "finished"
+    before = foreign.execute("SELECT * FROM record").fetchall()
+    assert await driver.requeue("a") == "damaged"
+    assert foreign.execute("SELECT * FROM record").fetchall() == before
+    damage(foreign, "name = 'n'")
+    assert await driver.requeue("a") == "requeued"
+    held = await Worker(driver).take_one()
+    assert (held.name, held.input) == ("n", b"1")
+
+
+async def test_the_id_of_a_damaged_record_stays_and_its_key_is_free(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    await driver.enqueue([record("a", key="k")])
+    damage(foreign, "due = 'soon'")
+    duplicate, new = await driver.enqueue([record("a"), record("b", key="k")])
+    assert (duplicate.disposition, duplicate.state) == ("duplicate", "failed")
+    assert new.disposition == "accepted"
+
+
+async def test_a_finished_record_that_cannot_be_read_is_listed_and_purged(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    await driver.enqueue([record(name) for name in "abc"])
+    worker = Worker(driver)
+    a, b, c = await worker.take(3)
+    await worker.step(ack(a), ack(b, BROKEN), ack(c))
+    damage(foreign, "name = x'ff'")
+    assert [(one.id, one.damage) for one in await read_page(driver, "completed", limit=5)] == [
+        ("c", None),
+        ("a", "its name cannot be read"),
+    ]
+    assert await driver.purge("completed", older_than=-HOUR, limit=10) == 2
+
+
+async def test_a_damaged_schedule_is_stopped_alone_and_can_be_stored_anew(
+    driver: SqliteDriver, foreign: sqlite3.Connection, clock: ManualClock
+) -> None:
+    schedule = StoredSchedule(key="a", queue="q", spec=b"{}", next_tick=clock.now() + timedelta(minutes=1))
+    for key in "abc":
+        assert await driver.put_schedule(key, replace(schedule, key=key), revision=0)
+    foreign.execute("UPDATE schedule SET queue = x'ff' WHERE key = 'a'")
+    foreign.execute("UPDATE schedule SET next_tick = 'soon' WHERE key = 'b'")
+    clock.advance("1h")
+    assert [one.key for one in (await driver.schedules(SchedulesDue(5)))[1]] == ["c"]
+    listed = (await driver.schedules(SchedulesAfter(limit=5)))[1]
+    assert [(one.key, one.damage, one.next_tick is None) for one in listed] == [
+        ("a", "its queue cannot be read", True),
+        ("b", "its next tick cannot be read", True),
+        ("c", None, False),
+    ]
+    assert await driver.put_schedule("c", None, revision=listed[2].revision)
+    assert (await Worker(driver).step()).next_tick is None
+    assert await driver.put_schedule("a", schedule, revision=listed[0].revision)
+    (anew,) = (await driver.schedules(ScheduleByKey("a")))[1]
+    assert (anew.damage, anew.queue) == (None, "q")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE store SET token = 'x'",
+        "UPDATE store SET token = 9223372036854775807",
+        "UPDATE store SET now = 'x'",
+        "UPDATE store SET now = 9223372036854775807",
+        "UPDATE store SET revision = x'00'",
+        "UPDATE store SET only = 2",
+        "DELETE FROM store",
+        "UPDATE counts SET n = 'many'",
+        "UPDATE counts SET n = 1000000",
+        "UPDATE counts SET n = -7",
+        "DELETE FROM counts",
+    ],
+)
+async def test_a_damaged_counter_is_made_anew(
+    driver: SqliteDriver, foreign: sqlite3.Connection, statement: str
+) -> None:
+    """No finished record is removed for a wrong count, and tokens grow."""
+    await driver.enqueue([record(name, keep_completed=HOUR) for name in "abcd"])
+    worker = Worker(driver)
+    a, b = await worker.take(2)
+    await worker.step(ack(a))
+    foreign.execute(statement)
+    (c,) = (await worker.step(ack(b), want=1)).reserved
+    assert c.token > a.token
+    await worker.step(ack(c))
+    assert await driver.put_schedule("s", StoredSchedule(key="s", queue="q", spec=b"{}", next_tick=None), revision=0)
+    for _ in range(3):
+        await worker.step()
+    assert set(ids(await read_page(driver, "completed", limit=5))) == {"a", "b", "c"}
+    assert (await driver.overview()).counts.queued == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["sequence = 9223372036854775807", "sequence = 'x'", "token = x'00'", "acks = 'dddd'", "acks = 'x'", "seen = 'x'"],
+)
+async def test_a_damaged_step_of_a_worker_does_not_stop_it(
+    driver: SqliteDriver, foreign: sqlite3.Connection, change: str
+) -> None:
+    """If the step is sent again, its acks are answered from the records."""
+    await driver.enqueue([record(name) for name in "ab"])
+    worker = Worker(driver)
+    a, b = await worker.take(2)
+    await worker.step(ack(a))
+    foreign.execute(f"UPDATE worker SET {change}")  # noqa: S608 - from the list above
+    again = await worker.again()
+    assert again.acks in {("ok",), ("duplicate",)}
+    foreign.execute(f"UPDATE worker SET {change}")  # noqa: S608
+    assert (await worker.step(ack(b))).acks == ("ok",)
+    assert list((await driver.overview()).workers) in ([], ["w"])
+
+
+async def test_a_wait_is_not_ended_by_a_damaged_due_time(
+    driver: SqliteDriver, foreign: sqlite3.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await driver.enqueue([record("a")])
+    damage(foreign, "due = 'soon'")
+    answer = await driver.step(waiting_step(wait=timedelta(milliseconds=50)))
+    assert [one.id for one in answer.damaged] == ["a"]
+    assert "watching" not in caplog.text
+
+
+async def test_doctor_names_the_damaged_records(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
+    await driver.enqueue([record(name) for name in "abc"])
+    damage(foreign, "due = 'soon'")
+    for _ in range(2):
+        (check,) = [one for one in await driver.diagnose() if one.name == "records"]
+        assert (check.verdict, check.value) == ("bad", "1 cannot be read: a: its due time cannot be read")
+        await Worker(driver, queues=("none",)).step()
+    damage(foreign, "id = CAST(x'ff' AS TEXT)")
+    (check,) = [one for one in await driver.diagnose() if one.name == "records"]
+    assert check.value == "1 cannot be read: its due time cannot be read"
+    foreign.execute("DELETE FROM record WHERE damage IS NOT NULL")  # no call can name it

@@ -1,0 +1,121 @@
+"""Random damage to one value of the file: everything that it does not touch goes on."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowli_core.drivers.sqlite import SqliteDriver
+from tests.support.damage import Damage, Figures, outlive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flowli_core.clock import Clock
+
+_TABLES = ("record",) * 6 + ("payload", "worker", "store", "schedule", "schedule", "counts", "taken_id")
+_NAMES = {"record": "id", "schedule": "key"}
+_KEYS = {"worker": ("id", "waits"), "schedule": ("key",), "counts": ("queue", "state")}
+
+_VALUES = (
+    "NULL",
+    "''",
+    "'soon'",
+    "'q'",
+    "-1",
+    "0",
+    "1",
+    "7",
+    "1.5",
+    "1e300",
+    "-9e999",
+    "4611686018427387904",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "x''",
+    "x'00ff'",
+    "x'61'",
+    "CAST(x'ff' AS TEXT)",
+    "CAST(x'61e900' AS TEXT)",
+    "zeroblob(70000)",
+    "'waiting'",
+    "'active'",
+    "'completed'",
+    "'{\"attempts_made\":'",
+)
+
+
+class SqliteStore:
+    """A file, and another program that changes it as no program may."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self._path = path
+        self._rng = random.Random(seed)  # noqa: S311 - no secret
+
+    def driver(self, clock: Clock) -> SqliteDriver:
+        return SqliteDriver(self._path, clock=clock)
+
+    def damage(self) -> Damage:
+        """Damage a value, or remove a row."""
+        rng, table = self._rng, self._rng.choice(_TABLES)
+        self._allow_anything()
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA ignore_check_constraints = on")
+            connection.row_factory = sqlite3.Row
+            connection.execute("INSERT INTO taken_id VALUES (1, 'old', 'completed', 9999999999999)")
+            rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - from the list above
+            row = rng.choice(rows)
+            columns = _KEYS.get(table, ("number" if "number" in row.keys() else "only",))  # noqa: SIM118
+            where = " AND ".join(f"{column} = :{column}" for column in columns)
+            place = {column: row[column] for column in columns}
+            if rng.random() < 0.1:
+                what, statement = "removed", f"DELETE FROM {table} WHERE {where}"  # noqa: S608
+                connection.execute("DROP TRIGGER record_removed")
+            else:
+                column, value = rng.choice(row.keys()), rng.choice(_VALUES)
+                what, statement = f"{column} = {value}", f"UPDATE {table} SET {column} = {value} WHERE {where}"  # noqa: S608
+            try:
+                connection.execute(statement, place)
+            except sqlite3.IntegrityError as error:
+                what += f" ({error})"
+            return Damage(f"{table} {tuple(row)}: {what}", self._victims(connection, table, row))
+
+    def _allow_anything(self) -> None:
+        """Remove what SQLite itself checks, as bytes of the file may change in any way."""
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA writable_schema = on")
+            connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '') WHERE type = 'table'")
+
+    def _victims(self, connection: sqlite3.Connection, table: str, row: Any) -> frozenset[str]:
+        if table == "store":
+            return frozenset()
+        if table == "payload":
+            owner = connection.execute("SELECT id FROM record WHERE number = ?", (row["number"],)).fetchone()
+            return frozenset(owner)
+        return frozenset({row[_NAMES[table]]} if table in _NAMES else ())
+
+
+async def damage_at_random(folder: Path, seeds: range) -> Figures:
+    figures = Figures()
+    for seed in seeds:
+        try:
+            await outlive(SqliteStore(folder / f"{seed}.sqlite3", seed), figures)
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
+    return figures
+
+
+@pytest.mark.parametrize("first", range(0, 60, 10))
+async def test_jobs_that_a_damaged_value_does_not_touch_run(tmp_path: Path, first: int) -> None:
+    await damage_at_random(tmp_path, range(first, first + 10))
+
+
+@pytest.mark.faults
+async def test_jobs_that_one_of_2_000_damaged_values_does_not_touch_run(tmp_path: Path) -> None:
+    sys.stderr.write(f"{await damage_at_random(tmp_path, range(1_000, 3_000))}\n")
