@@ -6,8 +6,11 @@ local STATE_NUMBERS = { completed = 1, failed = 2, cancelled = 3 }
 
 -- Add an id to the members for `taken`, if it stays taken.
 local function take_id(taken, id, state, finished, shape)
+  if shape.keep_id == 0 then
+    return
+  end
   local free_at = tonumber(finished) + shape.keep_id
-  if shape.keep_id > 0 and free_at > now then
+  if free_at > now then
     append(taken, format_ms(4 * free_at + STATE_NUMBERS[state]), id)
   end
 end
