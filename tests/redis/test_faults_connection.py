@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core import Runner
+from flowli_core import Defaults, Runner, StoreUnavailable
+from flowli_core.driver import Keep
 from flowli_core.drivers.redis import RedisDriver
+from flowli_core.drivers.redis._clients._limits import RETRIES
 from flowli_core.drivers.redis._scripts import Script
+from flowli_core.testing import drain
 from tests.conformance.builders import Worker, ack, assert_consistent, ids, record
 from tests.redis.proxy import FaultKind, Proxy
 from tests.support.running import Deeds, Duties, Work, running, until
@@ -62,6 +65,32 @@ async def test_an_enqueue_whose_connection_breaks_adds_one_record(
         assert answer.id == "a"
         assert proxy.seen[kind] == 1
         assert (await driver.overview()).counts.by_queue["q"].queued == 1
+
+
+async def test_an_enqueue_that_seemed_to_fail_runs_once_when_it_is_repeated_under_its_id(
+    server: Server, tmp_path: Path
+) -> None:
+    """It was stored, and has run. Its record was removed meanwhile, because only the last one is kept."""
+    async with behind_a_proxy(server, tmp_path) as (driver, proxy):
+        work = Work(driver)
+        ran: list[int] = []
+
+        async def act(number: int) -> None:
+            ran.append(number)
+
+        work.deeds.act = act
+        jobs = Duties(context=work.deeds, driver=driver, defaults=Defaults(keep=Keep(completed=1)))
+        proxy.fault("lose", ENQUEUE, times=RETRIES + 1)
+        with pytest.raises(StoreUnavailable) as failed:
+            await jobs.act.options(id="order-1").enqueue(1)
+        assert failed.value.ids == ("order-1",)
+        await drain(jobs)
+        await jobs.act.enqueue(2)
+        await drain(jobs)
+        assert await jobs.act.get("order-1") is None
+        assert (await jobs.act.options(id="order-1").enqueue(1)).disposition == "duplicate"
+        await drain(jobs)
+        assert ran == [1, 2]
 
 
 @pytest.mark.parametrize("kind", BREAKS)

@@ -12,8 +12,10 @@ import pytest
 from flowli_core.driver import Released
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.stored import StoredSchedule
-from tests.conformance.builders import DONE, Worker, ack, record, stored
+from tests.conformance.builders import DONE, LEASE, Worker, ack, lease_of, record, stored
 from tests.redis.server import Server, connect
+from tests.redis.topologies import Node, has_synced
+from tests.support.running import until
 from tests.support.store import find_schedule, put
 
 
@@ -74,3 +76,24 @@ async def test_a_revision_that_was_lost_with_the_last_writes_is_not_used_again(s
     assert await put(driver, given)
     assert not await put(driver, before)
     await driver.close()
+
+
+async def test_a_replica_that_is_promoted_behind_its_master_uses_no_token_of_it_again() -> None:
+    """The old master still gives a job to a worker that has not noticed. The new one gives it to another."""
+    with Node() as old, Node() as new:
+        early, late = RedisDriver.from_url(old.url), RedisDriver.from_url(new.url)
+        await early.open()
+        await early.enqueue([record("a"), record("b")])
+        assert await Worker(early, "early").settle(await Worker(early, "first").take_one()) == "ok"
+        new.call("REPLICAOF", "127.0.0.1", old.port)
+        await until(lambda: has_synced(new))
+        new.call("REPLICAOF", "NO", "ONE")
+        a = await Worker(early, "A").take_one()
+        await late.open()
+        b = await Worker(late, "B").take_one()
+        assert (a.id, b.id) == ("b", "b")
+        assert b.token != a.token
+        assert (await Worker(late, "A").step(ack(a, Released()))).acks == ("lost",)
+        assert (await late.heartbeat("A", [lease_of(a)], LEASE)).lost == {"b"}
+        await early.close()
+        await late.close()
