@@ -23,6 +23,7 @@ from typing import Any
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import PermissionMissingError
 from flowli_core.drivers.redis._keys import Keys
+from flowli_core.drivers.redis._packing import read_number, to_text
 from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.errors import DriverError, StoreUnavailable
 
@@ -61,13 +62,18 @@ class Audit:
 
     async def run(self) -> tuple[Finding, ...]:
         """Search, and return the findings."""
+        for key, kind, expected in await self._scripts.types():
+            name = to_text(key).removeprefix(self._keys.named(""))
+            self._report(name, "", f"is a {kind.decode()} and should be a {expected.decode()}")
+            if name == "queues":
+                return tuple(self._findings)
         async for _ in self._scan("counts"):
             pass
         for column in (*_OF_RECORDS, *_OF_SCHEDULES):
             async for _ in self._scan(column):
                 pass
         names = await self._client.execute("SMEMBERS", self._keys.queues)
-        for queue in sorted(name.decode() for name in names):
+        for queue in sorted(map(to_text, names)):
             for column in ("due", "suspect"):
                 async for _ in self._scan(column, queue):
                     pass
@@ -86,7 +92,7 @@ class Audit:
             for column, state in _COUNTED.items():
                 async for members in self._scan(column):
                     for queue, number in members:
-                        found[state, queue.decode()] += number
+                        found[state, to_text(queue)] += number
             if await self._counts() == before:
                 for state, queue in sorted({*found, *before} - {_TOKEN}):
                     excess = before.get((state, queue), 0) - found[state, queue]
@@ -99,9 +105,8 @@ class Audit:
         found: dict[tuple[str, str], int] = {}
         async for pairs in self._scan("counts"):
             for field, number in zip(pairs[::2], pairs[1::2], strict=True):
-                state, _, queue = field.decode().partition(" ")
-                if number.lstrip(b"-").isdigit():
-                    found[state, queue] = int(number)
+                state, _, queue = to_text(field).partition(" ")
+                found[state, queue] = read_number(number) or 0
         return found
 
     async def _scan(self, column: str, queue: str = "") -> AsyncIterator[list[Any]]:
@@ -117,7 +122,7 @@ class Audit:
                 self._report(f"{column}:{queue}" if queue else column, "", f"cannot be read: {error}")
                 return
             for key, record_id, problem in rows:
-                self._report(key.decode(), record_id.decode(errors="replace"), problem.decode(errors="replace"))
+                self._report(to_text(key), to_text(record_id), to_text(problem))
             yield seen
             if cursor == b"0":
                 return

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -22,6 +21,9 @@ from flowli_core.stored import State, StoredRecord, StoredSchedule
 
 Word = bytes | str | int | float
 """An argument of a command."""
+
+_SHAPE = re.compile(rb"(\d{1,50}) \d+ \d+ \d+ ([^\n]*)\n([^\n]*)\n")
+"""The most recoveries, queue, name; the policy follows."""
 
 _OUTCOME = re.compile(rb"\S+ \d+ (\d{1,16}) (\d{1,16}) (\d{1,16}) \d+ \S+ ([^\n]*)(\n)?(.*)", re.DOTALL)
 """Started, failed, updated, worker, and the result after a newline."""
@@ -58,11 +60,13 @@ def _pack_shape(
     return base64.urlsafe_b64encode(hashlib.blake2b(text, digest_size=6).digest()), text
 
 
-def unpack_shape(text: bytes) -> Shape:
-    """Read a shape that parse_shape in columns.lua can read."""
-    head, name, policy = text.split(b"\n", 2)
-    max_recoveries, _, _, _, queue = head.split(b" ", 4)
-    return Shape(to_text(name), to_text(queue), policy, int(max_recoveries))
+def unpack_shape(text: bytes) -> Shape | None:
+    """Read a shape, as parse_shape in columns.lua does. Return None if it cannot be read."""
+    found = _SHAPE.match(text)
+    if found is None:
+        return None
+    max_recoveries, queue, name = found.groups()
+    return Shape(to_text(name), to_text(queue), text[found.end() :], int(max_recoveries))
 
 
 def read_number(stored: bytes) -> int | None:
@@ -149,13 +153,13 @@ def unpack_damaged(row: list[Any]) -> StoredRecord:
     )
 
 
-def unpack_stored(row: list[Any], shape: Callable[[bytes], Shape]) -> StoredRecord:
-    """Read a record from the reply of read_records.lua. `shape` finds a shape by its digest.
+def unpack_stored(row: list[Any], common: Shape) -> StoredRecord:
+    """Read a record from the reply of read_records.lua. `common` is its shape.
 
     What is stored beside the record may be damaged: it is then left out.
     """
     record_id, blob, state, due, progress, recoveries, token, outcome, finished = row
-    common, (meta, input_) = shape(blob[:DIGEST]), unpack_payload(blob)
+    meta, input_ = unpack_payload(blob)
     created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
     worker, started, failed, updated, has_result, result = b"", b"0", b"0", created, b"", b""
     if outcome is not None and (found := _OUTCOME.match(outcome)) is not None:

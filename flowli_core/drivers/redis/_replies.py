@@ -23,6 +23,9 @@ from flowli_core.drivers.redis._packing import (
 from flowli_core.stored import STATES, Overview, QueueCounts, State, StateCounts, StoredRecord
 
 _ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}
+_UNREADABLE = Shape(name="", queue="", policy=b"", max_recoveries=0)
+"""The shape of a record whose own was damaged just after the script had read it."""
+
 _DAMAGED = 6
 """The length of the reply of read_records.lua for a record that cannot be read."""
 
@@ -44,7 +47,7 @@ class Replies:
         for place, disposition, record_id, state, due, progress in refused:
             answers[place - 1] = Enqueued(
                 disposition=disposition.decode(),
-                id=record_id.decode(),
+                id=to_text(record_id),
                 state=state.decode(),
                 scheduled_for=moment(int(due)),
                 progress=progress,
@@ -69,13 +72,15 @@ class Replies:
     async def to_records(self, rows: list[Any]) -> list[StoredRecord]:
         """Read the reply of read_records.lua."""
         await self._read_shapes({row[1][:DIGEST] for row in rows if len(row) != _DAMAGED})
-        find = self._shapes.__getitem__
-        return [unpack_damaged(row) if len(row) == _DAMAGED else unpack_stored(row, find) for row in rows]
+        return [
+            unpack_damaged(row) if len(row) == _DAMAGED else unpack_stored(row, self._shape(row[1][:DIGEST]))
+            for row in rows
+        ]
 
     def _accepted(self, record: NewRecord, now: int) -> Enqueued:
-        digest, text = shape_of(record)
+        digest, _ = shape_of(record)
         if digest not in self._shapes:
-            self._shapes[digest] = unpack_shape(text)
+            self._shapes[digest] = Shape(record.name, record.queue, record.policy, record.max_recoveries)
         due = due_at(record.due, now)
         state: State = "scheduled" if due > now else "queued"
         return Enqueued(disposition="accepted", id=record.id, state=state, scheduled_for=moment(due))
@@ -86,7 +91,7 @@ class Replies:
         by_place = {place - 1: (progress, recoveries) for place, progress, recoveries in histories}
         reserved: list[Reserved] = []
         for place, (record_id, blob) in enumerate(zip(ids, blobs, strict=True)):
-            shape = self._shapes[blob[:DIGEST]]
+            shape = self._shape(blob[:DIGEST])
             meta, input_ = unpack_payload(blob)
             progress, recoveries = by_place.get(place, _NO_HISTORY)
             reserved.append(
@@ -107,17 +112,23 @@ class Replies:
 
     def _recovered(self, row: Any) -> Recovered:
         record_id, digest, recoveries, state = row
-        shape = self._shapes[digest]
+        shape = self._shape(digest)
         return Recovered(
-            id=record_id.decode(), name=shape.name, queue=shape.queue, recoveries=recoveries, state=state.decode()
+            id=to_text(record_id), name=shape.name, queue=shape.queue, recoveries=recoveries, state=state.decode()
         )
+
+    def _shape(self, digest: bytes) -> Shape:
+        return self._shapes.get(digest, _UNREADABLE)
 
     async def _read_shapes(self, digests: set[bytes]) -> None:
         """Read those of the shapes that this process does not know: other processes have stored them."""
         unknown = sorted(digests - self._shapes.keys())
         if unknown:
             texts = await self._client.execute("HMGET", self._key, *unknown)
-            self._shapes.update({digest: unpack_shape(text) for digest, text in zip(unknown, texts, strict=True)})
+            for digest, text in zip(unknown, texts, strict=True):
+                shape = None if text is None else unpack_shape(text)
+                if shape is not None:
+                    self._shapes[digest] = shape
 
 
 def to_overview(reply: Any) -> Overview:
