@@ -97,8 +97,7 @@ def pack_input(definition: Definition, input: Input) -> bytes:
         case Given():
             return codec.pack_value(input.value)
         case Json():
-            codec.unpack(input.wire)
-            return input.wire
+            return codec.pack_json(input.wire)
 
 
 def _refuse_input(definition: Definition, input: Input) -> None:

@@ -47,7 +47,7 @@ class Inspect:
     async def get_job(self, id: str) -> JobRecord | None:
         """Return a record, or None if there is none with this id."""
         stored = await self._runtime.find_record(id)
-        return None if stored is None else to_job_record(stored)
+        return None if stored is None else self._shown(stored)
 
     async def get_queue_counts(self) -> QueueCounts:
         """Count the records in each state, in total and by queue."""
@@ -79,14 +79,14 @@ class Inspect:
 
         found, has_more = await _read_page(read, limit, size=_size)
         last = position(found[-1]) if has_more else None
-        items = tuple(map(to_job_record, found))
+        items = tuple(map(self._shown, found))
         return Page(items, None if last is None else encode_cursor(last.at.isoformat(), last.id))
 
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
         """Return a schedule, or None if there is none with this key."""
         _checks.key(key)
         _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
-        return to_schedule_record(found[0]) if found else None
+        return to_schedule_record(found[0], self._runtime.jobs) if found else None
 
     async def get_schedules(self, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None) -> Page[ScheduleRecord]:
         """Return a page of `limit` schedules, in the order of their keys. `cursor` is that of the page before.
@@ -102,7 +102,8 @@ class Inspect:
             return (await driver.schedules(query))[1]
 
         found, has_more = await _read_page(read, limit, size=lambda schedule: len(schedule.spec))
-        return Page(tuple(map(to_schedule_record, found)), encode_cursor(found[-1].key) if has_more else None)
+        items = tuple(to_schedule_record(schedule, self._runtime.jobs) for schedule in found)
+        return Page(items, encode_cursor(found[-1].key) if has_more else None)
 
     async def next_runs(self, key: str, n: int = DEFAULT_RUNS) -> tuple[datetime, ...]:
         """Return the next `n` (1 to 1,000) ticks of a schedule, in UTC.
@@ -113,6 +114,9 @@ class Inspect:
         _check_limit(n, argument="n")
         _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
         return next_runs(found[0], n) if found else ()
+
+    def _shown(self, stored: StoredRecord) -> JobRecord:
+        return to_job_record(stored, self._runtime.jobs.get(stored.name))
 
 
 async def _read_page(

@@ -1,5 +1,6 @@
 """Receipts, job records, schedule records and pages: the values that callers get, made of what the driver returns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic
@@ -8,9 +9,11 @@ from pydantic_core import from_json
 from typing_extensions import TypeVar
 
 from flowli_core._jobs.definition import Definition
+from flowli_core._jobs.result_codec import ResultCodec
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import ScheduleDisposition, read_or_none
 from flowli_core._schedules.timing import Missed, Overlap
+from flowli_core._wire.codec import Codec
 from flowli_core._wire.keys import given_key
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import NEWER_RECORD, LastError, check_progress_version, unpack_progress
@@ -48,7 +51,7 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     """A stored call of a job. Times are the store's, in UTC.
 
     A record that `jobs.send_email.get(...)` returns has validated and typed `input`, `meta` and `result`. In one that
-    `jobs.inspect` returns they are plain JSON values. `result` is None until the job is completed.
+    `jobs.inspect` returns they are plain JSON values with secrets masked. `result` is None until the job is completed.
 
     `attempts_made` counts attempts that ended, `failure_count` those that failed, `recoveries` the times that a worker
     was lost while it ran. `started_at` is that of the last attempt. `next_retry_at` is set while a retry is pending.
@@ -142,8 +145,12 @@ def to_receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate"
     )
 
 
-def to_job_record(stored: StoredRecord) -> JobRecord:
-    """Return a stored record as callers get it, with payloads as plain JSON values."""
+def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRecord:
+    """Return a stored record as callers get it, with payloads as plain JSON values.
+
+    `definition` is that of its job, or None if the registry does not know the job. It says which values are secrets;
+    they are masked.
+    """
     policy = _policy(stored)
     progress = unpack_progress(stored.progress)
     lost = stored.state == "failed" and stored.recoveries > stored.max_recoveries
@@ -153,8 +160,8 @@ def to_job_record(stored: StoredRecord) -> JobRecord:
         name=stored.name,
         queue=stored.queue,
         state=stored.state,
-        input=_json(stored.input),
-        meta=_json(without_trace(stored.meta)),
+        input=_shown(stored.input, None if definition is None else definition.input),
+        meta=_shown(without_trace(stored.meta), None if definition is None else definition.meta),
         key=None if stored.key is None else given_key(stored.name, stored.key),
         created_at=stored.created_at,
         updated_at=stored.updated_at,
@@ -170,7 +177,7 @@ def to_job_record(stored: StoredRecord) -> JobRecord:
         started_at=stored.started_at,
         finished_at=stored.finished_at,
         worker=stored.worker,
-        result=_json(stored.result),
+        result=_shown(stored.result, None if definition is None else definition.result),
         damage=stored.damage,
     )
 
@@ -184,7 +191,7 @@ def to_typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[A
         raise ValidationError(f"{job}: the record {stored.id} is one of the job {stored.name!r}")
     try:
         return replace(
-            to_job_record(stored),
+            to_job_record(stored, None),
             input=None if definition.input is None else definition.input.unpack(stored.input),
             meta=None if definition.meta is None or meta is None else definition.meta.unpack(meta),
             result=None if stored.result is None else definition.result.unpack(stored.result),
@@ -194,8 +201,8 @@ def to_typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[A
         raise ValidationError(f"{error}; {cure}", error.issues) from None
 
 
-def to_schedule_record(stored: StoredSchedule) -> ScheduleRecord:
-    """Return a stored schedule as callers get it."""
+def to_schedule_record(stored: StoredSchedule, jobs: Mapping[str, Definition]) -> ScheduleRecord:
+    """Return a stored schedule as callers get it. Secrets in its input and meta are masked, as `jobs` declare them."""
     found = ScheduleRecord(
         key=stored.key,
         name="",
@@ -209,7 +216,7 @@ def to_schedule_record(stored: StoredSchedule) -> ScheduleRecord:
     spec = read_or_none(stored)
     if spec is None:
         return found
-    rule = spec.timing.rule
+    rule, definition = spec.timing.rule, jobs.get(spec.record.name)
     return replace(
         found,
         name=spec.record.name,
@@ -220,8 +227,8 @@ def to_schedule_record(stored: StoredSchedule) -> ScheduleRecord:
         end=spec.timing.end,
         missed=spec.missed,
         overlap=spec.overlap,
-        input=_json(spec.record.input),
-        meta=_json(spec.record.meta),
+        input=_shown(spec.record.input, None if definition is None else definition.input),
+        meta=_shown(spec.record.meta, None if definition is None else definition.meta),
         declared_by=spec.declared_by,
         readable=True,
     )
@@ -247,10 +254,12 @@ def _policy(stored: StoredRecord) -> Policy | None:
         return None
 
 
-def _json(wire: bytes | None) -> object:
+def _shown(wire: bytes | None, codec: Codec[Any] | ResultCodec | None) -> object:
+    """Return JSON as plain data for people to read, with its secrets masked."""
     if not wire:
         return None
     try:
-        return from_json(wire)
+        plain = from_json(wire)
     except ValueError:
-        return wire.decode(errors="backslashreplace")
+        plain = wire.decode(errors="backslashreplace")
+    return plain if codec is None else codec.mask(plain, wire)

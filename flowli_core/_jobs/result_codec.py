@@ -24,9 +24,19 @@ class ResultCodec:
 
         Raises ValidationError if the JSON is not of that type, and DefinitionError if the type cannot be resolved.
         """
+        return self._resolved().unpack(wire)
+
+    def mask(self, plain: Any, wire: bytes) -> Any:
+        """Return `plain`, the data of this JSON, with its secrets masked. Without a type it has none."""
+        try:
+            return self._resolved().mask(plain, wire)
+        except DefinitionError:
+            return plain
+
+    def _resolved(self) -> Codec[Any]:
         if self._codec is None:
             self._codec = Codec(_returned_type(self._handler, self._job), label=f"{self._job}: result")
-        return self._codec.unpack(wire)
+        return self._codec
 
 
 def _returned_type(handler: Callable[..., Any], job: str) -> Any:

@@ -1,33 +1,43 @@
 """Payloads (inputs, metas and results): written as JSON at the call, and read from JSON in the worker.
 
 An input or a meta is checked at the call: its JSON is read back at once and compared with the value. Some values do
-not survive JSON: a secret that prints as asterisks, a NaN, a dict with numbers as keys, a validator that changes its
-own output. They are refused at the call, before anything is stored, and not hours later in a worker.
+not survive JSON: a NaN, a dict with numbers as keys, a datetime in a zone whose offset changes, a model whose validator
+changes its own output. They are refused at the call, before anything is stored, and not hours later in a worker.
 
 If a call gives fields, their JSON is stored as given. So a validator sees the same fields at the call and in the
-worker, and never its own output.
+worker, and never its own output. If it gives an instance, fields that are not set are not written. A secret is stored
+only as a serializer of the model writes it.
 
 An error message never holds a value, a key of a dict or the name of an unknown field: see `issues`.
 """
 
-import contextlib
 import dataclasses
 import inspect
-import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
+from functools import cached_property, partial
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import pydantic
-import typing_extensions
-from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter
-from pydantic.dataclasses import is_pydantic_dataclass
-from pydantic.fields import FieldInfo
+from pydantic import RootModel, TypeAdapter
 from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
-from flowli_core._wire.issues import clean, describe_refusal, describe_unwritable, schema_names, show_path, to_issues
-from flowli_core._wire.proof import find_difference, nesting_depth
+from flowli_core._wire.declared import class_of, field_names, kind_of
+from flowli_core._wire.issues import clean, describe_refusal, describe_unwritable, is_mistyped, show_path, to_issues
+from flowli_core._wire.parts import MASK, holds_invalid_dataclass, holds_secret, mask_secrets
+from flowli_core._wire.proof import (
+    AS_GIVEN,
+    EXACT,
+    GIVEN_SETTING_MORE,
+    SECRET_PROBLEM,
+    SETTING_MORE,
+    ZONE_PROBLEM,
+    Comparison,
+    nesting_depth,
+)
+from flowli_core._wire.schema import SchemaFacts, facts_of
+from flowli_core._wire.unset import fields_to_omit
 from flowli_core.errors import DefinitionError, Issue, ValidationError
 
 T = TypeVar("T")
@@ -38,15 +48,31 @@ MAX_PAYLOAD = 256 * 1024
 MAX_DEPTH = 64
 """The deepest nesting of arrays and objects in a payload."""
 
-_Kind = Literal["model", "own init", "dataclass", "typed dict", "plain"]
-"""The ways to make a value from a call. "own init": a class whose constructor validates. "dataclass": one of the
-standard library, whose constructor checks nothing. "plain": any other type, for which a call gives the value itself."""
-
 _Write: TypeAlias = Callable[[], bytes]
 
 _ISSUES_SHOWN = 5
 _LONGEST_NAME = 64
 _KIB = 1024
+
+
+@dataclass(slots=True)
+class _Trial:
+    """The problems of the ways to write a value that were tried, and what was read back last."""
+
+    found: list[Issue] = field(default_factory=list[Issue])
+    back: Any = None
+
+
+class Packed(NamedTuple):
+    """The JSON of a value, and the value that a worker reads from it.
+
+    `is_exact` is False if fields of a model come back as set that were not set. A handler can see that, so `run` gives
+    it `back` too.
+    """
+
+    wire: bytes
+    back: Any
+    is_exact: bool
 
 
 class Codec(Generic[T]):
@@ -57,10 +83,15 @@ class Codec(Generic[T]):
         self._label = label
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(cast("Any", declared))
+            self._class = class_of(declared)
         except (pydantic.PydanticUserError, SchemaError, NameError) as error:
             raise self._definition_error(error) from error
-        self._kind = _kind(declared)
-        self._known = _field_names(declared, self._kind)
+        self._kind = kind_of(declared)
+        self._known = field_names(self._class, self._kind)
+        # A call gives their fields by name, whatever their aliases are.
+        self._takes_names = self._kind in {"typed dict", "dataclass"}
+        # A model within `Annotated[...]` may have validators of its own, which see the fields and not an instance.
+        self._validates_fields = self._takes_names or (self._kind == "model" and self._class is not declared)
 
     def complete(self) -> None:
         """Resolve the forward references of the type. Raises DefinitionError if one is still undefined."""
@@ -73,32 +104,78 @@ class Codec(Generic[T]):
         """Return True if these arguments are the value itself, False if they are arguments of its constructor."""
         if len(args) != 1:
             return False
-        return self._kind in {"model", "typed dict", "plain"} or isinstance(args[0], self._declared)
+        return self._kind in {"model", "typed dict", "plain"} or isinstance(args[0], self._class)
 
     def check(self, value: object) -> T:
-        """Validate a value. Raises ValidationError."""
+        """Validate a value, as `run` gives it to a handler. Raises ValidationError."""
+        return self._as_read(self._made_of(value), value, are_fields=False)
+
+    def build(self, args: tuple[object, ...], kwargs: dict[str, object]) -> T:
+        """Make a value of its constructor's arguments, as `run` gives it to a handler. Raises ValidationError."""
+        made = self._made_from(args, kwargs)
+        given, are_fields = self._given(args, kwargs, made)
+        return self._as_read(made, given, are_fields=are_fields)
+
+    def pack_value(self, value: object) -> bytes:
+        """Write a value as JSON. Raises ValidationError if the JSON would be read as another value."""
+        return self._pack(self._made_of(value), value, are_fields=False).wire
+
+    def pack(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+        """Write the value that these arguments construct as JSON.
+
+        Raises ValidationError if it would be read as another value.
+
+        The fields as they were given are tried first, then the fields of the constructed value.
+        """
+        made = self._made_from(args, kwargs)
+        given, are_fields = self._given(args, kwargs, made)
+        return self._pack(made, given, are_fields=are_fields).wire
+
+    def pack_json(self, wire: bytes) -> bytes:
+        """Return JSON that was given as such. Raises ValidationError.
+
+        JSON with a secret is written again, because it is not stored in clear text.
+        """
+        value = self.unpack(wire)
+        return self.pack_value(value) if self._facts.may_hold_secrets and holds_secret(value) else wire
+
+    def unpack(self, wire: bytes) -> T:
+        """Read a value. Raises ValidationError if the JSON is too large, malformed, or not of the declared type."""
+        self._check_limits(wire)
+        try:
+            return self._read(wire)
+        except pydantic.ValidationError as error:
+            raise self._invalid(error) from None
+
+    def mask(self, plain: Any, wire: bytes) -> Any:
+        """Return `plain`, the data of this JSON, with its secrets masked."""
+        if not self._facts.may_hold_secrets:
+            return plain
+        try:
+            return mask_secrets(plain, self._read(wire))
+        except Exception:  # noqa: BLE001 - JSON that cannot be read does not tell where its secrets are
+            return MASK
+
+    def _made_of(self, value: object) -> T:
+        """Return a value, validated."""
         candidate = value
-        if self._kind == "dataclass" and type(value) is self._declared:
+        if self._kind == "dataclass" and type(value) is self._class:
             # pydantic does not validate an instance, and the constructor of a plain dataclass has not either.
             candidate = {f.name: getattr(value, f.name) for f in dataclasses.fields(cast("Any", value)) if f.init}
         return self._checked(candidate)
 
-    def _checked(self, candidate: object) -> T:
-        try:
-            return self._adapter.validate_python(candidate)
-        except pydantic.ValidationError as error:
-            raise self._invalid(error) from None
-
-    def build(self, args: tuple[object, ...], kwargs: dict[str, object]) -> T:
-        """Make a value from the arguments of its constructor, and validate it. Raises ValidationError."""
+    def _made_from(self, args: tuple[object, ...], kwargs: dict[str, object]) -> T:
+        """Return the value that these arguments construct, validated."""
         if self._kind == "plain":
             raise self._error([Issue("", "give the value itself, and nothing else")])
         self._refuse_unknown(kwargs)
         try:
-            if self._kind in {"typed dict", "dataclass"}:
-                # Validate the fields, not an instance, so that a constructor never sees its own output.
+            if self._kind in {"typed dict", "dataclass"} or (
+                self._kind == "model" and self._declared is not self._class
+            ):
+                # Validate the fields, not an instance, so that a validator never sees its own output.
                 return self._checked(self._fields(args, kwargs))
-            return self.check(self._declared(*args, **kwargs))
+            return self._checked(self._class(*args, **kwargs))
         except pydantic.ValidationError as error:
             raise self._invalid(error) from None
         except (TypeError, ValueError) as error:
@@ -108,80 +185,151 @@ class Codec(Generic[T]):
     def _find_mismatch(self, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
         """Say which parameters the arguments miss, or return an empty text if the constructor takes them."""
         try:
-            inspect.signature(self._declared).bind(*args, **kwargs)
+            inspect.signature(self._class).bind(*args, **kwargs)
         except (TypeError, ValueError) as error:
             text = str(error)
             return "" if "unexpected" in text else clean(text)  # the name of an unexpected argument may be data
         return ""
 
-    def pack_value(self, value: object) -> bytes:
-        """Write a value as JSON. Raises ValidationError if the JSON would be read as another value."""
-        made = self.check(value)
-        advice = "" if self._kind == "plain" else ", so give the fields rather than the instance"
-        return self._prove(made, [*self._writes(made), _raw(value)], advice=advice)
-
-    def pack(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
-        """Write the value that these arguments construct as JSON.
-
-        Raises ValidationError if it would be read as another value.
-
-        The fields as they were given are tried first, then the fields of the constructed value.
-        """
-        made = self.build(args, kwargs)
-        writes = self._writes(made)
-        # A TypeError means that the model has its own `__init__`, whose parameters do not name its fields.
-        with contextlib.suppress(TypeError):
-            writes.insert(0, _raw(self._fields(args, kwargs)))
-        return self._prove(made, writes)
-
-    def unpack(self, wire: bytes) -> T:
-        """Read a value. Raises ValidationError if the JSON is too large, malformed, or not of the declared type."""
-        self._check_limits(wire)
+    def _checked(self, candidate: object) -> T:
+        by_name = True if self._takes_names and self._facts.has_aliases else None
         try:
-            return self._adapter.validate_json(wire)
+            return cast("T", self._adapter.validator.validate_python(candidate, by_alias=by_name, by_name=by_name))
         except pydantic.ValidationError as error:
             raise self._invalid(error) from None
 
-    def _prove(self, made: T, writes: list[_Write], *, advice: str = "") -> bytes:
+    def _as_read(self, made: T, given: object, *, are_fields: bool) -> T:
+        """Return a value as a worker reads it. Raises ValidationError if a part of it is not of its declared type.
+
+        A value that JSON would change in another way, and that only `run` accepts, is returned as it is.
+        """
+        is_invalid = self._holds_invalid(made)
+        if not (is_invalid or self._facts.may_set_more):
+            return made
+        try:
+            packed = self._pack(made, given, are_fields=are_fields)
+        except ValidationError:
+            if is_invalid:
+                raise
+            return made
+        return made if packed.is_exact else packed.back
+
+    def _holds_invalid(self, made: T) -> bool:
+        """Return True if an instance in a value is invalid: pydantic does not validate the instances in it."""
+        try:
+            self._adapter.serializer.to_python(made, warnings="error")
+        except PydanticSerializationError as error:
+            if is_mistyped(error):
+                return True
+        except Exception:  # noqa: BLE001, S110 - a user's serializer may raise anything
+            pass
+        # An input that is a dataclass itself has been validated.
+        return self._facts.holds_dataclasses and holds_invalid_dataclass(made, skip_itself=self._kind == "dataclass")
+
+    def _pack(self, made: T, given: object, *, are_fields: bool) -> Packed:
         """Return the first JSON that is read back as the same value. Raises ValidationError if none is."""
-        found: list[Issue] = []
-        for write in writes:
-            try:
-                wire = write()
-            except (PydanticSerializationError, ValueError, RecursionError) as error:
-                found.append(Issue("", f"it cannot be written as JSON ({describe_unwritable(error)})"))
-                continue
-            self._check_limits(wire)
-            try:
-                back = self._adapter.validate_json(wire)
-            except pydantic.ValidationError as error:
-                path = to_issues(error, self._names, most=1)[0].path
-                found.append(Issue(path, "cannot be read back from its JSON; JSON has no NaN, infinity or secrets"))
-            except Exception as error:  # noqa: BLE001 - a user's validator may raise anything when it sees its own output
-                found.append(Issue("", f"its own output cannot be validated again ({type(error).__name__})"))
-            else:
-                difference = find_difference(made, back)
-                if difference is None:
-                    return wire
-                where, problem = difference
-                found.append(Issue(show_path(where, self._names), problem))
-        issue = next((candidate for candidate in found if candidate.path), found[0])
-        raise self._error([Issue(issue.path, f"{issue.problem}; a worker would get something else{advice}")])
+        packed = self._pack_plain(made, given, are_fields=are_fields)
+        if packed is not None:
+            return packed
+        trial = _Trial()
+        for write, comparison in self._writings(made, given, trial, are_fields=are_fields):
+            wire = self._try(write, made, comparison, trial)
+            if wire is not None:
+                return Packed(wire, trial.back, is_exact=not comparison.may_set_more)
+        issue = next((candidate for candidate in trial.found if candidate.path), trial.found[0])
+        if issue.problem not in {SECRET_PROBLEM, ZONE_PROBLEM}:
+            is_instance = not (are_fields or self._kind == "plain")
+            advice = ", so give the fields rather than the instance" if is_instance else ""
+            issue = Issue(issue.path, f"{issue.problem}; a worker would get something else{advice}")
+        raise self._error([issue])
 
-    def _writes(self, value: T) -> list[_Write]:
-        def dump(*, by_alias: bool) -> bytes:
-            return self._adapter.dump_json(value, by_alias=by_alias, round_trip=True, warnings="error")
+    def _pack_plain(self, made: T, given: object, *, are_fields: bool) -> Packed | None:
+        """Write a value in the first of the ways, which nearly always succeeds. Return None if it does not."""
+        if self._facts.has_changing_default:
+            return None
+        try:
+            wire = _write_given(given) if are_fields else self._dump(made, exclude_unset=True)
+            back = self._read(wire)
+        except Exception:  # noqa: BLE001 - `_try` says what the problem is
+            return None
+        if (AS_GIVEN if are_fields else EXACT).difference(made, back) is not None:
+            return None
+        self._check_limits(wire)
+        return Packed(wire, back, is_exact=True)
 
-        # By field name as well, because a model may not accept the alias that it writes.
-        return [lambda: dump(by_alias=True), lambda: dump(by_alias=False)]
+    def _writings(
+        self, made: T, given: object, trial: _Trial, *, are_fields: bool
+    ) -> Iterator[tuple[_Write, Comparison]]:
+        """Return the ways to write a value, the best first, each with the rules for what is read back."""
+        facts = self._facts
+        write_given = partial(_write_given, given)
+        spellings = (True, False) if facts.has_aliases else (True,)
+
+        def dumps(comparison: Comparison, **options: Any) -> Iterator[tuple[_Write, Comparison]]:
+            for by_alias in spellings:
+                yield partial(self._dump, made, by_alias=by_alias, **options), comparison
+
+        if facts.has_changing_default and not facts.has_models:
+            yield from dumps(EXACT)
+        if are_fields:
+            yield write_given, AS_GIVEN
+        if not (facts.has_models and facts.has_changing_default):
+            yield from dumps(EXACT, exclude_unset=True)
+        if not are_fields:
+            yield write_given, AS_GIVEN
+        if facts.has_models:
+            for _ in range(2):  # The second time it is known which fields are needed.
+                yield from dumps(SETTING_MORE, exclude=fields_to_omit(made, trial.back))
+            yield from dumps(SETTING_MORE)
+            yield write_given, GIVEN_SETTING_MORE
+
+    def _dump(self, made: T, *, by_alias: bool = True, **options: Any) -> bytes:
+        return self._adapter.serializer.to_json(made, by_alias=by_alias, round_trip=True, warnings="error", **options)
+
+    def _try(self, write: _Write, made: T, comparison: Comparison, trial: _Trial) -> bytes | None:
+        """Write a value, read it back and compare. Return the JSON, or None after noting the problem."""
+        try:
+            wire = write()
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            trial.found.append(Issue("", f"it cannot be written as JSON ({describe_unwritable(error)})"))
+            return None
+        self._check_limits(wire)
+        try:
+            trial.back = back = self._read(wire)
+        except pydantic.ValidationError as error:
+            issue = to_issues(error, self._facts.names, most=1)[0]
+            trial.found.append(Issue(issue.path, f"cannot be read back from its JSON ({issue.problem})"))
+            return None
+        except Exception as error:  # noqa: BLE001 - a user's validator may raise anything when it sees its own output
+            trial.found.append(Issue("", f"its own output cannot be validated again ({type(error).__name__})"))
+            return None
+        difference = comparison.difference(made, back)
+        if difference is None:
+            return wire
+        where, problem = difference
+        trial.found.append(Issue(show_path(where, self._facts.names), problem))
+        return None
+
+    def _read(self, wire: bytes) -> T:
+        """Read JSON, whose fields may have their names too: a model may not read the alias that it writes."""
+        if self._facts.has_aliases:
+            return cast("T", self._adapter.validator.validate_json(wire, by_alias=True, by_name=True))
+        return cast("T", self._adapter.validator.validate_json(wire))
+
+    def _given(self, args: tuple[object, ...], kwargs: dict[str, object], made: T) -> tuple[object, bool]:
+        """Return the fields that a call gives and True, or the value and False if its arguments do not name fields."""
+        try:
+            return self._fields(args, kwargs), True
+        except TypeError:  # a model with an `__init__` of its own
+            return made, False
 
     def _fields(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         if self._kind == "typed dict":
             return dict(*cast("Any", args), **kwargs)
-        if issubclass(self._declared, RootModel):
+        if issubclass(self._class, RootModel):
             return args[0] if args else kwargs.get("root", kwargs)
         if args or self._kind == "dataclass":
-            return dict(inspect.signature(self._declared).bind(*args, **kwargs).arguments)
+            return dict(inspect.signature(self._class).bind(*args, **kwargs).arguments)
         return kwargs
 
     def _refuse_unknown(self, kwargs: dict[str, object]) -> None:
@@ -209,11 +357,11 @@ class Codec(Generic[T]):
         return DefinitionError(f"{self._label} cannot be {self._declared!r}: {str(error).splitlines()[0]}")
 
     @cached_property
-    def _names(self) -> frozenset[str]:
-        return schema_names(self._adapter.core_schema)
+    def _facts(self) -> SchemaFacts:
+        return facts_of(self._adapter.core_schema)
 
     def _invalid(self, error: pydantic.ValidationError) -> ValidationError:
-        return self._error(to_issues(error, self._names), count=error.error_count())
+        return self._error(to_issues(error, self._facts.names), count=error.error_count())
 
     def _error(self, issues: list[Issue], *, count: int = 1) -> ValidationError:
         shown = "; ".join(map(str, issues[:_ISSUES_SHOWN]))
@@ -236,49 +384,5 @@ def pack_result(result: object) -> bytes:
     return wire
 
 
-def _raw(value: object) -> _Write:
-    return lambda: to_json(value, by_alias=True, inf_nan_mode="null")
-
-
-def _kind(declared: object) -> _Kind:
-    if typing.is_typeddict(declared) or typing_extensions.is_typeddict(declared):
-        return "typed dict"
-    if isinstance(declared, type) and issubclass(declared, BaseModel):
-        return "model" if declared.__init__ is BaseModel.__init__ else "own init"
-    if isinstance(declared, type) and dataclasses.is_dataclass(declared):
-        return "own init" if is_pydantic_dataclass(declared) else "dataclass"
-    return "plain"
-
-
-def _field_names(declared: Any, kind: _Kind) -> frozenset[str] | None:
-    """Return the names that a call may give, or None if only the constructor knows them."""
-    fields: dict[str, FieldInfo] = {}
-    if kind == "typed dict":
-        config, names = getattr(declared, "__pydantic_config__", {}), set(declared.__annotations__)
-    elif kind == "model":
-        config, names, fields = declared.model_config, set(declared.model_fields), declared.model_fields
-    elif kind == "own init" and dataclasses.is_dataclass(declared):
-        config, fields = cast("Any", declared).__pydantic_config__, cast("Any", declared).__pydantic_fields__
-        names = set(fields)
-    elif kind in {"own init", "dataclass"}:
-        return _parameters(declared)
-    else:
-        return None
-    if config.get("extra") == "allow":
-        return None
-    for field in fields.values():
-        match field.validation_alias or field.alias:
-            case None:
-                pass
-            case AliasChoices() | AliasPath():
-                return None
-            case alias:
-                names.add(alias)
-    return frozenset(names)
-
-
-def _parameters(declared: type) -> frozenset[str] | None:
-    parameters = inspect.signature(declared).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return frozenset(parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY)
+def _write_given(value: object) -> bytes:
+    return to_json(value, by_alias=True, inf_nan_mode="null")

@@ -5,14 +5,14 @@ has, and a problem is a message of pydantic only if that message quotes nothing.
 shown only if it is a constant in the code.
 """
 
-import enum
 import json
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from traceback import walk_tb
-from typing import Any, cast
+from typing import Any
 
 import pydantic
+from pydantic_core import PydanticSerializationError
 
 from flowli_core._text import escape_controls
 from flowli_core.errors import Issue
@@ -53,7 +53,7 @@ _QUOTE_NOTHING = frozenset(_QUOTING_NOTHING.split())
 def to_issues(error: pydantic.ValidationError, names: frozenset[str], *, most: int = MOST_ISSUES) -> list[Issue]:
     """Return the first problems that pydantic found.
 
-    `names` are the names that a path may show, from `schema_names`.
+    `names` are the names that a path may show.
     """
     if error.error_count() <= _FEW:
         details: Iterable[Any] = error.errors(include_url=False)
@@ -72,23 +72,9 @@ def show_path(path: Iterable[object], names: frozenset[str]) -> str:
     return ".".join(shown)[:_LONGEST]
 
 
-def schema_names(schema: object) -> frozenset[str]:
-    """Return the names that a core schema of pydantic gives to fields, classes, types and tags."""
-    found: set[str] = {"[key]"}
-    rest: list[object] = [schema]
-    seen: set[int] = set()
-    while rest:
-        part = rest.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, list | tuple):
-            rest += cast("list[object]", part)
-        elif isinstance(part, Mapping):
-            inner = cast("Mapping[str, Any]", part)
-            found |= _own_names(inner)
-            rest += [value for key, value in inner.items() if key not in {"metadata", "serialization", "default"}]
-    return frozenset(found)
+def is_mistyped(error: PydanticSerializationError) -> bool:
+    """Return True if pydantic does not write a value because a part of it is not of its declared type."""
+    return "input_value=" in str(error)
 
 
 def describe_unwritable(error: Exception) -> str:
@@ -152,24 +138,3 @@ def _first_of(array: str, count: int) -> Iterable[Any]:
         value, at = decoder.raw_decode(array, at)
         yield value
         at += 1  # a comma, or the end
-
-
-def _own_names(schema: Mapping[str, Any]) -> set[str]:
-    """Return the names in a core schema, but not in those within it."""
-    found = {value for key in ("type", "name") if isinstance(value := schema.get(key), str)}
-    found |= {part for alias in ("validation_alias", "alias") for part in _strings(schema.get(alias))}
-    fields, choices, cls = schema.get("fields"), schema.get("choices"), schema.get("cls")
-    if isinstance(fields, Mapping):
-        found |= {str(name) for name in cast("Mapping[object, object]", fields)}
-    if isinstance(choices, Mapping):
-        tags = cast("Mapping[object, object]", choices)
-        found |= {str(tag.value if isinstance(tag, enum.Enum) else tag) for tag in tags}
-    if isinstance(cls, type):
-        found.add(cls.__name__)
-    return found
-
-
-def _strings(value: object) -> list[str]:
-    if isinstance(value, list | tuple):
-        return [text for part in cast("list[object]", value) for text in _strings(part)]
-    return [value] if isinstance(value, str) else []

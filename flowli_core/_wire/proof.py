@@ -1,12 +1,34 @@
-"""The check that a value survives JSON: it is compared with the value that was read back."""
+"""The check that a value survives JSON: it is compared with the value that was read back.
+
+The values must be equal in every respect that a handler can see. `==` is not enough: it ignores which fields of a model
+were set, the time zone of a datetime, and the difference between an enum and its value.
+"""
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from datetime import datetime
-from typing import TypeAlias, cast
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic.dataclasses import is_pydantic_dataclass
+
+SECRETS = (Secret, SecretStr, SecretBytes)
+
+SECRET_PROBLEM = (
+    "a secret is not stored in clear text; give a reference to it, or write it with a serializer of the model"  # noqa: S105
+)
+ZONE_PROBLEM = "JSON keeps the offset of a time but not its zone; give it in UTC, and the zone as a text of its own"
+
+_CHANGED = "does not come back from JSON as it was"
+_LOST = "is set, but does not come back from JSON"
+_SET_IN_JSON = "is not set, but comes back from JSON as set"
+_OTHER_KEYS = "comes back from JSON with other keys; JSON's keys are text"
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 """A string in JSON. One without an end reaches to the end, so that malformed JSON is read only once, too."""
@@ -14,28 +36,195 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
+_ATOMS: frozenset[Any] = frozenset({str, int, float, bool, bytes, type(None), date, timedelta, UUID})
+"""The types whose values are alike in every respect if they are of the same type and equal."""
+
+_PURE: frozenset[Any] = frozenset({list, dict, set, frozenset, tuple, str, int, float, bool, bytes})
+"""Default factories that return an equal value at each call."""
+
+_MISSING = object()
+
 Path: TypeAlias = tuple[object, ...]
+Difference: TypeAlias = tuple[Path, str]
+
+_Kind = Literal["model", "dataclass", "dict", "sequence", "set", "moment", "decimal", "secret", "attributes", "other"]
 
 
-def find_difference(made: object, back: object, path: Path = ()) -> tuple[Path, str] | None:
-    """Return the first path at which `back`, read from the JSON of `made`, differs, and how it differs.
+_KINDS: tuple[tuple[tuple[type, ...], _Kind], ...] = (
+    ((dict,), "dict"),
+    ((list, tuple, deque), "sequence"),
+    ((set, frozenset), "set"),
+    ((datetime, time), "moment"),
+    ((Decimal,), "decimal"),
+    (SECRETS, "secret"),
+)
 
-    Private attributes may differ.
+
+class ClassFacts(NamedTuple):
+    """Facts about a class: the kind of its values, which says how they are compared.
+
+    `names` are the fields of a model or a dataclass. `changing` are the fields of a model whose default may differ at
+    each call. If one was not set, its JSON must hold the default that was made at the call.
     """
-    if made == back:
+
+    kind: _Kind
+    names: tuple[str, ...] = ()
+    changing: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The rules by which a value is compared with the one that was read back.
+
+    With `may_set_more`, fields of a model that were not set may come back as set. Without `may_hold_secrets`, a secret
+    that was given is a difference: the JSON is that of the fields as given, so it holds the secret in clear text.
+    """
+
+    may_set_more: bool = False
+    may_hold_secrets: bool = True
+
+    def difference(self, made: object, back: object, path: Path = ()) -> Difference | None:  # noqa: PLR0911 - a table
+        """Return the first path at which `back`, read from the JSON of `made`, differs, and how it differs.
+
+        Private attributes of models may differ.
+        """
+        cls = type(made)
+        if cls is not type(back):
+            return path, f"comes back from JSON as {type(back).__name__}, not as {cls.__name__}"
+        if cls in _ATOMS:
+            return None if made == back else (path, _CHANGED)
+        facts = class_facts(cls)
+        match facts.kind:
+            case "model":
+                return self._difference_of_models(facts, made, back, path)
+            case "dataclass":
+                return self._difference_of_dataclasses(facts, made, back, path)
+            case "sequence":
+                return self._difference_of_items(made, back, path)
+            case "dict":
+                return self._difference_of_dicts(made, back, path)
+            case "set":
+                return self._difference_of_sets(made, back, path)
+            case "attributes" if made is not back and hasattr(made, "__dict__"):
+                return self.difference(made.__dict__, back.__dict__, path)
+            case _:
+                problem = self._problem_of_scalars(facts.kind, made, back)
+                return None if problem is None else (path, problem)
+
+    def _problem_of_scalars(self, kind: _Kind, made: Any, back: Any) -> str | None:
+        """Return how values without parts differ, or None."""
+        match kind:
+            case "moment":
+                return _problem_of_moments(made, back)
+            case "secret":
+                return None if self.may_hold_secrets and made == back else SECRET_PROBLEM
+            case "decimal":
+                return None if str(made) == str(back) else _CHANGED
+            case _:
+                return None if made is back or _are_equal(made, back) else _CHANGED
+
+    def _allowing_secrets(self) -> "Comparison":
+        return self if self.may_hold_secrets else Comparison(may_set_more=self.may_set_more)
+
+    def _difference_of_models(self, facts: ClassFacts, made: Any, back: Any, path: Path) -> Difference | None:
+        was_set, is_set = made.__pydantic_fields_set__, back.__pydantic_fields_set__
+        if was_set != is_set and not (self.may_set_more and was_set <= is_set):
+            lost = sorted(was_set - is_set)
+            return (*path, (lost or sorted(is_set - was_set))[0]), _LOST if lost else _SET_IN_JSON
+        if not facts.changing <= is_set:
+            return (*path, min(facts.changing - is_set)), _CHANGED
+        ours, theirs = made.__dict__, back.__dict__
+        for name in facts.names:
+            part, other = ours.get(name, _MISSING), theirs.get(name, _MISSING)
+            if type(part) is type(other) and type(part) in _ATOMS and part == other:
+                continue
+            rules = self if name in was_set else self._allowing_secrets()
+            found = rules.difference(part, other, (*path, name))
+            if found is not None:
+                return found
+        if made.__pydantic_extra__ or back.__pydantic_extra__:
+            return self.difference(made.__pydantic_extra__, back.__pydantic_extra__, path)
         return None
-    if type(made) is not type(back):
-        return path, f"comes back from JSON as {type(back).__name__}, not as {type(made).__name__}"
-    if isinstance(made, datetime) and made.isoformat() == cast("datetime", back).isoformat():
-        # In the hour that a zone repeats, datetimes of different zones are never equal, and JSON keeps only the offset.
+
+    def _difference_of_dataclasses(self, facts: ClassFacts, made: Any, back: Any, path: Path) -> Difference | None:
+        for name in facts.names:
+            part = getattr(made, name, _MISSING)
+            # A default is in the code, so it is no secret that was given.
+            is_default = part is made.__dataclass_fields__[name].default
+            rules = self._allowing_secrets() if is_default else self
+            found = rules.difference(part, getattr(back, name, _MISSING), (*path, name))
+            if found is not None:
+                return found
+        if is_pydantic_dataclass(made.__class__) and made.__pydantic_config__.get("extra") == "allow":
+            return self.difference(_extras(made), _extras(back), path)
         return None
-    parts, others = _parts(made), _parts(back)
-    if parts is None or others is None:
-        return path, "does not come back from JSON as it was"
-    if parts.keys() != others.keys():
-        return path, "comes back from JSON with other keys; JSON's keys are text"
-    differences = (find_difference(part, others[name], (*path, name)) for name, part in parts.items())
-    return next((found for found in differences if found is not None), None)
+
+    def _difference_of_items(
+        self, made: Any, back: Any, path: Path, keys: Sequence[object] | None = None
+    ) -> Difference | None:
+        if len(made) != len(back) or getattr(made, "maxlen", None) != getattr(back, "maxlen", None):
+            return path, _CHANGED
+        types = list(map(type, made))
+        if types == list(map(type, back)) and _ATOMS.issuperset(types) and made == back:
+            return None
+        keys = range(len(made)) if keys is None else keys
+        found = (self.difference(part, other, (*path, key)) for key, part, other in zip(keys, made, back, strict=True))
+        return next((difference for difference in found if difference is not None), None)
+
+    def _difference_of_dicts(self, made: Any, back: Any, path: Path) -> Difference | None:
+        keys = list(made)
+        if made.keys() != back.keys() or list(map(type, made)) != list(map(type, back)):
+            return path, _OTHER_KEYS
+        if keys != list(back):
+            return path, "comes back from JSON with its keys in another order"
+        if getattr(made, "default_factory", None) is not getattr(back, "default_factory", None):
+            return path, _CHANGED
+        return self._difference_of_items(list(made.values()), list(back.values()), path, keys)
+
+    def _difference_of_sets(self, made: Any, back: Any, path: Path) -> Difference | None:
+        if made != back:
+            return path, _CHANGED
+        types = set(map(type, made)) | set(map(type, back))
+        if len(types) == 1 and types <= _ATOMS:
+            return None
+        others = {part: part for part in back}
+        found = (self.difference(part, others[part], path) for part in made)
+        return next((difference for difference in found if difference is not None), None)
+
+
+EXACT = Comparison()
+AS_GIVEN = Comparison(may_hold_secrets=False)
+SETTING_MORE = Comparison(may_set_more=True)
+GIVEN_SETTING_MORE = Comparison(may_set_more=True, may_hold_secrets=False)
+
+
+def _class_facts(cls: type[Any]) -> ClassFacts:
+    if issubclass(cls, BaseModel):
+        fields = cls.__pydantic_fields__
+        return ClassFacts(
+            "model",
+            tuple(fields),
+            frozenset(name for name, field in fields.items() if not (field.exclude or is_pure(field.default_factory))),
+        )
+    if dataclasses.is_dataclass(cls):
+        # A field that is neither given nor compared is no part of the value: a lock, a cache.
+        names = tuple(field.name for field in dataclasses.fields(cls) if field.init or field.compare)
+        return ClassFacts("dataclass", names)
+    for classes, kind in _KINDS:
+        if issubclass(cls, classes):
+            return ClassFacts(kind)
+    equality: object = cls.__eq__
+    return ClassFacts("attributes" if equality is object.__eq__ else "other")
+
+
+class_facts: Callable[[type], ClassFacts] = lru_cache(maxsize=1024)(_class_facts)
+"""Return how values of a class are compared."""
+
+
+def is_pure(factory: Any) -> bool:
+    """Return True if a default factory returns an equal value at each call. None stands for no factory."""
+    made = getattr(factory, "__origin__", factory)
+    return factory is None or any(made is pure for pure in _PURE)
 
 
 def nesting_depth(wire: bytes, *, most: int) -> int:
@@ -49,21 +238,32 @@ def nesting_depth(wire: bytes, *, most: int) -> int:
     return most + 1
 
 
-def _parts(value: object) -> Mapping[object, object] | None:
-    """Return the parts to compare one by one, because a `==` of the whole may be False though they are all equal.
+def _problem_of_moments(made: datetime | time, back: datetime | time) -> str | None:
+    zone, other = made.tzinfo, back.tzinfo
+    if zone is other:
+        return None if made == back and made.fold == back.fold else _CHANGED
+    offset = _fixed_offset(zone)
+    if zone is not None and offset is None:
+        return ZONE_PROBLEM
+    return None if made == back and offset == _fixed_offset(other) else _CHANGED
 
-    Return None if the value has no parts, or if its class decides itself what is equal.
-    """
-    match value:
-        case dict():
-            return cast("dict[object, object]", value)
-        case list() | tuple():
-            return dict(enumerate(cast("list[object]", value)))
-        case BaseModel():
-            return {name: getattr(value, name) for name in (*type(value).model_fields, *(value.model_extra or ()))}
-        case _ if dataclasses.is_dataclass(value):
-            return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        case _ if type(value).__eq__ is object.__eq__:
-            return cast("dict[object, object] | None", getattr(value, "__dict__", None))
-        case _:
-            return None
+
+def _fixed_offset(zone: tzinfo | None) -> timedelta | None:
+    """Return the offset of a zone that has only one, None for any other."""
+    try:
+        return None if zone is None else zone.utcoffset(None)
+    except Exception:  # noqa: BLE001 - a zone of the user's own may expect a datetime
+        return None
+
+
+def _extras(made: object) -> dict[str, object]:
+    """Return the attributes of a dataclass of pydantic that are not its fields."""
+    names = {field.name for field in dataclasses.fields(cast("Any", made))}
+    return {name: value for name, value in vars(made).items() if name not in names}
+
+
+def _are_equal(made: object, back: object) -> bool:
+    try:
+        return bool(made == back)
+    except Exception:  # noqa: BLE001 - the `==` of a user's class may raise anything, or return an array
+        return False

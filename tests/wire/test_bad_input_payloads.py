@@ -104,7 +104,8 @@ ON_THE_WIRE = [
     wrong(22, "meta of 300 KiB", "letter", "letter: meta", "256 KiB", args=LETTER, meta={"request_id": "x" * 307_200}),
     wrong(23, "5,001 digits", "anything", "cannot be read back", args=(10**5000,)),
     wrong(24, "1e400", "letter", "weight: cannot be read back", to=SECRET, weight=float("1e400")),
-    wrong(26, "secret in a model", "login", "the fields rather than the instance", args=(login_of(SECRET),)),
+    wrong(26, "secret in a model", "login", "password: a secret is not stored in clear text", args=(login_of(SECRET),)),
+    wrong(26, "secret in a field", "login", "password: a secret is not stored in clear text", password=SECRET),
     wrong(26, "model overwritten with a wrong value", "letter", "copies: cannot be read back", args=(mutated(),)),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,7 +21,6 @@ from pydantic import (
     Field,
     PrivateAttr,
     RootModel,
-    SecretStr,
     computed_field,
     field_serializer,
 )
@@ -34,6 +33,9 @@ from flowli_core.testing import drain
 from tests.support.delivery import Delivery
 
 T = TypeVar("T")
+
+PARIS = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"))
+"""A time in an hour that is repeated when the clock is put back."""
 
 seen: list[int] = []
 
@@ -171,12 +173,26 @@ async def test_common_types_survive() -> None:
     assert await delivery.send(made.model_dump()) == made
 
 
-async def test_a_datetime_in_a_repeated_hour_survives() -> None:
-    """Such a datetime never equals one of another zone, and JSON keeps the offset instead of the zone."""
-    first = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"))
-    for moment in (first, first.replace(fold=1)):
-        arrived = await Delivery(datetime).send(moment)
-        assert arrived.isoformat() == moment.isoformat()
+@pytest.mark.parametrize("value", [PARIS, PARIS.replace(fold=1), PARIS.timetz()])
+async def test_a_time_in_a_zone_whose_offset_changes_is_refused_with_the_cure(value: datetime | time) -> None:
+    """JSON keeps only the offset, so adding a day across a change of the clock would give another time in a worker."""
+    with pytest.raises(ValidationError, match="JSON keeps the offset of a time but not its zone; give it in UTC"):
+        await Delivery(type(value)).send(value)
+
+
+@pytest.mark.parametrize("zone", [UTC, ZoneInfo("UTC"), timezone(timedelta(hours=2)), ZoneInfo("Etc/GMT-2"), None])
+async def test_a_time_in_a_zone_with_one_offset_survives(zone: tzinfo | None) -> None:
+    moment = datetime(2026, 10, 25, 2, 30, tzinfo=zone)
+    arrived = await Delivery(datetime).send(moment)
+    assert (arrived, arrived.isoformat()) == (moment, moment.isoformat())
+    assert (arrived + timedelta(days=1)).isoformat() == (moment + timedelta(days=1)).isoformat()
+    assert await Delivery(time).send(moment.timetz()) == moment.timetz()
+
+
+async def test_a_naive_datetime_of_the_second_pass_of_an_hour_is_refused() -> None:
+    """JSON has no `fold`, which `astimezone` reads."""
+    with pytest.raises(ValidationError, match="does not come back"):
+        await Delivery(datetime).send(PARIS.replace(tzinfo=None, fold=1))
 
 
 async def test_an_offset_that_json_cannot_hold_is_refused() -> None:
@@ -238,12 +254,6 @@ async def test_an_alias_that_only_other_readers_use_does_no_harm() -> None:
     assert await Delivery(Outward).send(Outward(name="a")) == Outward(name="a")
 
 
-async def test_an_instance_that_cannot_be_read_back_by_its_aliases_is_refused() -> None:
-    made = Choosy.model_validate({"uno": 1, "numbers": [0, 5]})
-    with pytest.raises(ValidationError, match="give the fields rather than the instance"):
-        await Delivery(Choosy).send(made)
-
-
 class Open(BaseModel):
     model_config = ConfigDict(extra="allow")
     name: str
@@ -256,7 +266,6 @@ async def test_the_extra_fields_that_a_model_allows_survive() -> None:
 
 class Kept(BaseModel):
     name: str
-    secret: SecretStr = SecretStr("")
     hidden: int = Field(default=0, exclude=True)
     _seen: int = PrivateAttr(default=0)
 
@@ -265,17 +274,13 @@ class Kept(BaseModel):
         return self.name.upper()
 
 
-async def test_secrets_and_excluded_fields_survive_if_the_call_gives_fields() -> None:
-    arrived = await Delivery(Kept).send(name="a", secret="s3cret", hidden=7)  # noqa: S106 - it must arrive
-    assert arrived.secret.get_secret_value() == "s3cret"
-    assert arrived.hidden == 7
+async def test_excluded_fields_survive_if_the_call_gives_fields() -> None:
+    assert (await Delivery(Kept).send(name="a", hidden=7)).hidden == 7
 
 
-@pytest.mark.parametrize("made", [Kept(name="a", secret=SecretStr("s3cret")), Kept(name="a", hidden=7)])
-async def test_an_instance_with_a_secret_or_an_excluded_field_is_refused(made: Kept) -> None:
-    with pytest.raises(ValidationError, match="give the fields rather than the instance") as caught:
-        await Delivery(Kept).send(made)
-    assert "s3cret" not in str(caught.value)
+async def test_an_instance_with_an_excluded_field_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"hidden: .* give the fields rather than the instance"):
+        await Delivery(Kept).send(Kept(name="a", hidden=7))
 
 
 async def test_private_attributes_are_not_stored() -> None:

@@ -112,8 +112,9 @@ async def test_a_call_may_use_the_alias_of_a_pydantic_dataclass() -> None:
         height: int = Field(default=1, alias="h")
 
     assert (await Delivery(Resize).send(width=2, h=3)).height == 3
-    with pytest.raises(ValidationError, match=r"unknown field; did you mean height\?; the fields are h, height, width"):
-        await Delivery(Resize).send(width=2, hieght=3)
+    for wrong in ("hieght", "height"):  # pydantic ignores the name of a field that has an alias
+        with pytest.raises(ValidationError, match="unknown field; the fields are h, width"):
+            await Delivery(Resize).send(width=2, **{wrong: 3})
 
 
 async def test_an_object_without_equality_is_compared_by_its_attributes() -> None:
