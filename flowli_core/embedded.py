@@ -187,7 +187,7 @@ async def embedded(
     embedded_runner = None if runner is None else EmbeddedRunner(runner, drain=drain)
     runtime.host = Host(embedded_runner)
     try:
-        await _open(jobs)
+        await open_registry(jobs)
         if embedded_runner is not None:
             embedded_runner.start()
         yield embedded_runner
@@ -202,7 +202,8 @@ async def embedded(
                 runtime.host = None
 
 
-async def _open(jobs: Jobs[Any]) -> None:
+async def open_registry(jobs: Jobs[Any]) -> None:
+    """Open a registry, or only its context if the store is unreachable."""
     runtime = runtime_of(jobs)
     runtime.reopen()
     try:

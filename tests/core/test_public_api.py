@@ -47,6 +47,7 @@ PUBLIC_MODULES = {
         "retry",
         "stored",
         "testing",
+        "testing.pytest_plugin",
         "tracing",
     },
     "flowli_starlette": set[str](),

@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 SNIPPETS = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", README, re.DOTALL))
 PRINTING = ("hello.py", "in_a_function.py", "sessions.py", "scheduled.py")
 CACHE = ROOT / ".mypy_cache" / "readme"
-TESTS = ("test_jobs.py", "test_app.py")
+TESTS = ("conftest.py", "test_jobs.py", "test_app.py")
 
 FASTAPI_CLIENT = """
 import time
@@ -79,8 +79,8 @@ def test_the_other_applications_enqueue_their_job(folder: Path, framework: str, 
 
 
 def test_the_examples_of_tests_pass(folder: Path) -> None:
-    options = ("-q", "-p", "no:cacheprovider", "-p", "no:asyncio")
-    assert "2 passed" in run(folder, "-m", "pytest", *options, *TESTS)
+    (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    assert "2 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 def test_mypy_accepts_every_program(folder: Path) -> None:

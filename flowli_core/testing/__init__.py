@@ -1,4 +1,7 @@
-"""Tools for tests of your own jobs: a clock that you advance, and a function that runs all due jobs."""
+"""Tools for tests of your own jobs: a clock that you advance, and a function that runs all due jobs.
+
+`flowli_core.testing.pytest_plugin` has fixtures for pytest.
+"""
 
 import asyncio
 import sys
