@@ -28,8 +28,10 @@ from flowli_core.stored import (
 MOST_PER_PAGE = 1_000
 DEFAULT_PER_PAGE = 25
 
-_MOST_PER_CALL = 32
-"""The most entries to read from the store at once. The payloads of a record may be three quarters of a mebibyte."""
+_FIRST_CALL, _MOST_PER_CALL = 4, 32
+_BYTES_PER_CALL = 1024 * 1024
+"""A call reads few entries until their size is known, and then about this much: an answer must pass a slow network
+within the time limit of a call. The payloads of a record may be three quarters of a mebibyte."""
 
 T = TypeVar("T")
 
@@ -129,7 +131,8 @@ async def _read_page(
     found: list[T] = []
     total = 0
     while True:
-        count = min(limit + 1 - len(found), _MOST_PER_CALL)
+        fitting = _BYTES_PER_CALL * len(found) // max(total, 1) if found else _FIRST_CALL
+        count = min(limit + 1 - len(found), max(fitting, 1), _MOST_PER_CALL)
         part = await read(count, found[-1] if found else None)
         found += part
         total += sum(map(size, part))

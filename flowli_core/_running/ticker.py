@@ -57,6 +57,7 @@ class Ticker:
         self._must_register = bool(runtime.schedules)
         self._must_restore = False
         self._must_fire = False
+        self._batch = _BATCH
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
         self._unreadable = 0
@@ -97,6 +98,7 @@ class Ticker:
         logged: set[str] = set()
 
         def note_failure(error: BaseException) -> None:
+            self._batch = max(self._batch // 2, 1)  # The answer may be too large for a slow network.
             # Log an error once: a full store refuses schedules for long, and answers the steps meanwhile.
             described = f"{type(error).__name__}: {error}"
             if described not in logged:
@@ -173,7 +175,7 @@ class Ticker:
 
     async def _fire_due(self, driver: Driver) -> bool:
         """Fire the schedules that are due. Return True if there may be more."""
-        limit = min(_BATCH + self._unreadable, _MOST_DUE)
+        limit = min(self._batch + self._unreadable, _MOST_DUE)
         now, due = await driver.schedules(SchedulesDue(limit))
         fired = [decide_fire(spec, stored, now) for stored in due if (spec := self._read(stored)) is not None]
         is_full = len(due) == limit
@@ -187,6 +189,7 @@ class Ticker:
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
+        self._batch = min(self._batch * 2, _BATCH)
         return is_full or any(change.is_partial for change in fired)
 
     def _read(self, stored: StoredSchedule) -> ScheduleSpec | None:

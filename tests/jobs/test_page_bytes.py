@@ -56,8 +56,8 @@ async def test_a_page_with_payloads_ends_early_and_its_cursor_gets_the_rest(jobs
         found += page.items
         cursor, pages = page.cursor, pages + 1
     assert sorted(record.id for record in found) == sorted(receipt.id for receipt in receipts)
-    assert pages == 4
-    assert max(driver.sizes) < 2 * MAX_BATCH_BYTES
+    assert pages == 6
+    assert max(driver.sizes) < MAX_BATCH_BYTES / 3, "an answer may be too large for a slow network"
 
 
 async def test_a_page_without_payloads_reads_none(jobs: EchoJobs, driver: PageDriver) -> None:

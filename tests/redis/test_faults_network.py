@@ -178,6 +178,19 @@ async def test_a_network_that_flaps_loses_nothing(
         assert (counts.failed, counts.active, counts.queued) == (0, 0, 0)
 
 
+@pytest.mark.faults
+async def test_a_listing_of_large_inputs_passes_a_slow_network(server: Server, tmp_path: Path) -> None:
+    """The inputs of the page take ten seconds, twice the time limit of a call. So they are read in several."""
+    async with Proxy(server.socket, tmp_path) as proxy:
+        async with TextJobs(context=None, driver=RedisDriver.from_url(server.url)) as nearby:
+            await nearby.text.enqueue_many(["x" * 250 * 1024] * 32)
+        async with TextJobs(context=None, driver=RedisDriver.from_url(proxy.url)) as jobs:
+            await jobs.inspect.get_queue_counts()
+            proxy.rate = 800_000
+            page = await jobs.inspect.get_jobs_by_state("queued", limit=32)
+            assert len(page.items) == 32
+
+
 @pytest.mark.parametrize("large", ["inputs", "results"])
 @pytest.mark.parametrize(
     "load",

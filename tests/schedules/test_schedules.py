@@ -12,8 +12,15 @@ import pytest
 
 from flowli_core import AllMissed, Defaults, Jobs, Retry, Runner, current_job, job
 from flowli_core.drivers.memory import MemoryDriver
-from flowli_core.errors import DefinitionError, DriverError, SchedulingError, StrategyError, ValidationError
-from flowli_core.stored import StoredSchedule
+from flowli_core.errors import (
+    DefinitionError,
+    DriverError,
+    SchedulingError,
+    StoreUnavailable,
+    StrategyError,
+    ValidationError,
+)
+from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
 from flowli_core.testing import ManualClock, drain
 from tests.support.counting import CountingDriver
 from tests.support.faulty import FaultyDriver
@@ -23,6 +30,8 @@ from tests.support.store import page_schedules, put
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+ScheduleQuery = ScheduleByKey | SchedulesDue | SchedulesAfter
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -431,6 +440,24 @@ async def test_a_store_error_while_firing_ends_run_once_but_not_a_running_runner
             assert not task.done()
             driver.mend()
             await until(lambda: bool(ran))
+
+
+async def test_schedules_fire_though_the_store_cannot_answer_for_many_at_once(clock: ManualClock) -> None:
+    """As over a network that is too slow for the inputs of all. Fewer are read after each failure."""
+
+    class SlowDriver(MemoryDriver):
+        async def schedules(self, query: ScheduleQuery) -> tuple[datetime, list[StoredSchedule]]:
+            if isinstance(query, SchedulesDue) and query.limit > 8:
+                raise StoreUnavailable("no answer in time")
+            return await super().schedules(query)
+
+    async with Plain(context=None, driver=SlowDriver(clock=clock)) as jobs:
+        for number in range(20):
+            await jobs.nightly.schedule(f"n{number}", every="1h")
+        clock.advance("1h")
+        async with running(Runner(jobs)):
+            await until(lambda: len(ran) == 20)
+    assert len(set(ran)) == 20
 
 
 async def test_a_store_that_refuses_schedules_and_nothing_else_is_logged_once(

@@ -222,7 +222,8 @@ class RedisDriver:
     async def put_schedule(
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
     ) -> bool:
-        return bool(await self._scripts.put_schedule(key, schedule, revision=revision, records=records))
+        with more_time_for(records):
+            return bool(await self._scripts.put_schedule(key, schedule, revision=revision, records=records))
 
     async def schedules(
         self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
