@@ -24,6 +24,8 @@ _UNITS = {
     "d": timedelta(days=1),
 }
 _WRITTEN = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)", re.ASCII)
+_LARGEST = 10**9
+_ALMOST = re.compile(r"\s*([0-9.]+)\s*((?:milli|sec|min|h|d|)[a-z]*)\s*", re.ASCII)
 _CURE = 'write it as "250ms", "30s", "10m", "2h", "1d" or as a timedelta'
 
 
@@ -74,14 +76,30 @@ def format_duration(value: timedelta) -> str:
     return f"{value / _UNITS['ms']:.3f}".rstrip("0").rstrip(".") + "ms"
 
 
+def format_elapsed(value: timedelta) -> str:
+    """Write a measured duration shortly, in milliseconds or in seconds."""
+    return format_duration(value) if value < _UNITS["s"] else f"{value / _UNITS['s']:.1f}s"
+
+
 def _parsed(value: object, argument: str, error: type[FlowliError]) -> timedelta:
     if not isinstance(value, str):
-        raise error(f"{argument} must be a duration, got {type(value).__name__}; {_CURE}")
+        near = _suggest(str(value)) if isinstance(value, int | float) and 0 < value < _LARGEST else ""
+        raise error(f"{argument} must be a duration, got {type(value).__name__}; {_CURE}{near}")
     match = _WRITTEN.fullmatch(value)
     if match is None:
-        raise error(f"{argument} is not a duration: {shown(value)}; {_CURE}")
+        raise error(f"{argument} is not a duration: {shown(value)}; {_CURE}{_suggest(value)}")
     number, unit = match.groups()
     try:
         return float(number) * _UNITS[unit]
     except OverflowError:
         raise error(f"{argument} must be at most {format_duration(LONGEST)}, got {shown(value)}") from None
+
+
+def _suggest(value: str) -> str:
+    """Return what was probably meant by a number without a unit, or with a unit that is written out."""
+    found = _ALMOST.fullmatch(value)
+    if found is None:
+        return ""
+    number, unit = found.groups()
+    guess = number + ("ms" if unit.startswith("mil") else unit[:1] or "s")
+    return f'; did you mean "{guess}"?' if _WRITTEN.fullmatch(guess) else ""

@@ -13,7 +13,7 @@ from flowli_core._running.attempt import Attempt
 from flowli_core._running.hooks import EventKind, HookCalls, HookName, JobEvent, Observer
 from flowli_core._text import escape_controls
 from flowli_core.driver import Cancelled, Completed, Damaged, Failed, Recovered, Released, Reserved, Retried
-from flowli_core.durations import format_duration
+from flowli_core.durations import format_duration, format_elapsed
 from flowli_core.errors import LeaseLost, StoreDamaged
 
 _LONGEST_MESSAGE = 200
@@ -64,7 +64,7 @@ class Events:
         match attempt.outcome:
             case Completed():
                 if logger.isEnabledFor(logging.INFO):
-                    took = format_duration(_duration(attempt))
+                    took = format_elapsed(_duration(attempt))
                     logger.info("job %s (%s) completed in %s", *job, took, extra=_fields(attempt, "completed"))
                 self._publish("completed", attempt, "on_job_completed")
             case Failed():

@@ -15,7 +15,7 @@ from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hooks, Observer
 from flowli_core._running.options import DRAIN, RunnerOptions
 from flowli_core._running.run import Run
-from flowli_core.durations import Duration, duration
+from flowli_core.durations import Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
 
 MAX_CONCURRENCY = 10_000
@@ -196,7 +196,7 @@ def _check_queues(queues: object) -> tuple[str, ...] | None:
 def _check_lease(lease: Duration) -> timedelta:
     length = duration(lease, argument="lease", longest=timedelta(hours=24))
     if length < timedelta(seconds=1):
-        raise DefinitionError(f"lease must be from 1s to 24h, got {_checks.shown(lease)}")
+        raise DefinitionError(f"lease must be from 1s to 24h, got {format_duration(length)}")
     return length
 
 

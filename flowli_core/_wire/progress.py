@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from pydantic import TypeAdapter
 
@@ -23,6 +24,7 @@ _LONGEST_TRACEBACK = 16_000
 _MOST_LEAVES = 5
 _LONGEST_LEAF = 300
 _FRAMES = 40
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,15 @@ def describe_error(error: BaseException) -> LastError:
     The message of a group names the errors within it.
     """
     cls = type(error)
-    kind = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    module = "flowli_core" if cls.__module__.startswith("flowli_core.") else cls.__module__
+    kind = cls.__qualname__ if module == "builtins" else f"{module}.{cls.__qualname__}"
     message, leaves = _message(error), leaf_errors(error)
     if leaves[0] is not error:
         message = f"{message[:_LONGEST_LEAF]}: {_describe_leaves(leaves)}"
     try:
-        trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
+        report = traceback.TracebackException.from_exception(error, limit=-_FRAMES)
+        _begin_at_handler(report)
+        trace = "".join(report.format())
     except Exception as inner:  # noqa: BLE001 - a user's __str__, or an error in the chain of causes, may raise anything
         trace = f"<its traceback cannot be read: {type(inner).__name__}>"
     return LastError(kind, _encodable(message[:_LONGEST_MESSAGE]), _encodable(trace[-_LONGEST_TRACEBACK:]))
@@ -116,6 +121,16 @@ def _describe_leaves(leaves: list[BaseException]) -> str:
         shown[f"{type(leaf).__qualname__}: {message}" if message else type(leaf).__qualname__] = None
     more = f"; and {len(leaves) - _MOST_LEAVES:,} more" if len(leaves) > _MOST_LEAVES else ""
     return "; ".join(shown) + more
+
+
+def _begin_at_handler(report: traceback.TracebackException | None) -> None:
+    """Remove the frames of this package before those of the handler, also from causes and from errors of a group."""
+    if report is None:
+        return
+    first = next((n for n, frame in enumerate(report.stack) if not frame.filename.startswith(_PACKAGE)), 0)
+    del report.stack[:first]
+    for inner in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
+        _begin_at_handler(inner)
 
 
 def _encodable(text: str) -> str:

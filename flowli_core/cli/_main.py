@@ -21,8 +21,14 @@ from flowli_core.errors import FlowliError
 def flowli() -> None:
     """Run and manage background jobs.
 
-    A command finds the registry of the application by --app module:attribute, or by the variable FLOWLI_APP.
-    """
+    A command needs the registry of the application: give --app module:attribute, or set the variable FLOWLI_APP.
+
+    \b
+    flowli worker app.jobs:jobs
+    flowli status app.jobs:jobs
+    flowli jobs list failed --app app.jobs:jobs
+    flowli jobs show --help
+    """  # noqa: D301 - click reads the escape
 
 
 flowli.add_command(worker)

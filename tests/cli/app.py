@@ -74,7 +74,7 @@ def end_child() -> int:
 
 
 @job()
-async def configure_logging() -> None:
+async def take_over_log() -> None:
     """Configure the log as Alembic and many applications do, which disables all loggers that are not named."""
     handlers = {"stderr": {"class": "logging.StreamHandler"}}
     dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["stderr"], "level": "INFO"}})
@@ -104,7 +104,7 @@ class WorkerJobs(Jobs[Path]):
     hold = hold
     read_stdin = read_stdin
     end_child = end_child
-    configure_logging = configure_logging
+    take_over_log = take_over_log
     fail = fail
     block = block
     queues = ("mail", "unserved")

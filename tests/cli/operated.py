@@ -31,6 +31,7 @@ async def nightly() -> None:
 class AppJobs(Jobs[None]):
     send_email = send_email
     nightly = nightly
+    queues = ["bulk"]
     schedules = [
         nightly.scheduled("at-night", cron="30 3 * * *", timezone="Asia/Kathmandu"),
         send_email.scheduled("mail:often", every="90m", input=Email(to="\\x1b[31m"), meta=Meta(actor="me")),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowli_core import DriverError, StoreUnavailable
+from flowli_core.cli._operations.job_view import explain_cancel
+from flowli_core.stored import Overview
 from tests.redis.server import shared_url
 
 if TYPE_CHECKING:
@@ -42,6 +46,9 @@ def test_an_invalid_input_is_refused_before_anything_is_stored(flowli: Callable[
         (["send_email", '{"to": "a"}', "--meta", "{}"], "actor: Field required"),
         (["send_emial", "{}"], "did you mean send_email?"),
         (["send_email", '{"to": "a"}', "--queue", "a b"], "queue may have letters"),
+        (["nightly", "--queue", "defualt"], "AppJobs declares no queue 'defualt'; did you mean 'default'?"),
+        (["send_email", "hello"], "write a string as '\"hello\"'"),
+        (["nightly", "operated:make"], "to name the registry, write --app operated:make"),
     ):
         output = flowli("enqueue", *words)
         assert output.code == 2
@@ -72,7 +79,7 @@ def test_a_failed_job_is_listed_with_its_controls_escaped_and_can_be_requeued(fl
     flowli("worker", "--burst")
     output = flowli("jobs", "list")
     assert output.lines[0].split("\t")[:2] == ["id", "name"]
-    assert output.lines[1].startswith(f"{job_id}\tnightly\tdefault\t1\t")
+    assert output.lines[1].startswith(f"{job_id}\tnightly\tdefault\t1 of 1\t")
     assert output.lines[1].endswith("RuntimeError: no \\x1b[31mnight\\nforged")
     assert "\x1b" not in flowli("jobs", "show", job_id).out + flowli("jobs", "list", "--json").out
     assert flowli("jobs", "requeue", job_id).out == "requeued\n"
@@ -201,3 +208,85 @@ def test_an_unreachable_store_is_reported_in_one_line(
             assert (output.code, len(output.err.splitlines())) == (1, 1), output.err
             assert message in output.err
             assert "secret" not in output.err
+
+
+def test_the_registry_may_be_the_last_argument_of_a_command(
+    flowli: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = flowli("enqueue", "nightly", "--json").json["id"]
+    monkeypatch.delenv("FLOWLI_APP")
+    for words in (["status"], ["check"], ["jobs", "show", job_id], ["schedules", "list"], ["jobs", "cancel", job_id]):
+        assert flowli(*words, "operated:make").code == 0
+    listing = flowli("jobs", "list", "operated:make")
+    assert (listing.code, "to name the registry, write --app operated:make" in listing.err) == (2, True)
+    assert "set FLOWLI_APP=app.jobs:jobs" in flowli("status").err
+
+
+def test_an_empty_list_says_in_which_states_there_are_jobs(flowli: Callable[..., Output]) -> None:
+    assert flowli("jobs", "list").err == "no failed jobs, and none in another state\n"
+    flowli("enqueue", "nightly")
+    flowli("enqueue", "nightly", "--delay", "1h")
+    output = flowli("jobs", "list")
+    message = "no failed jobs, but 1 queued, 1 scheduled: flowli jobs list queued\n"
+    assert (output.code, output.out, output.err) == (0, "", message)
+    assert "\tdue (UTC)\t" in flowli("jobs", "list", "queued").lines[0]
+
+
+def test_a_job_is_shown_with_its_attempt_its_backoff_and_the_frames_of_its_handler(
+    flowli: Callable[..., Output],
+) -> None:
+    job_id = flowli("enqueue", "nightly", "--json").json["id"]
+    flowli("worker", "--burst")
+    shown = dict(line.split("\t", 1) for line in flowli("jobs", "show", job_id).lines)
+    assert shown["attempt"] == "1 of 1"
+    assert "backoff" not in shown
+    assert shown["last_error"] == "RuntimeError: no \\x1b[31mnight\\nforged"
+    assert "flowli_core" not in shown["traceback"]
+    assert "in nightly" in shown["traceback"]
+
+
+def test_a_wrong_value_of_a_variable_is_reported_with_its_name(
+    flowli: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWLI_CONCURRENCY", "abc")
+    output = flowli("worker", "--burst")
+    assert (
+        output.err
+        == "flowli worker: Invalid value for the variable FLOWLI_CONCURRENCY: 'abc' is not a valid integer.\n"
+    )
+    monkeypatch.setenv("FLOWLI_CONCURRENCY", "2")
+    assert "'-c' / '--concurrency'" in flowli("worker", "-c", "abc").err
+
+
+def test_watching_shows_the_time_of_each_refresh(
+    flowli: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("flowli_core.cli._operations.status")
+    monkeypatch.setattr(module, "read_status", read_once(module.read_status))
+    output = flowli("status", "--watch", "--every", "1ms")
+    assert re.match(r"every 1ms, \d\d:\d\d:\d\d UTC, until Ctrl-C$", output.lines[0])
+
+
+def read_once(read: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that reads the status once, and fails the second time."""
+    reads = 0
+
+    async def read_or_fail(jobs: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads > 1:
+            raise DriverError("broken")
+        return await read(jobs)
+
+    return read_or_fail
+
+
+def test_a_cancellation_names_the_worker_and_when_it_was_last_seen() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    overview = Overview(now=now, workers={"a": now - timedelta(seconds=3), "b": now - timedelta(seconds=40)})
+    assert explain_cancel("a", overview) == (
+        "requested: the job is running on a (last seen 3 s ago); it is cancelled at the next heartbeat"
+    )
+    cure = "if that worker is dead, the job is cancelled when its lease expires"
+    for worker, seen in (("b", "last seen 40 s ago"), ("c", "not seen in the last minute")):
+        assert explain_cancel(worker, overview) == f"requested: the job is running on {worker} ({seen}); {cure}"

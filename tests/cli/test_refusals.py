@@ -31,6 +31,11 @@ without_driver = AppJobs(context=None)
 def make():
     return jobs
 
+number = 3
+
+async def make_later():
+    return jobs
+
 def make_nothing():
     return None
 """
@@ -56,7 +61,9 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("worker src/home.py", 2, "did you mean src.home:jobs?"),
         ("worker home:jbos", 2, "module 'home' has no 'jbos'; did you mean home:jobs?"),
         ("worker home:nothing", 2, "its registries are jobs, without_driver"),
-        ("worker home:double", 2, "'home:double' is a Job, not a Jobs(...)"),
+        ("worker home:double", 2, "'home:double' is a Job, not a Jobs(...); did you mean home:jobs?"),
+        ("worker home:number", 2, "'home:number' is an int, not a Jobs(...); did you mean home:jobs?"),
+        ("worker home:make_later --factory", 2, "'home:make_later' is an async function; a factory must be a plain"),
         ("worker home:AppJobs", 2, "is the class AppJobs; name an instance"),
         ("worker home:make", 2, "add --factory"),
         ("worker home:jobs --factory", 2, "omit --factory"),
@@ -69,6 +76,8 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("worker home:jobs --concurrency 0", 2, "concurrency must be a whole number from 1"),
         ("worker home:jobs --workers 0", 2, "0 is not in the range"),
         ("worker home:jobs --lease 5", 2, "lease is not a duration"),
+        ("worker home:jobs --lease 5", 2, 'did you mean "5s"?'),
+        ("worker home:jobs --lease 1ms", 2, "lease must be from 1s to 24h, got 1ms"),
         ("worker home:jobs --lease 10ms", 2, "lease must be from 1s to 24h"),
         ("worker home:jobs --drain soon", 2, "drain is not a duration"),
         ("worker home:jobs --queues a*b", 2, "queues may have letters"),

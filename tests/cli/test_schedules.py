@@ -43,7 +43,7 @@ def store_directly(schedule: StoredSchedule) -> None:
 def test_a_worker_stores_the_declared_schedules_and_they_are_listed(flowli: Callable[..., Output]) -> None:
     before = flowli("schedules", "list")
     assert (before.code, cells(before)) == (0, [HEADER])
-    assert before.err == "2 declared in code: stored at the next worker start\n"
+    assert before.err == "2 are declared in code (at-night, mail:often); a worker stores them when it starts\n"
     unknown = flowli("schedules", "next", "at-night")
     assert (unknown.code, unknown.out) == (1, "")
     assert unknown.err.endswith("it is declared in code, and the next worker start stores it\n")

@@ -56,6 +56,14 @@ def test_a_terminal_gets_aligned_columns_and_bold_headers(tmp_path: Path) -> Non
     assert "\t" not in text
 
 
+@pytest.mark.parametrize("words", [["status"], ["doctor"], ["jobs", "list", "queued"]])
+def test_no_line_is_wider_than_the_terminal(tmp_path: Path, words: list[str]) -> None:
+    run_in_terminal(tmp_path, "enqueue", "count", "1")
+    text = run_in_terminal(tmp_path, *words, COLUMNS="50", NO_COLOR="1")
+    wide = [line for line in text.splitlines() if len(line) > 50]
+    assert all(len(line.split()) <= 3 for line in wide), text
+
+
 @pytest.mark.parametrize("quiet", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_colours_can_be_turned_off(tmp_path: Path, quiet: dict[str, str]) -> None:
     assert "\x1b" not in run_in_terminal(tmp_path, "doctor", **quiet)
@@ -65,7 +73,7 @@ def test_the_doctor_shows_each_cure_below_its_check(tmp_path: Path) -> None:
     run_in_terminal(tmp_path, "enqueue", "count", "1")
     text = run_in_terminal(tmp_path, "doctor")
     assert "\x1b[31mbad    \x1b[0m  workers" in text
-    assert "-> jobs are waiting and no worker runs: start one with flowli worker" in text
+    assert "-> jobs are waiting and no worker runs: start one with flowli worker" in " ".join(text.split())
 
 
 async def test_text_that_the_encoding_of_the_output_lacks_is_escaped(jobs: WorkerJobs, tmp_path: Path) -> None:

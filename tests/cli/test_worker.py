@@ -89,7 +89,7 @@ async def test_control_characters_in_a_log_line_are_escaped(jobs: WorkerJobs, tm
 async def test_an_application_that_configures_the_log_does_not_silence_the_worker(
     jobs: WorkerJobs, tmp_path: Path
 ) -> None:
-    await jobs.configure_logging.enqueue()
+    await jobs.take_over_log.enqueue()
     async with flowli(tmp_path, "worker", APP, "--burst") as worker:
         assert await worker.wait_for_exit() == 0
     assert any("failed for good" in line for line in worker.lines)
@@ -110,7 +110,8 @@ async def test_running_jobs_finish_after_a_signal(jobs: WorkerJobs, tmp_path: Pa
     async with flowli(tmp_path, "worker", APP) as worker:
         await worker.wait_for("holding")
         worker.send_sigterm()
-        await worker.wait_for("received SIGTERM: stopping")
+        line = await worker.wait_for("received SIGTERM: stopping")
+        assert "1 running jobs may continue for 10s, a second signal returns them to the queue" in line
         (tmp_path / "gate").touch()
         assert await worker.wait_for_exit() == 0
     record = await jobs.inspect.get_job(receipt.id)
@@ -152,6 +153,7 @@ async def test_a_third_signal_ends_a_worker_whose_loop_is_blocked(jobs: WorkerJo
             while has_pending_signals(worker.process.pid):  # noqa: ASYNC110 - see above
                 await asyncio.sleep(0)
         assert await worker.wait_for_exit() == 128 + signal.SIGTERM
+    assert "exiting at once; other workers run these jobs when their leases expire" in worker.lines[-1]
 
 
 async def test_a_worker_whose_loop_stays_blocked_prints_its_stacks_and_exits(jobs: WorkerJobs, tmp_path: Path) -> None:

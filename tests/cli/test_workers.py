@@ -67,7 +67,7 @@ async def test_a_worker_that_dies_before_it_receives_the_stop_does_not_fail_the_
         await parent.wait_for("worker 1 is up")
         os.kill(running[1], signal.SIGSTOP)  # like a worker that is dying already: the stop signal does not reach it
         parent.send_sigterm()
-        await parent.wait_for("sending SIGTERM")
+        await parent.wait_for("received SIGTERM: sending SIGTERM to 2 workers")
         os.kill(running[1], signal.SIGKILL)
         assert await parent.wait_for_exit() == 0
     assert any("worker 1 was killed by SIGKILL before it received the stop signal" in line for line in parent.lines)

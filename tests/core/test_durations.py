@@ -48,6 +48,15 @@ def test_a_number_without_a_unit_is_refused(bare: object) -> None:
         duration(bare, argument="timeout")
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [(600, "600s"), (0.5, "0.5s"), ("10", "10s"), ("10 minutes", "10m"), ("5 sec", "5s"), ("2 hours", "2h")],
+)
+def test_a_duration_that_is_nearly_right_is_refused_with_what_was_meant(written: object, meant: str) -> None:
+    with pytest.raises(DefinitionError, match=f'; did you mean "{meant}"'):
+        duration(written, argument="timeout")
+
+
 def test_zero_is_refused_unless_the_argument_allows_it() -> None:
     assert duration("0s", argument="delay", zero=True) == timedelta(0)
     with pytest.raises(DefinitionError, match="delay must be longer than zero"):

@@ -376,7 +376,7 @@ async def test_20_there_are_timeouts_cancellation_results_keys_and_tracebacks(ap
     hung, failed, result = [await app.jobs.inspect.get_job(one.id) for one in (timed_out, failing, kept)]
     assert hung is not None
     assert hung.last_error is not None
-    assert hung.last_error.type == "flowli_core.retry.JobTimeout"
+    assert hung.last_error.type == "flowli_core.JobTimeout"
     assert failed is not None
     assert failed.last_error is not None
     assert "in work\n" in failed.last_error.traceback

@@ -26,7 +26,7 @@ async def test_a_handler_that_exceeds_its_timeout_fails() -> None:
     receipt = await work.jobs.act.options(timeout="20ms").enqueue(1)
     assert await work.run() == RunCounts(failed=1)
     record = await work.job(receipt.id)
-    assert error_type(record) == "flowli_core.retry.JobTimeout"
+    assert error_type(record) == "flowli_core.JobTimeout"
     assert record.last_error is not None
     assert "longer than 20ms" in record.last_error.message
 
@@ -82,7 +82,7 @@ async def test_a_handler_in_a_thread_sees_its_timeout() -> None:
     assert await work.run() == RunCounts(failed=1)
     assert ends == [True]
     record = await work.job(receipt.id)
-    assert error_type(record) == "flowli_core.retry.JobTimeout"
+    assert error_type(record) == "flowli_core.JobTimeout"
     assert record.result is None
 
 

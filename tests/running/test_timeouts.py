@@ -27,6 +27,6 @@ async def test_the_traceback_of_a_timeout_shows_where_the_handler_hung() -> None
         record = await jobs.inspect.get_job(receipt.id)
     assert record is not None
     assert record.last_error is not None
-    assert record.last_error.type == "flowli_core.retry.JobTimeout"
+    assert record.last_error.type == "flowli_core.JobTimeout"
     assert record.last_error.message == "the handler ran for longer than 20ms"
     assert "in slow_call" in record.last_error.traceback

@@ -112,7 +112,7 @@ async def test_an_unreadable_input_fails_the_job_without_a_retry(
     assert not ran
     assert (found.state, found.attempts_made, found.failure_count) == ("failed", 1, 1)
     assert found.last_error is not None
-    assert found.last_error.type == "flowli_core.errors.ValidationError"
+    assert found.last_error.type == "flowli_core.ValidationError"
     assert says in found.last_error.message
     assert SECRET not in found.last_error.message + found.last_error.traceback
     kept = await find(driver, "odd")

@@ -39,7 +39,7 @@ def operation_logging_at(level: str) -> Callable[[Operation], Callable[..., None
             context = click.get_current_context()
             loader = context.find_object(RegistryLoader)
             if loader is None:
-                raise click.UsageError("name the registry: --app app.jobs:jobs, or FLOWLI_APP")
+                raise click.UsageError("name the registry: --app app.jobs:jobs, or set FLOWLI_APP=app.jobs:jobs")
             set_up_logs(level=level)
             jobs = loader.load()
 
@@ -67,15 +67,21 @@ operation = operation_logging_at("warning")
 
 
 def with_target(command: C) -> C:
-    """Return a copy of a command or a group that also takes the options that name the registry."""
+    """Return a copy of a command or a group that also takes the options that name the registry.
+
+    If the command has no optional arguments, the registry may also be its last argument, as in `flowli worker`.
+    """
     command = copy.copy(command)
     if isinstance(command, click.Group):
         command.commands = {name: with_target(one) for name, one in command.commands.items()}
         return command
-    command.params = [*command.params, *parameters_of(target_options)]
+    has_optional = any(isinstance(one, click.Argument) and not one.required for one in command.params)
+    target = [] if has_optional else [click.Argument(["target"], metavar="[APP]", required=False)]
+    command.params = [*command.params, *target, *parameters_of(target_options)]
     wrapped = command.callback
 
-    def callback(*, app: str | None, app_dir: str, factory: bool, **options: Any) -> Any:
+    def callback(*, app: str | None, app_dir: str, factory: bool, target: str | None = None, **options: Any) -> Any:
+        app = target or app
         if app is not None:
             context = click.get_current_context()
             context.obj = RegistryLoader(lambda: load(app, app_dir=app_dir, factory=factory))

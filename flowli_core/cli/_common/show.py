@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.durations import format_duration
 
-_NARROWEST = 8
+_NARROWEST = 20
 _GAP = "  "
 _MINUTE = 60
 _SHOW_DATE_FROM = timedelta(hours=12)
@@ -37,26 +38,41 @@ def styled(text: str, **style: Any) -> str:
 def format_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> str:
     """Format rows below their headers, with control characters escaped.
 
-    On a terminal the columns are aligned (those named in `right` to the right), and the last is cut to the width of the
-    terminal. In a pipe the cells are separated by tabs.
+    On a terminal the columns are aligned (those named in `right` to the right), and each line is cut to the width of
+    the terminal. In a pipe the cells are separated by tabs.
     """
     lines = [list(headers), *([_format_cell(value) for value in row] for row in rows)]
     if not is_terminal():
         return "\n".join("\t".join(line) for line in lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    remaining = shutil.get_terminal_size().columns - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
-    widths[-1] = min(widths[-1], max(remaining, _NARROWEST))
     to_right = [header in set(right) for header in headers]
-    head, *body = [_align(line, widths, to_right) for line in lines]
+    head, *body = [_cut(_align(line, widths, to_right)) for line in lines]
     return "\n".join([styled(head, bold=True), *body])
 
 
 def _align(line: Sequence[str], widths: Sequence[int], to_right: Sequence[bool]) -> str:
     padded = [
-        text[: width - 1] + "~" if len(text) > width else text.rjust(width) if right else text.ljust(width)
+        text.rjust(width) if right else text.ljust(width)
         for text, width, right in zip(line, widths, to_right, strict=True)
     ]
     return _GAP.join(padded).rstrip()
+
+
+def _cut(line: str) -> str:
+    width = shutil.get_terminal_size().columns
+    return line if len(line) <= width else line[: width - 1] + "~"
+
+
+def hang(text: str, margin: int) -> str:
+    """Break lines at words to the width of the terminal, all but the first indented by a margin."""
+    width = max(shutil.get_terminal_size().columns - margin, _NARROWEST)
+    lines = [
+        part
+        for line in text.split("\n")
+        for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False, drop_whitespace=False)
+        or [""]
+    ]
+    return ("\n" + " " * margin).join(lines)
 
 
 def format_fields(pairs: Iterable[tuple[str, object]]) -> str:
@@ -68,10 +84,8 @@ def format_fields(pairs: Iterable[tuple[str, object]]) -> str:
     if not is_terminal():
         return "\n".join(f"{name}\t{escape_controls(value)}" for name, value in shown)
     width = max(len(name) for name, _ in shown)
-    margin = "\n" + " " * (width + len(_GAP))
-    return "\n".join(
-        f"{styled(name.ljust(width), bold=True)}{_GAP}{value.replace(chr(10), margin)}" for name, value in shown
-    )
+    margin = width + len(_GAP)
+    return "\n".join(f"{styled(name.ljust(width), bold=True)}{_GAP}{hang(value, margin)}" for name, value in shown)
 
 
 def format_record(record: Any, **changed: object) -> str:

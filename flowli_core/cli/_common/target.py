@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -40,7 +41,7 @@ def load(target: str, *, app_dir: str = ".", factory: bool = False) -> Jobs[Any]
             raise WrongUsageError(
                 f"module {module_name!r} has no {escape_controls(attribute)!r}; {_suggest_attribute(module, attribute)}"
             ) from None
-    return _call_factory(target, found) if factory else _check_registry(target, found)
+    return _call_factory(target, found) if factory else _check_registry(target, found, module)
 
 
 def _import(target: str, name: str, folder: Path) -> ModuleType:
@@ -86,11 +87,14 @@ def _call_factory(target: str, factory: Any) -> Jobs[Any]:
     except Exception as error:
         raise _report_failure(target, error) from error
     if not is_registry(found):
-        raise WrongUsageError(f"{target!r} returned a {type(found).__name__}, not a Jobs(...)")
+        if inspect.iscoroutine(found):
+            found.close()
+            raise WrongUsageError(f"{target!r} is an async function; a factory must be a plain function")
+        raise WrongUsageError(f"{target!r} returned {_with_article(type(found).__name__)}, not a Jobs(...)")
     return found
 
 
-def _check_registry(target: str, found: Any) -> Jobs[Any]:
+def _check_registry(target: str, found: Any, module: ModuleType) -> Jobs[Any]:
     if is_registry(found):
         return found
     given: object = found
@@ -98,8 +102,13 @@ def _check_registry(target: str, found: Any) -> Jobs[Any]:
         name = given.__name__
         cure = f"name an instance of it, such as jobs = {name}(context=...)"
         raise WrongUsageError(f"{target!r} is the class {name}; {cure}")
-    cure = "; add --factory if it returns one" if inspect.isfunction(found) or inspect.isbuiltin(found) else ""
-    raise WrongUsageError(f"{target!r} is a {type(found).__name__}, not a Jobs(...){cure}")
+    is_function = inspect.isfunction(found) or inspect.isbuiltin(found)
+    registries = _registries(module)
+    if is_function:
+        cure = "; add --factory if it returns one"
+    else:
+        cure = f"; did you mean {module.__name__}:{registries[0]}?" if registries else ""
+    raise WrongUsageError(f"{target!r} is {_with_article(type(found).__name__)}, not a Jobs(...){cure}")
 
 
 def _suggest_module_of_path(name: str) -> str:
@@ -120,9 +129,22 @@ def _suggest_module(wanted: str, missing: str, folder: Path) -> str:
     return f"; did you mean {meant}{wanted[len(missing) :]}?"
 
 
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _registries(module: ModuleType) -> list[str]:
+    return sorted(name for name, value in vars(module).items() if is_registry(value))
+
+
 def _suggest_attribute(module: ModuleType, attribute: str) -> str:
-    registries = sorted(name for name, value in vars(module).items() if is_registry(value))
+    registries = _registries(module)
     near = difflib.get_close_matches(attribute, registries or list(vars(module)), n=1)
     if near:
         return f"did you mean {module.__name__}:{near[0]}?"
-    return f"its registries are {', '.join(registries)}" if registries else "the module has no registry"
+    if registries:
+        return f"its registries are {', '.join(registries)}"
+    inner = f"{module.__name__}.{DEFAULT_ATTRIBUTE}"
+    if hasattr(module, "__path__") and importlib.util.find_spec(inner) is not None:
+        return f"the module has no registry; did you mean {inner}:{DEFAULT_ATTRIBUTE}?"
+    return "the module has no registry"

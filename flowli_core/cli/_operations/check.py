@@ -37,15 +37,23 @@ class Checked:
     type=click.IntRange(0),
     default=0,
     help="Fail if fewer workers were seen in the last minute; one that has stopped since still counts.",
+    show_default=True,
 )
 @click.option("--oldest", type=DurationType(zero=True), help="Fail if a due job has waited longer than this.")
-@click.option("--within", type=DurationType(), default="5s", help="Fail if the store takes longer than this to answer.")
+@click.option(
+    "--within",
+    type=DurationType(),
+    default="5s",
+    help="Fail if the store takes longer than this to answer.",
+    show_default=True,
+)
 @json_option
 @operation
 async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, within: timedelta, is_json: bool) -> int:
     """Check that the store answers, for container health checks and alerts.
 
-    The exit code is 0 if all is well, and 1 if not.
+    Without --workers and --oldest this checks nothing but the store: it passes even if no worker runs. For the health
+    of one worker, use its --health-port. The exit code is 0 if all is well, and 1 if not.
     """
     try:
         async with asyncio.timeout(within.total_seconds()):

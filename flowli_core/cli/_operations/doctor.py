@@ -10,7 +10,7 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option
-from flowli_core.cli._common.show import format_json, format_table, is_terminal, styled
+from flowli_core.cli._common.show import format_json, format_table, hang, is_terminal, styled
 from flowli_core.cli._operations.parked import check_parked, read_parked
 from flowli_core.driver import Check, Diagnosable
 from flowli_core.stored import Overview
@@ -50,10 +50,10 @@ def _format_checks(checks: Sequence[Check]) -> str:
         rows = [(one.verdict, one.name, one.value, one.cure) for one in checks]
         return format_table(["verdict", "check", "seen", "cure"], rows)
     width = max(len(one.name) for one in checks)
-    margin = "\n" + " " * (width + 11)
+    margin = width + 11
     lines: list[str] = []
     for one in checks:
         verdict = styled(one.verdict.ljust(7), fg=_COLOURS[one.verdict])
         text = escape_controls(one.value, lines=True) + (f"\n-> {escape_controls(one.cure)}" if one.cure else "")
-        lines.append(f"{verdict}  {one.name.ljust(width)}  {text.replace(chr(10), margin)}")
+        lines.append(f"{verdict}  {one.name.ljust(width)}  {hang(text, margin)}")
     return "\n".join(lines)

@@ -13,14 +13,14 @@ from pydantic_core import from_json
 from flowli_core._jobs.arguments import CallOptions, Given, Json, build_input
 from flowli_core._jobs.call import Call
 from flowli_core._jobs.definition import Definition
-from flowli_core._jobs.records import JobRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
 from flowli_core._wire.codec import pack_result
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation, operation_logging_at
-from flowli_core.cli._common.options import DurationType, json_option, page_options
-from flowli_core.cli._common.show import fail, format_json, format_record, format_table, succeed
+from flowli_core.cli._common.options import TARGET, DurationType, choice, json_option, page_options
+from flowli_core.cli._common.show import fail, format_json, succeed
+from flowli_core.cli._operations.job_view import explain_cancel, explain_no_jobs, format_job, format_jobs
 from flowli_core.durations import ZERO, format_duration
 from flowli_core.errors import FlowliError
 from flowli_core.stored import FINISHED, STATES, FinishedState, State
@@ -34,7 +34,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.argument("state", type=click.Choice(STATES), default="failed")
+@click.argument("state", type=choice(*STATES), default="failed")
 @page_options
 @json_option
 @operation
@@ -44,8 +44,10 @@ async def list_jobs(registry: Jobs[Any], *, state: State, limit: int, cursor: st
     if is_json:
         click.echo(format_json(page))
         return
-    rows = [_row(record) for record in page.items]
-    click.echo(format_table(["id", "name", "queue", "attempts", "at", "error"], rows, right=["attempts"]))
+    if page.items:
+        click.echo(format_jobs(page.items, state))
+    elif cursor is None:
+        click.echo(explain_no_jobs(state, await registry.inspect.get_queue_counts()), err=True)
     if page.cursor is not None:
         click.echo(f"more: --cursor {page.cursor}", err=True)
 
@@ -61,9 +63,7 @@ async def show(registry: Jobs[Any], *, id: str, is_json: bool) -> int:
         return _fail_unknown(id)
     if is_json:
         return succeed(format_json(record))
-    error = record.last_error
-    text = None if error is None else f"{error.type}: {error.message}\n{error.traceback}".rstrip()
-    return succeed(format_record(record, last_error=text))
+    return succeed(format_job(record, await registry.inspect.get_overview()))
 
 
 @jobs.command()
@@ -75,7 +75,9 @@ async def cancel(registry: Jobs[Any], *, id: str) -> int:
         case "cancelled":
             return succeed("cancelled")
         case "requested":
-            return succeed("requested: the job is running; it is cancelled at its worker's next heartbeat")
+            record = await registry.inspect.get_job(id)
+            worker = None if record is None else record.worker
+            return succeed(explain_cancel(worker, await registry.inspect.get_overview()))
         case "finished":
             return fail(f"{escape_controls(id)} has already finished")
         case "unknown":
@@ -101,9 +103,13 @@ async def requeue(registry: Jobs[Any], *, id: str) -> int:
 
 
 @jobs.command()
-@click.argument("state", type=click.Choice(FINISHED))
+@click.argument("state", type=choice(*FINISHED))
 @click.option(
-    "--older-than", type=DurationType(zero=True), default="0s", help="Only jobs that finished longer ago than this."
+    "--older-than",
+    type=DurationType(zero=True),
+    default="0s",
+    help="Only jobs that finished longer ago than this.",
+    show_default=True,
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @operation
@@ -139,8 +145,9 @@ async def enqueue(
 ) -> None:
     """Enqueue the job NAME with INPUT, which is JSON."""
     definition = _definition(registry, name)
-    options = CallOptions().over(meta=_meta(definition, meta), queue=queue, key=key)
-    call = Call(definition, runtime_of(registry), options)
+    call = Call(definition, runtime_of(registry), CallOptions()).over(
+        meta=_meta(definition, meta), queue=queue, key=key
+    )
     (receipt,) = await call.send([call.record(_input(definition, input), delay or ZERO)])
     click.echo(format_json(receipt) if is_json else f"{receipt.id} {receipt.state} ({receipt.disposition})")
 
@@ -202,16 +209,13 @@ def _json(text: str, what: str) -> bytes:
     except UnicodeEncodeError:
         raise exits.WrongUsageError(f"{what} is not UTF-8") from None
     except ValueError as error:
-        cure = f"; write a string as '\"{text}\"'" if _WORD.fullmatch(text) else ""
+        cure = ""
+        if TARGET.fullmatch(text):
+            cure = f"; to name the registry, write --app {text}"
+        elif _WORD.fullmatch(text):
+            cure = f"; write a string as '\"{text}\"'"
         raise exits.WrongUsageError(f"{what} is not JSON: {error}{cure}") from None
     return wire
-
-
-def _row(record: JobRecord) -> list[object]:
-    error = record.last_error
-    at = record.finished_at or (record.scheduled_for if record.state != "active" else record.started_at)
-    message = "" if error is None else f"{error.type}: {error.message}"
-    return [record.id, record.name, record.queue, record.attempts_made, at, message]
 
 
 def _fail_unknown(id: str) -> int:

@@ -14,7 +14,15 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option, page_options
-from flowli_core.cli._common.show import fail, format_json, format_moment, format_record, format_table, succeed
+from flowli_core.cli._common.show import (
+    fail,
+    format_json,
+    format_moment,
+    format_record,
+    format_span,
+    format_table,
+    succeed,
+)
 from flowli_core.durations import format_duration
 
 _NEXT_RUNS = 5
@@ -39,7 +47,9 @@ async def list_schedules(registry: Jobs[Any], *, limit: int, cursor: str | None,
     if page.cursor is not None:
         click.echo(f"more: --cursor {page.cursor}", err=True)
     elif not page.items and cursor is None and (declared := _declared_keys(registry)):
-        click.echo(f"{len(declared)} declared in code: stored at the next worker start", err=True)
+        verb = "is" if len(declared) == 1 else "are"
+        keys = escape_controls(", ".join(declared))
+        click.echo(f"{len(declared)} {verb} declared in code ({keys}); a worker stores them when it starts", err=True)
 
 
 @schedules.command()
@@ -51,12 +61,21 @@ async def show(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
     found = await registry.inspect.get_schedule(key)
     if found is None:
         return _fail_unknown(registry, key)
-    return succeed(format_json(found) if is_json else format_record(found))
+    if is_json:
+        return succeed(format_json(found))
+    return succeed(format_record(found, readable=None if found.readable else False))
 
 
 @schedules.command("next")
 @click.argument("key")
-@click.option("-n", "count", type=click.IntRange(1, MOST_PER_PAGE), default=_NEXT_RUNS, help="Number of runs to show.")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1, MOST_PER_PAGE),
+    default=_NEXT_RUNS,
+    help="Number of runs to show.",
+    show_default=True,
+)
 @json_option
 @operation
 async def show_next(registry: Jobs[Any], *, key: str, count: int, is_json: bool) -> int:
@@ -123,7 +142,7 @@ def format_schedules(schedules: Iterable[ScheduleRecord], now: datetime) -> str:
 
 def _format_runs(schedule: ScheduleRecord, runs: Iterable[datetime], now: datetime) -> str:
     zone = ZoneInfo(schedule.timezone)
-    rows = [[run, run.astimezone(zone).isoformat(sep=" "), format_moment(run, now)] for run in runs]
+    rows = [[run, run.astimezone(zone).isoformat(sep=" "), f"in {format_span(run - now)}"] for run in runs]
     return format_table(["utc", "local", "from now"], rows)
 
 

@@ -1,7 +1,7 @@
 """`flowli status`: queues, workers and the next schedule runs at a glance."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,8 +24,9 @@ from flowli_core.cli._common.show import (
 )
 from flowli_core.cli._operations.parked import ParkedJobs, read_parked
 from flowli_core.cli._operations.schedules import format_schedules
+from flowli_core.durations import format_duration
 from flowli_core.errors import StoreUnavailable
-from flowli_core.stored import STATES, Overview, StateCounts
+from flowli_core.stored import STATES, Overview, QueueCounts, StateCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
 _MOST_WORKERS = 8
@@ -58,8 +59,8 @@ async def read_status(jobs: Jobs[Any]) -> Status:
     )
 
 
-def format_status(status: Status) -> str:
-    """Format the status for people."""
+def format_status(status: Status, declared: Collection[str]) -> str:
+    """Format the status for people. Queues with waiting jobs that are not in `declared` are named."""
     head = [
         ("driver", status.driver),
         ("workers", _format_workers(status.workers, status.now)),
@@ -67,6 +68,9 @@ def format_status(status: Status) -> str:
     ]
     if status.parked:
         head.append(("parked", ("\n" if is_terminal() else ", ").join(map(str, status.parked))))
+    undeclared = _format_undeclared(status.counts, declared)
+    if undeclared:
+        head.append(("undeclared", ("\n" if is_terminal() else ", ").join(undeclared)))
     parts = [format_fields(head), _format_queues(status)]
     if status.schedules:
         parts.append(format_schedules(status.schedules, status.now))
@@ -76,14 +80,15 @@ def format_status(status: Status) -> str:
 @click.command()
 @json_option
 @click.option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
-@click.option("--every", type=DurationType(), default="2s", help="Time between two refreshes.")
+@click.option("--every", type=DurationType(), default="2s", help="Time between two refreshes.", show_default=True)
 @operation
 async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelta) -> None:
     """Show queues, workers and the next schedule runs.
 
     For each queue: the number of jobs in each state, and how long its oldest due job has waited. Parked jobs wait for
-    another worker, because the one that met them does not know them, or a later release wrote them. A worker is listed
-    for up to a minute after its last sign of life, even if it has stopped.
+    another worker, because the one that met them does not know them, or a later release wrote them. A queue with
+    waiting jobs is called undeclared if the registry does not declare it. A worker is listed for up to a minute after
+    its last sign of life, even if it has stopped.
     """
     while True:
         try:
@@ -93,7 +98,9 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
                 raise
             click.echo(f"flowli: {escape_controls(error)}", err=True)  # and go on: the store may come back
         else:
-            text = format_json(found) if is_json else format_status(found)
+            text = format_json(found) if is_json else format_status(found, runtime_of(jobs).queues)
+            if watch and not is_json:
+                text = f"every {format_duration(every)}, {found.now:%H:%M:%S} UTC, until Ctrl-C\n\n{text}"
             click.echo((_CLEAR if watch and is_terminal() else "") + text)
         if not watch:
             return
@@ -116,6 +123,16 @@ def _format_oldest(status: Status) -> str:
         return "no due job is waiting"
     queue, since = min(status.oldest.items(), key=lambda pair: pair[1])
     return f"waiting for {format_span(status.now - since)} in queue {queue}"
+
+
+def _format_undeclared(counts: QueueCounts, declared: Collection[str]) -> list[str]:
+    """Return a line for each queue with waiting jobs that the registry does not declare."""
+    waiting = {
+        name: one.queued + one.scheduled for name, one in sorted(counts.by_queue.items()) if name not in declared
+    }
+    return [
+        f"{name} ({count} waiting): only workers with --queues serve it" for name, count in waiting.items() if count
+    ]
 
 
 def _format_queues(status: Status) -> str:

@@ -47,7 +47,7 @@ def worker(*, target: str | None, **given: Any) -> None:
     """
     given["app"] = target or given["app"]
     if given["app"] is None:
-        raise click.UsageError("name the registry: flowli worker app.jobs:jobs, or FLOWLI_APP")
+        raise click.UsageError("name the registry: flowli worker app.jobs:jobs, or set FLOWLI_APP=app.jobs:jobs")
     options = WorkerOptions(**given)
     set_up_logs(level=options.log_level, style=options.log_format)
     link = ParentLink.take_from_environment()

@@ -35,7 +35,12 @@ run_options = combine(
         callback=split_names,
         show_default="those of the jobs",
     ),
-    setting("-b --burst/--no-burst", bool, False, "Run the jobs that are due, then exit."),  # noqa: FBT003
+    setting(
+        "-b --burst/--no-burst",
+        bool,
+        default=False,
+        help="Run the jobs that are due, and those that they make due, then exit: with code 0 even if jobs failed.",
+    ),
     setting(
         "--drain",
         DurationType(zero=True),

@@ -68,6 +68,7 @@ class Parent:
         self._slots = [_Slot(number, pauses()) for number in range(workers)]
         self._was_up = False
         self._signals_received = 0
+        self._last_signal = 0
         self._signals_passed_on = 0
         self._changes = 0
         self._changes_seen = 0
@@ -207,15 +208,17 @@ class Parent:
             slot.start_at = now + pause
             logger.error("worker %d %s; restarting it in %.1f s", slot.number, _describe_end(code), pause)
 
-    def _on_signal(self, *_: object) -> None:
+    def _on_signal(self, number: int, _: object) -> None:
         self._signals_received += 1  # nothing else: the signal may come in the middle of anything
+        self._last_signal = number
 
     def _pass_signals_on(self) -> None:
         while self._signals_passed_on < self._signals_received:
             self._signals_passed_on += 1
             passed_on = signal.SIGTERM if self._signals_passed_on < EXIT_AT else signal.SIGKILL
             running = [slot for slot in self._slots if slot.process is not None]
-            logger.info("received a stop signal: sending %s to %d workers", passed_on.name, len(running))
+            received = signal.Signals(self._last_signal).name
+            logger.info("received %s: sending %s to %d workers", received, passed_on.name, len(running))
             for slot in self._slots:
                 if slot.process is not None:
                     slot.process.send_signal(passed_on)

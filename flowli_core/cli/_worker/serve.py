@@ -144,7 +144,7 @@ class Worker:
         return Started(
             driver=repr(runtime.require_driver()),
             queues=list(self.runner.queues),
-            jobs=list(runtime.jobs),
+            jobs=[name for name, job in runtime.settings.items() if job.queue in self.runner.queues],
             schedules=schedules,
             limits=f"{options.concurrency} at a time, lease {lease}, drain {drain}",
         )
@@ -159,6 +159,7 @@ class Worker:
         if self._parent is not None:
             self._parent.report(STOPPING)
         if self._signals >= EXIT_AT:
+            os.write(2, b"flowli: exiting at once; other workers run these jobs when their leases expire\n")
             os._exit(128 + number)
         self._loop.call_soon_threadsafe(self._stop, f"received {signal.Signals(number).name}")
 
@@ -171,7 +172,12 @@ class Worker:
     def _stop(self, reason: str) -> None:
         if self._signals == 1 and self._options.drain:
             drain = self._options.drain
-            logger.info("%s: stopping; running jobs may continue for %s", reason, format_duration(drain))
+            logger.info(
+                "%s: stopping; %d running jobs may continue for %s, a second signal returns them to the queue",
+                reason,
+                self.runner.health().active,
+                format_duration(drain),
+            )
         else:
             drain = ZERO
             logger.info("%s: stopping; running jobs return to the queue", reason)

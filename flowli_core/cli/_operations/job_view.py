@@ -1,0 +1,96 @@
+"""Stored jobs as people read them: the rows of a list, and the fields of one job."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from flowli_core._jobs.records import JobRecord
+from flowli_core.cli._common.show import format_fields, format_moment, format_table
+from flowli_core.driver import LAST_SEEN_PRECISION
+from flowli_core.durations import format_duration
+from flowli_core.retry import Backoff, Fixed
+from flowli_core.stored import STATES, Overview, State, StateCounts
+
+_TIMES = {"queued": "due", "scheduled": "due", "active": "started"}
+"""The time that a list shows of jobs in these states. Of the others it is when they finished."""
+
+
+def format_jobs(records: Sequence[JobRecord], state: State) -> str:
+    """Format jobs in the same state as a table, one a row."""
+    headers = ["id", "name", "queue", "attempts", f"{_TIMES.get(state, state)} (UTC)", "error"]
+    return format_table(headers, [_row(record) for record in records], right=["attempts"])
+
+
+def explain_no_jobs(state: State, counts: StateCounts) -> str:
+    """Return that there is no job in a state, and in which states there are jobs."""
+    others = {name: count for name in STATES if name != state and (count := getattr(counts, name))}
+    if not others:
+        return f"no {state} jobs, and none in another state"
+    found = ", ".join(f"{count} {name}" for name, count in others.items())
+    return f"no {state} jobs, but {found}: flowli jobs list {next(iter(others))}"
+
+
+def format_job(record: JobRecord, overview: Overview) -> str:
+    """Format all that is known of a job."""
+    shown: dict[str, object] = {}
+    for field in fields(record):
+        if field.name == "attempts_made":
+            shown["attempt"] = _format_attempt(record)
+        elif field.name not in ("max_attempts", "backoff", "last_error"):
+            shown[field.name] = getattr(record, field.name)
+    if record.backoff is not None and record.max_attempts != 1:
+        shown["backoff"] = _format_backoff(record.backoff)
+    if record.state == "active" and record.worker is not None:
+        shown["worker"] = f"{record.worker} ({describe_worker(record.worker, overview)})"
+    error = record.last_error
+    if error is not None:
+        shown["last_error"] = f"{error.type}: {error.message}"
+        shown["traceback"] = error.traceback.rstrip() or None
+    return format_fields((name, value) for name, value in shown.items() if value is not None)
+
+
+def explain_cancel(worker: str | None, overview: Overview) -> str:
+    """Return when a running job, whose cancellation was requested, will be cancelled."""
+    if worker is None:
+        return "requested"
+    seen = f"requested: the job is running on {worker} ({describe_worker(worker, overview)})"
+    if is_silent(worker, overview):
+        return f"{seen}; if that worker is dead, the job is cancelled when its lease expires"
+    return f"{seen}; it is cancelled at the next heartbeat"
+
+
+def describe_worker(worker: str, overview: Overview) -> str:
+    """Return when a worker was last seen."""
+    seen = overview.workers.get(worker)
+    return "not seen in the last minute" if seen is None else f"last seen {format_moment(seen, overview.now)}"
+
+
+def is_silent(worker: str, overview: Overview) -> bool:
+    """Return True if a worker was not seen for longer than a living one can be."""
+    seen = overview.workers.get(worker)
+    return seen is None or overview.now - seen > 2 * LAST_SEEN_PRECISION
+
+
+def _row(record: JobRecord) -> list[object]:
+    error = record.last_error
+    at: datetime | None = record.scheduled_for
+    if record.state not in ("queued", "scheduled"):
+        at = record.started_at if record.state == "active" else record.finished_at
+    message = "" if error is None else f"{error.type}: {error.message}"
+    return [record.id, record.name, record.queue, _format_attempt(record), at, message]
+
+
+def _format_attempt(record: JobRecord[Any, Any, Any]) -> str:
+    """Return the number of the attempt that runs, or of those that were made, and the limit."""
+    number = record.attempts_made + (record.state == "active")
+    return f"{number} of {record.max_attempts}" if record.max_attempts is not None else str(number)
+
+
+def _format_backoff(backoff: Backoff) -> str:
+    if isinstance(backoff, Fixed):
+        text = f"{format_duration(backoff.delay)} each time"
+    else:
+        longest = format_duration(backoff.max_delay)
+        text = f"{format_duration(backoff.first)}, then {backoff.factor:g} times as long, at most {longest}"
+    return text if backoff.jitter is None else f"{text}, with jitter"
