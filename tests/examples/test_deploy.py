@@ -14,7 +14,8 @@ from flowli_core.cli._worker.command import worker
 from flowli_core.durations import duration
 
 DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
-RELEASE_TIME = timedelta(seconds=7)
+RELEASE_TIME = timedelta(seconds=9)
+"""5 for handlers that ignore their cancellation, 2 for the last calls to the store, 2 for threads that still run."""
 
 VARIABLES = {option.envvar for option in worker.params}
 
@@ -43,6 +44,12 @@ def test_systemd_leaves_time_to_drain() -> None:
     unit = (DEPLOY / "flowli-worker.service").read_text()
     (drain,), (limit,) = re.findall(r"FLOWLI_DRAIN=(\S+)", unit), re.findall(r"TimeoutStopSec=(\d+)", unit)
     assert timedelta(seconds=int(limit)) > duration(drain, argument="drain") + RELEASE_TIME
+
+
+def test_docker_asks_the_worker_whether_it_is_ready() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    (port,) = re.findall(r"FLOWLI_HEALTH_PORT=(\d+)", text)
+    assert f"urlopen('http://127.0.0.1:{port}/ready'" in text
 
 
 @pytest.mark.parametrize("name", ["kubernetes.yaml", "flowli-worker.service", "Dockerfile"])

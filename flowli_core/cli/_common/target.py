@@ -98,6 +98,7 @@ def _check_registry(target: str, found: Any, module: ModuleType) -> Jobs[Any]:
     if is_registry(found):
         return found
     given: object = found
+    kind = type(given).__name__
     if isinstance(given, type) and issubclass(given, Jobs):
         name = given.__name__
         cure = f"name an instance of it, such as jobs = {name}(context=...)"
@@ -108,7 +109,7 @@ def _check_registry(target: str, found: Any, module: ModuleType) -> Jobs[Any]:
         cure = "; add --factory if it returns one"
     else:
         cure = f"; did you mean {module.__name__}:{registries[0]}?" if registries else ""
-    raise WrongUsageError(f"{target!r} is {_with_article(type(found).__name__)}, not a Jobs(...){cure}")
+    raise WrongUsageError(f"{target!r} is {_with_article(kind)}, not a Jobs(...){cure}")
 
 
 def _suggest_module_of_path(name: str) -> str:
