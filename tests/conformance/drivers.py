@@ -78,7 +78,7 @@ def _own_time_or(clock: Clock) -> Clock | None:
     return None if isinstance(clock, SystemClock) else clock
 
 
-def _count_objects(driver: Driver, directory: Path) -> int:
+def count_objects(driver: Driver, directory: Path | None = None) -> int:
     """Count the objects that a driver holds."""
     found: dict[int, object] = {}
     rest: list[object] = [driver]
@@ -121,7 +121,7 @@ def _flush_scripts_of_valkey() -> None:
 
 
 CANDIDATES: Mapping[str, Candidate] = {
-    "memory": Candidate(make=_memory, size=_count_objects),
+    "memory": Candidate(make=_memory, size=count_objects),
     "sqlite": Candidate(make=_sqlite, size=_size_of_file),
     "redis": Candidate(make=_redis, size=_size_of_keys, clean_up=_clean_up_redis, forget=_flush_scripts),
     "redis-6.2-least-rights": Candidate(make=_oldest_redis, size=_size_of_keys, clean_up=_clean_up_redis),

@@ -13,9 +13,9 @@ import pytest
 from flowli_core.driver import Cancelled, Retried
 from flowli_core.durations import ZERO
 from flowli_core.stored import StoredSchedule
-from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, record, waiting_step
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, record, stored, waiting_step
 from tests.conformance.drivers import CANDIDATES
-from tests.support.store import find_schedule, put
+from tests.support.store import find_schedule, put, read_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
     from flowli_core.testing import ManualClock
 
+    Leave: TypeAlias = Callable[[Driver, Worker], Awaitable[None]]
     Use: TypeAlias = Callable[[Driver, ManualClock, int], Awaitable[None]]
 
 ENDS: list[Outcome] = [DONE, BROKEN, Cancelled()]
@@ -46,6 +47,8 @@ async def use_a_queue(driver: Driver, clock: ManualClock, number: int) -> None:
     clock.advance(LEASE)
     for _ in range(2):  # the last is recovered, which cancels it; then there is only the one that was delayed
         await worker.step(*[ack(one) for one in await worker.take(5)])
+    await driver.enqueue([record(f"unserved-{number:03d}", queue=f"unserved-{number:03d}")])
+    await driver.cancel(f"unserved-{number:03d}")
     await driver.requeue(names[1])
     await worker.step(*[ack(one) for one in await worker.take(5)])
 
@@ -54,12 +57,12 @@ async def leave_wake_ups(driver: Driver, clock: ManualClock, number: int) -> Non
     """Use queues without records: by a schedule that is removed, and by waiters that are cancelled."""
     key, queue = f"schedule-{number:03d}", f"without-records-{number:03d}"
     await put(driver, StoredSchedule(key=key, queue=queue, spec=b"{}", next_tick=clock.now() + LEASE))
-    stored = await find_schedule(driver, key)
-    assert stored is not None
-    await put(driver, replace(stored, queue=f"{queue}-b", next_tick=clock.now() + MOMENT))
-    stored = await find_schedule(driver, key)
-    assert stored is not None
-    await driver.put_schedule(key, None, revision=stored.revision)
+    first = await find_schedule(driver, key)
+    assert first is not None
+    await put(driver, replace(first, queue=f"{queue}-b", next_tick=clock.now() + MOMENT))
+    second = await find_schedule(driver, key)
+    assert second is not None
+    await driver.put_schedule(key, None, revision=second.revision)
     waiting = asyncio.create_task(driver.step(replace(waiting_step(f"{queue}-c"), worker=f"waiter-{number:03d}")))
     await asyncio.sleep(0.01)
     waiting.cancel()
@@ -67,7 +70,7 @@ async def leave_wake_ups(driver: Driver, clock: ManualClock, number: int) -> Non
         await waiting
 
 
-@pytest.mark.parametrize("use", [leave_wake_ups])
+@pytest.mark.parametrize("use", [use_a_queue, leave_wake_ups])
 async def test_the_size_does_not_depend_on_what_is_gone(
     driver: Driver, driver_name: str, clock: ManualClock, tmp_path: Path, use: Use
 ) -> None:
@@ -82,3 +85,46 @@ async def test_the_size_does_not_depend_on_what_is_gone(
         await Worker(driver, "the last one", queues=("queue",)).step()
         sizes.append(CANDIDATES[driver_name].size(driver, tmp_path))
     assert sizes[2] == sizes[1]
+
+
+async def leave_waiting(driver: Driver, worker: Worker) -> None:
+    assert await driver.requeue("stays") == "requeued"
+
+
+async def leave_scheduled(driver: Driver, worker: Worker) -> None:
+    await driver.requeue("stays")
+    await worker.settle(await worker.take_one(), Retried(LEASE, b"{}"))
+
+
+async def leave_suspect(driver: Driver, worker: Worker) -> None:
+    await driver.requeue("suspect")
+
+
+async def leave_active(driver: Driver, worker: Worker) -> None:
+    await driver.requeue("stays")
+    await worker.take_one()
+
+
+async def leave_finished(driver: Driver, worker: Worker) -> None:
+    """Leave everything as it is."""
+
+
+@pytest.mark.parametrize("leave", [leave_waiting, leave_scheduled, leave_suspect, leave_active, leave_finished])
+async def test_a_queue_and_its_policies_stay_until_the_last_record_is_removed(
+    driver: Driver, worker: Worker, clock: ManualClock, leave: Leave
+) -> None:
+    """It does not matter which other records of the queue, or of the policy, are removed."""
+    left = "suspect" if leave is leave_suspect else "stays"
+    await driver.enqueue([record("stays", policy=b"policy"), record("goes", policy=b"policy")])
+    await driver.enqueue([record("goes too"), record("suspect", max_recoveries=0)])
+    await worker.step(*[ack(held, BROKEN) for held in await worker.take(4)])
+    await leave(driver, worker)
+    before = await stored(driver, left)
+    for name in {"goes", "goes too", "suspect", "stays"} - {left}:
+        await driver.requeue(name)
+        await driver.cancel(name)
+    clock.advance(MOMENT)
+    assert await driver.purge("cancelled", older_than=ZERO, limit=5) == 3
+    assert await stored(driver, left) == before
+    assert getattr((await driver.overview()).counts.by_queue["q"], before.state) == 1
+    assert [one.id for one in await read_page(driver, before.state, limit=5)] == [left]

@@ -26,7 +26,7 @@ PERMANENT = frozenset(
     {
         *("record", "shape", "token", "progress", "outcome", "recoveries", "lease", "completed", "failed", "cancelled"),
         *("expiry", "holder", "cancelling", "counts", "queues", "serial", "workers", "taken"),
-        *("tick", "schedule", "schedules"),
+        *("uses", "tick", "schedule", "schedules"),
     }
 )
 PERMANENT_OF_QUEUES = ("due", "suspect", "wake")

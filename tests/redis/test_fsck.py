@@ -11,6 +11,7 @@ import pytest
 
 from flowli_core.driver import Completed, Released
 from flowli_core.drivers.redis import RedisDriver
+from flowli_core.drivers.redis._packing import shape_of
 from flowli_core.stored import StoredSchedule
 from tests.conformance.builders import BROKEN, LEASE, Worker, ack, finish, record
 from tests.redis.server import connect, fresh_prefix, shared_url
@@ -86,6 +87,7 @@ async def test_an_empty_store_has_no_findings(driver: RedisDriver) -> None:
     assert await driver.fsck() == ()
 
 
+SHAPE = shape_of(record())[0].decode()
 COUNTS, COUNT, ACTIVE, HOLDER = ("counts", ""), ("counts", "failed q"), ("counts", "active q"), ("holder", "waits")
 DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tuple[str, str]] | None]] = [
     ("in no index", lambda r, k: r.zrem(k("due:q"), "waits"), {("record", "waits")}),
@@ -125,9 +127,14 @@ DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tupl
     (
         "record unreadable",
         lambda r, k: r.hset(k("record"), "waits", "junk"),
-        {("record", "waits"), HOLDER, ("due:q", "waits")},
+        {("record", "waits"), HOLDER, ("due:q", "waits"), ("uses", SHAPE)},
     ),
-    ("kinds gone", lambda r, k: r.hdel(k("shape"), *r.hkeys(k("shape"))), None),
+    ("shape of no record", lambda r, k: r.hset(k("shape"), "x" * 22, "junk"), {("shape", "x" * 22)}),
+    ("uses of no shape", lambda r, k: r.hset(k("uses"), "x" * 22, 1), {("uses", "x" * 22)}),
+    ("uses too high", lambda r, k: r.hincrby(k("uses"), SHAPE, 1), {("uses", SHAPE)}),
+    ("uses not a number", lambda r, k: r.hset(k("uses"), SHAPE, "x"), {("uses", SHAPE)}),
+    ("queue without records", lambda r, k: r.sadd(k("queues"), "empty"), {("queues", "empty")}),
+    ("shapes gone", lambda r, k: r.hdel(k("shape"), *r.hkeys(k("shape"))), None),
     ("queue unknown", lambda r, k: r.srem(k("queues"), "q"), None),
     ("a schedule unlisted", lambda r, k: r.zrem(k("schedules"), "daily"), {("schedules", "daily")}),
     ("a schedule that does not exist", lambda r, k: r.zadd(k("schedules"), {"nobody": 0}), {("schedules", "nobody")}),

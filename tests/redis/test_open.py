@@ -94,7 +94,7 @@ def test_an_unsuitable_client_is_refused(client: Any, word: str) -> None:
 
 async def test_a_server_without_a_command_is_refused(tmp_path: Path) -> None:
     """The message names the missing command and the servers that are supported, whatever the server calls itself."""
-    for command in ("HSETNX", "BZPOPMIN"):
+    for command in ("HINCRBY", "BZPOPMIN"):
         with Server("--rename-command", command, "") as lacking:
             with pytest.raises(DriverError, match=f"(?i){command}.*Flowli needs Redis 6.2") as caught:
                 await opened(lacking.url)

@@ -6,6 +6,7 @@ The invariants that it checks:
   or a column belongs to a record.
 - A token exists exactly while its record is active.
 - The counts are correct.
+- A shape is stored exactly while a record has it, and a queue exactly while it has a record.
 - A finished record has an expiry, an unfinished one has none.
 - An idempotency key is held exactly by the unfinished record that has it.
 - The suspects are the records that have been recovered as often as they may be.
@@ -31,7 +32,8 @@ AT_A_TIME = 100
 """About how many entries one call checks: it blocks the server meanwhile."""
 
 _COUNTED = {"lease": "active", "completed": "completed", "failed": "failed", "cancelled": "cancelled"}
-_OF_RECORDS = ("record", "token", "progress", "outcome", "recoveries", "expiry", "holder", "cancelling")
+_OF_RECORDS = ("token", "progress", "outcome", "recoveries", "expiry", "holder", "cancelling")
+_OF_SHAPES = ("shape", "queues")
 _OF_SCHEDULES = ("schedule", "schedules", "tick")
 _TOKEN = ("token", "")
 _TRIES = 3
@@ -69,7 +71,8 @@ class Audit:
                 return tuple(self._findings)
         async for _ in self._scan("counts"):
             pass
-        for column in (*_OF_RECORDS, *_OF_SCHEDULES):
+        await self._compare_uses()
+        for column in (*_OF_RECORDS, *_OF_SHAPES, *_OF_SCHEDULES):
             async for _ in self._scan(column):
                 pass
         names = await self._client.execute("SMEMBERS", self._keys.queues)
@@ -79,6 +82,27 @@ class Audit:
                     pass
         await self._compare_counts()
         return tuple(self._findings)[: self._limit]
+
+    async def _compare_uses(self) -> None:
+        """Check the records, and compare how many of them have each shape with what is stored.
+
+        A difference is reported if it is found twice, while the stored numbers stay the same.
+        """
+        wrong: dict[bytes, int] | None = None
+        for _ in range(_TRIES):
+            before, found = await self._uses(), Counter[bytes]()
+            async for digests in self._scan("record"):
+                found.update(dict(digests))
+            excess = {digest: before[digest] - found[digest] for digest in before if before[digest] != found[digest]}
+            if await self._uses() == before and excess in ({}, wrong):
+                for digest, number in excess.items():
+                    self._report("uses", to_text(digest), f"is wrong by {number}")
+                return
+            wrong = excess
+            await asyncio.sleep(_PAUSE)
+
+    async def _uses(self) -> dict[bytes, int]:
+        return {digest: int(n) async for pairs in self._scan("uses") for digest, n in pairs if n.isdigit()}
 
     async def _compare_counts(self) -> None:
         """Compare the counts of each queue with its records.

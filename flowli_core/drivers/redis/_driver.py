@@ -7,7 +7,7 @@ one that opened the driver, such as the renewal of leases, run on a thread with 
 These are all the permissions that a Redis user needs for the prefix "app" (`open` names a command that is missing):
 
     ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +type +del
-      +pexpire +hget +hstrlen +hmget +hgetall +hset +hsetnx +hincrby +hdel +scard +smembers +sismember +sadd +srem
+      +pexpire +hget +hstrlen +hmget +hgetall +hset +hincrby +hdel +scard +smembers +sismember +sadd +srem
       +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +zrangebylex
       +bzpopmin
 

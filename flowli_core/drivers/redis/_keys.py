@@ -11,7 +11,9 @@ while the slot moves, the node refuses every call that names it, before the scri
 Key                        Type  What it holds, and when an entry is removed
 ========================== ===== ======================================================================================
 record                     hash  id -> shape digest, creation time, idempotency key, meta, input; with the record (1)
-shape                      hash  digest -> limits, queue, job name, policy, as many records share them; never
+shape                      hash  digest -> limits, queue, job name, policy, as many records share them; with the last of
+                                 these records
+uses                       hash  digest -> number of records with this shape; with the shape
 token                      hash  id -> token, times, worker of an active record; when it is settled or recovered
 progress                   hash  id -> progress, opaque to the driver; with the record (1), or by requeue
 outcome                    hash  id -> last state, token, times, worker, result; with the record (1)
@@ -21,8 +23,8 @@ completed failed cancelled zset  id -> when it finished; with the record (1), or
 expiry                     zset  id -> end of its retention; with the record (1), or by requeue
 holder                     hash  idempotency key -> id of the unfinished record that holds it; when that finishes
 cancelling                 set   ids of active records to cancel; when they are settled or recovered
-counts                     hash  "state queue" -> records that are active, completed, failed, cancelled; never
-queues                     set   names of queues; never
+counts                     hash  "state queue" -> records that are active, completed, failed, cancelled; with the queue
+queues                     set   names of queues; with the last record of the queue
 taken                      zset  id of a removed record -> when it is free again, and the state; then, or if too many
 serial                     hash  last token, last revision of a schedule, time of the last step; never
 workers                    zset  worker -> last seen; 10 minutes after that, by any worker's step
@@ -73,7 +75,7 @@ COLUMNS = (
 
 _HASHES = {
     *("record", "shape", "token", "progress", "outcome", "recoveries", "holder", "counts", "serial"),
-    "schedule",
+    *("schedule", "uses"),
 }
 _SETS = {"cancelling", "queues"}
 
@@ -97,7 +99,7 @@ class Keys:
     def types(self, queues: Iterable[str]) -> dict[str, str]:
         """Return the type of each key of the prefix, apart from those of workers."""
         types = {self._root + kind + queue: "zset" for queue in queues for kind in ("due:", "suspect:", "wake:")}
-        for key in (*self.shared, *self.schedules, self._root + "taken"):
+        for key in (*self.shared, *self.schedules, self._root + "taken", self._root + "uses"):
             name = key.removeprefix(self._root)
             types[key] = "hash" if name in _HASHES else "set" if name in _SETS else "zset"
         return types

@@ -37,7 +37,7 @@ _SCHEDULE = re.compile(rb"\d+ ([01]) (-|\d{1,16}) (-|\d{1,16}) ([!-~]+) ([^ \n]+
 _GREATEST = 2**53
 """The greatest number that is read. Lua counts exactly up to it."""
 
-DIGEST = 8
+DIGEST = 22
 """The length of a digest. Each blob begins with the digest of its shape."""
 
 
@@ -51,13 +51,18 @@ class Shape:
     max_recoveries: int
 
 
-@lru_cache(maxsize=4096)
+def digest_of(text: bytes) -> bytes:
+    """Return the digest of a shape. It is long enough that nobody can make two shapes with the same one."""
+    return base64.urlsafe_b64encode(hashlib.blake2b(text, digest_size=16).digest())[:DIGEST]
+
+
+@lru_cache(maxsize=1024)
 def _pack_shape(
     max_recoveries: int, times: tuple[timedelta, ...], queue: str, name: str, policy: bytes
 ) -> tuple[bytes, bytes]:
     head = " ".join(map(str, [max_recoveries, *map(milliseconds, times), queue]))
     text = f"{head}\n{name}\n".encode() + policy
-    return base64.urlsafe_b64encode(hashlib.blake2b(text, digest_size=6).digest()), text
+    return digest_of(text), text
 
 
 def unpack_shape(text: bytes) -> Shape | None:
@@ -153,8 +158,8 @@ def unpack_damaged(row: list[Any]) -> StoredRecord:
     )
 
 
-def unpack_stored(row: list[Any], common: Shape) -> StoredRecord:
-    """Read a record from the reply of read_records.lua. `common` is its shape.
+def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
+    """Read a record of this shape from the reply of read_records.lua.
 
     What is stored beside the record may be damaged: it is then left out.
     """
@@ -170,17 +175,17 @@ def unpack_stored(row: list[Any], common: Shape) -> StoredRecord:
     name: State = state.decode()
     return StoredRecord(
         id=record_id.decode(),
-        name=common.name,
-        queue=common.queue,
+        name=shape.name,
+        queue=shape.queue,
         state=name,
         input=input_,
         meta=meta,
         key=to_text(key) or None,
-        policy=common.policy,
+        policy=shape.policy,
         progress=progress,
         result=result if name == "completed" and has_result else None,
         recoveries=read_number(recoveries) or 0,
-        max_recoveries=common.max_recoveries,
+        max_recoveries=shape.max_recoveries,
         worker=to_text(worker) or None,
         created_at=moment(int(created)),
         updated_at=moment(int(updated)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,18 +23,18 @@ from flowli_core.drivers.redis._packing import (
 from flowli_core.stored import STATES, Overview, QueueCounts, State, StateCounts, StoredRecord
 
 _ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}
-_UNREADABLE = Shape(name="", queue="", policy=b"", max_recoveries=0)
-"""The shape of a record whose own was damaged just after the script had read it."""
-
 _DAMAGED = 6
 """The length of the reply of read_records.lua for a record that cannot be read."""
+
+_MOST_SHAPES = 1024
+"""The most shapes that a process remembers. Callers choose limits and queues, so there may be any number."""
 
 _NO_HISTORY: tuple[bytes | None, int] = (None, 0)
 """The progress and the recoveries of a record that has no outcome yet."""
 
 
 class Replies:
-    """Reads replies. `client` and `key` read shapes that this process does not know yet: each is read once."""
+    """Reads replies. `client` and `key` read shapes that this process does not know."""
 
     def __init__(self, client: Client, key: str) -> None:
         self._client = client
@@ -57,12 +57,12 @@ class Replies:
     async def to_step_answer(self, reply: Any) -> StepAnswer:
         """Read the reply of step.lua."""
         now, acks, ids, blobs, histories, token, recovered, damaged, next_due, next_tick, forgot = reply
-        await self._read_shapes({blob[:DIGEST] for blob in blobs}.union([row[1] for row in recovered]))
+        shapes = await self._read_shapes(blob[:DIGEST] for blob in blobs)
         return StepAnswer(
             now=moment(now),
             acks=tuple([_ACKS[letter] for letter in acks.decode()]),
-            reserved=self._reserved(ids, blobs, histories, token=int(token)),
-            recovered=tuple([self._recovered(row) for row in recovered]),
+            reserved=_to_reserved(shapes, ids, blobs, histories, token=int(token)),
+            recovered=tuple([_to_recovered(row) for row in recovered]),
             damaged=tuple([Damaged(*map(to_text, row)) for row in damaged]),
             next_due=None if next_due < 0 else moment(next_due) - moment(0),
             next_tick=None if next_tick < 0 else duration(next_tick),
@@ -71,64 +71,71 @@ class Replies:
 
     async def to_records(self, rows: list[Any]) -> list[StoredRecord]:
         """Read the reply of read_records.lua."""
-        await self._read_shapes({row[1][:DIGEST] for row in rows if len(row) != _DAMAGED})
+        shapes = await self._read_shapes(row[1][:DIGEST] for row in rows if len(row) != _DAMAGED)
         return [
-            unpack_damaged(row) if len(row) == _DAMAGED else unpack_stored(row, self._shape(row[1][:DIGEST]))
+            unpack_damaged(row) if len(row) == _DAMAGED else unpack_stored(row, shapes[row[1][:DIGEST]])
             for row in rows
+            if len(row) == _DAMAGED or row[1][:DIGEST] in shapes
         ]
 
     def _accepted(self, record: NewRecord, now: int) -> Enqueued:
         digest, _ = shape_of(record)
         if digest not in self._shapes:
-            self._shapes[digest] = Shape(record.name, record.queue, record.policy, record.max_recoveries)
+            self._remember({digest: Shape(record.name, record.queue, record.policy, record.max_recoveries)})
         due = due_at(record.due, now)
         state: State = "scheduled" if due > now else "queued"
         return Enqueued(disposition="accepted", id=record.id, state=state, scheduled_for=moment(due))
 
-    def _reserved(
-        self, ids: list[bytes], blobs: list[bytes], histories: list[Any], *, token: int
-    ) -> tuple[Reserved, ...]:
-        by_place = {place - 1: (progress, recoveries) for place, progress, recoveries in histories}
-        reserved: list[Reserved] = []
-        for place, (record_id, blob) in enumerate(zip(ids, blobs, strict=True)):
-            shape = self._shape(blob[:DIGEST])
-            meta, input_ = unpack_payload(blob)
-            progress, recoveries = by_place.get(place, _NO_HISTORY)
-            reserved.append(
-                Reserved(
-                    id=record_id.decode(),
-                    token=token,
-                    name=shape.name,
-                    queue=shape.queue,
-                    input=input_,
-                    meta=meta,
-                    policy=shape.policy,
-                    progress=progress,
-                    recoveries=recoveries,
-                    suspect=recoveries >= shape.max_recoveries,
-                )
-            )
-        return tuple(reserved)
-
-    def _recovered(self, row: Any) -> Recovered:
-        record_id, digest, recoveries, state = row
-        shape = self._shape(digest)
-        return Recovered(
-            id=to_text(record_id), name=shape.name, queue=shape.queue, recoveries=recoveries, state=state.decode()
-        )
-
-    def _shape(self, digest: bytes) -> Shape:
-        return self._shapes.get(digest, _UNREADABLE)
-
-    async def _read_shapes(self, digests: set[bytes]) -> None:
-        """Read those of the shapes that this process does not know: other processes have stored them."""
-        unknown = sorted(digests - self._shapes.keys())
-        if unknown:
+    async def _read_shapes(self, digests: Iterable[bytes]) -> dict[bytes, Shape]:
+        """Return the shapes with these digests, without those that were removed or damaged after the reply."""
+        shapes = {digest: self._shapes.get(digest) for digest in digests}
+        found = {digest: shape for digest, shape in shapes.items() if shape is not None}
+        if unknown := [digest for digest in shapes if digest not in found]:
             texts = await self._client.execute("HMGET", self._key, *unknown)
-            for digest, text in zip(unknown, texts, strict=True):
-                shape = None if text is None else unpack_shape(text)
-                if shape is not None:
-                    self._shapes[digest] = shape
+            read = {digest: unpack_shape(text or b"") for digest, text in zip(unknown, texts, strict=True)}
+            found |= {digest: shape for digest, shape in read.items() if shape is not None}
+            self._remember(found)
+        return found
+
+    def _remember(self, shapes: dict[bytes, Shape]) -> None:
+        if len(self._shapes) >= _MOST_SHAPES:
+            self._shapes = {}
+        self._shapes.update(shapes)
+
+
+def _to_reserved(
+    shapes: Mapping[bytes, Shape], ids: list[bytes], blobs: list[bytes], histories: list[Any], *, token: int
+) -> tuple[Reserved, ...]:
+    by_place = {place - 1: (progress, recoveries) for place, progress, recoveries in histories}
+    reserved: list[Reserved] = []
+    for place, (record_id, blob) in enumerate(zip(ids, blobs, strict=True)):
+        shape = shapes.get(blob[:DIGEST])
+        if shape is None:
+            continue  # the record was removed since, because its lease has expired; or it is recovered and set aside
+        meta, input_ = unpack_payload(blob)
+        progress, recoveries = by_place.get(place, _NO_HISTORY)
+        reserved.append(
+            Reserved(
+                id=record_id.decode(),
+                token=token,
+                name=shape.name,
+                queue=shape.queue,
+                input=input_,
+                meta=meta,
+                policy=shape.policy,
+                progress=progress,
+                recoveries=recoveries,
+                suspect=recoveries >= shape.max_recoveries,
+            )
+        )
+    return tuple(reserved)
+
+
+def _to_recovered(row: Any) -> Recovered:
+    record_id, name, queue, recoveries, state = row
+    return Recovered(
+        id=to_text(record_id), name=to_text(name), queue=to_text(queue), recoveries=recoveries, state=state.decode()
+    )
 
 
 def to_overview(reply: Any) -> Overview:

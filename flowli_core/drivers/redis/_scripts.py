@@ -25,7 +25,7 @@ from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, WrongTypeError
 from flowli_core.drivers.redis._keys import Keys
-from flowli_core.drivers.redis._packing import Word, pack_ack, pack_record, shape_of, to_text
+from flowli_core.drivers.redis._packing import Word, digest_of, pack_ack, pack_record, shape_of, to_text
 from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.stored import (
     RecordById,
@@ -40,6 +40,7 @@ from flowli_core.stored import (
 _LUA = resources.files("flowli_core.drivers.redis").joinpath("lua")
 
 _SHORTEST_WAIT = 0.01
+_REPAIRS = 5
 _LOADS = 5
 """A script is loaded at most this often for one call: a failover or a flush may lose it again before it is called."""
 
@@ -87,7 +88,7 @@ class Scripts:
         return refused
 
     async def enqueue(self, records: Sequence[NewRecord]) -> Any:
-        return await self._call("enqueue", _pack_records(records))
+        return await self._store("enqueue", _pack_records(records))
 
     async def step(self, step: Step) -> Any:
         return await self._evaluate(self._scripts["step"], self._step_words(step), self._client)
@@ -135,7 +136,8 @@ class Scripts:
                 schedule.spec,
                 *(_pack_records(records) if records else ()),
             )
-        return await self._call("put_schedule", words, extra=self._keys.schedules)
+        (is_stored,) = await self._store("put_schedule", words, extra=self._keys.schedules)
+        return is_stored
 
     async def read_schedules(self, query: ScheduleByKey | SchedulesDue | SchedulesAfter) -> Any:
         words: tuple[Word, ...]
@@ -161,6 +163,22 @@ class Scripts:
     async def _evaluate_types(self, queues: Iterable[str]) -> Any:
         types = self._keys.types(queues)
         return await self._evaluate(self._scripts["types"], (len(types), *types, *types.values()), self._client)
+
+    async def _store(self, name: str, arguments: Sequence[Word], *, extra: Sequence[str] = ()) -> Any:
+        """Call a script that stores records. If it finds damaged shapes, repair them and call it again."""
+        for _ in range(_REPAIRS):
+            differing, *reply = await self._call(name, arguments, extra=extra)
+            if not differing:
+                return reply
+            for digest, stored in zip(differing[::2], differing[1::2], strict=True):
+                if digest_of(stored) == digest:
+                    raise DriverError(
+                        "the limits of this job have the same digest as other stored ones, so they cannot be stored; "
+                        "change one of them by a little, for example the timeout"
+                    )
+                text = arguments[arguments.index(digest) + 1]
+                await self._client.execute("HSET", self._keys.shape, digest, text)
+        raise StoreUnavailable("what is stored of this job's limits was damaged each time that it was repaired")
 
     async def _call(self, name: str, arguments: Sequence[Word], *, extra: Sequence[str] = ()) -> Any:
         return await self._evaluate(self._scripts[name], self._words(arguments, extra), self._client)

@@ -3,7 +3,8 @@
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
 -- ARGV[first..]: column, queue (of due and suspect) or '', cursor, about how many entries to check.
 -- Answers {next cursor, {key, id, problem} for each finding, {queue, number of records} for each queue found}.
---          The column counts is checked whole; for it the last is {field, number, ...}.
+--          The column counts is checked whole; for it the last is {field, number, ...}. For the column record it is
+--          {digest, number of records} for each shape found, for the column uses the same as it is stored.
 -- Writes nothing.
 local column, of_queue, cursor, size = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3]
 local findings, members = {}, {}
@@ -80,7 +81,7 @@ local function check_key(id, blob, is_finished)
 end
 
 local function check_record(id, blob)
-  local text = parse_head(blob) and call('HGET', SHAPE, string.sub(blob, 1, 8))
+  local text = parse_head(blob) and call('HGET', SHAPE, string.sub(blob, 1, DIGEST))
   local numbers = {}
   if text then
     numbers.most, numbers.completed, numbers.failed, numbers.keep_id, numbers.queue = parse_shape(text)
@@ -149,7 +150,8 @@ local function check_member(id, blob)
   end
   local shape = shape_of(blob)
   local queue = shape and shape.queue or ''
-  members[queue] = (members[queue] or 0) + 1
+  local group = column == 'record' and string.sub(blob, 1, DIGEST) or queue
+  members[group] = (members[group] or 0) + 1
   if of_queue ~= '' and of_queue ~= queue then
     report(column .. ':' .. of_queue, id, 'belongs to another queue')
   end
@@ -227,6 +229,27 @@ end
 
 if column == 'counts' then
   return check_counts()
+elseif column == 'shape' or column == 'uses' then
+  local found = call('HSCAN', column == 'shape' and SHAPE or USES, cursor, 'COUNT', size)
+  local uses = {}
+  for i = 1, #found[2], 2 do
+    local digest, value = found[2][i], found[2][i + 1]
+    if not call('HGET', column == 'shape' and USES or SHAPE, digest) then
+      report(column, digest, column == 'shape' and 'is not counted' or 'counts the records of a missing shape')
+    elseif column == 'uses' and not number_or(value) then
+      report(column, digest, 'is not a number')
+    end
+    uses[#uses + 1] = { digest, value }
+  end
+  return { found[1], findings, uses }
+elseif column == 'queues' then
+  local found = call('SSCAN', QUEUES, cursor, 'COUNT', size)
+  for _, queue in ipairs(found[2]) do
+    if is_empty(queue) then
+      report(column, queue, 'has no records')
+    end
+  end
+  return { found[1], findings, {} }
 end
 
 local hashes = { record = RECORD, token = TOKEN, progress = PROGRESS, outcome = OUTCOME, recoveries = RECOVERIES, holder = HOLDER }

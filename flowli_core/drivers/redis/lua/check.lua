@@ -11,7 +11,7 @@ local tries = {
   { 'SISMEMBER', SCRATCH, 'm' }, { 'SREM', SCRATCH, 'm' }, { 'ZCARD', SCRATCH }, { 'ZCOUNT', SCRATCH, 0, 0 },
   { 'ZRANGE', SCRATCH, 0, 0 }, { 'ZRANGEBYSCORE', SCRATCH, 0, 0 }, { 'ZREVRANGEBYSCORE', SCRATCH, 0, 0 }, { 'ZRANGEBYLEX', SCRATCH, '-', '+' },
   { 'ZSCORE', SCRATCH, 'm' }, { 'ZREM', SCRATCH, 'm' }, { 'ZADD', SCRATCH, 'XX', 0, 'm' },
-  { 'HSET', SCRATCH, 'f', 'v' }, { 'HSETNX', SCRATCH, 'f', 'v' }, { 'HINCRBY', SCRATCH, 'n', 1 }, { 'PEXPIRE', SCRATCH, 1 },
+  { 'HSET', SCRATCH, 'f', 'v' }, { 'HINCRBY', SCRATCH, 'n', 1 }, { 'PEXPIRE', SCRATCH, 1 },
   { 'DEL', SCRATCH }, { 'SADD', SCRATCH, 'm' }, { 'DEL', SCRATCH },
   { 'ZADD', SCRATCH, 0, '0' }, { 'PEXPIRE', SCRATCH, 60000 },
 }

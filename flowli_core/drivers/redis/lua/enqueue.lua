@@ -1,6 +1,8 @@
 -- Store records that are not stored yet, all of them or none.
 -- Needs: shared/columns shared/clock shared/add_records
 -- ARGV[first..]: see add_records.lua.
--- Answers {now, {place, disposition, id, state, due, progress} for each record that was not accepted}.
+-- Answers {{digest, text, ...} of stored shapes that differ, now, {place, disposition, id, state, due, progress} for each record
+--          that was not accepted}.
 -- First write: HSET record, which a full server refuses before anything has changed.
-return { now, add_records(first) }
+local refused, differing = add_records(first)
+return { differing, now, refused }

@@ -4,7 +4,7 @@
 -- ARGV[first..]: key, revision (0 if it must not be stored yet), and to remove it nothing more. To store it: 1 if it is
 --                paused, next tick in ms or -, last tick in ms or -, id of the last record or -, queue, spec, and if there
 --                are records, what add_records.lua takes.
--- Answers 1, or 0 if the schedule has another revision.
+-- Answers {{digest, text, ...} of stored shapes that differ, 1, or 0 if the schedule has another revision}.
 -- First write: that of add_records.lua, or HSET serial, which a full server refuses before anything has changed. To
 --              remove or pause a schedule: a ZREM, so that it can be stopped even when memory is full.
 local SCHEDULE, SCHEDULES = KEYS[#KEYS - 1], KEYS[#KEYS]
@@ -12,7 +12,7 @@ local key, revision, is_paused, next_tick, last_tick, last_id, queue, spec = unp
 local stored = call('HGET', SCHEDULE, key)
 -- A revision that cannot be read counts as 0: see unpack_schedule in _packing.py.
 if number_or(string.match(stored or '', '^%d+'), 0) ~= tonumber(revision) then
-  return 0
+  return { {}, 0 }
 end
 local records_from = first + 8
 if not is_paused or (is_paused == '1' and not ARGV[records_from]) then
@@ -21,13 +21,16 @@ end
 if not is_paused then
   call('ZREM', SCHEDULES, key)
   call('HDEL', SCHEDULE, key)
-  return 1
+  return { {}, 1 }
 end
 local first_tick = tonumber(call('ZRANGE', TICK, 0, 0, 'WITHSCORES')[2])
 if ARGV[records_from] then
-  local is_refused = {}
-  for _, refused in ipairs(add_records(records_from)) do
-    is_refused[refused[1]] = true
+  local is_refused, refused, differing = {}, add_records(records_from)
+  if #differing > 0 then
+    return { differing, 0 }
+  end
+  for _, one in ipairs(refused) do
+    is_refused[one[1]] = true
   end
   local ids_from = records_from + 1 + 2 * ARGV[records_from]
   for i = ids_from, #ARGV, 6 do
@@ -50,4 +53,4 @@ else
     wake_up(queue)
   end
 end
-return 1
+return { {}, 1 }

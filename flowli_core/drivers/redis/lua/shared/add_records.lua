@@ -16,18 +16,44 @@ local function state_of_taken(id)
   return math.floor(score / 4) > now and ({ 'completed', 'failed', 'cancelled' })[score % 4]
 end
 
+-- Count the records of a shape. Store it, and its queue, with the first of them.
+local function add_uses(digest, shape)
+  if type(redis.pcall('HINCRBY', USES, digest, shape.uses)) == 'table' then
+    -- It is damaged: a shape that is never forgotten does less harm than one that is missing.
+    call('HSET', USES, digest, 9007199254740992)
+  end
+  if not shape.is_stored then
+    call('HSET', SHAPE, digest, shape.text)
+    if call('SADD', QUEUES, shape.queue) == 1 then
+      call('DEL', WAKE[shape.queue]) -- one that would expire: see wake_up.lua
+    end
+  end
+end
+
 -- `first` is the first argument: how many shapes, each as digest, text; then for each record: id, digest, key, 'd' or 'a' (a
 -- delay, or a point in time), ms, the rest of its blob.
--- Returns {place, disposition, id, state, due, progress} for each record that was not accepted.
+-- Returns {place, disposition, id, state, due, progress} for each record that was not accepted, and {digest, text, ...} of the
+-- stored shapes that differ from those given. If there are any, it has stored nothing.
 local function add_records(first)
-  local given, at = {}, first + 1
+  local given, digests, at = {}, {}, first + 1
   for _ = 1, tonumber(ARGV[first]) do
     local text = ARGV[at + 1]
     local max_recoveries, _, _, keep_id, queue = parse_shape(text)
     given[ARGV[at]] = {
-      text = text, queue = queue, keeps_id = keep_id ~= '0', index = (max_recoveries == '0' and SUSPECT or DUE)[queue],
+      text = text, uses = 0, queue = queue, keeps_id = keep_id ~= '0', index = (max_recoveries == '0' and SUSPECT or DUE)[queue],
     }
+    digests[#digests + 1] = ARGV[at]
     at = at + 2
+  end
+  local differing, shape_texts = {}, read_fields(SHAPE, digests)
+  for i, digest in ipairs(digests) do
+    given[digest].is_stored = shape_texts[i]
+    if shape_texts[i] and shape_texts[i] ~= given[digest].text then
+      append(differing, digest, shape_texts[i])
+    end
+  end
+  if #differing > 0 then
+    return {}, differing
   end
   local ids = {}
   for i = at, #ARGV, 6 do
@@ -56,6 +82,7 @@ local function add_records(first)
     else
       local due = due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
       added[id], is_delayed = due, is_delayed or due > now
+      shape.uses = shape.uses + 1
       append(blobs, id, digest .. now_text .. ' ' .. key .. '\n' .. rest)
       if key ~= '' then
         held[key] = id
@@ -67,20 +94,19 @@ local function add_records(first)
     end
   end
   if #blobs == 0 then
-    return refused
+    return refused, {}
   end
   call_with_all('HSET', RECORD, blobs, 2)
   if is_delayed then
     follow_clock(number_or(call('HGET', SERIAL, 'now'), 0))
   end
   for digest, shape in pairs(given) do
-    call('HSETNX', SHAPE, digest, shape.text)
+    if shape.uses > 0 then
+      add_uses(digest, shape)
+    end
   end
   call_with_all('HSET', HOLDER, holders, 2)
   for queue, due in pairs(first_due) do
-    if call('SADD', QUEUES, queue) == 1 then
-      call('DEL', WAKE[queue]) -- one that would expire: see wake_up.lua
-    end
     -- Wake a waiter for what is due, and for an earlier due time than the one that it knows.
     local head = due > now and tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
     if not head or due < head then
@@ -90,5 +116,5 @@ local function add_records(first)
   for index, members in pairs(entries) do
     call_with_all('ZADD', index, members, 2)
   end
-  return refused
+  return refused, {}
 end

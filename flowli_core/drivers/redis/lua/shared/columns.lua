@@ -46,7 +46,7 @@ local function keys_of(kind)
   })
 end
 local DUE, SUSPECT, WAKE = keys_of('due'), keys_of('suspect'), keys_of('wake')
-local TAKEN = root .. 'taken'
+local TAKEN, USES = root .. 'taken', root .. 'uses'
 
 -- Run a command with many arguments, in slices that fit on Lua's stack. `width` arguments belong together.
 local function call_with_all(command, key, arguments, width)
@@ -88,13 +88,16 @@ local function is_text(text)
   return not string.find(text, '[\128-\255]')
 end
 
--- The numbers and the queue of a shape, which many records share: see pack_shape in _packing.py. Returns nil if it cannot be
--- read.
+-- The length of the digest of a shape, with which each record and each kind begin: see _packing.py.
+local DIGEST = 22
+
+-- The numbers, the queue and the name of a shape, which many records share: see pack_shape in _packing.py. Returns nil if it
+-- cannot be read.
 local function parse_shape(text)
   local head, max_recoveries, keep_completed, keep_failed, keep_id, queue, name =
     string.match(text, '^((%d+) (%d+) (%d+) (%d+) ([^\n]*))\n([^\n]*)\n')
   if head and #head - #queue < 64 and is_text(head) and is_text(name) then
-    return max_recoveries, keep_completed, keep_failed, keep_id, queue
+    return max_recoveries, keep_completed, keep_failed, keep_id, queue, name
   end
 end
 
@@ -116,14 +119,14 @@ end
 -- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if it cannot be read, and why.
 local shapes = {}
 local function shape_of(text)
-  local digest = string.sub(text, 1, 8)
+  local digest = string.sub(text, 1, DIGEST)
   if shapes[digest] then
     return shapes[digest]
   end
   local set_aside_in = queue_of_damaged(text)
   -- A record that was set aside is kept for 14 days, as a failed one is by default.
   local stored = set_aside_in and '0 1209600000 1209600000 0 ' .. set_aside_in .. '\n\n' or call('HGET', SHAPE, digest)
-  local max_recoveries, keep_completed, keep_failed, keep_id, queue = parse_shape(stored or '')
+  local max_recoveries, keep_completed, keep_failed, keep_id, queue, name = parse_shape(stored or '')
   if not queue then
     return nil, stored and 'its shape cannot be read' or 'its shape is missing'
   end
@@ -132,6 +135,7 @@ local function shape_of(text)
     max_recoveries = tonumber(max_recoveries),
     keep_id = tonumber(keep_id),
     queue = queue,
+    name = name,
     expiry = { completed = format_ms(now + keep_completed), failed = until_failed, cancelled = until_failed },
   }
   if not set_aside_in then
@@ -146,9 +150,9 @@ local MOST_BYTES = 64 * 1024 * 1024
 -- Read the head of a record's blob, "digest created key\nlength of meta or -\nmeta input": see pack_record in _packing.py.
 -- Returns its key, '' if it has none, and the size of its input; or nil if it cannot be read.
 local function parse_head(blob)
-  local created_to, key, meta_length, from = string.match(blob, '^........%d+() ([^\n]*)\n([%d-]+)\n()')
+  local created_to, key, meta_length, from = string.match(blob, '^%d+() ([^\n]*)\n([%d-]+)\n()', DIGEST + 1)
   local input_from = created_to and from + (meta_length == '-' and 0 or tonumber(meta_length) or math.huge)
-  if created_to and created_to <= 25 and input_from <= #blob + 1 and #blob <= MOST_BYTES then
+  if created_to and created_to <= DIGEST + 17 and input_from <= #blob + 1 and #blob <= MOST_BYTES then
     return key, #blob + 1 - input_from
   end
 end

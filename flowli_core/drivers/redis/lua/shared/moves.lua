@@ -10,6 +10,23 @@ local function count(state, queue, by)
   end
   of_state[queue] = (of_state[queue] or 0) + by
 end
+
+-- Returns true if a queue has no records, and the fields of its counts.
+local function is_empty(queue)
+  local fields = {}
+  for _, state in ipairs({ 'active', 'completed', 'failed', 'cancelled' }) do
+    fields[#fields + 1] = state .. ' ' .. queue
+  end
+  for _, number in ipairs(call('HMGET', COUNTS, unpack(fields))) do
+    if number and number ~= '0' then
+      return false
+    end
+  end
+  return call('EXISTS', DUE[queue]) == 0 and call('EXISTS', SUSPECT[queue]) == 0, fields
+end
+
+-- Write the counts, and forget the queues that have lost their last record: they are among `may_be_empty`.
+local may_be_empty = {}
 local function write_counts()
   for state, queues in pairs(changes) do
     for queue, by in pairs(queues) do
@@ -23,11 +40,19 @@ local function write_counts()
     end
   end
   changes = {}
+  for queue in pairs(may_be_empty) do
+    local nothing_left, fields = is_empty(queue)
+    if nothing_left then
+      call('SREM', QUEUES, queue)
+      call('HDEL', COUNTS, unpack(fields))
+      call('DEL', WAKE[queue])
+    end
+  end
 end
 
 -- The kind of a record is the digest of its shape, and + if it has an idempotency key or - if not.
 local function kind_of(blob, key)
-  return string.sub(blob, 1, 8) .. (key == '' and '-' or '+')
+  return string.sub(blob, 1, DIGEST) .. (key == '' and '-' or '+')
 end
 
 -- Read a record: its kind, its shape and the size of its input. Returns nil if it cannot be read, and why.
@@ -45,7 +70,7 @@ end
 
 -- Release the idempotency key of a record, if it holds one.
 local function release_key(id, kind)
-  if string.byte(kind, 9) == 43 then -- a plus
+  if string.byte(kind, DIGEST + 1) == 43 then -- a plus
     local blob = call('HGET', RECORD, id)
     local key = blob and parse_head(blob)
     if key and call('HGET', HOLDER, key) == id then

@@ -15,12 +15,31 @@ local function take_id(taken, id, state, finished, shape)
   end
 end
 
+-- Remove records of a shape, and the shape with its last record. The shape of one that was set aside may be another.
+local function remove_of_shape(digest, ids)
+  local removed = 0
+  for from = 1, #ids, 6000 do
+    removed = removed + call('HDEL', RECORD, unpack(ids, from, math.min(from + 5999, #ids)))
+  end
+  local uses = number_or(call('HGET', USES, digest))
+  if uses and uses > removed then
+    call('HINCRBY', USES, digest, -removed)
+  elseif uses then
+    local shape = shape_of(digest)
+    call('HDEL', USES, digest)
+    call('HDEL', SHAPE, digest)
+    if shape then
+      may_be_empty[shape.queue] = true
+    end
+  end
+end
+
 -- `in_state` is the state whose index held the ids; nil if they come from the ends of retention.
 local function remove(ids, in_state)
   if #ids == 0 then
     return
   end
-  local outcomes, by_state, gone, taken = read_fields(OUTCOME, ids), {}, {}, {}
+  local outcomes, by_state, by_digest, gone, taken = read_fields(OUTCOME, ids), {}, {}, {}, {}
   for i, id in ipairs(ids) do
     local state, _, _, _, _, _, kind, finished = parse_outcome(outcomes[i])
     if not FINISHED[state] or state ~= (in_state or state) then
@@ -38,6 +57,13 @@ local function remove(ids, in_state)
     end
     if not state or FINISHED[state] then
       gone[#gone + 1] = id
+      local set_aside_in = queue_of_damaged(kind)
+      if set_aside_in then
+        may_be_empty[set_aside_in] = true
+      end
+      local digest = string.sub(not set_aside_in and kind or call('HGET', RECORD, id) or '', 1, DIGEST)
+      by_digest[digest] = by_digest[digest] or {}
+      table.insert(by_digest[digest], id)
     end
   end
   for state, index in pairs(FINISHED) do
@@ -45,7 +71,10 @@ local function remove(ids, in_state)
   end
   call_with_all('ZREM', EXPIRY, ids, 1)
   call_with_all('ZADD', TAKEN, taken, 2)
-  for _, column in ipairs({ RECORD, OUTCOME, PROGRESS, RECOVERIES }) do
+  for digest, ids_of_shape in pairs(by_digest) do
+    remove_of_shape(digest, ids_of_shape)
+  end
+  for _, column in ipairs({ OUTCOME, PROGRESS, RECOVERIES }) do
     call_with_all('HDEL', column, gone, 1)
   end
 end

@@ -2,7 +2,7 @@
 -- columns.lua, moves.lua.
 
 -- Recover one record, from its token and its last outcome. A recovery by its own worker does not count: that worker is alive.
--- Returns {id, digest, recoveries, new state}; or nil if the record is missing, waits or has finished, or if it cannot be read
+-- Returns {id, name, queue, recoveries, new state}; or nil if the record is missing, waits or has finished, or if it cannot be read
 -- and is set aside in `queue`.
 local function recover_one(id, token_text, outcome_text, stepping, queue)
   local _, reserved, due, kind, worker = parse_token(token_text or '')
@@ -43,7 +43,7 @@ local function recover_one(id, token_text, outcome_text, stepping, queue)
   else
     add_finished(id, kind, shape, state)
   end
-  return { id, string.sub(kind, 1, 8), recoveries, state == '-' and 'queued' or state }
+  return { id, shape.name, shape.queue, recoveries, state == '-' and 'queued' or state }
 end
 
 local function first_lease_end()

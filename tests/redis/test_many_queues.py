@@ -1,0 +1,115 @@
+"""The cost of a call does not depend on how many queues there are, and nothing is left of a queue without records."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowli_core.drivers.redis import RedisDriver
+from flowli_core.durations import ZERO
+from tests.conformance.builders import Worker, ack, record
+from tests.redis.server import Server, connect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TENANTS = [f"tenant-{number}" for number in range(250)]
+LATER = timedelta(days=1)
+
+
+@pytest.fixture
+async def driver(server: Server) -> AsyncIterator[RedisDriver]:
+    """Open a driver on a server that nobody else uses, because the tests count its commands."""
+    made = RedisDriver.from_url(server.url)
+    await made.open()
+    yield made
+    await made.close()
+
+
+def cost(server: Server) -> tuple[int, int]:
+    """Return how many commands the server has executed, and how many bytes it has read."""
+    admin: Any = connect(server.url)
+    calls = sum(one["calls"] for name, one in admin.info("commandstats").items() if name != "cmdstat_info")
+    read = int(admin.info("stats")["total_net_input_bytes"])
+    admin.close()
+    return calls, read
+
+
+async def test_an_enqueue_and_an_idle_step_cost_the_same_with_many_queues(server: Server, driver: RedisDriver) -> None:
+    """They execute as many commands, and send as many bytes, as with one queue."""
+    worker, costs = Worker(driver), list[tuple[int, int]]()
+    for turn in range(3):
+        if turn == 2:
+            await driver.enqueue([record(queue=queue, due=LATER) for queue in TENANTS])
+        before = cost(server)
+        await driver.enqueue([record(due=LATER)])
+        await worker.step(want=1)
+        after = cost(server)
+        costs.append((after[0] - before[0], after[1] - before[1]))
+    assert costs[2] == costs[1]
+
+
+async def test_a_strange_queue_does_not_disturb_the_calls_of_others(server: Server, driver: RedisDriver) -> None:
+    """Each call of one driver follows a new queue of another."""
+    other = RedisDriver.from_url(server.url)
+    await other.open()
+    worker = Worker(driver)
+    admin: Any = connect(server.url)
+    for turn, queue in enumerate(TENANTS[:20]):
+        await other.enqueue([record(queue=queue)])
+        await driver.enqueue([record()])
+        assert len(await worker.take()) == 1
+        if turn == 0:  # by then, the server has loaded the scripts
+            admin.config_resetstat()
+    assert admin.info("commandstats")["cmdstat_evalsha"]["calls"] == 3 * 19
+    admin.close()
+    await other.close()
+
+
+async def test_nothing_is_left_of_queues_whose_records_are_purged(server: Server, driver: RedisDriver) -> None:
+    """No key, no field and no member names one of them."""
+    admin: Any = connect(server.url)
+    await driver.enqueue([record(queue=queue, policy=queue.encode(), key=queue) for queue in TENANTS])
+    worker = Worker(driver, queues=tuple(TENANTS))
+    await worker.step(*[ack(held) for held in await worker.take(250)])
+    assert b"tenant-" in everything(admin)
+    await asyncio.sleep(0.002)
+    assert await driver.purge("completed", older_than=ZERO, limit=250) == 250
+    assert b"tenant-" not in everything(admin)
+    admin.close()
+
+
+def everything(admin: Any) -> bytes:
+    """Return all keys of a server with their values."""
+    return b"".join(key + admin.dump(key) for key in admin.scan_iter())
+
+
+@pytest.mark.faults
+async def test_ten_thousand_queues_slow_nothing_down(server: Server) -> None:
+    """An enqueue and an idle step take at most 1.2 times as long as with one queue."""
+    drivers = [RedisDriver.from_url(server.url, prefix=prefix) for prefix in ("one", "many")]
+    for driver in drivers:
+        await driver.open()
+    for start in range(0, 10_000, 250):
+        await drivers[1].enqueue([record(queue=f"tenant-{start + number}", due=LATER) for number in range(250)])
+    workers = [Worker(driver) for driver in drivers]
+    times: dict[tuple[str, int], list[float]] = {}
+    for turn in range(2000):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            started = time.perf_counter()
+            await drivers[which].enqueue([record(due=LATER)])
+            enqueued = time.perf_counter()
+            await workers[which].step(want=1)
+            times.setdefault(("enqueue", which), []).append(enqueued - started)
+            times.setdefault(("step", which), []).append(time.perf_counter() - enqueued)
+    medians = {key: statistics.median(taken[500:]) for key, taken in times.items()}
+    ratios = {what: medians[what, 1] / medians[what, 0] for what in ("enqueue", "step")}
+    print(f"10,000 queues against one: {ratios}")  # noqa: T201 - shown by make test-faults
+    for driver in drivers:
+        await driver.close()
+    assert max(ratios.values()) < 1.2
