@@ -30,7 +30,9 @@ from flowli_core._wire.proof import (
     AS_GIVEN,
     EXACT,
     GIVEN_SETTING_MORE,
+    NEW_DEFAULT,
     SECRET_PROBLEM,
+    SET_IN_JSON,
     SETTING_MORE,
     ZONE_PROBLEM,
     Comparison,
@@ -50,6 +52,7 @@ MAX_DEPTH = 64
 
 _Write: TypeAlias = Callable[[], bytes]
 
+_WITH_CURE = {SECRET_PROBLEM, ZONE_PROBLEM}
 _ISSUES_SHOWN = 5
 _LONGEST_NAME = 64
 _KIB = 1024
@@ -236,8 +239,8 @@ class Codec(Generic[T]):
             wire = self._try(write, made, comparison, trial)
             if wire is not None:
                 return Packed(wire, trial.back, is_exact=not comparison.may_set_more)
-        issue = next((candidate for candidate in trial.found if candidate.path), trial.found[0])
-        if issue.problem not in {SECRET_PROBLEM, ZONE_PROBLEM}:
+        issue = min(trial.found, key=_rank)
+        if issue.problem not in _WITH_CURE:
             is_instance = not (are_fields or self._kind == "plain")
             advice = ", so give the fields rather than the instance" if is_instance else ""
             issue = Issue(issue.path, f"{issue.problem}; a worker would get something else{advice}")
@@ -382,6 +385,15 @@ def pack_result(result: object) -> bytes:
             f"result is {-(-len(wire) // _KIB)} KiB of JSON, the limit is {MAX_PAYLOAD // _KIB} KiB; store a reference"
         )
     return wire
+
+
+def _rank(issue: Issue) -> int:
+    """Return a lower number for an issue that says more about the cause. Of all ways to write, the best is shown."""
+    if issue.problem in _WITH_CURE:
+        return 0
+    if issue.problem in {SET_IN_JSON, NEW_DEFAULT}:
+        return 2
+    return 1 if issue.path else 3
 
 
 def _write_given(value: object) -> bytes:

@@ -26,8 +26,9 @@ SECRET_PROBLEM = (
 ZONE_PROBLEM = "JSON keeps the offset of a time but not its zone; give it in UTC, and the zone as a text of its own"
 
 _CHANGED = "does not come back from JSON as it was"
+SET_IN_JSON = "is not set, but comes back from JSON as set"
+NEW_DEFAULT = "is not set, and a worker would make another default"
 _LOST = "is set, but does not come back from JSON"
-_SET_IN_JSON = "is not set, but comes back from JSON as set"
 _OTHER_KEYS = "comes back from JSON with other keys; JSON's keys are text"
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -130,9 +131,9 @@ class Comparison:
         was_set, is_set = made.__pydantic_fields_set__, back.__pydantic_fields_set__
         if was_set != is_set and not (self.may_set_more and was_set <= is_set):
             lost = sorted(was_set - is_set)
-            return (*path, (lost or sorted(is_set - was_set))[0]), _LOST if lost else _SET_IN_JSON
+            return (*path, (lost or sorted(is_set - was_set))[0]), _LOST if lost else SET_IN_JSON
         if not facts.changing <= is_set:
-            return (*path, min(facts.changing - is_set)), _CHANGED
+            return (*path, min(facts.changing - is_set)), NEW_DEFAULT
         ours, theirs = made.__dict__, back.__dict__
         for name in facts.names:
             part, other = ours.get(name, _MISSING), theirs.get(name, _MISSING)

@@ -39,7 +39,7 @@ def facts_of(schema: object) -> SchemaFacts:
         has_aliases=any("validation_alias" in part or "serialization_alias" in part for part in parts),
         has_models=has_models,
         has_changing_default=any(not is_pure(part.get("default_factory")) for part in parts),
-        may_set_more=has_models and any(_has_mutable_default(part) or _chooses_models(part) for part in parts),
+        may_set_more=has_models and any(map(_may_set_more, parts)),
         may_hold_secrets=any(map(_is_secret, parts)),
         holds_dataclasses=any(
             part.get("type") == "dataclass" and not is_pydantic_dataclass(part["cls"]) for part in parts
@@ -62,6 +62,11 @@ def _parts(schema: object) -> Iterator[Mapping[str, Any]]:
             inner = cast("Mapping[str, Any]", part)
             yield inner
             rest += [value for key, value in inner.items() if key not in _NO_SCHEMAS]
+
+
+def _may_set_more(part: Mapping[str, Any]) -> bool:
+    has_serializer = part.get("type") == "model" and "serialization" in part
+    return has_serializer or _has_mutable_default(part) or _chooses_models(part)
 
 
 def _has_mutable_default(part: Mapping[str, Any]) -> bool:

@@ -27,6 +27,7 @@ from pydantic import (
     Tag,
     TypeAdapter,
     field_serializer,
+    model_serializer,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -37,6 +38,8 @@ from flowli_core import ValidationError
 from tests.support.delivery import Delivery
 
 T = TypeVar("T")
+
+PARIS = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"))
 
 
 def seen(value: object) -> object:  # noqa: PLR0911 - a table
@@ -212,6 +215,31 @@ async def test_a_default_is_not_made_again_though_it_is_equal_at_the_call() -> N
     assert b"today" in delivery.wire
     await delivery.send(Report(name="a"))
     assert b"today" in delivery.wire
+
+
+class Written(BaseModel):
+    """A model with a serializer of its own, which writes unset fields as well."""
+
+    name: str
+    email: str | None = None
+
+    @model_serializer
+    def write(self) -> dict[str, Any]:
+        return {"name": self.name, "email": self.email}
+
+
+async def test_a_model_that_writes_its_unset_fields_has_them_set_in_run_too() -> None:
+    assert (await deliver(Written, Written(name="a"))).model_fields_set == {"name", "email"}
+
+
+async def test_the_problem_that_is_named_is_the_one_that_the_caller_can_solve() -> None:
+    class Report(BaseModel):
+        id: UUID = Field(default_factory=uuid4)
+        at: datetime
+
+    for args, kwargs in (((Report(at=PARIS),), {}), ((), {"at": PARIS})):
+        with pytest.raises(ValidationError, match="is not valid: at: JSON keeps the offset of a time but not its zone"):
+            await Delivery(Report).send(*args, **kwargs)
 
 
 class Slugged(BaseModel):
