@@ -20,7 +20,10 @@ class CurrentJob:
     recoveries: int = 0
     """The number of workers that have died while they ran this job."""
     token: int = 0
-    """The fencing token: it grows with each delivery, so your own store can refuse an outdated writer. 0 in `run()`."""
+    """The fencing token: it grows with each delivery, so your own store can refuse an outdated writer. 0 in `run()`.
+
+    It needs 64 bits, because it is at least the store's time in microseconds.
+    """
     _should_end: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Cancelled, Retried
+from flowli_core.driver import Cancelled, Keep, Retried
 from flowli_core.durations import ZERO
 from flowli_core.stored import StoredSchedule
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, record, stored, waiting_step
@@ -70,7 +70,14 @@ async def leave_wake_ups(driver: Driver, clock: ManualClock, number: int) -> Non
         await waiting
 
 
-@pytest.mark.parametrize("use", [use_a_queue, leave_wake_ups])
+async def give_ids(driver: Driver, clock: ManualClock, number: int) -> None:
+    """Run a job under an id that stays taken after its record was trimmed."""
+    worker = Worker(driver, f"worker-{number:03d}", queues=("queue",))
+    await driver.enqueue([record(f"id-{number:03d}", queue="queue", keep_id=LEASE)])
+    await worker.step(ack(await worker.take_one()), keep=Keep(completed=0))
+
+
+@pytest.mark.parametrize("use", [use_a_queue, leave_wake_ups, give_ids])
 async def test_the_size_does_not_depend_on_what_is_gone(
     driver: Driver, driver_name: str, clock: ManualClock, tmp_path: Path, use: Use
 ) -> None:

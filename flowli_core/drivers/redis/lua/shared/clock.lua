@@ -1,7 +1,7 @@
 -- Follow the clock of the server if it was set back. Needs columns.lua.
 
 -- If the clock was set back since `last_now`, the time of the last step, move leases and due times back too: no lease gets
--- longer, and what was due stays due. Call it before a lease or a later due time is written, which would be moved as well.
+-- longer, and what was due stays due. Call it before a new lease or a delay is written: it would be moved too.
 local function follow_clock(last_now)
   -- No clock is set back by more than ten years: such a time is damaged.
   if now < last_now and last_now < now + 315576000000 then
