@@ -128,27 +128,31 @@ async def test_a_record_whose_shape_is_damaged_runs_again_once_the_shape_is_repa
     assert (await worker.take_one()).id == "a"
 
 
-async def test_a_record_whose_shape_is_damaged_while_it_runs_is_settled(
+async def test_a_record_whose_shape_is_damaged_while_it_runs_is_lost_and_then_set_aside(
     driver: RedisDriver, key: Any, foreign: Any
 ) -> None:
     worker = Worker(driver)
     await driver.enqueue([record("a")])
-    held = await worker.take_one()
+    (held,) = await worker.take(lease=timedelta(milliseconds=1))
     foreign.hset(key("shape"), mapping=dict.fromkeys(foreign.hgetall(key("shape")), b"junk"))
-    assert await worker.settle(held, DONE) == "ok"
-    counts = (await driver.overview()).counts
-    assert (counts.active, counts.completed) == (0, 1)
-    assert ids(await everything(driver, "completed")) == ["a"]
+    assert await worker.settle(held, DONE) == "lost"
+    assert (await driver.overview()).counts.active == 0
+    assert [one.damage for one in await everything(driver, "failed")] == ["its shape cannot be read"]
 
 
-async def test_a_record_of_another_queue_and_one_with_an_invalid_id_are_set_aside(
-    driver: RedisDriver, key: Any, foreign: Any
-) -> None:
+async def test_a_record_in_the_index_of_another_queue_is_set_aside(driver: RedisDriver, key: Any, foreign: Any) -> None:
     await driver.enqueue([record("a", queue="p", due=timedelta(hours=1)), record("b")])
-    foreign.zadd(key("due:q"), {"a": 1, b"\xff": 2})
-    foreign.hset(key("record"), b"\xff", foreign.hget(key("record"), "b"))
+    foreign.zadd(key("due:q"), {"a": 1})
     answer = await Worker(driver).step(want=5)
-    assert (ids(answer.reserved), len(answer.damaged)) == (["b"], 2)
+    assert (ids(answer.reserved), [one.id for one in answer.damaged]) == (["b"], ["a"])
+
+
+async def test_a_record_with_an_invalid_id_is_not_run(driver: RedisDriver, key: Any, foreign: Any) -> None:
+    await driver.enqueue([record("b")])
+    foreign.zadd(key("due:q"), {b"\xff": 2})
+    foreign.hset(key("record"), b"\xff", foreign.hget(key("record"), "b"))
+    assert ids(await Worker(driver).take(5)) == ["b"]
+    assert ids(await everything(driver, "active")) == ["b"]
 
 
 @pytest.mark.parametrize("column", ["token", "worker:w"])

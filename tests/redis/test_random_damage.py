@@ -10,14 +10,19 @@ import pytest
 
 from flowli_core.drivers.redis import RedisDriver
 from tests.redis.server import connect, shared_url
-from tests.support.damage import ALL_STORED, NEW, Damage, Figures, outlive
+from tests.support.damage import ALL_STORED, Damage, Figures, outlive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flowli_core.clock import Clock
 
-SHARED = {"shape": frozenset({ALL_STORED, *NEW}), "queues": frozenset[str](), "counts": frozenset[str]()}
+SHARED = {
+    "shape": frozenset({ALL_STORED}),
+    "uses": frozenset({ALL_STORED}),
+    "queues": frozenset[str](),
+    "counts": frozenset[str](),
+}
 """The victims of a damage to a hash or a set whose fields are not ids."""
 
 _NUMBERS = (b"", b"0", b"-1", b"1e400", b"nan", b"inf", b"1.5", b"9" * 30, b"99999999999999999", b"9" * 5000, b"0x10")

@@ -80,6 +80,15 @@ def read_number(stored: bytes) -> int | None:
     return None if number is None or number > _GREATEST else number
 
 
+def is_text(stored: bytes) -> bool:
+    """Return True if this is UTF-8."""
+    try:
+        stored.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def to_text(stored: bytes) -> str:
     """Return stored text. Bytes that are damaged are shown escaped."""
     return stored.decode(errors="backslashreplace")

@@ -12,6 +12,7 @@ from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._packing import (
     DIGEST,
     Shape,
+    is_text,
     read_number,
     shape_of,
     to_text,
@@ -110,7 +111,7 @@ def _to_reserved(
     reserved: list[Reserved] = []
     for place, (record_id, blob) in enumerate(zip(ids, blobs, strict=True)):
         shape = shapes.get(blob[:DIGEST])
-        if shape is None:
+        if shape is None or not is_text(record_id):
             continue  # the record was removed since, because its lease has expired; or it is recovered and set aside
         meta, input_ = unpack_payload(blob)
         progress, recoveries = by_place.get(place, _NO_HISTORY)

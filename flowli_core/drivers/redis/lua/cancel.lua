@@ -9,7 +9,7 @@ if not blob then
   return 'unknown'
 end
 local kind, shape = parse_record(blob)
-local state, due, _, last = locate(id, kind and shape)
+local state, due, _, last, queue = locate(id, kind and shape)
 if state == 'active' then
   call('ZREM', LEASE, '')
   call('SADD', CANCELLING, id)
@@ -17,7 +17,6 @@ if state == 'active' then
 elseif state ~= 'queued' and state ~= 'scheduled' then
   return 'finished'
 end
-local queue = kind and shape.queue or select(3, search(id))
 call('ZREM', DUE[queue], id)
 call('ZREM', SUSPECT[queue], id)
 if kind then

@@ -1,28 +1,33 @@
 -- Read one record, or a page of the records in a state, newest first.
--- Needs: shared/columns shared/moves
+-- Needs: shared/columns shared/moves shared/text
 -- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit,
 -- 1 to answer the payloads or 0 to leave them out.
 -- Answers {id, blob, state, due, progress, recoveries, token, outcome, finished} for each. Without payloads the outcome ends
 -- before its newline. For a record that cannot be read: {id, state, due, finished, queue, damage}.
 -- Writes nothing.
 
+-- Read a time from a score. One out of range is damaged.
+local function time_of(score)
+  return math.floor(math.min(math.max(tonumber(score), 0), 253402300799999))
+end
+
 -- Read a record, as _packing.unpack_stored takes it, and its state. Returns nil if it is not stored, or in no index.
 local function read_record(id, payloads)
-  local is_too_long = call('HSTRLEN', RECORD, id) > MOST_BYTES
+  local is_too_long = call('HSTRLEN', RECORD, id) > 67108864
   local blob = is_too_long and '' or call('HGET', RECORD, id)
   if not blob then
     return nil
   end
   local kind, shape = parse_record(blob)
-  local state, due, token, outcome = locate(id, kind and shape)
+  local state, due, token, outcome, queue = locate(id, kind and shape)
   if not state then
     return nil
   end
   local finished = FINISHED[state] and format_ms(time_of(call('ZSCORE', FINISHED[state], id) or 0)) or false
   local last_state, _, _, _, _, _, last_kind = parse_outcome(outcome)
-  local set_aside_in = last_state == 'failed' and queue_of_damaged(last_kind)
-  if not kind or set_aside_in then
-    local queue = set_aside_in or select(3, search(id)) or ''
+  local is_set_aside = last_state == 'failed' and string.byte(last_kind) == 33
+  if not kind or is_set_aside then
+    queue = is_set_aside and shape_of(last_kind).queue or queue or ''
     return { id, state, format_ms(due), finished, queue, kind and string.match(outcome, '\n(.*)') or shape }, state
   end
   if payloads == '0' then

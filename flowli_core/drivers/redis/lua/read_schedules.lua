@@ -1,5 +1,5 @@
 -- Read one schedule, those whose tick is due, or a page of all in the order of their keys.
--- Needs: shared/columns
+-- Needs: shared/columns shared/schedules
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
 -- ARGV[first..]: 'one' and a key; or 'due' and a limit; or 'page', a limit and, except for the first page, the key after
 --                which it begins.

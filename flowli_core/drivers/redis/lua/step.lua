@@ -56,7 +56,7 @@ end
 
 local acks, token, recovered, first_end, left_own = '', false, {}, nil, false
 if not last_sequence or sequence > last_sequence then
-  acks = settle(acks_from, ack_count, served[1])
+  acks = settle(acks_from, ack_count)
   recovered, first_end, left_own = recover(most_recovered, worker, is_waiting, served[1])
   token = next_number(serial[2])
   reserve(served, left_own and 0 or tonumber(want), {
@@ -77,7 +77,7 @@ else
   if sequence == last_sequence then
     acks, token = last[2], number_or(last[3])
     if not acks or #acks ~= ack_count or string.find(acks, '[^odl]') then
-      acks = settle(acks_from, ack_count, served[1])
+      acks = settle(acks_from, ack_count)
     end
     reserve_again(last[3], last[4] or '', lease_end)
     call('HSET', WORKER, 'seen', now_text)

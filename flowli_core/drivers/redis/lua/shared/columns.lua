@@ -73,59 +73,35 @@ local function append(list, one, other)
   list[length + 1], list[length + 2] = one, other
 end
 
--- True if a text is UTF-8. Another cannot be a name, an id or a key.
-local function is_text(text)
-  if not string.find(text, '[\128-\255]') then
-    return true
-  end
-  for _, sequence in ipairs({
-    '[\194-\223][\128-\191]', '\224[\160-\191][\128-\191]', '\237[\128-\159][\128-\191]',
-    '[\225-\236\238\239][\128-\191][\128-\191]', '\240[\144-\191][\128-\191][\128-\191]',
-    '[\241-\243][\128-\191][\128-\191][\128-\191]', '\244[\128-\143][\128-\191][\128-\191]',
-  }) do
-    text = string.gsub(text, sequence, '')
-  end
-  return not string.find(text, '[\128-\255]')
-end
-
 -- The length of the digest of a shape, with which each record and each kind begin: see _packing.py.
 local DIGEST = 22
 
 -- The numbers, the queue and the name of a shape, which many records share: see pack_shape in _packing.py. Returns nil if it
 -- cannot be read.
 local function parse_shape(text)
-  local head, max_recoveries, keep_completed, keep_failed, keep_id, queue, name =
-    string.match(text, '^((%d+) (%d+) (%d+) (%d+) ([^\n]*))\n([^\n]*)\n')
-  if head and #head - #queue < 64 and is_text(head) and is_text(name) then
+  local max_recoveries, keep_completed, keep_failed, keep_id, from, queue, name =
+    string.match(text, '^(%d+) (%d+) (%d+) (%d+) ()([^\n]*)\n([^\n]*)\n')
+  if from and from < 66 then
     return max_recoveries, keep_completed, keep_failed, keep_id, queue, name
   end
 end
 
--- The kind of a record that was set aside is ! and its queue, in hexadecimal digits.
-local function damaged_kind(queue)
-  return '!' .. string.gsub(queue, '.', function(letter)
-    return string.format('%02x', string.byte(letter))
-  end)
-end
-
--- Returns the queue of such a kind, or nil if the kind is another.
-local function queue_of_damaged(kind)
-  local digits = string.match(kind or '', '^!(%x+)$')
-  return digits and string.gsub(digits, '%x%x', function(pair)
-    return string.char(tonumber(pair, 16))
-  end)
-end
-
--- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if it cannot be read, and why.
+-- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if it cannot be read, and why. The
+-- kind of a record that was set aside is ! and its queue in hexadecimal digits; it is kept for 14 days.
 local shapes = {}
 local function shape_of(text)
   local digest = string.sub(text, 1, DIGEST)
   if shapes[digest] then
     return shapes[digest]
   end
-  local set_aside_in = queue_of_damaged(text)
-  -- A record that was set aside is kept for 14 days, as a failed one is by default.
-  local stored = set_aside_in and '0 1209600000 1209600000 0 ' .. set_aside_in .. '\n\n' or call('HGET', SHAPE, digest)
+  local is_set_aside, stored = string.byte(text) == 33, nil
+  if is_set_aside then
+    stored = '0 1209600000 1209600000 0 ' .. string.gsub(string.sub(text, 2), '%x%x', function(digits)
+      return string.char(tonumber(digits, 16))
+    end) .. '\n\n'
+  else
+    stored = call('HGET', SHAPE, digest)
+  end
   local max_recoveries, keep_completed, keep_failed, keep_id, queue, name = parse_shape(stored or '')
   if not queue then
     return nil, stored and 'its shape cannot be read' or 'its shape is missing'
@@ -138,23 +114,10 @@ local function shape_of(text)
     name = name,
     expiry = { completed = format_ms(now + keep_completed), failed = until_failed, cancelled = until_failed },
   }
-  if not set_aside_in then
+  if not is_set_aside then
     shapes[digest] = shape
   end
   return shape
-end
-
--- The most bytes of a record. Its payloads have far fewer, so a longer one is damaged.
-local MOST_BYTES = 64 * 1024 * 1024
-
--- Read the head of a record's blob, "digest created key\nlength of meta or -\nmeta input": see pack_record in _packing.py.
--- Returns its key, '' if it has none, and the size of its input; or nil if it cannot be read.
-local function parse_head(blob)
-  local created_to, key, meta_length, from = string.match(blob, '^%d+() ([^\n]*)\n([%d-]+)\n()', DIGEST + 1)
-  local input_from = created_to and from + (meta_length == '-' and 0 or tonumber(meta_length) or math.huge)
-  if created_to and created_to <= DIGEST + 17 and input_from <= #blob + 1 and #blob <= MOST_BYTES then
-    return key, #blob + 1 - input_from
-  end
 end
 
 -- token: "token reserved due kind worker", stored exactly while the record is active.
@@ -185,53 +148,30 @@ local function parse_outcome(text)
   return state, settled or '0', started or '0', failed or '0', worker or '', due, kind, updated
 end
 
--- A schedule is "revision paused next last id queue\nspec". Returns the revision and the next tick, or nil if it cannot be read.
-local function parse_schedule(text)
-  local revision, next_tick, last_tick = string.match(text, '^(%d+) [01] ([%d-]+) ([%d-]+) [!-~]+ [^ \n]+\n')
-  local has_ticks = revision and (next_tick == '-' or number_or(next_tick)) and (last_tick == '-' or number_or(last_tick))
-  if has_ticks and number_or(revision) then
-    return revision, next_tick
-  end
-end
-
--- Read a time from a score. One out of range is damaged.
-local function time_of(score)
-  return math.floor(math.min(math.max(tonumber(score), 0), 253402300799999))
-end
-
-
--- Find a record in the indexes, if what is stored beside it cannot be read. Returns its state, its time and its queue.
-local function search(id)
-  for state, index in pairs(FINISHED) do
-    local finished = call('ZSCORE', index, id)
-    if finished then
-      return state, time_of(finished)
-    end
-  end
-  for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
-    local due = call('ZSCORE', DUE[queue], id) or call('ZSCORE', SUSPECT[queue], id)
-    if due then
-      return tonumber(due) > now and 'scheduled' or 'queued', time_of(due), queue
-    end
-  end
-end
-
--- Find a record: its state, when it is due, its token and its outcome. The state is nil if it is in no index. `shape` is nil if
--- it cannot be read.
+-- Find a record: its state, when it is due, its token, its outcome, and its queue if it waits. The state is nil if it is in no
+-- index. `shape` is nil if it cannot be read.
 local function locate(id, shape)
   local token, outcome = call('HGET', TOKEN, id), call('HGET', OUTCOME, id)
   if token then
     local _, _, due = parse_token(token)
     return 'active', number_or(due, now), token, outcome
   end
-  local due = shape and (call('ZSCORE', DUE[shape.queue], id) or call('ZSCORE', SUSPECT[shape.queue], id))
-  if due then
-    return tonumber(due) > now and 'scheduled' or 'queued', time_of(due), token, outcome
-  end
+  -- The queue of the shape comes first. The others hold the record only after damage.
   local state, _, _, _, _, last_due = parse_outcome(outcome)
+  for _, queue in ipairs(shape and { shape.queue } or call('SMEMBERS', QUEUES)) do
+    local due = tonumber(call('ZSCORE', DUE[queue], id) or call('ZSCORE', SUSPECT[queue], id) or nil)
+    if due then
+      due = math.floor(math.min(math.max(due, 0), 253402300799999)) -- until the year 9999
+      return due > now and 'scheduled' or 'queued', due, token, outcome, queue
+    end
+  end
   if FINISHED[state] then
     return state, number_or(last_due, 0), token, outcome
   end
-  state, due = search(id)
-  return state, due, token, outcome
+  for finished_state, index in pairs(FINISHED) do
+    if call('ZSCORE', index, id) then
+      return finished_state, 0, token, outcome
+    end
+  end
+  return nil, nil, token, outcome
 end

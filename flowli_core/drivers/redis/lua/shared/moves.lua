@@ -50,6 +50,16 @@ local function write_counts()
   end
 end
 
+-- Read the head of a record's blob, "digest created key\nlength of meta or -\nmeta input": see pack_record in _packing.py.
+-- Returns its key, '' if it has none, and the size of its input; or nil if it cannot be read, or has more than 64 MiB.
+local function parse_head(blob)
+  local created_to, key, meta_length, from = string.match(blob, '^%d+() ([^\n]*)\n([%d-]+)\n()', DIGEST + 1)
+  local input_from = created_to and from + (meta_length == '-' and 0 or tonumber(meta_length) or math.huge)
+  if created_to and created_to <= DIGEST + 17 and input_from <= #blob + 1 and #blob <= 67108864 then
+    return key, #blob + 1 - input_from
+  end
+end
+
 -- The kind of a record is the digest of its shape, and + if it has an idempotency key or - if not.
 local function kind_of(blob, key)
   return string.sub(blob, 1, DIGEST) .. (key == '' and '-' or '+')
@@ -107,7 +117,9 @@ end
 local set_asides = {}
 local function set_aside(id, queue, damage)
   set_asides[#set_asides + 1] = { id, queue, damage }
-  local kind = damaged_kind(queue)
+  local kind = '!' .. string.gsub(queue, '.', function(letter)
+    return string.format('%02x', string.byte(letter))
+  end)
   call('HSET', OUTCOME, id, format_outcome('failed', '0', '0', '0', now_text, kind, '', damage))
   add_finished(id, kind, shape_of(kind), 'failed')
 end

@@ -57,11 +57,11 @@ local function remove(ids, in_state)
     end
     if not state or FINISHED[state] then
       gone[#gone + 1] = id
-      local set_aside_in = queue_of_damaged(kind)
-      if set_aside_in then
-        may_be_empty[set_aside_in] = true
+      local is_set_aside = kind and string.byte(kind) == 33
+      if is_set_aside then
+        may_be_empty[shape_of(kind).queue] = true
       end
-      local digest = string.sub(not set_aside_in and kind or call('HGET', RECORD, id) or '', 1, DIGEST)
+      local digest = string.sub(not is_set_aside and kind or call('HGET', RECORD, id) or '', 1, DIGEST)
       by_digest[digest] = by_digest[digest] or {}
       table.insert(by_digest[digest], id)
     end

@@ -78,7 +78,7 @@ local function reserve_from(queue, most, options, bytes)
     if blob then
       kind, shape, size = parse_record(blob)
     end
-    if not kind or shape.queue ~= queue or not is_text(id) then
+    if not kind or shape.queue ~= queue then
       -- There is nothing to run: the record is missing, or it cannot be read.
       call('ZREM', is_suspect and SUSPECT[queue] or DUE[queue], id)
       removed = removed + (is_suspect and 0 or 1)

@@ -12,9 +12,8 @@ local function due_after(ack, delay, due)
   return math.min(due, now)
 end
 
--- Settle `ack_count` acks from ARGV[from] on. Returns a letter for each: o done, d settled before by this token, l lost. A
--- record whose shape was damaged meanwhile goes to `queue`.
-local function settle(from, ack_count, queue)
+-- Settle `ack_count` acks from ARGV[from] on. Returns a letter for each: o done, d settled before by this token, l lost.
+local function settle(from, ack_count)
   if ack_count == 0 then
     return ''
   end
@@ -34,12 +33,8 @@ local function settle(from, ack_count, queue)
     if tokens[k] and not settled_now[id] then
       active_token, reserved, due, kind, worker = parse_token(tokens[k])
     end
-    if active_token == token then
-      local shape = shape_of(kind)
-      if not shape then
-        kind = damaged_kind(queue)
-        shape = shape_of(kind)
-      end
+    local shape = active_token == token and shape_of(kind)
+    if shape then
       settled_now[id] = token
       local n = #settled
       settled[n + 1] = id
