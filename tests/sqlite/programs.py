@@ -9,7 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from flowli_core.driver import Ack, NewRecord, Retried
+from flowli_core.driver import Ack, Completed, Lease, NewRecord, Retried
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.errors import DriverError, StoreUnavailable
 from tests.conformance.builders import DONE, HOUR, LEASE, Worker, waiting_step
@@ -164,6 +164,35 @@ async def fill_the_disk(path: Path) -> None:
     await driver.close()
 
 
+async def use_a_full_disk(path: Path) -> None:
+    """Store records on a small disk until no more are accepted, then run and purge them, and store another."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    try:
+        for number in range(1_000):
+            await driver.enqueue([NewRecord(id=f"big-{number}", name="n", queue="q", input=b"x" * 64 * 1024)])
+    except StoreUnavailable as error:
+        write_line(error)
+    later = SqliteDriver(path)
+    await later.open()
+    worker = Worker(later, "later")
+    done = 0
+    while held := (await worker.step(want=10)).reserved:
+        await later.heartbeat("later", [Lease(one.id, one.token) for one in held], LEASE)
+        settled = await worker.step(*[Ack(one.id, one.token, Completed(b"y" * 16 * 1024)) for one in held])
+        done += settled.acks.count("ok")
+    checks = {check.name: check.verdict for check in await later.diagnose()}
+    write_line(done, checks["disk"], checks["file"])
+    purged = 0
+    while removed := await later.purge("completed", older_than=-HOUR, limit=1_000):
+        purged += removed
+    write_line(purged)
+    await driver.enqueue([new("more")])
+    write_line((await driver.overview()).counts.queued)
+    await later.close()
+    await driver.close()
+
+
 PROGRAMS = {
     "open-as-nobody": open_as_nobody,
     "open-together": open_together,
@@ -172,6 +201,7 @@ PROGRAMS = {
     "churn": churn,
     "fork": fork,
     "fill-the-disk": fill_the_disk,
+    "use-a-full-disk": use_a_full_disk,
 }
 
 if __name__ == "__main__":

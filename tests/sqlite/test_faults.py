@@ -11,7 +11,7 @@ import pytest
 from flowli_core.driver import Damaged
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.errors import DriverError, StoreUnavailable
-from tests.conformance.builders import DONE, PATIENCE, Worker, ack, ids, record, soon, stored, waiting_step
+from tests.conformance.builders import DONE, HOUR, PATIENCE, Worker, ack, ids, record, soon, stored, waiting_step
 from tests.support.store import find, read_page
 
 if TYPE_CHECKING:
@@ -139,3 +139,26 @@ async def test_a_waiter_is_woken_if_the_file_can_no_longer_be_watched(
     with pytest.raises(DriverError, match="were its tables changed by hand"):
         await soon(driver.step(waiting_step()))
     assert "watching an SQLite file failed" in caplog.text
+
+
+def nothing_left(path: str) -> int:
+    """Return the room on a full disk."""
+    return 0
+
+
+async def test_a_disk_that_is_nearly_full_takes_no_new_records(
+    driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything else works. Removed records leave room in the file, which new ones may take."""
+    await driver.enqueue([record(input=b"x" * 100_000) for _ in range(20)])
+    monkeypatch.setattr("flowli_core.drivers.sqlite._file.free_bytes", nothing_left)
+    monkeypatch.setattr("flowli_core.drivers.sqlite._file.ROOM_KEPT", 1024 * 1024)
+    refused = record("refused")
+    with pytest.raises(StoreUnavailable, match="less than 1 MiB left on its disk") as unavailable:
+        await driver.enqueue([refused])
+    assert unavailable.value.ids == ("refused",)
+    worker = Worker(driver)
+    held = await worker.take(20)
+    assert (await worker.step(*map(ack, held))).acks == ("ok",) * 20
+    assert await driver.purge("completed", older_than=-HOUR, limit=20) == 20
+    assert (await driver.enqueue([refused]))[0].disposition == "accepted"

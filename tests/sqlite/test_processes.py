@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import sqlite3
+import sys
 import time
+from asyncio.subprocess import PIPE
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
+
+import pytest
 
 from flowli_core.drivers.sqlite import SqliteDriver
 from tests.conformance.builders import PATIENCE, Worker, assert_consistent, record, soon, waiting_step
@@ -122,6 +127,28 @@ async def test_a_forked_process_must_open_a_driver_of_its_own(path: Path) -> Non
     assert "open a driver in each process, after the fork" in error
     # One was stored before the fork, one by each driver of the child, and one by the parent afterwards.
     assert queued == "4"
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="it makes a small disk of its own")
+async def test_a_full_disk_refuses_new_jobs_and_nothing_else(path: Path) -> None:
+    """Those that are stored run and are purged, also by a worker that starts when the disk is full."""
+    folder = path.parent / "disk"
+    folder.mkdir()
+    mount = f"mount -t tmpfs -o size=20m none {folder} && exec {sys.executable} -m tests.sqlite.programs"
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "-rm", "sh", "-c", f"{mount} use-a-full-disk {folder / path.name}"), stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(PATIENCE):
+        out, complaints = await process.communicate()
+    if b"unshare" in complaints or b"mount" in complaints:
+        pytest.skip("this user may not mount a disk")
+    refusal, ran, purged, queued = out.decode().splitlines()
+    assert "less than 8 MiB left on its disk, and these are kept for settling and purging jobs" in refusal
+    done, disk, file = ran.split()
+    assert int(done) > 100
+    assert (disk, file) == ("bad", "ok")
+    assert purged == done
+    assert queued == "1"
 
 
 async def test_a_file_that_may_not_grow_is_unavailable_until_the_limit_is_raised(path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from flowli_core.driver import Check
 from flowli_core.drivers._times import moment
 from flowli_core.drivers.sqlite._damage import find_all
+from flowli_core.drivers.sqlite._file import ROOM_KEPT, free_bytes
 from flowli_core.drivers.sqlite._sql import run
 
 _DRIFT_MS = 1_000
@@ -23,6 +24,15 @@ def diagnose(connection: sqlite3.Connection, path: str, synchronous: str, now: i
     checks.append(Check(name="layout", value=str(connection.execute("PRAGMA user_version").fetchone()[0])))
     size = sum(one.stat().st_size for one in (Path(path), Path(f"{path}-wal")) if one.exists())
     checks.append(Check(name="size", value=f"{size / _MIB:.1f} MiB"))
+    free = free_bytes(path)
+    checks.append(
+        Check(
+            name="disk",
+            value=f"{free / _MIB:.1f} MiB left",
+            verdict="bad" if free < ROOM_KEPT else "ok",
+            cure="no new jobs are accepted; make room, or purge finished jobs" if free < ROOM_KEPT else "",
+        )
+    )
     written: int = run(connection, "read_time").fetchone()[0]
     ahead = written - now
     checks.append(

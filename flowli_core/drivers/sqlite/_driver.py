@@ -38,7 +38,14 @@ from flowli_core.drivers._wakeups import Waiter
 from flowli_core.drivers.sqlite._damage import READ_ERRORS, Audit, may_be_damage
 from flowli_core.drivers.sqlite._diagnosis import diagnose
 from flowli_core.drivers.sqlite._enqueue import enqueue
-from flowli_core.drivers.sqlite._file import OpenFiles, Synchronous, check_sqlite, connect_reader, connect_writer
+from flowli_core.drivers.sqlite._file import (
+    OpenFiles,
+    Synchronous,
+    check_room,
+    check_sqlite,
+    connect_reader,
+    connect_writer,
+)
 from flowli_core.drivers.sqlite._lane import Lane
 from flowli_core.drivers.sqlite._read import read_overview, read_records
 from flowli_core.drivers.sqlite._records import cancel, heartbeat, purge, requeue
@@ -106,7 +113,7 @@ class SqliteDriver:
 
     `busy_timeout` is how long a call waits while another program writes; then it raises StoreUnavailable. The file must
     belong to Flowli alone. While it is open, SQLite keeps two more files beside it. It does not shrink: the space of
-    removed records is used for new ones.
+    removed records is used for new ones, and until then holds what they held.
 
     The file is created for this user only (mode 0600), and the two beside it get its mode. To share it with other
     users, create it first, empty and with the mode that you want, in a folder that they may write to.
@@ -160,8 +167,13 @@ class SqliteDriver:
 
     async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
         batch = tuple(records)
+
+        def store(transaction: Transaction) -> list[Enqueued]:
+            check_room(transaction.connection, self._path)
+            return enqueue(transaction, batch)
+
         try:
-            return await self._write(lambda transaction: enqueue(transaction, batch))
+            return await self._write(store)
         except DriverError as error:
             error.ids = tuple(record.id for record in batch)
             raise
@@ -210,9 +222,13 @@ class SqliteDriver:
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
     ) -> bool:
         batch = tuple(records)
-        return await self._write(
-            lambda transaction: put_schedule(transaction, key, schedule, revision=revision, records=batch)
-        )
+
+        def put(transaction: Transaction) -> bool:
+            if batch:
+                check_room(transaction.connection, self._path)
+            return put_schedule(transaction, key, schedule, revision=revision, records=batch)
+
+        return await self._write(put)
 
     async def schedules(
         self, query: ScheduleByKey | SchedulesDue | SchedulesAfter

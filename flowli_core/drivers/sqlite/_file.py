@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import stat
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from flowli_core.driver import MAX_BATCH_BYTES
 from flowli_core.drivers.sqlite._damage import decode
 from flowli_core.drivers.sqlite._sql import SQL
 from flowli_core.drivers.sqlite._transaction import snapshot
@@ -25,6 +27,9 @@ LAYOUT = 5
 """The layout of the tables that this version uses, stored in the file as its user_version."""
 
 OLDEST_SQLITE = (3, 35, 0)
+
+ROOM_KEPT = MAX_BATCH_BYTES
+"""The room on the disk that new records may not take: enough for the outcomes of a step."""
 
 _CACHE_KIB = 16 * 1024
 _WAL_LEFT = 64 * 1024 * 1024
@@ -76,6 +81,8 @@ def connect_writer(path: str, *, busy_seconds: float, synchronous: Synchronous) 
             _is_new(connection, path)
         _use_wal(connection, path, busy_seconds)
         connection.execute("PRAGMA synchronous = " + synchronous)
+        # Else a purge writes as much as it removes, which a disk that is nearly full has no room for.
+        connection.execute("PRAGMA secure_delete = fast")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LEFT}")
         # Also if the tables exist: it fails if the file cannot be written.
@@ -146,6 +153,26 @@ def _move_log(connection: sqlite3.Connection) -> bool:
     """Write what the log holds to the file. Return True if that was all of it."""
     busy, size, moved = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
     return not busy and size == moved
+
+
+def free_bytes(path: str) -> int:
+    """Return how many bytes are left on the disk of the file."""
+    return shutil.disk_usage(Path(path).parent).free
+
+
+def check_room(connection: sqlite3.Connection, path: str) -> None:
+    """Raise StoreUnavailable if new records would take the room that is kept for settling and purging.
+
+    On a full disk, not even a purge could be written.
+    """
+    if free_bytes(path) >= ROOM_KEPT:
+        return
+    pages, size = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size")]
+    if pages * size < ROOM_KEPT:
+        raise StoreUnavailable(
+            f"{path} has less than {ROOM_KEPT // 1024**2} MiB left on its disk, and these are kept for settling and "
+            "purging jobs; make room, or purge finished jobs, and repeat the call"
+        )
 
 
 def _is_new(connection: sqlite3.Connection, path: str) -> bool:
