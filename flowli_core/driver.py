@@ -60,8 +60,8 @@ TRIM_PER_STEP = 1000
 MOST_TAKEN_IDS = 200_000
 """A driver remembers at most about this many ids of removed records: see `keep_id`. It forgets the oldest first."""
 
-WORKER_ALIVE = timedelta(minutes=1)
-"""A worker is alive if it was last seen less than this long ago. A runner steps every few seconds."""
+WORKER_LISTED = timedelta(minutes=1)
+"""A worker is listed if it was last seen less than this long ago, unless it has left."""
 
 LAST_SEEN_PRECISION = timedelta(seconds=15)
 """A driver records when it last saw a worker at most this often, so an idle worker costs hardly any writes."""
@@ -202,6 +202,9 @@ class Step:
     wake-up is kept for the next. A step that leaves due records behind wakes another. A waiting step that is cancelled
     passes its wake-up on. A wait may end early for no reason. `close` makes waiting steps raise StoreUnavailable.
 
+    `about` is JSON that describes the worker, for the overview; a worker sends it with its first step. The last step of
+    a worker is `leaving`: after it, the store no longer knows the worker.
+
     A record that has been recovered `max_recoveries` times is a suspect: it may be what kills its workers. A step
     reserves a suspect only if `suspect` is set, and only one, so that it cannot take another suspect down with it.
     """
@@ -215,6 +218,8 @@ class Step:
     suspect: bool = True
     keep: Keep = Keep()
     wait: timedelta | None = None
+    about: bytes | None = None
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

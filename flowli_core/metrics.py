@@ -20,6 +20,7 @@ from prometheus_client import (
 )
 
 from flowli_core._jobs.registry import Jobs
+from flowli_core._jobs.workers import to_workers, unserved_queues
 from flowli_core._running.hooks import EventKind, JobEvent
 from flowli_core.stored import STATES
 
@@ -31,8 +32,9 @@ class PrometheusMetrics:
 
     The runner counts `flowli_attempts_total` by outcome (completed, failed, retried, released, cancelled, lost),
     `flowli_attempt_seconds` (duration), and `flowli_recoveries_total` (expired leases that were recovered). The store
-    gives `flowli_jobs` by queue and state, `flowli_lag_seconds` (how long the first due job of a queue has waited), and
-    `flowli_workers` (alive within the last minute).
+    gives `flowli_jobs` by queue and state, `flowli_lag_seconds` (how long the first due job of a queue has waited),
+    `flowli_workers` (living ones), `flowli_unserved_jobs` (waiting in queues that no living worker serves) and
+    `flowli_parked_jobs` (returned by the workers that met them, because they could not run them).
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -45,7 +47,14 @@ class PrometheusMetrics:
         self._recoveries = Counter("flowli_recoveries", "Expired leases recovered", labels, registry=registry)
         self._jobs = Gauge("flowli_jobs", "Stored jobs", ("queue", "state"), registry=registry)
         self._lag = Gauge("flowli_lag_seconds", "How long the first due job has waited", ("queue",), registry=registry)
-        self._workers = Gauge("flowli_workers", "Workers that were alive within the last minute", registry=registry)
+        self._workers = Gauge("flowli_workers", "Living workers", registry=registry)
+        self._unserved = Gauge(
+            "flowli_unserved_jobs",
+            "Jobs that wait in a queue that no living worker serves",
+            ("queue",),
+            registry=registry,
+        )
+        self._parked = Gauge("flowli_parked_jobs", "Jobs that no worker could run so far", ("job",), registry=registry)
 
     def observe(self, kind: EventKind, event: JobEvent) -> None:
         """Count an event. A Runner calls this: see `Observer`."""
@@ -66,7 +75,14 @@ class PrometheusMetrics:
                 self._jobs.labels(queue, state).set(getattr(queue_counts, state))
             since = overview.oldest.get(queue, overview.now)
             self._lag.labels(queue).set((overview.now - since).total_seconds())
-        self._workers.set(len(overview.workers))
+        workers = to_workers(overview)
+        self._workers.set(sum(worker.is_alive for worker in workers))
+        self._unserved.clear()
+        for queue, count in unserved_queues(overview, workers).items():
+            self._unserved.labels(queue).set(count)
+        self._parked.clear()
+        for parked in await jobs.inspect.get_parked():
+            self._parked.labels(parked.name).inc(parked.count)
 
     def text(self) -> tuple[str, bytes]:
         """Return the content type and the text of all metrics in the Prometheus registry."""

@@ -115,17 +115,25 @@ class QueueCounts(StateCounts):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overview:
-    """The counts, the workers that are alive, and the age of the work that waits.
+class StoredWorker:
+    """A worker: when it was last seen, to within LAST_SEEN_PRECISION, and its description in JSON, if it gave one."""
 
-    `oldest` is the due time of the first due record of each queue that has any. `workers` is when each living worker
-    was last seen: see LAST_SEEN_PRECISION.
+    seen: datetime
+    about: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The counts, the workers that were seen lately, and the age of the work that waits.
+
+    `oldest` is the due time of the first due record of each queue that has any. `workers` are those that were seen
+    within WORKER_LISTED and have not left.
     """
 
     now: datetime
     counts: QueueCounts = QueueCounts()
     oldest: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
-    workers: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
+    workers: Mapping[str, StoredWorker] = field(default_factory=dict[str, StoredWorker])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,15 @@
 """Reads of stored jobs and schedules: `jobs.inspect`."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from flowli_core import _checks
 from flowli_core._jobs.cursor import decode_cursor, encode_cursor
+from flowli_core._jobs.parked import PARKED_DELAY, ParkedJobs, group_parked
 from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord, to_job_record, to_schedule_record
 from flowli_core._jobs.runtime import Runtime
+from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
 from flowli_core.driver import MAX_BATCH_BYTES
 from flowli_core.errors import ValidationError
@@ -33,6 +35,9 @@ _BYTES_PER_CALL = 1024 * 1024
 """A call reads few entries until their size is known, and then about this much: an answer must pass a slow network
 within the time limit of a call. The payloads of a record may be three quarters of a mebibyte."""
 
+_LAST_ID = "~"
+_SPARE = timedelta(seconds=1)
+
 T = TypeVar("T")
 
 
@@ -56,8 +61,24 @@ class Inspect:
         return (await self.get_overview()).counts
 
     async def get_overview(self) -> Overview:
-        """Count the records, list the workers that are alive, and find the oldest due job of each queue."""
+        """Count the records, list the workers that were seen, and find the oldest due job of each queue."""
         return await (await self._runtime.store()).overview()
+
+    async def get_workers(self) -> tuple[WorkerRecord, ...]:
+        """Return the workers that were seen within the last minute, except those that have stopped."""
+        return to_workers(await self.get_overview())
+
+    async def get_parked(self) -> tuple[ParkedJobs, ...]:
+        """Return the jobs that wait because no worker that met them could run them, by name and reason.
+
+        A parked job is due again half a minute after a worker has met it. So it is among the jobs that become due until
+        then, or among those that are due now. The last 1,000 of each are read.
+        """
+        now = (await self.get_overview()).now
+        soon = encode_cursor((now + PARKED_DELAY + _SPARE).isoformat(), _LAST_ID)
+        scheduled = await self.get_jobs_by_state("scheduled", limit=MOST_PER_PAGE, cursor=soon, payloads=False)
+        queued = await self.get_jobs_by_state("queued", limit=MOST_PER_PAGE, payloads=False)
+        return group_parked([*scheduled.items, *queued.items])
 
     async def get_jobs_by_state(
         self, state: State, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None, payloads: bool = True

@@ -56,6 +56,11 @@ class Runtime:
     def __post_init__(self) -> None:
         self._by_alias = {alias: job for job in self.jobs.values() for alias in job.aliases}
 
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """The names under which records are run here: those of the jobs, and their aliases."""
+        return (*self.jobs, *self._by_alias)
+
     def find_definition(self, name: str) -> Definition | None:
         """Return the job of this name, or the job that has it among its aliases, or None."""
         return self.jobs.get(name) or self._by_alias.get(name)

@@ -34,6 +34,9 @@ that the round trips do not cost more than the jobs."""
 _MAX_WAITING_BATCH = 10
 """A waiting step asks for at most this many records: the server may hand them to a process that is already dead."""
 
+_LEAVE_WITHIN = 1.0
+"""Seconds in which the store must answer the last step of a worker. Without it, the worker is listed for a minute."""
+
 _LAST_CALLS = 2.0
 """Seconds that a stop allows for the last calls to the store, after all handlers have ended."""
 
@@ -145,8 +148,16 @@ class Run:
         finally:
             self._events.close()
             await renewer.ended()
+            await self._leave()
         if failure is not None:
             raise failure
+
+    async def _leave(self) -> None:
+        """Send the last step of this worker, if the store is reachable and no leases are held."""
+        if self.client.last_error is None and not self._slots.held:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_LEAVE_WITHIN):
+                    await self.client.leave()
 
     async def _work_until_cancelled(self) -> None:
         try:

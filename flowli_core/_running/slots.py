@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from flowli_core._jobs.parked import PARKED_DELAY
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._running.attempt import Attempt, EndReason
 from flowli_core._running.events import Events
@@ -24,9 +25,6 @@ from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Reserved
 from flowli_core.durations import ZERO
 from flowli_core.retry import Fixed
-
-UNKNOWN_JOB_DELAY = timedelta(seconds=30)
-"""Delay before redelivery of a record that this worker does not know how to run."""
 
 _NO_POLICY = Policy(max_attempts=1, backoff=Fixed(delay=ZERO))
 """The policy of a record whose own cannot be read: it fails at once."""
@@ -194,9 +192,9 @@ class Slots:
 
     def _release_unknown(self, reserved: Reserved, why: LastError) -> None:
         """Return a record that another worker may know: a rolling deploy must neither lose nor fail a job."""
-        self._events.released_unknown(reserved, UNKNOWN_JOB_DELAY, why.message)
+        self._events.released_unknown(reserved, PARKED_DELAY, why.message)
         progress = _note(reserved.progress, why)
-        self._pending.append((Ack(reserved.id, reserved.token, Released(UNKNOWN_JOB_DELAY, progress)), None))
+        self._pending.append((Ack(reserved.id, reserved.token, Released(PARKED_DELAY, progress)), None))
 
     def _on_ended(self, attempt: Attempt) -> None:
         self.running.discard(attempt)

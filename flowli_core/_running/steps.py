@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._logger import logger
+from flowli_core._wire.about import pack_about
 from flowli_core.driver import Ack, Step, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, StoreUnavailable
@@ -41,6 +42,8 @@ class StepClient:
         self._queues = queues
         self._lease = lease
         self._keep = runtime.defaults.keep
+        self._about = pack_about(queues, runtime.known_names)
+        self._must_introduce = True
         self._steps = 0
         """The sequence number of the last step."""
         self._waits = 0
@@ -70,7 +73,8 @@ class StepClient:
     def prepare(self, acks: Sequence[Ack], *, want: int, suspect: bool) -> None:
         """Make the next step. `send` sends it."""
         self._steps += 1
-        self._unanswered_step = self._new_step(self._steps, want=want, suspect=suspect, acks=tuple(acks))
+        step = self._new_step(self._steps, want=want, suspect=suspect, acks=tuple(acks))
+        self._unanswered_step = replace(step, about=self._about) if self._must_introduce else step
 
     async def send(self) -> StepResult:
         """Send the unanswered step. If this fails, call it again: the store gives the same answer to the same step."""
@@ -106,6 +110,12 @@ class StepClient:
         self._unanswered_wait = None
         return self._note_answer(answer, sent_at, step)
 
+    async def leave(self) -> None:
+        """Send the last step, after which the store no longer lists this worker."""
+        self._steps += 1
+        driver = await self._runtime.store()
+        await driver.step(replace(self._new_step(self._steps, want=0, suspect=False), leaving=True))
+
     def note_failure(self, error: BaseException) -> None:
         """Remember a failed call, and log it unless the last call failed in the same way."""
         described = f"{type(error).__name__}: {error}"
@@ -138,6 +148,8 @@ class StepClient:
         self._last_since = since
         self._answered_at = time.monotonic()
         self._last_time = answer.now
+        if step.wait is None:
+            self._must_introduce = answer.forgot
         if self.last_error is not None:
             logger.info("worker %s: the store is reachable again", self.worker)
             self.last_error = None

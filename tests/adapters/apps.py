@@ -112,7 +112,7 @@ class BuggyDriver(MemoryDriver):
         self.crashes = 0
 
     async def step(self, step: Step) -> StepAnswer:
-        if not self.is_buggy:
+        if not self.is_buggy or step.leaving:
             return await super().step(step)
         self.crashes += 1
         self.on_crash()

@@ -49,6 +49,9 @@ def test_status_and_doctor_name_the_jobs_that_no_worker_can_run(flowli: Callable
     assert found == {name: (2 if name == "renamed" else 1, reason) for name, reason in REASONS.items()}
     (line,) = [line for line in flowli("status").lines if line.startswith("parked\t")]
     assert f"2 renamed: {REASONS['renamed']}" in line
+    output = flowli("check", "--workers", "0")
+    assert output.code == 1
+    assert f"parked: 2 renamed: {REASONS['renamed']}" in output.err
     check = next(one for one in flowli("doctor", "--json").json if one["name"] == "parked jobs")
     assert check["verdict"] == "warning"
     assert set(check["value"].splitlines()[1:]) == {f"1 {name}: {REASONS[name]}" for name in ("send_email", "nightly")}

@@ -92,6 +92,8 @@ def step(
     suspect: bool = True,
     keep: Keep = Keep(),  # noqa: B008 - frozen
     wait: timedelta | None = None,
+    about: bytes | None = None,
+    leaving: bool = False,
 ) -> Step:
     """Make a step that reserves one record."""
     return Step(
@@ -104,6 +106,8 @@ def step(
         suspect=suspect,
         keep=keep,
         wait=wait,
+        about=about,
+        leaving=leaving,
     )
 
 

@@ -357,7 +357,7 @@ async def test_a_worker_that_only_waits_is_alive_and_remembered(
         clock.advance(WORKER_MEMORY / 10)
         assert not (await driver.step(step("w", sequence=2 * number, wait=ZERO))).forgot
         overview = await driver.overview()
-        assert overview.now - overview.workers["w"] <= LAST_SEEN_PRECISION
+        assert overview.now - overview.workers["w"].seen <= LAST_SEEN_PRECISION
     assert not (await worker.step()).forgot
 
 

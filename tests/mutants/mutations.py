@@ -135,6 +135,11 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("both sequences of a worker are the same", "is_waiting and 'wait_' or ''", "''"),
         ("a gap between waiting steps is reported as lost data", "not is_waiting and sequence > 1", "sequence > 1"),
     ),
+    ("step.lua", "tests/conformance/test_overview.py"): (
+        ("a worker that has left is still listed", "call('ZREM', WORKERS, worker)"),
+        ("the last steps of a worker that has left are kept", "call('DEL', WORKER)"),
+        ("a worker is not listed as it described itself", "call('HSET', WORKER, 'about', about)"),
+    ),
     ("step.lua", "tests/redis/test_refusals.py"): (("a full server refuses steps", "call('ZREM', LEASE, '')"),),
     ("shared/moves.lua", "tests/conformance/test_identities.py"): (
         ("an idempotency key is never released", "call('HDEL', HOLDER, key)"),

@@ -257,6 +257,24 @@ async def test_doctor_finds_nothing_bad_with_the_documented_permissions(
     assert more or "permission" in checks["fsck"].cure
 
 
+async def test_doctor_calls_a_server_that_stores_nothing_bad(server: Server) -> None:
+    """Without the permission to ask, it can only say that snapshots may be all there is."""
+    found: list[tuple[str, str]] = []
+    driver = RedisDriver.from_url(server.url, prefix="kept")
+    await driver.open()
+    for save, appends in (("", "no"), ("60 1", "no"), ("", "yes")):
+        for option, value in (("save", save), ("appendonly", appends)):
+            server.call("CONFIG", "SET", option, value)
+        check = next(one for one in await driver.diagnose() if one.name == "persistence")
+        found.append((check.verdict, check.value))
+    await driver.close()
+    assert found == [
+        ("bad", "neither an append-only file nor snapshots"),
+        ("warning", "no append-only file, only snapshots if configured"),
+        ("ok", "append-only file"),
+    ]
+
+
 async def test_doctor_says_that_other_applications_need_another_prefix(server: Server) -> None:
     for prefix, note in (("flowli", True), ("shop", False)):
         driver = RedisDriver.from_url(server.url, prefix=prefix)

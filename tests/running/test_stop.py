@@ -5,7 +5,9 @@ import threading
 
 import pytest
 
-from flowli_core import DefinitionError, RunCounts, Runner, current_job
+from flowli_core import DefinitionError, RunCounts, Runner, StoreUnavailable, current_job
+from flowli_core.driver import Step, StepAnswer
+from flowli_core.drivers.memory import MemoryDriver
 from tests.support.faulty import FaultyDriver
 from tests.support.running import PATIENCE, Duties, Hold, Work, breathe, running, soon, until
 
@@ -218,6 +220,37 @@ async def test_an_idle_runner_stops_at_once() -> None:
         await until(lambda: work.driver.calls["wait"] == 1)
         await soon(runner.stop())
         await soon(task)
+
+
+async def test_a_runner_is_listed_with_its_queues_and_jobs_until_it_stops() -> None:
+    work = Work()
+    runner = Runner(work.jobs, queues=["mail", "default"])
+    async with runner:
+        await work.add(1)
+        await soon(until(lambda: runner.health().since_reserve is not None))
+        (worker,) = await work.jobs.inspect.get_workers()
+        assert (worker.is_alive, worker.queues, worker.jobs) == (True, ("mail", "default"), frozenset({"act", "toil"}))
+    assert await work.jobs.inspect.get_workers() == ()
+
+
+async def test_a_runner_that_ran_once_is_not_listed() -> None:
+    work = Work()
+    await work.add(1)
+    await work.run()
+    assert await work.jobs.inspect.get_workers() == ()
+
+
+async def test_a_runner_stops_although_the_store_does_not_answer_its_last_step() -> None:
+    class Silent(MemoryDriver):
+        async def step(self, step: Step) -> StepAnswer:
+            if step.leaving:
+                raise StoreUnavailable("the store is unreachable")
+            return await super().step(step)
+
+    work = Work(Silent())
+    await work.add(1)
+    assert (await work.run()).completed == 1
+    assert len(await work.jobs.inspect.get_workers()) == 1
 
 
 async def test_run_once_can_be_stopped() -> None:

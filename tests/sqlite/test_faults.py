@@ -127,7 +127,7 @@ async def test_missing_tables_raise_a_driver_error(driver: SqliteDriver, foreign
     foreign.execute("DROP TABLE worker")
     with pytest.raises(DriverError, match="were its tables changed by hand"):
         await Worker(driver).take()
-    foreign.execute("CREATE TABLE worker (id, waits, seen, sequence, token, acks, PRIMARY KEY (id, waits))")
+    foreign.execute("CREATE TABLE worker (id, waits, seen, sequence, token, acks, about, PRIMARY KEY (id, waits))")
     assert await Worker(driver).take() == ()
 
 

@@ -8,21 +8,22 @@ from typing import Any
 import click
 
 from flowli_core._jobs.registry import Jobs
+from flowli_core._jobs.workers import to_workers
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
 from flowli_core.cli._common.show import format_json, format_span
+from flowli_core.cli._operations.served import complain_of_unserved, format_parked, is_here
 from flowli_core.durations import format_duration
 from flowli_core.errors import StoreUnavailable
-from flowli_core.stored import Overview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """The result of `flowli check`.
 
-    `workers` counts those seen in the last minute; None if the store did not answer. `oldest` is for how many seconds
-    the oldest due job has waited; None if no due job waits.
+    `workers` counts the living ones; None if the store did not answer. `oldest` is for how many seconds the oldest due
+    job has waited; None if no due job waits.
     """
 
     ok: bool = False
@@ -31,33 +32,48 @@ class Checked:
     complaints: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    workers: int
+    here: bool
+    oldest: timedelta | None
+
+
 @click.command()
 @click.option(
     "--workers",
     type=click.IntRange(0),
-    default=0,
-    help="Fail if fewer workers were seen in the last minute; one that has stopped since still counts.",
+    default=1,
     show_default=True,
+    help="Fail if fewer workers are alive. With 0, the store alone is checked.",
 )
+@click.option("--here", is_flag=True, help="Count only the workers of this host or container.")
 @click.option("--oldest", type=DurationType(zero=True), help="Fail if a due job has waited longer than this.")
 @click.option(
     "--within",
     type=DurationType(),
     default="5s",
-    help="Fail if the store takes longer than this to answer.",
     show_default=True,
+    help="Fail if the store takes longer than this to answer.",
 )
 @json_option
 @operation
-async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, within: timedelta, is_json: bool) -> int:
-    """Check that the store answers, for container health checks and alerts.
+async def check(
+    jobs: Jobs[Any], *, workers: int, here: bool, oldest: timedelta | None, within: timedelta, is_json: bool
+) -> int:
+    """Check that a job enqueued now will be run, for container health checks and alerts.
+
+    The store must answer, and each job of the registry needs a living worker that serves its queue and knows the job. A
+    worker is alive until it stops, or has not been seen for 30 seconds. No job may wait in a queue that no worker
+    serves, or because no worker can run it.
 
     Without --workers and --oldest this checks nothing but the store: it passes even if no worker runs. For the health
     of one worker, use its --health-port. The exit code is 0 if all is well, and 1 if not.
     """
+    limits = _Limits(workers=workers, here=here, oldest=oldest)
     try:
         async with asyncio.timeout(within.total_seconds()):
-            found = _evaluate(await jobs.inspect.get_overview(), workers, oldest)
+            found = await _check(jobs, limits)
     except TimeoutError:
         found = Checked(complaints=(f"the store did not answer within {format_duration(within)}",))
     except StoreUnavailable as error:
@@ -74,17 +90,24 @@ async def check(jobs: Jobs[Any], *, workers: int, oldest: timedelta | None, with
     return exits.DONE if found.ok else exits.FAILED
 
 
-def _evaluate(overview: Overview, workers: int, oldest: timedelta | None) -> Checked:
+async def _check(jobs: Jobs[Any], limits: _Limits) -> Checked:
+    overview = await jobs.inspect.get_overview()
+    workers = to_workers(overview)
+    counted = [worker for worker in workers if worker.is_alive and (not limits.here or is_here(worker.name))]
     complaints: list[str] = []
-    seen = len(overview.workers)
-    if seen < workers:
-        complaints.append(f"{seen} of {workers} workers were seen in the last minute")
+    if len(counted) < limits.workers:
+        where = " on this host" if limits.here else ""
+        complaints.append(f"{len(counted)} of {limits.workers} workers are alive{where}")
+    if limits.workers and any(worker.is_alive for worker in workers):
+        complaints += complain_of_unserved(jobs, overview, workers)
+    complaints += [f"parked: {one}" for one in map(format_parked, await jobs.inspect.get_parked())]
     waited = max((overview.now - since for since in overview.oldest.values()), default=None)
-    if oldest is not None and waited is not None and waited > oldest:
-        complaints.append(f"a due job has waited for {format_span(waited)}, longer than {format_duration(oldest)}")
+    if limits.oldest is not None and waited is not None and waited > limits.oldest:
+        longer = format_duration(limits.oldest)
+        complaints.append(f"a due job has waited for {format_span(waited)}, longer than {longer}")
     return Checked(
         ok=not complaints,
-        workers=seen,
+        workers=len(counted),
         oldest=None if waited is None else waited.total_seconds(),
         complaints=tuple(complaints),
     )

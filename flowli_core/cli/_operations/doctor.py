@@ -5,15 +5,16 @@ from typing import Any
 
 import click
 
+from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._jobs.workers import to_workers
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option
 from flowli_core.cli._common.show import format_json, format_table, hang, is_terminal, styled
-from flowli_core.cli._operations.parked import check_parked, read_parked
+from flowli_core.cli._operations.served import complain_of_unserved, format_parked
 from flowli_core.driver import Check, Diagnosable
-from flowli_core.stored import Overview
 
 _COLOURS = {"ok": "green", "warning": "yellow", "bad": "red"}
 
@@ -29,19 +30,32 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
         checks += await driver.diagnose()
     else:
         checks.append(Check(name="diagnosis", value="not offered by this driver"))
-    overview = await jobs.inspect.get_overview()
-    checks += [_check_workers(overview), check_parked(await read_parked(jobs, overview))]
+    checks += [await _check_workers(jobs), check_parked(await jobs.inspect.get_parked())]
     click.echo(format_json(checks) if is_json else _format_checks(checks))
     return exits.FAILED if any(one.verdict == "bad" for one in checks) else exits.DONE
 
 
-def _check_workers(overview: Overview) -> Check:
-    seen = len(overview.workers)
-    value = f"{seen} seen in the last minute"
-    if overview.oldest and not seen:
+async def _check_workers(jobs: Jobs[Any]) -> Check:
+    overview = await jobs.inspect.get_overview()
+    workers = to_workers(overview)
+    alive = sum(worker.is_alive for worker in workers)
+    value = f"{alive} alive"
+    if overview.oldest and not alive:
         cure = "jobs are waiting and no worker runs: start one with flowli worker"
         return Check(name="workers", value=value, verdict="bad", cure=cure)
+    complaints = complain_of_unserved(jobs, overview, workers) if alive else []
+    if complaints:
+        cure = "start a worker of the current release that serves all queues"
+        return Check(name="workers", value="\n".join([value, *complaints]), verdict="bad", cure=cure)
     return Check(name="workers", value=value)
+
+
+def check_parked(parked: Sequence[ParkedJobs]) -> Check:
+    """Return the finding about parked jobs."""
+    if not parked:
+        return Check(name="parked jobs", value="none")
+    cure = "deploy a worker that can run them, or cancel them"
+    return Check(name="parked jobs", value="\n".join(map(format_parked, parked)), verdict="warning", cure=cure)
 
 
 def _format_checks(checks: Sequence[Check]) -> str:

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from flowli_core._jobs.records import JobRecord
+from flowli_core._jobs.workers import WORKER_ALIVE
 from flowli_core.cli._common.show import format_fields, format_moment, format_table
-from flowli_core.driver import LAST_SEEN_PRECISION
 from flowli_core.durations import format_duration
 from flowli_core.retry import Backoff, Fixed
 from flowli_core.stored import STATES, Overview, State, StateCounts
@@ -62,14 +62,14 @@ def explain_cancel(worker: str | None, overview: Overview) -> str:
 
 def describe_worker(worker: str, overview: Overview) -> str:
     """Return when a worker was last seen."""
-    seen = overview.workers.get(worker)
-    return "not seen in the last minute" if seen is None else f"last seen {format_moment(seen, overview.now)}"
+    known = overview.workers.get(worker)
+    return "not seen in the last minute" if known is None else f"last seen {format_moment(known.seen, overview.now)}"
 
 
 def is_silent(worker: str, overview: Overview) -> bool:
     """Return True if a worker was not seen for longer than a living one can be."""
-    seen = overview.workers.get(worker)
-    return seen is None or overview.now - seen > 2 * LAST_SEEN_PRECISION
+    known = overview.workers.get(worker)
+    return known is None or overview.now - known.seen >= WORKER_ALIVE
 
 
 def _row(record: JobRecord) -> list[object]:

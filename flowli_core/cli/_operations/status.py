@@ -1,7 +1,7 @@
 """`flowli status`: queues, workers and the next schedule runs at a glance."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from flowli_core._jobs.inspect import MOST_PER_PAGE
+from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._text import escape_controls
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
@@ -22,11 +24,11 @@ from flowli_core.cli._common.show import (
     format_table,
     is_terminal,
 )
-from flowli_core.cli._operations.parked import ParkedJobs, read_parked
 from flowli_core.cli._operations.schedules import format_schedules
+from flowli_core.cli._operations.served import format_parked
 from flowli_core.durations import format_duration
 from flowli_core.errors import StoreUnavailable
-from flowli_core.stored import STATES, Overview, QueueCounts, StateCounts
+from flowli_core.stored import STATES, QueueCounts, StateCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
 _MOST_WORKERS = 8
@@ -35,9 +37,13 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status(Overview):
+class Status:
     """The state of a store. `schedules` are those that run next, out of the first 1,000 by key."""
 
+    now: datetime
+    counts: QueueCounts
+    oldest: Mapping[str, datetime]
+    workers: tuple[WorkerRecord, ...]
     driver: str
     parked: tuple[ParkedJobs, ...]
     schedules: tuple[ScheduleRecord, ...]
@@ -52,9 +58,9 @@ async def read_status(jobs: Jobs[Any]) -> Status:
         now=overview.now,
         counts=overview.counts,
         oldest=overview.oldest,
-        workers=overview.workers,
+        workers=to_workers(overview),
         driver=repr(runtime_of(jobs).require_driver()),
-        parked=await read_parked(jobs, overview),
+        parked=await jobs.inspect.get_parked(),
         schedules=tuple(schedules[:_MOST_SCHEDULES]),
     )
 
@@ -67,7 +73,7 @@ def format_status(status: Status, declared: Collection[str]) -> str:
         ("oldest", _format_oldest(status)),
     ]
     if status.parked:
-        head.append(("parked", ("\n" if is_terminal() else ", ").join(map(str, status.parked))))
+        head.append(("parked", ("\n" if is_terminal() else ", ").join(map(format_parked, status.parked))))
     undeclared = _format_undeclared(status.counts, declared)
     if undeclared:
         head.append(("undeclared", ("\n" if is_terminal() else ", ").join(undeclared)))
@@ -85,10 +91,10 @@ def format_status(status: Status, declared: Collection[str]) -> str:
 async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelta) -> None:
     """Show queues, workers and the next schedule runs.
 
-    For each queue: the number of jobs in each state, and how long its oldest due job has waited. Parked jobs wait for
-    another worker, because the one that met them does not know them, or a later release wrote them. A queue with
-    waiting jobs is called undeclared if the registry does not declare it. A worker is listed for up to a minute after
-    its last sign of life, even if it has stopped.
+    For each queue: the number of jobs in each state, how long its oldest due job has waited, and how many living
+    workers serve it. Parked jobs wait for another worker, because the one that met them does not know them, or a later
+    release wrote them. A queue with waiting jobs is called undeclared if the registry does not declare it. A worker
+    that was killed is listed for a minute.
     """
     while True:
         try:
@@ -107,14 +113,15 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
         await asyncio.sleep(every.total_seconds())
 
 
-def _format_workers(workers: Mapping[str, datetime], now: datetime) -> str:
-    if not workers:
-        return "none seen in the last minute"
-    names = sorted(workers)
-    lines = [f"{len(names)} seen in the last minute"]
-    lines += [f"{name} (last seen {format_moment(workers[name], now)})" for name in names[:_MOST_WORKERS]]
-    if len(names) > _MOST_WORKERS:
-        lines.append(f"and {len(names) - _MOST_WORKERS} more")
+def _format_workers(workers: Sequence[WorkerRecord], now: datetime) -> str:
+    alive = sum(worker.is_alive for worker in workers)
+    lines = [f"{alive} alive" if alive else "none alive"]
+    for worker in workers[:_MOST_WORKERS]:
+        state = "last seen" if worker.is_alive else "not alive, last seen"
+        queues = "" if worker.queues is None else f", queues {', '.join(worker.queues)}"
+        lines.append(f"{worker.name} ({state} {format_moment(worker.seen, now)}{queues})")
+    if len(workers) > _MOST_WORKERS:
+        lines.append(f"and {len(workers) - _MOST_WORKERS} more")
     return ("\n" if is_terminal() else ", ").join(lines)
 
 
@@ -136,12 +143,16 @@ def _format_undeclared(counts: QueueCounts, declared: Collection[str]) -> list[s
 
 
 def _format_queues(status: Status) -> str:
-    now, oldest = status.now, status.oldest
-    rows = [_queue_row(name, counts, oldest.get(name), now) for name, counts in sorted(status.counts.by_queue.items())]
-    rows.append(_queue_row("all", status.counts, min(oldest.values(), default=None), now))
-    return format_table(["queue", *STATES, "oldest"], rows, right=[*STATES, "oldest"])
+    oldest, alive = status.oldest, [worker for worker in status.workers if worker.is_alive]
+    rows: list[list[object]] = []
+    for name, counts in sorted(status.counts.by_queue.items()):
+        serving = sum(worker.serves(name) for worker in alive)
+        rows.append(_queue_row(name, counts, oldest.get(name), status.now, serving))
+    rows.append(_queue_row("all", status.counts, min(oldest.values(), default=None), status.now, len(alive)))
+    return format_table(["queue", *STATES, "oldest", "workers"], rows, right=[*STATES, "oldest", "workers"])
 
 
-def _queue_row(name: str, counts: StateCounts, oldest: datetime | None, now: datetime) -> list[object]:
+def _queue_row(name: str, counts: StateCounts, oldest: datetime | None, now: datetime, workers: int) -> list[object]:
     waited = "" if oldest is None else format_span(now - oldest)
-    return [name, *(getattr(counts, state) for state in STATES), waited]
+    is_unserved = not workers and (counts.queued or counts.scheduled)
+    return [name, *(getattr(counts, state) for state in STATES), waited, "none" if is_unserved else workers]

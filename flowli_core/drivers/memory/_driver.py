@@ -11,7 +11,7 @@ from heapq import nlargest, nsmallest
 
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.driver import (
-    WORKER_ALIVE,
+    WORKER_LISTED,
     CancelAnswer,
     Check,
     Enqueued,
@@ -186,12 +186,11 @@ class MemoryDriver:
                 due = index.entries[0][0]
                 if due <= now:
                     oldest[queue] = min(moment(due), oldest.get(queue, moment(due)))
-            seen = self._steps.seen_since(now - milliseconds(WORKER_ALIVE))
             return Overview(
                 now=moment(now),
                 counts=QueueCounts.of({queue: StateCounts(**states) for queue, states in counts.items()}),
                 oldest=oldest,
-                workers={worker: moment(at) for worker, at in seen.items()},
+                workers=self._steps.seen_since(now - milliseconds(WORKER_LISTED)),
             )
 
     async def put_schedule(

@@ -24,7 +24,7 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
 from flowli_core.drivers.memory._store import Record, Store
-from flowli_core.stored import FinishedState
+from flowli_core.stored import FinishedState, StoredWorker
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,10 @@ class LastStep:
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A worker: when it was last seen, its last step, and its last waiting step."""
+    """A worker: when it was last seen, its description, its last step, and its last waiting step."""
 
     seen: int
+    about: bytes = b""
     steps: dict[bool, LastStep] = field(default_factory=dict[bool, LastStep])
 
 
@@ -69,6 +70,8 @@ class Steps:
         elif step.sequence == last.sequence:
             acks = last.acks
             batch = self._reserve_again(step, last)
+        if step.leaving:
+            self._workers.pop(step.worker, None)
         self._wake_for_rest(step)
         now, tick = self._store.now, self._store.ticks.first_time()
         return StepAnswer(
@@ -212,6 +215,7 @@ class Steps:
 
     def _remember(self, step: Step, acks: tuple[AckAnswer, ...], batch: list[Record]) -> None:
         worker = self._workers.setdefault(step.worker, Worker(self._store.now))
+        worker.about = worker.about if step.about is None else step.about
         ids = tuple([record.new.id for record in batch])
         worker.steps[step.wait is not None] = LastStep(step.sequence, acks, self._store.token, ids)
         self.note_seen(step.worker)
@@ -222,6 +226,10 @@ class Steps:
             self._workers[worker].seen = self._store.now
             self._workers.move_to_end(worker)
 
-    def seen_since(self, moment: int) -> dict[str, int]:
-        """Return the workers that were seen after a moment, and when each was last seen."""
-        return {name: worker.seen for name, worker in self._workers.items() if worker.seen > moment}
+    def seen_since(self, time: int) -> dict[str, StoredWorker]:
+        """Return the workers that were seen after a time."""
+        return {
+            name: StoredWorker(seen=moment(worker.seen), about=worker.about)
+            for name, worker in self._workers.items()
+            if worker.seen > time
+        }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flowli_core.driver import Check
 from flowli_core.drivers.redis._audit import Finding
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import PermissionMissingError
 from flowli_core.drivers.redis._keys import DEFAULT_PREFIX, LAYOUT
+from flowli_core.drivers.redis._packing import to_text
 from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.drivers.redis._server import facts_of
 from flowli_core.errors import DriverError
@@ -32,6 +35,7 @@ async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list
     try:
         for section in ("server", "memory", "persistence", "replication"):
             facts |= facts_of(await client.at(at, "INFO", section))
+        facts |= await _snapshot_facts(client, at)
         checks = check_facts(facts)
     except PermissionMissingError:
         cure = "ACL SETUSER ... +info, so that eviction policy and persistence can be checked"
@@ -45,6 +49,16 @@ async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list
     else:
         checks.append(_check("ACL", "all needed commands are allowed"))
     return [*checks, _check("layout", str(LAYOUT))]
+
+
+async def _snapshot_facts(client: Client, at: str) -> dict[str, str]:
+    """Return when the server makes snapshots, or nothing if this user may not ask: CONFIG is not needed otherwise."""
+    with contextlib.suppress(DriverError):
+        reply: Any = await client.at(at, "CONFIG", "GET", "save")
+        # The name and the value: as a list or, by RESP3, as a dict.
+        values = next(iter(reply.items())) if hasattr(reply, "items") else reply
+        return {"save": to_text(values[1])}
+    return {}
 
 
 def check_facts(facts: Mapping[str, str]) -> list[Check]:
@@ -79,6 +93,9 @@ def _check_memory(facts: Mapping[str, str]) -> Check:
 def _check_persistence(facts: Mapping[str, str]) -> Check:
     has_aof = facts.get("aof_enabled") == "1"
     value = "append-only file" if has_aof else "no append-only file, only snapshots if configured"
+    if not has_aof and facts.get("save") == "":
+        cure = "a restart of the server loses every job: CONFIG SET appendonly yes"
+        return _check("persistence", "neither an append-only file nor snapshots", bad=cure)
     failed = [
         f"the last {what} failed"
         for what, fact in (("append", "aof_last_write_status"), ("snapshot", "rdb_last_bgsave_status"))

@@ -27,7 +27,7 @@ counts                     hash  "state queue" -> records that are active, compl
 queues                     set   names of queues; with the last record of the queue
 taken                      zset  id of a removed record -> when it is free again, and the state; then, or if too many
 serial                     hash  last token, last revision of a schedule, time of the last step; never
-workers                    zset  worker -> last seen; 10 minutes after that, by any worker's step
+workers                    zset  worker -> last seen; when it leaves, or 10 minutes after that, by any worker's step
 tick                       zset  schedule key -> next tick; when it has no next tick or is removed
 schedule                   hash  schedule key -> revision, ticks, queue, spec; when it is removed
 schedules                  zset  schedule keys in order, for listing; when it is removed
@@ -35,7 +35,7 @@ due:QUEUE                  zset  id -> due time of waiting records; when reserve
 suspect:QUEUE              zset  the same for suspects
 wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a step that leaves nothing due; expires if
                                  the queue has no records
-worker:WORKER              hash  last step and last waiting step of a worker; expires 10 minutes after it was last seen
+worker:WORKER              hash  last steps and description of a worker; when it leaves, or 10 minutes after it was seen
 scratch                    any   what `open` tries commands on; at once
 absent                     none  never exists; each call names it
 ========================== ===== ======================================================================================

@@ -21,7 +21,7 @@ from flowli_core.drivers.redis._packing import (
     unpack_shape,
     unpack_stored,
 )
-from flowli_core.stored import STATES, Overview, QueueCounts, State, StateCounts, StoredRecord
+from flowli_core.stored import STATES, Overview, QueueCounts, State, StateCounts, StoredRecord, StoredWorker
 
 _ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}
 _DAMAGED = 6
@@ -160,7 +160,10 @@ def to_overview(reply: Any) -> Overview:
             {queue: StateCounts(**states) for queue, states in found.items() if any(states.values())}
         ),
         oldest=oldest,
-        workers={to_text(name): moment(read_number(seen) or now) for name, seen in _pairs(workers)},
+        workers={
+            to_text(name): StoredWorker(seen=moment(read_number(seen) or now), about=about)
+            for name, seen, about in workers
+        },
     )
 
 

@@ -15,7 +15,7 @@ from flowli_core.driver import (
     MOST_TAKEN_IDS,
     RECOVER_PER_STEP,
     TRIM_PER_STEP,
-    WORKER_ALIVE,
+    WORKER_LISTED,
     WORKER_MEMORY,
     Lease,
     NewRecord,
@@ -120,7 +120,7 @@ class Scripts:
         return await self._call("read_records", [query.state, at, after_id, query.limit, int(query.payloads)])
 
     async def overview(self) -> Any:
-        return await self._call("overview", [milliseconds(WORKER_ALIVE)])
+        return await self._call("overview", [milliseconds(WORKER_LISTED)])
 
     async def put_schedule(
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord]
@@ -243,6 +243,8 @@ def _pack_step(step: Step) -> list[Word]:
         milliseconds(WORKER_MEMORY),
         milliseconds(LAST_SEEN_PRECISION),
         int(step.wait is not None),
+        int(step.leaving),
+        step.about or b"",
         len(step.queues),
         *step.queues,
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
 
-from flowli_core.driver import WORKER_ALIVE
+from flowli_core.driver import WORKER_LISTED
 from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.sqlite._damage import RECORD, STATUSES, DamagedRowError, find_damage, noted
 from flowli_core.drivers.sqlite._records import state_of
@@ -19,6 +19,7 @@ from flowli_core.stored import (
     RecordsInState,
     StateCounts,
     StoredRecord,
+    StoredWorker,
 )
 
 _LAST_TIME = 2**63 - 1
@@ -73,7 +74,7 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
     found: dict[str, dict[str, int]] = {}
     oldest: dict[str, datetime] = {}
     with snapshot(connection):
-        workers = run(connection, "find_workers", since=now - milliseconds(WORKER_ALIVE)).fetchall()
+        workers = run(connection, "find_workers", since=now - milliseconds(WORKER_LISTED)).fetchall()
         for queue, status, n in run(connection, "read_counts").fetchall():
             if type(n) is not int or status not in STATUSES:
                 raise DamagedRowError
@@ -86,13 +87,16 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
             counts["queued"] = n - counts["scheduled"]
             dues = [due for due in first_due(connection, queue) if due is not None and due <= now]
             oldest |= {queue: moment(min(dues))} if dues else {}
-    if not all(type(name) is str for name, _ in workers):
+    if not all(type(name) is str for name, _, _ in workers):
         raise DamagedRowError
     return Overview(
         now=moment(now),
         counts=QueueCounts.of({queue: StateCounts(**counts) for queue, counts in found.items()}),
         oldest=oldest,
-        workers={name: moment(seen) for name, seen in workers},
+        workers={
+            name: StoredWorker(seen=moment(seen), about=about if type(about) is bytes else b"")
+            for name, seen, about in workers
+        },
     )
 
 

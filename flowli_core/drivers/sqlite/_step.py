@@ -81,6 +81,10 @@ class IdleSteps:
         sequences[kind] = max(known or 0, step.sequence)
         return known is not None and known < stored and step.sequence <= stored
 
+    def forget(self, worker: str) -> None:
+        """Forget a worker that has left."""
+        self._workers.pop(worker, None)
+
     def must_write_seen(self, worker: str, now: int) -> bool:
         """Return True if it is time to write again when the worker was last seen."""
         written = self._workers[worker].written
@@ -116,6 +120,9 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, audit: Audi
         batch = () if last.token is None else reserve_again(transaction, step, last.token)
         if last is not idle.get(step):
             transaction.run("note_seen", now=now, worker=step.worker)
+    if step.leaving:
+        transaction.run("forget_worker", worker=step.worker)
+        idle.forget(step.worker)
     transaction.changed.update(step.queues)
     tick = first_tick(transaction.connection)
     return StepAnswer(
@@ -147,7 +154,7 @@ def _fits(step: Step, last: LastStep) -> bool:
 
 def _remember(transaction: Transaction, step: Step, last: LastStep, idle: IdleSteps) -> None:
     now = transaction.now
-    if not transaction.has_written() and not idle.must_write_seen(step.worker, now):
+    if not transaction.has_written() and step.about is None and not idle.must_write_seen(step.worker, now):
         idle.put(step, last)
         return
     transaction.run(
@@ -158,6 +165,7 @@ def _remember(transaction: Transaction, step: Step, last: LastStep, idle: IdleSt
         sequence=last.sequence,
         token=last.token,
         acks="".join([_LETTERS[ack] for ack in last.acks]),
+        about=step.about,
     )
     transaction.run("note_seen", now=now, worker=step.worker)
     transaction.run("forget_workers", until=now - _MEMORY)

@@ -3,8 +3,8 @@
 -- KEYS[#KEYS]: the worker: its last step of each sequence (sequence, acks, token, batch), when it was seen, when listed.
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 to reserve a suspect, most bytes, most to recover, most to trim, how many
 --                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a
---                worker, the interval in ms at which to list it as alive, 1 if it is a waiting step, how many queues,
---                their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
+--                worker, the interval in ms at which to list it as alive, 1 if it is a waiting step, 1 if it is the
+--                worker's last step, the worker's description or '', how many queues, their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {place, progress, recoveries} of those with a history,
 --          token or 0, {id, name, queue, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
@@ -14,12 +14,12 @@
 -- script ends half-way, loses none: the step does the same when it is sent again.
 local WORKER = KEYS[#KEYS]
 local worker, sequence_text, lease_ms, want, with_suspect, most_bytes, most_recovered, most_trimmed, keep_completed,
-  keep_failed, keep_cancelled, keep_taken, remember_ms, list_ms, is_waiting, served_count = unpack(ARGV, first, first + 15)
+  keep_failed, keep_cancelled, keep_taken, remember_ms, list_ms, is_waiting, is_leaving, about, served_count = unpack(ARGV, first, first + 17)
 local sequence = tonumber(sequence_text)
 lease_ms, remember_ms, list_ms = tonumber(lease_ms), tonumber(remember_ms), tonumber(list_ms)
 with_suspect, is_waiting = with_suspect == '1', is_waiting == '1'
-local acks_from = first + 16 + served_count
-local served = { unpack(ARGV, first + 16, acks_from - 1) }
+local acks_from = first + 18 + served_count
+local served = { unpack(ARGV, first + 18, acks_from - 1) }
 local ack_count = (#ARGV - acks_from + 1) / 6
 local lease_end = format_ms(now + lease_ms)
 -- No step is that many numbers older than the last: such a number is damaged.
@@ -72,6 +72,9 @@ if not last_sequence or sequence > last_sequence then
   call('HSET', WORKER, SEQUENCE, sequence_text, ACKS, acks, BATCH_TOKEN, token or 0, BATCH, table.concat(batch.ids, ' '),
     'seen', now_text)
   list_worker()
+  if about ~= '' then
+    call('HSET', WORKER, 'about', about)
+  end
 else
   write_time()
   if sequence == last_sequence then
@@ -86,6 +89,10 @@ else
     acks = string.rep('l', ack_count)
   end
   first_end = first_lease_end()
+end
+if is_leaving == '1' then
+  call('DEL', WORKER)
+  call('ZREM', WORKERS, worker)
 end
 write_counts()
 local is_unknown = not is_waiting and sequence > 1 and (not last_sequence or last_sequence < sequence - 1)

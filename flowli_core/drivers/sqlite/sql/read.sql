@@ -28,7 +28,7 @@ SELECT queue, state, n FROM counts WHERE n > 0;
 SELECT count(*) FROM record WHERE queue = :queue AND state = 'waiting' AND suspect IN (0, 1) AND due > :now;
 
 -- name: find_workers
-SELECT id, max(seen) FROM worker WHERE seen > :since GROUP BY id;
+SELECT id, max(seen), max(about) FROM worker WHERE seen > :since GROUP BY id;
 
 -- name: count_wrong_counts
 SELECT count(*) FROM (

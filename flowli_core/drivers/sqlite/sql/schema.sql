@@ -76,6 +76,7 @@ CREATE TABLE worker (
     sequence INTEGER NOT NULL,
     token INTEGER,
     acks TEXT NOT NULL,
+    about BLOB,
     PRIMARY KEY (id, waits)
 ) WITHOUT ROWID;
 

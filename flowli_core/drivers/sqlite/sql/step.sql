@@ -81,12 +81,18 @@ DELETE FROM taken_id WHERE number <= (SELECT max(number) FROM taken_id) - :most;
 SELECT sequence, token, acks FROM worker WHERE id = :worker AND waits = :waits AND seen > :since;
 
 -- name: remember_step
-INSERT OR REPLACE INTO worker (id, waits, seen, sequence, token, acks)
-VALUES (:worker, :waits, :now, :sequence, :token, :acks);
+INSERT INTO worker (id, waits, seen, sequence, token, acks, about)
+VALUES (:worker, :waits, :now, :sequence, :token, :acks, :about)
+ON CONFLICT (id, waits) DO UPDATE SET
+    seen = excluded.seen, sequence = excluded.sequence, token = excluded.token, acks = excluded.acks,
+    about = coalesce(excluded.about, about);
 
 -- name: note_seen
 -- Both steps of a worker are remembered for as long as it is seen.
 UPDATE worker SET seen = :now WHERE id = :worker;
+
+-- name: forget_worker
+DELETE FROM worker WHERE id = :worker;
 
 -- name: forget_workers
 DELETE FROM worker WHERE seen <= :until;
