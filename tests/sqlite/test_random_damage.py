@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowli_core.drivers.sqlite import SqliteDriver
-from tests.support.damage import Damage, Figures, outlive
+from flowli_core.errors import DriverError
+from tests.support.damage import Damage, Figures, Scene, outlive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +110,53 @@ async def damage_at_random(folder: Path, seeds: range) -> Figures:
             error.add_note(f"seed {seed}")
             raise
     return figures
+
+
+class OverwrittenStore(SqliteStore):
+    """A file of which some bytes are others: what the disk of the machine may do."""
+
+    def damage(self) -> Damage:
+        """Overwrite some bytes, or a page, of the file or of its log."""
+        rng = self._rng
+        files = [file for file in self._path.parent.glob(f"{self._path.name}*") if file.suffix != ".sqlite3-shm"]
+        data = bytearray((file := rng.choice(sorted(files))).read_bytes())
+        for _ in range(rng.choice([1, 1, 4, 64])):
+            place, size = rng.randrange(len(data)), rng.choice([1, 1, 4, 300, 4096])
+            data[place : place + size] = rng.choice([bytes(size), rng.randbytes(size), b"\xff" * size])
+        if rng.random() < 0.1:
+            del data[rng.randrange(len(data)) :]
+        file.write_bytes(data)
+        return Damage(f"bytes of {file.suffix}")
+
+
+async def use_overwritten(folder: Path, seeds: range) -> str:
+    """Use files whose bytes were overwritten. Each call answers, or raises an error of ours that names the cure."""
+    refused = 0
+    for seed in seeds:
+        store = OverwrittenStore(folder / f"{seed}.sqlite3", seed)
+        scene = Scene(store)
+        await scene.fill()
+        store.damage()
+        try:
+            await scene.commands()
+            for use in (scene.read, scene.work_on, scene.read):
+                try:
+                    await use()
+                except DriverError:
+                    refused += 1
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
+    return f"{len(seeds)} files with overwritten bytes: {refused} of {3 * len(seeds)} uses were refused with our error"
+
+
+async def test_overwritten_bytes_of_the_file_raise_nothing_but_our_errors(tmp_path: Path) -> None:
+    await use_overwritten(tmp_path, range(5, 10))
+
+
+@pytest.mark.faults
+async def test_overwritten_bytes_of_400_files_raise_nothing_but_our_errors(tmp_path: Path) -> None:
+    sys.stderr.write(f"{await use_overwritten(tmp_path, range(1_000, 1_400))}\n")
 
 
 @pytest.mark.parametrize("first", range(0, 60, 10))

@@ -159,7 +159,8 @@ class Scene:
                     found[record.id] = record
                 await jobs.inspect.get_jobs_by_state(state, limit=100, payloads=False)
             for schedule in (await jobs.inspect.get_schedules(limit=100)).items:
-                await jobs.inspect.next_runs(schedule.key)
+                with contextlib.suppress(ValidationError):  # the same of its key
+                    await jobs.inspect.next_runs(schedule.key)
         return found
 
     def command(self, *words: str) -> str:

@@ -9,6 +9,10 @@ from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 if sys.platform != "win32":
     import resource
 
+DAMAGED = (
+    "is damaged; restore it from a backup, or recover what you can with the .recover command of the sqlite3 program"
+)
+
 _TEMPORARY = {
     sqlite3.SQLITE_BUSY: "stayed locked for longer than busy_timeout; end the transaction that another program "
     "holds on it, or raise busy_timeout",
@@ -25,8 +29,7 @@ _PERMANENT = {
     sqlite3.SQLITE_PERM: "may not be used; give this user the right to read and write it and its folder",
     sqlite3.SQLITE_AUTH: "may not be used; give this user the right to read and write it and its folder",
     sqlite3.SQLITE_NOTADB: "is not an SQLite database; give another path",
-    sqlite3.SQLITE_CORRUPT: "is damaged; restore it from a backup, or recover what you can with the .recover command "
-    "of the sqlite3 program",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
     sqlite3.SQLITE_TOOBIG: "cannot take a value that long; store a reference to it instead",
 }
 _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from flowli_core.drivers.sqlite._errors import translate
-from flowli_core.errors import DriverError
+from flowli_core.drivers.sqlite._errors import DAMAGED, translate
+from flowli_core.errors import DriverError, StoreDamaged
 
 T = TypeVar("T")
 
@@ -55,6 +55,9 @@ class Lane:
         except sqlite3.Error as error:
             # Errors of the sqlite3 module itself have no code, and their text may contain a value.
             raise translate(error, self._path) from (error if hasattr(error, "sqlite_errorcode") else None)
+        except UnicodeDecodeError:
+            # The sqlite3 module cannot decode a message of SQLite that quotes the damaged definition of a table.
+            raise StoreDamaged(f"{self._path} {DAMAGED}") from None
         except (UnicodeEncodeError, OverflowError):
             raise DriverError(
                 f"{self._path} cannot hold a text with lone surrogates, or an integer of more than 64 bits"

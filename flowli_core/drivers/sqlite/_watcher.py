@@ -81,7 +81,7 @@ class Watcher:
                 try:
                     with closing(self._connect()) as connection:
                         self._watch(connection)
-                except sqlite3.Error as error:
+                except (sqlite3.Error, UnicodeDecodeError) as error:
                     # The steps of the waiters will raise the error.
                     _log.warning(
                         "watching an SQLite file failed (%s), retrying",
