@@ -35,22 +35,19 @@ end
 -- Returns {place, disposition, id, state, due, progress} for each record that was not accepted, and {digest, text, ...} of the
 -- stored shapes that differ from those given. If there are any, it has stored nothing.
 local function add_records(first)
-  local given, digests, at = {}, {}, first + 1
+  local given, differing, at = {}, {}, first + 1
   for _ = 1, tonumber(ARGV[first]) do
-    local text = ARGV[at + 1]
+    local digest, text = ARGV[at], ARGV[at + 1]
     local max_recoveries, _, _, keep_id, queue = parse_shape(text)
-    given[ARGV[at]] = {
-      text = text, uses = 0, queue = queue, keeps_id = keep_id ~= '0', index = (max_recoveries == '0' and SUSPECT or DUE)[queue],
-    }
-    digests[#digests + 1] = ARGV[at]
-    at = at + 2
-  end
-  local differing, shape_texts = {}, read_fields(SHAPE, digests)
-  for i, digest in ipairs(digests) do
-    given[digest].is_stored = shape_texts[i]
-    if shape_texts[i] and shape_texts[i] ~= given[digest].text then
-      append(differing, digest, shape_texts[i])
+    local stored = call('HGET', SHAPE, digest)
+    if stored and stored ~= text then
+      append(differing, digest, stored)
     end
+    given[digest] = {
+      text = text, is_stored = stored, uses = 0, queue = queue, keeps_id = keep_id ~= '0',
+      index = (max_recoveries == '0' and SUSPECT or DUE)[queue],
+    }
+    at = at + 2
   end
   if #differing > 0 then
     return {}, differing

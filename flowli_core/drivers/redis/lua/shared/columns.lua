@@ -34,18 +34,17 @@ end
 
 local first = 2
 
--- A table of the keys of one kind, by queue. A key is made when it is first used.
+-- The keys of queues, by queue. A key is made when it is first used; what it begins with is at 0.
 local root = string.sub(RECORD, 1, -7)
-local function keys_of(kind)
-  return setmetatable({}, {
-    __index = function(keys, queue)
-      local key = root .. kind .. ':' .. queue
-      keys[queue] = key
-      return key
-    end,
-  })
-end
-local DUE, SUSPECT, WAKE = keys_of('due'), keys_of('suspect'), keys_of('wake')
+local OF_QUEUE = {
+  __index = function(keys, queue)
+    local key = keys[0] .. queue
+    keys[queue] = key
+    return key
+  end,
+}
+local DUE, SUSPECT = setmetatable({ [0] = root .. 'due:' }, OF_QUEUE), setmetatable({ [0] = root .. 'suspect:' }, OF_QUEUE)
+local WAKE = setmetatable({ [0] = root .. 'wake:' }, OF_QUEUE)
 local TAKEN, USES = root .. 'taken', root .. 'uses'
 
 -- Run a command with many arguments, in slices that fit on Lua's stack. `width` arguments belong together.
