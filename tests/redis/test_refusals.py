@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from flowli_core import Runner, StoreUnavailable
+from flowli_core import Runner, StoreUnavailable, job
 from flowli_core.driver import Retried
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import DONE, LEASE, Worker, ack, assert_consistent, lease_of, record
 from tests.redis.clients import OwningDriver, client_of
 from tests.redis.proxy import Proxy
 from tests.redis.server import Server, connect
-from tests.support.running import Work, running, until
+from tests.support.running import Duties, Work, running, until
 from tests.support.store import find
 
 if TYPE_CHECKING:
@@ -65,6 +65,39 @@ async def test_a_full_server_refuses_only_new_records(server: Server) -> None:
         assert await find(driver, "e") is None
         assert set((await driver.overview()).counts.by_queue) == {"q"}
         assert [one.disposition for one in await driver.enqueue([record("e", key="k")])] == ["accepted"]
+
+
+@job()
+async def nightly() -> None:
+    """Be declared with a schedule."""
+
+
+class NightlyJobs(Duties):
+    nightly = nightly
+    schedules = (nightly.scheduled("nightly", cron="0 3 * * *"),)
+
+
+async def test_a_runner_starts_and_works_on_a_full_server(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """It stores its schedule as soon as there is memory, and logs once that it cannot."""
+    async with store(server) as (driver, admin):
+        work = Work(driver)
+        first, second = await work.add(1, 2)
+        admin.config_set("maxmemory", 1)
+        admin.script_flush()
+        jobs = NightlyJobs(context=work.deeds, driver=RedisDriver.from_url(server.url))
+        async with jobs, running(Runner(jobs)):
+            for record_id in (first, second):
+                await work.until(record_id, "completed")
+            assert await jobs.inspect.get_schedule("nightly") is None
+            admin.config_set("maxmemory", 0)
+
+            async def is_stored() -> bool:
+                return await jobs.inspect.get_schedule("nightly") is not None
+
+            await until(is_stored)
+    warnings = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "out of memory" in warnings[0]
 
 
 async def test_scripts_are_loaded_again_after_a_script_flush(server: Server) -> None:
