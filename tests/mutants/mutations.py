@@ -43,6 +43,49 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("step/settle.lua", "tests/conformance/test_identities.py"): (
         ("settle does not release the idempotency key", "release_key(id, kind)"),
     ),
+    ("shared/moves.lua", "tests/redis/test_damage.py"): (
+        ("a key is released by a record that does not hold it", "call('HGET', HOLDER, key) == id then", "true then"),
+        ("the length of a meta is not checked", "and input_from <= #blob + 1"),
+        ("a damaged count ends the script", "redis.pcall('HINCRBY', COUNTS", "call('HINCRBY', COUNTS"),
+        ("a damaged record is not reported", "set_asides[#set_asides + 1] = { id, queue, damage }"),
+    ),
+    ("shared/columns.lua", "tests/redis/test_damage.py"): (
+        ("a damaged shape ends the script", "  if not queue then\n", "  if false then\n"),
+        ("a number that is too great is read", "number <= 9007199254740992"),
+    ),
+    ("shared/clock.lua", "tests/redis/test_damage.py"): (
+        ("a damaged time of the last step is followed", "and last_now < now + 315576000000"),
+    ),
+    ("shared/add_records.lua", "tests/redis/test_damage.py"): (
+        ("a finished record keeps its key", "holder_state and not FINISHED[holder_state]", "holder_state"),
+    ),
+    ("read_records.lua", "tests/redis/test_damage.py"): (
+        ("a record is listed in a state that it is not in", "if in_state == state then", "if in_state then"),
+        ("an invalid id is listed", "if is_behind and is_text(id) then", "if is_behind then"),
+        ("a listing ends at a missing record", "until #records == limit or #positions < most", "until true"),
+        ("a record that was set aside is shown as sound", "if not kind or is_set_aside then", "if not kind then"),
+    ),
+    ("read_schedules.lua", "tests/redis/test_damage.py"): (
+        ("a damaged schedule is due", "(mode ~= 'due' or parse_schedule(texts[i]))", "true"),
+    ),
+    ("requeue.lua", "tests/redis/test_damage.py"): (
+        ("a damaged record is requeued", "  return 'damaged'\n", "  kind, shape = 'x', {}\n"),
+    ),
+    ("cancel.lua", "tests/redis/test_damage.py"): (
+        ("a damaged record is not set aside by cancel", "  set_aside(id, queue, shape)\n"),
+    ),
+    ("step.lua", "tests/redis/test_damage.py"): (
+        ("a worker whose last step is damaged takes nothing", "last_sequence > sequence + MOST_BEHIND", "false"),
+        ("damaged answers to acks are answered", "string.find(acks, '[^odl]')", "false"),
+    ),
+    ("step/recover.lua", "tests/redis/test_damage.py"): (
+        ("a record whose token is lost is not recovered", "(not token_text and locate(id))", "not token_text"),
+    ),
+    ("shared/remove.lua", "tests/redis/test_damage.py"): (
+        ("a record whose outcome is damaged is not counted", "in_state or locate(id), nil", "nil, nil"),
+        ("an end of retention removes an unfinished record", "if not state or FINISHED[state] then", "if true then"),
+    ),
+    ("types.lua", "tests/redis/test_damage.py"): (("a key of another type is not named", "kind ~= ARGV[i]", "false"),),
     ("step/settle.lua", "tests/redis/test_damage.py"): (
         (
             "a record is taken from its lease before it is elsewhere",
@@ -143,9 +186,6 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("step.lua", "tests/redis/test_refusals.py"): (("a full server refuses steps", "call('ZREM', LEASE, '')"),),
     ("shared/moves.lua", "tests/conformance/test_identities.py"): (
         ("an idempotency key is never released", "call('HDEL', HOLDER, key)"),
-    ),
-    ("shared/moves.lua", "tests/redis/test_damage.py"): (
-        ("a key is released by a record that does not hold it", "call('HGET', HOLDER, key) == id then", "true then"),
     ),
     ("shared/moves.lua", "tests/conformance/test_wait.py"): (
         ("a record that waits again wakes no worker", "if due <= now or is_next then", "if false then"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flowli_core import StoreDamaged
 from flowli_core.driver import Completed, Retried
-from flowli_core.stored import STATES
+from flowli_core.drivers.redis._packing import DIGEST
+from flowli_core.stored import STATES, StoredSchedule
 from tests.conformance.builders import DONE, LEASE, Worker, ack, everything, ids, record, stored
 from tests.redis.server import fresh_prefix
+from tests.support.store import due_schedules, find_schedule, page_schedules, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +45,7 @@ async def test_only_its_holder_releases_an_idempotency_key(driver: RedisDriver, 
     assert await worker.settle(held["b"]) == "ok"
 
 
-BLOB = {"cut": b"junk", "empty": b"", "of one byte": b"\xff", "with a wrong length": b"x" * 8 + b"1 \n99999\n{}"}
+BLOB = {"cut": b"junk", "empty": b"", "of one byte": b"\xff", "with a wrong length": b"x" * DIGEST + b"1 \n99999\n{}"}
 
 
 @pytest.fixture
@@ -229,3 +232,98 @@ async def test_the_damaged_step_of_a_worker_does_not_stop_it(driver: RedisDriver
     assert (await worker.again()).acks == ("duplicate",)
     foreign.hset(key("worker:w"), "sequence", b"9" * 15)
     assert ids(await worker.take()) == ["b"]
+
+
+async def test_a_damaged_count_goes_on_from_the_next_record(driver: RedisDriver, key: Any, foreign: Any) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record("a"), record("b")])
+    foreign.hset(key("counts"), mapping={"active q": b"junk", "completed q": b"9" * 30})
+    for held in await worker.take(2):
+        assert await worker.settle(held) == "ok"
+    assert (await driver.overview()).counts.completed == 2
+
+
+async def test_a_record_is_listed_only_in_its_own_state(driver: RedisDriver, key: Any, foreign: Any) -> None:
+    await driver.enqueue([record("a", due=timedelta(hours=1)), record("b", due=timedelta(hours=1))])
+    foreign.zadd(key("completed"), {"a": 5, "b": 6, "gone": 7})
+    assert await everything(driver, "completed", limit=1) == []
+    assert ids(await everything(driver, "scheduled", limit=1)) == ["b", "a"]
+
+
+async def test_a_record_whose_outcome_is_damaged_is_purged_and_counted(
+    driver: RedisDriver, key: Any, foreign: Any
+) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record("a"), record("b")])
+    for held in await worker.take(2):
+        await worker.settle(held)
+    foreign.hset(key("outcome"), "a", b"junk")
+    assert ids(await everything(driver, "completed")) == ["b", "a"]
+    assert await driver.purge("completed", older_than=timedelta(milliseconds=-1), limit=5) == 2
+    assert (await driver.overview()).counts.completed == 0
+    assert foreign.hlen(key("record")) == 0
+
+
+async def test_the_end_of_a_retention_removes_no_unfinished_record(driver: RedisDriver, key: Any, foreign: Any) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record("active"), record("later", due=timedelta(hours=1))])
+    held = await worker.take_one()
+    foreign.zadd(key("expiry"), {"active": 1, "later": 1})
+    await worker.step()
+    assert foreign.zcard(key("expiry")) == 0
+    assert await worker.settle(held) == "ok"
+    assert ids(await everything(driver, "scheduled")) == ["later"]
+
+
+HEADS = (
+    b"",
+    b"junk",
+    b"1 2 3",
+    b"\xff 0 - - - q\n{}",
+    b"1 0 nan - - q\n{}",
+    b"1 0 12-3 - - q\n{}",
+    b"9" * 30 + b" 0 1 - - q\n",
+)
+
+
+@pytest.mark.parametrize("head", HEADS)
+async def test_a_damaged_schedule_stops_itself_alone(driver: RedisDriver, key: Any, foreign: Any, head: bytes) -> None:
+    """It loses its tick, is listed as damaged, and can be stored anew or removed."""
+    for name in ("bad", "sound", "worse"):
+        await put(driver, StoredSchedule(key=name, queue="q", spec=b"{}", next_tick=datetime(2020, 1, 1, tzinfo=UTC)))
+    foreign.hset(key("schedule"), mapping={"bad": head, "worse": head})
+    assert [one.key for one in await due_schedules(driver, 5)] == ["sound"]
+    assert foreign.zrange(key("tick"), 0, -1) == [b"sound"]
+    listed = await page_schedules(driver, limit=5)
+    damage = "the head of the schedule cannot be read"
+    assert [(one.key, one.damage) for one in listed] == [("bad", damage), ("sound", None), ("worse", damage)]
+    bad = await find_schedule(driver, "bad")
+    assert bad is not None
+    assert (bad.next_tick, bad.spec) == (None, b"")
+    assert await put(driver, replace(bad, queue="q", spec=b"{}", damage=None))
+    assert await driver.put_schedule("worse", None, revision=listed[2].revision)
+    assert [(one.key, one.damage) for one in await page_schedules(driver, limit=5)] == [("bad", None), ("sound", None)]
+
+
+async def test_schedules_whose_keys_are_no_text_hide_no_others(driver: RedisDriver, key: Any, foreign: Any) -> None:
+    for name in ("a", "z"):
+        await put(driver, StoredSchedule(key=name, queue="q", spec=b"{}", next_tick=None))
+    foreign.zadd(key("schedules"), {b"b\xff": 0, b"c\xff": 0, "nobody": 0})
+    foreign.hset(key("schedule"), mapping=dict.fromkeys([b"b\xff", b"c\xff"], b"junk"))
+    found: list[str] = []
+    after: str | None = None
+    while page := await page_schedules(driver, limit=1, after=after):
+        after = page[-1].key
+        found += [one.key for one in page]
+    assert found == ["a", "z"]
+
+
+@pytest.mark.faults
+async def test_a_record_of_more_than_64_mib_is_set_aside_and_not_read(
+    driver: RedisDriver, key: Any, foreign: Any
+) -> None:
+    await driver.enqueue([record("a"), record("b")])
+    foreign.hset(key("record"), "a", foreign.hget(key("record"), "a") + b"x" * 64 * 1024 * 1024)
+    assert [one.damage is None for one in await everything(driver, "queued")] == [True, False]
+    answer = await Worker(driver).step(want=5)
+    assert (ids(answer.reserved), [one.id for one in answer.damaged]) == (["b"], ["a"])

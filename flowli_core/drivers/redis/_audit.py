@@ -102,7 +102,7 @@ class Audit:
             await asyncio.sleep(_PAUSE)
 
     async def _uses(self) -> dict[bytes, int]:
-        return {digest: int(n) async for pairs in self._scan("uses") for digest, n in pairs if n.isdigit()}
+        return {digest: read_number(n) or 0 async for pairs in self._scan("uses") for digest, n in pairs}
 
     async def _compare_counts(self) -> None:
         """Compare the counts of each queue with its records.
