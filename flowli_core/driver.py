@@ -205,8 +205,10 @@ class Step:
     `about` is JSON that describes the worker, for the overview; a worker sends it with its first step. The last step of
     a worker is `leaving`: after it, the store no longer knows the worker.
 
-    A record that has been recovered `max_recoveries` times is a suspect: it may be what kills its workers. A step
-    reserves a suspect only if `suspect` is set, and only one, so that it cannot take another suspect down with it.
+    A record that has been recovered `max_recoveries` times is a suspect: it may be what kills its workers. It runs
+    alone, because the next loss of its worker makes it fail, and no other record may be the cause of that. Set
+    `suspect` only if the worker holds nothing after the acks of the step, and no other step of it is in flight. Then,
+    if a suspect is the next due record, the step reserves it and nothing else. A waiting step reserves no suspect.
     """
 
     worker: str
@@ -228,7 +230,7 @@ class Reserved:
 
     The token proves the lease. All records of a batch share one token. The token of a later reservation is greater, and
     at least the store's time in microseconds. So no token is used twice, even if the store loses its last writes, as in
-    a failover or a restart from a snapshot. `suspect` is True if this is the record's last chance: see `Step`.
+    a failover or a restart from a snapshot. `suspect` is True if the record must run alone: see `Step`.
     """
 
     id: str
@@ -272,9 +274,10 @@ class StepAnswer:
 
     `next_due` is the time until there is something to do if nobody calls: zero if this step could have reserved more
     with a greater `want`, None if nothing is known. It counts scheduled records, the ends of all leases and the ticks
-    to come, but not the suspects that the step did not ask for. `next_tick` is the time until the next tick of a
-    schedule, zero if one is due now. `forgot` is True if the store does not know the worker's previous step, which
-    means that it has lost data; it is always False for a waiting step.
+    to come, but not the suspects that are due. `suspect_due` is True if a due suspect comes before all other due
+    records that the step has left, by queue and due time. `next_tick` is the time until the next tick of a schedule,
+    zero if one is due now. `forgot` is True if the store does not know the worker's previous step, which means that it
+    has lost data; it is always False for a waiting step.
     """
 
     now: datetime
@@ -284,6 +287,7 @@ class StepAnswer:
     damaged: tuple[Damaged, ...] = ()
     next_due: timedelta | None = None
     next_tick: timedelta | None = None
+    suspect_due: bool = False
     forgot: bool = False
 
 

@@ -22,7 +22,7 @@ class Defaults:
 
     A finished record is removed when it is older than `keep_completed` or `keep_failed` (which also holds for cancelled
     ones), or when there are more of its state than `keep` allows. A record that has lost more than `max_recoveries`
-    workers fails.
+    workers fails. Before the last of these losses it runs alone in its worker; with 0, every record does.
     """
 
     retry: Retry = Retry()  # noqa: RUF009 - frozen, so safe to share

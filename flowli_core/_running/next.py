@@ -23,6 +23,7 @@ class Facts(NamedTuple):
     is_listening: a waiting step is in flight.
     must_step: the store must be asked now, even if no slot is free.
     has_work: a step may reserve something.
+    may_take_suspect: the run is idle, and a suspect is the next due record. It must run alone.
     may_listen: the run waits for new work. A run that goes through the due jobs once does not.
     is_drained: the run goes through the due jobs once, and none is left.
     """
@@ -36,6 +37,7 @@ class Facts(NamedTuple):
     is_listening: bool
     must_step: bool
     has_work: bool
+    may_take_suspect: bool
     may_listen: bool
     is_drained: bool
 
@@ -48,6 +50,8 @@ def next_action(facts: Facts) -> Action:  # noqa: PLR0911 - a return for each si
         return "resend"  # The run was cancelled, or out of time, while a step was in flight.
     if facts.has_acks or facts.must_step:
         return "step"  # There are outcomes to send, or the pacer asks for a step.
+    if facts.may_take_suspect:
+        return "stop listening" if facts.is_listening else "step"  # The waiting step may reserve other records.
     if facts.free_slots and facts.has_work:
         return "step"  # Fill the free slots.
     if facts.is_stopping and facts.is_listening:

@@ -1,6 +1,7 @@
 """The pace of a run: when it asks the store, and how it waits for the store's wake-ups."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from flowli_core._pauses import is_cancelled, pauses
@@ -36,9 +37,11 @@ class Pacer:
         """True while a waiting step is in flight."""
         return self._listener is not None
 
-    async def wait(self) -> None:
-        """Wait until `wake` is called."""
-        await self._changed.wait()
+    async def wait(self, limit: float | None = None) -> None:
+        """Wait until `wake` is called, at most for `limit` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._changed.wait()
         self._changed.clear()
 
     def wake(self) -> None:
@@ -67,14 +70,14 @@ class Pacer:
             delay = min(next_due, MAX_WAIT).total_seconds()
             self._timer = asyncio.get_running_loop().call_later(delay, self.step_soon)
 
-    def listen(self, *, want: int, suspect: bool) -> None:
+    def listen(self, *, want: int) -> None:
         """Send a waiting step that reserves up to `want` records, unless one is in flight."""
         if self._listener is None:
             if not self._is_due_soon:
                 # The waiting step ends in time. Not so on an idle Redis, which checks for ended waits only ten times a
                 # second: keep the timer for what is due soon.
                 self._cancel_timer()
-            self._listener = self._tasks.create_task(self._listen(want=want, suspect=suspect))
+            self._listener = self._tasks.create_task(self._listen(want=want))
 
     def stop_listening(self) -> None:
         """Cancel the waiting step in flight. The driver passes its wake-up on to another worker."""
@@ -91,10 +94,10 @@ class Pacer:
             self._timer.cancel()
             self._timer = None
 
-    async def _listen(self, *, want: int, suspect: bool) -> None:
+    async def _listen(self, *, want: int) -> None:
         result = None
         try:
-            result = await self._client.wait(want=want, suspect=suspect)
+            result = await self._client.wait(want=want)
             self._pauses = pauses()
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled(error):

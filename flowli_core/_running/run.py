@@ -183,18 +183,20 @@ class Run:
                     await self._renew_expired()
                     acks = self._slots.take_acks(self._batches.ack_bytes)
                     # While outcomes wait to be sent, take no more work: they would pile up on a slow network.
-                    want = 0 if self._slots.has_acks else min(facts.free_slots, self._batches.records)
+                    suspect = self._may_take_suspect() and not facts.has_unanswered_wait
+                    free = self._slots.free if suspect and not facts.is_stopping else facts.free_slots
+                    want = 0 if self._slots.has_acks else min(free, self._batches.records)
                     self._pacer.before_step(want)
-                    self.client.prepare(acks, want=want, suspect=self._slots.can_take_suspect)
+                    self.client.prepare(acks, want=want, suspect=suspect)
                     await self._send()
                 case "stop listening":
                     self._pacer.stop_listening()
                     await self._pacer.wait()
                 case "listen":
                     want = min(facts.free_slots, _MAX_WAITING_BATCH)
-                    self._pacer.listen(want=want, suspect=self._slots.can_take_suspect)
+                    self._pacer.listen(want=want)
                 case "sleep":
-                    await self._pacer.wait()
+                    await self._pacer.wait(self._slots.turns.seconds_until_change())
                 case "finish":
                     if self._ticker.failure is not None:
                         raise self._ticker.failure
@@ -221,10 +223,11 @@ class Run:
             self._slots.apply_heartbeat(lost, cancelled)
 
     def _facts(self) -> Facts:
-        is_stopping, holds_leases = self._stop.is_requested, bool(self._slots.held)
+        is_stopping, holds_leases, turns = self._stop.is_requested, bool(self._slots.held), self._slots.turns
+        is_taking = not is_stopping and self._slots.free > 0
         return Facts(
             is_stopping=is_stopping,
-            free_slots=0 if is_stopping else self._slots.free,
+            free_slots=0 if not is_taking or turns.makes_room() else self._slots.free,
             holds_leases=holds_leases,
             has_acks=self._slots.has_acks,
             has_unanswered_step=self.client.has_unanswered_step,
@@ -232,11 +235,16 @@ class Run:
             is_listening=self._pacer.is_listening,
             must_step=self._pacer.must_step,
             has_work=self._pacer.has_work,
+            may_take_suspect=is_taking and turns.is_due and self._may_take_suspect(),
             may_listen=not self._once,
             is_drained=self._once
-            and not (holds_leases or self._ticker.is_busy or self._slots.renewal_problem)
+            and not (holds_leases or self._ticker.is_busy or self._slots.renewal_problem or turns.is_due)
             and self._slots.is_settled,
         )
+
+    def _may_take_suspect(self) -> bool:
+        is_idle = self._slots.is_settled and not self._slots.has_acks
+        return is_idle and self._slots.turns.may_take(has_other_work=self._pacer.has_work)
 
     async def _send(self) -> None:
         """Send the prepared step until it is answered, and act on the answer."""
@@ -271,8 +279,7 @@ class Run:
                 self._slots.release(reserved)
             else:
                 self._slots.start(reserved, lease_until=lease_until, store_time=answer.now)
+        self._slots.turns.after_step(suspect_due=answer.suspect_due)
         self._pacer.after_step(answer, is_full=self._slots.free <= 0)
-        if self._slots.can_take_suspect and not result.suspect:
-            self._pacer.step_soon()  # The step passed over suspects, and now one could run.
         if not is_stopping:
             self._ticker.after_step(answer)

@@ -11,6 +11,7 @@ from flowli_core._running.attempt import Attempt, EndReason
 from flowli_core._running.events import Events
 from flowli_core._running.options import RunnerOptions
 from flowli_core._running.pacer import Pacer
+from flowli_core._running.suspects import SuspectTurns
 from flowli_core._running.threads import Threads
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.progress import (
@@ -50,6 +51,9 @@ class Slots:
         self.held: dict[str, Attempt] = {}
         self.renewal_problem: str | None = None
         """Why leases cannot be renewed, None if they can. No job is taken meanwhile, because its lease would expire."""
+        self.turns = SuspectTurns()
+        self._suspect: Attempt | None = None
+        """The last suspect that was started."""
         self._pending: list[tuple[Ack, Attempt | None]] = []
         self._sent: list[tuple[Ack, Attempt | None]] = []
         self._runtime = runtime
@@ -64,7 +68,9 @@ class Slots:
     @property
     def free(self) -> int:
         """The number of records that may be reserved."""
-        return 0 if self.renewal_problem else self._concurrency - len(self.running)
+        if self.renewal_problem or (self._suspect is not None and self._suspect.outcome is None):
+            return 0
+        return self._concurrency - len(self.running)
 
     def set_renewal_problem(self, problem: str | None) -> None:
         """Set why leases cannot be renewed, or None if they can."""
@@ -75,11 +81,6 @@ class Slots:
     def is_settled(self) -> bool:
         """True if every attempt has an outcome. A handler may still be running if it ignored that it should end."""
         return all(attempt.outcome is not None for attempt in self.running)
-
-    @property
-    def can_take_suspect(self) -> bool:
-        """True if no suspect is running here: a worker runs one at a time."""
-        return not any(attempt.reserved.suspect for attempt in self.running)
 
     @property
     def has_acks(self) -> bool:
@@ -145,8 +146,8 @@ class Slots:
     def start(self, reserved: Reserved, *, lease_until: float, store_time: datetime) -> None:
         """Start an attempt at a reserved record, or return the record to the queue if it cannot run here."""
         is_late = time.monotonic() > lease_until - self._lease / 10
-        is_second_suspect = reserved.suspect and not self.can_take_suspect
-        if is_late or self.free <= 0 or is_second_suspect:
+        is_not_alone = reserved.suspect and not self.is_settled
+        if is_late or self.free <= 0 or is_not_alone:
             # The lease is (nearly) over, two concurrent steps filled the same slot, or leases cannot be renewed.
             self.release(reserved)
             return
@@ -181,6 +182,9 @@ class Slots:
             on_settled=self._on_settled,
             on_ended=self._on_ended,
         )
+        if reserved.suspect:
+            self._suspect = attempt
+            self.turns.started()
         if refusal is not None:
             attempt.refuse(refusal)
         else:
@@ -198,13 +202,14 @@ class Slots:
 
     def _on_ended(self, attempt: Attempt) -> None:
         self.running.discard(attempt)
-        if attempt.reserved.suspect:
-            self._pacer.step_soon()  # Steps have passed over the next suspect while this one was running.
         self._pacer.wake()
 
     def _on_settled(self, attempt: Attempt) -> None:
         if isinstance(attempt.error, KeyboardInterrupt):
             self._on_interrupt()
+        if attempt.reserved.suspect:
+            self.turns.ended()
+            self._pacer.step_soon()  # After a lost lease no ack follows that would ask for the next suspect.
         if attempt.end_reason is not EndReason.LEASE_LOST:
             self._pending.append((attempt.ack(), attempt))
         self._pacer.wake()

@@ -18,14 +18,10 @@ MAX_WAIT = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The answer to a step. `since` is a time.monotonic() before which none of its leases began.
-
-    `suspect` is True if the step asked for a suspect.
-    """
+    """The answer to a step. `since` is a time.monotonic() before which none of its leases began."""
 
     answer: StepAnswer
     since: float
-    suspect: bool
 
 
 class StepClient:
@@ -85,19 +81,19 @@ class StepClient:
         sent_at = time.monotonic()
         answer = await driver.step(step)
         self._unanswered_step = None
-        return self._note_answer(answer, sent_at, step)
+        return self._note_answer(answer, sent_at)
 
-    async def wait(self, *, want: int, suspect: bool) -> StepResult:
+    async def wait(self, *, want: int) -> StepResult:
         """Send a step that waits for a wake-up. If this fails or is cancelled, call `recall` next."""
         driver = await self._runtime.store()
         self._waits += 1
-        step = self._unanswered_wait = self._new_step(self._waits, want=want, suspect=suspect, wait=MAX_WAIT)
+        step = self._unanswered_wait = self._new_step(self._waits, want=want, suspect=False, wait=MAX_WAIT)
         sent_at, last_since, last_time = time.monotonic(), self._last_since, self._last_time
         answer = await driver.step(step)
         self._unanswered_wait = None
         # The step ran at some moment of the wait. Find it by the store's clock, from the last answer before the wait.
         since = last_since + (answer.now - last_time).total_seconds()
-        return self._note_answer(answer, min(max(since, sent_at), time.monotonic()), step)
+        return self._note_answer(answer, min(max(since, sent_at), time.monotonic()))
 
     async def recall(self) -> StepResult:
         """Send the unanswered waiting step again, to get the records that it reserved and no others."""
@@ -108,7 +104,7 @@ class StepClient:
         sent_at = time.monotonic()
         answer = await driver.step(replace(step, wait=ZERO, want=0))
         self._unanswered_wait = None
-        return self._note_answer(answer, sent_at, step)
+        return self._note_answer(answer, sent_at)
 
     async def leave(self) -> None:
         """Send the last step, after which the store no longer lists this worker."""
@@ -144,7 +140,7 @@ class StepClient:
             wait=wait,
         )
 
-    def _note_answer(self, answer: StepAnswer, since: float, step: Step) -> StepResult:
+    def _note_answer(self, answer: StepAnswer, since: float) -> StepResult:
         self._last_since = since
         self._answered_at = time.monotonic()
         self._last_time = answer.now
@@ -153,4 +149,4 @@ class StepClient:
         if self.last_error is not None:
             logger.info("worker %s: the store is reachable again", self.worker)
             self.last_error = None
-        return StepResult(answer, since=since, suspect=step.suspect)
+        return StepResult(answer, since=since)

@@ -13,7 +13,6 @@ class Waiter:
 
     def __init__(self, step: Step) -> None:
         self.queues = step.queues
-        self.suspect = step.suspect
         self.woken_by: str | None = None
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] = self._loop.create_future()
@@ -61,11 +60,9 @@ class Lines:
                 if not line:
                     del self._lines[queue]
 
-    def wake(self, queue: str, *, suspect: bool = False) -> Waiter | None:
-        """Wake the first waiter of a queue and return it. For a suspect, wake the first that may reserve suspects."""
+    def wake(self, queue: str) -> Waiter | None:
+        """Wake the first waiter of a queue and return it."""
         for waiter in list(self._lines.get(queue, ())):
-            if suspect and not waiter.suspect:
-                continue
             self.leave(waiter)
             if waiter.wake():
                 waiter.woken_by = queue

@@ -186,7 +186,8 @@ class Model:
             assert (one.name, one.queue, one.input, one.meta) == (new.name, new.queue, new.input, new.meta)
             assert (one.policy, one.progress) == (new.policy, call.progress)
             assert (one.recoveries, one.suspect) == (call.recoveries, call.is_suspect())
-        assert answer.next_due == self._next_due(step, answer)
+        assert answer.next_due == self._next_due(step)
+        assert answer.suspect_due == self._suspect_due(step)
 
     def last_step(self, worker: str, *, waits: bool) -> LastStep | None:
         """Return the last step of a worker, or its last waiting step."""
@@ -305,13 +306,14 @@ class Model:
                 del self.calls[call.new.id]
 
     def _reserve(self, step: Step, answer: StepAnswer) -> list[tuple[str, int]]:
-        due: list[Call] = []
+        expected: list[Call] = []
         for queue in dict.fromkeys(step.queues):
-            here = [call for call in self.calls.values() if call.new.queue == queue and call.state == "queued"]
-            due += sorted(here, key=lambda call: (call.due, call.new.id))
-        suspects = [call for call in due if call.is_suspect()]
-        allowed = suspects[:1] if step.suspect else []
-        expected = [call for call in due if not call.is_suspect() or call in allowed][: step.want]
+            due = self._due(queue)
+            if due and due[0].is_suspect() and step.suspect and step.wait is None and not expected:
+                expected = due[:1]
+                break
+            expected += [call for call in due if not call.is_suspect()]
+        expected = expected[: step.want]
         assert [one.id for one in answer.reserved] == [call.new.id for call in expected]
         if not expected:
             return []
@@ -323,15 +325,22 @@ class Model:
             call.ends, call.started_at = self.now + step.lease, self.now
         return [(call.new.id, token) for call in expected]
 
-    def _next_due(self, step: Step, answer: StepAnswer) -> timedelta | None:
-        took_suspect = any(self.calls[one.id].is_suspect() for one in answer.reserved)
+    def _due(self, queue: str) -> list[Call]:
+        here = [call for call in self.calls.values() if call.new.queue == queue and call.state == "queued"]
+        return sorted(here, key=lambda call: (call.due, call.new.id))
+
+    def _next_due(self, step: Step) -> timedelta | None:
         waits = [call.ends - self.now for call in self.calls.values() if call.ends is not None]
-        for call in self.calls.values():
-            if call.new.queue not in step.queues or (call.is_suspect() and not step.suspect):
-                continue
-            if call.state == "scheduled" or (call.state == "queued" and not (call.is_suspect() and took_suspect)):
-                waits.append(call.due - self.now)
+        served = [call for call in self.calls.values() if call.new.queue in step.queues]
+        waits += [call.due - self.now for call in served if call.state == "scheduled"]
+        waits += [ZERO for call in served if call.state == "queued" and not call.is_suspect()]
         return max(min(waits), ZERO) if waits else None
+
+    def _suspect_due(self, step: Step) -> bool:
+        for queue in step.queues:
+            if due := self._due(queue):
+                return all(call.is_suspect() for call in due if call.due == due[0].due)
+        return False
 
     def _wait(self, call: Call, due: datetime) -> None:
         if call.cancel:

@@ -351,25 +351,53 @@ async def test_a_suspect_is_reserved_only_if_the_step_allows_it(
     assert [(held.id, held.suspect) for held in await worker.take(5)] == [("a", True)]
 
 
-async def test_a_step_reserves_one_suspect_at_most(
-    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
-) -> None:
-    """The suspects that it passes over do not count as due."""
+async def test_a_suspect_is_reserved_alone(driver: Driver, worker: Worker, other: Worker, clock: ManualClock) -> None:
+    """No other record may be the cause if its worker is lost. The suspects that the step leaves do not count as due."""
     await _make_suspects(driver, clock, "ac")
-    await driver.enqueue([record("x")])
     answer = await worker.step(want=5)
-    assert ids(answer.reserved) == ["a", "x"]
-    assert answer.next_due == LEASE
+    assert ids(answer.reserved) == ["a"]
+    assert (answer.next_due, answer.suspect_due) == (LEASE, True)
+    await driver.enqueue([record("x")])
     assert ids(await other.take(5)) == ["c"]
+    answer = await Worker(driver, "third").step(want=5)
+    assert (ids(answer.reserved), answer.suspect_due) == (["x"], False)
 
 
 async def test_a_suspect_keeps_its_position(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A step that allows suspects reserves them in the order of all records."""
-    await _make_suspects(driver, clock, "m")
-    due = (await stored(driver, "m")).scheduled_for
-    await driver.enqueue([record("z", due=due), record("a", due=due + timedelta(days=1))])
-    clock.advance("2d")
-    assert ids(await worker.take(5)) == ["m", "z", "a"]
+    """A step reserves the records that are due before it, and the next such step reserves it."""
+    await driver.enqueue([record("first"), record("m", max_recoveries=0, due=timedelta(seconds=1))])
+    answer = await worker.step()
+    assert (answer.next_due, answer.suspect_due) == (ZERO, False)
+    clock.advance("1s")
+    await driver.enqueue([record("z"), record("a"), record("last", due=timedelta(seconds=1))])
+    assert not (await worker.step()).suspect_due
+    answer = await worker.step(want=2)
+    assert (ids(answer.reserved), answer.suspect_due) == (["first", "a"], False)
+    assert ids(await worker.take(5)) == ["m"]
+    assert ids(await worker.take(5)) == ["z"]
+
+
+async def test_a_suspect_waits_for_the_records_of_earlier_queues(driver: Driver, clock: ManualClock) -> None:
+    """A step serves the queues in their order, with or without suspects."""
+    await driver.enqueue([record("suspect", queue="r", max_recoveries=0)])
+    clock.advance("1s")
+    await driver.enqueue([record("a"), record("b"), record("z", queue="r")])
+    worker = Worker(driver, queues=("q", "r"))
+    answer = await worker.step(want=1)
+    assert (ids(answer.reserved), answer.suspect_due) == (["a"], False)
+    answer = await worker.step(want=5)
+    assert (ids(answer.reserved), answer.suspect_due) == (["b", "z"], True)
+    assert ids(await worker.take(5)) == ["suspect"]
+
+
+async def test_a_waiting_step_reserves_no_suspect(driver: Driver, clock: ManualClock) -> None:
+    """Another step of its worker may be in flight. Its answer says that a suspect is due."""
+    await driver.enqueue([record("a", max_recoveries=0)])
+    answer = await driver.step(step("waiter", wait=timedelta(milliseconds=1), want=5))
+    assert (answer.reserved, answer.next_due, answer.suspect_due) == ((), None, True)
+    await driver.enqueue([record("z")])
+    answer = await driver.step(step("another", wait=timedelta(milliseconds=1), want=5))
+    assert ids(answer.reserved) == ["z"]
 
 
 async def test_many_suspects_do_not_hide_the_others(driver: Driver, worker: Worker, clock: ManualClock) -> None:
@@ -379,15 +407,16 @@ async def test_many_suspects_do_not_hide_the_others(driver: Driver, worker: Work
     assert ids(await worker.take(1, suspect=False)) == ["z"]
 
 
-async def test_a_scheduled_suspect_counts_for_steps_that_allow_suspects(
-    driver: Driver, worker: Worker, clock: ManualClock
-) -> None:
-    """It is part of `next_due` for such a step, and for no other."""
+async def test_a_scheduled_suspect_counts_until_it_is_due(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """It is part of `next_due`, so that workers step when it is due. Then the answers say so in `suspect_due`."""
     await _make_suspects(driver, clock, "a")
     await worker.settle(await worker.take_one(), Retried(timedelta(seconds=10), b"{}"))
-    assert (await worker.step(suspect=False)).next_due is None
-    assert (await worker.step()).next_due == timedelta(seconds=10)
+    for suspect in (True, False):
+        answer = await worker.step(suspect=suspect)
+        assert (answer.next_due, answer.suspect_due) == (timedelta(seconds=10), False)
     clock.advance("10s")
+    answer = await worker.step(suspect=False, want=5)
+    assert (answer.reserved, answer.next_due, answer.suspect_due) == ((), None, True)
     assert ids(await worker.take()) == ["a"]
 
 

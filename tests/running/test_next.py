@@ -22,6 +22,7 @@ IDLE = Facts(
     is_listening=False,
     must_step=False,
     has_work=False,
+    may_take_suspect=False,
     may_listen=True,
     is_drained=False,
 )
@@ -42,6 +43,13 @@ TABLE = {
     "full slots are not filled": (changed(FULL, has_work=True), "sleep"),
     "a run with full slots does not listen": (FULL, "sleep"),
     "a run with full slots steps if it must": (changed(FULL, must_step=True), "step"),
+    "a suspect is taken": (changed(IDLE, may_take_suspect=True), "step"),
+    "a suspect is taken by a run that goes through the due jobs once": (changed(ONCE, may_take_suspect=True), "step"),
+    "a run that listens cancels its wait before it takes a suspect": (
+        changed(LISTENING, may_take_suspect=True),
+        "stop listening",
+    ),
+    "what the wait has reserved comes before a suspect": (changed(WAIT_FAILED, may_take_suspect=True), "recall"),
     "outcomes are sent at once": (changed(LISTENING, has_acks=True), "step"),
     "outcomes are sent by a run with full slots": (changed(FULL, has_acks=True), "step"),
     "an unanswered step is sent again": (changed(FULL, has_unanswered_step=True), "resend"),

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -115,6 +117,24 @@ async def test_two_poison_jobs_do_not_fail_other_jobs() -> None:
     assert set(await plague.work.states(innocents)) == {"completed"}
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_many_poison_jobs_do_not_fail_other_jobs(seed: int) -> None:
+    """A job that has lost as many workers as is allowed, to different poison jobs, runs alone from then on."""
+    plague = Plague()
+    numbers = [*range(60), *[POISON] * 6]
+    random.Random(seed).shuffle(numbers)  # noqa: S311 - no secret
+    ids = await plague.work.add(*numbers)
+    poisons = {record_id for record_id, number in zip(ids, numbers, strict=True) if number == POISON}
+    deaths = 0
+    while not await plague.live(quick, concurrency=20):
+        deaths += 1
+        assert deaths <= STARTS * len(poisons)
+    states = dict(zip(ids, await plague.work.states(ids), strict=True))
+    assert {record_id for record_id, state in states.items() if state == "failed"} == poisons
+    assert set(states.values()) == {"completed", "failed"}
+    assert max(Counter(plague.poisoned).values()) <= STARTS
+
+
 async def make_suspects(work: Work, clock: ManualClock, *numbers: int) -> list[str]:
     """Enqueue jobs that have lost as many workers as is allowed."""
     ids = await work.add(*numbers)
@@ -124,28 +144,49 @@ async def make_suspects(work: Work, clock: ManualClock, *numbers: int) -> list[s
     return ids
 
 
-async def test_suspects_run_one_at_a_time_beside_other_jobs() -> None:
-    """A running suspect holds up only other suspects."""
+async def test_suspects_run_alone() -> None:
+    """The other jobs of a worker wait for its suspect, and its suspects wait for its other jobs."""
     plague = Plague()
     work = plague.work
     suspects = await make_suspects(work, plague.clock, 100, 101, 102)
-    running_suspects: list[int] = []
+    others = await work.add(*range(30))
+    running_numbers: set[int] = set()
+    seen: set[int] = set()
+
+    async def act(number: int) -> None:
+        running_numbers.add(number)
+        seen.add(number)
+        for _ in range(10):
+            await asyncio.sleep(0)
+            assert number < 100 or running_numbers == {number}
+        running_numbers.remove(number)
+
+    work.deeds.act = act
+    async with running(Runner(work.jobs, concurrency=10)):
+        for record_id in suspects + others:
+            await work.until(record_id, "completed")
+    assert seen == {*range(30), 100, 101, 102}
+
+
+async def test_a_suspect_does_not_wait_for_ever_for_long_jobs() -> None:
+    """The run reserves nothing else for a while. Then it goes on with other jobs, and tries again later."""
+    work = Work()
     release = asyncio.Event()
 
     async def act(number: int) -> None:
-        if number >= 100:
-            running_suspects.append(number)
+        if number == 1:
             await release.wait()
 
     work.deeds.act = act
     async with running(Runner(work.jobs, concurrency=10)):
-        for number in range(3):
-            (other,) = await work.add(number)
-            await work.until(other, "completed")
-        assert len(running_suspects) == 1
+        (long,) = await work.add(1)
+        await work.until(long, "active")
+        suspect = (await work.registry(max_recoveries=0).act.enqueue(100)).id
+        (other,) = await work.add(2)
+        await work.until(other, "completed")
+        assert await work.states([suspect]) == ["queued"]
         release.set()
-        for suspect in suspects:
-            await work.until(suspect, "completed")
+        await work.until(suspect, "completed")
 
 
 async def test_the_next_suspect_runs_after_one_was_lost() -> None:

@@ -104,13 +104,6 @@ async def test_a_step_sent_again_keeps_a_worker_from_being_forgotten(driver: Sql
         assert (await worker.again()).reserved == (held,)
 
 
-async def test_a_batch_has_one_suspect_for_all_queues_together(driver: SqliteDriver) -> None:
-    for queue in ("q", "r"):
-        await driver.enqueue([record(f"suspect {queue}", queue=queue, max_recoveries=0), record(queue, queue=queue)])
-    worker = Worker(driver, queues=("q", "r"))
-    assert ids(await worker.take(10)) == ["q", "suspect q", "r"]
-
-
 async def test_a_removed_record_leaves_no_row(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
     await driver.enqueue([record("a", input=b"x" * 100_000), record("b", queue="other")])
     for record_id in ("a", "b"):

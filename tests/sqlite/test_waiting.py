@@ -152,12 +152,16 @@ def watchers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "flowli-sqlite-watcher"]
 
 
-async def test_a_suspect_wakes_only_a_worker_that_may_reserve_it(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
-    """An idle worker that may not reserve it would be woken for it again and again."""
-    waiting = asyncio.create_task(driver.step(replace(waiting_step(), suspect=False)))
+async def test_a_suspect_that_stays_due_wakes_nobody_again(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
+    """No waiting step reserves it. A worker that cannot run it now would be woken for it again and again."""
+    first = waiting_step()
+    waiting = asyncio.create_task(driver.step(first))
     await elsewhere.enqueue([record("suspect", max_recoveries=0)])
-    await polled(driver, elsewhere)
-    assert ids((await soon(wait(driver, want=1))).reserved) == ["suspect"]
+    assert (await soon(waiting)).suspect_due
+    # The next wait may end because the step above has written that its worker is alive.
+    await driver.step(replace(first, sequence=2, wait=timedelta(milliseconds=150)))
+    waiting = asyncio.create_task(driver.step(replace(first, sequence=3)))
+    await asyncio.wait((waiting,), timeout=0.15)
     assert not waiting.done()
     await elsewhere.enqueue([record("good")])
     assert ids((await soon(waiting)).reserved) == ["good"]

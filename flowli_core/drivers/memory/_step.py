@@ -72,15 +72,16 @@ class Steps:
             batch = self._reserve_again(step, last)
         if step.leaving:
             self._workers.pop(step.worker, None)
-        self._wake_for_rest(step)
+        self._wake_for_rest(step, took_suspect=any(record.is_suspect() for record in batch))
         now, tick = self._store.now, self._store.ticks.first_time()
         return StepAnswer(
             now=moment(now),
             acks=acks,
             reserved=tuple([record.reserved() for record in batch]),
             recovered=tuple(recovered),
-            next_due=self.next_due(step, took_suspect=any(record.is_suspect() for record in batch)),
+            next_due=self.next_due(step),
             next_tick=None if tick is None else duration(max(tick - now, 0)),
+            suspect_due=self._is_suspect_due(step),
             forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
         )
 
@@ -146,21 +147,23 @@ class Steps:
         token = store.next_number(store.token)
         lease_end = store.now + milliseconds(step.lease)
         batch: list[Record] = []
-        size, suspects = 0, step.suspect
+        size = 0
         for queue in dict.fromkeys(step.queues):
             left = step.want - len(batch)
             due = store.due(queue, left)
-            if suspects and (suspect := store.due(queue, 1, suspect=True)):
-                due = sorted(due + suspect)[:left]
+            if step.suspect and step.wait is None and left and not batch:
+                suspect = store.due(queue, 1, suspect=True)
+                due = suspect if suspect and (not due or suspect < due) else due
             for _, record_id in due:
                 record = store.records[record_id]
                 size += len(record.new.input)
                 if batch and size > MAX_BATCH_BYTES:
                     return batch
-                suspects = suspects and not record.is_suspect()
                 store.take_out(record)
                 store.make_active(record, worker=step.worker, token=token, lease_end=lease_end)
                 batch.append(record)
+                if record.is_suspect():
+                    return batch
         return batch
 
     def _reserve_again(self, step: Step, last: LastStep) -> list[Record]:
@@ -184,7 +187,7 @@ class Steps:
             budget -= store.remove(entries[: max(min(len(entries) - limit, budget), 0)])
         store.taken_ids.trim(store.now, TRIM_PER_STEP)
 
-    def next_due(self, step: Step, *, took_suspect: bool = False) -> timedelta | None:
+    def next_due(self, step: Step) -> timedelta | None:
         """Return the time until there is something to do in the queues of a step: see StepAnswer."""
         store = self._store
         tick = store.ticks.first_time()
@@ -192,18 +195,26 @@ class Steps:
         for queue in step.queues:
             if ordinary := store.waiting.get((queue, False)):
                 times.append(ordinary.first_time())
-            if step.suspect and (suspects := store.waiting.get((queue, True))):
-                # While this worker holds a suspect, it can reserve no other that is due.
-                passed = len(suspects.until(store.now)) if took_suspect else 0
-                times += [time for time, _ in suspects.entries[passed : passed + 1]]
+            if suspects := store.waiting.get((queue, True)):
+                due = len(suspects.until(store.now))
+                times += [time for time, _ in suspects.entries[due : due + 1]]
         known = [time for time in times if time is not None]
         return duration(max(min(known) - store.now, 0)) if known else None
 
-    def _wake_for_rest(self, step: Step) -> None:
-        """Wake another waiter for what this step has left, but not for a suspect that it may not reserve."""
+    def _is_suspect_due(self, step: Step) -> bool:
+        for queue in step.queues:
+            others, suspects = self._store.due(queue, 1), self._store.due(queue, 1, suspect=True)
+            if suspects and (not others or suspects[0][0] < others[0][0]):
+                return True
+            if others:
+                return False
+        return False
+
+    def _wake_for_rest(self, step: Step, *, took_suspect: bool) -> None:
+        """Wake another waiter for what this step has left, and for the next suspect if this step has reserved one."""
         due, changed = self._store.due, self._store.changed
         changed.update(
-            [queue for queue in step.queues if due(queue, 1) or (step.suspect and due(queue, 1, suspect=True))]
+            [queue for queue in step.queues if due(queue, 1) or (took_suspect and due(queue, 1, suspect=True))]
         )
 
     def _last_step(self, step: Step) -> LastStep | None:

@@ -57,7 +57,7 @@ class Replies:
 
     async def to_step_answer(self, reply: Any) -> StepAnswer:
         """Read the reply of step.lua."""
-        now, acks, ids, blobs, histories, token, recovered, damaged, next_due, next_tick, forgot = reply
+        now, acks, ids, blobs, histories, token, recovered, damaged, next_due, next_tick, suspect_due, forgot = reply
         shapes = await self._read_shapes(blob[:DIGEST] for blob in blobs)
         return StepAnswer(
             now=moment(now),
@@ -67,6 +67,7 @@ class Replies:
             damaged=tuple([Damaged(*map(to_text, row)) for row in damaged]),
             next_due=None if next_due < 0 else moment(next_due) - moment(0),
             next_tick=None if next_tick < 0 else duration(next_tick),
+            suspect_due=bool(suspect_due),
             forgot=bool(forgot),
         )
 

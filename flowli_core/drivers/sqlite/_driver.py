@@ -240,13 +240,14 @@ class SqliteDriver:
         session = self._opened()
 
         def commit(transaction: Transaction) -> None:
-            first_due = {queue: transaction.first_due(queue) for queue in transaction.changed}
+            changed = transaction.changed
+            first_due = {queue: transaction.first_due(queue) for queue in changed | transaction.left}
             with session.publishing:
                 transaction.connection.execute("COMMIT")
                 if waiter is not None:
                     session.wakeups.stepped(waiter)
                 for queue, first in first_due.items():
-                    session.wakeups.wake_for_due(queue, first, transaction.now)
+                    session.wakeups.wake_for_due(queue, first, transaction.now, suspects=queue in changed)
                 if transaction.tick_moved is not None:
                     session.wakeups.wake(transaction.tick_moved)
 

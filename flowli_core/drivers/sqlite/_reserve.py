@@ -1,6 +1,5 @@
 """The stage of a step that reserves records."""
 
-import heapq
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +13,7 @@ from flowli_core.drivers.sqlite._transaction import Transaction
 Columns = tuple[Any, ...]
 """The columns of the statements find_due and find_held; the first three are number, due and id."""
 
-_SUSPECT, _INPUT = 5, 8
+_INPUT = 8
 
 
 def reserve(transaction: Transaction, step: Step) -> tuple[tuple[Reserved, ...], int | None]:
@@ -48,20 +47,24 @@ def reserve_again(transaction: Transaction, step: Step, token: int) -> tuple[Res
 
 def _find_due(transaction: Transaction, step: Step) -> Iterator[Columns]:
     """Find the records to reserve. They are read one by one: `want` of the longest inputs would not fit into memory."""
-    left, size = step.want, 0
-    suspects, now = step.suspect, transaction.now
-    for queue in dict.fromkeys(step.queues) if left > 0 else ():
+    left, size, now = step.want, 0, transaction.now
+    for queue in dict.fromkeys(step.queues) if step.want > 0 else ():
         suspect: list[Columns] = []
-        if suspects:
+        if step.suspect and step.wait is None and left == step.want:
             suspect = transaction.run("find_due", queue=queue, suspect=True, now=now, limit=1).fetchall()
         with closing(transaction.run("find_due", queue=queue, suspect=False, now=now, limit=left)) as ordinary:
-            for columns in heapq.merge(suspect, ordinary, key=lambda columns: columns[1:3]) if suspect else ordinary:
+            for columns in ordinary:
+                if suspect and suspect[0][1:3] < columns[1:3]:
+                    break
+                suspect = []  # it is not the first
                 size += len(columns[_INPUT])
-                if left <= 0 or (left < step.want and size > MAX_BATCH_BYTES):
+                if left < step.want and size > MAX_BATCH_BYTES:
                     return
                 left -= 1
-                suspects = suspects and not columns[_SUSPECT]
                 yield columns
+        if suspect:
+            yield suspect[0]
+            return
 
 
 def _reserved(columns: Columns, token: int) -> Reserved:

@@ -123,7 +123,8 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, audit: Audi
     if step.leaving:
         transaction.run("forget_worker", worker=step.worker)
         idle.forget(step.worker)
-    transaction.changed.update(step.queues)
+    # If it has reserved a suspect, another worker may reserve the next.
+    (transaction.changed if any(held.suspect for held in batch) else transaction.left).update(step.queues)
     tick = first_tick(transaction.connection)
     return StepAnswer(
         now=moment(now),
@@ -131,8 +132,9 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, audit: Audi
         reserved=batch,
         recovered=recovered,
         damaged=damaged,
-        next_due=_next_due(transaction, step, tick, took_suspect=any(held.suspect for held in batch)),
+        next_due=_next_due(transaction, step, tick),
         next_tick=None if tick is None else duration(max(tick - now, 0)),
+        suspect_due=_is_suspect_due(transaction, step),
         forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
     )
 
@@ -172,15 +174,23 @@ def _remember(transaction: Transaction, step: Step, last: LastStep, idle: IdleSt
     idle.note_written(step.worker, now)
 
 
-def _next_due(transaction: Transaction, step: Step, tick: int | None, *, took_suspect: bool) -> timedelta | None:
+def _next_due(transaction: Transaction, step: Step, tick: int | None) -> timedelta | None:
     now, connection = transaction.now, transaction.connection
     times = [first_lease(connection), tick if tick is not None and tick > now else None]
     for queue in dict.fromkeys(step.queues):
         ordinary, suspect = transaction.first_due(queue)
         times.append(ordinary)
-        if step.suspect and suspect is not None:
-            # While this worker holds a suspect, it can reserve no other that is due.
-            passed = took_suspect and suspect <= now
-            times.append(first_due(connection, queue, after=now).suspect if passed else suspect)
+        if suspect is not None:
+            times.append(suspect if suspect > now else first_due(connection, queue, after=now).suspect)
     known = [time for time in times if time is not None]
     return duration(max(min(known) - now, 0)) if known else None
+
+
+def _is_suspect_due(transaction: Transaction, step: Step) -> bool:
+    for queue in step.queues:
+        ordinary, suspect = transaction.first_due(queue)
+        if suspect is not None and suspect <= transaction.now and (ordinary is None or suspect < ordinary):
+            return True
+        if ordinary is not None and ordinary <= transaction.now:
+            return False
+    return False

@@ -22,7 +22,8 @@ class FirstDue(NamedTuple):
 class Transaction:
     """A write transaction at the time `now`.
 
-    `changed` are the queues that may have due records now, `tick_moved` is the queue of a schedule that ticks before
+    `changed` are the queues in which records may have become due. `left` are those in which a step may have left due
+    records. `tick_moved` is the queue of a schedule that ticks before
     all others now.
     """
 
@@ -30,6 +31,7 @@ class Transaction:
     now: int
     changes_before: int
     changed: set[str] = field(default_factory=set[str])
+    left: set[str] = field(default_factory=set[str])
     tick_moved: str | None = None
     _first_due: dict[str, FirstDue] = field(default_factory=dict[str, FirstDue])
 

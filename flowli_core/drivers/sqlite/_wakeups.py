@@ -48,16 +48,16 @@ class WakeUps:
         with self._lock:
             self._wake(queue)
 
-    def wake_for_due(self, queue: str, first: FirstDue, now: int, *, by_watcher: bool = False) -> None:
-        """Wake a waiter of a queue that may reserve what is due there."""
-        is_due = first.ordinary is not None and first.ordinary <= now
-        is_suspect_due = not is_due and first.suspect is not None and first.suspect <= now
-        if not is_due and not is_suspect_due:
+    def wake_for_due(self, queue: str, first: FirstDue, now: int, *, suspects: bool, by_watcher: bool = False) -> None:
+        """Wake a waiter of a queue if something is due there. Its suspects count only if `suspects` is set.
+
+        No waiting step reserves them. So while they stay due, only a change may wake a waiter for them.
+        """
+        if not any(time is not None and time <= now for time in (first if suspects else first[:1])):
             return
         with self._lock:
-            woken = [waiter for waiter in self._woken if queue in waiter.queues and waiter.suspect >= is_suspect_due]
-            if not (by_watcher and woken):
-                self._wake(queue, suspect=is_suspect_due)
+            if not (by_watcher and any(queue in waiter.queues for waiter in self._woken)):
+                self._wake(queue)
 
     def wake_any(self) -> None:
         """Wake a waiter of any queue, unless one was woken that has not stepped yet."""
@@ -77,7 +77,7 @@ class WakeUps:
             self.closed = True
             self._lines.wake_all()
 
-    def _wake(self, queue: str, *, suspect: bool = False) -> None:
-        waiter = self._lines.wake(queue, suspect=suspect)
+    def _wake(self, queue: str) -> None:
+        waiter = self._lines.wake(queue)
         if waiter is not None:
             self._woken.add(waiter)

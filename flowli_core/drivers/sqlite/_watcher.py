@@ -112,8 +112,8 @@ class Watcher:
         while (called := self._pause(next_time)) is not None:
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]
             if called or version != seen or (next_time is not None and next_time <= self._read_clock()):
-                seen = version
-                read_at, next_time = self._wake_for_due(connection, read_at)
+                is_changed, seen = version != seen or not called, version
+                read_at, next_time = self._wake_for_due(connection, read_at, suspects=is_changed)
 
     def _pause(self, next_time: int | None) -> bool | None:
         """Wait until the next poll. Return True if `call` ended the wait, and None if the thread should end."""
@@ -128,7 +128,7 @@ class Watcher:
             called, self._called = self._called, False
             return None if self._closed else called
 
-    def _wake_for_due(self, connection: sqlite3.Connection, read_at: int) -> tuple[int, int | None]:
+    def _wake_for_due(self, connection: sqlite3.Connection, read_at: int, *, suspects: bool) -> tuple[int, int | None]:
         """Wake waiters for what is due. Return the current time, and when more will be due.
 
         A tick wakes a waiter only when its time comes, because it stays due if this process cannot fire it.
@@ -138,7 +138,7 @@ class Watcher:
             now = self._read_clock()
             for queue in self._wakeups.queues():
                 first = first_due(connection, queue)
-                self._wakeups.wake_for_due(queue, first, now, by_watcher=True)
+                self._wakeups.wake_for_due(queue, first, now, suspects=suspects, by_watcher=True)
                 times += _later(connection, queue, first, now)
             lease, tick = first_lease(connection), first_tick(connection)
             if (lease is not None and lease <= now) or (tick is not None and read_at < tick <= now):

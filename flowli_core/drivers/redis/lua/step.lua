@@ -8,7 +8,8 @@
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {place, progress, recoveries} of those with a history,
 --          token or 0, {id, name, queue, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
---          next work or -1, ms to the next tick of a schedule or -1, 1 if the step before this one is unknown}.
+--          next work or -1, ms to the next tick of a schedule or -1, 1 if a suspect is the next due record,
+--          1 if the step before this one is unknown}.
 -- First write: a ZREM of nothing. After it Redis lets a script write when memory is full, so that workers can settle even then.
 -- Each stage adds a record to its next index before it removes it from the last one. So a key of another type, at which a
 -- script ends half-way, loses none: the step does the same when it is sent again.
@@ -60,7 +61,8 @@ if not last_sequence or sequence > last_sequence then
   recovered, first_end, left_own = recover(most_recovered, worker, is_waiting, served[1])
   token = next_number(serial[2])
   reserve(served, left_own and 0 or tonumber(want), {
-    worker = worker, token = token, lease_end = lease_end, with_suspect = with_suspect, most_bytes = tonumber(most_bytes),
+    worker = worker, token = token, lease_end = lease_end, with_suspect = with_suspect and not is_waiting,
+    most_bytes = tonumber(most_bytes),
   })
   token = #batch.ids > 0 and token
   if not token then
@@ -96,8 +98,8 @@ if is_leaving == '1' then
 end
 write_counts()
 local is_unknown = not is_waiting and sequence > 1 and (not last_sequence or last_sequence < sequence - 1)
-local next_ms, tick_ms = find_next(served, with_suspect, first_end, lease_ms)
+local next_ms, tick_ms, is_suspect_first = find_next(served, first_end, lease_ms)
 return {
   now, acks, batch.ids, batch.blobs, batch.histories, token or 0, recovered, set_asides, next_ms, tick_ms,
-  is_unknown and 1 or 0,
+  is_suspect_first and 1 or 0, is_unknown and 1 or 0,
 }

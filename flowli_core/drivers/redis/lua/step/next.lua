@@ -1,34 +1,34 @@
 -- Next: find out when there will be work, and wake another worker for the due records that this step left. Needs
 -- columns.lua, reserve.lua.
 
--- Returns when the first record of a queue is due, and when its first suspect is: nil if there is none. If this step has
--- reserved a suspect, which it does with one at a time, those that are due now do not count.
-local function due_times(queue, with_suspect)
+-- Returns when the first record of a queue that is no suspect is due, when the first due suspect was due, and when the next
+-- suspect will be due: nil if there is none.
+local function due_times(queue)
   local due = first_due[queue]
   if due == nil then
     due = tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
   end
-  local suspect
-  if with_suspect and has_suspects(queue) then
-    local from = batch.has_suspect and '(' .. now_text or '-inf'
-    suspect = tonumber(call('ZRANGEBYSCORE', SUSPECT[queue], from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+  local suspect, later
+  if has_suspects(queue) then
+    suspect = tonumber(call('ZRANGEBYSCORE', SUSPECT[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)[2])
+    later = tonumber(call('ZRANGEBYSCORE', SUSPECT[queue], '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
   end
-  return due or nil, suspect
+  return due or nil, suspect, later
 end
 
--- Store a wake-up if the step left due records that it would have reserved, and delete it if it left none. If it left only
--- suspects that it did not want, keep the wake-up as it is, because another worker may want them.
-local function update_wake_up(queue, due, with_suspect)
-  local any_suspect = has_suspects(queue) and call('ZCOUNT', SUSPECT[queue], '-inf', now) > 0
-  if (due and due <= now) or (any_suspect and with_suspect) then
+-- Store a wake-up if the step left due records, and delete it if it left none. If it left only due suspects, store a wake-up
+-- if it has reserved another suspect. Otherwise keep it as it is: waiting steps reserve no suspects, and would wake each other.
+local function update_wake_up(queue, due, suspect)
+  if (due and due <= now) or (suspect and batch.has_suspect) then
     call('ZADD', WAKE[queue], 0, '0')
-  elseif not any_suspect and not announced[queue] then
+  elseif not suspect and not announced[queue] then
     call('DEL', WAKE[queue])
   end
 end
 
--- Returns the ms until there is something to do, and the ms until the next tick of a schedule: -1 for never.
-local function find_next(queues, with_suspect, first_lease_end, lease_ms)
+-- Returns the ms until there is something to do, the ms until the next tick of a schedule, -1 for never, and true if a due
+-- suspect comes before all other due records.
+local function find_next(queues, first_lease_end, lease_ms)
   local soonest = math.huge
   local function add(time)
     soonest = math.min(soonest, time or math.huge)
@@ -41,11 +41,17 @@ local function find_next(queues, with_suspect, first_lease_end, lease_ms)
   if tick and tick > now then
     add(tick)
   end
+  local is_suspect_first
   for _, queue in ipairs(queues) do
-    local due, suspect = due_times(queue, with_suspect)
+    local due, suspect, later = due_times(queue)
     add(due)
-    add(suspect)
-    update_wake_up(queue, due, with_suspect)
+    add(later)
+    update_wake_up(queue, due, suspect)
+    if is_suspect_first == nil and suspect and not (due and due <= suspect) then
+      is_suspect_first = true
+    elseif is_suspect_first == nil and due and due <= now then
+      is_suspect_first = false
+    end
   end
-  return soonest < math.huge and math.max(soonest - now, 0) or -1, tick and math.max(tick - now, 0) or -1
+  return soonest < math.huge and math.max(soonest - now, 0) or -1, tick and math.max(tick - now, 0) or -1, is_suspect_first
 end

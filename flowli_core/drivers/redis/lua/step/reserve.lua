@@ -15,28 +15,19 @@ local function has_suspects(queue)
   return suspects[queue]
 end
 
--- Insert the first due suspect of a queue, in the order of due time and id. Returns its place, or nil if it does not fit.
-local function insert_suspect(queue, ids, dues, most)
+-- Find the first due suspect of a queue. Returns its id and due time in lists, or nil if another record comes before it.
+local function find_suspect(queue)
   local suspect = call('ZRANGEBYSCORE', SUSPECT[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
-  if not suspect[1] then
-    return nil
+  local first = call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')
+  local due, first_time = tonumber(suspect[2]), tonumber(first[2])
+  if due and (not first_time or due < first_time or (due == first_time and suspect[1] < first[1])) then
+    return { suspect[1] }, { suspect[2] }
   end
-  local due, place = tonumber(suspect[2]), 1
-  while ids[place] and (tonumber(dues[place]) < due or (tonumber(dues[place]) == due and ids[place] < suspect[1])) do
-    place = place + 1
-  end
-  if place > most then
-    return nil
-  end
-  table.insert(ids, place, suspect[1])
-  table.insert(dues, place, suspect[2])
-  ids[most + 1], dues[most + 1] = nil, nil
-  return place
 end
 
--- Find the first due records of a queue. Returns their ids and due times, the place of a suspect among them, and the first
--- entries of the index: one more than `most`, due or not.
-local function find_due(queue, most, with_suspect)
+-- Find the first due records of a queue that are no suspects. Returns their ids and due times, and the first entries of the
+-- index: one more than `most`, due or not.
+local function find_due(queue, most)
   local entries = call('ZRANGE', DUE[queue], 0, most, 'WITHSCORES')
   local ids, dues = {}, {}
   for i = 1, math.min(#entries, 2 * most), 2 do
@@ -45,11 +36,7 @@ local function find_due(queue, most, with_suspect)
     end
     ids[#ids + 1], dues[#dues + 1] = entries[i], entries[i + 1]
   end
-  local suspect_place
-  if with_suspect and not batch.has_suspect and has_suspects(queue) then
-    suspect_place = insert_suspect(queue, ids, dues, most)
-  end
-  return ids, dues, suspect_place, entries
+  return ids, dues, entries
 end
 
 -- Add the progress and recoveries of the records from `place` in the batch on. A record without an outcome has none.
@@ -66,22 +53,30 @@ local function add_histories(ids, place)
   end
 end
 
--- Reserve from one queue. Returns the number of input bytes of the batch, and true if the batch is full.
+-- Reserve from one queue. Returns the number of input bytes of the batch, and true if the batch is full, as it is with a
+-- suspect.
 local function reserve_from(queue, most, options, bytes)
-  local ids, dues, suspect_place, entries = find_due(queue, most, options.with_suspect)
+  local index, ids, dues, entries = SUSPECT[queue], nil, nil, nil
+  if options.with_suspect and #batch.ids == 0 and has_suspects(queue) then
+    ids, dues = find_suspect(queue)
+  end
+  if not ids then
+    index = DUE[queue]
+    ids, dues, entries = find_due(queue, most)
+  end
   local blobs, first_place = read_fields(RECORD, ids), #batch.ids + 1
   local all_ids, all_blobs = batch.ids, batch.blobs
   local token, lease_end, worker = options.token, options.lease_end, options.worker
-  local taken, leases, tokens, reserved, removed, is_full = {}, {}, {}, {}, 0, false
+  local leases, tokens, reserved, removed, is_full = {}, {}, {}, 0, false
   for i, id in ipairs(ids) do
-    local blob, is_suspect, kind, shape, size = blobs[i], i == suspect_place, nil, nil, nil
+    local blob, kind, shape, size = blobs[i], nil, nil, nil
     if blob then
       kind, shape, size = parse_record(blob)
     end
     if not kind or shape.queue ~= queue then
       -- There is nothing to run: the record is missing, or it cannot be read.
-      call('ZREM', is_suspect and SUSPECT[queue] or DUE[queue], id)
-      removed = removed + (is_suspect and 0 or 1)
+      call('ZREM', index, id)
+      removed = removed + 1
       if blob then
         set_aside(id, queue, kind and 'its queue is another one' or shape)
       end
@@ -90,11 +85,6 @@ local function reserve_from(queue, most, options, bytes)
       if #all_ids > 0 and bytes > options.most_bytes then
         is_full = true
         break
-      end
-      if is_suspect then
-        batch.has_suspect = true
-      else
-        taken[#taken + 1] = id
       end
       local due, n = string.find(dues[i], '^%d+$') and dues[i] or now_text, #reserved
       leases[2 * n + 1], leases[2 * n + 2] = lease_end, id
@@ -106,13 +96,15 @@ local function reserve_from(queue, most, options, bytes)
     -- Before the token is used: it must not be used again, even if the script fails after this.
     call('HSET', SERIAL, 'now', now_text, 'token', token)
   end
-  first_due[queue] = tonumber(entries[2 * (removed + #taken) + 2]) or false
+  if entries then
+    first_due[queue] = tonumber(entries[2 * (removed + #reserved) + 2]) or false
+  else
+    batch.has_suspect = #reserved > 0
+    is_full = batch.has_suspect
+  end
   call_with_all('HSET', TOKEN, tokens, 2)
   call_with_all('ZADD', LEASE, leases, 2)
-  call_with_all('ZREM', DUE[queue], taken, 1)
-  if #taken < #reserved then
-    call('ZREM', SUSPECT[queue], ids[suspect_place])
-  end
+  call_with_all('ZREM', index, reserved, 1)
   count('active', queue, #reserved)
   add_histories(reserved, first_place)
   return bytes, is_full
