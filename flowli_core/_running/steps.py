@@ -81,7 +81,7 @@ class StepClient:
         sent_at = time.monotonic()
         answer = await driver.step(step)
         self._unanswered_step = None
-        return self._note_answer(answer, sent_at)
+        return self._note_answer(answer, sent_at, step)
 
     async def wait(self, *, want: int) -> StepResult:
         """Send a step that waits for a wake-up. If this fails or is cancelled, call `recall` next."""
@@ -93,7 +93,7 @@ class StepClient:
         self._unanswered_wait = None
         # The step ran at some moment of the wait. Find it by the store's clock, from the last answer before the wait.
         since = last_since + (answer.now - last_time).total_seconds()
-        return self._note_answer(answer, min(max(since, sent_at), time.monotonic()))
+        return self._note_answer(answer, min(max(since, sent_at), time.monotonic()), step)
 
     async def recall(self) -> StepResult:
         """Send the unanswered waiting step again, to get the records that it reserved and no others."""
@@ -104,7 +104,7 @@ class StepClient:
         sent_at = time.monotonic()
         answer = await driver.step(replace(step, wait=ZERO, want=0))
         self._unanswered_wait = None
-        return self._note_answer(answer, sent_at)
+        return self._note_answer(answer, sent_at, step)
 
     async def leave(self) -> None:
         """Send the last step, after which the store no longer lists this worker."""
@@ -140,7 +140,7 @@ class StepClient:
             wait=wait,
         )
 
-    def _note_answer(self, answer: StepAnswer, since: float) -> StepResult:
+    def _note_answer(self, answer: StepAnswer, since: float, step: Step) -> StepResult:
         self._last_since = since
         self._answered_at = time.monotonic()
         self._last_time = answer.now

@@ -166,7 +166,7 @@ class Model:
         if last is not None and step.sequence == last.sequence:
             held = [(one, token) for one, token in last.batch if one in self.calls and self.calls[one].token == token]
             assert answer.acks == last.acks
-            assert [(one.id, one.token) for one in answer.reserved] == held
+            assert [(one.id, one.token) for one in answer.reserved] == held, (answer.reserved, held)
             assert answer.recovered == ()
             for record_id, _ in held:
                 self.calls[record_id].ends = self.now + step.lease

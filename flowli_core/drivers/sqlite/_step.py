@@ -76,14 +76,17 @@ class IdleSteps:
 
     def is_invented(self, step: Step, stored: int) -> bool:
         """Return True if the stored number of the last step was damaged: this driver has sent no such step."""
-        sequences, kind = self._workers[step.worker].sequences, step.wait is not None
-        known = sequences.get(kind)
-        sequences[kind] = max(known or 0, step.sequence)
+        known = self._workers[step.worker].sequences.get(step.wait is not None)
         return known is not None and known < stored and step.sequence <= stored
 
     def forget(self, worker: str) -> None:
         """Forget a worker that has left."""
         self._workers.pop(worker, None)
+
+    def note_sequence(self, step: Step) -> None:
+        """Note the number of a step that this driver has sent."""
+        sequences, kind = self._workers[step.worker].sequences, step.wait is not None
+        sequences[kind] = max(sequences.get(kind, 0), step.sequence)
 
     def must_write_seen(self, worker: str, now: int) -> bool:
         """Return True if it is time to write again when the worker was last seen."""
@@ -143,7 +146,9 @@ def _last_step(transaction: Transaction, step: Step, idle: IdleSteps) -> LastSte
     last = idle.get(step)
     since = transaction.now - _MEMORY
     row = transaction.run("find_step", worker=step.worker, waits=step.wait is not None, since=since).fetchone()
-    if row is None or (last is not None and last.sequence > row[0]) or idle.is_invented(step, row[0]):
+    is_invented = row is not None and idle.is_invented(step, row[0])
+    idle.note_sequence(step)
+    if row is None or (last is not None and last.sequence > row[0]) or is_invented:
         return last
     sequence, token, letters = row
     return LastStep(sequence, tuple([_ANSWERS[letter] for letter in letters]), token)
