@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from traceback import walk_tb
 from typing import Any
 
+from flowli_core import _client_errors
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, is_registry, runtime_of
 from flowli_core._logger import logger
@@ -29,11 +29,10 @@ __all__ = [
     "EmbeddedHealth",
     "EmbeddedRunner",
     "Host",
-    "carries_data",
     "check_runner",
     "embedded",
+    "is_of_client",
     "is_registry",
-    "log_refusal",
 ]
 
 
@@ -137,24 +136,16 @@ class Host:
     runner: EmbeddedRunner | None
 
 
-def carries_data(scope: Mapping[str, Any]) -> bool:
-    """Return True if a request has path parameters, a query or a body, or if it is a websocket.
+def is_of_client(error: FlowliError, scope: Mapping[str, Any], body: bytes | None = None) -> bool:
+    """Return True if the client of a request may have caused this error, and log it, with the line of the call.
 
-    Only then may its client have caused an invalid input or time. Without, the application's own code did.
+    `body` is what was read of the request's body, or None if that is unknown. `_client_errors` describes the rule.
     """
-    headers = dict(scope["headers"])
-    has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-    return bool(scope["type"] == "websocket" or scope.get("path_params") or scope.get("query_string") or has_body)
-
-
-def log_refusal(error: FlowliError) -> None:
-    """Log that a request was refused, with the line of the application that made the call, which may be at fault."""
-    places = [
-        f"{frame.f_code.co_filename}:{line}"
-        for frame, line in walk_tb(error.__traceback__)
-        if not str(frame.f_globals.get("__name__")).startswith("flowli_")
-    ]
-    logger.warning("request refused: %s (called at %s)", error, places[-1] if places else "an unknown line")
+    if not _client_errors.is_of_client(error, scope, body):
+        return False
+    place, _ = _client_errors.find_call(error)
+    logger.warning("request refused: %s (called at %s)", error, place)
+    return True
 
 
 def check_runner(jobs: Jobs[Any], runner: Runner | None) -> None:

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
 from flowli_core import DriverError, Issue, SchedulingError, ValidationError
-from flowli_starlette._errors import INVALID, ExceptionHandlers, check_blame, close_invalid, on_store_failure
+from flowli_starlette._errors import INVALID, ExceptionHandlers, close_invalid, on_store_failure, raise_unless_of_client
 
 
 def jobs_exception_handlers() -> ExceptionHandlers:
@@ -18,7 +18,7 @@ def jobs_exception_handlers() -> ExceptionHandlers:
     DriverError becomes a 503; its cause is logged, but not sent. With StoreUnavailable it has Retry-After.
     ValidationError and SchedulingError become a 422 in FastAPI's format, with locations that begin with "job", and are
     logged with the line that made the call. A websocket is closed with 1013 or 1008. Other errors are mistakes in the
-    program, and remain a 500; so do these two if the request has no path parameters, no query and no body.
+    program, and remain a 500; so do these two if no refused value comes from the request.
     """
     return {DriverError: on_store_failure, ValidationError: _on_invalid, SchedulingError: _on_invalid}
 
@@ -33,7 +33,7 @@ def invalid_detail(error: ValidationError | SchedulingError, *location: str) -> 
 
 
 async def _on_invalid(connection: HTTPConnection, error: ValidationError | SchedulingError) -> Any:
-    check_blame(connection, error)
+    raise_unless_of_client(connection, error)
     if isinstance(connection, WebSocket):
         return await close_invalid(connection)
     return JSONResponse({"detail": invalid_detail(error, "job")}, status_code=INVALID)

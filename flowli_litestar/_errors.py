@@ -15,7 +15,7 @@ from litestar.exceptions import (
 )
 
 from flowli_core import DriverError, SchedulingError, StoreUnavailable, ValidationError
-from flowli_core.embedded import carries_data, log_refusal
+from flowli_core.embedded import is_of_client
 
 logger = logging.getLogger("flowli")
 
@@ -38,10 +38,11 @@ def on_invalid(request: Request[Any, Any, Any], error: ValidationError | Schedul
 
     Both are logged, because Litestar itself logs no errors by default.
     """
-    if not carries_data(request.scope):
+    # Litestar keeps the body that a handler has read, unless it was read as a stream.
+    body = getattr(getattr(request, "_connection_state", None), "body", b"")
+    if not is_of_client(error, request.scope, body if isinstance(body, bytes) else b""):
         logger.error("request failed", exc_info=error)
         return _respond(request, InternalServerException())
-    log_refusal(error)
     found = error.issues if isinstance(error, ValidationError) else ()
     extra = [{"key": issue.path, "message": issue.problem} for issue in found]
     return _respond(request, ClientException(status_code=_INVALID, detail=str(error), extra=extra or None))

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from flowli_core import DriverError, SchedulingError, StoreUnavailable, ValidationError
-from flowli_core.embedded import carries_data, log_refusal
+from flowli_core.embedded import is_of_client
 
 logger = logging.getLogger("flowli")
 
@@ -31,7 +31,7 @@ def jobs_exception_handlers() -> ExceptionHandlers:
     DriverError becomes a 503; its cause is logged, but not sent. With StoreUnavailable it has Retry-After.
     ValidationError and SchedulingError become a 422 with the place of each problem, and are logged with the line that
     made the call. A websocket is closed with 1013 or 1008. Other errors are mistakes in the program, and remain a 500;
-    so do these two if the request has no path parameters, no query and no body.
+    so do these two if no refused value comes from the request.
     """
     return {DriverError: on_store_failure, ValidationError: _on_invalid, SchedulingError: _on_invalid}
 
@@ -54,7 +54,7 @@ def store_failure(error: DriverError) -> tuple[str, dict[str, str]]:
 
 
 async def _on_invalid(connection: HTTPConnection, error: ValidationError | SchedulingError) -> Any:
-    check_blame(connection, error)
+    raise_unless_of_client(connection, error)
     if isinstance(connection, WebSocket):
         return await close_invalid(connection)
     found = error.issues if isinstance(error, ValidationError) else ()
@@ -62,11 +62,13 @@ async def _on_invalid(connection: HTTPConnection, error: ValidationError | Sched
     return JSONResponse({"detail": str(error), "issues": issues}, status_code=INVALID)
 
 
-def check_blame(connection: HTTPConnection, error: ValidationError | SchedulingError) -> None:
+def raise_unless_of_client(connection: HTTPConnection, error: ValidationError | SchedulingError) -> None:
     """Log an error that the client may have caused. Raise any other again: it is a mistake in the program."""
-    if not carries_data(connection.scope):
+    # Starlette keeps the body that a handler has read, unless it was read as a stream or as a form.
+    is_unread = not getattr(connection, "_stream_consumed", True)
+    body: bytes | None = getattr(connection, "_body", b"" if is_unread else None)
+    if not is_of_client(error, connection.scope, body):
         raise error
-    log_refusal(error)
 
 
 async def close_invalid(websocket: WebSocket) -> None:

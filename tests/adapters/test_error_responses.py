@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from fastapi import FastAPI
@@ -142,10 +143,10 @@ def test_the_router_fails_with_500_for_errors_that_are_not_of_the_store(kind: ty
     [
         {"path": "/?to=5"},
         {"path": "/at/home"},
-        {"method": "POST", "path": "/", "json": {"to": 5}},
+        {"method": "POST", "path": "/", "data": {"to": 5}},
         {"method": "POST", "path": "/", "content": [b"chunk"]},
     ],
-    ids=["query", "path", "body", "stream"],
+    ids=["query", "path", "form", "stream"],
 )
 def test_an_invalid_value_in_a_request_with_data_is_logged_with_the_line_of_the_call(
     kind: type[FlowliError], request_: dict[str, Any], respond: Respond, caplog: pytest.LogCaptureFixture
@@ -198,6 +199,6 @@ def test_a_failure_of_the_store_is_logged_and_its_cause_is_not_sent(
 async def test_a_wrong_time_of_a_client_is_answered_with_422_and_what_is_wrong(given: Any, respond: Respond) -> None:
     with pytest.raises(SchedulingError) as caught:
         await memory_jobs().double.schedule(input=1, **given)
-    response = respond(caught.value)
+    response = respond(caught.value, path=f"/?{urlencode(given)}")
     assert response.status_code == 422
     assert "must be" in response.text or "duration" in response.text
