@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from datetime import timedelta
@@ -12,6 +11,7 @@ import pytest
 
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.durations import ZERO
+from flowli_core.testing import ManualClock
 from tests.conformance.builders import Worker, ack, record
 from tests.redis.server import Server, connect
 
@@ -23,9 +23,15 @@ LATER = timedelta(days=1)
 
 
 @pytest.fixture
-async def driver(server: Server) -> AsyncIterator[RedisDriver]:
+def clock() -> ManualClock:
+    """Return the clock of the driver. It stands still, because a worker is listed at certain times."""
+    return ManualClock()
+
+
+@pytest.fixture
+async def driver(server: Server, clock: ManualClock) -> AsyncIterator[RedisDriver]:
     """Open a driver on a server that nobody else uses, because the tests count its commands."""
-    made = RedisDriver.from_url(server.url)
+    made = RedisDriver.from_url(server.url, clock=clock)
     await made.open()
     yield made
     await made.close()
@@ -71,14 +77,16 @@ async def test_a_strange_queue_does_not_disturb_the_calls_of_others(server: Serv
     await other.close()
 
 
-async def test_nothing_is_left_of_queues_whose_records_are_purged(server: Server, driver: RedisDriver) -> None:
+async def test_nothing_is_left_of_queues_whose_records_are_purged(
+    server: Server, driver: RedisDriver, clock: ManualClock
+) -> None:
     """No key, no field and no member names one of them."""
     admin: Any = connect(server.url)
     await driver.enqueue([record(queue=queue, policy=queue.encode(), key=queue) for queue in TENANTS])
     worker = Worker(driver, queues=tuple(TENANTS))
     await worker.step(*[ack(held) for held in await worker.take(250)])
     assert b"tenant-" in everything(admin)
-    await asyncio.sleep(0.002)
+    clock.advance("1ms")
     assert await driver.purge("completed", older_than=ZERO, limit=250) == 250
     assert b"tenant-" not in everything(admin)
     admin.close()
