@@ -7,6 +7,7 @@ The metrics are registered in prometheus_client's default registry, or in the on
 PrometheusMetrics per Prometheus registry.
 """
 
+from heapq import nlargest
 from typing import Any
 
 from prometheus_client import (
@@ -24,6 +25,10 @@ from flowli_core._jobs.workers import to_workers, unserved_queues
 from flowli_core._running.hooks import EventKind, JobEvent
 from flowli_core.stored import STATES
 
+_OTHERS = "(others)"
+"""The label of all queues beyond the first hundred. No queue can have this name."""
+
+_MOST_QUEUES = 100
 _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 
 
@@ -34,11 +39,13 @@ class PrometheusMetrics:
     `flowli_attempt_seconds` (duration), and `flowli_recoveries_total` (expired leases that were recovered). The store
     gives `flowli_jobs` by queue and state, `flowli_lag_seconds` (how long the first due job of a queue has waited),
     `flowli_workers` (living ones), `flowli_unserved_jobs` (waiting in queues that no living worker serves) and
-    `flowli_parked_jobs` (returned by the workers that met them, because they could not run them).
+    `flowli_parked_jobs` (returned by the workers that met them, because they could not run them). There are labels for
+    a hundred queues; the others share "(others)".
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
+        self._counted: set[str] = set()
         labels = ("job", "queue")
         self._attempts = Counter("flowli_attempts", "Attempts that ended", (*labels, "outcome"), registry=registry)
         self._seconds = Histogram(
@@ -59,30 +66,42 @@ class PrometheusMetrics:
     def observe(self, kind: EventKind, event: JobEvent) -> None:
         """Count an event. A Runner calls this: see `Observer`."""
         if kind == "recovered":
-            self._recoveries.labels(event.name, event.queue).inc()
+            self._recoveries.labels(event.name, self._label(event.queue)).inc()
         elif kind != "started":
-            self._attempts.labels(event.name, event.queue, kind).inc()
+            queue = self._label(event.queue)
+            self._attempts.labels(event.name, queue, kind).inc()
             if event.duration is not None:
-                self._seconds.labels(event.name, event.queue).observe(event.duration.total_seconds())
+                self._seconds.labels(event.name, queue).observe(event.duration.total_seconds())
 
     async def read_store(self, jobs: Jobs[Any]) -> None:
         """Read the state of the store into the gauges. Raises DriverError; then the gauges are unchanged."""
         overview = await jobs.inspect.get_overview()
         self._jobs.clear()
         self._lag.clear()
-        for queue, queue_counts in overview.counts.by_queue.items():
+        by_queue = overview.counts.by_queue
+        shown = set(nlargest(_MOST_QUEUES, by_queue, key=lambda queue: by_queue[queue].queued + by_queue[queue].active))
+        lags: dict[str, float] = {}
+        for queue, queue_counts in by_queue.items():
+            label = queue if queue in shown else _OTHERS
             for state in STATES:
-                self._jobs.labels(queue, state).set(getattr(queue_counts, state))
+                self._jobs.labels(label, state).inc(getattr(queue_counts, state))
             since = overview.oldest.get(queue, overview.now)
-            self._lag.labels(queue).set((overview.now - since).total_seconds())
+            lags[label] = max(lags.get(label, 0.0), (overview.now - since).total_seconds())
+        for label, seconds in lags.items():
+            self._lag.labels(label).set(seconds)
         workers = to_workers(overview)
         self._workers.set(sum(worker.is_alive for worker in workers))
         self._unserved.clear()
         for queue, count in unserved_queues(overview, workers).items():
-            self._unserved.labels(queue).set(count)
+            self._unserved.labels(queue if queue in shown else _OTHERS).inc(count)
         self._parked.clear()
         for parked in await jobs.inspect.get_parked():
             self._parked.labels(parked.name).inc(parked.count)
+
+    def _label(self, queue: str) -> str:
+        if len(self._counted) < _MOST_QUEUES:
+            self._counted.add(queue)
+        return queue if queue in self._counted else _OTHERS
 
     def text(self) -> tuple[str, bytes]:
         """Return the content type and the text of all metrics in the Prometheus registry."""

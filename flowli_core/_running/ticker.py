@@ -17,7 +17,7 @@ from flowli_core.errors import StrategyError
 from flowli_core.stored import SchedulesDue, StoredSchedule
 
 _BATCH = 32
-
+_MOST_LOGGED = 1000
 _MOST_DUE = 4096
 """The most due schedules that are read at once. The unreadable ones among them come first for ever."""
 
@@ -63,7 +63,8 @@ class Ticker:
         self._unreadable = 0
         self._timer: asyncio.TimerHandle | None = None
         self._has_changed_store = False
-        self._logged_unreadable: set[tuple[str, int]] = set()
+        self._logged_unreadable: dict[str, int] = {}
+        """The revision of each schedule that could not be read."""
 
     @property
     def is_busy(self) -> bool:
@@ -200,8 +201,10 @@ class Ticker:
             pass
         except ValueError as error:
             why = str(error)
-        if (stored.key, stored.revision) not in self._logged_unreadable:
-            self._logged_unreadable.add((stored.key, stored.revision))
+        if self._logged_unreadable.get(stored.key) != stored.revision:
+            if len(self._logged_unreadable) >= _MOST_LOGGED:
+                self._logged_unreadable.clear()
+            self._logged_unreadable[stored.key] = stored.revision
             logger.error(
                 "this worker cannot fire schedule %s, and leaves it to others: %s",
                 stored.key,

@@ -7,6 +7,7 @@ from flowli_core import DefinitionError, JobEvent, Retry, Runner, fixed
 from flowli_core._running.hooks import EventKind
 from flowli_core.metrics import PrometheusMetrics
 from flowli_core.testing import ManualClock
+from tests.conformance.builders import record
 from tests.support.running import Rival, Work
 
 
@@ -94,3 +95,29 @@ def test_an_invalid_observer_is_refused() -> None:
     for wrong in (Notes, [print], "notes", [object()]):
         with pytest.raises(DefinitionError, match="observers must be a list"):
             Runner(work.jobs, observers=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def test_prometheus_has_labels_for_a_hundred_queues() -> None:
+    """The others share a label: their jobs are added up, and the longest lag counts."""
+    clock = ManualClock()
+    work = Work(clock=clock)
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    await work.driver.enqueue([record(queue="busy") for _ in range(2)])
+    await work.driver.enqueue([record(queue=f"tenant-{number}") for number in range(199)])
+    clock.advance("5m")
+    await metrics.read_store(work.jobs)
+    for number in range(200):
+        event = JobEvent(id="a", name="act", queue=f"tenant-{number}", worker="w", attempt=1, recoveries=0)
+        metrics.observe("completed", event)
+
+    def sample(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    assert sample("flowli_jobs", queue="busy", state="queued") == 2
+    assert sample("flowli_jobs", queue="(others)", state="queued") == 100
+    assert sample("flowli_lag_seconds", queue="(others)") == 300
+    assert sample("flowli_unserved_jobs", queue="(others)") == 100
+    assert sample("flowli_attempts_total", job="act", queue="tenant-99", outcome="completed") == 1
+    assert sample("flowli_attempts_total", job="act", queue="(others)", outcome="completed") == 100
+    assert metrics.text()[1].count(b"\nflowli_") < 2000

@@ -6,15 +6,17 @@
 -- Writes nothing.
 local queues = {}
 for i, name in ipairs(call('SMEMBERS', QUEUES)) do
-  local queued, waiting, oldest = 0, 0, math.huge
+  local queued, scheduled, oldest = 0, 0, math.huge
   for _, index in ipairs({ DUE[name], SUSPECT[name] }) do
-    local due = call('ZCOUNT', index, '-inf', now)
-    queued, waiting = queued + due, waiting + call('ZCARD', index)
-    if due > 0 then
-      oldest = math.min(oldest, tonumber(call('ZRANGE', index, 0, 0, 'WITHSCORES')[2]))
+    local waiting = call('ZCARD', index)
+    local first_due = waiting > 0 and tonumber(call('ZRANGE', index, 0, 0, 'WITHSCORES')[2]) or math.huge
+    local due = 0
+    if first_due <= now then
+      due, oldest = call('ZCOUNT', index, '-inf', now), math.min(oldest, first_due)
     end
+    queued, scheduled = queued + due, scheduled + waiting - due
   end
-  queues[i] = { name, queued, waiting - queued, oldest < math.huge and oldest or -1 }
+  queues[i] = { name, queued, scheduled, oldest < math.huge and oldest or -1 }
 end
 local since = '(' .. format_ms(now - ARGV[first])
 local seen, workers = call('ZRANGEBYSCORE', WORKERS, since, '+inf', 'WITHSCORES'), {}
