@@ -281,3 +281,36 @@ async def test_doctor_names_the_damaged_records(driver: SqliteDriver, foreign: s
     (check,) = [one for one in await driver.diagnose() if one.name == "records"]
     assert check.value == "1 cannot be read: its due time cannot be read"
     foreign.execute("DELETE FROM record WHERE damage IS NOT NULL")  # no call can name it
+
+
+async def test_a_damaged_time_of_the_last_write_makes_nothing_due_and_ends_no_lease(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    await driver.enqueue([record("a"), record("later", due=HOUR)])
+    worker = Worker(driver)
+    held = await worker.take_one()
+    foreign.execute("UPDATE store SET now = 99999999999999")
+    answer = await worker.step(want=5)
+    assert (answer.reserved, answer.recovered) == ((), ())
+    assert await worker.settle(held) == "ok"
+
+
+@pytest.mark.parametrize("write", ["enqueue", "reserve"])
+async def test_a_clock_that_was_set_back_by_years_is_followed(
+    driver: SqliteDriver, clock: ManualClock, write: str
+) -> None:
+    """It is no damage if other times are as late as that of the last write."""
+    await driver.enqueue([record("a")])
+    clock.advance("3000d")
+    if write == "enqueue":
+        await driver.enqueue([record("b")])
+    else:
+        await Worker(driver, "lost").take_one()
+    clock.back(timedelta(days=3000))
+    worker = Worker(driver)
+    held = await worker.take(5)
+    if write == "enqueue":
+        assert ids(held) == ["a", "b"]
+        return
+    clock.advance(LEASE)
+    assert ids(await worker.take(5)) == ["a"]

@@ -10,6 +10,8 @@ from flowli_core.drivers.sqlite._sql import SQL, run
 
 T = TypeVar("T")
 
+_DAY = 24 * 60 * 60 * 1000
+
 
 class FirstDue(NamedTuple):
     """The due times of the first suspect of a queue and of the first of its other waiting records."""
@@ -115,6 +117,16 @@ def _first(cursor: sqlite3.Cursor) -> int | None:
     return row and row[0]
 
 
+def _is_invented(transaction: Transaction, last: int) -> bool:
+    """Return True if the time of the last write was damaged: it is days later than now, and than all that was written.
+
+    To set times back by so much would make every record due, and end every lease.
+    """
+    times: list[object] = transaction.run("find_last_times").fetchone()
+    latest = max([transaction.now, *[time for time in times if isinstance(time, int)]])
+    return last - latest > _DAY
+
+
 def _follow_clock(transaction: Transaction) -> int:
     """Return the time of the last write. If the clock was set back since then, set back due times and leases.
 
@@ -124,8 +136,9 @@ def _follow_clock(transaction: Transaction) -> int:
     now = transaction.now
     last: int = transaction.run("read_time").fetchone()[0]
     if now < last:
-        transaction.run("set_leases_back", by=last - now, now=now)
-        transaction.run("set_due_back", now=now, seen=last)
+        if not _is_invented(transaction, last):
+            transaction.run("set_leases_back", by=last - now, now=now)
+            transaction.run("set_due_back", now=now, seen=last)
         transaction.run("write_time", now=now)
         return now
     return last
