@@ -188,11 +188,11 @@ async def stored(driver: Driver, record_id: str) -> StoredRecord:
     return found
 
 
-async def everything(driver: Driver, state: State, *, limit: int = 100) -> list[StoredRecord]:
+async def everything(driver: Driver, state: State, *, limit: int = 100, payloads: bool = True) -> list[StoredRecord]:
     """List all records in a state, page by page."""
     found: list[StoredRecord] = []
     after: Position | None = None
-    while page := await read_page(driver, state, limit=limit, after=after):
+    while page := await read_page(driver, state, limit=limit, after=after, payloads=payloads):
         assert position(page[-1]) != after, "the listing does not advance"
         found += page
         after = position(page[-1])

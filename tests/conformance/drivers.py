@@ -6,6 +6,7 @@ import contextlib
 import gc
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -23,6 +24,7 @@ class Candidate:
     tests that do not apply to the driver, with the reasons. `clean_up` is called after each test, when its drivers are
     closed, and fails if they left something behind. `forget` makes the store forget whatever it may forget at any time.
     `size` returns the size of the store of the last driver that was made, in any unit; idle workers do not count.
+    `spoil` makes a record of that store unreadable; it is None if there is nothing to read.
     """
 
     make: Callable[[Path, Clock], Driver]
@@ -30,6 +32,7 @@ class Candidate:
     clean_up: Callable[[], None] = lambda: None
     skips: Mapping[str, str] = field(default_factory=dict[str, str])
     forget: Callable[[], None] = lambda: None
+    spoil: Callable[[Path, str], None] | None = None
 
 
 def _memory(directory: Path, clock: Clock) -> Driver:
@@ -40,6 +43,11 @@ def _sqlite(directory: Path, clock: Clock) -> Driver:
     from flowli_core.drivers.sqlite import SqliteDriver  # noqa: PLC0415 - the other drivers do without it
 
     return SqliteDriver(directory / "jobs.sqlite3", clock=clock)
+
+
+def _spoil_sqlite(directory: Path, record_id: str) -> None:
+    with closing(sqlite3.connect(directory / "jobs.sqlite3", isolation_level=None)) as connection:
+        connection.execute("UPDATE record SET name = CAST(x'ff' AS TEXT) WHERE id = ?", (record_id,))
 
 
 def _redis(directory: Path, clock: Clock) -> Driver:
@@ -102,6 +110,12 @@ def _size_of_keys(driver: Driver, directory: Path) -> int:
     return server.size()
 
 
+def _spoil_redis(directory: Path, record_id: str) -> None:
+    from tests.redis import server  # noqa: PLC0415 - the other drivers do without it
+
+    server.spoil(record_id)
+
+
 def _clean_up_redis() -> None:
     from tests.redis import server  # noqa: PLC0415 - the other drivers do without it
 
@@ -120,11 +134,15 @@ def _flush_scripts_of_valkey() -> None:
     server.forget_scripts(server.valkey_url())
 
 
+def _on_a_server(make: Callable[[Path, Clock], Driver], forget: Callable[[], None] = lambda: None) -> Candidate:
+    return Candidate(make=make, size=_size_of_keys, clean_up=_clean_up_redis, forget=forget, spoil=_spoil_redis)
+
+
 CANDIDATES: Mapping[str, Candidate] = {
     "memory": Candidate(make=_memory, size=count_objects),
-    "sqlite": Candidate(make=_sqlite, size=_size_of_file),
-    "redis": Candidate(make=_redis, size=_size_of_keys, clean_up=_clean_up_redis, forget=_flush_scripts),
-    "redis-6.2-least-rights": Candidate(make=_oldest_redis, size=_size_of_keys, clean_up=_clean_up_redis),
-    "valkey": Candidate(make=_valkey, size=_size_of_keys, clean_up=_clean_up_redis, forget=_flush_scripts_of_valkey),
-    "coredis": Candidate(make=_coredis, size=_size_of_keys, clean_up=_clean_up_redis, forget=_flush_scripts),
+    "sqlite": Candidate(make=_sqlite, size=_size_of_file, spoil=_spoil_sqlite),
+    "redis": _on_a_server(_redis, _flush_scripts),
+    "redis-6.2-least-rights": _on_a_server(_oldest_redis),
+    "valkey": _on_a_server(_valkey, _flush_scripts_of_valkey),
+    "coredis": _on_a_server(_coredis, _flush_scripts),
 }

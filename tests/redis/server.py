@@ -33,6 +33,7 @@ PERMANENT_OF_QUEUES = ("due", "suspect", "wake")
 """The keys that may stay: one for each column, and three for each stored queue. All others must expire."""
 
 _numbers = itertools.count(1)
+_spoiled: set[str] = set()
 _used: list[tuple[str, str]] = []
 """Addresses of servers, each with a prefix that a test used there."""
 
@@ -222,16 +223,24 @@ def clean_up() -> None:
     used: dict[str, list[str]] = {}
     for url, prefix in _used:
         used.setdefault(url, []).append(prefix)
+    for url, prefix in _used:
+        if prefix in _spoiled:
+            _remove(url, prefix)
     _used.clear()
+    _spoiled.clear()
     for url, prefixes in used.items():
         try:
             inspect(url, *prefixes, is_ours=url != os.environ.get("FLOWLI_TEST_REDIS_URL"))
         finally:
-            admin = connect(url)
-            for prefix in prefixes:
-                for key in admin.scan_iter(match=f"{{{prefix}}}*", count=1000):
-                    admin.delete(key)
-            admin.close()
+            _remove(url, *prefixes)
+
+
+def _remove(url: str, *prefixes: str) -> None:
+    admin = connect(url)
+    for prefix in prefixes:
+        for key in admin.scan_iter(match=f"{{{prefix}}}*", count=1000):
+            admin.delete(key)
+    admin.close()
 
 
 def inspect_all(url: str) -> None:
@@ -265,6 +274,15 @@ def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
         for prefix in prefixes:
             audit = outside.submit(asyncio.run, findings(url, prefix))
             assert audit.result() == (), "the audit found faults"
+
+
+def spoil(record_id: str) -> None:
+    """Make a record unreadable, of the prefix that was used last. `clean_up` does not inspect this prefix."""
+    url, prefix = _used[-1]
+    _spoiled.add(prefix)
+    admin = connect(url)
+    admin.hset(f"{{{prefix}}}:1:record", record_id, b"junk")
+    admin.close()
 
 
 def size() -> int:

@@ -19,9 +19,11 @@ async def find(driver: Driver, record_id: str) -> StoredRecord | None:
     return found[0] if found else None
 
 
-async def read_page(driver: Driver, state: State, *, limit: int, after: Position | None = None) -> list[StoredRecord]:
+async def read_page(
+    driver: Driver, state: State, *, limit: int, after: Position | None = None, payloads: bool = True
+) -> list[StoredRecord]:
     """Return a page of the records in a state."""
-    return await driver.records(RecordsInState(state=state, limit=limit, after=after))
+    return await driver.records(RecordsInState(state=state, limit=limit, after=after, payloads=payloads))
 
 
 async def put(driver: Driver, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:
