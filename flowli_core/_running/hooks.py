@@ -147,7 +147,7 @@ async def _error_of(hook: Hook, event: JobEvent, threads: Threads) -> BaseExcept
             await hook(event)
             return None
         result, error = await threads.call(hook, event)
-        if result is not None:
+        if inspect.isawaitable(result):
             await result
     except BaseException as raised:  # noqa: BLE001 - returned
         return raised

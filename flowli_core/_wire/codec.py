@@ -253,9 +253,10 @@ class Codec(Generic[T]):
         try:
             wire = _write_given(given) if are_fields else self._dump(made, exclude_unset=True)
             back = self._read(wire)
+            difference = (AS_GIVEN if are_fields else EXACT).difference(made, back)
         except Exception:  # noqa: BLE001 - `_try` says what the problem is
             return None
-        if (AS_GIVEN if are_fields else EXACT).difference(made, back) is not None:
+        if difference is not None:
             return None
         self._check_limits(wire)
         return Packed(wire, back, is_exact=True)
@@ -281,8 +282,8 @@ class Codec(Generic[T]):
         if not are_fields:
             yield write_given, AS_GIVEN
         if facts.has_models:
-            for _ in range(2):  # The second time it is known which fields are needed.
-                yield from dumps(SETTING_MORE, exclude=fields_to_omit(made, trial.back))
+            for tags in (False, False, True, True):  # The second time it is known which fields are needed.
+                yield from dumps(SETTING_MORE, exclude=fields_to_omit(made, trial.back, tags=tags))
             yield from dumps(SETTING_MORE)
             yield write_given, GIVEN_SETTING_MORE
 
@@ -306,7 +307,10 @@ class Codec(Generic[T]):
         except Exception as error:  # noqa: BLE001 - a user's validator may raise anything when it sees its own output
             trial.found.append(Issue("", f"its own output cannot be validated again ({type(error).__name__})"))
             return None
-        difference = comparison.difference(made, back)
+        try:
+            difference = comparison.difference(made, back)
+        except RecursionError:
+            difference = (), "nests too deep to be compared"
         if difference is None:
             return wire
         where, problem = difference

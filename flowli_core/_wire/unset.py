@@ -13,15 +13,15 @@ from flowli_core._wire.proof import EXACT, class_facts
 _MISSING = object()
 
 
-def fields_to_omit(made: object, back: object = _MISSING) -> dict[Any, Any]:
+def fields_to_omit(made: object, back: object = _MISSING, *, tags: bool) -> dict[Any, Any]:
     """Return pydantic's `exclude` for the unset fields of a value that need not be written.
 
-    A field must be written if a reader would get another value without it, or could not tell the class: its default
-    changes from call to call, was changed in place, or is a tag. `back` is the value that was read from JSON without
-    the unset fields, if it could be read.
+    A field must be written if a reader would get another value without it: its default changes from call to call, or
+    was changed in place. `back` is the value that was read from JSON without the unset fields, if it could be read.
+    With `tags`, fields that may tell the members of a union apart are written too.
     """
     if isinstance(made, BaseModel):
-        return _fields_of_model(made, back)
+        return _fields_of_model(made, back, tags=tags)
     facts, parts = class_facts(type(made)), cast("Any", made)
     others: Any = back if type(back) is type(made) else None
     pairs: dict[Any, tuple[Any, Any]]
@@ -37,27 +37,32 @@ def fields_to_omit(made: object, back: object = _MISSING) -> dict[Any, Any]:
             pairs = {name: (getattr(made, name, None), getattr(others, name, _MISSING)) for name in facts.names}
         case _:
             return {}
-    found = {key: fields_to_omit(part, other) for key, (part, other) in pairs.items()}
+    found = {key: fields_to_omit(part, other, tags=tags) for key, (part, other) in pairs.items()}
     return {key: omitted for key, omitted in found.items() if omitted}
 
 
-def _fields_of_model(made: BaseModel, back: object) -> dict[Any, Any]:
+def _fields_of_model(made: BaseModel, back: object, *, tags: bool) -> dict[Any, Any]:
     changing = class_facts(type(made)).changing
-    others = dict(cast("Any", back).__dict__) if type(back) is type(made) else {}
+    others: dict[str, Any] = {}
+    was_written: set[str] = set()
+    if isinstance(back, BaseModel) and type(back) is type(made):
+        others, was_written = dict(back.__dict__), back.__pydantic_fields_set__
     omitted: dict[Any, Any] = {}
     for name, field in type(made).__pydantic_fields__.items():
         part, other = made.__dict__.get(name), others.get(name, _MISSING)
-        if name in made.__pydantic_fields_set__:
-            within = fields_to_omit(part, other)
+        is_written = name in made.__pydantic_fields_set__ or name in changing or (tags and _may_be_tag(field))
+        # A field that was written says nothing of the default that a reader would make.
+        was_made = other is not _MISSING and name not in was_written
+        if is_written or (was_made and EXACT.difference(part, other) is not None):
+            within = fields_to_omit(part, other, tags=tags)
             if within:
                 omitted[name] = within
-        elif name not in changing and not _is_needed(field, part, other):
+        else:
             omitted[name] = True
     return omitted.get("root", {}) if isinstance(made, RootModel) else omitted
 
 
-def _is_needed(field: FieldInfo, part: object, other: object) -> bool:
+def _may_be_tag(field: FieldInfo) -> bool:
     annotation = strip_wrappers(field.annotation)
-    if typing.get_origin(annotation) is Literal or (isinstance(annotation, type) and issubclass(annotation, enum.Enum)):
-        return True
-    return other is not _MISSING and EXACT.difference(part, other) is not None
+    is_enum = isinstance(annotation, type) and issubclass(annotation, enum.Enum)
+    return is_enum or typing.get_origin(annotation) is Literal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +16,20 @@ from pydantic import BaseModel
 from flowli_core import ValidationError
 from flowli_core.durations import duration, format_duration
 from tests.support.delivery import Delivery
+from tests.support.seen import seen
 
 
 class Color(Enum):
     RED = "red"
     BLUE = "blue"
+
+
+class Shade(StrEnum):
+    DARK = "dark"
+
+
+class Level(IntEnum):
+    HIGH = 1
 
 
 class Part(BaseModel):
@@ -74,7 +83,7 @@ models = st.builds(
     whole=st.integers(),
     ratio=numbers,
     truth=st.booleans(),
-    moment=st.datetimes().map(without_fold) | st.datetimes(timezones=offsets),
+    moment=(st.datetimes() | st.datetimes(timezones=offsets)).map(without_fold),
     day=st.dates(),
     span=st.timedeltas(min_value=timedelta(days=-3650), max_value=timedelta(days=36500)),
     number=st.uuids(),
@@ -95,9 +104,7 @@ everything = Delivery(Everything)
 async def test_a_model_survives(made: Everything) -> None:
     fields = {name: getattr(made, name) for name in Everything.model_fields}
     for arrived in (await everything.send(made), await everything.send(**fields)):
-        assert arrived == made
-        assert arrived.model_fields_set == made.model_fields_set
-        assert arrived.moment.isoformat() == made.moment.isoformat()
+        assert seen(arrived) == seen(made)
 
 
 json_values: st.SearchStrategy[object] = st.recursive(
@@ -112,7 +119,7 @@ anything = Delivery(Any)
 @given(json_values)
 @settings(deadline=None)
 async def test_a_json_value_survives(value: object) -> None:
-    assert await anything.send(value) == value
+    assert seen(await anything.send(value)) == seen(value)
 
 
 awkward: st.SearchStrategy[object] = st.recursive(
@@ -121,7 +128,7 @@ awkward: st.SearchStrategy[object] = st.recursive(
     | st.binary(max_size=4)
     | st.datetimes()
     | st.complex_numbers()
-    | st.sampled_from([object(), Color.RED, b"\xff", float("nan"), Ellipsis]),
+    | st.sampled_from([object(), Color.RED, Shade.DARK, Level.HIGH, b"\xff", float("nan"), Ellipsis, True, 1, 1.0]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.tuples(inner)
@@ -140,7 +147,7 @@ async def test_any_other_value_survives_or_is_refused(value: object) -> None:
     except ValidationError:
         assert len(anything.driver.enqueued) == stored
     else:
-        assert arrived == value
+        assert seen(arrived) == seen(value)
 
 
 @given(st.timedeltas(min_value=timedelta(milliseconds=1), max_value=timedelta(days=3653)))

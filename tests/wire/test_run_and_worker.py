@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -36,32 +36,11 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from flowli_core import ValidationError
 from tests.support.delivery import Delivery
+from tests.support.seen import seen
 
 T = TypeVar("T")
 
 PARIS = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"))
-
-
-def seen(value: object) -> object:  # noqa: PLR0911 - a table
-    """Return all that a handler can see of a value, in a form that can be compared."""
-    kind: object = type(value)
-    match value:
-        case BaseModel():
-            fields = {name: seen(part) for name, part in value}
-            return type(value), fields, value.model_fields_set, value.model_dump(exclude_unset=True)
-        case dict():
-            factory = getattr(cast("Any", value), "default_factory", None)
-            return kind, factory, [(seen(key), seen(part)) for key, part in cast("Any", value).items()]
-        case list() | tuple() | deque():
-            return kind, [seen(part) for part in cast("list[object]", value)]
-        case _ if dataclasses.is_dataclass(value):
-            return type(value), [seen(getattr(value, part.name)) for part in dataclasses.fields(value)]
-        case datetime() | time():
-            return type(value), value.isoformat(), value.fold, value.utcoffset()
-        case Decimal():
-            return type(value), str(value)
-        case _:
-            return type(value), value
 
 
 async def deliver(declared: Any, *args: Any, **kwargs: Any) -> Any:
@@ -189,6 +168,26 @@ async def test_a_default_that_changes_is_made_at_the_call_and_leaves_other_field
     assert made.model_fields_set == {"name"}
     delivery = Delivery(Stamped)
     assert (await delivery.send(name="a")).model_fields_set == {"name", "id"}
+
+
+class Status(StrEnum):
+    OPEN = "open"
+
+
+class Ticket(BaseModel):
+    id: UUID = Field(default_factory=uuid4)
+    status: Status = Status.OPEN
+    level: Literal["low", "high"] = "low"
+    address: Address = Address()
+
+
+async def test_a_changing_default_beside_an_enum_or_a_literal_marks_only_itself_as_set() -> None:
+    """A handler that writes the fields that are set would otherwise reset the status."""
+    assert (await deliver(Ticket, Ticket())).model_fields_set == {"id"}
+    made = Ticket(id=UUID(int=1))
+    made.address.town = "b"
+    arrived = await deliver(Ticket, made)
+    assert (arrived.model_fields_set, arrived.address.model_fields_set) == ({"id", "address"}, {"town"})
 
 
 async def test_a_default_that_was_changed_in_place_is_written() -> None:

@@ -97,6 +97,8 @@ class Aliased(BaseModel):
         pytest.param(Row, (), {"password": CLEAR}, id="typed dict"),
         pytest.param(SecretStr, (CLEAR,), {}, id="secret itself"),
         pytest.param(list[SecretStr], ([CLEAR],), {}, id="list of secrets"),
+        pytest.param(set[SecretStr], ([CLEAR],), {}, id="set of secrets"),
+        pytest.param(dict[SecretStr, int], ({CLEAR: 1},), {}, id="secret as a key"),
     ],
 )
 async def test_a_secret_is_not_stored_in_clear_text(declared: Any, args: Any, kwargs: Any) -> None:
