@@ -21,6 +21,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _OK, _WRONG_METHOD, _UNAVAILABLE = 200, 405, 503
+STUCK = "every slot is held by a handler that did not end when it was cancelled"
 _ANSWER_WITHIN = timedelta(seconds=2)
 _ANSWER_KEPT = 1.0
 
@@ -110,6 +111,8 @@ def readiness(health: Health | None) -> tuple[bool, dict[str, object]]:
         return True, {"status": "ready", "since_reserve": _seconds(health.since_reserve)}
     if health is None or not health.is_running:
         reason = "the runner is not running"
+    elif health.is_stuck:
+        reason = STUCK
     elif health.last_error is not None:
         reason = "the last call to the store failed"
     else:

@@ -80,6 +80,11 @@ class Run:
         """Why the run takes no jobs: the error of the last call of the store, or the problem with renewing leases."""
         return self.client.last_error or self._slots.renewal_problem
 
+    @property
+    def is_stuck(self) -> bool:
+        """True if every slot is held by a handler that was settled without its end."""
+        return len(self._slots.running) >= self._options.concurrency and self._slots.is_settled
+
     async def serve(self) -> RunCounts:
         """Open the registry, and run its jobs to the end of the run. Return the counts.
 

@@ -30,19 +30,24 @@ class Health:
 
     `since_reserve` is the time since the last answer of the store, None until the first one. `last_error` describes why
     the store does not answer, or why leases cannot be renewed; None if neither. `active` is the number of running
-    handlers.
+    handlers. `is_stuck` is True while every slot is held by a handler that was settled without its end, because it went
+    on after it was asked to end. Only a restart is sure to free those slots.
     """
 
     is_running: bool
     since_reserve: timedelta | None
     last_error: str | None
     active: int
+    is_stuck: bool = False
 
     @property
     def is_ready(self) -> bool:
-        """True if the runner is running, and the last call of the store succeeded, within the last 30 seconds."""
+        """True if the runner can take jobs.
+
+        It is running, its last call of the store succeeded, within the last 30 seconds, and it is not stuck.
+        """
         recently = self.since_reserve is not None and self.since_reserve < READY_WITHIN
-        return self.is_running and recently and self.last_error is None
+        return self.is_running and recently and self.last_error is None and not self.is_stuck
 
 
 class Runner:
@@ -115,6 +120,7 @@ class Runner:
             since_reserve=run.client.since_answer() if run else None,
             last_error=run.last_error if run else None,
             active=run.active if run else 0,
+            is_stuck=run.is_stuck if run else False,
         )
 
     async def run(self) -> None:

@@ -22,7 +22,7 @@ from flowli_core.cli._worker.health_server import MAX_CONNECTIONS, HealthServer
 from flowli_core.durations import duration
 from flowli_core.metrics import PrometheusMetrics
 from tests.cli.processes import flowli
-from tests.support.running import Work, until
+from tests.support.running import PATIENCE, Work, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +99,25 @@ async def test_a_worker_whose_store_fails_is_live_but_not_ready() -> None:
     assert ready.status_code == 503
     assert (ready.json()["status"], ready.json()["reason"]) == ("not ready", "the last call to the store failed")
     assert live.status_code == 200
+
+
+async def test_a_worker_whose_slots_are_all_held_by_handlers_that_never_end_is_neither_live_nor_ready() -> None:
+    work, release = Work(), threading.Event()
+    work.deeds.toil = lambda _: release.wait(PATIENCE)
+    server = HealthServer("127.0.0.1", 0, stall_limit=duration("5m", argument="limit"), metrics=None)
+    runner = Runner(work.jobs, concurrency=2, cancel_grace="10ms")
+    with server.serve(asyncio.get_running_loop(), runner):
+        async with runner:
+            (first, second) = await work.jobs.toil.options(timeout="10ms").enqueue_many([1, 2])
+            await work.until(first.id, "failed")
+            await work.until(second.id, "failed")
+            ready, live = await get(server.port, "/ready"), await get(server.port, "/live")
+            release.set()
+            await until(lambda: runner.health().is_ready)
+            assert (await get(server.port, "/live")).status_code == 200
+    reason = "every slot is held by a handler that did not end when it was cancelled"
+    assert (ready.status_code, ready.json()["reason"]) == (503, reason)
+    assert (live.status_code, live.text) == (503, f"{reason}\n")
 
 
 @asynccontextmanager

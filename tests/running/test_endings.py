@@ -146,12 +146,14 @@ async def test_a_handler_that_ignores_its_timeout_is_settled_without_it(
             in caplog.text
         )
         await breathe()
-        assert runner.health().active == 1
+        health = runner.health()
+        assert (health.active, health.is_stuck, health.is_ready) == (1, True, False)
         assert starts == [1]
         release.set()
         await work.until(behind.id, "completed")
         assert ended.is_set()
-        assert runner.health().active == 0
+        health = runner.health()
+        assert (health.active, health.is_stuck, health.is_ready) == (0, False, True)
     acks = [ack.id for step in work.driver.steps for ack in step.acks]
     assert sorted(acks) == sorted([stubborn.id, behind.id]), "its late result is discarded"
 

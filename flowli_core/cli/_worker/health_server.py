@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flowli_core._logger import logger
 from flowli_core._running.runner import Runner
 from flowli_core.errors import FlowliError
-from flowli_core.healthz import readiness
+from flowli_core.healthz import STUCK, readiness
 
 if TYPE_CHECKING:
     from flowli_core.metrics import PrometheusMetrics  # at run time it needs prometheus_client, which is optional
@@ -82,6 +82,8 @@ class HealthServer:
         match path.partition("?")[0]:
             case "/live":
                 blocked = self._measure_block()
+                if self._runner is not None and self._runner.health().is_stuck:
+                    return 503, _TEXT, f"{STUCK}\n".encode()
                 if blocked <= self._stall_limit:
                     return 200, _TEXT, b"live\n"
                 return 503, _TEXT, f"the event loop has been blocked for {blocked:.0f} s\n".encode()
