@@ -189,7 +189,7 @@ class RedisDriver:
         except MissingScriptError:
             pass
         except WrongTypeError as error:
-            raise wrong_type(await self._scripts.types()) from error
+            raise wrong_type(await self._scripts.types(step.queues)) from error
         async with line.restoring_wake_ups(restore):
             return await self._step(step)
 

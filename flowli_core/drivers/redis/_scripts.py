@@ -153,8 +153,8 @@ class Scripts:
     async def wake(self, queues: Sequence[str], *, client: Client) -> Any:
         return await self._evaluate(self._scripts["wake"], self._words(queues, ()), client)
 
-    async def types(self) -> Any:
-        found = await self._evaluate_types(())
+    async def types(self, queues: Iterable[str] = ()) -> Any:
+        found = await self._evaluate_types(queues)
         if found:
             return found
         names = await self._client.execute("SMEMBERS", self._keys.queues)
@@ -211,7 +211,9 @@ def wrong_type(found: Sequence[Any]) -> StoreDamaged:
             f"the key {to_text(key)} is a {kind.decode()} and should be a {expected.decode()}: "
             "another program has written it; rename or delete it"
         )
-    return StoreDamaged("a key of a worker had another type than it should; restart the worker")
+    return StoreDamaged(
+        "a key had another type than it should; it is gone, or it is one of this worker: restart the worker"
+    )
 
 
 def _pack_records(records: Sequence[NewRecord]) -> list[Word]:

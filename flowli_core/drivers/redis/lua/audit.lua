@@ -12,6 +12,12 @@ local function report(key, id, problem)
   findings[#findings + 1] = { key, id, problem }
 end
 
+-- The kind of a record that was set aside, which names the queue that counts it; nil if it was not.
+local function kind_of_set_aside(outcome_text)
+  local state, _, _, _, _, _, kind = parse_outcome(outcome_text)
+  return state == 'failed' and string.byte(kind) == 33 and kind or nil
+end
+
 -- The indexes that hold a record, each with its score.
 local function indexes_of(id, queue)
   local indexes_found = {}
@@ -81,6 +87,11 @@ local function check_key(id, blob, is_finished)
 end
 
 local function check_record(id, blob)
+  local outcome_text = call('HGET', OUTCOME, id)
+  if kind_of_set_aside(outcome_text) then
+    report('record', id, 'was set aside: ' .. string.match(outcome_text, '\n(.*)'))
+    return
+  end
   local text = parse_head(blob) and call('HGET', SHAPE, string.sub(blob, 1, DIGEST))
   local numbers = {}
   if text then
@@ -94,12 +105,8 @@ local function check_record(id, blob)
     report('queues', id, 'lacks the queue of the record')
     return
   end
-  local outcome_text, token, indexed = call('HGET', OUTCOME, id), call('HGET', TOKEN, id), indexes_of(id, queue)
-  local last_state, settled, _, _, _, _, last_kind = parse_outcome(outcome_text)
-  if last_state == 'failed' and string.byte(last_kind) == 33 then
-    report('record', id, 'was set aside: ' .. string.match(outcome_text, '\n(.*)'))
-    return
-  end
+  local token, indexed = call('HGET', TOKEN, id), indexes_of(id, queue)
+  local last_state, settled = parse_outcome(outcome_text)
   if not is_text(id) then
     report('record', id, 'has an invalid id')
   end
@@ -148,7 +155,7 @@ local function check_member(id, blob)
     report(of_queue == '' and column or column .. ':' .. of_queue, id, 'belongs to no record')
     return
   end
-  local shape = shape_of(blob)
+  local shape = shape_of(kind_of_set_aside(call('HGET', OUTCOME, id)) or blob)
   local queue = shape and shape.queue or ''
   local group = column == 'record' and string.sub(blob, 1, DIGEST) or queue
   members[group] = (members[group] or 0) + 1
