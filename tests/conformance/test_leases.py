@@ -10,6 +10,7 @@ import pytest
 
 from flowli_core.driver import RECOVER_PER_STEP, Ack, Cancelled, HeartbeatAnswer, Lease, Recovered, Released, Retried
 from flowli_core.durations import ZERO
+from flowli_core.stored import RecordsInState
 from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, Worker, ack, ids, lease_of, lose, record, step, stored
 
 if TYPE_CHECKING:
@@ -474,6 +475,19 @@ async def test_a_delay_is_kept_if_the_clock_was_set_back_before_it_began(
     await driver.enqueue([record("a", due=timedelta(minutes=10))])
     answer = await worker.step(want=1)
     assert (answer.reserved, answer.next_due) == ((), timedelta(minutes=10))
+
+
+async def test_a_clock_set_back_hides_no_due_record_from_readers(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """Even if no worker has stepped since."""
+    await driver.enqueue([record("a"), record("b", due=HOUR)])
+    await worker.step()
+    clock.back(timedelta(minutes=30))
+    overview = await driver.overview()
+    assert (overview.counts.queued, overview.counts.scheduled, set(overview.oldest)) == (1, 1, {"q"})
+    assert (await stored(driver, "a")).state == "queued"
+    assert ids(await driver.records(RecordsInState(state="queued", limit=5))) == ["a"]
 
 
 async def test_a_clock_set_back_delays_no_due_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:

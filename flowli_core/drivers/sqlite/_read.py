@@ -11,7 +11,7 @@ from flowli_core.drivers._times import milliseconds, moment, moment_or_none, sta
 from flowli_core.drivers.sqlite._damage import RECORD, STATUSES, DamagedRowError, find_damage, noted
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._sql import run
-from flowli_core.drivers.sqlite._transaction import first_due, snapshot
+from flowli_core.drivers.sqlite._transaction import first_due, read_time, snapshot
 from flowli_core.stored import (
     Overview,
     QueueCounts,
@@ -31,6 +31,7 @@ _Entry = tuple[int, str]
 
 def read_records(connection: sqlite3.Connection, query: RecordById | RecordsInState, now: int) -> list[StoredRecord]:
     """Return the records that a query asks for."""
+    now = read_time(connection, now)
     if isinstance(query, RecordById):
         return list(_find(connection, [query.id], now, payloads=True).values())
     with snapshot(connection):
@@ -74,6 +75,7 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
     found: dict[str, dict[str, int]] = {}
     oldest: dict[str, datetime] = {}
     with snapshot(connection):
+        now = read_time(connection, now)
         workers = run(connection, "find_workers", since=now - milliseconds(WORKER_LISTED)).fetchall()
         for queue, status, n in run(connection, "read_counts").fetchall():
             if type(n) is not int or status not in STATUSES:

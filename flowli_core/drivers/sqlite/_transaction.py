@@ -92,6 +92,15 @@ def snapshot(connection: sqlite3.Connection) -> Generator[None]:
             connection.execute("COMMIT")
 
 
+def read_time(connection: sqlite3.Connection, now: int) -> int:
+    """Return the time for a read at `now`. If the clock was set back since the last write, it is the time of that.
+
+    What was due then is due. A time that is more than a day ahead may be damaged, and is ignored.
+    """
+    last = run(connection, "read_time").fetchone()[0]
+    return last if type(last) is int and now < last <= now + _DAY else now
+
+
 def first_due(connection: sqlite3.Connection, queue: str, *, after: int = -1) -> FirstDue:
     """Return the first due times of a queue after a time."""
     return FirstDue(

@@ -1,9 +1,10 @@
 -- Count the records, find the oldest due record of each queue, and list the workers.
--- Needs: shared/columns
+-- Needs: shared/columns shared/clock
 -- ARGV[first]: a worker is listed if it was last seen less than this many ms ago.
 -- Answers {now, {queue, number of queued, number of scheduled, when the oldest due record is due or -1} for each queue,
 --          {field, number, ...} of the counts, {worker, when it was last seen, its description} for each worker}.
 -- Writes nothing.
+read_as_of_last_step()
 local queues = {}
 for i, name in ipairs(call('SMEMBERS', QUEUES)) do
   local queued, scheduled, oldest = 0, 0, math.huge

@@ -1,10 +1,11 @@
 -- Read one record, or a page of the records in a state, newest first.
--- Needs: shared/columns shared/moves shared/text
+-- Needs: shared/columns shared/clock shared/moves shared/text
 -- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit,
 -- 1 to answer the payloads or 0 to leave them out.
 -- Answers {id, blob, state, due, progress, recoveries, token, outcome, finished} for each. Without payloads the outcome ends
 -- before its newline. For a record that cannot be read: {id, state, due, finished, queue, damage}.
 -- Writes nothing.
+read_as_of_last_step()
 
 -- Read a time from a score. One out of range is damaged.
 local function time_of(score)

@@ -1,10 +1,14 @@
 -- Follow the clock of the server if it was set back. Needs columns.lua.
 
+-- True if the clock was set back since a time. No clock is set back by more than ten years: such a time is damaged.
+local function is_set_back(last_now)
+  return now < last_now and last_now < now + 315576000000
+end
+
 -- If the clock was set back since `last_now`, the time of the last step, move leases and due times back too: no lease gets
 -- longer, and what was due stays due. Call it before a new lease or a delay is written: it would be moved too.
 local function follow_clock(last_now)
-  -- No clock is set back by more than ten years: such a time is damaged.
-  if now < last_now and last_now < now + 315576000000 then
+  if is_set_back(last_now) then
     call('ZREM', LEASE, '')
     local leases = call('ZRANGEBYSCORE', LEASE, '(' .. now_text, '+inf', 'WITHSCORES')
     for i = 1, #leases, 2 do
@@ -18,5 +22,14 @@ local function follow_clock(last_now)
       end
     end
     call('HSET', SERIAL, 'now', now_text)
+  end
+end
+
+-- For a script that only reads: if the clock was set back since the last step, go by the time of that step, because what was
+-- due then is due.
+local function read_as_of_last_step()
+  local last_now = number_or(call('HGET', SERIAL, 'now'), 0)
+  if is_set_back(last_now) then
+    now, now_text = last_now, format_ms(last_now)
   end
 end
