@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import sys
@@ -193,6 +194,20 @@ async def use_a_full_disk(path: Path) -> None:
     await driver.close()
 
 
+async def open_on_a_full_disk(path: Path) -> None:
+    """Open a file on a disk that another program has filled."""
+    driver = SqliteDriver(path)
+    await driver.open()
+    await driver.close()
+    with path.with_name("other").open("wb", buffering=0) as other, contextlib.suppress(OSError):
+        while other.write(bytes(4096)):
+            pass
+    try:
+        await driver.open()
+    except StoreUnavailable as error:
+        write_line(error)
+
+
 PROGRAMS = {
     "open-as-nobody": open_as_nobody,
     "open-together": open_together,
@@ -202,6 +217,7 @@ PROGRAMS = {
     "fork": fork,
     "fill-the-disk": fill_the_disk,
     "use-a-full-disk": use_a_full_disk,
+    "open-on-a-full-disk": open_on_a_full_disk,
 }
 
 if __name__ == "__main__":

@@ -129,20 +129,29 @@ async def test_a_forked_process_must_open_a_driver_of_its_own(path: Path) -> Non
     assert queued == "4"
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="it makes a small disk of its own")
-async def test_a_full_disk_refuses_new_jobs_and_nothing_else(path: Path) -> None:
-    """Those that are stored run and are purged, also by a worker that starts when the disk is full."""
-    folder = path.parent / "disk"
-    folder.mkdir()
-    mount = f"mount -t tmpfs -o size=20m none {folder} && exec {sys.executable} -m tests.sqlite.programs"
+async def output_on_a_small_disk(program: str, folder: Path) -> list[str]:
+    """Run a program on a file that has a disk of its own, of 20 MiB. Return the lines that it writes."""
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare to make a disk with")
+    command = f"mount -t tmpfs -o size=20m none {folder} && exec {sys.executable} -m tests.sqlite.programs"
     process = await asyncio.create_subprocess_exec(
-        *("unshare", "-rm", "sh", "-c", f"{mount} use-a-full-disk {folder / path.name}"), stdout=PIPE, stderr=PIPE
+        *("unshare", "-rm", "sh", "-c", f"{command} {program} {folder}/jobs.sqlite3"), stdout=PIPE, stderr=PIPE
     )
     async with asyncio.timeout(PATIENCE):
         out, complaints = await process.communicate()
     if b"unshare" in complaints or b"mount" in complaints:
         pytest.skip("this user may not mount a disk")
-    refusal, ran, purged, queued = out.decode().splitlines()
+    return out.decode().splitlines()
+
+
+async def test_a_file_on_a_disk_that_others_have_filled_says_so(tmp_path: Path) -> None:
+    (said,) = await output_on_a_small_disk("open-on-a-full-disk", tmp_path)
+    assert "has no room left on its disk; make room and repeat the call" in said
+
+
+async def test_a_full_disk_refuses_new_jobs_and_nothing_else(tmp_path: Path) -> None:
+    """Those that are stored run and are purged, also by a worker that starts when the disk is full."""
+    refusal, ran, purged, queued = await output_on_a_small_disk("use-a-full-disk", tmp_path)
     assert "less than 8 MiB left on its disk, and these are kept for settling and purging jobs" in refusal
     done, disk, file = ran.split()
     assert int(done) > 100

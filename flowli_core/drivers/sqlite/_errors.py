@@ -4,6 +4,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
+from flowli_core.drivers.sqlite._file import free_bytes
 from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 
 if sys.platform != "win32":
@@ -35,12 +36,16 @@ _PERMANENT = {
 _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 _PRIMARY = 0xFF
 _NEAR_LIMIT = 1024 * 1024
+_LEAST_ROOM = 64 * 1024
+"""Less than this is too little for the two files that SQLite keeps beside an open one."""
 
 
 def translate(error: sqlite3.Error, path: str) -> DriverError:
     """Return the error to raise in place of one of SQLite's."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & _PRIMARY
+    if primary == sqlite3.SQLITE_IOERR and free_bytes(path) < _LEAST_ROOM:
+        primary = sqlite3.SQLITE_FULL
     if primary in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL} and (limit := _reached_limit(path)) is not None:
         return StoreUnavailable(
             f"{path} cannot grow, because this process may write files of at most {limit} bytes; "

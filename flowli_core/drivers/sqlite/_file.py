@@ -156,8 +156,11 @@ def _move_log(connection: sqlite3.Connection) -> bool:
 
 
 def free_bytes(path: str) -> int:
-    """Return how many bytes are left on the disk of the file."""
-    return shutil.disk_usage(Path(path).parent).free
+    """Return how many bytes are left on the disk of the file, or `sys.maxsize` if that cannot be found out."""
+    try:
+        return shutil.disk_usage(Path(path).parent).free
+    except OSError:
+        return sys.maxsize
 
 
 def check_room(connection: sqlite3.Connection, path: str) -> None:
