@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -279,6 +279,26 @@ async def test_a_hook_may_be_an_object_with_an_async_call() -> None:
     ids = await work.add(1)
     await work.run(hooks=Hooks(on_job_completed=note))
     assert note.ids == ids
+
+
+async def test_what_a_plain_hook_returns_is_ignored_unless_it_is_an_awaitable(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    work = Work()
+    seen: dict[str, str] = {}
+    awaited = asyncio.Event()
+
+    async def later() -> None:
+        awaited.set()
+
+    def remember(event: JobEvent) -> Any:
+        return seen.setdefault(event.id, event.name)
+
+    (job_id,) = await work.add(1)
+    await work.run(hooks=Hooks(on_job_started=remember, on_job_completed=lambda _: later()))
+    assert seen == {job_id: "act"}
+    assert awaited.is_set()
+    assert "hook" not in caplog.text
 
 
 def test_a_hook_must_be_a_function() -> None:
