@@ -95,7 +95,7 @@ class PrometheusMetrics:
         for queue, count in unserved_queues(overview, workers).items():
             self._unserved.labels(queue if queue in shown else _OTHERS).inc(count)
         self._parked.clear()
-        for parked in await jobs.inspect.get_parked():
+        for parked in await jobs.inspect.get_parked(overview):
             self._parked.labels(parked.name).inc(parked.count)
 
     def _label(self, queue: str) -> str:

@@ -68,17 +68,23 @@ class Inspect:
         """Return the workers that were seen within the last minute, except those that have stopped."""
         return to_workers(await self.get_overview())
 
-    async def get_parked(self) -> tuple[ParkedJobs, ...]:
+    async def get_parked(self, overview: Overview | None = None) -> tuple[ParkedJobs, ...]:
         """Return the jobs that wait because no worker that met them could run them, by name and reason.
+
+        Give the `overview` if it was just read, to save a call of the store.
 
         A parked job is due again half a minute after a worker has met it. So it is among the jobs that become due until
         then, or among those that are due now. The last 1,000 of each are read.
         """
-        now = (await self.get_overview()).now
-        soon = encode_cursor((now + PARKED_DELAY + _SPARE).isoformat(), _LAST_ID)
-        scheduled = await self.get_jobs_by_state("scheduled", limit=MOST_PER_PAGE, cursor=soon, payloads=False)
-        queued = await self.get_jobs_by_state("queued", limit=MOST_PER_PAGE, payloads=False)
-        return group_parked([*scheduled.items, *queued.items])
+        overview = overview or await self.get_overview()
+        found: list[JobRecord] = []
+        if overview.counts.scheduled:
+            soon = encode_cursor((overview.now + PARKED_DELAY + _SPARE).isoformat(), _LAST_ID)
+            page = await self.get_jobs_by_state("scheduled", limit=MOST_PER_PAGE, cursor=soon, payloads=False)
+            found += page.items
+        if overview.counts.queued:
+            found += (await self.get_jobs_by_state("queued", limit=MOST_PER_PAGE, payloads=False)).items
+        return group_parked(found)
 
     async def get_jobs_by_state(
         self, state: State, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None, payloads: bool = True

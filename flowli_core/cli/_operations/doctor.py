@@ -15,6 +15,7 @@ from flowli_core.cli._common.options import json_option
 from flowli_core.cli._common.show import format_json, format_table, hang, is_terminal, styled
 from flowli_core.cli._operations.served import complain_of_unserved, format_parked
 from flowli_core.driver import Check, Diagnosable
+from flowli_core.stored import Overview
 
 _COLOURS = {"ok": "green", "warning": "yellow", "bad": "red"}
 
@@ -30,13 +31,13 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
         checks += await driver.diagnose()
     else:
         checks.append(Check(name="diagnosis", value="not offered by this driver"))
-    checks += [await _check_workers(jobs), check_parked(await jobs.inspect.get_parked())]
+    overview = await jobs.inspect.get_overview()
+    checks += [_check_workers(jobs, overview), check_parked(await jobs.inspect.get_parked(overview))]
     click.echo(format_json(checks) if is_json else _format_checks(checks))
     return exits.FAILED if any(one.verdict == "bad" for one in checks) else exits.DONE
 
 
-async def _check_workers(jobs: Jobs[Any]) -> Check:
-    overview = await jobs.inspect.get_overview()
+def _check_workers(jobs: Jobs[Any], overview: Overview) -> Check:
     workers = to_workers(overview)
     alive = sum(worker.is_alive for worker in workers)
     value = f"{alive} alive"

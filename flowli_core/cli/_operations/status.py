@@ -60,7 +60,7 @@ async def read_status(jobs: Jobs[Any]) -> Status:
         oldest=overview.oldest,
         workers=to_workers(overview),
         driver=repr(runtime_of(jobs).require_driver()),
-        parked=await jobs.inspect.get_parked(),
+        parked=await jobs.inspect.get_parked(overview),
         schedules=tuple(schedules[:_MOST_SCHEDULES]),
     )
 
