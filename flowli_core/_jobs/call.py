@@ -31,6 +31,7 @@ _KEEP_ID = timedelta(minutes=5)
 """An id that a caller gave stays taken for this time after its job has ended. Nobody repeats a call for so long."""
 
 _CHECKED_AT_ONCE = 250
+_OPTIONS = frozenset({"meta", "queue", "key", "id", "retry", "timeout", "delay"})
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +53,8 @@ class Call:
         """Return the input of a call, and this call with the options that were given beside the input."""
         codec = self.definition.input
         if len(args) != 1 or not (args[0] is None if codec is None else codec.is_value(args)):
+            if codec is not None:
+                self._refuse_options([name for name in kwargs if name in _OPTIONS and not codec.has_field(name)])
             return self, Fields(args, kwargs)
         if not kwargs.keys() <= BESIDE_INPUT:
             raise ValidationError(
@@ -59,6 +62,13 @@ class Call:
                 "give other options by options(...)"
             )
         return self.over(**kwargs) if kwargs else self, Given(args[0])
+
+    def _refuse_options(self, names: Sequence[str]) -> None:
+        """Refuse options among the fields of an input. Raises ValidationError."""
+        for name in names:
+            job = self.definition.name
+            cure = f'jobs.{job}.delay("5m", ...)' if name == "delay" else f"jobs.{job}.options({name}=...).enqueue(...)"
+            raise ValidationError(f"{job}: {name} is an option of the call, not a field of its input: {cure}")
 
     async def run(self, input: Input) -> Any:
         """Call the handler with validated arguments."""

@@ -54,7 +54,9 @@ def declare_schedule(
 ) -> DeclaredSchedule[Any]:
     """Check the arguments of `schedule`. Raises SchedulingError for an invalid rule or time, else ValidationError."""
     if unknown:
-        raise ValidationError(f"{definition.name}: a schedule takes {_TAKES}, not {', '.join(sorted(unknown))}")
+        cure = "; fields are given in the input itself: input=..." if definition.input is not None else ""
+        names = ", ".join(sorted(unknown))
+        raise ValidationError(f"{definition.name}: a schedule takes {_TAKES}, not {names}{cure}")
     return DeclaredSchedule(
         definition=definition,
         key=None if key is None else _checks.key(key),

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from flowli_core import _checks
 from flowli_core._jobs.result_codec import ResultCodec
@@ -15,6 +15,9 @@ from flowli_core.errors import DefinitionError
 from flowli_core.retry import Retry
 
 HANDLER_PARAMETERS = frozenset({"input", "ctx", "meta"})
+
+_CALLS = frozenset({"run", "enqueue", "enqueue_many", "delay", "options", "get", "schedule"})
+"""The methods of a job of a registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +91,33 @@ class JobBase:
         self.definition = definition
         self.__doc__ = definition.docstring
 
+    def __repr__(self) -> str:
+        return f"<job {self.definition.name}, declared at {self.definition.location}>"
+
+    if not TYPE_CHECKING:  # type checkers refuse these uses
+
+        def __getattr__(self, name: str) -> object:
+            """Refuse a call of a declaration, which has neither a context nor a driver."""
+            if name in _CALLS:
+                job = self.definition.name
+                raise AttributeError(
+                    f"{job} is a declaration; call it through an instance of its registry: jobs.{job}.{name}(...)"
+                )
+            raise AttributeError(f"a job has no attribute {name!r}")
+
+        def __call__(self, *_: object, **__: object) -> object:
+            """Refuse to be called like the handler."""
+            job = self.definition.name
+            raise TypeError(
+                f"{job} is a declaration and not its function: await jobs.{job}.run(...) runs it here, "
+                f"jobs.{job}.enqueue(...) stores the call for a worker, where jobs is an instance of its registry"
+            )
+
 
 def define(handler: object, *, declared_input: object, declared_meta: object, settings: Settings) -> Definition:
     """Check a handler and its settings. Raises DefinitionError."""
     location = _location(handler)
-    if not callable(handler):
+    if not callable(handler) or isinstance(handler, JobBase):
         raise DefinitionError(f"a job's handler must be a function, got {type(handler).__name__}")
     called = _called_function(handler)
     if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.call import Call
@@ -18,7 +18,7 @@ from flowli_core._schedules.spec import next_runs
 from flowli_core._schedules.timing import Missed, Overlap
 from flowli_core.clock import SystemClock
 from flowli_core.durations import ZERO, Duration, When, due
-from flowli_core.errors import ValidationError
+from flowli_core.errors import SchedulingError, ValidationError
 from flowli_core.retry import Retry
 
 P = ParamSpec("P")
@@ -30,6 +30,7 @@ T = TypeVar("T")
 C_contra = TypeVar("C_contra", contravariant=True)
 
 _NO_OPTIONS = CallOptions()
+_NO_DELAY = object()
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,19 @@ class BoundJob(Generic[P, In, M, R]):
         self._call = call
         self.__doc__ = call.definition.docstring
 
+    def __repr__(self) -> str:
+        return f"<job {self._call.definition.name} of {self._call.runtime.owner}>"
+
+    if not TYPE_CHECKING:  # type checkers refuse this use
+
+        def __call__(self, *_: object, **__: object) -> object:
+            """Refuse to be called like the handler."""
+            job = self._call.definition.name
+            raise TypeError(
+                f"a job is not called itself: await jobs.{job}.run(...) runs it here, and jobs.{job}.enqueue(...) "
+                "stores the call for a worker"
+            )
+
     def options(
         self,
         *,
@@ -151,11 +165,16 @@ class BoundJob(Generic[P, In, M, R]):
     ) -> Receipt[R]: ...
     @overload
     async def delay(self, delay: When, /, *args: P.args, **kwargs: P.kwargs) -> Receipt[R]: ...
-    async def delay(self, delay: When, /, *args: Any, **kwargs: Any) -> Receipt[R]:
+    async def delay(self, delay: Any = _NO_DELAY, /, *args: Any, **kwargs: Any) -> Receipt[R]:
         """Store a call that becomes due after `delay`: a duration, or an aware datetime (one in the past means now).
 
         Raises SchedulingError if `delay` is neither.
         """
+        if delay is _NO_DELAY:
+            raise SchedulingError(
+                'delay takes a duration or a time before the input, such as delay("5m", ...), got none; '
+                "enqueue(...) runs the job as soon as possible"
+            )
         when = due(delay, argument="delay", now=SystemClock().now())
         call, given = self._call.parse(args, kwargs)
         (receipt,) = await call.send([call.record(given, when)])

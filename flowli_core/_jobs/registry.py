@@ -1,5 +1,6 @@
 """Registries: `class AppJobs(Jobs[AppContext])`, the jobs of an application with their context and their driver."""
 
+import inspect
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -80,6 +81,10 @@ class Jobs(Generic[C_co]):
         self._inspect = Inspect(self._runtime)
         self._control = Control(self._runtime)
 
+    def __repr__(self) -> str:
+        runtime = self._runtime
+        return f"<{type(self).__qualname__} with {len(runtime.jobs)} jobs, on {runtime.driver!r}>"
+
     @property
     def inspect(self) -> Inspect:
         """Read the store."""
@@ -126,14 +131,19 @@ def runtime_of(jobs: Jobs[Any]) -> Runtime:
 def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
     found: dict[str, tuple[str, Definition]] = {}
     for attribute, value in _attributes(cls).items():
+        where = f"{cls.__qualname__}.{attribute}"
         if isinstance(value, JobDecoratorBase):
-            raise DefinitionError(f"{cls.__qualname__}.{attribute} is a @job(...) without its handler")
+            raise DefinitionError(f"{where} is a @job(...) without its handler")
+        if _is_foreign_function(cls, attribute, value):
+            raise DefinitionError(f"{where} is a plain function; declare it with @job(...) first")
         if not isinstance(value, JobBase):
             continue
         _refuse_hidden(cls, attribute)
         definition = value.definition
         if definition.name in found:
             other, earlier = found[definition.name]
+            if earlier is definition:
+                raise DefinitionError(f"{where} is the same job as {other}; remove one")
             raise DefinitionError(
                 f"{cls.__qualname__} has two jobs named {definition.name!r}: {other} ({earlier.location}) and "
                 f"{attribute} ({definition.location}); give one of them another name: @job(..., name='...')"
@@ -157,7 +167,8 @@ def _check_aliases(cls: type[Jobs[Any]], jobs: Mapping[str, Definition]) -> None
 def _declared_queues(cls: type[Jobs[Any]]) -> tuple[str, ...]:
     where, given = f"{cls.__qualname__}.queues", _attributes(cls)["queues"]
     if not isinstance(given, list | tuple):
-        raise DefinitionError(f"{where} must be a list of names, got {type(given).__name__}")
+        cure = f"; write ({given!r},)" if isinstance(given, str) else ""
+        raise DefinitionError(f"{where} must be a list of names, got {type(given).__name__}{cure}")
     names = cast("list[object] | tuple[object, ...]", given)
     return tuple(_checks.name(name, argument=where) for name in names)
 
@@ -168,7 +179,8 @@ def _declared_schedules(
     """Return the specs of the schedules that a class declares. Raises DefinitionError."""
     where, given = f"{cls.__qualname__}.schedules", _attributes(cls)["schedules"]
     if not isinstance(given, list | tuple):
-        raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}")
+        cure = "; write a comma after a single one" if isinstance(given, DeclaredSchedule) else ""
+        raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}{cure}")
     found: dict[str, ScheduleSpec] = {}
     for declared in cast("list[object] | tuple[object, ...]", given):
         if not isinstance(declared, DeclaredSchedule):
@@ -192,6 +204,13 @@ def _owner(cls: type) -> str:
 
 def _attributes(cls: type) -> dict[str, object]:
     return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+
+
+def _is_foreign_function(cls: type, attribute: str, value: object) -> bool:
+    """Return True for a function that is no method: it was defined outside of the class, and assigned to it."""
+    if attribute.startswith("_") or not inspect.isfunction(value):
+        return False
+    return not any(value.__qualname__.startswith(f"{base.__qualname__}.") for base in cls.__mro__)
 
 
 def _refuse_hidden(cls: type, attribute: str) -> None:

@@ -109,6 +109,10 @@ class Codec(Generic[T]):
             return False
         return self._kind in {"model", "typed dict", "plain"} or isinstance(args[0], self._class)
 
+    def has_field(self, name: str) -> bool:
+        """Return True if the constructor takes an argument of this name, or any argument."""
+        return self._known is None or name in self._known
+
     def check(self, value: object) -> T:
         """Validate a value, as `run` gives it to a handler. Raises ValidationError."""
         return self._as_read(self._made_of(value), value, are_fields=False)
