@@ -143,6 +143,24 @@ def test_the_traceback_of_a_module_hides_the_password_of_a_url(
         assert "://...@db:port" in text
 
 
+def test_jobs_that_no_other_process_would_see_are_stored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    for words in (["enqueue", "double", "2", "--app", "home:jobs"], ["worker", "home:jobs", "--burst"]):
+        sys.modules.pop("home", None)
+        caplog.clear()
+        assert main(words) == 0
+        message = "MemoryDriver() keeps jobs in the memory of this process: other processes do not see them"
+        assert message in [line.getMessage() for line in caplog.records]
+
+
+def test_ctrl_c_while_the_application_is_imported_prints_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slow.py").write_text("raise KeyboardInterrupt\n")
+    for words in (["worker", "slow:jobs"], ["status", "slow:jobs"]):
+        assert main(words) == 130
+        assert "Traceback" not in capsys.readouterr().err
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"flowli {version('flowli')}\n"

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from flowli_core._jobs.registry import Jobs
+from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._logger import logger
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.options import parameters_of, target_options
@@ -64,6 +65,13 @@ def operation_logging_at(level: str) -> Callable[[Operation], Callable[..., None
 
 operation = operation_logging_at("warning")
 """Turn `async def(jobs, **options)` into a command that loads the registry, closes it, and exits with the result."""
+
+
+def warn_of_private_store(jobs: Jobs[Any]) -> None:
+    """Warn of a driver whose jobs no other process sees: one that stores in memory."""
+    driver = runtime_of(jobs).driver
+    if getattr(driver, "is_private", False):
+        logger.warning("%s keeps jobs in the memory of this process: other processes do not see them", driver)
 
 
 def with_target(command: C) -> C:

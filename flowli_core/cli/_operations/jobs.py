@@ -17,7 +17,7 @@ from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
 from flowli_core._wire.codec import pack_result
 from flowli_core.cli._common import exits
-from flowli_core.cli._common.operation import operation, operation_logging_at
+from flowli_core.cli._common.operation import operation, operation_logging_at, warn_of_private_store
 from flowli_core.cli._common.options import TARGET, DurationType, choice, json_option, page_options
 from flowli_core.cli._common.show import fail, format_json, succeed
 from flowli_core.cli._operations.job_view import explain_cancel, explain_no_jobs, format_job, format_jobs
@@ -145,6 +145,7 @@ async def enqueue(
 ) -> None:
     """Enqueue the job NAME with INPUT, which is JSON."""
     definition = _definition(registry, name)
+    warn_of_private_store(registry)
     call = Call(definition, runtime_of(registry), CallOptions()).over(
         meta=_meta(definition, meta), queue=queue, key=key
     )

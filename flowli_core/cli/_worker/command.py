@@ -18,6 +18,7 @@ import click
 from flowli_core import Runner
 from flowli_core._jobs.registry import runtime_of
 from flowli_core._logger import logger
+from flowli_core.cli._common.operation import warn_of_private_store
 from flowli_core.cli._common.process import run, set_up_logs
 from flowli_core.cli._common.target import load
 from flowli_core.cli._worker.health_server import HealthServer
@@ -42,8 +43,8 @@ def worker(*, target: str | None, **given: Any) -> None:
 
     Each option can also be set by an environment variable: --stall-limit by FLOWLI_STALL_LIMIT, APP by FLOWLI_APP.
 
-    Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 70 the event loop stayed blocked, 143 stopped by a second
-    signal, 128 + n stopped by a third signal, n.
+    Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 70 the event loop stayed blocked or hanging handlers took
+    all slots, 143 stopped by a second signal, 128 + n stopped by a third signal, n.
     """
     given["app"] = target or given["app"]
     if given["app"] is None:
@@ -95,6 +96,7 @@ def _run_worker(options: WorkerOptions, link: ParentLink | None) -> int:
         health=_make_health_server(options, metrics),
     )
     if is_first:
+        warn_of_private_store(jobs)
         _warn_of_undeclared_queues(worker.runner)
     code = run(worker.run())
     logger.info("the worker has stopped")

@@ -46,6 +46,9 @@ from flowli_core.stored import (
 class MemoryDriver:
     """A driver that keeps its records in this process: `close` loses none of them, the end of the process all."""
 
+    is_private = True
+    """No other process sees the records, so commands warn of it."""
+
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
