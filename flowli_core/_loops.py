@@ -12,6 +12,8 @@ from flowli_core.errors import StrategyError
 
 T = TypeVar("T")
 
+_NOTHING = nullcontext()
+
 _CHECK_SECONDS = 0.2
 """Seconds between two checks that another event loop still runs. A loop that ends notifies nobody."""
 
@@ -72,10 +74,12 @@ class LoopLock:
 def let_anyio_reach(loop: asyncio.AbstractEventLoop) -> AbstractContextManager[object]:
     """Let `anyio.from_thread` reach a loop from this thread, as it can in a plain route of FastAPI or Starlette."""
     anyio: Any = sys.modules.get("anyio._core._eventloop")
+    if anyio is None:
+        return _NOTHING
     try:
         claim: AbstractContextManager[object] = anyio.claim_worker_thread(anyio.get_async_backend("asyncio"), loop)
-    except AttributeError:  # anyio is not imported, or its release has no such function
-        return nullcontext()
+    except AttributeError:  # this release of anyio has no such function
+        return _NOTHING
     return claim
 
 

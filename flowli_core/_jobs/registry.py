@@ -179,8 +179,9 @@ def _declared_schedules(
     """Return the specs of the schedules that a class declares. Raises DefinitionError."""
     where, given = f"{cls.__qualname__}.schedules", _attributes(cls)["schedules"]
     if not isinstance(given, list | tuple):
+        kind = type(given).__name__
         cure = "; write a comma after a single one" if isinstance(given, DeclaredSchedule) else ""
-        raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {type(given).__name__}{cure}")
+        raise DefinitionError(f"{where} must be a list of `job.scheduled(...)`, got {kind}{cure}")
     found: dict[str, ScheduleSpec] = {}
     for declared in cast("list[object] | tuple[object, ...]", given):
         if not isinstance(declared, DeclaredSchedule):

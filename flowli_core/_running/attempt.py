@@ -180,7 +180,7 @@ class Attempt:
             if definition.meta is not None and (wire := without_trace(reserved.meta)) is not None:
                 meta = definition.meta.unpack(wire)
         except ValidationError as error:
-            return self._fail(error)
+            return self._fail(error, note="; an earlier release, or another job of this name, stored it")
         scope = self.runtime.context
         if scope.is_ready:
             ctx = scope.shared  # Faster than to enter a context manager.

@@ -7,7 +7,6 @@ request without a timeout, say) would keep its process alive long after its job 
 import asyncio
 import contextlib
 import contextvars
-import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ class Threads:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Returned] = loop.create_future()
         self._claim_thread()
-        self._calls.put(_Call(functools.partial(function, *args, **kwargs), loop, future))
+        self._calls.put(_Call(function, args, kwargs, loop, future))
         return await future
 
     def close(self) -> None:
@@ -70,7 +69,9 @@ class Threads:
 class _Call:
     """A call to make in a thread, with the context variables of its caller."""
 
-    function: Callable[[], Any]
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Returned] | None
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
@@ -82,16 +83,16 @@ class _Call:
         # The traceback of an error holds this frame. So the frame, and this object, must not hold the error.
         returned: list[Returned] = []
         with let_anyio_reach(self.loop):
-            returned.append(self.context.run(_capture, self.function))
+            returned.append(self.context.run(_capture, self.function, self.args, self.kwargs))
         with contextlib.suppress(RuntimeError):  # The loop is closed, so nobody waits for the result.
             self.loop.call_soon_threadsafe(_set_result, self.future, returned.pop())
         returned.clear()
         self.future = None
 
 
-def _capture(function: Callable[[], Any]) -> Returned:
+def _capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Returned:
     try:
-        return function(), None
+        return function(*args, **kwargs), None
     except BaseException as error:  # noqa: BLE001 - the caller raises or logs it
         return None, error
 

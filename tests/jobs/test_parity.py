@@ -271,7 +271,7 @@ async def test_12_a_job_costs_a_fraction_of_a_round_trip(app: App) -> None:
     await drain(app.jobs, concurrency=50)
     trips = app.driver.calls
     assert trips["enqueue"] == 1
-    assert trips["step"] <= 200 / 25 + 2
+    assert trips["step"] <= 200 / 25 + 4  # two of them are the last steps of the two runs of drain
     assert set(trips) <= {"open", "enqueue", "step", "heartbeat", "overview"}
     assert trips["overview"] <= 3  # made by drain, to find the queues
 
