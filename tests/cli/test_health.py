@@ -208,7 +208,7 @@ async def test_requests_for_metrics_read_the_store_once_a_second_and_one_at_a_ti
         took = time.monotonic() - started
     assert {response.status_code for response in responses} == {200}
     assert all("flowli_workers" in response.text for response in responses)
-    assert work.driver.calls["overview"] <= 1 + took
+    assert work.driver.calls["overview"] <= 2 * (1 + took)  # a read asks for it twice
 
 
 async def test_liveness_and_readiness_do_not_read_the_store() -> None:

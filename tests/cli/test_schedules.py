@@ -77,7 +77,7 @@ def test_show_prints_every_field_of_a_schedule(flowli: Callable[..., Output]) ->
     flowli("worker", "--burst")
     shown = dict(cells(flowli("schedules", "show", "mail:often")))
     assert (shown["every"], shown["name"], shown["paused"]) == ("90m", "send_email", "False")
-    assert shown["input"] == '{"to": "\\u001b[31m", "urgent": false}'
+    assert shown["input"] == '{"to": "\\u001b[31m"}'
     assert shown["declared_by"] == "operated.AppJobs"
     found = flowli("schedules", "show", "mail:often", "--json").json
     assert (found["meta"], found["overlap"], found["readable"]) == ({"actor": "me"}, "allow", True)

@@ -52,8 +52,14 @@ def run_in_pipe(folder: Path, *words: str, **environ: str) -> bytes:
 
 def test_a_terminal_gets_aligned_columns_and_bold_headers(tmp_path: Path) -> None:
     text = run_in_terminal(tmp_path, "status")
-    assert "\x1b[1mqueue  queued  scheduled  active  completed  failed  cancelled  oldest\x1b[0m" in text
+    assert "\x1b[1mqueue  queued  scheduled  active  completed  failed  cancelled  oldest  workers\x1b[0m" in text
     assert "\t" not in text
+
+
+def test_a_status_with_queues_fits_in_80_columns(tmp_path: Path) -> None:
+    run_in_terminal(tmp_path, "enqueue", "count", "1")
+    text = run_in_terminal(tmp_path, "status", NO_COLOR="1")
+    assert "queue   queued scheduled active completed failed cancelled oldest workers" in text
 
 
 @pytest.mark.parametrize("words", [["status"], ["doctor"], ["jobs", "list", "queued"]])

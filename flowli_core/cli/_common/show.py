@@ -46,16 +46,17 @@ def format_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, ri
         return "\n".join("\t".join(line) for line in lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     to_right = [header in set(right) for header in headers]
-    head, *body = [_cut(_align(line, widths, to_right)) for line in lines]
+    is_wide = sum(widths) + len(_GAP) * (len(widths) - 1) > shutil.get_terminal_size().columns
+    gap = _GAP[:1] if is_wide else _GAP
+    head, *body = [_cut(gap.join(_align(line, widths, to_right)).rstrip()) for line in lines]
     return "\n".join([styled(head, bold=True), *body])
 
 
-def _align(line: Sequence[str], widths: Sequence[int], to_right: Sequence[bool]) -> str:
-    padded = [
+def _align(line: Sequence[str], widths: Sequence[int], to_right: Sequence[bool]) -> list[str]:
+    return [
         text.rjust(width) if right else text.ljust(width)
         for text, width, right in zip(line, widths, to_right, strict=True)
     ]
-    return _GAP.join(padded).rstrip()
 
 
 def _cut(line: str) -> str:
