@@ -8,7 +8,13 @@ PrometheusMetrics per Prometheus registry.
 """
 
 from heapq import nlargest
+from importlib.util import find_spec
 from typing import Any
+
+if find_spec("prometheus_client") is None:
+    raise ModuleNotFoundError(
+        "flowli_core.metrics needs prometheus_client: pip install 'flowli[metrics]'", name="prometheus_client"
+    )
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,

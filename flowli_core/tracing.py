@@ -15,7 +15,13 @@ import functools
 import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, cast
+
+if find_spec("opentelemetry") is None:
+    raise ModuleNotFoundError(
+        "flowli_core.tracing needs OpenTelemetry: pip install 'flowli[otel]'", name="opentelemetry"
+    )
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
