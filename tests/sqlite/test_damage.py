@@ -314,3 +314,26 @@ async def test_a_clock_that_was_set_back_by_years_is_followed(
         return
     clock.advance(LEASE)
     assert ids(await worker.take(5)) == ["a"]
+
+
+async def test_a_finished_record_with_a_lease_is_not_run_again(
+    driver: SqliteDriver, foreign: sqlite3.Connection, clock: ManualClock
+) -> None:
+    await driver.enqueue([record("a", keep_completed=timedelta(days=9))])
+    worker = Worker(driver)
+    await worker.settle(await worker.take_one())
+    damage(foreign, "lease_end = 5, token = 1")
+    answer = await worker.step(want=5)
+    assert (answer.recovered, answer.reserved, answer.next_due) == ((), (), None)
+    shown = await stored(driver, "a")
+    assert (shown.state, shown.damage) == ("completed", "its lease does not fit its state")
+
+
+async def test_a_waiting_record_with_an_end_of_its_retention_is_not_removed(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    await driver.enqueue([record("a", due=HOUR), record("b")])
+    damage(foreign, "forget_at = 5")
+    worker = Worker(driver)
+    await worker.settle(await worker.take_one())
+    assert (await stored(driver, "a")).damage == "its end time does not fit its state"
