@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from flowli_core import _checks
 from flowli_core._current import CurrentJob, as_current
@@ -20,6 +20,9 @@ from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
 from flowli_core.errors import StrategyError, ValidationError
 from flowli_core.stored import RecordById, StoredRecord
+
+Started: TypeAlias = tuple[Any, contextvars.Context | None]
+"""The result of a plain handler, and its context if the result is an awaitable: then the handler has only begun."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -146,7 +149,7 @@ async def call_handler(
     input: object,
     meta: object,
     ctx: object,
-    in_thread: Callable[[Callable[..., Any], dict[str, Any]], Awaitable[Any]],
+    in_thread: Callable[[Callable[..., Started], dict[str, Any]], Awaitable[Started]],
 ) -> Any:
     """Call a handler with the arguments that it takes and return its result.
 
@@ -166,8 +169,7 @@ async def call_handler(
     return await result
 
 
-def _start(handler: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, contextvars.Context | None]:
-    """Call a handler. Return its result, and its context if the result is an awaitable."""
+def _start(handler: Callable[..., Any], arguments: dict[str, Any]) -> Started:
     result = handler(**arguments)
     passes_on = inspect.isgenerator(result) and inspect.isgeneratorfunction(inspect.unwrap(handler))
     if passes_on or inspect.isasyncgen(result):

@@ -13,7 +13,7 @@ from typing import Any
 
 from flowli_core._current import CurrentJob, set_current
 from flowli_core._jobs.definition import Definition
-from flowli_core._jobs.runtime import Runtime, call_handler
+from flowli_core._jobs.runtime import Runtime, Started, call_handler
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._logger import logger
 from flowli_core._running.threads import Threads
@@ -197,7 +197,7 @@ class Attempt:
             # Not retried: the work is done, and another attempt would return the same.
             return self._fail(error)
 
-    async def _in_thread(self, handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    async def _in_thread(self, handler: Callable[..., Started], arguments: dict[str, Any]) -> Started:
         # Nothing can end a thread. If this task were cancelled, the job would be retried while the thread still runs.
         self._is_in_thread = True
         result, error = await self.threads.call(handler, **arguments)
@@ -207,7 +207,10 @@ class Attempt:
                 raise error
             finally:
                 del error  # Its traceback refers to this frame.
-        return result
+        started: Started = result
+        if started[1] is not None and self.end_reason is not None and self._task is not None:
+            self._task.cancel()  # The handler goes on here, on the event loop, where it can be cancelled.
+        return started
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         if self.outcome is not None:

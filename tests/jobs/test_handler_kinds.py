@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
 from unittest.mock import create_autospec
@@ -127,6 +128,35 @@ async def test_the_error_of_the_awaitable_that_a_plain_handler_returns_is_retrie
         await jobs.work.enqueue()
         await drain(jobs)
     assert len(tries) == 3
+
+
+async def test_an_attempt_that_timed_out_in_its_thread_is_cancelled_on_the_loop() -> None:
+    """A thread cannot be cancelled, but the coroutine that it returns can."""
+    cancelled: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append("wait")
+            raise
+
+    def begins_slowly() -> Awaitable[None]:
+        time.sleep(0.1)
+        return wait()
+
+    class AppJobs(Jobs[None]):
+        work = any_job(name="work", timeout="20ms")(begins_slowly)
+
+    async with AppJobs(context=None, driver=MemoryDriver()) as jobs:
+        receipt = await jobs.work.enqueue()
+        async with asyncio.timeout(5):
+            await drain(jobs)
+        record = await jobs.inspect.get_job(receipt.id)
+    assert cancelled == ["wait"]
+    assert record is not None
+    assert record.last_error is not None
+    assert record.last_error.type.endswith("JobTimeout")
 
 
 async def test_the_awaitable_sees_the_context_variables_that_a_plain_wrapper_has_set() -> None:
