@@ -4,6 +4,8 @@ Each transition is one Lua script, so it happens completely or not at all, and a
 effect. All times are the server's. Blocking waits use connections of their own. Calls from other event loops than the
 one that opened the driver, such as the renewal of leases, run on a thread with connections of its own.
 
+The scripts use keys that a call does not name: see _keys.py. Some servers allow that only if an option is set.
+
 These are all the permissions that a Redis user needs for the prefix "app" (`open` names a command that is missing):
 
     ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +type +del

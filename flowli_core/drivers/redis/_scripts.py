@@ -178,7 +178,7 @@ class Scripts:
                     )
                 text = arguments[arguments.index(digest) + 1]
                 await self._client.execute("HSET", self._keys.shape, digest, text)
-        raise StoreUnavailable("what is stored of this job's limits was damaged each time that it was repaired")
+        raise StoreUnavailable("the stored limits of this job were damaged again each time that they were repaired")
 
     async def _call(self, name: str, arguments: Sequence[Word], *, extra: Sequence[str] = ()) -> Any:
         return await self._evaluate(self._scripts[name], self._words(arguments, extra), self._client)

@@ -34,7 +34,7 @@ end
 
 local first = 2
 
--- The keys of queues, by queue. A key is made when it is first used; what it begins with is at 0.
+-- The keys of queues, by queue. A key is made when it is first used. The text with which they begin is at 0.
 local root = string.sub(RECORD, 1, -7)
 local OF_QUEUE = {
   __index = function(keys, queue)
