@@ -77,7 +77,7 @@ class _Call:
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def make(self) -> None:
-        """Make the call, and pass on what it returned."""
+        """Make the call, and pass its result or error to the caller."""
         if self.future is None or self.future.cancelled():
             return
         # The traceback of an error holds this frame. So the frame, and this object, must not hold the error.

@@ -1,4 +1,4 @@
-"""The end of a command's process, which does not wait for what the jobs leave running.
+"""The end of a command's process. It does not wait for long for tasks, threads and processes that jobs leave running.
 
 These are tasks that ignore their cancellation, calls in `asyncio.to_thread`, other threads, and the processes of a
 pool. asyncio and the interpreter would wait for them without a limit, although their jobs are settled or back in the

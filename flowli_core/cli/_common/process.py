@@ -23,7 +23,7 @@ def loop_name() -> str:
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a new event loop, and return its result: the exit code, or None.
 
-    What the jobs leave running keeps neither the loop nor the process: see `ending`.
+    Neither the loop nor the process waits for long for tasks and threads that jobs leave running: see `ending`.
     """
     _set_up_process()
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
