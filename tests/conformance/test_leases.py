@@ -391,6 +391,13 @@ async def test_a_suspect_waits_for_the_records_of_earlier_queues(driver: Driver,
     assert ids(await worker.take(5)) == ["suspect"]
 
 
+async def test_a_suspect_is_reserved_without_the_records_of_later_queues(driver: Driver) -> None:
+    """The step ends with it, whatever else is due."""
+    await driver.enqueue([record("suspect", max_recoveries=0), record("z", queue="r")])
+    worker = Worker(driver, queues=("q", "r"))
+    assert [ids(await worker.take(5)) for _ in range(2)] == [["suspect"], ["z"]]
+
+
 async def test_a_waiting_step_reserves_no_suspect(driver: Driver, clock: ManualClock) -> None:
     """Another step of its worker may be in flight. Its answer says that a suspect is due."""
     await driver.enqueue([record("a", max_recoveries=0)])
