@@ -45,7 +45,7 @@ class _Limits:
     type=click.IntRange(0),
     default=1,
     show_default=True,
-    help="Fail if fewer workers are alive. With 0, the store alone is checked.",
+    help="Fail if fewer workers are alive. With 0, no worker is required.",
 )
 @click.option("--here", is_flag=True, help="Count only the workers of this host or container.")
 @click.option("--oldest", type=DurationType(zero=True), help="Fail if a due job has waited longer than this.")
@@ -67,8 +67,8 @@ async def check(
     worker is alive until it stops, or has not been seen for 30 seconds. No job may wait in a queue that no worker
     serves, or because no worker can run it.
 
-    Without --workers and --oldest this checks nothing but the store: it passes even if no worker runs. For the health
-    of one worker, use its --health-port. The exit code is 0 if all is well, and 1 if not.
+    With --workers 0 it passes even if no worker runs. For the health of one worker, use its --health-port. The exit
+    code is 0 if all is well, and 1 if not.
     """
     limits = _Limits(workers=workers, here=here, oldest=oldest)
     try:
