@@ -49,6 +49,36 @@ _QUOTING_NOTHING = """
 _QUOTE_NOTHING = frozenset(_QUOTING_NOTHING.split())
 """The types of pydantic's errors whose messages hold nothing of the payload, but limits and names of the type."""
 
+_OF_LIMITS = frozenset(
+    [
+        "bytes_too_long",
+        "bytes_too_short",
+        "date_future",
+        "date_past",
+        "datetime_future",
+        "datetime_past",
+        "decimal_max_digits",
+        "decimal_max_places",
+        "decimal_whole_digits",
+        "finite_number",
+        "greater_than",
+        "greater_than_equal",
+        "int_parsing_size",
+        "less_than",
+        "less_than_equal",
+        "multiple_of",
+        "string_pattern_mismatch",
+        "string_too_long",
+        "string_too_short",
+        "timezone_aware",
+        "timezone_naive",
+        "too_long",
+        "too_short",
+        "url_too_long",
+    ]
+)
+"""The types of errors about values whose type is right."""
+
 
 def to_issues(error: pydantic.ValidationError, names: frozenset[str], *, most: int = MOST_ISSUES) -> list[Issue]:
     """Return the first problems that pydantic found.
@@ -117,7 +147,7 @@ _UNWRITABLE = {
 
 def _problem(detail: Mapping[str, Any]) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
-    if kind in {"missing", "json_invalid"}:
+    if kind in {"missing", "json_invalid"} or kind in _OF_LIMITS:
         return clean(detail["msg"])
     got = f", got {type(detail['input']).__name__}" if "input" in detail else ""
     if kind in _QUOTE_NOTHING:

@@ -234,6 +234,22 @@ def test_the_type_of_a_users_own_pydantic_error_is_shown() -> None:
     assert "Input is not valid (no_cents), got str" in text
 
 
+@pytest.mark.parametrize(
+    ("declared", "value", "problem"),
+    [
+        (Annotated[int, Field(ge=0)], -3, "Input should be greater than or equal to 0"),
+        (Annotated[str, Field(max_length=2)], "abc", "String should have at most 2 characters"),
+        (Annotated[list[int], Field(min_length=1)], [], "List should have at least 1 item after validation, not 0"),
+        (int, "a", "Input should be a valid integer, unable to parse string as an integer, got str"),
+    ],
+)
+def test_the_type_of_a_value_is_named_only_if_it_is_the_problem(declared: Any, value: object, problem: str) -> None:
+    codec: Codec[Any] = Codec(declared, label="x")
+    with pytest.raises(ValidationError) as caught:
+        codec.pack_value(value)
+    assert [issue.problem for issue in caught.value.issues] == [problem]
+
+
 keys = st.text(min_size=5).map(lambda text: f"\x1b{text}{SECRET}")
 names = keys | st.sampled_from(list(Everything.model_fields))
 payloads = st.recursive(
