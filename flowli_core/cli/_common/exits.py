@@ -3,7 +3,7 @@
 0    success; a worker: it stopped when asked, and its running jobs finished or returned to the queue
 1    failure: the store refused or failed, a job or schedule was not found, a check failed, a job raised an error
 2    wrong usage: an invalid option, target, name or input
-70   a worker whose event loop stayed blocked: it exits so that it can be restarted
+70   a worker whose event loop stayed blocked, or whose slots were all held by handlers that never end: restart it
 130  interrupted by Ctrl-C
 143  a worker that a second stop signal reached: its running jobs were cancelled and returned to the queue
 

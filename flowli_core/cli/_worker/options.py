@@ -48,7 +48,12 @@ run_options = combine(
         "How long running jobs may continue after a stop signal.",
     ),
     setting("--lease", DurationType(), "30s", "Lease length: the jobs of a dead worker run again after this time."),
-    setting("--stall-limit", DurationType(), "5m", "Exit with code 70 if the event loop stays blocked for this long."),
+    setting(
+        "--stall-limit",
+        DurationType(),
+        "5m",
+        "Exit with code 70 if the event loop is blocked, or handlers that never end hold every slot, for this long.",
+    ),
 )
 """The options of one worker process, as the fields of RunOptions."""
 

@@ -23,8 +23,12 @@ from flowli_core.cli._worker.health_server import HealthServer
 from flowli_core.cli._worker.options import RunOptions
 from flowli_core.cli._worker.parent_link import EXIT_AT, STOP_SIGNALS, STOPPING, UP, ParentLink
 from flowli_core.durations import ZERO, format_duration
+from flowli_core.healthz import STUCK
 
 _SHOWN_SCHEDULES = 10
+
+CLOSE_WITHIN = 10.0
+"""Seconds that the context and the driver have to close."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,7 @@ class Worker:
         self._health = health
         self._on_up = on_up
         self._signals = 0
+        self._is_stuck = False
         self._pid = os.getpid()
         self._stops: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
@@ -102,12 +107,26 @@ class Worker:
             with self._health.serve(self._loop, self.runner) if self._health else contextlib.nullcontext():
                 await self._serve()
         finally:
-            await self._jobs.aclose()
+            await self._close()
             for number, handler in earlier.items():
                 signal.signal(number, handler)
         if self._stops:
             await asyncio.wait(self._stops)
+        if self._is_stuck:
+            return exits.STALLED
         return exits.TERMINATED if self._signals > 1 else exits.DONE
+
+    async def _close(self) -> None:
+        """Close the registry. A context that takes too long to close is cancelled."""
+        # Not in a task of its own: a context may have to be closed in the task that opened it.
+        limit = asyncio.timeout(CLOSE_WITHIN)
+        try:
+            async with limit:
+                await self._jobs.aclose()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            logger.warning("the registry did not close within %ss: its context or its driver hangs", CLOSE_WITHIN)
 
     async def _serve(self) -> None:
         runtime = runtime_of(self._jobs)
@@ -130,7 +149,23 @@ class Worker:
             counts = await self.runner.run_once()
             logger.info("burst finished: %s", ", ".join(f"{getattr(counts, name)} {name}" for name in counts.__slots__))
         else:
-            await self.runner.run()
+            watch = asyncio.create_task(self._stop_if_stuck())
+            try:
+                await self.runner.run()
+            finally:
+                watch.cancel()
+
+    async def _stop_if_stuck(self) -> None:
+        """Stop once every slot has been held for `stall_limit` by handlers that never end."""
+        limit = self._options.stall_limit.total_seconds()
+        interval = min(limit / 2, 1.0)
+        stuck = 0.0
+        while stuck < limit:
+            await asyncio.sleep(interval)
+            stuck = stuck + interval if self.runner.health().is_stuck else 0.0
+        self._is_stuck = True
+        logger.error("%s; exiting so that this worker can be restarted", STUCK)
+        await self.runner.stop(drain=ZERO)
 
     async def _gather_facts(self) -> Started:
         runtime = runtime_of(self._jobs)
