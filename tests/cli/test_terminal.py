@@ -95,3 +95,15 @@ def test_shells_can_complete_commands() -> None:
     code = "import sys; from flowli_core.cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
     assert done.stdout == "plain,jobs\n"
+
+
+@pytest.mark.parametrize(
+    ("app", "completed"),
+    [("tests.cli.app:jobs", "plain,log_control_characters\nplain,log_in_thread\n"), ("nothing", "\n")],
+)
+def test_shells_can_complete_the_names_of_jobs(tmp_path: Path, app: str, completed: str) -> None:
+    words = {"COMP_WORDS": "flowli enqueue log", "COMP_CWORD": "2", "_FLOWLI_COMPLETE": "bash_complete"}
+    environ = os.environ | words | {"FLOWLI_APP": app, "FLOWLI_TEST_FOLDER": str(tmp_path)}
+    code = "import sys; from flowli_core.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (completed, "")

@@ -4,8 +4,10 @@
 context object is a `RegistryLoader`.
 """
 
+import contextlib
 import copy
 import functools
+import io
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -65,6 +67,16 @@ def operation_logging_at(level: str) -> Callable[[Operation], Callable[..., None
 
 operation = operation_logging_at("warning")
 """Turn `async def(jobs, **options)` into a command that loads the registry, closes it, and exits with the result."""
+
+
+def complete_job_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of jobs that begin like this, for the completion of a shell: none if the registry fails."""
+    loader, given = context.find_object(RegistryLoader), context.params
+    output = io.StringIO()  # The shell would take what the application prints for names.
+    with contextlib.suppress(Exception), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        jobs = loader.load() if loader else load(given["app"], app_dir=given["app_dir"], factory=given["factory"])
+        return [name for name in runtime_of(jobs).jobs if name.startswith(incomplete)]
+    return []
 
 
 def warn_of_private_store(jobs: Jobs[Any]) -> None:

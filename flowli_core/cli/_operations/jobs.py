@@ -17,7 +17,12 @@ from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
 from flowli_core._wire.codec import pack_result
 from flowli_core.cli._common import exits
-from flowli_core.cli._common.operation import operation, operation_logging_at, warn_of_private_store
+from flowli_core.cli._common.operation import (
+    complete_job_name,
+    operation,
+    operation_logging_at,
+    warn_of_private_store,
+)
 from flowli_core.cli._common.options import TARGET, DurationType, choice, json_option, page_options
 from flowli_core.cli._common.show import fail, format_json, succeed
 from flowli_core.cli._operations.job_view import explain_cancel, explain_no_jobs, format_job, format_jobs
@@ -124,7 +129,7 @@ async def purge(registry: Jobs[Any], *, state: FinishedState, older_than: timede
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_job_name)
 @click.argument("input", required=False)
 @click.option("--meta", help="Meta of the job, as JSON.")
 @click.option("--queue", help="Queue to use instead of the job's own.")
@@ -154,7 +159,7 @@ async def enqueue(
 
 
 @click.command("run")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_job_name)
 @click.argument("input", required=False)
 @click.option("--meta", help="Meta of the job, as JSON.")
 @operation_logging_at("info")
