@@ -1,8 +1,8 @@
 """Decides whether the client of an HTTP request caused a ValidationError or a SchedulingError, or the application did.
 
 The client may have caused it if a refused value has a word in common with the request: with a path parameter, the
-query, a header of the application's own, or the body. If it has none, the value was made by the application. In doubt,
-because the body is long or no JSON, it counts as the client's.
+query, a header of the application's own, or the body. If it has none, the application made the value. If the words of
+the body are unknown, because it is long or is not JSON, the error counts as the client's.
 
 The refused values are read from the traceback: they are arguments of the call from the application into this library.
 """
@@ -43,14 +43,14 @@ def is_of_client(error: FlowliError, scope: Mapping[str, Any], body: bytes | Non
 
 def find_call(error: FlowliError) -> tuple[str, FrameType | None]:
     """Return the file and line of the application that called this library, and the frame of the called method."""
-    place, called, is_ours = "an unknown line", None, False
+    location, called, is_ours = "an unknown line", None, False
     for frame, line in walk_tb(error.__traceback__):
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
         if package.startswith("flowli_"):
             called, is_ours = (called if is_ours else frame), True
         elif package not in sys.stdlib_module_names:
-            place, is_ours = f"{frame.f_code.co_filename}:{line}", False
-    return place, called
+            location, is_ours = f"{frame.f_code.co_filename}:{line}", False
+    return location, called
 
 
 def _read_request(scope: Mapping[str, Any], body: bytes | None) -> set[str] | None:
@@ -119,7 +119,7 @@ def _is_list(value: object) -> bool:
 
 
 def _words(value: object) -> set[str]:
-    """Return the words and numbers in all texts and numbers of a JSON value; "" stands for what is empty."""
+    """Return the words and numbers in all texts and numbers of a JSON value. An empty value has the word ""."""
     parts: list[object] = []
     if isinstance(value, dict):
         parts = list(cast("dict[object, object]", value).values())

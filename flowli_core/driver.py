@@ -6,8 +6,7 @@ tests/conformance checks every driver against it.
 
 Every driver guarantees:
 
-- Each method is one transition. It happens completely or not at all, also if the caller is cancelled or the process
-  dies.
+- Each method is one transition. It is done completely or not at all, even if the caller is cancelled or dies.
 - `enqueue` is idempotent by record id, an ack by its token, and a step by its worker and sequence number.
 - All times are the store's own, in whole milliseconds and UTC. Callers send durations, or a moment that a user named.
 - Records are reserved in the order of due time, then id, from the first queue that has any.
@@ -45,20 +44,15 @@ from flowli_core.stored import (
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """A step stops reserving before the inputs of its batch exceed this size; a batch may always hold one record."""
 
-MAX_ENQUEUE_BYTES = 1024 * 1024
-"""The core sends at most this much of inputs and metas in a call that stores several records."""
+MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS = 1024 * 1024, 250
+"""In a call that stores several records, the core sends at most this much of inputs and metas, and this many records.
+Other calls wait for the store meanwhile."""
 
-MAX_ENQUEUE_RECORDS = 250
-"""The core sends at most this many records in a call that stores several. Other calls wait for the store meanwhile."""
-
-RECOVER_PER_STEP = 64
-"""A step recovers at most this many expired leases."""
-
-TRIM_PER_STEP = 1000
-"""A step removes at most this many finished records."""
+RECOVER_PER_STEP, TRIM_PER_STEP = 64, 1000
+"""The most expired leases that a step recovers, and the most finished records that it removes."""
 
 MOST_TAKEN_IDS = 200_000
-"""A driver remembers at most about this many ids of removed records: see `keep_id`. It forgets the oldest first."""
+"""The approximate limit of the ids of removed records that a driver remembers: see `keep_id`. It forgets the oldest."""
 
 WORKER_LISTED = timedelta(minutes=1)
 """A worker is listed if it was last seen less than this long ago, unless it has left."""
@@ -308,14 +302,12 @@ class HeartbeatAnswer:
 
 
 CancelAnswer = Literal["cancelled", "requested", "finished", "unknown"]
-"""cancelled: it had not started and never will. requested: it is active; the next heartbeat tells its worker.
-
-A damaged record that waits is set aside: "finished"."""
+"""cancelled: it had not started and never will. requested: it is active; the next heartbeat of its worker returns it.
+finished: it had finished, or it was a damaged record that waited, which is now set aside."""
 
 RequeueAnswer = Literal["requeued", "unfinished", "key_taken", "damaged", "unknown"]
-"""requeued: it is due now. unfinished: it is queued or active. key_taken: another record holds its key.
-
-damaged: it cannot be read, and nothing was done."""
+"""requeued: it is due now. unfinished: it is queued or active. key_taken: another record holds its key. damaged: it
+cannot be read, and nothing was done."""
 
 
 class Driver(Protocol):

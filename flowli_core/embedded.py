@@ -143,8 +143,8 @@ def is_of_client(error: FlowliError, scope: Mapping[str, Any], body: bytes | Non
     """
     if not _client_errors.is_of_client(error, scope, body):
         return False
-    place, _ = _client_errors.find_call(error)
-    logger.warning("request refused: %s (called at %s)", error, place)
+    location, _ = _client_errors.find_call(error)
+    logger.warning("request refused: %s (called at %s)", error, location)
     return True
 
 

@@ -6,7 +6,7 @@ Enqueueing makes a producer span, and each execution a consumer span. In any pro
 the producer span, and linked to it. Names and attributes follow OpenTelemetry's conventions for messaging. The
 application configures the export of spans.
 
-The span of an execution has the outcome as its attribute `flowli.outcome`. If the attempt failed, for whatever reason,
+The span of an execution has the outcome as its attribute `flowli.outcome`. If the attempt failed, for any reason,
 the span has the status ERROR and records the type, message and traceback of the exception, as the conventions say. A
 message may quote the input, so export spans only to where inputs may be seen.
 """

@@ -169,7 +169,7 @@ def _is_factory(source: Callable[..., object], expected: tuple[type, ...] | None
     """Return True if a callable makes the context, False if it is the context."""
     if expected is not None and not isinstance(_plain_function, expected):
         return not isinstance(source, expected)
-    # The declared type allows any function, so the types do not tell.
+    # The declared type allows any function, so it does not decide.
     try:
         inspect.signature(source).bind()
     except TypeError:

@@ -48,7 +48,7 @@ class Definition:
     location: str
 
     def is_called(self, name: str) -> bool:
-        """Return whether this is the job's name or one of its aliases."""
+        """Return True if this is the job's name or one of its aliases."""
         return name == self.name or name in self.aliases
 
     def complete(self) -> None:
@@ -206,7 +206,7 @@ def _check_parameter(parameter: inspect.Parameter, job: str) -> None:
 
 
 def _called_function(handler: Callable[..., Any]) -> object:
-    """Return the function that a call enters first. It may be a wrapper, whose kind is not that of what it wraps."""
+    """Return the function that a call enters first: the wrapper, if the handler is wrapped by a decorator."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     return handler if inspect.isroutine(handler) else type(handler).__call__

@@ -54,7 +54,7 @@ class Inspect:
     async def get_job(self, id: str) -> JobRecord | None:
         """Return a record, or None if there is none with this id."""
         stored = await self._runtime.find_record(id)
-        return None if stored is None else self._shown(stored)
+        return None if stored is None else self._to_job_record(stored)
 
     async def get_queue_counts(self) -> QueueCounts:
         """Count the records in each state, in total and by queue."""
@@ -108,7 +108,7 @@ class Inspect:
 
         found, has_more = await _read_page(read, limit, size=_size)
         last = position(found[-1]) if has_more else None
-        items = tuple(map(self._shown, found))
+        items = tuple(map(self._to_job_record, found))
         return Page(items, None if last is None else encode_cursor(last.at.isoformat(), last.id))
 
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
@@ -144,7 +144,7 @@ class Inspect:
         _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
         return next_runs(found[0], n) if found else ()
 
-    def _shown(self, stored: StoredRecord) -> JobRecord:
+    def _to_job_record(self, stored: StoredRecord) -> JobRecord:
         return to_job_record(stored, self._runtime.jobs.get(stored.name))
 
 

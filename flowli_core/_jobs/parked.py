@@ -1,4 +1,4 @@
-"""Parked jobs: a worker could not run them, and returned them to the queue for a worker of another release."""
+"""Parked jobs: those that a worker could not run, and returned to the queue for a worker of another release."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -160,8 +160,8 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         name=stored.name,
         queue=stored.queue,
         state=stored.state,
-        input=_shown(stored.input, None if definition is None else definition.input),
-        meta=_shown(without_trace(stored.meta), None if definition is None else definition.meta),
+        input=_to_plain(stored.input, None if definition is None else definition.input),
+        meta=_to_plain(without_trace(stored.meta), None if definition is None else definition.meta),
         key=None if stored.key is None else given_key(stored.name, stored.key),
         created_at=stored.created_at,
         updated_at=stored.updated_at,
@@ -177,7 +177,7 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         started_at=stored.started_at,
         finished_at=stored.finished_at,
         worker=stored.worker,
-        result=_shown(stored.result, None if definition is None else definition.result),
+        result=_to_plain(stored.result, None if definition is None else definition.result),
         damage=stored.damage,
     )
 
@@ -227,8 +227,8 @@ def to_schedule_record(stored: StoredSchedule, jobs: Mapping[str, Definition]) -
         end=spec.timing.end,
         missed=spec.missed,
         overlap=spec.overlap,
-        input=_shown(spec.record.input, None if definition is None else definition.input),
-        meta=_shown(spec.record.meta, None if definition is None else definition.meta),
+        input=_to_plain(spec.record.input, None if definition is None else definition.input),
+        meta=_to_plain(spec.record.meta, None if definition is None else definition.meta),
         declared_by=spec.declared_by,
         readable=True,
     )
@@ -254,7 +254,7 @@ def _policy(stored: StoredRecord) -> Policy | None:
         return None
 
 
-def _shown(wire: bytes | None, codec: Codec[Any] | ResultCodec | None) -> object:
+def _to_plain(wire: bytes | None, codec: Codec[Any] | ResultCodec | None) -> object:
     """Return JSON as plain data for people to read, with its secrets masked."""
     if not wire:
         return None

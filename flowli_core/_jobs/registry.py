@@ -208,7 +208,7 @@ def _attributes(cls: type) -> dict[str, object]:
 
 
 def _is_foreign_function(cls: type, attribute: str, value: object) -> bool:
-    """Return True for a function that is no method: it was defined outside of the class, and assigned to it."""
+    """Return True for a function that was defined outside of the class and assigned to it, so it is not a method."""
     if attribute.startswith("_") or not inspect.isfunction(value):
         return False
     return not any(value.__qualname__.startswith(f"{base.__qualname__}.") for base in cls.__mro__)

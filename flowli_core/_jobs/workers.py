@@ -15,8 +15,8 @@ WORKER_ALIVE = timedelta(seconds=30)
 class WorkerRecord:
     """A worker that was seen within the last minute and has not stopped.
 
-    `queues` are those that it serves, in their order, and `jobs` those that it knows. Both are None if what it said
-    cannot be read here; then it counts as serving everything.
+    `queues` are those that it serves, in their order, and `jobs` those that it knows. Both are None if its
+    description cannot be read; then it counts as one that serves and runs everything.
     """
 
     name: str
@@ -26,11 +26,11 @@ class WorkerRecord:
     jobs: frozenset[str] | None
 
     def serves(self, queue: str) -> bool:
-        """Return whether it takes jobs from a queue."""
+        """Return True if it takes jobs from a queue."""
         return self.queues is None or queue in self.queues
 
     def runs(self, job: str, queue: str) -> bool:
-        """Return whether it takes this job from this queue and knows it."""
+        """Return True if it takes jobs from this queue and knows this job."""
         return self.serves(queue) and (self.jobs is None or job in self.jobs)
 
 

@@ -214,7 +214,7 @@ class Attempt:
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         if self.outcome is not None:
-            return self.outcome  # It was settled without its handler, and never changes.
+            return self.outcome  # It was settled while its handler still ran, and its outcome never changes.
         try:
             return self._decide(error)
         except BaseException as inner:  # noqa: BLE001 - `str(error)` may raise, or the delay of an error be missing

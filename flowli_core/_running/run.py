@@ -77,7 +77,7 @@ class Run:
 
     @property
     def last_error(self) -> str | None:
-        """Why the run takes no jobs: the error of the last call of the store, or the problem with renewing leases."""
+        """The reason why the run takes no jobs: the last call of the store failed, or leases cannot be renewed."""
         return self.client.last_error or self._slots.renewal_problem
 
     @property

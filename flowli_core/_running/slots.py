@@ -50,7 +50,7 @@ class Slots:
         self.running: set[Attempt] = set()
         self.held: dict[str, Attempt] = {}
         self.renewal_problem: str | None = None
-        """Why leases cannot be renewed, None if they can. No job is taken meanwhile, because its lease would expire."""
+        """Why leases cannot be renewed, or None. While they cannot, no job is taken, because its lease would expire."""
         self.turns = SuspectTurns()
         self._suspect: Attempt | None = None
         """The last suspect that was started."""

@@ -26,7 +26,7 @@ class SuspectTurns:
         self._pause_until = 0.0
 
     def after_step(self, *, suspect_due: bool) -> None:
-        """Note what the answer to a step says."""
+        """Note whether the answer to a step says that a suspect is due."""
         self.is_due = suspect_due
         if not suspect_due and not self._is_running:
             self._began, self._limit = None, _SHORTEST
@@ -59,7 +59,7 @@ class SuspectTurns:
         return False
 
     def seconds_until_change(self) -> float | None:
-        """Return the time until `makes_room` or `may_take` may change by itself, None if they do not."""
+        """Return the seconds until `makes_room` or `may_take` may change without a call, None if they cannot."""
         if not self.is_due or self._is_running:
             return None
         end = self._pause_until if self._began is None else self._began + self._limit

@@ -15,7 +15,6 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property, partial
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -24,7 +23,15 @@ from pydantic import RootModel, TypeAdapter
 from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
 from flowli_core._wire.declared import class_of, field_names, kind_of
-from flowli_core._wire.issues import clean, describe_refusal, describe_unwritable, is_mistyped, show_path, to_issues
+from flowli_core._wire.issues import (
+    describe_mismatch,
+    describe_refusal,
+    describe_unknown,
+    describe_unwritable,
+    is_mistyped,
+    show_path,
+    to_issues,
+)
 from flowli_core._wire.parts import MASK, holds_invalid_dataclass, holds_secret, mask_secrets
 from flowli_core._wire.proof import (
     AS_GIVEN,
@@ -54,13 +61,12 @@ _Write: TypeAlias = Callable[[], bytes]
 
 _WITH_CURE = {SECRET_PROBLEM, ZONE_PROBLEM}
 _ISSUES_SHOWN = 5
-_LONGEST_NAME = 64
 _KIB = 1024
 
 
 @dataclass(slots=True)
 class _Trial:
-    """The problems of the ways to write a value that were tried, and what was read back last."""
+    """The attempts to write a value: the problem of each that failed, and the value that was read back last."""
 
     found: list[Issue] = field(default_factory=list[Issue])
     back: Any = None
@@ -93,7 +99,8 @@ class Codec(Generic[T]):
         self._known = field_names(self._class, self._kind)
         # A call gives their fields by name, whatever their aliases are.
         self._takes_names = self._kind in {"typed dict", "dataclass"}
-        # A model within `Annotated[...]` may have validators of its own, which see the fields and not an instance.
+        # Validate the fields, not an instance, so that a validator never sees its own output. A model within
+        # `Annotated[...]` may have such a validator.
         self._validates_fields = self._takes_names or (self._kind == "model" and self._class is not declared)
 
     def complete(self) -> None:
@@ -160,7 +167,7 @@ class Codec(Generic[T]):
             return plain
         try:
             return mask_secrets(plain, self._read(wire))
-        except Exception:  # noqa: BLE001 - JSON that cannot be read does not tell where its secrets are
+        except Exception:  # noqa: BLE001 - JSON that cannot be read does not show where its secrets are
             return MASK
 
     def _made_of(self, value: object) -> T:
@@ -177,26 +184,14 @@ class Codec(Generic[T]):
             raise self._error([Issue("", "give the value itself, and nothing else")])
         self._refuse_unknown(kwargs)
         try:
-            if self._kind in {"typed dict", "dataclass"} or (
-                self._kind == "model" and self._declared is not self._class
-            ):
-                # Validate the fields, not an instance, so that a validator never sees its own output.
+            if self._validates_fields:
                 return self._checked(self._fields(args, kwargs))
             return self._checked(self._class(*args, **kwargs))
         except pydantic.ValidationError as error:
             raise self._invalid(error) from None
         except (TypeError, ValueError) as error:
-            problem = self._find_mismatch(args, kwargs) or describe_refusal(error)
+            problem = describe_mismatch(self._class, args, kwargs) or describe_refusal(error)
             raise self._error([Issue("", problem)]) from (error if isinstance(error, TypeError) else None)
-
-    def _find_mismatch(self, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
-        """Say which parameters the arguments miss, or return an empty text if the constructor takes them."""
-        try:
-            inspect.signature(self._class).bind(*args, **kwargs)
-        except (TypeError, ValueError) as error:
-            text = str(error)
-            return "" if "unexpected" in text else clean(text)  # the name of an unexpected argument may be data
-        return ""
 
     def _checked(self, candidate: object) -> T:
         by_name = True if self._takes_names and self._facts.has_aliases else None
@@ -345,15 +340,8 @@ class Codec(Generic[T]):
 
     def _refuse_unknown(self, kwargs: dict[str, object]) -> None:
         # A model may ignore unknown fields. That is right for data, but in a call such a field is a misspelt name.
-        if self._known is None or kwargs.keys() <= self._known:
-            return
-        unknown = sorted(kwargs.keys() - self._known)
-        shortened = [name[:_LONGEST_NAME] for name in unknown[:_ISSUES_SHOWN]]
-        close = [match for name in shortened for match in get_close_matches(name, self._known, 1)]
-        # The unknown name itself may be data: a call may pass on the fields that a client has sent.
-        problem = "unknown field" if len(unknown) == 1 else f"{len(unknown)} unknown fields"
-        meant = f"; did you mean {' and '.join(close)}?" if close else ""
-        raise self._error([Issue("", clean(f"{problem}{meant}; the fields are {', '.join(sorted(self._known))}"))])
+        if self._known is not None and not kwargs.keys() <= self._known:
+            raise self._error([Issue("", describe_unknown(kwargs.keys() - self._known, self._known))])
 
     def _check_limits(self, wire: bytes) -> None:
         if len(wire) > MAX_PAYLOAD:

@@ -89,7 +89,7 @@ def field_names(cls: Any, kind: Kind) -> frozenset[str] | None:
 
 
 def _accepted_names(name: str, field: FieldInfo, config: Any) -> set[str] | None:
-    """Return the names by which a constructor takes a field, or None if an alias is no single name."""
+    """Return the names by which a constructor takes a field, or None if an alias is not a single name."""
     match field.validation_alias or field.alias:
         case None:
             return {name}

@@ -5,8 +5,10 @@ has, and a problem is a message of pydantic only if that message quotes nothing.
 shown only if it is a constant in the code.
 """
 
+import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from itertools import islice
 from traceback import walk_tb
 from typing import Any
@@ -25,6 +27,8 @@ HIDDEN = "[...]"
 
 _FEW = 1_000
 _LONGEST = 200
+_LONGEST_NAME = 64
+_MOST_GUESSES = 5
 _LARGEST_INDEX = 1_000_000
 """A greater number in a path is no index, because a payload has fewer items, but may be the key of a dict."""
 
@@ -108,7 +112,7 @@ def is_mistyped(error: PydanticSerializationError) -> bool:
 
 
 def describe_unwritable(error: Exception) -> str:
-    """Say why pydantic cannot write a value as JSON. Its own message may quote the value."""
+    """Return why pydantic cannot write a value as JSON. Its own message may quote the value."""
     text = str(error)
     if "input_value=" in text:
         return "a value in it is not of its declared type"
@@ -129,6 +133,26 @@ def describe_refusal(error: Exception) -> str:
     if frames and len(error.args) == 1 and error.args[0] in frames[-1].f_code.co_consts:
         return clean(str(error.args[0]))
     return f"a validator refused it with {type(error).__name__}, whose text is hidden, because it may quote the value"
+
+
+def describe_mismatch(constructor: Callable[..., Any], args: tuple[object, ...], kwargs: dict[str, object]) -> str:
+    """Return which parameters the arguments miss, or an empty text if the constructor takes them."""
+    try:
+        inspect.signature(constructor).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        return "" if "unexpected" in text else clean(text)  # the name of an unexpected argument may be data
+    return ""
+
+
+def describe_unknown(names: Iterable[str], known: frozenset[str]) -> str:
+    """Return how many of the given fields are unknown, and the names that were probably meant."""
+    unknown = sorted(names)
+    close = [match for name in unknown[:_MOST_GUESSES] for match in get_close_matches(name[:_LONGEST_NAME], known, 1)]
+    # The unknown name itself may be data: a call may pass on the fields that a client has sent.
+    problem = "unknown field" if len(unknown) == 1 else f"{len(unknown)} unknown fields"
+    meant = f"; did you mean {' and '.join(close)}?" if close else ""
+    return clean(f"{problem}{meant}; the fields are {', '.join(sorted(known))}")
 
 
 def clean(text: str) -> str:

@@ -11,11 +11,11 @@ from pydantic import AliasChoices, AliasPath, TypeAdapter
 from flowli_core._wire.proof import SECRETS, class_facts
 
 MASK = "**********"
-"""Is shown instead of a secret, as pydantic shows it."""
+"""The text that is shown instead of a secret, as in pydantic."""
 
 
 def parts_of(value: object) -> Iterator[object]:
-    """Return a value and all that it holds. A value that holds itself is returned once."""
+    """Return a value and all that it holds, at any depth, each part once."""
     rest, seen = [value], set[int]()
     while rest:
         part = rest.pop()

@@ -80,7 +80,7 @@ def _has_mutable_default(part: Mapping[str, Any]) -> bool:
 
 
 def _chooses_models(part: Mapping[str, Any]) -> bool:
-    """Return True for a union of models: the default of a field may be what tells them apart."""
+    """Return True for a union of models: the default of a field may show which of them a value is."""
     choices = part.get("choices", ())
     members: list[Any] = list(cast("Any", choices).values() if isinstance(choices, Mapping) else choices)
     return any(_is_model(member[0] if isinstance(member, tuple) else member) for member in members)
@@ -94,7 +94,7 @@ def _is_secret(part: Mapping[str, Any]) -> bool:
     cls = part.get("cls")
     if isinstance(cls, type):
         return issubclass(cls, SECRETS)
-    # `Secret[...]` appears in a schema only by the functions of its class.
+    # In a schema, only the functions of its class show that a type is a `Secret[...]`.
     function = part.get("function")
     called: Any = cast("Mapping[str, Any]", function).get("function") if isinstance(function, Mapping) else None
     return getattr(called, "__module__", "") == "pydantic.types" and "secret" in called.__qualname__.lower()

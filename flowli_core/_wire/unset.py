@@ -18,7 +18,7 @@ def fields_to_omit(made: object, back: object = _MISSING, *, tags: bool) -> dict
 
     A field must be written if a reader would get another value without it: its default changes from call to call, or
     was changed in place. `back` is the value that was read from JSON without the unset fields, if it could be read.
-    With `tags`, fields that may tell the members of a union apart are written too.
+    With `tags`, fields that may show to which member of a union a value belongs are written too.
     """
     if isinstance(made, BaseModel):
         return _fields_of_model(made, back, tags=tags)
@@ -51,7 +51,7 @@ def _fields_of_model(made: BaseModel, back: object, *, tags: bool) -> dict[Any, 
     for name, field in type(made).__pydantic_fields__.items():
         part, other = made.__dict__.get(name), others.get(name, _MISSING)
         is_written = name in made.__pydantic_fields_set__ or name in changing or (tags and _may_be_tag(field))
-        # A field that was written says nothing of the default that a reader would make.
+        # The value of a field that was written is not the default that a reader would make.
         was_made = other is not _MISSING and name not in was_written
         if is_written or (was_made and EXACT.difference(part, other) is not None):
             within = fields_to_omit(part, other, tags=tags)

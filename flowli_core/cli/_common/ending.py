@@ -17,7 +17,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-logger = logging.getLogger("flowli")
+from flowli_core._logger import logger
 
 _END_WITHIN = 2.0
 """Seconds that tasks, threads and processes have to end."""
@@ -45,7 +45,7 @@ def close_loop(runner: asyncio.Runner) -> None:
         runner.close()
         return
     loop = runner.get_loop()
-    loop.set_exception_handler(_ignore)  # it would report that the tasks were destroyed
+    loop.set_exception_handler(_ignore)  # otherwise it reports that the tasks were destroyed
     loop.close()
 
 

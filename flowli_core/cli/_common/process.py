@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from flowli_core._logger import logger
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.ending import LeavingExecutor, close_loop, limit_exit
 from flowli_core.logs import JobFilter, JsonFormatter, PlainFormatter
@@ -52,10 +53,10 @@ def set_up_logs(*, level: str, style: str = "plain") -> None:
 
 
 def _set_up_process() -> None:
-    logging.getLogger("flowli").__class__ = _EnabledLogger
+    logger.__class__ = _EnabledLogger
     reconfigure: Any = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
-        # As stderr does: text of a job that the encoding of the output lacks must not end the command.
+        # As on stderr: the text of a job may have characters that the encoding of the output lacks.
         reconfigure(errors="backslashreplace")
 
 

@@ -64,8 +64,8 @@ def _cut(line: str) -> str:
     return line if len(line) <= width else line[: width - 1] + "~"
 
 
-def hang(text: str, margin: int) -> str:
-    """Break lines at words to the width of the terminal, all but the first indented by a margin."""
+def wrap(text: str, margin: int) -> str:
+    """Wrap a text to the width of the terminal. Indent all lines but the first by a margin."""
     width = max(shutil.get_terminal_size().columns - margin, _NARROWEST)
     lines = [
         part
@@ -86,7 +86,7 @@ def format_fields(pairs: Iterable[tuple[str, object]]) -> str:
         return "\n".join(f"{name}\t{escape_controls(value)}" for name, value in shown)
     width = max(len(name) for name, _ in shown)
     margin = width + len(_GAP)
-    return "\n".join(f"{styled(name.ljust(width), bold=True)}{_GAP}{hang(value, margin)}" for name, value in shown)
+    return "\n".join(f"{styled(name.ljust(width), bold=True)}{_GAP}{wrap(value, margin)}" for name, value in shown)
 
 
 def format_record(record: Any, **changed: object) -> str:

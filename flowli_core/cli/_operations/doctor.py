@@ -1,4 +1,4 @@
-"""`flowli doctor`: examine the store, and say what is wrong and what to do about it."""
+"""`flowli doctor`: examine the store, and show what is wrong and how to cure it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option
-from flowli_core.cli._common.show import format_json, format_table, hang, is_terminal, styled
+from flowli_core.cli._common.show import format_json, format_table, is_terminal, styled, wrap
 from flowli_core.cli._operations.served import complain_of_unserved, format_parked
 from flowli_core.driver import Check, Diagnosable
 from flowli_core.stored import Overview
@@ -70,5 +70,5 @@ def _format_checks(checks: Sequence[Check]) -> str:
     for one in checks:
         verdict = styled(one.verdict.ljust(7), fg=_COLOURS[one.verdict])
         text = escape_controls(one.value, lines=True) + (f"\n-> {escape_controls(one.cure)}" if one.cure else "")
-        lines.append(f"{verdict}  {one.name.ljust(width)}  {hang(text, margin)}")
+        lines.append(f"{verdict}  {one.name.ljust(width)}  {wrap(text, margin)}")
     return "\n".join(lines)

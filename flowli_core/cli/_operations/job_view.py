@@ -13,7 +13,7 @@ from flowli_core.retry import Backoff, Fixed
 from flowli_core.stored import STATES, Overview, State, StateCounts
 
 _TIMES = {"queued": "due", "scheduled": "due", "active": "started"}
-"""The time that a list shows of jobs in these states. Of the others it is when they finished."""
+"""The time that a list shows of jobs in these states. For the other states it is when they finished."""
 
 
 def format_jobs(records: Sequence[JobRecord], state: State) -> str:
@@ -23,7 +23,7 @@ def format_jobs(records: Sequence[JobRecord], state: State) -> str:
 
 
 def explain_no_jobs(state: State, counts: StateCounts) -> str:
-    """Return that there is no job in a state, and in which states there are jobs."""
+    """Return a text for an empty list: it names the states in which there are jobs."""
     others = {name: count for name in STATES if name != state and (count := getattr(counts, name))}
     if not others:
         return f"no {state} jobs, and none in another state"

@@ -11,7 +11,7 @@ from flowli_core.stored import Overview
 
 
 def is_here(worker: str) -> bool:
-    """Return whether a worker runs on this host: its name begins with that of its host."""
+    """Return True if a worker runs on this host: its name begins with that of its host."""
     return worker.startswith(f"{socket.gethostname()}:")
 
 

@@ -44,7 +44,7 @@ def worker(*, target: str | None, **given: Any) -> None:
     Each option can also be set by an environment variable: --stall-limit by FLOWLI_STALL_LIMIT, APP by FLOWLI_APP.
 
     Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 70 the event loop stayed blocked or hanging handlers took
-    all slots, 143 stopped by a second signal, 128 + n stopped by a third signal, n.
+    all slots, 143 stopped by a second signal, 128 plus the number of the third signal.
     """
     given["app"] = target or given["app"]
     if given["app"] is None:

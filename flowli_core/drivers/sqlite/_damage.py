@@ -1,4 +1,4 @@
-"""Damaged rows: how they are found and set aside, and how counters are made anew.
+"""Finding damaged rows, setting them aside, and computing damaged counts again.
 
 A row is damaged if it was changed by hand or on the disk in a way that the tables do not allow. The calls do not look
 for that. They assume that rows are sound, and if one is not, they raise an error of READ_ERRORS; then the driver calls
@@ -89,7 +89,7 @@ class Audit:
         self._scanned = _FIRST_NUMBER
 
     def scan(self, connection: sqlite3.Connection, now: int) -> None:
-        """Set aside the damaged ones of the next rows, except those that will be found when they are due."""
+        """Set the damaged records among the next rows aside, except those that are found when they become due."""
         end: int | None = run(connection, "find_end", after=self._scanned, limit=_PER_SCAN).fetchone()[0]
         if end is not None:
             self.unreported += _set_aside(connection, now, after=self._scanned, until=end, also_future=False)
@@ -100,7 +100,7 @@ class Audit:
         _count_again(connection)
 
     def repair(self, connection: sqlite3.Connection, now: int) -> bool:
-        """Set all damaged rows aside, and make counters anew. Return False if there was nothing to repair."""
+        """Set all damaged rows aside, and compute counts again. Return False if there was nothing to repair."""
         before = connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -132,7 +132,7 @@ def may_be_damage(error: Exception) -> bool:
 
 
 def decode(data: bytes) -> str | bytes:
-    """Return the text, or the bytes if they are none: a `text_factory` that does not raise."""
+    """Return the text, or the bytes if they are not UTF-8: a `text_factory` that does not raise."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -81,7 +81,7 @@ def connect_writer(path: str, *, busy_seconds: float, synchronous: Synchronous) 
             _is_new(connection, path)
         _use_wal(connection, path, busy_seconds)
         connection.execute("PRAGMA synchronous = " + synchronous)
-        # Else a purge writes as much as it removes, which a disk that is nearly full has no room for.
+        # Without this a purge writes as much as it removes, for which a disk that is nearly full has no room.
         connection.execute("PRAGMA secure_delete = fast")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LEFT}")
@@ -111,8 +111,8 @@ class OpenFiles:
     def check(self, connection: sqlite3.Connection) -> None:
         """Raise StoreDamaged if one of the files is not the one that was opened. `connection` is one that writes.
 
-        If the file itself is still there, first move what the log holds to it, unless another process has begun a new
-        log.
+        If only a file beside it is gone, first write the content of the log to the file, unless another process has
+        begun a new log.
         """
         found = [_identity(path) for path in self._paths]
         if found == self._opened:
@@ -150,7 +150,7 @@ def _has_content(path: str) -> bool:
 
 
 def _move_log(connection: sqlite3.Connection) -> bool:
-    """Write what the log holds to the file. Return True if that was all of it."""
+    """Write the content of the log to the file. Return True if all of it was written."""
     busy, size, moved = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
     return not busy and size == moved
 

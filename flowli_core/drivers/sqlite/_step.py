@@ -74,8 +74,8 @@ class IdleSteps:
         """Remember an idle step."""
         self._workers[step.worker].steps[step.wait is not None] = last
 
-    def is_invented(self, step: Step, stored: int) -> bool:
-        """Return True if the stored number of the last step was damaged: this driver has sent no such step."""
+    def was_not_sent(self, step: Step, stored: int) -> bool:
+        """Return True if this driver has not sent a step with the stored number, which is therefore damaged."""
         known = self._workers[step.worker].sequences.get(step.wait is not None)
         return known is not None and known < stored and step.sequence <= stored
 
@@ -126,7 +126,7 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, audit: Audi
     if step.leaving:
         transaction.run("forget_worker", worker=step.worker)
         idle.forget(step.worker)
-    # If it has reserved a suspect, another worker may reserve the next.
+    # After a step that has reserved a suspect, another worker may reserve the next one.
     (transaction.changed if any(held.suspect for held in batch) else transaction.left).update(step.queues)
     tick = first_tick(transaction.connection)
     return StepAnswer(
@@ -146,16 +146,16 @@ def _last_step(transaction: Transaction, step: Step, idle: IdleSteps) -> LastSte
     last = idle.get(step)
     since = transaction.now - _MEMORY
     row = transaction.run("find_step", worker=step.worker, waits=step.wait is not None, since=since).fetchone()
-    is_invented = row is not None and idle.is_invented(step, row[0])
+    is_damaged = row is not None and idle.was_not_sent(step, row[0])
     idle.note_sequence(step)
-    if row is None or (last is not None and last.sequence > row[0]) or is_invented:
+    if row is None or (last is not None and last.sequence > row[0]) or is_damaged:
         return last
     sequence, token, letters = row
     return LastStep(sequence, tuple([_ANSWERS[letter] for letter in letters]), token)
 
 
 def _fits(step: Step, last: LastStep) -> bool:
-    """Return False if the stored answer of a step that is sent again is not one to its acks: it was damaged."""
+    """Return False if the stored answer has another number of acks than the step that is sent again: it is damaged."""
     return step.sequence < last.sequence or len(step.acks) == len(last.acks)
 
 

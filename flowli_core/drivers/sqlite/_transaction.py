@@ -25,8 +25,7 @@ class Transaction:
     """A write transaction at the time `now`.
 
     `changed` are the queues in which records may have become due. `left` are those in which a step may have left due
-    records. `tick_moved` is the queue of a schedule that ticks before
-    all others now.
+    records. `tick_moved` is the queue of a schedule that now ticks before all others.
     """
 
     connection: sqlite3.Connection
@@ -93,7 +92,7 @@ def snapshot(connection: sqlite3.Connection) -> Generator[None]:
 
 
 def read_time(connection: sqlite3.Connection, now: int) -> int:
-    """Return the time for a read at `now`. If the clock was set back since the last write, it is the time of that.
+    """Return the time for a read at `now`. After the clock was set back, this is the time of the last write.
 
     What was due then is due. A time that is more than a day ahead may be damaged, and is ignored.
     """
@@ -126,10 +125,10 @@ def _first(cursor: sqlite3.Cursor) -> int | None:
     return row and row[0]
 
 
-def _is_invented(transaction: Transaction, last: int) -> bool:
-    """Return True if the time of the last write was damaged: it is days later than now, and than all that was written.
+def _is_damaged(transaction: Transaction, last: int) -> bool:
+    """Return True if the time of the last write is damaged: more than a day later than now and than all stored times.
 
-    To set times back by so much would make every record due, and end every lease.
+    Setting times back by so much would make every record due, and end every lease.
     """
     times: list[object] = transaction.run("find_last_times").fetchone()
     latest = max([transaction.now, *[time for time in times if isinstance(time, int)]])
@@ -145,7 +144,7 @@ def _follow_clock(transaction: Transaction) -> int:
     now = transaction.now
     last: int = transaction.run("read_time").fetchone()[0]
     if now < last:
-        if not _is_invented(transaction, last):
+        if not _is_damaged(transaction, last):
             transaction.run("set_leases_back", by=last - now, now=now)
             transaction.run("set_due_back", now=now, seen=last)
         transaction.run("write_time", now=now)

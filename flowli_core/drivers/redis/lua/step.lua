@@ -4,7 +4,8 @@
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 to reserve a suspect, most bytes, most to recover, most to trim, how many
 --                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a
 --                worker, the interval in ms at which to list it as alive, 1 if it is a waiting step, 1 if it is the
---                worker's last step, the worker's description or '', how many queues, their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
+--                worker's last step, the worker's description or '', how many queues, their names in order, and for each
+--                ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {place, progress, recoveries} of those with a history,
 --          token or 0, {id, name, queue, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
@@ -23,7 +24,7 @@ local acks_from = first + 18 + served_count
 local served = { unpack(ARGV, first + 18, acks_from - 1) }
 local ack_count = (#ARGV - acks_from + 1) / 6
 local lease_end = format_ms(now + lease_ms)
--- No step is that many numbers older than the last: such a number is damaged.
+-- A stored sequence number that is greater than that of the step by more than this is damaged.
 local MOST_BEHIND = 1000
 
 local serial = call('HMGET', SERIAL, 'now', 'token')

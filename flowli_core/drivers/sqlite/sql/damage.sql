@@ -1,5 +1,5 @@
 -- name: find_suspicious
--- The records of a range that are not certainly sound: a text beyond ASCII may be damaged or not.
+-- The records of a range that may be damaged. A text with characters beyond ASCII is checked in Python.
 SELECT
     number, id, name, queue, key, state, due, token, settled, lease_end, worker, cancel_requested, recoveries,
     max_recoveries, keep_completed, keep_failed, keep_id, finished_at, forget_at, suspect
@@ -42,7 +42,7 @@ SELECT id, damage FROM record WHERE damage IS NOT NULL;
 SELECT number FROM record WHERE id = :id AND damage IS NOT NULL AND finished_at IS NOT NULL;
 
 -- name: set_aside
--- What cannot be read stays as it is. But a queue has to be a value, because the counts need one.
+-- Keep what cannot be read. Only replace a queue that is NULL, because the counts need a value.
 UPDATE record SET
     state = 'failed', queue = ifnull(queue, ''), token = NULL, lease_end = NULL, cancel_requested = 0,
     suspect = ifnull(recoveries >= max_recoveries, 0), finished_at = :now, forget_at = :now + :keep, updated_at = :now,

@@ -1,5 +1,5 @@
 -- name: find_records
--- The columns are those of `Row`. Those that were set aside are not among them: their data may be undecodable.
+-- The columns are those of `Row`. Records that were set aside are left out, because their text may be undecodable.
 SELECT
     number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
     keep_completed, keep_failed, CAST(progress AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker

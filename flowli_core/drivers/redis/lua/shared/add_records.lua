@@ -19,7 +19,7 @@ end
 -- Count the records of a shape. Store it, and its queue, with the first of them.
 local function add_uses(digest, shape)
   if type(redis.pcall('HINCRBY', USES, digest, shape.uses)) == 'table' then
-    -- It is damaged: a shape that is never forgotten does less harm than one that is missing.
+    -- The count is damaged. Make it so great that the shape is never removed: a missing one would do more harm.
     call('HSET', USES, digest, 9007199254740992)
   end
   if not shape.is_stored then

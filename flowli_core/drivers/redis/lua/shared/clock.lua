@@ -1,6 +1,6 @@
 -- Follow the clock of the server if it was set back. Needs columns.lua.
 
--- True if the clock was set back since a time. No clock is set back by more than ten years: such a time is damaged.
+-- Returns true if the clock was set back since a time. No clock is set back by more than ten years: such a time is damaged.
 local function is_set_back(last_now)
   return now < last_now and last_now < now + 315576000000
 end
@@ -25,8 +25,8 @@ local function follow_clock(last_now)
   end
 end
 
--- For a script that only reads: if the clock was set back since the last step, go by the time of that step, because what was
--- due then is due.
+-- Use this in a script that only reads. If the clock was set back since the last step, take the time of that step, because
+-- what was due then is still due.
 local function read_as_of_last_step()
   local last_now = number_or(call('HGET', SERIAL, 'now'), 0)
   if is_set_back(last_now) then

@@ -112,8 +112,8 @@ local function add_finished(id, kind, shape, state)
   release_key(id, kind)
 end
 
--- Set a record aside that cannot be read: it is failed, its record stays as it is, and its outcome says what is damaged. The
--- caller removes it from its previous index. `set_asides` are {id, queue, damage}.
+-- Set aside a record that cannot be read: make it failed, with its data unchanged, and store what is damaged in its outcome.
+-- The caller removes it from its previous index. `set_asides` are {id, queue, damage}.
 local set_asides = {}
 local function set_aside(id, queue, damage)
   set_asides[#set_asides + 1] = { id, queue, damage }

@@ -15,7 +15,7 @@ local function take_id(taken, id, state, finished, shape)
   end
 end
 
--- Remove records of a shape, and the shape with its last record. The shape of one that was set aside may be another.
+-- Remove records that were stored with a shape, and the shape with the last of them.
 local function remove_of_shape(digest, ids)
   local removed = 0
   for from = 1, #ids, 6000 do

@@ -1,4 +1,4 @@
--- How schedules are read. Needs columns.lua.
+-- Read schedules. Needs columns.lua.
 
 -- A schedule is "revision paused next last id queue\nspec". Returns the revision and the next tick, or nil if it cannot be read.
 local function parse_schedule(text)

@@ -1,6 +1,6 @@
 -- Checks of text that another program may have written.
 
--- True if a text is UTF-8. Another cannot be a name, an id or a key.
+-- Returns true if a text is UTF-8. Any other text is damaged, because names, ids and keys are UTF-8.
 local function is_text(text)
   if not string.find(text, '[\128-\255]') then
     return true
