@@ -24,7 +24,7 @@ MAX_INTERVAL = timedelta(seconds=5)
 _SHOWN_JOBS = 5
 
 _SLOW = 1 / 2
-"""The part of a lease that a heartbeat may take. Leases are renewed this much later, in addition to the interval."""
+"""The part of a lease that a heartbeat may take, because it delays the renewal by as much."""
 
 _RESPONSIVE, _BLOCKED, _STALLED = range(3)
 

@@ -60,7 +60,7 @@ async def test_an_enqueue_and_an_idle_step_cost_the_same_with_many_queues(server
     assert costs[2] == costs[1]
 
 
-async def test_a_strange_queue_does_not_disturb_the_calls_of_others(server: Server, driver: RedisDriver) -> None:
+async def test_a_queue_that_is_new_to_a_driver_does_not_change_its_calls(server: Server, driver: RedisDriver) -> None:
     """Each call of one driver follows a new queue of another."""
     other = RedisDriver.from_url(server.url)
     await other.open()

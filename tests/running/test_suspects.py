@@ -8,7 +8,7 @@ from flowli_core._running.suspects import SuspectTurns
 
 
 class Time:
-    """A clock that a test turns."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -142,7 +142,7 @@ async def test_a_waiter_is_woken_if_the_file_can_no_longer_be_watched(
 
 
 def nothing_left(path: str) -> int:
-    """Return the room on a full disk."""
+    """Report a disk without room."""
     return 0
 
 
