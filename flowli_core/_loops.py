@@ -1,10 +1,11 @@
 """Work that several event loops share: asyncio's own locks and futures each belong to one loop."""
 
 import asyncio
-import sys
+import importlib
 import threading
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -73,14 +74,21 @@ class LoopLock:
 
 def let_anyio_reach(loop: asyncio.AbstractEventLoop) -> AbstractContextManager[object]:
     """Let `anyio.from_thread` reach a loop from this thread, as it can in a plain route of FastAPI or Starlette."""
-    anyio: Any = sys.modules.get("anyio._core._eventloop")
-    if anyio is None:
-        return _NOTHING
+    anyio = _import_anyio()
     try:
         claim: AbstractContextManager[object] = anyio.claim_worker_thread(anyio.get_async_backend("asyncio"), loop)
-    except AttributeError:  # this release of anyio has no such function
+    except AttributeError:  # it is not installed, or this release has no such function
         return _NOTHING
     return claim
+
+
+@cache
+def _import_anyio() -> Any:
+    """Return the module of anyio, or None. Nothing may have loaded it yet: the handler may be the first."""
+    try:
+        return importlib.import_module("anyio._core._eventloop")
+    except ImportError:
+        return None
 
 
 async def _wait_briefly(event: asyncio.Event) -> None:

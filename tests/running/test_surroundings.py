@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from contextvars import ContextVar
+from pathlib import Path
 
 import anyio
 import anyio.from_thread
@@ -76,3 +79,33 @@ async def test_a_plain_handler_reaches_the_event_loop_with_anyio_in_a_worker_and
         record = await jobs.call_back.get(receipt)
     assert record is not None
     assert record.result == 6
+
+
+async def test_a_plain_handler_may_be_the_first_to_import_anyio(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(FIRST_IMPORT)
+    child = await asyncio.create_subprocess_exec(sys.executable, str(program), stdout=asyncio.subprocess.PIPE)
+    output, _ = await soon(child.communicate())
+    assert output == b"RunCounts(completed=1, failed=0, retried=0, released=0, cancelled=0, lost=0, recovered=0)\n"
+
+
+FIRST_IMPORT = """
+import asyncio, sys
+from flowli_core import Jobs, Runner, job
+from flowli_core.drivers.memory import MemoryDriver
+
+@job()
+def sleep() -> None:
+    import anyio
+    anyio.from_thread.run(asyncio.sleep, 0)
+
+class AppJobs(Jobs[None]):
+    sleep = sleep
+
+async def main() -> None:
+    async with AppJobs(context=None, driver=MemoryDriver()) as jobs:
+        await jobs.sleep.enqueue()
+        assert "anyio" not in sys.modules
+        print(await Runner(jobs).run_once())
+asyncio.run(main())
+"""
