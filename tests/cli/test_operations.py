@@ -317,6 +317,7 @@ def test_a_job_is_shown_with_its_attempt_its_backoff_and_the_frames_of_its_handl
     job_id = flowli("enqueue", "nightly", "--json").json["id"]
     flowli("worker", "--burst")
     shown = dict(line.split("\t", 1) for line in flowli("jobs", "show", job_id).lines)
+    assert shown["created_at"].endswith(" UTC")
     assert shown["attempt"] == "1 of 1"
     assert "backoff" not in shown
     assert shown["last_error"] == "RuntimeError: no \\x1b[31mnight\\nforged"

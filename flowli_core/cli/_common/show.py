@@ -81,7 +81,10 @@ def format_fields(pairs: Iterable[tuple[str, object]]) -> str:
 
     On a terminal the values are aligned, and may have several lines. In a pipe each is one line: name, tab, value.
     """
-    shown = [(name, _format_cell(value, lines=True)) for name, value in pairs]
+    shown = [
+        (name, _format_cell(value, lines=True) + (" UTC" if isinstance(value, datetime) else ""))
+        for name, value in pairs
+    ]
     if not is_terminal():
         return "\n".join(f"{name}\t{escape_controls(value)}" for name, value in shown)
     width = max(len(name) for name, _ in shown)

@@ -100,7 +100,7 @@ async def _check(jobs: Jobs[Any], limits: _Limits) -> Checked:
         complaints.append(f"{len(counted)} of {limits.workers} workers are alive{where}")
     if limits.workers and any(worker.is_alive for worker in workers):
         complaints += complain_of_unserved(jobs, overview, workers)
-    complaints += [f"parked: {one}" for one in map(format_parked, await jobs.inspect.get_parked(overview))]
+    complaints += [f"parked: {one}" for one in format_parked(await jobs.inspect.get_parked(overview), overview.now)]
     waited = max((overview.now - since for since in overview.oldest.values()), default=None)
     if limits.oldest is not None and waited is not None and waited > limits.oldest:
         longer = format_duration(limits.oldest)

@@ -1,6 +1,7 @@
 """`flowli doctor`: examine the store, and show what is wrong and how to cure it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import click
@@ -32,7 +33,7 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
     else:
         checks.append(Check(name="diagnosis", value="not offered by this driver"))
     overview = await jobs.inspect.get_overview()
-    checks += [_check_workers(jobs, overview), check_parked(await jobs.inspect.get_parked(overview))]
+    checks += [_check_workers(jobs, overview), check_parked(await jobs.inspect.get_parked(overview), overview.now)]
     click.echo(format_json(checks) if is_json else _format_checks(checks))
     return exits.FAILED if any(one.verdict == "bad" for one in checks) else exits.DONE
 
@@ -51,12 +52,12 @@ def _check_workers(jobs: Jobs[Any], overview: Overview) -> Check:
     return Check(name="workers", value=value)
 
 
-def check_parked(parked: Sequence[ParkedJobs]) -> Check:
+def check_parked(parked: Sequence[ParkedJobs], now: datetime) -> Check:
     """Return the finding about parked jobs."""
     if not parked:
         return Check(name="parked jobs", value="none")
     cure = "deploy a worker that can run them, or cancel them"
-    return Check(name="parked jobs", value="\n".join(map(format_parked, parked)), verdict="warning", cure=cure)
+    return Check(name="parked jobs", value="\n".join(format_parked(parked, now)), verdict="warning", cure=cure)
 
 
 def _format_checks(checks: Sequence[Check]) -> str:

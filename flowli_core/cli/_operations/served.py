@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.workers import WorkerRecord, unserved_jobs, unserved_queues
+from flowli_core.cli._common.show import format_moment
 from flowli_core.stored import Overview
 
 
@@ -15,9 +17,11 @@ def is_here(worker: str) -> bool:
     return worker.startswith(f"{socket.gethostname()}:")
 
 
-def format_parked(parked: ParkedJobs) -> str:
-    """Format the parked jobs of one name on one line."""
-    return f"{parked.count} {parked.name}: {parked.reason}"
+def format_parked(parked: Iterable[ParkedJobs], now: datetime) -> list[str]:
+    """Format the parked jobs, those of one name and reason on one line."""
+    return [
+        f"{one.count} {one.name}: {one.reason} (oldest enqueued {format_moment(one.oldest, now)})" for one in parked
+    ]
 
 
 def _complain_of_queue(queue: str, count: int) -> str:

@@ -73,7 +73,7 @@ def format_status(status: Status, declared: Collection[str]) -> str:
         ("oldest", _format_oldest(status)),
     ]
     if status.parked:
-        head.append(("parked", ("\n" if is_terminal() else ", ").join(map(format_parked, status.parked))))
+        head.append(("parked", ("\n" if is_terminal() else ", ").join(format_parked(status.parked, status.now))))
     undeclared = _format_undeclared(status.counts, declared)
     if undeclared:
         head.append(("undeclared", ("\n" if is_terminal() else ", ").join(undeclared)))
