@@ -60,6 +60,7 @@ MAX_DEPTH = 64
 _Write: TypeAlias = Callable[[], bytes]
 
 _WITH_CURE = {SECRET_PROBLEM, ZONE_PROBLEM}
+_NULL_PROBLEM = "it is null there: JSON has no NaN and no infinity"
 _ISSUES_SHOWN = 5
 _KIB = 1024
 
@@ -301,7 +302,8 @@ class Codec(Generic[T]):
             trial.back = back = self._read(wire)
         except pydantic.ValidationError as error:
             issue = to_issues(error, self._facts.names, most=1)[0]
-            trial.found.append(Issue(issue.path, f"cannot be read back from its JSON ({issue.problem})"))
+            problem = _NULL_PROBLEM if issue.problem.endswith(", got NoneType") else issue.problem
+            trial.found.append(Issue(issue.path, f"cannot be read back from its JSON ({problem})"))
             return None
         except Exception as error:  # noqa: BLE001 - a user's validator may raise anything when it sees its own output
             trial.found.append(Issue("", f"its own output cannot be validated again ({type(error).__name__})"))
@@ -353,7 +355,9 @@ class Codec(Generic[T]):
             raise self._error([Issue("", f"it nests deeper than {MAX_DEPTH} levels")])
 
     def _definition_error(self, error: Exception) -> DefinitionError:
-        return DefinitionError(f"{self._label} cannot be {self._declared!r}: {str(error).splitlines()[0]}")
+        problem, advice, _ = str(error).splitlines()[0].partition(" Set `arbitrary_types_allowed=True`")
+        cure = " Give an id, or a model of its fields" if advice else ""
+        return DefinitionError(f"{self._label} cannot be {self._declared!r}: {problem}{cure}")
 
     @cached_property
     def _facts(self) -> SchemaFacts:

@@ -153,7 +153,7 @@ HANDLERS = [
     wrong("8a", "unknown setting", declared(retries=3), "not retries", "retry"),
     wrong("8a", "description is no text", declared(description=5), "description must be a str, got int"),
     wrong("8a", "input of no type", of(5), "takes_input: input cannot be 5"),
-    wrong("8a", "input of a type unknown to pydantic", of(YieldsWhenCalled), "input cannot be", "schema"),
+    wrong("8a", "input of a type unknown to pydantic", of(YieldsWhenCalled), "input cannot be", "schema", "Give an id"),
     wrong("8a", "input with a broken pattern", of(Annotated[str, Field(pattern="(")]), "input cannot be"),
 ]
 

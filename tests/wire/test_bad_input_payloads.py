@@ -72,8 +72,8 @@ EVERYWHERE = [
 ]
 
 ON_THE_WIRE = [
-    wrong(16, "NaN", "letter", "weight: cannot be read back", to=SECRET, weight=math.nan),
-    wrong(16, "infinity", "letter", "weight: cannot be read back", to=SECRET, weight=math.inf),
+    wrong(16, "NaN", "letter", "weight: cannot be read back", "JSON has no NaN", to=SECRET, weight=math.nan),
+    wrong(16, "infinity", "letter", "weight: cannot be read back", "JSON has no NaN", to=SECRET, weight=math.inf),
     wrong(
         16,
         "NaN among anything",
@@ -103,7 +103,7 @@ ON_THE_WIRE = [
     wrong(22, "a byte too many", "anything", "is 257 KiB", "store a reference", args=("x" * (SIZE - 1),)),
     wrong(22, "meta of 300 KiB", "letter", "letter: meta", "256 KiB", args=LETTER, meta={"request_id": "x" * 307_200}),
     wrong(23, "5,001 digits", "anything", "cannot be read back", args=(10**5000,)),
-    wrong(24, "1e400", "letter", "weight: cannot be read back", to=SECRET, weight=float("1e400")),
+    wrong(24, "1e400", "letter", "weight: cannot be read back", "JSON has no NaN", to=SECRET, weight=float("1e400")),
     wrong(26, "secret in a model", "login", "password: a secret is not stored in clear text", args=(login_of(SECRET),)),
     wrong(26, "secret in a field", "login", "password: a secret is not stored in clear text", password=SECRET),
     wrong(26, "model overwritten with a wrong value", "letter", "copies: cannot be read back", args=(mutated(),)),
