@@ -124,7 +124,7 @@ class StoredWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """The counts, the workers that were seen lately, and the age of the work that waits.
+    """The counts, the workers that were seen within the last minute, and the age of the work that waits.
 
     `oldest` is the due time of the first due record of each queue that has any. `workers` are those that were seen
     within WORKER_LISTED and have not left.

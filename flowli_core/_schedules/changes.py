@@ -144,7 +144,9 @@ async def _compare_and_set(
 
 def _sound(stored: StoredSchedule) -> StoredSchedule:
     if stored.damage is not None:
-        raise StoreDamaged(f"schedule {stored.key!r} cannot be changed, only removed or declared anew: {stored.damage}")
+        raise StoreDamaged(
+            f"schedule {stored.key!r} cannot be changed, only removed or declared again: {stored.damage}"
+        )
     return stored
 
 

@@ -68,7 +68,7 @@ async def test_a_damaged_schedule_can_be_removed_or_declared_anew_but_not_change
     damaged = StoredSchedule(key="k", queue="", spec=b"", next_tick=None, damage=DAMAGE)
     await put(work.driver, damaged)
     for change in (work.jobs.control.pause, work.jobs.control.resume, work.jobs.control.trigger):
-        with pytest.raises(StoreDamaged, match=f"'k' cannot be changed, only removed or declared anew: {DAMAGE}"):
+        with pytest.raises(StoreDamaged, match=f"'k' cannot be changed, only removed or declared again: {DAMAGE}"):
             await change("k")
     shown = await work.jobs.inspect.get_schedule("k")
     assert shown is not None

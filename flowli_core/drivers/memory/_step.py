@@ -106,7 +106,7 @@ class Steps:
                 store.finish(record, "failed")
             case Released(delay, progress):
                 record.progress = record.progress if progress is None else progress
-                # Without a delay it keeps its place in the queue.
+                # Without a delay it keeps its position in the queue.
                 store.make_waiting(record, store.now + milliseconds(delay) if delay else min(record.due, store.now))
             case Cancelled():
                 store.finish(record, "cancelled")

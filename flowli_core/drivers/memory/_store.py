@@ -225,10 +225,10 @@ class Store:
         """Take a record out of its index, and its token from it."""
         new = record.new
         if record.status == "waiting":
-            place = (new.queue, record.is_suspect())
-            self.waiting[place].remove(record.due, new.id)
-            if not self.waiting[place].entries:
-                del self.waiting[place]
+            index_key = (new.queue, record.is_suspect())
+            self.waiting[index_key].remove(record.due, new.id)
+            if not self.waiting[index_key].entries:
+                del self.waiting[index_key]
         elif record.status == "active":
             record.token = None
             self.leases.remove(record.lease_end, new.id)

@@ -45,8 +45,8 @@ class Replies:
     def to_enqueued(self, records: Sequence[NewRecord], now: int, refused: list[Any]) -> list[Enqueued]:
         """Read the reply of enqueue.lua, which describes only the records that were not accepted."""
         answers = [self._accepted(record, now) for record in records]
-        for place, disposition, record_id, state, due, progress in refused:
-            answers[place - 1] = Enqueued(
+        for position, disposition, record_id, state, due, progress in refused:
+            answers[position - 1] = Enqueued(
                 disposition=disposition.decode(),
                 id=to_text(record_id),
                 state=state.decode(),
@@ -108,14 +108,14 @@ class Replies:
 def _to_reserved(
     shapes: Mapping[bytes, Shape], ids: list[bytes], blobs: list[bytes], histories: list[Any], *, token: int
 ) -> tuple[Reserved, ...]:
-    by_place = {place - 1: (progress, recoveries) for place, progress, recoveries in histories}
+    by_position = {position - 1: (progress, recoveries) for position, progress, recoveries in histories}
     reserved: list[Reserved] = []
-    for place, (record_id, blob) in enumerate(zip(ids, blobs, strict=True)):
+    for position, (record_id, blob) in enumerate(zip(ids, blobs, strict=True)):
         shape = shapes.get(blob[:DIGEST])
         if shape is None or not is_text(record_id):
             continue  # the record was removed since, because its lease has expired; or it is recovered and set aside
         meta, input_ = unpack_payload(blob)
-        progress, recoveries = by_place.get(place, _NO_HISTORY)
+        progress, recoveries = by_position.get(position, _NO_HISTORY)
         reserved.append(
             Reserved(
                 id=record_id.decode(),

@@ -60,8 +60,8 @@ def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> li
     later_than = now if state == "scheduled" else -1
     for queue, status, _ in run(connection, "read_counts").fetchall():
         for suspect in (False, True) if status == "waiting" else ():
-            place = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}
-            page += _take(run(connection, "page_waiting", **place), limit)
+            limits = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}
+            page += _take(run(connection, "page_waiting", **limits), limit)
     return sorted(page, reverse=True)[:limit]
 
 

@@ -7,7 +7,7 @@
 --                worker's last step, the worker's description or '', how many queues, their names in order, and for each
 --                ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
--- Answers {now, a letter for each ack, ids reserved, their blobs, {place, progress, recoveries} of those with a history,
+-- Answers {now, a letter for each ack, ids reserved, their blobs, {position, progress, recoveries} of those with a history,
 --          token or 0, {id, name, queue, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
 --          next work or -1, ms to the next tick of a schedule or -1, 1 if a suspect is the next due record,
 --          1 if the step before this one is unknown}.
@@ -16,7 +16,8 @@
 -- script ends half-way, loses none: the step does the same when it is sent again.
 local WORKER = KEYS[#KEYS]
 local worker, sequence_text, lease_ms, want, with_suspect, most_bytes, most_recovered, most_trimmed, keep_completed,
-  keep_failed, keep_cancelled, keep_taken, remember_ms, list_ms, is_waiting, is_leaving, about, served_count = unpack(ARGV, first, first + 17)
+  keep_failed, keep_cancelled, keep_taken, remember_ms, list_ms, is_waiting, is_leaving, about, served_count =
+  unpack(ARGV, first, first + 17)
 local sequence = tonumber(sequence_text)
 lease_ms, remember_ms, list_ms = tonumber(lease_ms), tonumber(remember_ms), tonumber(list_ms)
 with_suspect, is_waiting = with_suspect == '1', is_waiting == '1'

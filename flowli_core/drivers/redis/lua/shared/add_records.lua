@@ -32,7 +32,7 @@ end
 
 -- `first` is the first argument: how many shapes, each as digest, text; then for each record: id, digest, key, 'd' or 'a' (a
 -- delay, or a point in time), ms, the rest of its blob.
--- Returns {place, disposition, id, state, due, progress} for each record that was not accepted, and {digest, text, ...} of the
+-- Returns {position, disposition, id, state, due, progress} for each record that was not accepted, and {digest, text, ...} of the
 -- stored shapes that differ from those given. If there are any, it has stored nothing.
 local function add_records(first)
   local given, differing, at = {}, {}, first + 1

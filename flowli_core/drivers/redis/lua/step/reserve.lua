@@ -1,6 +1,6 @@
 -- Reserve: give due records to a worker, under a lease and a token. Needs columns.lua, moves.lua.
 
--- The batch of this step. `histories` are {place, progress, recoveries} of the records that had an outcome before.
+-- The batch of this step. `histories` are {position, progress, recoveries} of the records that had an outcome before.
 local batch = { ids = {}, blobs = {}, histories = {}, has_suspect = false }
 
 -- For each queue that was reserved from: when the first record that stays is due, false if none stays.
@@ -39,17 +39,17 @@ local function find_due(queue, most)
   return ids, dues, entries
 end
 
--- Add the progress and recoveries of the records from `place` in the batch on. A record without an outcome has none.
-local function add_histories(ids, place)
-  local outcomes, with_history, places = read_fields(OUTCOME, ids), {}, {}
+-- Add the progress and recoveries of the records from `position` in the batch on. A record without an outcome has none.
+local function add_histories(ids, position)
+  local outcomes, with_history, positions = read_fields(OUTCOME, ids), {}, {}
   for i = 1, #ids do
     if outcomes[i] then
-      with_history[#with_history + 1], places[#places + 1] = ids[i], place + i - 1
+      with_history[#with_history + 1], positions[#positions + 1] = ids[i], position + i - 1
     end
   end
   local progress, recoveries = read_fields(PROGRESS, with_history), read_fields(RECOVERIES, with_history)
-  for i = 1, #places do
-    table.insert(batch.histories, { places[i], progress[i], number_or(recoveries[i], 0) })
+  for i = 1, #positions do
+    table.insert(batch.histories, { positions[i], progress[i], number_or(recoveries[i], 0) })
   end
 end
 
@@ -64,7 +64,7 @@ local function reserve_from(queue, most, options, bytes)
     index = DUE[queue]
     ids, dues, entries = find_due(queue, most)
   end
-  local blobs, first_place = read_fields(RECORD, ids), #batch.ids + 1
+  local blobs, first_position = read_fields(RECORD, ids), #batch.ids + 1
   local all_ids, all_blobs = batch.ids, batch.blobs
   local token, lease_end, worker = options.token, options.lease_end, options.worker
   local leases, tokens, reserved, removed, is_full = {}, {}, {}, 0, false
@@ -106,7 +106,7 @@ local function reserve_from(queue, most, options, bytes)
   call_with_all('ZADD', LEASE, leases, 2)
   call_with_all('ZREM', index, reserved, 1)
   count('active', queue, #reserved)
-  add_histories(reserved, first_place)
+  add_histories(reserved, first_position)
   return bytes, is_full
 end
 
