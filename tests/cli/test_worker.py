@@ -96,6 +96,25 @@ async def test_an_application_that_configures_the_log_does_not_silence_the_worke
     assert any("the worker has stopped" in line for line in worker.lines)
 
 
+async def test_an_application_that_configures_the_log_when_it_is_imported_does_not_silence_the_worker(
+    jobs: WorkerJobs, tmp_path: Path
+) -> None:
+    await jobs.fail.enqueue()
+    (tmp_path / "configured.py").write_text(CONFIGURED)
+    async with flowli(tmp_path, "worker", "configured:jobs", "--app-dir", str(tmp_path), "--burst") as worker:
+        assert await worker.wait_for_exit() == 0
+    assert any("failed for good" in line for line in worker.lines)
+
+
+CONFIGURED = """
+from logging.config import dictConfig
+from tests.cli.app import jobs
+
+handlers = {"stderr": {"class": "logging.StreamHandler"}}
+dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["stderr"], "level": "INFO"}})
+"""
+
+
 async def test_a_signal_to_a_forked_child_process_ends_it_and_not_the_worker(jobs: WorkerJobs, tmp_path: Path) -> None:
     receipt = await jobs.end_child.enqueue()
     async with flowli(tmp_path, "worker", APP, "--burst") as worker:

@@ -54,6 +54,7 @@ def set_up_logs(*, level: str, style: str = "plain") -> None:
 
 def _set_up_process() -> None:
     logger.__class__ = _EnabledLogger
+    logger.disabled = False  # the application may have disabled it when it was imported
     reconfigure: Any = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         # As on stderr: the text of a job may have characters that the encoding of the output lacks.

@@ -7,13 +7,13 @@ memory, and reports them before the commit can be read.
 """
 
 import asyncio
-import logging
 import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
 
+from flowli_core._logger import logger
 from flowli_core.drivers.sqlite._transaction import FirstDue, first_due, first_lease, first_tick, snapshot
 from flowli_core.drivers.sqlite._wakeups import WakeUps
 
@@ -21,8 +21,6 @@ _POLL_SECONDS = 0.03
 _LINGER_SECONDS = 1.0
 _AFTER_FAILURE_SECONDS = 1.0
 _THREAD = "flowli-sqlite-watcher"
-
-_log = logging.getLogger("flowli.sqlite")
 
 
 class Watcher:
@@ -83,7 +81,7 @@ class Watcher:
                         self._watch(connection)
                 except (sqlite3.Error, UnicodeDecodeError) as error:
                     # The steps of the waiters will raise the error.
-                    _log.warning(
+                    logger.warning(
                         "watching an SQLite file failed (%s), retrying",
                         type(error).__name__,
                     )
