@@ -5,7 +5,7 @@ import logging
 from flowli_core._text import escape_controls
 
 
-class Lines(str):
+class MultilineText(str):
     """An argument of a log line whose line breaks are not escaped: text of this process, such as a stack."""
 
     __slots__ = ()
@@ -25,7 +25,7 @@ def _escape(argument: object) -> object:
     if isinstance(argument, int | float):  # for %d
         return argument
     text = str(argument)
-    return text if text.isprintable() else escape_controls(text, lines=isinstance(argument, Lines))
+    return text if text.isprintable() else escape_controls(text, lines=isinstance(argument, MultilineText))
 
 
 logger: logging.Logger = logging.getLogger("flowli")

@@ -134,7 +134,7 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
         where = f"{cls.__qualname__}.{attribute}"
         if isinstance(value, JobDecoratorBase):
             raise DefinitionError(f"{where} is a @job(...) without its handler")
-        if _is_foreign_function(cls, attribute, value):
+        if _is_assigned_function(cls, attribute, value):
             raise DefinitionError(f"{where} is a plain function; declare it with @job(...) first")
         if not isinstance(value, JobBase):
             continue
@@ -207,7 +207,7 @@ def _attributes(cls: type) -> dict[str, object]:
     return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
 
 
-def _is_foreign_function(cls: type, attribute: str, value: object) -> bool:
+def _is_assigned_function(cls: type, attribute: str, value: object) -> bool:
     """Return True for a function that was defined outside of the class and assigned to it, so it is not a method."""
     if attribute.startswith("_") or not inspect.isfunction(value):
         return False

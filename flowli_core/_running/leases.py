@@ -11,7 +11,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from flowli_core._logger import Lines, logger
+from flowli_core._logger import MultilineText, logger
 from flowli_core._running.attempt import Attempt
 from flowli_core._running.options import RunnerOptions
 from flowli_core._running.slots import Slots
@@ -244,7 +244,7 @@ class LeaseRenewer:
         with contextlib.suppress(RuntimeError):  # The run's loop is closed: the process is ending.
             self._loop.call_soon_threadsafe(callback)
 
-    def _stack(self) -> Lines:
+    def _stack(self) -> MultilineText:
         # The documented way to read the stack of another thread, despite the underscore.
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        return Lines("".join(traceback.format_stack(frame, limit=30)) if frame is not None else "")
+        return MultilineText("".join(traceback.format_stack(frame, limit=30)) if frame is not None else "")

@@ -39,7 +39,7 @@ class StepClient:
         self._lease = lease
         self._keep = runtime.defaults.keep
         self._about = pack_about(queues, runtime.known_names)
-        self._must_introduce = True
+        self._must_send_about = True
         self._steps = 0
         """The sequence number of the last step."""
         self._waits = 0
@@ -70,7 +70,7 @@ class StepClient:
         """Make the next step. `send` sends it."""
         self._steps += 1
         step = self._new_step(self._steps, want=want, suspect=suspect, acks=tuple(acks))
-        self._unanswered_step = replace(step, about=self._about) if self._must_introduce else step
+        self._unanswered_step = replace(step, about=self._about) if self._must_send_about else step
 
     async def send(self) -> StepResult:
         """Send the unanswered step. If this fails, call it again: the store gives the same answer to the same step."""
@@ -145,7 +145,7 @@ class StepClient:
         self._answered_at = time.monotonic()
         self._last_time = answer.now
         if step.wait is None:
-            self._must_introduce = answer.forgot
+            self._must_send_about = answer.forgot
         if self.last_error is not None:
             logger.info("worker %s: the store is reachable again", self.worker)
             self.last_error = None

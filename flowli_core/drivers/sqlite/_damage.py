@@ -78,8 +78,8 @@ READ_ERRORS = (DamagedRowError, TypeError, KeyError, OverflowError, sqlite3.Erro
 """The errors that a damaged row may raise."""
 
 
-class Audit:
-    """The damage that one driver has found. Used only on the thread that writes.
+class Repairer:
+    """Sets damaged rows aside, for one driver. Used only on the thread that writes.
 
     `unreported` are the records that were set aside, for the answer of the next step.
     """
@@ -177,7 +177,7 @@ def find_all(connection: sqlite3.Connection) -> list[tuple[object, str]]:
 def _find_damaged(
     connection: sqlite3.Connection, *, after: int, until: int, known: bool
 ) -> list[tuple[dict[str, Any], str]]:
-    rows = _read(connection, "find_suspicious", after=after, until=until, known=known, most=_MOST)
+    rows = _read(connection, "find_possibly_damaged", after=after, until=until, known=known, most=_MOST)
     return [(row, damage) for row in rows if (damage := find_damage(row, RECORD)) is not None]
 
 
@@ -213,7 +213,7 @@ def _is_future(row: dict[str, Any], now: int) -> bool:
 
 
 def _stop_schedules(connection: sqlite3.Connection) -> None:
-    for row in _read(connection, "find_suspicious_schedules", most=_MOST):
+    for row in _read(connection, "find_possibly_damaged_schedules", most=_MOST):
         damage = find_damage(row, SCHEDULE)
         if damage is not None:
             run(connection, "stop_schedule", key=row["key"], damage=damage)

@@ -35,7 +35,7 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers._wakeups import Waiter
-from flowli_core.drivers.sqlite._damage import READ_ERRORS, Audit, may_be_damage
+from flowli_core.drivers.sqlite._damage import READ_ERRORS, Repairer, may_be_damage
 from flowli_core.drivers.sqlite._diagnosis import diagnose
 from flowli_core.drivers.sqlite._enqueue import enqueue
 from flowli_core.drivers.sqlite._file import (
@@ -134,7 +134,7 @@ class SqliteDriver:
         self._busy_seconds = duration(busy_timeout, argument="busy_timeout", zero=True).total_seconds()
         self._clock: Clock = clock or SystemClock()
         self._idle = IdleSteps()
-        self._audit = Audit()
+        self._repairer = Repairer()
         self._lock = threading.Lock()
         self._session: _Session | None = None
 
@@ -180,7 +180,7 @@ class SqliteDriver:
 
     async def step(self, step: Step) -> StepAnswer:
         def take(transaction: Transaction) -> StepAnswer:
-            return take_step(transaction, step, self._idle, self._audit)
+            return take_step(transaction, step, self._idle, self._repairer)
 
         if not step.wait:
             return await self._write(take)
@@ -275,7 +275,7 @@ class SqliteDriver:
         """Repair the file after an error that a damaged row may have raised; raise the error if it did not."""
         if not may_be_damage(error):
             raise error
-        if not self._audit.repair(connection, self._now()):
+        if not self._repairer.repair(connection, self._now()):
             if isinstance(error, OverflowError):
                 raise error
             raise StoreDamaged(f"{self._path} holds data that cannot be read; run `flowli doctor`") from error

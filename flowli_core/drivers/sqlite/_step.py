@@ -15,7 +15,7 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.drivers._times import duration, milliseconds, moment
-from flowli_core.drivers.sqlite._damage import Audit
+from flowli_core.drivers.sqlite._damage import Repairer
 from flowli_core.drivers.sqlite._reserve import reserve, reserve_again
 from flowli_core.drivers.sqlite._settle import recover, settle, trim
 from flowli_core.drivers.sqlite._transaction import Transaction, first_due, first_lease, first_tick
@@ -98,7 +98,7 @@ class IdleSteps:
         self._workers[worker].written = now
 
 
-def take_step(transaction: Transaction, step: Step, idle: IdleSteps, audit: Audit) -> StepAnswer:
+def take_step(transaction: Transaction, step: Step, idle: IdleSteps, repairer: Repairer) -> StepAnswer:
     """Do a new step, answer one that is sent again, or refuse an older one."""
     now = transaction.now
     idle.note_seen(step.worker, now)
@@ -115,8 +115,8 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, audit: Audi
         if step.acks or not batch:
             trim(transaction, step.keep)
         if not (step.acks or batch):
-            audit.scan(transaction.connection, now)
-        damaged, audit.unreported = tuple(audit.unreported), []
+            repairer.scan(transaction.connection, now)
+        damaged, repairer.unreported = tuple(repairer.unreported), []
         _remember(transaction, step, LastStep(step.sequence, acks, token), idle)
     elif step.sequence == last.sequence:
         acks = last.acks

@@ -1,4 +1,4 @@
--- name: find_suspicious
+-- name: find_possibly_damaged
 -- The records of a range that may be damaged. A text with characters beyond ASCII is checked in Python.
 SELECT
     number, id, name, queue, key, state, due, token, settled, lease_end, worker, cancel_requested, recoveries,
@@ -52,7 +52,7 @@ WHERE number = :number;
 -- name: note_damage
 UPDATE record SET token = NULL, lease_end = NULL, damage = :damage WHERE number = :number;
 
--- name: find_suspicious_schedules
+-- name: find_possibly_damaged_schedules
 SELECT key, queue, next_tick, last_tick, paused, last_record_id, revision FROM schedule
 WHERE damage IS NULL AND (
     typeof(key) = 'text' AND typeof(queue) = 'text' AND typeof(last_record_id) IN ('text', 'null')
