@@ -282,7 +282,7 @@ class Codec(Generic[T]):
         if not are_fields:
             yield write_given, AS_GIVEN
         if facts.has_models:
-            for tags in (False, False, True, True):  # The second time it is known which fields are needed.
+            for tags in (False, False, True, True):  # At the second try, `trial.back` shows what is needed.
                 yield from dumps(SETTING_MORE, exclude=fields_to_omit(made, trial.back, tags=tags))
             yield from dumps(SETTING_MORE)
             yield write_given, GIVEN_SETTING_MORE
