@@ -107,7 +107,7 @@ class Ticker:
                 self._client.note_failure(error)
 
         try:
-            await keep_trying(self._work_off, on_error=note_failure, tries=tries)
+            await keep_trying(self._do_pending, on_error=note_failure, tries=tries)
         except StrategyError:
             pass  # The registry was closed: the next step of the run raises it too.
         except Exception as error:  # noqa: BLE001 - the run raises it when it has settled its jobs
@@ -137,7 +137,8 @@ class Ticker:
             self._timer.cancel()
             self._timer = None
 
-    async def _work_off(self) -> None:
+    async def _do_pending(self) -> None:
+        """Register, restore and fire what is pending. What fails stays pending."""
         driver = await self._runtime.store()
         self._has_changed_store = self._must_register or self._must_restore
         if self._must_register:
@@ -152,7 +153,12 @@ class Ticker:
                 )
             self._must_restore = False
         while self._must_fire:
-            self._must_fire = await self._fire_due(driver)
+            self._must_fire = False  # A step that is answered meanwhile may set it again.
+            may_be_more = True
+            try:
+                may_be_more = await self._fire_due(driver)
+            finally:
+                self._must_fire = self._must_fire or may_be_more
 
     async def _register(self, driver: Driver) -> None:
         for spec in self._runtime.schedules:

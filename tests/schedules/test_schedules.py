@@ -6,11 +6,15 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from flowli_core import AllMissed, Defaults, Jobs, Retry, Runner, current_job, job
+from flowli_core._jobs.registry import runtime_of
+from flowli_core._running.ticker import Ticker
+from flowli_core.driver import StepAnswer
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.errors import (
     DefinitionError,
@@ -385,6 +389,37 @@ async def test_an_idle_runner_wakes_up_for_a_tick() -> None:
         await jobs.nightly.schedule("n", every="1s")
         await until(lambda: len(ran) >= 2)
     assert len(set(ran)) == len(ran)
+
+
+async def test_a_tick_that_becomes_due_while_the_due_schedules_are_read_fires_at_once(clock: ManualClock) -> None:
+    reading, release = asyncio.Event(), asyncio.Event()
+
+    class SlowDriver(MemoryDriver):
+        async def schedules(self, query: ScheduleQuery) -> tuple[datetime, list[StoredSchedule]]:
+            found = await super().schedules(query)
+            reading.set()
+            await release.wait()
+            return found
+
+    driver, bystander = SlowDriver(clock=clock), cast("Any", SimpleNamespace(step_soon=lambda: None))
+    async with Plain(context=None, driver=driver) as jobs:
+        release.set()
+        for key, every in (("first", "1h"), ("second", "2h")):
+            await jobs.nightly.schedule(key, every=every)
+        reading.clear()
+        release.clear()
+        clock.advance("1h")
+        async with asyncio.TaskGroup() as tasks:
+            ticker = Ticker(
+                runtime_of(jobs), tasks, client=bystander, pacer=bystander, once=False, remove_vanished=False
+            )
+            ticker.after_step(StepAnswer(now=clock.now(), next_tick=timedelta(0)))
+            await reading.wait()
+            clock.advance("1h")
+            ticker.after_step(StepAnswer(now=clock.now(), next_tick=timedelta(0)))
+            release.set()
+        queued = await jobs.inspect.get_jobs_by_state("queued")
+    assert {job.id.partition("@")[0] for job in queued.items} == {"first", "second"}
 
 
 async def test_declared_schedules_are_stored_again_after_the_store_has_lost_its_data(
