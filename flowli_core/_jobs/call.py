@@ -71,7 +71,7 @@ class Call:
             raise ValidationError(f"{job}: {name} is an option of the call, not a field of its input: {cure}")
 
     async def run(self, input: Input) -> Any:
-        """Call the handler with validated arguments."""
+        """Validate the arguments, and call the handler with them. Raises ValidationError."""
         self._check_registered()
         definition, meta = self.definition, self.options.meta
         built = build_input(definition, input)
@@ -79,7 +79,7 @@ class Call:
         return await self.runtime.run(definition, input=built, meta=checked, queue=self.options.queue)
 
     def record(self, input: Input, due: timedelta | datetime) -> NewRecord:
-        """Return a record of validated arguments."""
+        """Validate the arguments, and return the record of the call. Raises ValidationError."""
         self._check_registered()
         return make_record(self.definition, self.runtime.settings[self.definition.name], self.options, input, due=due)
 
@@ -166,7 +166,7 @@ class Call:
 def make_record(
     definition: Definition, settings: JobSettings, options: CallOptions, input: Input, *, due: timedelta | datetime
 ) -> NewRecord:
-    """Return a record of validated arguments. Options override the job's settings. Raises ValidationError."""
+    """Validate the arguments, and return their record. Options override the job's settings. Raises ValidationError."""
     policy = settings.policy
     if options.retry is not None or options.timeout is not None:
         retry = options.retry or settings.retry

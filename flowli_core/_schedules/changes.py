@@ -38,7 +38,10 @@ _PAGE = 50
 
 
 async def upsert(driver: Driver, spec: ScheduleSpec) -> tuple[ScheduleDisposition, StoredSchedule]:
-    """Store a schedule, or update it. Nothing is written if it is unchanged."""
+    """Store a schedule, or update it. Nothing is written if it is unchanged.
+
+    A change with many missed ticks is written in several parts.
+    """
 
     def decide(
         current: StoredSchedule | None, now: datetime

@@ -219,7 +219,7 @@ class _Server(ThreadingTCPServer):
 class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
-        self.rfile: Any = _Head(self.rfile)
+        self.rfile: Any = _LimitedReader(self.rfile)
 
     def do_GET(self) -> None:
         server = cast("_Server", self.server)
@@ -243,13 +243,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: probes come every few seconds."""
 
 
-class _Head:
-    """The head of a request. What is longer than the limit is cut off."""
+class _LimitedReader:
+    """The reader of a request, which ends after _MAX_HEAD_BYTES: http.server would read a head without an end."""
 
     def __init__(self, file: BufferedIOBase) -> None:
         self._file = file
         self._left = _MAX_HEAD_BYTES
-        self.close = file.close
+        self.close = file.close  # http.server closes its reader with the connection
 
     @property
     def closed(self) -> bool:
