@@ -27,6 +27,9 @@ from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Re
 from flowli_core.durations import ZERO
 from flowli_core.retry import Fixed
 
+_MOST_ACKS = 1_000
+"""A step carries at most this many outcomes, so that it does not keep other clients of the store waiting."""
+
 _NO_POLICY = Policy(max_attempts=1, backoff=Fixed(delay=ZERO))
 """The policy of a record whose own cannot be read: it fails at once."""
 
@@ -88,14 +91,14 @@ class Slots:
         return bool(self._pending)
 
     def take_acks(self, max_bytes: int) -> list[Ack]:
-        """Return the first acks to send, at most `max_bytes` of outcomes, but at least one.
+        """Return the first acks to send: at most 1,000, with at most `max_bytes` of outcomes, but at least one.
 
         Call `apply_answers` with their answers before calling this again.
         """
         size = count = 0
         for ack, _ in self._pending:
             size += _size(ack.outcome)
-            if count and size > max_bytes:
+            if count == _MOST_ACKS or (count and size > max_bytes):
                 break
             count += 1
         self._sent, self._pending = self._pending[:count], self._pending[count:]

@@ -46,7 +46,13 @@ async def test_only_its_holder_releases_an_idempotency_key(driver: RedisDriver, 
     assert await worker.settle(held["b"]) == "ok"
 
 
-BLOB = {"cut": b"junk", "empty": b"", "of one byte": b"\xff", "with a wrong length": b"x" * DIGEST + b"1 \n99999\n{}"}
+BLOB = {
+    "cut": b"junk",
+    "empty": b"",
+    "of one byte": b"\xff",
+    "with a wrong length": b"x" * DIGEST + b"1 \n99999\n{}",
+    "with a negative length": b"x" * DIGEST + b"1 \n-1\n{}",
+}
 
 
 @pytest.fixture
@@ -130,6 +136,18 @@ async def test_a_record_whose_shape_is_damaged_runs_again_once_the_shape_is_repa
     assert (await stored(driver, "a")).damage == "its shape cannot be read"
     assert await driver.requeue("a") == "requeued"
     assert (await worker.take_one()).id == "a"
+
+
+@pytest.mark.parametrize("digits", [20, 50, 55, 60, 70])
+async def test_both_sides_read_the_numbers_of_a_shape_to_the_same_length(
+    driver: RedisDriver, key: Any, foreign: Any, digits: int
+) -> None:
+    """What only one of them can read would be reserved and dropped again and again."""
+    await driver.enqueue([record("a")])
+    ((digest, text),) = foreign.hgetall(key("shape")).items()
+    foreign.hset(key("shape"), digest, b"1" * digits + text[text.index(b" ") :])
+    answer = await Worker(driver).step(want=1)
+    assert len(answer.reserved) + len(answer.damaged) == 1
 
 
 async def test_a_record_whose_shape_is_damaged_while_it_runs_is_lost_and_then_set_aside(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowli_core import DriverError
+from flowli_core import DriverError, RunCounts
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.redis._connections import Connections
 from flowli_core.drivers.redis._packing import DIGEST, shape_of
@@ -17,6 +17,7 @@ from flowli_core.stored import StoredSchedule
 from tests.conformance.builders import Worker, ids, record
 from tests.conformance.drivers import count_objects
 from tests.redis.server import shared_url
+from tests.support.running import Work
 from tests.support.store import find_schedule, put, read_page
 
 
@@ -59,6 +60,25 @@ async def test_a_damaged_shape_is_repaired_by_the_next_call_with_it(
             assert await put(driver, tick("q"), [record("c")])
     held = await Worker(driver).take(5)
     assert [(one.id, one.name) for one in held] == [("a", "send_email"), ("b", "send_email"), ("c", "send_email")]
+
+
+async def test_a_record_whose_shape_was_changed_does_not_run_as_another_job(foreign: Any, prefix: str) -> None:
+    """The name that its shape has now is that of another job. The record fails, and the other job does not run."""
+    ran: list[int] = []
+
+    async def act(number: int) -> None:
+        ran.append(number)
+
+    maker, runner = (Work(RedisDriver.from_url(shared_url(), prefix=prefix)) for _ in range(2))
+    runner.deeds.act = act
+    await maker.jobs.toil.enqueue(1)
+    key = f"{{{prefix}}}:1:shape"
+    ((digest, text),) = foreign.hgetall(key).items()
+    foreign.hset(key, digest, text.replace(b"\ntoil\n", b"\nact\n"))
+    assert await runner.run() == RunCounts(failed=1)
+    assert not ran
+    await maker.jobs.aclose()
+    await runner.jobs.aclose()
 
 
 async def test_a_listing_leaves_out_records_that_are_removed_while_it_is_read(

@@ -43,6 +43,19 @@ async def finish_together(work: Work, count: int) -> RunCounts:
         return await Runner(work.jobs, concurrency=count).run_once()
 
 
+async def test_many_outcomes_are_settled_over_several_steps_of_a_thousand() -> None:
+    work = Work()
+    together = asyncio.Barrier(2500)
+
+    async def act(_: int) -> None:
+        await together.wait()
+
+    work.deeds.act = act
+    await work.add(*range(2500))
+    assert await Runner(work.jobs, concurrency=2500).run_once() == RunCounts(completed=2500)
+    assert max(len(step.acks) for step in work.driver.steps) == 1000
+
+
 async def test_large_outcomes_are_settled_over_several_steps_and_none_is_lost() -> None:
     work = Work()
     assert await finish_together(work, 100) == RunCounts(completed=100)

@@ -22,8 +22,11 @@ from flowli_core.stored import State, StoredRecord, StoredSchedule
 Word = bytes | str | int | float
 """An argument of a command."""
 
-_SHAPE = re.compile(rb"(\d{1,50}) \d+ \d+ \d+ ([^\n]*)\n([^\n]*)\n")
+_SHAPE = re.compile(rb"(\d+) \d+ \d+ \d+ ([^\n]*)\n([^\n]*)\n")
 """The most recoveries, queue, name; the policy follows."""
+
+_LONGEST_NUMBERS = 64
+"""The numbers of a shape are read up to this length, as in parse_shape of columns.lua."""
 
 _OUTCOME = re.compile(rb"\S+ \d+ (\d{1,16}) (\d{1,16}) (\d{1,16}) \d+ \S+ ([^\n]*)(\n)?(.*)", re.DOTALL)
 """Started, failed, updated, worker, and the result after a newline."""
@@ -68,7 +71,7 @@ def _pack_shape(
 def unpack_shape(text: bytes) -> Shape | None:
     """Read a shape, as parse_shape in columns.lua does. Return None if it cannot be read."""
     found = _SHAPE.match(text)
-    if found is None:
+    if found is None or found.start(2) > _LONGEST_NUMBERS:
         return None
     max_recoveries, queue, name = found.groups()
     return Shape(to_text(name), to_text(queue), text[found.end() :], int(max_recoveries))

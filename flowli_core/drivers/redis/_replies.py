@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._packing import (
     DIGEST,
     Shape,
+    digest_of,
     is_text,
     read_number,
     shape_of,
@@ -94,7 +96,7 @@ class Replies:
         found = {digest: shape for digest, shape in shapes.items() if shape is not None}
         if unknown := [digest for digest in shapes if digest not in found]:
             texts = await self._client.execute("HMGET", self._key, *unknown)
-            read = {digest: unpack_shape(text or b"") for digest, text in zip(unknown, texts, strict=True)}
+            read = {digest: _read_shape(digest, text or b"") for digest, text in zip(unknown, texts, strict=True)}
             found |= {digest: shape for digest, shape in read.items() if shape is not None}
             self._remember(found)
         return found
@@ -103,6 +105,15 @@ class Replies:
         if len(self._shapes) >= _MOST_SHAPES:
             self._shapes = {}
         self._shapes.update(shapes)
+
+
+def _read_shape(digest: bytes, text: bytes) -> Shape | None:
+    """Read a shape. If it was changed, its name may be that of another job: its policy is made unreadable.
+
+    A worker then fails the record instead of running it.
+    """
+    shape = unpack_shape(text)
+    return shape if shape is None or digest_of(text) == digest else replace(shape, policy=b"damaged")
 
 
 def _to_reserved(

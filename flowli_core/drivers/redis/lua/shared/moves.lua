@@ -54,7 +54,8 @@ end
 -- Returns its key, '' if it has none, and the size of its input; or nil if it cannot be read, or has more than 64 MiB.
 local function parse_head(blob)
   local created_to, key, meta_length, from = string.match(blob, '^%d+() ([^\n]*)\n([%d-]+)\n()', DIGEST + 1)
-  local input_from = created_to and from + (meta_length == '-' and 0 or tonumber(meta_length) or math.huge)
+  local meta_size = meta_length == '-' and 0 or string.match(meta_length or '', '^%d+$')
+  local input_from = created_to and from + (meta_size or math.huge)
   if created_to and created_to <= DIGEST + 17 and input_from <= #blob + 1 and #blob <= 67108864 then
     return key, #blob + 1 - input_from
   end
