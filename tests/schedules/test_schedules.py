@@ -426,15 +426,18 @@ async def test_declared_schedules_are_stored_again_after_the_store_has_lost_its_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     driver = FaultyDriver(MemoryDriver())
-    async with Declared(context=None, driver=driver) as jobs, running(Runner(jobs)):
+    async with Declared(context=None, driver=driver) as jobs:
+        runner = Runner(jobs)
 
         async def has_both() -> bool:
             return len(await page_schedules(driver.inner, limit=9)) == 2
 
-        await until(has_both)
-        driver.inner = MemoryDriver()
-        await jobs.count.enqueue(1)
-        await until(has_both)
+        async with running(runner):
+            await until(lambda: runner.health().since_reserve is not None)
+            await until(has_both)
+            driver.inner = MemoryDriver()
+            await jobs.count.enqueue(1)
+            await until(has_both)
     assert "lost data" in caplog.text
 
 
