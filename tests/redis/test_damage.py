@@ -142,7 +142,7 @@ async def test_a_record_whose_shape_is_damaged_runs_again_once_the_shape_is_repa
 async def test_both_sides_read_the_numbers_of_a_shape_to_the_same_length(
     driver: RedisDriver, key: Any, foreign: Any, digits: int
 ) -> None:
-    """What only one of them can read would be reserved and dropped again and again."""
+    """A shape that only one of them can read would let its record be reserved and dropped again and again."""
     await driver.enqueue([record("a")])
     ((digest, text),) = foreign.hgetall(key("shape")).items()
     foreign.hset(key("shape"), digest, b"1" * digits + text[text.index(b" ") :])
