@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -17,6 +19,26 @@ examples = os.environ.get("FLOWLI_FUZZ_EXAMPLES")
 if examples is not None:
     settings.register_profile("long", deadline=None, max_examples=int(examples))
 settings.load_profile("short" if examples is None else "long")
+
+
+_exit_codes: list[int] = []
+
+
+@atexit.register
+def leave() -> None:
+    """Leave the process before the interpreter takes down its modules: pydantic_core crashes there after all tests.
+
+    Registered before all other functions of the tests, so it is called after them: they stop servers.
+    """
+    if _exit_codes:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_exit_codes[-1])
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Note the exit code of the tests."""
+    _exit_codes.append(int(exitstatus))
 
 
 @pytest.fixture
