@@ -152,6 +152,12 @@ def test_jobs_that_no_other_process_would_see_are_stored_with_a_warning(caplog: 
         assert message in [line.getMessage() for line in caplog.records]
 
 
+def test_doctor_calls_a_store_that_keeps_nothing_bad(capsys: pytest.CaptureFixture[str]) -> None:
+    sys.modules.pop("home", None)
+    assert main(["doctor", "home:jobs"]) == 1
+    assert "bad\tpersistence\tthe memory of this process\t" in capsys.readouterr().out
+
+
 def test_ctrl_c_while_the_application_is_imported_prints_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -223,4 +223,4 @@ class MemoryDriver:
     async def diagnose(self) -> list[Check]:
         value = "the memory of this process"
         cure = "no other process sees these jobs, and they are lost when it ends: use SQLite or Redis outside of tests"
-        return [Check(name="persistence", value=value, verdict="warning", cure=cure)]
+        return [Check(name="persistence", value=value, verdict="bad", cure=cure)]
