@@ -37,6 +37,8 @@ async def main():
     return 7
 
 ending._END_WITHIN = 0.05
+# A shell starts background processes with SIGINT ignored, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 set_up_logs(level="warning")
 try:
     sys.exit(run(main()))
@@ -77,7 +79,7 @@ def test_a_task_that_a_job_leaves_running_does_not_keep_the_command(left: str) -
 
 
 def test_a_command_interrupted_during_a_call_in_a_thread_exits() -> None:
-    left = "loop.call_later(0.5, os.kill, os.getpid(), signal.SIGINT); await asyncio.to_thread(sleep)"
+    left = "loop.call_later(0.05, os.kill, os.getpid(), signal.SIGINT); await asyncio.to_thread(sleep)"
     code, text = run_program(left)
     assert code == 128 + signal.SIGINT
     assert "thread asyncio_0 in sleep" in text
