@@ -18,7 +18,7 @@ Every driver guarantees:
   step sets a damaged record aside as failed, and a damaged schedule no longer ticks. Their data is kept, and reads
   return them with `damage`.
 
-`input`, `meta`, `policy`, `progress`, `result` and the `spec` of a schedule are JSON that only the core writes and
+`input`, `meta`, `policy`, `attempts`, `result` and the `spec` of a schedule are JSON that only the core writes and
 reads. A driver stores the bytes unchanged.
 """
 
@@ -106,7 +106,7 @@ class Enqueued:
     disposition: Disposition
     state: State
     scheduled_for: datetime
-    progress: bytes | None = None
+    attempts: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,26 +121,26 @@ class Retried:
     """The attempt failed; the next one is due after `delay`."""
 
     delay: timedelta
-    progress: bytes
+    attempts: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The attempt failed, and there will be no other."""
 
-    progress: bytes
+    attempts: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
     """The record is returned to the queue without using an attempt, and is due again after `delay`.
 
-    With no delay it keeps its due time, so it does not move behind records that were enqueued later. `progress`
-    replaces the stored progress unless it is None.
+    With no delay it keeps its due time, so it does not move behind records that were enqueued later. `attempts`
+    replace those that are stored, unless None.
     """
 
     delay: timedelta = ZERO
-    progress: bytes | None = None
+    attempts: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class Reserved:
     input: bytes
     meta: bytes | None
     policy: bytes
-    progress: bytes | None
+    attempts: bytes | None
     recoveries: int
     suspect: bool
 
@@ -344,8 +344,8 @@ class Driver(Protocol):
         """
         ...
 
-    async def requeue(self, record_id: str, *, progress: bytes | None = None) -> RequeueAnswer:
-        """Return a finished or scheduled record to its queue, due now, with this progress and no recoveries."""
+    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
+        """Return a finished or scheduled record to its queue, due now, with these attempts and no recoveries."""
         ...
 
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:

@@ -21,7 +21,7 @@ FINISHED: tuple[FinishedState, ...] = ("completed", "failed", "cancelled")
 class StoredRecord:
     """A record as it is stored.
 
-    `progress` comes from the last Retried, Failed or Released ack, `failed_at` is when an attempt last failed.
+    `attempts` come from the last Retried, Failed or Released ack, `failed_at` is when an attempt last failed.
     `started_at` is when the last attempt was reserved; once it is settled, when its handler started.
 
     `damage` is None, or says what cannot be read. A field that cannot be read is then empty, and a time is 1970.
@@ -35,7 +35,7 @@ class StoredRecord:
     meta: bytes | None
     key: str | None
     policy: bytes
-    progress: bytes | None
+    attempts: bytes | None
     result: bytes | None
     recoveries: int
     max_recoveries: int

@@ -7,7 +7,7 @@ from flowli_core import _checks
 from flowli_core._jobs.records import Receipt, to_receipt
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules import changes
-from flowli_core._wire.progress import pack_progress, unpack_progress
+from flowli_core._wire.attempts import pack_attempts, unpack_attempts
 from flowli_core.driver import CancelAnswer, RequeueAnswer
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError
@@ -45,9 +45,9 @@ class Control:
         stored = await self._runtime.find_record(id)
         if stored is None:
             return "unknown"
-        progress = stored.progress
-        renewed = None if progress is None else pack_progress(unpack_progress(progress).renewed())
-        return await (await self._runtime.store()).requeue(id, progress=renewed)
+        attempts = stored.attempts
+        renewed = None if attempts is None else pack_attempts(unpack_attempts(attempts).renewed())
+        return await (await self._runtime.store()).requeue(id, attempts=renewed)
 
     async def purge(self, state: FinishedState, *, older_than: Duration = "0s") -> int:
         """Remove the jobs that finished in this state more than `older_than` ago, and return their number."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 
 from flowli_core._jobs.records import JobRecord
-from flowli_core._wire.progress import PARKED
+from flowli_core._wire.attempts import PARKED
 
 PARKED_DELAY = timedelta(seconds=30)
 """The time until a parked job is offered to workers again."""

@@ -13,10 +13,10 @@ from flowli_core._jobs.result_codec import ResultCodec
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import ScheduleDisposition, read_or_none
 from flowli_core._schedules.timing import Missed, Overlap
+from flowli_core._wire.attempts import NEWER_RECORD, LastError, check_attempts_version, unpack_attempts
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.keys import given_key
 from flowli_core._wire.policy import Policy, unpack_policy
-from flowli_core._wire.progress import NEWER_RECORD, LastError, check_progress_version, unpack_progress
 from flowli_core._wire.trace import without_trace
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Disposition, Enqueued
@@ -140,7 +140,7 @@ def to_receipt(name: str, answer: Enqueued, duplicate: Disposition = "duplicate"
         name=name,
         state=answer.state,
         scheduled_for=answer.scheduled_for,
-        attempts_made=unpack_progress(answer.progress).attempts_made,
+        attempts_made=unpack_attempts(answer.attempts).attempts_made,
         disposition=duplicate if answer.disposition == "duplicate" else answer.disposition,
     )
 
@@ -152,9 +152,9 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
     they are masked.
     """
     policy = _policy(stored)
-    progress = unpack_progress(stored.progress)
+    attempts = unpack_attempts(stored.attempts)
     lost = stored.state == "failed" and stored.recoveries > stored.max_recoveries
-    retrying = stored.state == "scheduled" and progress.failure_count > 0
+    retrying = stored.state == "scheduled" and attempts.failure_count > 0
     return JobRecord(
         id=stored.id,
         name=stored.name,
@@ -166,12 +166,12 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         created_at=stored.created_at,
         updated_at=stored.updated_at,
         scheduled_for=stored.scheduled_for,
-        attempts_made=progress.attempts_made + (stored.state == "completed"),  # a success writes no progress
-        failure_count=progress.failure_count,
+        attempts_made=attempts.attempts_made + (stored.state == "completed"),  # a success stores no attempts
+        failure_count=attempts.failure_count,
         recoveries=stored.recoveries,
         max_attempts=policy.max_attempts if policy else None,
         backoff=policy.backoff if policy else None,
-        last_error=_last_error(stored, progress.last_error, lost=lost),
+        last_error=_last_error(stored, attempts.last_error, lost=lost),
         last_failed_at=stored.finished_at if lost else stored.failed_at,
         next_retry_at=stored.scheduled_for if retrying else None,
         started_at=stored.started_at,
@@ -239,7 +239,7 @@ def _last_error(stored: StoredRecord, error: LastError | None, *, lost: bool) ->
         return LastError("StoreDamaged", f"this job cannot run, because {stored.damage}")
     if not lost:
         try:
-            check_progress_version(stored.progress)
+            check_attempts_version(stored.attempts)
         except NewerVersionError as newer:
             return LastError(NEWER_RECORD, str(newer))
         return error

@@ -17,9 +17,9 @@ from flowli_core._jobs.runtime import Runtime, Started, call_handler
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._logger import logger
 from flowli_core._running.threads import Threads
+from flowli_core._wire.attempts import Attempts, LastError, describe_error, pack_attempts, unpack_attempts
 from flowli_core._wire.codec import pack_result
 from flowli_core._wire.policy import Policy
-from flowli_core._wire.progress import LastError, Progress, describe_error, pack_progress, unpack_progress
 from flowli_core._wire.trace import trace_of, without_trace
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Reserved, Retried
 from flowli_core.durations import format_duration
@@ -61,7 +61,7 @@ class Attempt:
     started_at: datetime
     on_settled: Callable[[Attempt], None]
     on_ended: Callable[[Attempt], None]
-    progress: Progress = field(init=False)
+    earlier: Attempts = field(init=False)
     lease: Lease = field(init=False)
     outcome: Outcome | None = None
     error: BaseException | None = None
@@ -75,14 +75,14 @@ class Attempt:
     _timer: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
-        self.progress = unpack_progress(self.reserved.progress)
+        self.earlier = unpack_attempts(self.reserved.attempts)
         self.lease = Lease(self.reserved.id, self.reserved.token)
         self.ended = self.started
 
     @property
     def number(self) -> int:
         """The number of this attempt, counted from 1."""
-        return self.progress.attempts_made + 1
+        return self.earlier.attempts_made + 1
 
     def ack(self) -> Ack:
         """Return the ack that reports the outcome to the store."""
@@ -239,17 +239,17 @@ class Attempt:
                 case None:
                     pass  # The handler raised the CancelledError itself: an error like any other.
         self.error, self.described = error, describe_error(error)
-        progress = self.progress.failed(self.described)
+        attempts = self.earlier.failed(self.described)
         delay = next_delay(
             error,
             attempt=self.number,
-            failures=progress.failure_count,
+            failures=attempts.failure_count,
             rules=self.runtime.settings[self.reserved.name].retry,
             max_attempts=self.policy.max_attempts,
             backoff=self.policy.backoff,
             random=random.random,
         )
-        return Failed(pack_progress(progress)) if delay is None else Retried(delay, pack_progress(progress))
+        return Failed(pack_attempts(attempts)) if delay is None else Retried(delay, pack_attempts(attempts))
 
     def _settle_without_handler(self) -> None:
         """Settle for a handler that did not end within `cancel_grace`. It keeps its slot until it ends."""
@@ -281,7 +281,7 @@ class Attempt:
     def _fail(self, error: BaseException, note: str = "") -> Failed:
         described = describe_error(error)
         self.error, self.described = error, replace(described, message=described.message + note)
-        return Failed(pack_progress(self.progress.failed(self.described)))
+        return Failed(pack_attempts(self.earlier.failed(self.described)))
 
     def _timeout_error(self) -> JobTimeout:
         timeout = self.policy.timeout

@@ -13,15 +13,15 @@ from flowli_core._running.options import RunnerOptions
 from flowli_core._running.pacer import Pacer
 from flowli_core._running.suspects import SuspectTurns
 from flowli_core._running.threads import Threads
-from flowli_core._wire.policy import Policy, unpack_policy
-from flowli_core._wire.progress import (
+from flowli_core._wire.attempts import (
     NEWER_RECORD,
     UNKNOWN_JOB,
     LastError,
-    check_progress_version,
-    pack_progress,
-    unpack_progress,
+    check_attempts_version,
+    pack_attempts,
+    unpack_attempts,
 )
+from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Reserved
 from flowli_core.durations import ZERO
@@ -162,7 +162,7 @@ class Slots:
             reserved = replace(reserved, name=definition.name)  # it was stored under an alias
         policy, refusal = _NO_POLICY, None
         try:
-            check_progress_version(reserved.progress)
+            check_attempts_version(reserved.attempts)
             policy = unpack_policy(reserved.policy)
         except NewerVersionError as error:
             self._release_unknown(reserved, LastError(NEWER_RECORD, str(error)))
@@ -200,8 +200,8 @@ class Slots:
     def _release_unknown(self, reserved: Reserved, why: LastError) -> None:
         """Return a record that another worker may know: a rolling deploy must neither lose nor fail a job."""
         self._events.released_unknown(reserved, PARKED_DELAY, why.message)
-        progress = _note(reserved.progress, why)
-        self._pending.append((Ack(reserved.id, reserved.token, Released(PARKED_DELAY, progress)), None))
+        attempts = _note(reserved.attempts, why)
+        self._pending.append((Ack(reserved.id, reserved.token, Released(PARKED_DELAY, attempts)), None))
 
     def _on_ended(self, attempt: Attempt) -> None:
         self.running.discard(attempt)
@@ -234,13 +234,13 @@ class Slots:
         return is_held
 
 
-def _note(progress: bytes | None, why: LastError) -> bytes | None:
-    """Return progress with a last error, or None, which leaves it as it is, if a later release wrote it."""
+def _note(attempts: bytes | None, why: LastError) -> bytes | None:
+    """Return the attempts with a last error. Return None, which keeps them, if a later release wrote them."""
     try:
-        check_progress_version(progress)
+        check_attempts_version(attempts)
     except NewerVersionError:
         return None
-    return pack_progress(unpack_progress(progress).noted(why))
+    return pack_attempts(unpack_attempts(attempts).noted(why))
 
 
 def _size(outcome: Outcome) -> int:
@@ -250,4 +250,4 @@ def _size(outcome: Outcome) -> int:
         case Cancelled():
             return 0
         case _:
-            return len(outcome.progress or b"")
+            return len(outcome.attempts or b"")

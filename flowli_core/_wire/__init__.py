@@ -1,1 +1,1 @@
-"""Writing and reading of everything that is stored as JSON: payloads, policies, progress; and of the trace."""
+"""Writing and reading of everything that is stored as JSON: payloads, policies, attempts; and of the trace."""

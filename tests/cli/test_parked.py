@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from tests.cli.operated import Output
 
 POLICY = b'{"v":1,"max_attempts":1,"backoff":{"delay":"PT5S"}}'
-LATER = "was written by a later release (its layout is 9)"
+LATER = "written by a later release (its layout is 9)"
 REASONS = {
     "renamed": "this worker knows no job 'renamed'",
-    "send_email": f"the record's policy {LATER}",
-    "nightly": f"the progress {LATER}",
+    "send_email": f"the record's policy was {LATER}",
+    "nightly": f"the attempts were {LATER}",
 }
 
 
 def store_parked_jobs() -> None:
-    """Store two jobs with an unknown name, one with a policy and one with progress of a later release."""
+    """Store two jobs with an unknown name, one with a policy and one with the attempts of a later release."""
 
     async def store() -> None:
         driver = importlib.import_module("operated").driver()
@@ -33,7 +33,7 @@ def store_parked_jobs() -> None:
         await driver.enqueue([record(name="renamed", queue="mail", policy=POLICY) for _ in range(2)])
         await driver.enqueue([record(name="send_email", queue="mail", policy=b'{"v":9}')])
         await driver.enqueue([record("n", name="nightly", queue="default", policy=POLICY, due=timedelta(hours=1))])
-        await driver.requeue("n", progress=b'{"v":9}')
+        await driver.requeue("n", attempts=b'{"v":9}')
         await driver.close()
 
     asyncio.run(store())
@@ -61,7 +61,7 @@ def test_status_and_doctor_name_the_jobs_that_no_worker_can_run(flowli: Callable
 
 
 def test_a_job_that_was_parked_is_shown_with_the_reason(flowli: Callable[..., Output]) -> None:
-    """Also if its progress, where reasons are stored, is that of a later release."""
+    """Also if a later release wrote its attempts, where reasons are stored."""
     flowli("status")
     store_parked_jobs()
     flowli("worker", "--burst")

@@ -42,7 +42,7 @@ class Call:
     created_at: datetime
     due: datetime
     state: State
-    progress: bytes | None = None
+    attempts: bytes | None = None
     result: bytes | None = None
     recoveries: int = 0
     cancel: bool = False
@@ -65,7 +65,7 @@ class Call:
             disposition=disposition,
             state=self.state,
             scheduled_for=self.due,
-            progress=self.progress,
+            attempts=self.attempts,
         )
 
     def differences(self, found: StoredRecord) -> dict[str, tuple[object, object]]:
@@ -80,7 +80,7 @@ class Call:
             "policy": new.policy,
             "max_recoveries": new.max_recoveries,
             "state": self.state,
-            "progress": self.progress,
+            "attempts": self.attempts,
             "result": self.result,
             "recoveries": self.recoveries,
             "created_at": self.created_at,
@@ -184,7 +184,7 @@ class Model:
             call = self.calls[one.id]
             new = call.new
             assert (one.name, one.queue, one.input, one.meta) == (new.name, new.queue, new.input, new.meta)
-            assert (one.policy, one.progress) == (new.policy, call.progress)
+            assert (one.policy, one.attempts) == (new.policy, call.attempts)
             assert (one.recoveries, one.suspect) == (call.recoveries, call.is_suspect())
         assert answer.next_due == self._next_due(step)
         assert answer.suspect_due == self._suspect_due(step)
@@ -216,7 +216,7 @@ class Model:
         self._finish(call, "cancelled")
         return "cancelled"
 
-    def requeue(self, record_id: str, progress: bytes | None) -> RequeueAnswer:
+    def requeue(self, record_id: str, attempts: bytes | None) -> RequeueAnswer:
         """Return a record to its queue."""
         call = self.calls.get(record_id)
         if call is None:
@@ -226,7 +226,7 @@ class Model:
         holder = self._holder(call.new.key)
         if holder is not None and holder is not call:
             return "key_taken"
-        call.recoveries, call.cancel, call.progress, call.result, call.finished_at = 0, False, progress, None, None
+        call.recoveries, call.cancel, call.attempts, call.result, call.finished_at = 0, False, attempts, None, None
         self._wait(call, self.now)
         return "requeued"
 
@@ -263,14 +263,14 @@ class Model:
             case Completed(result):
                 call.result = result
                 self._finish(call, "completed")
-            case Failed(progress):
-                call.progress, call.failed_at = progress, self.now
+            case Failed(attempts):
+                call.attempts, call.failed_at = attempts, self.now
                 self._finish(call, "failed")
-            case Retried(delay, progress):
-                call.progress, call.failed_at = progress, self.now
+            case Retried(delay, attempts):
+                call.attempts, call.failed_at = attempts, self.now
                 self._wait(call, self.now + delay)
-            case Released(delay, progress):
-                call.progress = call.progress if progress is None else progress
+            case Released(delay, attempts):
+                call.attempts = call.attempts if attempts is None else attempts
                 self._wait(call, self.now + delay if delay else min(call.due, self.now))
             case Cancelled():
                 self._finish(call, "cancelled")

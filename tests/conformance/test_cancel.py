@@ -69,7 +69,7 @@ async def test_a_record_that_finishes_in_spite_of_a_request_keeps_its_outcome(
 
 
 @pytest.mark.parametrize(
-    "outcome", [Retried(ZERO, b"1"), Retried(LEASE, b"1"), Released(progress=b"1"), Released(LEASE, b"1")]
+    "outcome", [Retried(ZERO, b"1"), Retried(LEASE, b"1"), Released(attempts=b"1"), Released(LEASE, b"1")]
 )
 async def test_a_requested_record_that_would_run_again_is_cancelled(
     driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome
@@ -81,7 +81,7 @@ async def test_a_requested_record_that_would_run_again_is_cancelled(
     clock.advance("1s")
     assert await worker.settle(held, outcome) == "ok"
     found = await stored(driver, "a")
-    assert (found.state, found.finished_at, found.progress) == ("cancelled", clock.now(), b"1")
+    assert (found.state, found.finished_at, found.attempts) == ("cancelled", clock.now(), b"1")
     clock.advance("1d")
     assert await worker.take() == ()
     (answer,) = await driver.enqueue([record("b", key="k")])

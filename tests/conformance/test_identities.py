@@ -20,11 +20,11 @@ async def test_a_new_record_is_accepted(driver: Driver, clock: ManualClock) -> N
     """An enqueued record is stored, and due now."""
     (answer,) = await driver.enqueue([record("a", name="n", input=b'{"x":1}', meta=b"{}", key="k", policy=b'{"p":1}')])
     assert (answer.id, answer.disposition, answer.state) == ("a", "accepted", "queued")
-    assert (answer.scheduled_for, answer.progress) == (clock.now(), None)
+    assert (answer.scheduled_for, answer.attempts) == (clock.now(), None)
     found = await stored(driver, "a")
     assert (found.name, found.queue, found.state, found.key) == ("n", "q", "queued", "k")
     assert (found.input, found.meta, found.policy) == (b'{"x":1}', b"{}", b'{"p":1}')
-    assert (found.progress, found.result, found.recoveries, found.max_recoveries) == (None, None, 0, 3)
+    assert (found.attempts, found.result, found.recoveries, found.max_recoveries) == (None, None, 0, 3)
     assert found.created_at == found.updated_at == found.scheduled_for == clock.now()
     assert (found.failed_at, found.started_at, found.finished_at, found.worker) == (None, None, None, None)
 
@@ -57,12 +57,12 @@ async def test_the_same_id_again_adds_nothing(driver: Driver, clock: ManualClock
 
 
 async def test_a_duplicate_describes_the_stored_record(driver: Driver, worker: Worker) -> None:
-    """The answer has its state, its due time and its progress."""
+    """The answer has its state, its due time and its attempts."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Retried(timedelta(seconds=7), b'{"failures":1}'))
     (answer,) = await driver.enqueue([record("a")])
     found = await stored(driver, "a")
-    assert (answer.disposition, answer.state, answer.progress) == ("duplicate", "scheduled", b'{"failures":1}')
+    assert (answer.disposition, answer.state, answer.attempts) == ("duplicate", "scheduled", b'{"failures":1}')
     assert answer.scheduled_for == found.scheduled_for
 
 

@@ -25,7 +25,7 @@ async def test_a_reserved_record_carries_what_its_handler_needs(driver: Driver, 
     await driver.enqueue([record("a", name="n", input=b"1", meta=b"2", policy=b"3")])
     held = await worker.take_one()
     assert (held.id, held.name, held.queue, held.input, held.meta, held.policy) == ("a", "n", "q", b"1", b"2", b"3")
-    assert (held.progress, held.recoveries, held.suspect) == (None, 0, False)
+    assert (held.attempts, held.recoveries, held.suspect) == (None, 0, False)
     assert held.token > 0
 
 
@@ -159,7 +159,7 @@ async def test_a_recovered_record_waits(driver: Driver, worker: Worker, other: W
     clock.advance(LEASE)
     await other.step()
     found = await stored(driver, "a")
-    assert (found.state, found.recoveries, found.progress) == ("queued", 1, b'{"failures":1}')
+    assert (found.state, found.recoveries, found.attempts) == ("queued", 1, b'{"failures":1}')
     assert (found.failed_at, found.finished_at) == (failed_at, None)
 
 
@@ -267,28 +267,28 @@ async def test_heartbeats_may_come_from_another_loop(driver: Driver, worker: Wor
 
 
 async def test_a_record_recovered_too_often_fails(driver: Driver, clock: ManualClock) -> None:
-    """Over the limit the record fails with the progress that it had, without an ack."""
+    """Over the limit the record fails with the attempts that it had, without an ack."""
     await driver.enqueue([record("a", max_recoveries=2)])
     for _ in range(2):
         await lose(driver, clock)
     answer = await lose(driver, clock)
     assert [(one.id, one.recoveries, one.state) for one in answer.recovered] == [("a", 3, "failed")]
     found = await stored(driver, "a")
-    assert (found.state, found.recoveries, found.progress, found.failed_at) == ("failed", 3, None, None)
+    assert (found.state, found.recoveries, found.attempts, found.failed_at) == ("failed", 3, None, None)
     assert found.finished_at == clock.now()
 
 
-async def test_failing_by_recovery_keeps_the_progress_of_earlier_failures(
+async def test_failing_by_recovery_keeps_the_attempts_of_earlier_failures(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:
-    """Progress and the time of the last failure do not change."""
+    """Attempts and the time of the last failure do not change."""
     await driver.enqueue([record("a", max_recoveries=0)])
     await worker.settle(await worker.take_one(), Retried(ZERO, b'{"failures":1}'))
     failed_at = clock.now()
     clock.advance("1s")
     await lose(driver, clock)
     found = await stored(driver, "a")
-    assert (found.state, found.progress, found.failed_at) == ("failed", b'{"failures":1}', failed_at)
+    assert (found.state, found.attempts, found.failed_at) == ("failed", b'{"failures":1}', failed_at)
 
 
 async def test_a_recovery_by_its_own_worker_does_not_count(driver: Driver, worker: Worker, clock: ManualClock) -> None:

@@ -339,15 +339,15 @@ class DriverMachine(RuleBasedStateMachine):
         assert answer == self.model.cancel(record_id)
         self.reached[f"cancel {answer}"] += 1
 
-    @rule(pick=picks, progress=st.none() | payloads)
-    def requeue(self, pick: int, progress: bytes | None) -> None:
-        self.requeue_one(self.known(pick), progress)
+    @rule(pick=picks, attempts=st.none() | payloads)
+    def requeue(self, pick: int, attempts: bytes | None) -> None:
+        self.requeue_one(self.known(pick), attempts)
 
     @precondition(lambda self: any(call.state in FINISHED for call in self.model.calls.values()))
-    @rule(pick=picks, progress=st.none() | payloads)
-    def requeue_what_has_finished(self, pick: int, progress: bytes | None) -> None:
+    @rule(pick=picks, attempts=st.none() | payloads)
+    def requeue_what_has_finished(self, pick: int, attempts: bytes | None) -> None:
         finished = [one for state in FINISHED for one in self.model.listed(state)]
-        self.requeue_one(finished[pick % len(finished)], progress)
+        self.requeue_one(finished[pick % len(finished)], attempts)
 
     @precondition(lambda self: any(call.state in FINISHED and call.new.key for call in self.model.calls.values()))
     @rule(pick=picks, new=records)
@@ -357,9 +357,9 @@ class DriverMachine(RuleBasedStateMachine):
         self.enqueue([replace(new, key=old.key)], past=False)
         self.requeue_one(old.id, None)
 
-    def requeue_one(self, record_id: str, progress: bytes | None) -> None:
-        answer = self.run(self.driver.requeue(record_id, progress=progress))
-        assert answer == self.model.requeue(record_id, progress)
+    def requeue_one(self, record_id: str, attempts: bytes | None) -> None:
+        answer = self.run(self.driver.requeue(record_id, attempts=attempts))
+        assert answer == self.model.requeue(record_id, attempts)
         self.reached[f"requeue {answer}"] += 1
 
     @precondition(lambda self: any(call.state in FINISHED for call in self.model.calls.values()))

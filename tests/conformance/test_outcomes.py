@@ -29,30 +29,30 @@ async def test_completed_keeps_the_result(driver: Driver, worker: Worker, clock:
     assert await worker.take() == ()
 
 
-async def test_failed_keeps_the_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """A failed record has the progress that the core wrote about its failures."""
+async def test_failed_keeps_the_attempts(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """A failed record has the attempts that the core wrote about its failures."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance("3s")
     assert await worker.settle(held, Failed(b'{"failures":1}')) == "ok"
     found = await stored(driver, "a")
-    assert (found.state, found.progress, found.result, found.worker) == ("failed", b'{"failures":1}', None, "w")
+    assert (found.state, found.attempts, found.result, found.worker) == ("failed", b'{"failures":1}', None, "w")
     assert found.failed_at == found.finished_at == found.updated_at == clock.now()
     assert await worker.take() == ()
 
 
-async def test_a_retry_is_scheduled_with_its_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """The next worker gets the progress."""
+async def test_a_retry_is_scheduled_with_its_attempts(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The next worker gets the attempts."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
     clock.advance("3s")
     assert await worker.settle(held, Retried(timedelta(seconds=10), b'{"failures":1}')) == "ok"
     found = await stored(driver, "a")
-    assert (found.state, found.progress, found.result) == ("scheduled", b'{"failures":1}', None)
+    assert (found.state, found.attempts, found.result) == ("scheduled", b'{"failures":1}', None)
     assert found.scheduled_for == clock.now() + timedelta(seconds=10)
     assert (found.failed_at, found.updated_at, found.finished_at) == (clock.now(), clock.now(), None)
     clock.advance("10s")
-    assert (await worker.take_one()).progress == b'{"failures":1}'
+    assert (await worker.take_one()).attempts == b'{"failures":1}'
 
 
 async def test_a_retry_without_a_delay_is_due_now(driver: Driver, worker: Worker, clock: ManualClock) -> None:
@@ -71,31 +71,31 @@ async def test_a_release_leaves_no_failure(driver: Driver, worker: Worker) -> No
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Released())
     found = await stored(driver, "a")
-    assert (found.state, found.progress, found.failed_at, found.finished_at) == ("queued", None, None, None)
-    assert (await worker.take_one()).progress is None
+    assert (found.state, found.attempts, found.failed_at, found.finished_at) == ("queued", None, None, None)
+    assert (await worker.take_one()).attempts is None
 
 
-async def test_a_release_may_replace_the_progress(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """Without any the old progress stays. Neither counts as a failure."""
+async def test_a_release_may_replace_the_attempts(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """Without any, the old ones stay. Neither counts as a failure."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Retried(ZERO, b"1"))
     failed_at = clock.now()
     clock.advance("1s")
     await worker.settle(await worker.take_one(), Released())
-    assert (await stored(driver, "a")).progress == b"1"
-    await worker.settle(await worker.take_one(), Released(progress=b"2"))
+    assert (await stored(driver, "a")).attempts == b"1"
+    await worker.settle(await worker.take_one(), Released(attempts=b"2"))
     found = await stored(driver, "a")
-    assert (found.progress, found.failed_at) == (b"2", failed_at)
-    assert (await worker.take_one()).progress == b"2"
+    assert (found.attempts, found.failed_at) == (b"2", failed_at)
+    assert (await worker.take_one()).attempts == b"2"
 
 
-async def test_completing_leaves_the_progress_of_earlier_failures(driver: Driver, worker: Worker) -> None:
+async def test_completing_leaves_the_attempts_of_earlier_failures(driver: Driver, worker: Worker) -> None:
     """A record that failed once and then completed has both."""
     await driver.enqueue([record("a")])
     await worker.settle(await worker.take_one(), Retried(ZERO, b"1"))
     await worker.settle(await worker.take_one(), Completed(b"2"))
     found = await stored(driver, "a")
-    assert (found.state, found.progress, found.result) == ("completed", b"1", b"2")
+    assert (found.state, found.attempts, found.result) == ("completed", b"1", b"2")
 
 
 async def test_cancelled_finishes_a_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:

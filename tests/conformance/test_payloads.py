@@ -33,30 +33,30 @@ NAMES = ["a:b", "{a}", "a*", "a'b", "Zoë-🎈", "a" * 128, "0", "None", "../a"]
 
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 async def test_payloads_are_stored_byte_for_byte(driver: Driver, worker: Worker, payload: bytes) -> None:
-    """Input, meta, policy, progress and result come back unchanged."""
+    """Input, meta, policy, attempts and result come back unchanged."""
     await driver.enqueue([record("a", input=payload, meta=payload, policy=payload)])
     held = await worker.take_one()
     assert (held.input, held.meta, held.policy) == (payload, payload, payload)
     await worker.settle(held, Retried(ZERO, payload))
     held = await worker.take_one()
-    assert held.progress == payload
+    assert held.attempts == payload
     await worker.settle(held, Completed(payload))
     found = await stored(driver, "a")
     assert (found.input, found.meta, found.policy) == (payload, payload, payload)
-    assert (found.progress, found.result) == (payload, payload)
+    assert (found.attempts, found.result) == (payload, payload)
 
 
-async def test_progress_is_stored_by_every_outcome_that_carries_it(driver: Driver, worker: Worker) -> None:
-    """A failure, a retry and a release each replace the progress."""
+async def test_attempts_are_stored_by_every_outcome_that_carries_them(driver: Driver, worker: Worker) -> None:
+    """A failure, a retry and a release each replace the attempts."""
     payload = PAYLOADS["every byte"]
     await driver.enqueue([record(name) for name in "abc"])
     a, b, c = await worker.take(3)
     await worker.settle(a, Failed(payload))
     await worker.settle(b, Retried(ZERO, payload))
-    await worker.settle(c, Released(progress=payload))
-    assert [(await stored(driver, name)).progress for name in "abc"] == [payload] * 3
-    await driver.requeue("a", progress=payload[::-1])
-    assert (await stored(driver, "a")).progress == payload[::-1]
+    await worker.settle(c, Released(attempts=payload))
+    assert [(await stored(driver, name)).attempts for name in "abc"] == [payload] * 3
+    await driver.requeue("a", attempts=payload[::-1])
+    assert (await stored(driver, "a")).attempts == payload[::-1]
 
 
 async def test_no_meta_is_not_empty_meta(driver: Driver, worker: Worker) -> None:

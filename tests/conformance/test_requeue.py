@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 async def test_a_finished_record_runs_again(
     driver: Driver, worker: Worker, clock: ManualClock, outcome: Outcome
 ) -> None:
-    """It is due now and has no result, end or progress, like a new record with the same id."""
+    """It is due now and has no result, end or attempts, like a new record with the same id."""
     await finish(driver, "a", outcome)
     before = await stored(driver, "a")
     clock.advance("1m")
     assert await driver.requeue("a") == "requeued"
     found = await stored(driver, "a")
     assert (found.state, found.scheduled_for, found.updated_at) == ("queued", clock.now(), clock.now())
-    assert (found.result, found.finished_at, found.progress, found.recoveries) == (None, None, None, 0)
+    assert (found.result, found.finished_at, found.attempts, found.recoveries) == (None, None, None, 0)
     assert found.created_at == before.created_at
     held = await worker.take_one()
-    assert (held.id, held.recoveries, held.progress) == ("a", 0, None)
+    assert (held.id, held.recoveries, held.attempts) == ("a", 0, None)
     assert await worker.settle(held) == "ok"
 
 
-async def test_a_requeued_record_has_the_given_progress(driver: Driver, worker: Worker) -> None:
+async def test_a_requeued_record_has_the_given_attempts(driver: Driver, worker: Worker) -> None:
     """The core decides the history that it starts with."""
     await finish(driver, "a", BROKEN)
-    assert await driver.requeue("a", progress=b'{"failures":0}') == "requeued"
-    assert (await worker.take_one()).progress == b'{"failures":0}'
+    assert await driver.requeue("a", attempts=b'{"failures":0}') == "requeued"
+    assert (await worker.take_one()).attempts == b'{"failures":0}'
 
 
 async def test_a_requeued_record_is_ordered_by_its_new_due_time(
@@ -56,8 +56,8 @@ async def test_a_scheduled_record_is_made_due(driver: Driver, worker: Worker) ->
     """A delayed or retried record need not wait any longer."""
     await driver.enqueue([record("a", due=timedelta(hours=1), key="k"), record("b")])
     await worker.settle(await worker.take_one(), Retried(timedelta(hours=1), b"1"))
-    assert [await driver.requeue("a"), await driver.requeue("b", progress=b"2")] == ["requeued", "requeued"]
-    assert [(held.id, held.progress) for held in await worker.take(5)] == [("a", None), ("b", b"2")]
+    assert [await driver.requeue("a"), await driver.requeue("b", attempts=b"2")] == ["requeued", "requeued"]
+    assert [(held.id, held.attempts) for held in await worker.take(5)] == [("a", None), ("b", b"2")]
     (answer,) = await driver.enqueue([record("c", key="k")])
     assert (answer.id, answer.disposition) == ("a", "existing")
 
@@ -101,7 +101,7 @@ async def test_a_queued_or_active_record_cannot_be_requeued(driver: Driver, work
     await driver.enqueue([record("a"), record("b")])
     await worker.take_one()
     before = [await stored(driver, name) for name in "ab"]
-    assert [await driver.requeue(name, progress=b"1") for name in "ab"] == ["unfinished", "unfinished"]
+    assert [await driver.requeue(name, attempts=b"1") for name in "ab"] == ["unfinished", "unfinished"]
     assert [await stored(driver, name) for name in "ab"] == before
 
 

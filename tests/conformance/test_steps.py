@@ -114,12 +114,12 @@ async def test_a_step_sent_again_reports_no_recovery_twice(
 
 
 async def test_a_step_sent_again_returns_complete_records(driver: Driver, worker: Worker) -> None:
-    """The batch is as it was the first time, with its progress."""
+    """The batch is as it was the first time, with its attempts."""
     await driver.enqueue([record("a", meta=b"m", policy=b"p")])
     await worker.settle(await worker.take_one(), Retried(ZERO, b"1"))
     first = await worker.step(want=1)
     assert (await worker.again()).reserved == first.reserved
-    assert first.reserved[0].progress == b"1"
+    assert first.reserved[0].attempts == b"1"
 
 
 async def test_a_late_step_does_nothing(driver: Driver, worker: Worker) -> None:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from flowli_core import Abort, Jobs, Retry, RetryAfter, Runner, fixed, job
-from flowli_core._wire.progress import describe_error
+from flowli_core._wire.attempts import describe_error
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.retry import next_delay
 from flowli_core.testing import ManualClock, drain

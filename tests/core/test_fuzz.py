@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from flowli_core import FlowliError, SchedulingError, ValidationError
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import read
+from flowli_core._wire.attempts import unpack_attempts
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.policy import unpack_policy
-from flowli_core._wire.progress import unpack_progress
 from flowli_core._wire.trace import trace_of, without_trace
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.durations import due, duration
@@ -124,7 +124,7 @@ stored = st.binary(max_size=300) | jsons | st.from_regex(rb'\{"(v|prices|rows|ti
 @example(b'{"v": 1, "max_attempts": ' + b"9" * 5_000 + b"}")
 def test_stored_bytes_are_read_or_refused(wire: bytes) -> None:
     refused_or_not(lambda: ORDER.unpack(wire), ValidationError)
-    unpack_progress(wire)
+    unpack_attempts(wire)
     trace_of(wire)
     without_trace(wire)
     schedule = StoredSchedule(key="k", queue="q", spec=wire, next_tick=NOW)

@@ -21,7 +21,7 @@ from flowli_core import (
     fixed,
     job,
 )
-from flowli_core._wire.progress import describe_error
+from flowli_core._wire.attempts import describe_error
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.durations import LONGEST
 from flowli_core.retry import Backoff, next_delay

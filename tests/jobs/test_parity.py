@@ -126,7 +126,7 @@ async def test_2_a_worker_that_lost_its_lease_can_neither_complete_nor_fail_the_
     app.expire()
     await drain(app.jobs)
     before = await app.jobs.inspect.get_job(held.id)
-    assert await dead.settle(held, Retried(delay=ZERO, progress=b"{}")) == "lost"
+    assert await dead.settle(held, Retried(delay=ZERO, attempts=b"{}")) == "lost"
     assert await app.jobs.inspect.get_job(held.id) == before
 
 

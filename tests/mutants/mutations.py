@@ -89,8 +89,8 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("step/settle.lua", "tests/redis/test_damage.py"): (
         (
             "a record is taken from its lease before it is elsewhere",
-            "call_with_all('HSET', PROGRESS, progress, 2)",
-            "call_with_all('HDEL', TOKEN, settled, 1)\n  call_with_all('HSET', PROGRESS, progress, 2)",
+            "call_with_all('HSET', ATTEMPTS, attempts, 2)",
+            "call_with_all('HDEL', TOKEN, settled, 1)\n  call_with_all('HSET', ATTEMPTS, attempts, 2)",
         ),
     ),
     ("step/recover.lua", "tests/conformance/test_leases.py"): (
@@ -242,7 +242,7 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("shared/remove.lua", "tests/conformance/test_retention.py"): (
         ("removed records stay counted", "count(state, shape.queue, -1)"),
         ("removed records keep their expiry", "call_with_all('ZREM', EXPIRY, ids, 1)"),
-        ("removed records stay in other columns", "{ OUTCOME, PROGRESS, RECOVERIES }", "{ OUTCOME }"),
+        ("removed records stay in other columns", "{ OUTCOME, ATTEMPTS, RECOVERIES }", "{ OUTCOME }"),
     ),
     ("shared/remove.lua", "tests/conformance/test_size.py"): (
         ("a shape is never forgotten", "call('HDEL', SHAPE, digest)"),

@@ -24,7 +24,7 @@ from flowli_core.drivers.redis import Finding, RedisDriver, _driver
 
 PERMANENT = frozenset(
     {
-        *("record", "shape", "token", "progress", "outcome", "recoveries", "lease", "completed", "failed", "cancelled"),
+        *("record", "shape", "token", "attempts", "outcome", "recoveries", "lease", "completed", "failed", "cancelled"),
         *("expiry", "holder", "cancelling", "counts", "queues", "serial", "workers", "taken"),
         *("uses", "tick", "schedule", "schedules"),
     }

@@ -190,7 +190,7 @@ async def test_an_active_record_whose_token_is_lost_is_recovered(
     assert ids(await Worker(driver, "third").take()) == ["a"]
 
 
-@pytest.mark.parametrize("column", ["progress", "completed", "expiry", "outcome", "due:q", "counts", "recoveries"])
+@pytest.mark.parametrize("column", ["attempts", "completed", "expiry", "outcome", "due:q", "counts", "recoveries"])
 async def test_a_key_of_another_type_is_named_and_loses_no_record(
     driver: RedisDriver, key: Any, foreign: Any, column: str
 ) -> None:

@@ -123,7 +123,7 @@ DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tupl
     ("cancelling", lambda r, k: r.sadd(k("cancelling"), "waits"), {("cancelling", "waits")}),
     ("cancelling an unknown record", lambda r, k: r.sadd(k("cancelling"), "nobody"), {("cancelling", "nobody")}),
     ("orphan in an index", lambda r, k: r.zadd(k("due:q"), {"nobody": 1}), {("due:q", "nobody")}),
-    ("orphan in a column", lambda r, k: r.hset(k("progress"), "nobody", "1"), {("progress", "nobody")}),
+    ("orphan in a column", lambda r, k: r.hset(k("attempts"), "nobody", "1"), {("attempts", "nobody")}),
     (
         "record unreadable",
         lambda r, k: r.hset(k("record"), "waits", "junk"),
@@ -175,7 +175,7 @@ async def test_damage_is_found(
 
 async def test_the_findings_are_limited(store: Store) -> None:
     """The audit ends when it has found as many faults as asked for."""
-    store.admin.hset(store.key("progress"), mapping={f"nobody{number}": "1" for number in range(500)})
+    store.admin.hset(store.key("attempts"), mapping={f"nobody{number}": "1" for number in range(500)})
     assert len(await store.driver.fsck(limit=7)) == 7
     assert len(await store.driver.fsck()) == 500
 

@@ -49,7 +49,7 @@ async def test_the_stored_bytes_stay_as_they_are(foreign: Any, prefix: str) -> N
             "done": f'completed {NOW}000 {NOW} 0 {NOW} {NOW} {DIGEST}- w 1\n"done"',
             "runs": f"- {NOW}001 {NOW} {NOW} {NOW} {NOW} {DIGEST}- w 1\n",
         },
-        "progress": {"runs": "{}"},
+        "attempts": {"runs": "{}"},
         "holder": {"k": "waits"},
         "due:mail": {"waits": LATER},
         "lease": {"runs": int(NOW) + 30_000},

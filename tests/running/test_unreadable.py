@@ -93,38 +93,38 @@ async def test_a_record_of_a_later_release_waits_for_a_worker_of_that_release(mo
     assert await work.run() == RunCounts(completed=1)
 
 
-async def test_unreadable_progress_does_not_end_the_runner() -> None:
+async def test_unreadable_attempts_do_not_end_the_runner() -> None:
     clock = ManualClock()
     work = Work(clock=clock)
     receipt = await work.jobs.act.delay("1s", 1)
-    await work.driver.requeue(receipt.id, progress=b'{"attempts_made":"three","failure_count":null,"last_error":7}')
+    await work.driver.requeue(receipt.id, attempts=b'{"attempts_made":"three","failure_count":null,"last_error":7}')
     assert await work.run() == RunCounts(completed=1)
 
 
-async def test_progress_of_a_later_release_waits_unchanged_for_a_worker_of_that_release(
+async def test_attempts_of_a_later_release_wait_unchanged_for_a_worker_of_that_release(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = ManualClock()
     work = Work(clock=clock)
     later = b'{"v":2,"tries":[1,2]}'
     receipt = await work.jobs.act.delay("1s", 1)
-    await work.driver.requeue(receipt.id, progress=later)
+    await work.driver.requeue(receipt.id, attempts=later)
     for _ in range(5):
         assert await work.run() == RunCounts()
         stored = await find(work.driver, receipt.id)
         assert stored is not None
-        assert (stored.state, stored.progress) == ("scheduled", later)
+        assert (stored.state, stored.attempts) == ("scheduled", later)
         clock.advance("30s")
-    monkeypatch.setattr("flowli_core._wire.progress.VERSION", 2)
+    monkeypatch.setattr("flowli_core._wire.attempts.VERSION", 2)
     assert await work.run() == RunCounts(completed=1)
 
 
-async def test_a_job_that_is_unknown_here_keeps_progress_of_a_later_release() -> None:
+async def test_a_job_that_is_unknown_here_keeps_attempts_of_a_later_release() -> None:
     work = Work()
     later = b'{"v":2,"tries":[1,2]}'
     receipt = await NewerDuties(context=work.deeds, driver=work.driver).newly_made.delay("1s", 1)
-    await work.driver.requeue(receipt.id, progress=later)
+    await work.driver.requeue(receipt.id, attempts=later)
     assert await work.run() == RunCounts()
     stored = await find(work.driver, receipt.id)
     assert stored is not None
-    assert stored.progress == later
+    assert stored.attempts == later

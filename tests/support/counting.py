@@ -83,9 +83,9 @@ class CountingDriver:
         self.calls["cancel"] += 1
         return await self.inner.cancel(record_id)
 
-    async def requeue(self, record_id: str, *, progress: bytes | None = None) -> RequeueAnswer:
+    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
         self.calls["requeue"] += 1
-        return await self.inner.requeue(record_id, progress=progress)
+        return await self.inner.requeue(record_id, attempts=attempts)
 
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
         self.calls["purge"] += 1

@@ -174,8 +174,8 @@ class FaultyDriver:
     async def cancel(self, record_id: str) -> CancelAnswer:
         return await self._call("cancel", lambda: self.inner.cancel(record_id))
 
-    async def requeue(self, record_id: str, *, progress: bytes | None = None) -> RequeueAnswer:
-        return await self._call("requeue", lambda: self.inner.requeue(record_id, progress=progress))
+    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
+        return await self._call("requeue", lambda: self.inner.requeue(record_id, attempts=attempts))
 
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
         return await self._call("purge", lambda: self.inner.purge(state, older_than=older_than, limit=limit))

@@ -180,7 +180,7 @@ async def test_a_policy_of_a_later_release_waits_for_a_newer_worker(jobs: AppJob
 
 
 @pytest.mark.parametrize(
-    "progress",
+    "attempts",
     [
         b"",
         b"\xff",
@@ -192,10 +192,10 @@ async def test_a_policy_of_a_later_release_waits_for_a_newer_worker(jobs: AppJob
         b'{"attempts_made": 0, "failure_count": 0, "last_error": {"kind": "x"}}',
     ],
 )
-async def test_unreadable_progress_counts_as_none(progress: bytes, jobs: AppJobs, driver: MemoryDriver) -> None:
+async def test_unreadable_attempts_count_as_none(attempts: bytes, jobs: AppJobs, driver: MemoryDriver) -> None:
     """Case 50: losing the history of its failures is better than losing the job."""
     receipt = await jobs.deliver.delay("1h", to="a")
-    await driver.requeue(receipt.id, progress=progress)
+    await driver.requeue(receipt.id, attempts=attempts)
     found = await jobs.inspect.get_job(receipt.id)
     assert found is not None
     assert (found.attempts_made, found.failure_count, found.last_error) == (0, 0, None)

@@ -1,4 +1,4 @@
-"""The layout of stored policies, progress and schedules: exact bytes, the round trip, and refused damage."""
+"""The layout of stored policies, attempts and schedules: exact bytes, the round trip, and refused damage."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from flowli_core import AllMissed, Exponential, Fixed, exponential, fixed
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import FORMAT, ScheduleSpec, read
 from flowli_core._schedules.timing import Timing
+from flowli_core._wire.attempts import Attempts, LastError, pack_attempts, unpack_attempts
 from flowli_core._wire.policy import Policy, pack_policy, unpack_policy
-from flowli_core._wire.progress import LastError, Progress, pack_progress, unpack_progress
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import NewRecord
 from flowli_core.durations import LONGEST
@@ -69,7 +69,7 @@ def test_the_stored_bytes_stay_as_they_are() -> None:
     assert pack_policy(Policy(max_attempts=1, backoff=fixed("5s"))) == (
         b'{"v":1,"max_attempts":1,"backoff":{"delay":"PT5S"}}'
     )
-    assert pack_progress(Progress(2, 3, LastError("ValueError", "no", "at"))) == (
+    assert pack_attempts(Attempts(2, 3, LastError("ValueError", "no", "at"))) == (
         b'{"attempts_made":2,"failure_count":3,"last_error":{"type":"ValueError","message":"no","traceback":"at"}}'
     )
     assert FORMAT.pack(NIGHTLY) == (
@@ -84,9 +84,9 @@ def test_a_policy_is_read_as_it_was_written(policy: Policy) -> None:
     assert unpack_policy(pack_policy(policy)) == policy
 
 
-@given(st.builds(Progress, st.integers(0), st.integers(0), st.none() | st.builds(LastError, *[st.text()] * 3)))
-def test_progress_is_read_as_it_was_written(progress: Progress) -> None:
-    assert unpack_progress(pack_progress(progress)) == progress
+@given(st.builds(Attempts, st.integers(0), st.integers(0), st.none() | st.builds(LastError, *[st.text()] * 3)))
+def test_attempts_are_read_as_they_were_written(attempts: Attempts) -> None:
+    assert unpack_attempts(pack_attempts(attempts)) == attempts
 
 
 @pytest.mark.parametrize("spec", [NIGHTLY, HOURLY])

@@ -144,7 +144,7 @@ class MemoryDriver:
             self._store.finish(record, "cancelled")
             return "cancelled"
 
-    async def requeue(self, record_id: str, *, progress: bytes | None = None) -> RequeueAnswer:
+    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
         with self._transition() as now:
             record = self._store.records.get(record_id)
             if record is None:
@@ -155,7 +155,7 @@ class MemoryDriver:
             if key is not None and self._store.keys.setdefault(key, record_id) != record_id:
                 return "key_taken"
             self._store.take_out(record)
-            record.progress, record.result, record.finished = progress, None, None
+            record.attempts, record.result, record.finished = attempts, None, None
             record.cancel_requested, record.recoveries = False, 0
             self._store.make_waiting(record, now)
             return "requeued"

@@ -98,14 +98,14 @@ class Steps:
             case Completed(result):
                 record.result = result
                 store.finish(record, "completed")
-            case Retried(delay, progress):
-                record.progress, record.failed = progress, store.now
+            case Retried(delay, attempts):
+                record.attempts, record.failed = attempts, store.now
                 store.make_waiting(record, store.now + milliseconds(delay))
-            case Failed(progress):
-                record.progress, record.failed = progress, store.now
+            case Failed(attempts):
+                record.attempts, record.failed = attempts, store.now
                 store.finish(record, "failed")
-            case Released(delay, progress):
-                record.progress = record.progress if progress is None else progress
+            case Released(delay, attempts):
+                record.attempts = record.attempts if attempts is None else attempts
                 # Without a delay it keeps its position in the queue.
                 store.make_waiting(record, store.now + milliseconds(delay) if delay else min(record.due, store.now))
             case Cancelled():

@@ -53,7 +53,7 @@ class Record:
     lease_end: int = 0
     cancel_requested: bool = False
     recoveries: int = 0
-    progress: bytes | None = None
+    attempts: bytes | None = None
     result: bytes | None = None
     worker: str | None = None
     started: int | None = None
@@ -78,7 +78,7 @@ class Record:
             disposition=disposition,
             state=self.state(now),
             scheduled_for=moment(self.due),
-            progress=self.progress,
+            attempts=self.attempts,
         )
 
     def reserved(self) -> Reserved:
@@ -92,7 +92,7 @@ class Record:
             input=new.input,
             meta=new.meta,
             policy=new.policy,
-            progress=self.progress,
+            attempts=self.attempts,
             recoveries=self.recoveries,
             suspect=self.is_suspect(),
         )
@@ -109,7 +109,7 @@ class Record:
             meta=new.meta,
             key=new.key,
             policy=new.policy,
-            progress=self.progress,
+            attempts=self.attempts,
             result=self.result,
             recoveries=self.recoveries,
             max_recoveries=new.max_recoveries,

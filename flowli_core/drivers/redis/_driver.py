@@ -208,8 +208,8 @@ class RedisDriver:
         answer: CancelAnswer = (await self._scripts.cancel(record_id)).decode()
         return answer
 
-    async def requeue(self, record_id: str, *, progress: bytes | None = None) -> RequeueAnswer:
-        answer: RequeueAnswer = (await self._scripts.requeue(record_id, progress=progress)).decode()
+    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
+        answer: RequeueAnswer = (await self._scripts.requeue(record_id, attempts=attempts)).decode()
         return answer
 
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:

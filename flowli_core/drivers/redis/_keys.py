@@ -15,7 +15,7 @@ shape                      hash  digest -> limits, queue, job name, policy, as m
                                  these records
 uses                       hash  digest -> number of records with this shape; with the shape
 token                      hash  id -> token, times, worker of an active record; when it is settled or recovered
-progress                   hash  id -> progress, opaque to the driver; with the record (1), or by requeue
+attempts                   hash  id -> attempts, opaque to the driver; with the record (1), or by requeue
 outcome                    hash  id -> last state, token, times, worker, result; with the record (1)
 recoveries                 hash  id -> how many times its worker died; with the record (1), or by requeue
 lease                      zset  id -> end of its lease; when it is settled or recovered
@@ -54,7 +54,7 @@ COLUMNS = (
     "record",
     "shape",
     "token",
-    "progress",
+    "attempts",
     "outcome",
     "recoveries",
     "lease",
@@ -74,7 +74,7 @@ COLUMNS = (
 
 
 _HASHES = {
-    *("record", "shape", "token", "progress", "outcome", "recoveries", "holder", "counts", "serial"),
+    *("record", "shape", "token", "attempts", "outcome", "recoveries", "holder", "counts", "serial"),
     *("schedule", "uses"),
 }
 _SETS = {"cancelling", "queues"}

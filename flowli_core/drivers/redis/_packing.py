@@ -131,14 +131,14 @@ def _pack_outcome(outcome: Outcome) -> tuple[str, int, bytes]:
     match outcome:
         case Completed(result):
             return "c", 0, result
-        case Retried(delay, progress):
-            return "r", milliseconds(delay), progress
-        case Failed(progress):
-            return "f", 0, progress
+        case Retried(delay, attempts):
+            return "r", milliseconds(delay), attempts
+        case Failed(attempts):
+            return "f", 0, attempts
         case Released(delay, None):
             return "g", milliseconds(delay), b""
-        case Released(delay, progress):
-            return "p", milliseconds(delay), progress or b""
+        case Released(delay, attempts):
+            return "p", milliseconds(delay), attempts or b""
         case Cancelled():
             return "x", 0, b""
 
@@ -155,7 +155,7 @@ def unpack_damaged(row: list[Any]) -> StoredRecord:
         meta=None,
         key=None,
         policy=b"",
-        progress=None,
+        attempts=None,
         result=None,
         recoveries=0,
         max_recoveries=0,
@@ -175,7 +175,7 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
 
     What is stored beside the record may be damaged: it is then left out.
     """
-    record_id, blob, state, due, progress, recoveries, token, outcome, finished = row
+    record_id, blob, state, due, attempts, recoveries, token, outcome, finished = row
     meta, input_ = unpack_payload(blob)
     created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
     worker, started, failed, updated, has_result, result = b"", b"0", b"0", created, b"", b""
@@ -194,7 +194,7 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
         meta=meta,
         key=to_text(key) or None,
         policy=shape.policy,
-        progress=progress,
+        attempts=attempts,
         result=result if name == "completed" and has_result else None,
         recoveries=read_number(recoveries) or 0,
         max_recoveries=shape.max_recoveries,

@@ -61,13 +61,13 @@ def _extra(seconds: float) -> Generator[None]:
 
 
 def _payload_sizes(step: Step) -> Iterable[int]:
-    """Yield the bytes of the result or the progress in each ack."""
+    """Yield the size of the result or of the attempts in each ack."""
     for ack in step.acks:
         outcome = ack.outcome
         if isinstance(outcome, Completed):
             yield len(outcome.result)
         elif not isinstance(outcome, Cancelled):
-            yield len(outcome.progress or b"")
+            yield len(outcome.attempts or b"")
 
 
 def _seconds_for(sizes: Iterable[int]) -> float:

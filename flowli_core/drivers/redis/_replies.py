@@ -33,7 +33,7 @@ _MOST_SHAPES = 1024
 """The most shapes that a process remembers. Callers choose limits and queues, so there may be any number."""
 
 _NO_HISTORY: tuple[bytes | None, int] = (None, 0)
-"""The progress and the recoveries of a record that has no outcome yet."""
+"""The attempts and the recoveries of a record that has no outcome yet."""
 
 
 class Replies:
@@ -47,13 +47,13 @@ class Replies:
     def to_enqueued(self, records: Sequence[NewRecord], now: int, refused: list[Any]) -> list[Enqueued]:
         """Read the reply of enqueue.lua, which describes only the records that were not accepted."""
         answers = [self._accepted(record, now) for record in records]
-        for position, disposition, record_id, state, due, progress in refused:
+        for position, disposition, record_id, state, due, attempts in refused:
             answers[position - 1] = Enqueued(
                 disposition=disposition.decode(),
                 id=to_text(record_id),
                 state=state.decode(),
                 scheduled_for=moment(int(due)),
-                progress=progress,
+                attempts=attempts,
             )
         return answers
 
@@ -119,14 +119,14 @@ def _read_shape(digest: bytes, text: bytes) -> Shape | None:
 def _to_reserved(
     shapes: Mapping[bytes, Shape], ids: list[bytes], blobs: list[bytes], histories: list[Any], *, token: int
 ) -> tuple[Reserved, ...]:
-    by_position = {position - 1: (progress, recoveries) for position, progress, recoveries in histories}
+    by_position = {position - 1: (attempts, recoveries) for position, attempts, recoveries in histories}
     reserved: list[Reserved] = []
     for position, (record_id, blob) in enumerate(zip(ids, blobs, strict=True)):
         shape = shapes.get(blob[:DIGEST])
         if shape is None or not is_text(record_id):
             continue  # the record was removed since, because its lease has expired; or it is recovered and set aside
         meta, input_ = unpack_payload(blob)
-        progress, recoveries = by_position.get(position, _NO_HISTORY)
+        attempts, recoveries = by_position.get(position, _NO_HISTORY)
         reserved.append(
             Reserved(
                 id=record_id.decode(),
@@ -136,7 +136,7 @@ def _to_reserved(
                 input=input_,
                 meta=meta,
                 policy=shape.policy,
-                progress=progress,
+                attempts=attempts,
                 recoveries=recoveries,
                 suspect=recoveries >= shape.max_recoveries,
             )

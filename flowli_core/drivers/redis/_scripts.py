@@ -106,8 +106,8 @@ class Scripts:
     async def cancel(self, record_id: str) -> Any:
         return await self._call("cancel", [record_id])
 
-    async def requeue(self, record_id: str, *, progress: bytes | None) -> Any:
-        return await self._call("requeue", [record_id, int(progress is not None), progress or b""])
+    async def requeue(self, record_id: str, *, attempts: bytes | None) -> Any:
+        return await self._call("requeue", [record_id, int(attempts is not None), attempts or b""])
 
     async def purge(self, state: State, *, older_than: timedelta, limit: int) -> Any:
         return await self._call("purge", [state, milliseconds(older_than), limit])

@@ -202,8 +202,8 @@ class SqliteDriver:
     async def cancel(self, record_id: str) -> CancelAnswer:
         return await self._write(lambda transaction: cancel(transaction, record_id))
 
-    async def requeue(self, record_id: str, *, progress: bytes | None = None) -> RequeueAnswer:
-        return await self._write(lambda transaction: requeue(transaction, record_id, progress))
+    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
+        return await self._write(lambda transaction: requeue(transaction, record_id, attempts))
 
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
         return await self._write(lambda transaction: purge(transaction, state, older_than=older_than, limit=limit))

@@ -78,11 +78,11 @@ def _row(new: NewRecord, number: int, due: int, now: int) -> dict[str, Any]:
     }
 
 
-def _answer(now: int, record_id: str, status: Status, due: int, progress: bytes | None) -> Enqueued:
+def _answer(now: int, record_id: str, status: Status, due: int, attempts: bytes | None) -> Enqueued:
     return Enqueued(
         id=record_id,
         disposition="accepted",
         state=state_of(status, due, now),
         scheduled_for=moment(due),
-        progress=progress,
+        attempts=attempts,
     )

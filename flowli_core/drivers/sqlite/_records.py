@@ -31,7 +31,7 @@ class Row:
     max_recoveries: int
     keep_completed: int
     keep_failed: int
-    progress: bytes | None
+    attempts: bytes | None
     started_at: int | None
     failed_at: int | None
     worker: str | None
@@ -87,7 +87,7 @@ def write(transaction: Transaction, rows: Iterable[Row]) -> None:
                 "due": row.due,
                 "settled": row.settled,
                 "recoveries": row.recoveries,
-                "progress": row.progress,
+                "attempts": row.attempts,
                 "result": row.result,
                 "started_at": row.started_at,
                 "failed_at": row.failed_at,
@@ -126,7 +126,7 @@ def cancel(transaction: Transaction, record_id: str) -> CancelAnswer:
     return "finished"
 
 
-def requeue(transaction: Transaction, record_id: str, progress: bytes | None) -> RequeueAnswer:
+def requeue(transaction: Transaction, record_id: str, attempts: bytes | None) -> RequeueAnswer:
     """Return a finished or scheduled record to its queue, due now, with no recoveries."""
     set_aside = _find_set_aside(transaction, record_id)
     if set_aside is not None:
@@ -140,7 +140,7 @@ def requeue(transaction: Transaction, record_id: str, progress: bytes | None) ->
         return "unfinished"
     if row.key is not None and transaction.run("is_key_held", key=row.key, number=row.number).fetchone() is not None:
         return "key_taken"
-    row.recoveries, row.cancel_requested, row.progress = 0, False, progress
+    row.recoveries, row.cancel_requested, row.attempts = 0, False, attempts
     row.make_waiting(transaction.now, transaction.now)
     write(transaction, [row])
     return "requeued"

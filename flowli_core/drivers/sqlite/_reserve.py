@@ -68,7 +68,7 @@ def _find_due(transaction: Transaction, step: Step) -> Iterator[Columns]:
 
 
 def _reserved(columns: Columns, token: int) -> Reserved:
-    _, _, record_id, name, queue, suspect, recoveries, progress, given, meta, policy = columns
+    _, _, record_id, name, queue, suspect, recoveries, attempts, given, meta, policy = columns
     if not (type(record_id) is type(name) is str and type(recoveries) is int):
         raise DamagedRowError
     return Reserved(
@@ -79,7 +79,7 @@ def _reserved(columns: Columns, token: int) -> Reserved:
         input=given,
         meta=meta,
         policy=policy,
-        progress=progress,
+        attempts=attempts,
         recoveries=recoveries,
         suspect=bool(suspect),
     )

@@ -52,14 +52,14 @@ def _settle(row: Row, ack: Ack, now: int) -> None:
         case Completed(result):
             row.result = result
             row.finish("completed", now)
-        case Retried(delay, progress):
-            row.progress, row.failed_at = progress, now
+        case Retried(delay, attempts):
+            row.attempts, row.failed_at = attempts, now
             row.make_waiting(now + milliseconds(delay), now)
-        case Failed(progress):
-            row.progress, row.failed_at = progress, now
+        case Failed(attempts):
+            row.attempts, row.failed_at = attempts, now
             row.finish("failed", now)
-        case Released(delay, progress):
-            row.progress = row.progress if progress is None else progress
+        case Released(delay, attempts):
+            row.attempts = row.attempts if attempts is None else attempts
             row.make_waiting(now + milliseconds(delay) if delay else min(row.due, now), now)
         case Cancelled():
             row.finish("cancelled", now)

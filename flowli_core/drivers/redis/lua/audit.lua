@@ -259,7 +259,7 @@ elseif column == 'queues' then
   return { found[1], findings, {} }
 end
 
-local hashes = { record = RECORD, token = TOKEN, progress = PROGRESS, outcome = OUTCOME, recoveries = RECOVERIES, holder = HOLDER }
+local hashes = { record = RECORD, token = TOKEN, attempts = ATTEMPTS, outcome = OUTCOME, recoveries = RECOVERIES, holder = HOLDER }
 local indexes = {
   lease = LEASE, completed = COMPLETED, failed = FAILED, cancelled = CANCELLED, expiry = EXPIRY,
   due = DUE[of_queue], suspect = SUSPECT[of_queue],

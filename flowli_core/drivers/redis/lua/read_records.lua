@@ -2,7 +2,7 @@
 -- Needs: shared/columns shared/clock shared/moves shared/text
 -- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit,
 -- 1 to answer the payloads or 0 to leave them out.
--- Answers {id, blob, state, due, progress, recoveries, token, outcome, finished} for each. Without payloads the outcome ends
+-- Answers {id, blob, state, due, attempts, recoveries, token, outcome, finished} for each. Without payloads the outcome ends
 -- before its newline. For a record that cannot be read: {id, state, due, finished, queue, damage}.
 -- Writes nothing.
 read_as_of_last_step()
@@ -35,8 +35,8 @@ local function read_record(id, payloads)
     blob = string.match(blob, '^[^\n]*\n') .. '-\n'
     outcome = outcome and string.match(outcome, '^[^\n]*')
   end
-  local progress, recoveries = call('HGET', PROGRESS, id), call('HGET', RECOVERIES, id) or '0'
-  return { id, blob, state, format_ms(due), progress, recoveries, token, outcome, finished }, state
+  local attempts, recoveries = call('HGET', ATTEMPTS, id), call('HGET', RECOVERIES, id) or '0'
+  return { id, blob, state, format_ms(due), attempts, recoveries, token, outcome, finished }, state
 end
 
 if #ARGV == first then

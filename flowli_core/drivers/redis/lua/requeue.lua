@@ -1,9 +1,9 @@
--- Return a finished or scheduled record to its queue: due now, with new progress and no recoveries.
+-- Return a finished or scheduled record to its queue: due now, with new attempts (or none stored) and no recoveries.
 -- Needs: shared/columns shared/moves
--- ARGV[first..]: id, 1 if progress follows, progress.
+-- ARGV[first..]: id, 1 if attempts follow, attempts.
 -- Answers 'requeued', 'unfinished', 'key_taken', 'damaged' or 'unknown'.
 -- First write: HSET holder, or a ZREM.
-local id, has_progress, progress = unpack(ARGV, first, first + 2)
+local id, has_attempts, attempts = unpack(ARGV, first, first + 2)
 local blob = call('HGET', RECORD, id)
 if not blob then
   return 'unknown'
@@ -34,10 +34,10 @@ if FINISHED[state] then
   count(state, (shape_of(last_kind or kind) or shape).queue, -1)
 end
 call('HDEL', RECOVERIES, id)
-if has_progress == '1' then
-  call('HSET', PROGRESS, id, progress)
+if has_attempts == '1' then
+  call('HSET', ATTEMPTS, id, attempts)
 else
-  call('HDEL', PROGRESS, id)
+  call('HDEL', ATTEMPTS, id)
 end
 call('HSET', OUTCOME, id, format_outcome('-', settled, started, failed, now_text, kind, worker, ''))
 add_waiting(id, shape, now)

@@ -6,8 +6,8 @@
 --                worker, the interval in ms at which to list it as alive, 1 if it is a waiting step, 1 if it is the
 --                worker's last step, the worker's description or '', how many queues, their names in order, and for each
 --                ack: id, token, kind, started ms or '', delay ms, data.
---                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with progress.
--- Answers {now, a letter for each ack, ids reserved, their blobs, {position, progress, recoveries} of those with a history,
+--                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with attempts.
+-- Answers {now, a letter for each ack, ids reserved, their blobs, {position, attempts, recoveries} of those with a history,
 --          token or 0, {id, name, queue, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
 --          next work or -1, ms to the next tick of a schedule or -1, 1 if a suspect is the next due record,
 --          1 if the step before this one is unknown}.

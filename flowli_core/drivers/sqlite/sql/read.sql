@@ -1,6 +1,6 @@
 -- name: find_stored
 SELECT
-    id, name, queue, state, iif(:payloads, input, x'') AS input, iif(:payloads, meta, NULL) AS meta, key, policy, progress,
+    id, name, queue, state, iif(:payloads, input, x'') AS input, iif(:payloads, meta, NULL) AS meta, key, policy, attempts,
     iif(:payloads, result, NULL) AS result, recoveries, max_recoveries, worker, created_at, updated_at, due, failed_at,
     started_at, finished_at, token, settled, lease_end, cancel_requested, suspect, keep_completed, keep_failed, keep_id,
     forget_at, damage

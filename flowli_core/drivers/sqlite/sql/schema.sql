@@ -1,5 +1,5 @@
 -- name: schema
--- Layout 5. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- Layout 6. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
 -- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -27,7 +27,7 @@ CREATE TABLE record (
     finished_at INTEGER,
     forget_at INTEGER,                           -- when a finished record is removed
     suspect INTEGER NOT NULL CHECK (suspect = (recoveries >= max_recoveries)),
-    progress BLOB,
+    attempts BLOB,
     result BLOB,
     damage TEXT,                                 -- what cannot be read, if the record was set aside for that
     CHECK ((state = 'active') = (typeof(token) = 'integer' AND typeof(lease_end) = 'integer')),
@@ -60,7 +60,7 @@ SELECT
     CAST(ifnull(record.updated_at, 0) AS INTEGER) AS updated_at,
     CAST(record.started_at AS INTEGER) AS started_at,
     CAST(record.failed_at AS INTEGER) AS failed_at,
-    CAST(record.progress AS BLOB) AS progress,
+    CAST(record.attempts AS BLOB) AS attempts,
     CAST(record.result AS BLOB) AS result,
     CAST(coalesce(payload.input, '') AS BLOB) AS input,
     CAST(payload.meta AS BLOB) AS meta,

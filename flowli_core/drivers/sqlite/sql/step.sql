@@ -2,14 +2,14 @@
 -- The columns are those of `Row`. Records that were set aside are left out, because their text may be undecodable.
 SELECT
     number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
-    keep_completed, keep_failed, CAST(progress AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
+    keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE id IN (SELECT value FROM json_each(:ids)) AND (damage IS NULL OR state IN ('waiting', 'active'));
 
 -- name: find_expired
 -- The records whose lease has ended, the first first. The columns are those of `Row`.
 SELECT
     number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
-    keep_completed, keep_failed, CAST(progress AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
+    keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE lease_end <= :now AND +state = 'active' ORDER BY lease_end, id LIMIT :limit;
 
 -- name: write_record
@@ -23,7 +23,7 @@ UPDATE record SET
     settled = :settled,
     recoveries = :recoveries,
     suspect = (:recoveries >= max_recoveries),
-    progress = :progress,
+    attempts = :attempts,
     result = :result,
     started_at = :started_at,
     failed_at = :failed_at,
@@ -34,7 +34,7 @@ WHERE number = :number;
 
 -- name: find_due
 -- The due records of a queue: its suspects, or the others.
-SELECT number, due, id, name, queue, suspect, recoveries, progress, input, meta, policy
+SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy
 FROM stored WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due <= :now ORDER BY due, id LIMIT :limit;
 
 -- name: next_token
@@ -47,7 +47,7 @@ WHERE number IN (SELECT value FROM json_each(:numbers));
 
 -- name: find_held
 -- The records that are still active under this token. Only for a step that is sent again.
-SELECT number, due, id, name, queue, suspect, recoveries, progress, input, meta, policy
+SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy
 FROM stored WHERE lease_end IS NOT NULL AND token = :token;
 
 -- name: renew_batch

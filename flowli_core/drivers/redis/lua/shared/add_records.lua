@@ -32,7 +32,7 @@ end
 
 -- `first` is the first argument: how many shapes, each as digest, text; then for each record: id, digest, key, 'd' or 'a' (a
 -- delay, or a point in time), ms, the rest of its blob.
--- Returns {position, disposition, id, state, due, progress} for each record that was not accepted, and {digest, text, ...} of the
+-- Returns {position, disposition, id, state, due, attempts} for each record that was not accepted, and {digest, text, ...} of the
 -- stored shapes that differ from those given. If there are any, it has stored nothing.
 local function add_records(first)
   local given, differing, at = {}, {}, first + 1
@@ -71,11 +71,11 @@ local function add_records(first)
       holder_state, holder_due = find(holder, not added[holder] and call('HGET', RECORD, holder), added[holder])
     end
     if state then
-      refused[#refused + 1] = { k, 'duplicate', id, state, format_ms(due_ms), call('HGET', PROGRESS, id) }
+      refused[#refused + 1] = { k, 'duplicate', id, state, format_ms(due_ms), call('HGET', ATTEMPTS, id) }
     elseif taken_state then
       refused[#refused + 1] = { k, 'duplicate', id, taken_state, now_text, false }
     elseif holder_state and not FINISHED[holder_state] then
-      refused[#refused + 1] = { k, 'existing', holder, holder_state, format_ms(holder_due), call('HGET', PROGRESS, holder) }
+      refused[#refused + 1] = { k, 'existing', holder, holder_state, format_ms(holder_due), call('HGET', ATTEMPTS, holder) }
     else
       local due = due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
       added[id], is_delayed = due, is_delayed or due > now

@@ -2,7 +2,7 @@
 --
 -- KEYS: the columns in the order below, then a key that never exists. The keys of queues are not named: see _keys.py.
 -- ARGV: the time in ms or -1 for the server's, and from ARGV[first] on the arguments of the operation.
-local RECORD, SHAPE, TOKEN, PROGRESS, OUTCOME, RECOVERIES, LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY, HOLDER, CANCELLING,
+local RECORD, SHAPE, TOKEN, ATTEMPTS, OUTCOME, RECOVERIES, LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY, HOLDER, CANCELLING,
   COUNTS, QUEUES, SERIAL, WORKERS, TICK = unpack(KEYS, 1, 18)
 local FINISHED = { completed = COMPLETED, failed = FAILED, cancelled = CANCELLED }
 

@@ -74,7 +74,7 @@ local function remove(ids, in_state)
   for digest, ids_of_shape in pairs(by_digest) do
     remove_of_shape(digest, ids_of_shape)
   end
-  for _, column in ipairs({ OUTCOME, PROGRESS, RECOVERIES }) do
+  for _, column in ipairs({ OUTCOME, ATTEMPTS, RECOVERIES }) do
     call_with_all('HDEL', column, gone, 1)
   end
 end

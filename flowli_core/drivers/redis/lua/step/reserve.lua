@@ -1,6 +1,6 @@
 -- Reserve: give due records to a worker, under a lease and a token. Needs columns.lua, moves.lua.
 
--- The batch of this step. `histories` are {position, progress, recoveries} of the records that had an outcome before.
+-- The batch of this step. `histories` are {position, attempts, recoveries} of the records that had an outcome before.
 local batch = { ids = {}, blobs = {}, histories = {}, has_suspect = false }
 
 -- For each queue that was reserved from: when the first record that stays is due, false if none stays.
@@ -39,7 +39,7 @@ local function find_due(queue, most)
   return ids, dues, entries
 end
 
--- Add the progress and recoveries of the records from `position` in the batch on. A record without an outcome has none.
+-- Add the attempts and recoveries of the records from `position` in the batch on. A record without an outcome has none.
 local function add_histories(ids, position)
   local outcomes, with_history, positions = read_fields(OUTCOME, ids), {}, {}
   for i = 1, #ids do
@@ -47,9 +47,9 @@ local function add_histories(ids, position)
       with_history[#with_history + 1], positions[#positions + 1] = ids[i], position + i - 1
     end
   end
-  local progress, recoveries = read_fields(PROGRESS, with_history), read_fields(RECOVERIES, with_history)
+  local attempts, recoveries = read_fields(ATTEMPTS, with_history), read_fields(RECOVERIES, with_history)
   for i = 1, #positions do
-    table.insert(batch.histories, { positions[i], progress[i], number_or(recoveries[i], 0) })
+    table.insert(batch.histories, { positions[i], attempts[i], number_or(recoveries[i], 0) })
   end
 end
 

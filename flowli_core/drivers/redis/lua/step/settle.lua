@@ -23,7 +23,7 @@ local function settle(from, ack_count)
   end
   local tokens, outcomes = read_fields(TOKEN, ids), read_fields(OUTCOME, ids)
   local any_cancelling = call('SCARD', CANCELLING) > 0
-  local settled, new_outcomes, progress, expiries, waiting = {}, {}, {}, {}, {}
+  local settled, new_outcomes, attempts, expiries, waiting = {}, {}, {}, {}, {}
   local finished = { completed = {}, failed = {}, cancelled = {} }
   for k = 1, ack_count do
     local at = from + 6 * (k - 1)
@@ -43,7 +43,7 @@ local function settle(from, ack_count)
         failed = now_text
       end
       if ack == 'f' or ack == 'r' or ack == 'p' then
-        append(progress, id, data)
+        append(attempts, id, data)
       end
       local is_cancelled = any_cancelling and call('SISMEMBER', CANCELLING, id) == 1
       local state = STATE_AFTER[ack] or (is_cancelled and 'cancelled') or '-'
@@ -68,7 +68,7 @@ local function settle(from, ack_count)
       answers[k] = 'l'
     end
   end
-  call_with_all('HSET', PROGRESS, progress, 2)
+  call_with_all('HSET', ATTEMPTS, attempts, 2)
   for state, members in pairs(finished) do
     call_with_all('ZADD', FINISHED[state], members, 2)
   end

@@ -1,4 +1,4 @@
-"""The progress of a record: how many attempts it has made, how many failed, and the last error."""
+"""The attempts of a record so far: how many it has made, how many failed, and the last error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowli_core._wire.versioned import NewerVersionError, version_of
 from flowli_core.retry import leaf_errors
 
 VERSION = 1
-"""The version of the layout. Progress that names no version has this one."""
+"""The version of the layout. Attempts that name no version have this one."""
 
 UNKNOWN_JOB, NEWER_RECORD = "UnknownJob", "NewerRecord"
 PARKED = frozenset({UNKNOWN_JOB, NEWER_RECORD})
@@ -37,7 +37,7 @@ class LastError:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Attempts:
     """The attempts and failures of a record so far.
 
     `attempts_made` counts the attempts that ended, but not those that were released. A requeue resets it, while
@@ -48,29 +48,29 @@ class Progress:
     failure_count: int = 0
     last_error: LastError | None = None
 
-    def failed(self, error: LastError) -> Progress:
-        """Return the progress after one more failed attempt."""
-        return Progress(self.attempts_made + 1, self.failure_count + 1, error)
+    def failed(self, error: LastError) -> Attempts:
+        """Return them after one more that failed."""
+        return Attempts(self.attempts_made + 1, self.failure_count + 1, error)
 
-    def noted(self, error: LastError) -> Progress:
-        """Return the progress after a delivery that could not be run here and used no attempt."""
+    def noted(self, error: LastError) -> Attempts:
+        """Return them after a delivery that could not be run here, which counts as none."""
         return replace(self, last_error=error)
 
-    def renewed(self) -> Progress:
-        """Return the progress with no attempts made, for a record that is requeued."""
+    def renewed(self) -> Attempts:
+        """Return them with none made, for a record that is requeued."""
         return replace(self, attempts_made=0)
 
 
-FRESH = Progress()
+FRESH = Attempts()
 
 
-def pack_progress(progress: Progress) -> bytes:
-    """Write progress as JSON."""
-    return _adapter().dump_json(progress)
+def pack_attempts(attempts: Attempts) -> bytes:
+    """Write the attempts of a record as JSON."""
+    return _adapter().dump_json(attempts)
 
 
-def unpack_progress(wire: bytes | None) -> Progress:
-    """Read progress. If none is stored, or it cannot be read, return that of a new record."""
+def unpack_attempts(wire: bytes | None) -> Attempts:
+    """Read the attempts of a record. If none are stored, or they cannot be read, return those of a new record."""
     if wire is None:
         return FRESH
     try:
@@ -79,11 +79,11 @@ def unpack_progress(wire: bytes | None) -> Progress:
         return FRESH
 
 
-def check_progress_version(wire: bytes | None) -> None:
-    """Raise NewerVersionError if progress names a later version of the layout."""
+def check_attempts_version(wire: bytes | None) -> None:
+    """Raise NewerVersionError if the attempts name a later version of the layout."""
     version = VERSION if wire is None else version_of(wire) or VERSION
     if version > VERSION:
-        raise NewerVersionError(f"the progress was written by a later release (its layout is {version})")
+        raise NewerVersionError(f"the attempts were written by a later release (its layout is {version})")
 
 
 def describe_error(error: BaseException) -> LastError:
@@ -138,5 +138,5 @@ def _encodable(text: str) -> str:
 
 
 @cache
-def _adapter() -> TypeAdapter[Progress]:
-    return TypeAdapter(Progress)
+def _adapter() -> TypeAdapter[Attempts]:
+    return TypeAdapter(Attempts)
