@@ -24,6 +24,9 @@ class StoredRecord:
     `attempts` come from the last Retried, Failed or Released ack, `failed_at` is when an attempt last failed.
     `started_at` is when the last attempt was reserved; once it is settled, when its handler started.
 
+    `lease_until` and `cancel_requested` are about an active record: when its lease expires, and if an operator has
+    cancelled it. For other records they are None and False.
+
     `damage` is None, or says what cannot be read. A field that cannot be read is then empty, and a time is 1970.
     """
 
@@ -46,6 +49,8 @@ class StoredRecord:
     failed_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    lease_until: datetime | None = None
+    cancel_requested: bool = False
     damage: str | None = None
 
 

@@ -58,6 +58,8 @@ class JobOut(_Out, frozen=True):
     started_at: datetime | None
     finished_at: datetime | None
     worker: str | None
+    lease_until: datetime | None
+    cancel_requested: bool
     last_error: JobErrorOut | None
     damage: str | None
 

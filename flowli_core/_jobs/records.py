@@ -55,6 +55,8 @@ class JobRecord(Generic[In_co, M_co, R_co]):
 
     `attempts_made` counts attempts that ended, `failure_count` those that failed, `recoveries` the times that a worker
     was lost while it ran. `started_at` is that of the last attempt. `next_retry_at` is set while a retry is pending.
+    `lease_until` is when the lease of a running job expires, if its worker does not renew it before. `cancel_requested`
+    is True while a running job is to be cancelled.
     `backoff` and `max_attempts` are None if a later release wrote the record.
 
     `damage` is None, or says what cannot be read in the store. A field that cannot be read is then empty, and a time is
@@ -83,6 +85,8 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     finished_at: datetime | None
     worker: str | None
     result: R_co | None
+    lease_until: datetime | None = None
+    cancel_requested: bool = False
     damage: str | None = None
 
 
@@ -178,6 +182,8 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         finished_at=stored.finished_at,
         worker=stored.worker,
         result=_to_plain(stored.result, None if definition is None else definition.result),
+        lease_until=stored.lease_until,
+        cancel_requested=stored.cancel_requested,
         damage=stored.damage,
     )
 

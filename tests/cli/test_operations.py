@@ -116,13 +116,15 @@ def test_pages_follow_each_other(flowli: Callable[..., Output]) -> None:
     assert flowli("jobs", "list", "queued", "--cursor", "!").code == 2
 
 
-def store_worker(about: bytes, *, name: str = "there:1:ab") -> None:
+def store_worker(
+    about: bytes, *, name: str = "there:1:ab", queues: tuple[str, ...] = ("default",), want: int = 0
+) -> None:
     """Store the first step of a worker that goes on living, as far as the store can tell."""
 
     async def store() -> None:
         driver = importlib.import_module("operated").driver()
         await driver.open()
-        await driver.step(step(name, want=0, about=about))
+        await driver.step(step(name, want=want, queues=queues, about=about))
         await driver.close()
 
     asyncio.run(store())
@@ -325,6 +327,19 @@ def test_a_job_is_shown_with_its_attempt_its_backoff_and_the_frames_of_its_handl
     assert "in nightly" in shown["traceback"]
 
 
+def test_a_running_job_is_shown_with_its_lease_and_the_request_to_cancel_it(flowli: Callable[..., Output]) -> None:
+    job_id = flowli("enqueue", "nightly", "--json").json["id"]
+    store_worker(b"", want=1)
+    shown = dict(line.split("\t", 1) for line in flowli("jobs", "show", job_id).lines)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in (29|30) s\)", shown["lease_until"])
+    assert (shown["attempt"], "cancel_requested" in shown) == ("1 of 1", False)
+    assert flowli("jobs", "cancel", job_id).out.startswith("requested: the job is running on there:1:ab (last seen ")
+    shown = dict(line.split("\t", 1) for line in flowli("jobs", "show", job_id).lines)
+    assert shown["cancel_requested"] == "True"
+    found = flowli("jobs", "show", job_id, "--json").json
+    assert (found["state"], found["cancel_requested"], found["lease_until"][:2]) == ("active", True, "20")
+
+
 def test_a_wrong_value_of_a_variable_is_reported_with_its_name(
     flowli: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,10 +379,11 @@ def read_once(read: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_cancellation_names_the_worker_and_when_it_was_last_seen() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     workers = {"a": StoredWorker(seen=now - timedelta(seconds=3)), "b": StoredWorker(seen=now - timedelta(seconds=40))}
-    overview = Overview(now=now, workers=workers)
-    assert explain_cancel("a", overview) == (
+    overview, expiry = Overview(now=now, workers=workers), now + timedelta(seconds=5)
+    assert explain_cancel("a", expiry, overview) == (
         "requested: the job is running on a (last seen 3 s ago); it is cancelled at the next heartbeat"
     )
-    cure = "if that worker is dead, the job is cancelled when its lease expires"
+    cure = "if that worker is dead, the job is cancelled when its lease expires, in 5 s"
     for worker, seen in (("b", "last seen 40 s ago"), ("c", "not seen in the last minute")):
-        assert explain_cancel(worker, overview) == f"requested: the job is running on {worker} ({seen}); {cure}"
+        expected = f"requested: the job is running on {worker} ({seen}); {cure}"
+        assert explain_cancel(worker, expiry, overview) == expected

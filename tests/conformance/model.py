@@ -88,6 +88,8 @@ class Call:
             "failed_at": self.failed_at,
             "started_at": self.started_at,
             "finished_at": self.finished_at,
+            "lease_until": self.ends,
+            "cancel_requested": self.cancel and self.state == "active",
         }
         if self.state in {"active", "completed"}:
             expected["worker"] = self.worker

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import HeartbeatAnswer, Released, Retried
+from flowli_core.driver import Cancelled, HeartbeatAnswer, Released, Retried
 from flowli_core.durations import ZERO
-from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, lease_of, lose, record, stored
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, everything, finish, lease_of, lose, record, stored
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -54,6 +54,24 @@ async def test_the_cancellation_of_an_active_record_is_requested(driver: Driver,
     for _ in range(2):
         answer = await driver.heartbeat("w", [lease_of(a), lease_of(b)], LEASE)
         assert answer == HeartbeatAnswer(cancelled=frozenset({"a"}))
+
+
+@pytest.mark.parametrize("outcome", [DONE, BROKEN, Cancelled()])
+async def test_a_record_shows_that_its_cancellation_was_requested_while_it_is_active(
+    driver: Driver, worker: Worker, outcome: Outcome
+) -> None:
+    """Once it has finished, its state says how; and a later run of it is not cancelled."""
+    await driver.enqueue([record("a"), record("b", key="k")])
+    a, b = await worker.take(2)
+    assert not (await stored(driver, "a")).cancel_requested
+    await driver.cancel("a")
+    assert {one.id: one.cancel_requested for one in await everything(driver, "active")} == {"a": True, "b": False}
+    await worker.settle(a, outcome)
+    await worker.settle(b)
+    assert not (await stored(driver, "a")).cancel_requested
+    await driver.requeue("a", attempts=None)
+    await worker.take_one()
+    assert not (await stored(driver, "a")).cancel_requested
 
 
 @pytest.mark.parametrize(("outcome", "state"), [(DONE, "completed"), (BROKEN, "failed")])

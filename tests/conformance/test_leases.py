@@ -11,7 +11,21 @@ import pytest
 from flowli_core.driver import RECOVER_PER_STEP, Ack, Cancelled, HeartbeatAnswer, Lease, Recovered, Released, Retried
 from flowli_core.durations import ZERO
 from flowli_core.stored import RecordsInState
-from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, Worker, ack, ids, lease_of, lose, record, step, stored
+from tests.conformance.builders import (
+    BROKEN,
+    DONE,
+    HOUR,
+    LEASE,
+    Worker,
+    ack,
+    everything,
+    ids,
+    lease_of,
+    lose,
+    record,
+    step,
+    stored,
+)
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -36,6 +50,24 @@ async def test_a_reserved_record_is_active(driver: Driver, worker: Worker, clock
     await worker.take_one()
     found = await stored(driver, "a")
     assert (found.state, found.worker, found.started_at, found.updated_at) == ("active", "w", clock.now(), clock.now())
+
+
+async def test_a_record_shows_the_end_of_its_lease_while_it_is_active(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """A heartbeat extends it. A record without a lease shows none."""
+    await driver.enqueue([record("a")])
+    assert (await stored(driver, "a")).lease_until is None
+    held = await worker.take_one(lease=timedelta(seconds=10))
+    assert (await stored(driver, "a")).lease_until == clock.now() + timedelta(seconds=10)
+    clock.advance("4s")
+    await driver.heartbeat("w", [lease_of(held)], timedelta(seconds=20))
+    assert (await stored(driver, "a")).lease_until == clock.now() + timedelta(seconds=20)
+    clock.advance("30s")
+    (listed,) = await everything(driver, "active", payloads=False)
+    assert listed.lease_until == clock.now() - timedelta(seconds=10)
+    await worker.step()
+    assert (await stored(driver, "a")).lease_until is None
 
 
 async def test_an_active_record_is_not_reserved_again(driver: Driver, worker: Worker, other: Worker) -> None:

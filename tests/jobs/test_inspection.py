@@ -94,6 +94,8 @@ async def test_a_record_is_active_while_its_handler_runs(driver: CountingDriver)
     @job()
     async def looks_at_itself() -> None:
         seen.append(await recorded(looking, current_job().id))
+        await looking.control.cancel(current_job().id)
+        seen.append(await recorded(looking, current_job().id))
 
     class Looking(Jobs[None]):
         look = looks_at_itself
@@ -101,7 +103,9 @@ async def test_a_record_is_active_while_its_handler_runs(driver: CountingDriver)
     looking = Looking(context=None, driver=driver)
     await looking.look.enqueue()
     await drain(looking)
-    assert [(record.state, record.started_at, record.attempts_made) for record in seen] == [("active", START, 0)]
+    assert [(record.state, record.started_at, record.attempts_made) for record in seen] == [("active", START, 0)] * 2
+    assert [record.lease_until for record in seen] == [START + timedelta(seconds=30)] * 2
+    assert [record.cancel_requested for record in seen] == [False, True]
 
 
 async def test_a_record_that_lost_too_many_workers_shows_that_as_its_last_error(

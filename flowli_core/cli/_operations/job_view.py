@@ -43,20 +43,23 @@ def format_job(record: JobRecord, overview: Overview) -> str:
         shown["backoff"] = _format_backoff(record.backoff)
     if record.state == "active" and record.worker is not None:
         shown["worker"] = f"{record.worker} ({describe_worker(record.worker, overview)})"
+    if record.lease_until is not None:
+        remaining = format_moment(record.lease_until, overview.now)
+        shown["lease_until"] = f"{record.lease_until:%Y-%m-%d %H:%M:%S} UTC ({remaining})"
     error = record.last_error
     if error is not None:
         shown["last_error"] = f"{error.type}: {error.message}"
         shown["traceback"] = error.traceback.rstrip() or None
+    shown["cancel_requested"] = record.cancel_requested or None
     return format_fields((name, value) for name, value in shown.items() if value is not None)
 
 
-def explain_cancel(worker: str | None, overview: Overview) -> str:
+def explain_cancel(worker: str, lease_until: datetime, overview: Overview) -> str:
     """Return when a running job, whose cancellation was requested, will be cancelled."""
-    if worker is None:
-        return "requested"
     seen = f"requested: the job is running on {worker} ({describe_worker(worker, overview)})"
     if is_silent(worker, overview):
-        return f"{seen}; if that worker is dead, the job is cancelled when its lease expires"
+        expiry = format_moment(lease_until, overview.now)
+        return f"{seen}; if that worker is dead, the job is cancelled when its lease expires, {expiry}"
     return f"{seen}; it is cancelled at the next heartbeat"
 
 

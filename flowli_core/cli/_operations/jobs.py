@@ -81,8 +81,10 @@ async def cancel(registry: Jobs[Any], *, id: str) -> int:
             return succeed("cancelled")
         case "requested":
             record = await registry.inspect.get_job(id)
-            worker = None if record is None else record.worker
-            return succeed(explain_cancel(worker, await registry.inspect.get_overview()))
+            if record is None or record.worker is None or record.lease_until is None:
+                return succeed("requested")  # it has ended meanwhile
+            overview = await registry.inspect.get_overview()
+            return succeed(explain_cancel(record.worker, record.lease_until, overview))
         case "finished":
             return fail(f"{escape_controls(id)} has already finished")
         case "unknown":

@@ -120,6 +120,8 @@ class Record:
             failed_at=moment_or_none(self.failed),
             started_at=moment_or_none(self.started),
             finished_at=moment_or_none(self.finished),
+            lease_until=moment(self.lease_end) if self.status == "active" else None,
+            cancel_requested=self.status == "active" and self.cancel_requested,
         )
 
 

@@ -175,7 +175,7 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
 
     What is stored beside the record may be damaged: it is then left out.
     """
-    record_id, blob, state, due, attempts, recoveries, token, outcome, finished = row
+    record_id, blob, state, due, attempts, recoveries, token, outcome, finished, lease, is_cancelling = row
     meta, input_ = unpack_payload(blob)
     created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
     worker, started, failed, updated, has_result, result = b"", b"0", b"0", created, b"", b""
@@ -205,6 +205,8 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
         failed_at=_moment_or_none(failed),
         started_at=_moment_or_none(started),
         finished_at=None if finished is None else moment(int(finished)),
+        lease_until=None if lease is None else moment(int(lease)),
+        cancel_requested=bool(is_cancelling),
     )
 
 

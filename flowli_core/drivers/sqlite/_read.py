@@ -126,6 +126,8 @@ def _stored(row: sqlite3.Row, now: int) -> StoredRecord:
         failed_at=moment_or_none(row["failed_at"]),
         started_at=moment_or_none(row["started_at"]),
         finished_at=moment_or_none(row["finished_at"]),
+        lease_until=moment_or_none(row["lease_end"]),
+        cancel_requested=bool(row["cancel_requested"]),
     )
 
 

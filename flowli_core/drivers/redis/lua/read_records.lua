@@ -2,8 +2,9 @@
 -- Needs: shared/columns shared/clock shared/moves shared/text
 -- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit,
 -- 1 to answer the payloads or 0 to leave them out.
--- Answers {id, blob, state, due, attempts, recoveries, token, outcome, finished} for each. Without payloads the outcome ends
--- before its newline. For a record that cannot be read: {id, state, due, finished, queue, damage}.
+-- Answers {id, blob, state, due, attempts, recoveries, token, outcome, finished, end of the lease, 1 if its cancellation was
+-- requested} for each. Without payloads the outcome ends before its newline. For a record that cannot be read: {id, state, due,
+-- finished, queue, damage}.
 -- Writes nothing.
 read_as_of_last_step()
 
@@ -25,6 +26,8 @@ local function read_record(id, payloads)
     return nil
   end
   local finished = FINISHED[state] and format_ms(time_of(call('ZSCORE', FINISHED[state], id) or 0)) or false
+  local lease = state == 'active' and call('ZSCORE', LEASE, id)
+  lease = lease and format_ms(time_of(lease))
   local last_state, _, _, _, _, _, last_kind = parse_outcome(outcome)
   local is_set_aside = last_state == 'failed' and string.byte(last_kind) == 33
   if not kind or is_set_aside then
@@ -36,7 +39,8 @@ local function read_record(id, payloads)
     outcome = outcome and string.match(outcome, '^[^\n]*')
   end
   local attempts, recoveries = call('HGET', ATTEMPTS, id), call('HGET', RECOVERIES, id) or '0'
-  return { id, blob, state, format_ms(due), attempts, recoveries, token, outcome, finished }, state
+  local is_cancelling = state == 'active' and call('SISMEMBER', CANCELLING, id) == 1
+  return { id, blob, state, format_ms(due), attempts, recoveries, token, outcome, finished, lease, is_cancelling }, state
 end
 
 if #ARGV == first then
