@@ -13,6 +13,7 @@ from flowli_core.errors import DefinitionError, FlowliError, SchedulingError, Va
 
 T = TypeVar("T")
 S = TypeVar("S", bound=str)
+E = TypeVar("E", bound=FlowliError)
 
 LONGEST_NAME = 128
 LONGEST_KEY = 256
@@ -33,13 +34,21 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
+def internal(error: E) -> E:
+    """Mark an error as one that only the program or the store can have caused, and return it."""
+    error.is_internal = True
+    return error
+
+
 def whole_number(
     value: object, *, argument: str, low: int, high: int, error: type[FlowliError] = DefinitionError
 ) -> int:
     """Accept an int from `low` to `high`. Raises `error`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise error(f"{argument} must be a whole number from {low} to {high:,}, got {shown(value)}")
-    return value
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, int) and is_int and low <= value <= high:
+        return value
+    refusal = error(f"{argument} must be a whole number from {low} to {high:,}, got {shown(value)}")
+    raise refusal if is_int else internal(refusal)
 
 
 def instance(
@@ -48,7 +57,7 @@ def instance(
     """Accept an instance of `cls`. Raises `error`."""
     if not isinstance(value, cls):
         wanted = f"{cls.__name__}(...)" if is_dataclass(cls) else cls.__name__
-        raise error(f"{argument} must be a {wanted}, got {type(value).__name__}{cure}")
+        raise internal(error(f"{argument} must be a {wanted}, got {type(value).__name__}{cure}"))
     return value
 
 

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime, timedelta
 
-from flowli_core._checks import aware, shown
+from flowli_core._checks import aware, internal, shown
 from flowli_core.errors import DefinitionError, FlowliError, SchedulingError
 
 Duration = str | timedelta
@@ -84,7 +84,7 @@ def format_elapsed(value: timedelta) -> str:
 def _parsed(value: object, argument: str, error: type[FlowliError]) -> timedelta:
     if not isinstance(value, str):
         near = _suggest(str(value)) if isinstance(value, int | float) and 0 < value < _LARGEST else ""
-        raise error(f"{argument} must be a duration, got {type(value).__name__}; {_CURE}{near}")
+        raise internal(error(f"{argument} must be a duration, got {type(value).__name__}; {_CURE}{near}"))
     match = _WRITTEN.fullmatch(value)
     if match is None:
         raise error(f"{argument} is not a duration: {shown(value)}; {_CURE}{_suggest(value)}")

@@ -6,13 +6,13 @@ This is also the module for adapters of frameworks: they import only public modu
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from flowli_core import _client_errors
+from flowli_core._client_errors import is_of_client
 from flowli_core._jobs.inspect import DEFAULT_PER_PAGE, MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, is_registry, runtime_of
 from flowli_core._logger import logger
@@ -20,7 +20,7 @@ from flowli_core._pauses import LONGEST_PAUSE, is_cancelled, pauses
 from flowli_core._running.options import DRAIN
 from flowli_core._running.runner import Health, Runner
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import DefinitionError, FlowliError, StoreUnavailable, StrategyError
+from flowli_core.errors import DefinitionError, StoreUnavailable, StrategyError
 
 __all__ = [
     "DEFAULT_PER_PAGE",
@@ -134,18 +134,6 @@ class Host:
     """The application that has opened a registry. `runner` is its embedded runner, if it has one."""
 
     runner: EmbeddedRunner | None
-
-
-def is_of_client(error: FlowliError, scope: Mapping[str, Any], body: bytes | None = None) -> bool:
-    """Return True if the client of a request may have caused this error, and log it, with the line of the call.
-
-    `body` is what was read of the request's body, or None if that is unknown. `_client_errors` describes the rule.
-    """
-    if not _client_errors.is_of_client(error, scope, body):
-        return False
-    location, _ = _client_errors.find_call(error)
-    logger.warning("request refused: %s (called at %s)", error, location)
-    return True
 
 
 def check_runner(jobs: Jobs[Any], runner: Runner | None) -> None:

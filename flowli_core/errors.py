@@ -21,7 +21,14 @@ from dataclasses import dataclass
 
 
 class FlowliError(Exception):
-    """The base class of all errors of Flowli."""
+    """The base class of all errors of Flowli.
+
+    `is_internal` is False if a call was refused because of an invalid value: in an input or a meta, or of an id, a key,
+    a time, a rule, a cursor, a limit. It is True if the program or the store is at fault. That includes arguments of
+    the wrong type, unknown options, undeclared queues, and stored records that no longer fit their job.
+    """
+
+    is_internal: bool = True
 
 
 class DefinitionError(FlowliError):
@@ -43,6 +50,8 @@ class Issue:
 class ValidationError(FlowliError):
     """A value of a call is invalid. `issues` lists the problems of a payload, at most 100."""
 
+    is_internal: bool = False
+
     def __init__(self, message: str, issues: Sequence[Issue] = ()) -> None:
         super().__init__(message)
         self.issues: tuple[Issue, ...] = tuple(issues)
@@ -54,6 +63,8 @@ class StrategyError(FlowliError):
 
 class SchedulingError(FlowliError):
     """A time, a duration or a schedule is invalid."""
+
+    is_internal: bool = False
 
 
 class DriverError(FlowliError):

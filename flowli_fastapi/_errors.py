@@ -18,7 +18,8 @@ def jobs_exception_handlers() -> ExceptionHandlers:
     DriverError becomes a 503; its cause is logged, but not sent. With StoreUnavailable it has Retry-After.
     ValidationError and SchedulingError become a 422 in FastAPI's format, with locations that begin with "job", and are
     logged with the line that made the call. A websocket is closed with 1013 or 1008. Other errors are mistakes in the
-    program, and remain a 500; so do these two if no refused value comes from the request.
+    program, and remain a 500; so do these two if the error `is_internal`, such as an argument of the wrong type, or the
+    request carries no data.
     """
     return {DriverError: on_store_failure, ValidationError: _on_invalid, SchedulingError: _on_invalid}
 

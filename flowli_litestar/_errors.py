@@ -38,9 +38,7 @@ def on_invalid(request: Request[Any, Any, Any], error: ValidationError | Schedul
 
     Both are logged, because Litestar itself logs no errors by default.
     """
-    # Litestar keeps the body that a handler has read, unless it was read as a stream.
-    body = getattr(getattr(request, "_connection_state", None), "body", b"")
-    if not is_of_client(error, request.scope, body if isinstance(body, bytes) else b""):
+    if not is_of_client(error, request.scope):
         logger.error("request failed", exc_info=error)
         return _respond(request, InternalServerException())
     found = error.issues if isinstance(error, ValidationError) else ()

@@ -31,7 +31,7 @@ def jobs_exception_handlers() -> ExceptionHandlers:
     DriverError becomes a 503; its cause is logged, but not sent. With StoreUnavailable it has Retry-After.
     ValidationError and SchedulingError become a 422 with the place of each problem, and are logged with the line that
     made the call. A websocket is closed with 1013 or 1008. Other errors are mistakes in the program, and remain a 500;
-    so do these two if no refused value comes from the request.
+    so do these two if the error `is_internal`, such as an argument of the wrong type, or the request carries no data.
     """
     return {DriverError: on_store_failure, ValidationError: _on_invalid, SchedulingError: _on_invalid}
 
@@ -64,10 +64,7 @@ async def _on_invalid(connection: HTTPConnection, error: ValidationError | Sched
 
 def raise_unless_of_client(connection: HTTPConnection, error: ValidationError | SchedulingError) -> None:
     """Log an error that the client may have caused. Raise any other again: it is a mistake in the program."""
-    # Starlette keeps the body that a handler has read, unless it was read as a stream or as a form.
-    is_unread = not getattr(connection, "_stream_consumed", True)
-    body: bytes | None = getattr(connection, "_body", b"" if is_unread else None)
-    if not is_of_client(error, connection.scope, body):
+    if not is_of_client(error, connection.scope):
         raise error
 
 

@@ -105,7 +105,7 @@ def _refuse_input(definition: Definition, input: Input) -> None:
         return
     is_options = isinstance(input, Fields) and not input.args and input.kwargs.keys() <= BESIDE_INPUT
     cure = "; give meta, queue and key by options(...)" if is_options else ""
-    raise ValidationError(f"{definition.name} takes no input{cure}")
+    raise _checks.internal(ValidationError(f"{definition.name} takes no input{cure}"))
 
 
 def _call_id(id: object) -> str:
@@ -118,7 +118,9 @@ def _call_id(id: object) -> str:
 def _call_retry(retry: object) -> Retry:
     checked = _checks.instance(retry, Retry, argument="retry", error=ValidationError)
     if checked.retry_on is not None or checked.give_up_on:
-        raise ValidationError(
-            "options(retry=...) takes max_attempts and backoff only; set retry_on and give_up_on in @job(...)"
+        raise _checks.internal(
+            ValidationError(
+                "options(retry=...) takes max_attempts and backoff only; set retry_on and give_up_on in @job(...)"
+            )
         )
     return checked

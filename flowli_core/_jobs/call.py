@@ -11,6 +11,7 @@ from typing import Any, cast
 import uuid_utils
 from pydantic import BaseModel
 
+from flowli_core._checks import internal
 from flowli_core._jobs.arguments import BESIDE_INPUT, CallOptions, Fields, Given, Input, build_input, pack_input
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition
@@ -57,9 +58,11 @@ class Call:
                 self._refuse_options([name for name in kwargs if name in _OPTIONS and not codec.has_field(name)])
             return self, Fields(args, kwargs)
         if not kwargs.keys() <= BESIDE_INPUT:
-            raise ValidationError(
-                f"{self.definition.name}: after the input a call takes meta, queue and key, and nothing else; "
-                "give other options by options(...)"
+            raise internal(
+                ValidationError(
+                    f"{self.definition.name}: after the input a call takes meta, queue and key, and nothing else; "
+                    "give other options by options(...)"
+                )
             )
         return self.over(**kwargs) if kwargs else self, Given(args[0])
 
@@ -102,7 +105,8 @@ class Call:
                 issues = [
                     Issue(f"[{index}]{'.' if issue.path else ''}{issue.path}", issue.problem) for issue in error.issues
                 ]
-                raise ValidationError(f"inputs[{index}]: {error}", issues) from None
+                at_index = ValidationError(f"inputs[{index}]: {error}", issues)
+                raise (internal(at_index) if error.is_internal else at_index) from None
         return made
 
     def spec(self, schedule: DeclaredSchedule[Any]) -> ScheduleSpec:
@@ -114,7 +118,7 @@ class Call:
         """Return a record of this job with validated values, or None. Raises ValidationError."""
         job = self.definition.name
         if isinstance(receipt, Receipt) and not self.definition.is_called(receipt.name):
-            raise ValidationError(f"{job}: this is a receipt of the job {receipt.name!r}")
+            raise internal(ValidationError(f"{job}: this is a receipt of the job {receipt.name!r}"))
         stored = await self.runtime.find_record(receipt.id if isinstance(receipt, Receipt) else receipt)
         return None if stored is None else to_typed_record(stored, self.definition)
 
@@ -191,7 +195,9 @@ def make_record(
 def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: CallOptions) -> ScheduleSpec:
     """Return what is stored of a schedule. Its own options override `options`. Raises ValidationError."""
     if options.key is not None or options.id is not None:
-        raise ValidationError("a schedule has its own key and makes the ids of its jobs: leave out options(key=, id=)")
+        raise internal(
+            ValidationError("a schedule has its own key and makes the ids of its jobs: leave out options(key=, id=)")
+        )
     options = options.over(meta=schedule.options.meta, retry=schedule.options.retry)
     record = make_record(schedule.definition, settings, options, Given(schedule.input), due=ZERO)
     spec = ScheduleSpec(
@@ -206,5 +212,5 @@ def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: C
 
 def _meta_codec(definition: Definition) -> Codec[Any]:
     if definition.meta is None:
-        raise ValidationError(f"{definition.name} takes no meta; declare it: @job(..., meta=Model)")
+        raise internal(ValidationError(f"{definition.name} takes no meta; declare it: @job(..., meta=Model)"))
     return definition.meta

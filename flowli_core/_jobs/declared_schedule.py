@@ -56,7 +56,7 @@ def declare_schedule(
     if unknown:
         cure = "; fields are given in the input itself: input=..." if definition.input is not None else ""
         names = ", ".join(sorted(unknown))
-        raise ValidationError(f"{definition.name}: a schedule takes {_TAKES}, not {names}{cure}")
+        raise _checks.internal(ValidationError(f"{definition.name}: a schedule takes {_TAKES}, not {names}{cure}"))
     return DeclaredSchedule(
         definition=definition,
         key=None if key is None else _checks.key(key),

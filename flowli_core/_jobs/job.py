@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
+from flowli_core._checks import internal
 from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.call import Call
 from flowli_core._jobs.declared_schedule import DeclaredSchedule, declare_schedule
@@ -171,9 +172,11 @@ class BoundJob(Generic[P, In, M, R]):
         Raises SchedulingError if `delay` is neither.
         """
         if delay is _NO_DELAY:
-            raise SchedulingError(
-                'delay takes a duration or a time before the input, such as delay("5m", ...), got none; '
-                "enqueue(...) runs the job as soon as possible"
+            raise internal(
+                SchedulingError(
+                    'delay takes a duration or a time before the input, such as delay("5m", ...), got none; '
+                    "enqueue(...) runs the job as soon as possible"
+                )
             )
         when = due(delay, argument="delay", now=SystemClock().now())
         call, given = self._call.parse(args, kwargs)
@@ -189,7 +192,7 @@ class BoundJob(Generic[P, In, M, R]):
         """
         call = self._call.over(meta=meta, queue=queue)
         if call.options.key is not None or call.options.id is not None:
-            raise ValidationError("enqueue_many takes no key and no id: they name one record")
+            raise internal(ValidationError("enqueue_many takes no key and no id: they name one record"))
         return tuple(await call.send(await call.records(inputs)))
 
     async def get(self, receipt: str | Receipt[R], /) -> JobRecord[In, M, R] | None:

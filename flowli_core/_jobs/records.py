@@ -8,6 +8,7 @@ from typing import Any, Generic
 from pydantic_core import from_json
 from typing_extensions import TypeVar
 
+from flowli_core._checks import internal
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.result_codec import ResultCodec
 from flowli_core._schedules.rules import Cron, Every
@@ -192,7 +193,7 @@ def to_typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[A
     """Return a stored record of a job, with its input, meta and result validated. Raises ValidationError."""
     job, meta = definition.name, without_trace(stored.meta)
     if stored.damage is not None:
-        raise ValidationError(f"{job}: the record {stored.id} is damaged: {stored.damage}")
+        raise internal(ValidationError(f"{job}: the record {stored.id} is damaged: {stored.damage}"))
     if not definition.is_called(stored.name):
         raise ValidationError(f"{job}: the record {stored.id} is one of the job {stored.name!r}")
     try:
@@ -204,7 +205,7 @@ def to_typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[A
         )
     except ValidationError as error:
         cure = f"jobs.inspect.get_job({stored.id!r}) reads it as JSON"
-        raise ValidationError(f"{error}; {cure}", error.issues) from None
+        raise internal(ValidationError(f"{error}; {cure}", error.issues)) from None
 
 
 def to_schedule_record(stored: StoredSchedule, jobs: Mapping[str, Definition]) -> ScheduleRecord:

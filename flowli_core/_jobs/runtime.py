@@ -74,7 +74,7 @@ class Runtime:
             registry = self.owner.rpartition(".")[2]
             near = difflib.get_close_matches(queue, self.queues, n=1)
             cure = f"did you mean {near[0]!r}?" if near else f"declare it in {registry}: queues = ({queue!r},)"
-            raise ValidationError(f"{registry} declares no queue {queue!r}; {cure}")
+            raise _checks.internal(ValidationError(f"{registry} declares no queue {queue!r}; {cure}"))
 
     async def store(self) -> Driver:
         """Return the driver, opened. Raises StrategyError if there is none, or after `close`."""

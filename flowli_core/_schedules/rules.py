@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from flowli_core._checks import aware, instance
+from flowli_core._checks import aware, instance, internal
 from flowli_core._schedules import zones
 from flowli_core._schedules.cron import parse
 from flowli_core.durations import duration
@@ -72,9 +72,9 @@ Rule: TypeAlias = Cron | Every
 def make_rule(*, cron: Any, every: Any, timezone: Any) -> Rule:
     """Make the rule of a call, which gives either `cron` or `every`. Raises SchedulingError."""
     if (cron is None) == (every is None):
-        raise SchedulingError('a schedule is either cron="0 8 * * *" or every="15m"; give one of them')
+        raise internal(SchedulingError('a schedule is either cron="0 8 * * *" or every="15m"; give one of them'))
     if every is None:
         return Cron(cron, timezone)
     if timezone != "UTC":
-        raise SchedulingError("timezone goes with cron; an interval is the same in all zones")
+        raise internal(SchedulingError("timezone goes with cron; an interval is the same in all zones"))
     return Every(every)
