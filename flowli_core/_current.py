@@ -25,6 +25,7 @@ class CurrentJob:
     It needs 64 bits, because it is at least the store's time in microseconds.
     """
     _should_end: Callable[[], bool] = field(default=lambda: False, repr=False)
+    _registry: object = field(default=None, repr=False)
 
     @property
     def cancelled(self) -> bool:
@@ -49,6 +50,12 @@ def current_job() -> CurrentJob:
 def running_job() -> CurrentJob | None:
     """Return the running job, or None outside of a handler."""
     return _current.get(None)
+
+
+def running_registry() -> object:
+    """Return the registry whose job is running, or None outside of a handler."""
+    job = _current.get(None)
+    return None if job is None else job._registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - hidden from users
 
 
 def set_current(job: CurrentJob) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 from typing_extensions import TypeIs
 
 from flowli_core import _checks
+from flowli_core._current import running_registry
 from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.call import make_spec
 from flowli_core._jobs.context import ContextScope, ContextSource, checkable_classes
@@ -22,7 +23,7 @@ from flowli_core._jobs.settings import Defaults, JobSettings, settings_of
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
-from flowli_core.errors import DefinitionError
+from flowli_core.errors import DefinitionError, StrategyError
 
 C_co = TypeVar("C_co", covariant=True)
 
@@ -72,6 +73,7 @@ class Jobs(Generic[C_co]):
                 )
             ),
             schedules=_declared_schedules(type(self), jobs, settings),
+            registry=self,
             owner=_owner(type(self)),
             driver=driver,
             context=ContextScope(context, expected=checkable_classes(_declared_context(type(self)))),
@@ -84,6 +86,22 @@ class Jobs(Generic[C_co]):
     def __repr__(self) -> str:
         runtime = self._runtime
         return f"<{type(self).__qualname__} with {len(runtime.jobs)} jobs, on {runtime.driver!r}>"
+
+    @classmethod
+    def current(cls) -> Self:
+        """Return the registry whose job is running, for a handler that calls other jobs.
+
+        Raises StrategyError outside of a handler, and if the running job belongs to a registry of another class.
+        """
+        registry = running_registry()
+        if isinstance(registry, cls):
+            return registry
+        name = cls.__qualname__
+        if registry is None:
+            raise StrategyError(
+                f"{name}.current() was called outside of a job; elsewhere, use the instance that you have made"
+            )
+        raise StrategyError(f"{name}.current(): the running job belongs to {type(registry).__qualname__}")
 
     @property
     def inspect(self) -> Inspect:

@@ -34,15 +34,17 @@ class Runtime:
     `queues` are the declared queues, in the order in which a runner serves them: those of the jobs, the default queue,
     and those that the registry declares beside them.
 
-    `owner` is the name of the registry, which is stored with the schedules that it declares. `host` is the state of the
-    application that has opened this runtime, if one has: see `embedded`. `variables` are the context variables with
-    which jobs and hooks begin: those at the creation of the registry, because a runner may be started in a request.
+    `registry` is the registry itself, and `owner` its name, which is stored with the schedules that it declares. `host`
+    is the state of the application that has opened this runtime, if one has: see `embedded`. `variables` are the
+    context variables with which jobs and hooks begin: those at the creation of the registry, because a runner may be
+    started in a request.
     """
 
     jobs: Mapping[str, Definition]
     settings: Mapping[str, JobSettings]
     queues: tuple[str, ...]
     schedules: tuple[ScheduleSpec, ...]
+    registry: object
     owner: str
     driver: Driver | None
     context: ContextScope
@@ -133,7 +135,8 @@ class Runtime:
         Raises its exceptions.
         """
         self._refuse_closed()
-        current = CurrentJob(id="run", name=definition.name, queue=queue or self.settings[definition.name].queue)
+        queue = queue or self.settings[definition.name].queue
+        current = CurrentJob(id="run", name=definition.name, queue=queue, _registry=self.registry)
         with as_current(current):
             async with self.context.execution() as ctx:
                 return await call_handler(definition, input=input, meta=meta, ctx=ctx, in_thread=_in_thread)

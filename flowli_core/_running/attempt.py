@@ -163,6 +163,7 @@ class Attempt:
             recoveries=reserved.recoveries,
             token=reserved.token,
             _should_end=self._should_end,
+            _registry=self.runtime.registry,
         )
 
     async def _run(self) -> Outcome:

@@ -234,6 +234,8 @@ async def who_am_i() -> str:
     assert_type(current.recoveries, int)
     assert_type(current.token, int)
     assert_type(current.cancelled, bool)
+    assert_type(AppJobs.current(), AppJobs)
+    assert_type(await AppJobs.current().double.run(1), int)
     return current.name
 
 
