@@ -14,6 +14,11 @@ from flowli_core.errors import DefinitionError, StrategyError
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
 
+CLOSED = (
+    "this registry is closed: its `async with` block has ended, or aclose() was called; keep all uses in one block (in "
+    "a script, in one asyncio.run), or make a new registry for each"
+)
+
 
 class PerJob(Generic[C_co]):
     """A context that is made for each run of a job and closed after it. Made by `per_job`."""
@@ -87,7 +92,7 @@ class ContextScope:
         if made is None and self._factory is None:
             async with self._lock:
                 if self._is_closed:
-                    raise StrategyError("this registry is closed; make a new one")
+                    raise StrategyError(CLOSED)
                 made = self._made
                 if made is None:
                     async with AsyncExitStack() as stack:

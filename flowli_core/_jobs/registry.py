@@ -252,7 +252,8 @@ def _declared_context(cls: type) -> object:
 def _check_driver(driver: object) -> None:
     if driver is not None and (isinstance(driver, type) or not callable(getattr(driver, "step", None))):
         kind = "the class itself" if isinstance(driver, type) else type(driver).__name__
-        raise DefinitionError(f"driver must be a driver such as MemoryDriver(), got {kind}")
+        drivers = 'MemoryDriver(), SqliteDriver("jobs.db") or RedisDriver.from_url("redis://...")'
+        raise DefinitionError(f"driver must be a driver such as {drivers}, got {kind}")
 
 
 def _check_tracer(tracer: Tracer | None) -> Tracer | None:

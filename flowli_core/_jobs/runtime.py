@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from flowli_core import _checks
 from flowli_core._current import CurrentJob, as_current
-from flowli_core._jobs.context import ContextScope
+from flowli_core._jobs.context import CLOSED, ContextScope
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.outbox import Outbox
 from flowli_core._jobs.settings import Defaults, JobSettings
@@ -143,7 +143,7 @@ class Runtime:
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
-            raise StrategyError("this registry is closed; make a new one")
+            raise StrategyError(CLOSED)
 
 
 async def call_handler(

@@ -212,6 +212,16 @@ async def test_a_closed_runtime_cannot_be_entered_again(jobs: AppJobs) -> None:
             pass
 
 
+def test_a_script_that_uses_a_registry_in_two_event_loops_learns_why_it_is_closed(jobs: AppJobs) -> None:
+    async def main() -> None:
+        async with jobs:
+            pass
+
+    asyncio.run(main())
+    with pytest.raises(StrategyError, match=r"block has ended.*in one asyncio\.run.*or make a new registry"):
+        asyncio.run(main())
+
+
 def test_a_job_has_its_declared_settings() -> None:
     definition = AppJobs.slow.definition
     assert (definition.name, definition.description, definition.tags) == ("mail/slow", "Slow.", ("mail",))

@@ -101,9 +101,9 @@ def test_the_message_says_how_to_percent_encode_a_password(url: str) -> None:
         ("http://user:hunter2@db", "redis://, rediss://"),
         ("hunter2", "redis://, rediss://"),
         ("", "redis://, rediss://"),
-        (5, "url must be a str, got int"),
-        (None, "url must be a str, got NoneType"),
-        (b"redis://hunter2", "url must be a str, got bytes"),
+        (5, "url must be a str, got int; a client is given to RedisDriver(...)"),
+        (None, "url must be a str, got NoneType; a client is given to RedisDriver(...)"),
+        (b"redis://hunter2", "url must be a str, got bytes; a client is given to RedisDriver(...)"),
     ],
 )
 def test_an_invalid_url_is_refused_at_once(url: object, says: str) -> None:

@@ -203,6 +203,32 @@ def test_an_invalid_path_is_refused_at_once(path: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "cure"),
+    [
+        ("sqlite:///jobs.db", ": SqliteDriver('jobs.db')"),
+        (Path("sqlite:///jobs.db"), ": SqliteDriver('jobs.db')"),
+        ("sqlite+aiosqlite:////var/jobs.db", ": SqliteDriver('/var/jobs.db')"),
+        ("file:jobs.db?mode=rwc", ": SqliteDriver('jobs.db')"),
+        ("file:///var/jobs.db", ": SqliteDriver('/var/jobs.db')"),
+        ("sqlite://", '; to keep records in memory use MemoryDriver, and for a file SqliteDriver("jobs.db")'),
+        ("sqlite:///:memory:", '; to keep records in memory use MemoryDriver, and for a file SqliteDriver("jobs.db")'),
+        ("memory:", '; to keep records in memory use MemoryDriver, and for a file SqliteDriver("jobs.db")'),
+        ("redis://:hunter2@host/0", "; for a server use RedisDriver.from_url(...)"),
+        ("postgresql://u:hunter2@host/jobs", ': SqliteDriver("jobs.db")'),
+    ],
+)
+def test_a_url_in_place_of_a_path_is_refused_with_what_to_write(url: str | Path, cure: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        SqliteDriver(url)
+    assert str(caught.value) == f"path must be the path of a file, not a URL{cure}"
+
+
+@pytest.mark.parametrize("path", ["jobs:1.db", "C:/jobs.db", "a/b:c/jobs.db"])
+def test_a_path_may_have_a_colon(path: str) -> None:
+    assert repr(SqliteDriver(path)) == f"SqliteDriver({str(Path(path).absolute())!r})"
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         lambda: SqliteDriver("jobs", synchronous="off"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

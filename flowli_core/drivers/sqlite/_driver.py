@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from flowli_core import _checks
@@ -47,6 +46,7 @@ from flowli_core.drivers.sqlite._file import (
     connect_writer,
 )
 from flowli_core.drivers.sqlite._lane import Lane
+from flowli_core.drivers.sqlite._path import checked_path
 from flowli_core.drivers.sqlite._read import read_overview, read_records
 from flowli_core.drivers.sqlite._records import cancel, heartbeat, purge, requeue
 from flowli_core.drivers.sqlite._schedules import find_schedules, put_schedule
@@ -127,7 +127,7 @@ class SqliteDriver:
         synchronous: Synchronous = "normal",
         busy_timeout: Duration = "10s",
     ) -> None:
-        self._path = _checked_path(path)
+        self._path = checked_path(path)
         if synchronous not in _SYNCHRONOUS:
             raise DefinitionError(f'synchronous must be "normal" or "full", got {_checks.shown(synchronous)}')
         self._synchronous: Synchronous = synchronous
@@ -293,18 +293,3 @@ class SqliteDriver:
 
     def _now(self) -> int:
         return stamp(self._clock.now())
-
-
-def _checked_path(path: str | os.PathLike[str]) -> str:
-    try:
-        given: str | bytes = os.fspath(path)
-    except TypeError:
-        raise DefinitionError(f"path must be the path of a file, got {type(path).__name__}") from None
-    if isinstance(given, bytes) or not given or given.startswith(":") or "\0" in given:
-        raise DefinitionError(
-            f"path must be the path of a file, got {_checks.shown(given)}; to keep records in memory use MemoryDriver"
-        )
-    try:
-        return str(Path(given).absolute())
-    except OSError:
-        raise DefinitionError("path is relative, but the current folder was removed; give an absolute path") from None

@@ -98,7 +98,9 @@ def adopt(client: object, *, patience: float) -> Source:
         if library in LIBRARIES:
             source: Source = _module_of(library).adopt(client, patience=patience)
             return source
-    got = f"{type(client).__module__}.{type(client).__name__}"
+    if isinstance(client, str):
+        raise DefinitionError("client must be a client, got a str; a URL is given to RedisDriver.from_url(...)")
+    got = f"{type(client).__module__}.{type(client).__name__}".removeprefix("builtins.")
     raise DefinitionError(
         f"client must be an asynchronous client of {', '.join(LIBRARIES)}, got {got}; "
         "pass a redis.asyncio.Redis, for example, or use RedisDriver.from_url(...)"

@@ -23,6 +23,7 @@ _SCHEMES: dict[str, tuple[str, Kind]] = {
 """The library and the kind of connection for each scheme."""
 
 _BAD_SCHEME = "url must be redis://, rediss://, valkey://, valkeys:// or unix://, with a host and a port below 65536"
+_CLIENT = "; a client is given to RedisDriver(...)"
 _NOT_ENCODED = (
     "url cannot be read; special characters of a user name, a password or an option must be percent-encoded: "
     "quote(password, safe='') of urllib.parse does so"
@@ -48,7 +49,7 @@ def parse_url(url: object) -> ParsedUrl:
 
     Raises DefinitionError. With TLS the host name is checked unless an option says otherwise.
     """
-    scheme, separator, rest = _checks.instance(url, str, argument="url").partition("://")
+    scheme, separator, rest = _checks.instance(url, str, argument="url", cure=_CLIENT).partition("://")
     if not separator or scheme not in _SCHEMES:
         raise DefinitionError(_BAD_SCHEME)
     library, kind = _SCHEMES[scheme]
