@@ -249,9 +249,15 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("the uses of a shape are never forgotten", "call('HDEL', USES, digest)"),
         ("a queue is never forgotten", "may_be_empty[shape.queue] = true"),
         ("a shape is forgotten before its last record", "if uses and uses > removed then", "if false then"),
-        ("removed records still use their shape", "call('HINCRBY', USES, digest, -removed)"),
+        ("removed records still use their shape", "call('HINCRBY', USES, digest, -removed * USE)"),
     ),
     ("shared/remove.lua", "tests/redis/test_shapes.py"): (
+        (
+            "a shape goes if more records are removed than were counted",
+            "elseif uses == removed then",
+            "elseif uses then",
+        ),
+        ("a removal does not change a damaged number", "redis.pcall('HINCRBY', USES, digest, USE)"),
         ("the queue of a record that was set aside is never forgotten", "may_be_empty[shape_of(kind).queue] = true"),
     ),
     ("shared/moves.lua", "tests/conformance/test_size.py"): (
@@ -261,7 +267,20 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a queue is forgotten although a record waits", "call('EXISTS', DUE[queue]) == 0 and", "true and"),
         ("a queue is forgotten although it has a suspect", "call('EXISTS', SUSPECT[queue]) == 0,", "true,"),
     ),
+    ("shared/columns.lua", "tests/redis/test_shapes.py"): (
+        ("a damaged number of records is trusted", "and (sum - FIRST_USE) % USE == 0"),
+        (
+            "a number that HINCRBY cannot read is read",
+            "string.match(text or '', '^[1-9]%d*$') and number_or(text)",
+            "number_or(text)",
+        ),
+    ),
+    ("recount.lua", "tests/redis/test_shapes.py"): (
+        ("a number that has changed is replaced", "(call('HGET', USES, digest) or '') ~= wrong", "false"),
+        ("a number that shows no changes is corrected", "elseif wrong ~= '0' and (", "elseif false and ("),
+    ),
     ("shared/add_records.lua", "tests/redis/test_shapes.py"): (
+        ("a number that was lost begins again", "if sum == shape.uses * USE then", "if true then"),
         ("a shape is not compared", "stored ~= text then", "false then"),
         ("what differs is stored all the same", "if #differing > 0 then", "if false then"),
     ),

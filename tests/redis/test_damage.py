@@ -55,6 +55,9 @@ BLOB = {
 }
 
 
+UNREADABLE_SHAPE = "its name, queue and limits cannot be read; enqueue a job with the same ones, then requeue this one"
+
+
 @pytest.fixture
 def prefix(foreign: Any) -> Iterator[str]:
     """Return a prefix that the test may damage. Its keys are removed at the end, before they are inspected."""
@@ -131,9 +134,9 @@ async def test_a_record_whose_shape_is_damaged_runs_again_once_the_shape_is_repa
     (digest,) = [digest for digest, text in shapes.items() if b"\nsend_email\n" in text]
     foreign.hset(key("shape"), digest, b"junk")
     answer = await worker.step(want=5)
-    assert (ids(answer.reserved), [one.damage for one in answer.damaged]) == (["b"], ["its shape cannot be read"])
+    assert (ids(answer.reserved), [one.damage for one in answer.damaged]) == (["b"], [UNREADABLE_SHAPE])
     foreign.hset(key("shape"), digest, shapes[digest])
-    assert (await stored(driver, "a")).damage == "its shape cannot be read"
+    assert (await stored(driver, "a")).damage == UNREADABLE_SHAPE
     assert await driver.requeue("a") == "requeued"
     assert (await worker.take_one()).id == "a"
 
@@ -159,7 +162,7 @@ async def test_a_record_whose_shape_is_damaged_while_it_runs_is_lost_and_then_se
     foreign.hset(key("shape"), mapping=dict.fromkeys(foreign.hgetall(key("shape")), b"junk"))
     assert await worker.settle(held, DONE) == "lost"
     assert (await driver.overview()).counts.active == 0
-    assert [one.damage for one in await everything(driver, "failed")] == ["its shape cannot be read"]
+    assert [one.damage for one in await everything(driver, "failed")] == [UNREADABLE_SHAPE]
 
 
 async def test_a_record_in_the_index_of_another_queue_is_set_aside(driver: RedisDriver, key: Any, foreign: Any) -> None:

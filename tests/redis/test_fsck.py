@@ -129,7 +129,7 @@ DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tupl
         lambda r, k: r.hset(k("record"), "waits", "junk"),
         {("record", "waits"), HOLDER, ("due:q", "waits"), ("uses", SHAPE)},
     ),
-    ("shape of no record", lambda r, k: r.hset(k("shape"), "x" * 22, "junk"), {("shape", "x" * 22)}),
+    ("shape of no record", lambda r, k: r.hset(k("shape"), "x" * 22, "junk"), {("uses", "x" * 22)}),
     ("uses of no shape", lambda r, k: r.hset(k("uses"), "x" * 22, 1), {("uses", "x" * 22)}),
     ("uses too high", lambda r, k: r.hincrby(k("uses"), SHAPE, 1), {("uses", SHAPE)}),
     ("uses not a number", lambda r, k: r.hset(k("uses"), SHAPE, "x"), {("uses", SHAPE)}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,9 +12,10 @@ from flowli_core import DriverError, RunCounts
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.redis._connections import Connections
 from flowli_core.drivers.redis._packing import DIGEST, shape_of
+from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.durations import ZERO
 from flowli_core.stored import StoredSchedule
-from tests.conformance.builders import Worker, ids, record
+from tests.conformance.builders import Worker, ack, ids, record
 from tests.conformance.drivers import count_objects
 from tests.redis.server import shared_url
 from tests.support.running import Work
@@ -60,6 +61,135 @@ async def test_a_damaged_shape_is_repaired_by_the_next_call_with_it(
             assert await put(driver, tick("q"), [record("c")])
     held = await Worker(driver).take(5)
     assert [(one.id, one.name) for one in held] == [("a", "send_email"), ("b", "send_email"), ("c", "send_email")]
+
+
+def uses_of(foreign: Any, prefix: str) -> tuple[str, bytes]:
+    """Return the key of the numbers of records with a shape, and the digest of the only one."""
+    (digest,) = foreign.hkeys(f"{{{prefix}}}:1:shape")
+    return f"{{{prefix}}}:1:uses", digest
+
+
+async def remove_finished(driver: RedisDriver, worker: Worker, most: int) -> int:
+    """Complete some records and remove all that are finished. Return how many were completed."""
+    held = await worker.take(most)
+    await worker.step(*[ack(one) for one in held])
+    await driver.purge("completed", older_than=timedelta(milliseconds=-1), limit=100)
+    return len(held)
+
+
+WRONG = ("", "0", "1", "-1", "junk", "1.5", "0x10", "7 ", "007", "9" * 30, "999", "1000003", "5271844", "527184")
+
+
+@pytest.mark.parametrize("number", [None, *WRONG])
+async def test_a_wrong_number_of_records_with_a_shape_takes_it_from_none_of_them(
+    driver: RedisDriver, foreign: Any, prefix: str, number: str | None
+) -> None:
+    """The shape is kept, also by records that are stored and removed later. fsck corrects the number."""
+    await driver.enqueue([record(f"a{number}") for number in range(5)])
+    key, digest = uses_of(foreign, prefix)
+    if number is None:
+        foreign.hdel(key, digest)
+    else:
+        foreign.hset(key, digest, number)
+    worker = Worker(driver)
+    for step in range(3):
+        await driver.enqueue([record(f"b{step}")])
+        assert await remove_finished(driver, worker, 2) == 2
+    assert [(one.id, one.problem) for one in await driver.fsck()] == [(digest.decode(), "is missing or damaged")]
+    assert await driver.fsck() == ()
+    assert foreign.hget(key, digest) == b"%d" % (2 * 1000003 + 271828)
+    assert await remove_finished(driver, worker, 5) == 2
+    assert not foreign.exists(key, key.replace("uses", "shape"), key.replace("uses", "queues"))
+
+
+async def test_a_shape_of_which_more_records_are_removed_than_were_counted_is_kept(
+    driver: RedisDriver, foreign: Any, prefix: str
+) -> None:
+    await driver.enqueue([record(name) for name in "abc"])
+    key, digest = uses_of(foreign, prefix)
+    foreign.hincrby(key, digest, -2 * 1000003)
+    worker = Worker(driver)
+    assert await remove_finished(driver, worker, 2) == 2
+    assert await remove_finished(driver, worker, 2) == 1
+    assert [one.id for one in await driver.fsck()] == [digest.decode()]
+    assert not foreign.exists(key)
+
+
+@pytest.mark.parametrize("excess", [-1, 1])
+async def test_fsck_corrects_a_number_of_records_that_is_wrong(
+    driver: RedisDriver, foreign: Any, prefix: str, excess: int
+) -> None:
+    await driver.enqueue([record("a"), record("b")])
+    key, digest = uses_of(foreign, prefix)
+    foreign.hincrby(key, digest, excess * 1000003)
+    assert [(one.id, one.problem) for one in await driver.fsck()] == [(digest.decode(), f"is wrong by {excess}")]
+    assert await driver.fsck() == ()
+    assert foreign.hget(key, digest) == b"%d" % (2 * 1000003 + 271828)
+
+
+@pytest.mark.parametrize("number", [b"junk", b"0"])
+async def test_fsck_corrects_no_number_of_records_that_changes_meanwhile(
+    driver: RedisDriver, foreign: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, number: bytes
+) -> None:
+    """One record comes and one goes between counting and storing the number."""
+    await driver.enqueue([record("a"), record("b")])
+    key, digest = uses_of(foreign, prefix)
+    foreign.hset(key, digest, number)
+    recount, worker = Scripts.recount, Worker(driver)
+
+    async def move_first(self: Scripts, *words: Any, counted: int) -> Any:
+        await driver.enqueue([record()])
+        await remove_finished(driver, worker, 1)
+        return await recount(self, *words, counted=counted)
+
+    monkeypatch.setattr(Scripts, "recount", move_first)
+    for _ in range(2):
+        assert [one.problem for one in await driver.fsck()] == ["is missing or damaged"]
+    monkeypatch.undo()
+    await driver.fsck()
+    assert await driver.fsck() == ()
+
+
+async def test_fsck_that_ends_early_corrects_nothing(driver: RedisDriver, foreign: Any, prefix: str) -> None:
+    """It has not counted all records."""
+    await driver.enqueue([record(f"a{number}") for number in range(600)])
+    key, digest = uses_of(foreign, prefix)
+    foreign.hset(key, digest, 0)
+    assert len(await driver.fsck(limit=1)) == 1
+    assert foreign.hget(key, digest) == b"0"
+    await driver.fsck()
+    assert foreign.hget(key, digest) == b"%d" % (600 * 1000003 + 271828)
+
+
+async def test_a_worker_that_has_read_a_changed_shape_runs_its_records_once_it_is_repaired(
+    driver: RedisDriver, foreign: Any, prefix: str
+) -> None:
+    other = RedisDriver.from_url(shared_url(), prefix=prefix)
+    await other.open()
+    await driver.enqueue([record("a"), record("b")])
+    foreign.hset(f"{{{prefix}}}:1:shape", shape_of(record())[0], b"0 0 0 0 q\nanother\n{}")
+    worker = Worker(other)
+    assert [one.name for one in await worker.take(1)] == ["another"]
+    await driver.enqueue([record("c")])
+    assert [one.name for one in await worker.take(5)] == ["send_email"] * 2
+    await other.close()
+
+
+async def test_a_record_that_was_set_aside_for_its_shape_runs_after_an_equal_call_and_a_requeue(
+    driver: RedisDriver, foreign: Any, prefix: str
+) -> None:
+    await driver.enqueue([record("a")])
+    foreign.hdel(f"{{{prefix}}}:1:shape", shape_of(record())[0])
+    worker = Worker(driver)
+    (damaged,) = (await worker.step(want=1)).damaged
+    assert damaged.damage == (
+        "its name, queue and limits are missing; enqueue a job with the same ones, then requeue this one"
+    )
+    assert await driver.requeue("a") == "damaged"
+    await driver.enqueue([record("b")])
+    assert await driver.requeue("a") == "requeued"
+    assert {one.id for one in await worker.take(5)} == {"a", "b"}
+    assert await driver.fsck() == ()
 
 
 async def test_a_record_whose_shape_was_changed_does_not_run_as_another_job(foreign: Any, prefix: str) -> None:

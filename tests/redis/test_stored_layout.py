@@ -43,7 +43,7 @@ async def test_the_stored_bytes_stay_as_they_are(foreign: Any, prefix: str) -> N
             "waits": f'{DIGEST}{NOW} k\n-\n{{"to":"ada"}}',
         },
         "shape": {DIGEST: '3 3600000 1209600000 0 mail\nsend\n{"v":1}'},
-        "uses": {DIGEST: "3"},
+        "uses": {DIGEST: "3271837"},
         "token": {"runs": f"{NOW}002 {NOW} {NOW} {DIGEST}- w 1"},
         "outcome": {
             "done": f'completed {NOW}000 {NOW} 0 {NOW} {NOW} {DIGEST}- w 1\n"done"',

@@ -1,5 +1,7 @@
 """fsck: a search for damage in the keys of a prefix, while workers go on.
 
+It corrects one kind of damage, a wrong number of records with a shape, because that keeps the shape for ever.
+
 The invariants that it checks:
 
 - Each record is in exactly one index (due, suspect, lease, completed, failed or cancelled), and each entry of an index
@@ -33,10 +35,11 @@ AT_A_TIME = 100
 
 _COUNTED = {"lease": "active", "completed": "completed", "failed": "failed", "cancelled": "cancelled"}
 _OF_RECORDS = ("token", "attempts", "outcome", "recoveries", "expiry", "holder", "cancelling")
-_OF_SHAPES = ("shape", "queues")
+_OF_SHAPES = ("uses", "queues")
 _OF_SCHEDULES = ("schedule", "schedules", "tick")
 _TOKEN = ("token", "")
 _TRIES = 3
+_TRIES_TO_CORRECT = 5
 _PAUSE = 0.05
 
 
@@ -61,6 +64,7 @@ class Audit:
         self._keys = keys
         self._limit = limit
         self._findings: dict[Finding, None] = {}
+        self._has_failed = False
 
     async def run(self) -> tuple[Finding, ...]:
         """Search, and return the findings."""
@@ -86,23 +90,44 @@ class Audit:
     async def _compare_uses(self) -> None:
         """Check the records, and compare how many of them have each shape with what is stored.
 
-        A difference is reported if it is found twice, while the stored numbers stay the same.
+        A difference is reported and corrected if it is found twice, while the stored numbers stay the same.
         """
-        wrong: dict[bytes, int] | None = None
-        for _ in range(_TRIES):
-            before, found = await self._uses(), Counter[bytes]()
+        wrong: dict[bytes, tuple[bytes, int, int]] | None = None
+        corrected: set[bytes] = set()
+        for _ in range(_TRIES_TO_CORRECT):
+            before, counted = await self._uses(), Counter[bytes]()
             async for digests in self._scan("record"):
-                found.update(dict(digests))
-            excess = {digest: before[digest] - found[digest] for digest in before if before[digest] != found[digest]}
-            if await self._uses() == before and excess in ({}, wrong):
-                for digest, number in excess.items():
-                    self._report("uses", to_text(digest), f"is wrong by {number}")
-                return
-            wrong = excess
+                counted.update(dict(digests))
+            previous = wrong
+            wrong = {
+                digest: (stored, uses, counted[digest])
+                for digest, (stored, uses) in before.items()
+                if uses != counted[digest]
+            }
+            if await self._uses() == before and wrong in ({}, previous):
+                for digest, (_, uses, number) in wrong.items():
+                    if digest not in corrected:
+                        problem = "is missing or damaged" if uses < 0 else f"is wrong by {uses - number}"
+                        self._report("uses", to_text(digest), problem)
+                corrected |= set(wrong)
+                if self._is_partial() or await self._recount(wrong):
+                    return
             await asyncio.sleep(_PAUSE)
 
-    async def _uses(self) -> dict[bytes, int]:
-        return {digest: read_number(n) or 0 async for pairs in self._scan("uses") for digest, n in pairs}
+    async def _recount(self, wrong: dict[bytes, tuple[bytes, int, int]]) -> bool:
+        """Store the numbers that were counted. Return False if one was replaced by a number that shows changes."""
+        replies = [
+            await self._scripts.recount(digest, stored, counted=number) for digest, (stored, _, number) in wrong.items()
+        ]
+        return all(replies)
+
+    def _is_partial(self) -> bool:
+        """Return True if some records may not have been counted."""
+        return self._has_failed or len(self._findings) >= self._limit
+
+    async def _uses(self) -> dict[bytes, tuple[bytes, int]]:
+        """Return what is stored for each shape, and the number that it means, or -1."""
+        return {digest: (stored, uses) async for rows in self._scan("shape") for digest, stored, uses in rows}
 
     async def _compare_counts(self) -> None:
         """Compare the counts of each queue with its records.
@@ -143,6 +168,7 @@ class Audit:
             except (StoreUnavailable, PermissionMissingError):
                 raise
             except DriverError as error:
+                self._has_failed = True
                 self._report(f"{column}:{queue}" if queue else column, "", f"cannot be read: {error}")
                 return
             for key, record_id, problem in rows:

@@ -13,7 +13,7 @@ Key                        Type  What it holds, and when an entry is removed
 record                     hash  id -> shape digest, creation time, idempotency key, meta, input; with the record (1)
 shape                      hash  digest -> limits, queue, job name, policy, as many records share them; with the last of
                                  these records
-uses                       hash  digest -> number of records with this shape; with the shape
+uses                       hash  digest -> number of records with this shape, see columns.lua; with the shape
 token                      hash  id -> token, times, worker of an active record; when it is settled or recovered
 attempts                   hash  id -> attempts, opaque to the driver; with the record (1), or by requeue
 outcome                    hash  id -> last state, token, times, worker, result; with the record (1)

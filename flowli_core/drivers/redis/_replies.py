@@ -32,6 +32,9 @@ _DAMAGED = 6
 _MOST_SHAPES = 1024
 """The most shapes that a process remembers. Callers choose limits and queues, so there may be any number."""
 
+_DAMAGED_POLICY = b"damaged"
+"""The policy of a shape that was changed: it cannot be read. Such a shape is not remembered, as it may be repaired."""
+
 _NO_HISTORY: tuple[bytes | None, int] = (None, 0)
 """The attempts and the recoveries of a record that has no outcome yet."""
 
@@ -98,7 +101,7 @@ class Replies:
             texts = await self._client.execute("HMGET", self._key, *unknown)
             read = {digest: _read_shape(digest, text or b"") for digest, text in zip(unknown, texts, strict=True)}
             found |= {digest: shape for digest, shape in read.items() if shape is not None}
-            self._remember(found)
+            self._remember({digest: shape for digest, shape in found.items() if shape.policy != _DAMAGED_POLICY})
         return found
 
     def _remember(self, shapes: dict[bytes, Shape]) -> None:
@@ -113,7 +116,7 @@ def _read_shape(digest: bytes, text: bytes) -> Shape | None:
     A worker then fails the record instead of running it.
     """
     shape = unpack_shape(text)
-    return shape if shape is None or digest_of(text) == digest else replace(shape, policy=b"damaged")
+    return shape if shape is None or digest_of(text) == digest else replace(shape, policy=_DAMAGED_POLICY)
 
 
 def _to_reserved(

@@ -106,6 +106,9 @@ class Scripts:
     async def cancel(self, record_id: str) -> Any:
         return await self._call("cancel", [record_id])
 
+    async def recount(self, digest: bytes, wrong: bytes, *, counted: int) -> Any:
+        return await self._call("recount", [digest, wrong, counted])
+
     async def requeue(self, record_id: str, *, attempts: bytes | None) -> Any:
         return await self._call("requeue", [record_id, int(attempts is not None), attempts or b""])
 

@@ -4,7 +4,8 @@
 -- ARGV[first..]: column, queue (of due and suspect) or '', cursor, about how many entries to check.
 -- Answers {next cursor, {key, id, problem} for each finding, {queue, number of records} for each queue found}.
 --          The column counts is checked whole; for it the last is {field, number, ...}. For the column record it is
---          {digest, number of records} for each shape found, for the column uses the same as it is stored.
+--          {digest, number of records} for each shape found, for the column shape {digest, number as it is stored or '',
+--          the number of records that it means or -1} for each.
 -- Writes nothing.
 local column, of_queue, cursor, size = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3]
 local findings, members = {}, {}
@@ -236,19 +237,22 @@ end
 
 if column == 'counts' then
   return check_counts()
-elseif column == 'shape' or column == 'uses' then
-  local found = call('HSCAN', column == 'shape' and SHAPE or USES, cursor, 'COUNT', size)
-  local uses = {}
+elseif column == 'shape' then
+  local found, uses = call('HSCAN', SHAPE, cursor, 'COUNT', size), {}
   for i = 1, #found[2], 2 do
-    local digest, value = found[2][i], found[2][i + 1]
-    if not call('HGET', column == 'shape' and USES or SHAPE, digest) then
-      report(column, digest, column == 'shape' and 'is not counted' or 'counts the records of a missing shape')
-    elseif column == 'uses' and not number_or(value) then
-      report(column, digest, 'is not a number')
-    end
-    uses[#uses + 1] = { digest, value }
+    local digest = found[2][i]
+    local stored = call('HGET', USES, digest) or ''
+    uses[#uses + 1] = { digest, stored, parse_uses(stored) or -1 }
   end
   return { found[1], findings, uses }
+elseif column == 'uses' then
+  local found = call('HSCAN', USES, cursor, 'COUNT', size)
+  for i = 1, #found[2], 2 do
+    if not call('HGET', SHAPE, found[2][i]) then
+      report(column, found[2][i], 'counts the records of a missing shape')
+    end
+  end
+  return { found[1], findings, {} }
 elseif column == 'queues' then
   local found = call('SSCAN', QUEUES, cursor, 'COUNT', size)
   for _, queue in ipairs(found[2]) do

@@ -18,11 +18,12 @@ end
 
 -- Count the records of a shape. Store it, and its queue, with the first of them.
 local function add_uses(digest, shape)
-  if type(redis.pcall('HINCRBY', USES, digest, shape.uses)) == 'table' then
-    -- The count is damaged. Make it so great that the shape is never removed: a missing one would do more harm.
-    call('HSET', USES, digest, 9007199254740992)
-  end
+  -- This fails if the number is damaged. Then it stays as it is: see parse_uses.
+  local sum = redis.pcall('HINCRBY', USES, digest, shape.uses * USE)
   if not shape.is_stored then
+    if sum == shape.uses * USE then
+      call('HINCRBY', USES, digest, FIRST_USE)
+    end
     call('HSET', SHAPE, digest, shape.text)
     if call('SADD', QUEUES, shape.queue) == 1 then
       call('DEL', WAKE[shape.queue]) -- one that would expire: see wake_up.lua

@@ -85,6 +85,18 @@ local function parse_shape(text)
   end
 end
 
+-- uses: how many records have a shape, stored as USE for each record and one FIRST_USE. So a number that was changed, or that
+-- was lost and began again at 0, is no such sum and stays none, whatever is added or removed: the shape is then kept.
+local USE, FIRST_USE = 1000003, 271828
+
+-- Returns the number of records, or nil if it is missing or damaged.
+local function parse_uses(text)
+  local sum = string.match(text or '', '^[1-9]%d*$') and number_or(text)
+  if sum and sum > FIRST_USE and (sum - FIRST_USE) % USE == 0 then
+    return (sum - FIRST_USE) / USE
+  end
+end
+
 -- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if it cannot be read, and why. The
 -- kind of a record that was set aside is ! and its queue in hexadecimal digits; it is kept for 14 days.
 local shapes = {}
@@ -103,7 +115,8 @@ local function shape_of(text)
   end
   local max_recoveries, keep_completed, keep_failed, keep_id, queue, name = parse_shape(stored or '')
   if not queue then
-    return nil, stored and 'its shape cannot be read' or 'its shape is missing'
+    return nil, 'its name, queue and limits ' .. (stored and 'cannot be read' or 'are missing')
+      .. '; enqueue a job with the same ones, then requeue this one'
   end
   local until_failed = format_ms(now + keep_failed)
   local shape = {
