@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import cast
 
-from flowli_core import Defaults, Jobs, job
+from flowli_core import Defaults, Jobs, current_job, job
 from flowli_core.driver import Driver, Keep, Step, StepAnswer
 from flowli_core.drivers.redis import RedisDriver
 from tests.running.workers_app import Folder
@@ -76,6 +76,8 @@ async def block(input: int, ctx: Folder) -> None:
 async def poison(input: str, ctx: Folder) -> None:
     """End the process."""
     ctx.note(0)
+    if input == "137":
+        os._exit(137)
     if input == "exit":
         os._exit(DIED)
     if input == "kill":
@@ -83,11 +85,40 @@ async def poison(input: str, ctx: Folder) -> None:
     ctypes.string_at(0)
 
 
+@job(int)
+async def rest(input: int, ctx: Folder) -> int:
+    """Take so many milliseconds."""
+    ctx.note(input)
+    await asyncio.sleep(input / 1000)
+    return input
+
+
+@job(str)
+async def carry(input: str, ctx: Folder) -> int:
+    """Take 20 ms."""
+    ctx.note(len(input))
+    await asyncio.sleep(0.02)
+    return len(input)
+
+
+@job()
+async def token(ctx: Folder) -> int:
+    """Note the token of this run, and run until the gate file exists."""
+    ctx.note(current_job().token)
+    while not ctx.gate.exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.01)
+    return current_job().token
+
+
 class FaultJobs(Jobs[Folder]):
     quick = quick
+    rest = rest
+    carry = carry
+    token = token
     slow = slow
     block = block
     poison = poison
+    queues = ("elsewhere",)
 
 
 def make_jobs(folder: Folder, url: str, prefix: str, *, fail: str = "") -> FaultJobs:

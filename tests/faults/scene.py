@@ -6,18 +6,28 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from flowli_core import JobRecord, QueueCounts
+from tests.cli.operated import Output
 from tests.faults.app import FaultJobs, make_jobs
 from tests.redis.server import connect, findings
 from tests.running.workers_app import Folder
 from tests.support.running import soon, until
 
 ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Deaths:
+    """How many workers have died. It is known when all of them have ended."""
+
+    count: int = 0
 
 
 class Scene:
@@ -31,16 +41,55 @@ class Scene:
 
     async def spawn(self, *options: str, url: str = "", **environ: str) -> Process:
         """Start `flowli worker`. The caller must end it."""
-        here = {
+        environ = self.environ(url) | environ
+        command = ("-W", "error", "-m", "flowli_core.cli", "worker", "tests.faults.app:jobs", *options)
+        with self.stderr() as stderr:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, *command), env=environ, cwd=ROOT, stderr=stderr
+            )
+
+    def stderr(self) -> BinaryIO:
+        """Open the file to which the processes write their log."""
+        return (self.folder.path / "stderr").open("ab")
+
+    def environ(self, url: str = "") -> dict[str, str]:
+        """Return the environment of a process that uses the same folder and store."""
+        return {
+            **os.environ,
             "FLOWLI_TEST_FOLDER": str(self.folder.path),
             "FLOWLI_TEST_URL": url or self.url,
             "FLOWLI_TEST_PREFIX": self.prefix,
         }
-        command = ("-W", "error", "-m", "flowli_core.cli", "worker", "tests.faults.app:jobs", *options)
-        with (self.folder.path / "stderr").open("ab") as stderr:
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, *command), env=os.environ | here | environ, cwd=ROOT, stderr=stderr
+
+    async def command(self, *words: str) -> Output:
+        """Run another command of `flowli` to its end."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "flowli_core.cli", *words, "--app", "tests.faults.app:jobs"),
+            env=self.environ() | {"NO_COLOR": "1"},
+            cwd=ROOT,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        out, err = await soon(process.communicate())
+        return Output(process.returncode or 0, out.decode(), err.decode())
+
+    @asynccontextmanager
+    async def replaced_workers(self, workers: int, *, concurrency: int, lease: str = "1s") -> AsyncGenerator[Deaths]:
+        """Run so many workers in processes, each of which is replaced at once when it dies."""
+        deaths = Deaths()
+        with self.stderr() as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.faults.parent", str(workers), str(concurrency), lease),
+                env=self.environ(),
+                cwd=ROOT,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=stderr,
             )
+        try:
+            yield deaths
+        finally:
+            deaths.count = int((await soon(process.communicate(b"")))[0])  # at the end of stdin it ends
 
     @asynccontextmanager
     async def worker(

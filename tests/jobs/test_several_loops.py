@@ -1,8 +1,7 @@
 """One registry that threads use, each with an event loop of its own."""
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 from tests.redis.server import clean_up, fresh_prefix, shared_url
-from tests.support.running import PATIENCE, Hold, Work, running, soon
-
-THREADS = 8
+from tests.support.running import Hold, Work, running, soon
+from tests.support.threads import THREADS, in_threads
 
 
 @job(int)
@@ -43,30 +41,6 @@ class SlowToOpen(MemoryDriver):
     async def close(self) -> None:
         self.closed += 1
         await super().close()
-
-
-def in_threads(call: Callable[[], Awaitable[object]], *, threads: int = THREADS) -> list[object]:
-    """Await a call in several threads at once, and return the results or errors. Fails if one thread hangs."""
-    results: list[object] = []
-    together = threading.Barrier(threads)
-
-    async def awaited() -> object:
-        return await call()
-
-    def one() -> None:
-        together.wait()
-        try:
-            results.append(asyncio.run(awaited()))
-        except BaseException as error:
-            results.append(error)
-
-    started = [threading.Thread(target=one, daemon=True) for _ in range(threads)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join(PATIENCE)
-    assert not any(thread.is_alive() for thread in started), "a thread hangs"
-    return results
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])

@@ -64,3 +64,5 @@ def crash(jobs: Jobs[Any]) -> None:
 
 jobs = WorkJobs(context=None, driver=make_driver(), defaults=Defaults(keep=Keep(completed=10_000)))
 runner = Runner(jobs, concurrency=20, lease="1s")
+unopened = WorkJobs(context=None, driver=make_driver())
+"""A registry on the same store that is opened by its first call."""
