@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Deaths:
-    """How many workers have died. It is known when all of them have ended."""
+    """The number of workers that died. It is known when all of them have ended."""
 
     count: int = 0
 
@@ -93,10 +93,25 @@ class Scene:
 
     @asynccontextmanager
     async def worker(
-        self, *, concurrency: int = 10, lease: str = "1s", drain: str = "10s", url: str = "", **environ: str
+        self,
+        *,
+        concurrency: int = 10,
+        lease: str = "1s",
+        drain: str = "10s",
+        queues: str = "",
+        url: str = "",
+        **environ: str,
     ) -> AsyncGenerator[Process]:
         """Run `flowli worker`, and kill it at the end if it still runs."""
-        options = ("--concurrency", str(concurrency), "--lease", lease, "--drain", drain)
+        options = (
+            *(("--queues", queues) if queues else ()),
+            "--concurrency",
+            str(concurrency),
+            "--lease",
+            lease,
+            "--drain",
+            drain,
+        )
         process = await self.spawn(*options, url=url, **environ)
         try:
             yield process

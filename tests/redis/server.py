@@ -12,9 +12,11 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import pytest
@@ -44,9 +46,12 @@ class Server:
     READY = b"ready to accept connections"
     """The log line, in lower case, by which it is ready."""
 
-    def __init__(self, *options: str, binary: str | None = None) -> None:
+    def __init__(
+        self, *options: str, binary: str | None = None, environ: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._options = options
         self._binary = binary
+        self._environ = environ
         self.folder = Path(tempfile.mkdtemp(prefix="flowli-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._reader = threading.Thread()
@@ -71,7 +76,10 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it is ready."""
         self._process = subprocess.Popen(
-            [self._binary or found_binary(), *self.words()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [self._binary or found_binary(), *self.words()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **self._environ},
         )
         assert self._process.stdout is not None
         lines = iter(self._process.stdout.readline, b"")

@@ -215,3 +215,7 @@ async def test_batches_that_take_longer_than_the_patience_pass_a_slow_network(
             proxy.rate = math.inf
             await nearby.aclose()
     assert proxy.carried < 4 * number * size
+    print(  # noqa: T201 - the figures of this run
+        f"1 MB/s, {number} {large} of {size >> 10} KiB, patience {patience}: all completed, "
+        f"{proxy.carried / 1e6:.1f} MB travelled for {number * size / 1e6:.1f} MB"
+    )
