@@ -12,6 +12,7 @@ from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hook, Hooks, JobEvent, Observer
 from flowli_core._running.runner import Health, Runner
 from flowli_core._schedules.timing import AllMissed, Missed, Overlap
+from flowli_core._sync import run_sync
 from flowli_core._wire.attempts import LastError
 from flowli_core.driver import CancelAnswer, Driver, Keep, RequeueAnswer
 from flowli_core.errors import (
@@ -85,4 +86,5 @@ __all__ = [
     "fixed",
     "job",
     "per_job",
+    "run_sync",
 ]

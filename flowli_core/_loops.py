@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import TracebackType
@@ -97,6 +97,22 @@ async def _wait_briefly(event: asyncio.Event) -> None:
             await event.wait()
     except TimeoutError:
         pass
+
+
+async def capture(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """Return the result of an awaitable, and the error that it raised. A SystemExit would end the event loop."""
+    try:
+        return await awaitable, None
+    except BaseException as error:  # noqa: BLE001 - the caller raises it
+        return None, error
+
+
+async def cancel_other_tasks() -> None:
+    """Cancel all other tasks of this event loop, and wait until they have ended."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:

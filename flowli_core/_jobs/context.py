@@ -1,5 +1,6 @@
 """The context of a registry: how a handler's `ctx` is made, how often, and how it is closed."""
 
+import asyncio
 import inspect
 import types
 import typing
@@ -72,6 +73,8 @@ class ContextScope:
         self._stack = AsyncExitStack()
         self._made: tuple[object] | None = None
         self._is_closed = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop on which the context was opened, shared or not. What it holds may belong to that loop."""
 
     @property
     def is_ready(self) -> bool:
@@ -89,7 +92,9 @@ class ContextScope:
         Raises StrategyError after `close`.
         """
         made = self._made
-        if made is None and self._factory is None:
+        if self._factory is not None:
+            self.loop = asyncio.get_running_loop()
+        elif made is None:
             async with self._lock:
                 if self._is_closed:
                     raise StrategyError(CLOSED)
@@ -99,14 +104,14 @@ class ContextScope:
                         made = (await self._make(self._source, stack),)
                         # Only now: a context that `_make` refuses is closed with `stack`.
                         self._stack = stack.pop_all()
-                    self._made = made
+                    self._made, self.loop = made, asyncio.get_running_loop()
         return None if made is None else made[0]
 
     async def close(self) -> None:
         """Close the shared context. A second call does nothing."""
         async with self._lock:
             self._is_closed = True
-            self._made = None
+            self._made = self.loop = None
             stack, self._stack = self._stack, AsyncExitStack()
             await stack.aclose()
 

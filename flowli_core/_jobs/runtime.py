@@ -15,8 +15,9 @@ from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.outbox import Outbox
 from flowli_core._jobs.settings import Defaults, JobSettings
 from flowli_core._jobs.tracer import Tracer
-from flowli_core._loops import LoopLock, let_anyio_reach
+from flowli_core._loops import LoopLock, capture, let_anyio_reach, run_on
 from flowli_core._schedules.spec import ScheduleSpec
+from flowli_core._sync import is_background
 from flowli_core.driver import Driver
 from flowli_core.errors import StrategyError, ValidationError
 from flowli_core.stored import RecordById, StoredRecord
@@ -137,6 +138,18 @@ class Runtime:
         self._refuse_closed()
         queue = queue or self.settings[definition.name].queue
         current = CurrentJob(id="run", name=definition.name, queue=queue, _registry=self.registry)
+        loop, running = self.context.loop, asyncio.get_running_loop()
+        if loop is None or loop is running or not loop.is_running() or not is_background(running):
+            return await self._run(definition, input, meta, current)
+        result, error = await run_on(loop, capture(self._run(definition, input, meta, current)))
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # Its traceback refers to this frame.
+
+    async def _run(self, definition: Definition, input: object, meta: object, current: CurrentJob) -> Any:
         with as_current(current):
             async with self.context.execution() as ctx:
                 return await call_handler(definition, input=input, meta=meta, ctx=ctx, in_thread=_in_thread)

@@ -41,6 +41,7 @@ from flowli_core import (
     fixed,
     job,
     per_job,
+    run_sync,
 )
 from flowli_core.driver import CancelAnswer, RequeueAnswer
 from flowli_core.drivers.memory import MemoryDriver
@@ -555,6 +556,16 @@ async def enqueues(jobs: AppJobs) -> None:
     assert_type(await jobs.either.enqueue("three", queue="other"), Receipt[int | str])
     assert_type(await jobs.nightly.enqueue(), Receipt[str])
     assert_type(await jobs.nightly.enqueue(None, key="tonight"), Receipt[str])
+
+
+async def calls_from_plain_code(jobs: AppJobs) -> None:
+    def plain() -> None:
+        assert_type(run_sync(jobs.double.enqueue(3)), Receipt[int])
+        assert_type(run_sync(jobs.send.run(to="a"), timeout="5s"), int)
+        assert_type(run_sync(jobs.inspect.get_job("unknown")), JobRecord | None)
+        assert_type(run_sync(jobs.double.get("unknown")), JobRecord[int, NoMeta, int] | None)
+
+    await asyncio.to_thread(plain)
 
 
 async def enqueues_many(jobs: AppJobs) -> None:

@@ -24,6 +24,7 @@ from flowli_core import (
     fixed,
     job,
     per_job,
+    run_sync,
 )
 from flowli_core.drivers.memory import MemoryDriver
 from pydantic import BaseModel
@@ -379,6 +380,15 @@ async def wrong_options() -> None:
 
 
 # Results of calls
+
+
+async def wrong_plain_calls() -> None:
+    # a method that was not called
+    run_sync(jobs.double.enqueue)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    # a receipt is not the result
+    number: int = run_sync(jobs.double.enqueue(3))  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType, reportUnusedVariable]
+    # a number has no unit
+    run_sync(jobs.double.enqueue(3), timeout=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def wrong_results(any_receipt: Receipt) -> None:

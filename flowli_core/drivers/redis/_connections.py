@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from flowli_core._loops import run_on
+from flowli_core._loops import cancel_other_tasks, run_on
 from flowli_core.drivers.redis._clients import Client, PairingClient, Source
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DriverError, StoreUnavailable, StrategyError
@@ -185,10 +185,7 @@ class SideLoop:
     async def _finish(self) -> None:
         if self._line is not None:
             await self._line.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_other_tasks()
 
 
 @dataclass(frozen=True, slots=True)
