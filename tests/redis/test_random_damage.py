@@ -10,20 +10,12 @@ import pytest
 
 from flowli_core.drivers.redis import RedisDriver
 from tests.redis.server import connect, shared_url
-from tests.support.damage import ALL_STORED, Damage, Figures, outlive
+from tests.support.damage import Damage, Figures, outlive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flowli_core.clock import Clock
-
-SHARED = {
-    "shape": frozenset({ALL_STORED}),
-    "uses": frozenset({ALL_STORED}),
-    "queues": frozenset[str](),
-    "counts": frozenset[str](),
-}
-"""The victims of a damage to a hash or a set whose fields are not ids."""
 
 _NUMBERS = (b"", b"0", b"-1", b"1e400", b"nan", b"inf", b"1.5", b"9" * 30, b"99999999999999999", b"9" * 5000, b"0x10")
 _TYPES = ("string", "list", "set", "hash", "zset", "stream")
@@ -112,12 +104,13 @@ class RedisStore:
             case _:
                 self._admin.xadd(key, {"x": "1"})
         name = key.removeprefix(self._root)
-        return Damage(f"{name} is a {new}", frozenset({ALL_STORED}), stops_all=not name.startswith("worker:"))
+        return Damage(f"{name} is a {new}", stops_all=not name.startswith("worker:"))
 
     def _victims(self, name: str, field: bytes, value: bytes = b"") -> frozenset[str]:
         """Return what a damage to a field of a key touches."""
-        if name in SHARED:
-            return SHARED[name]
+        if name == "shape":
+            records = self._admin.hgetall(f"{self._root}record").items()
+            return frozenset(record_id.decode() for record_id, blob in records if blob.startswith(field))
         found = {field.decode(errors="replace")}
         if name == "holder":
             found.add(value.decode(errors="replace"))

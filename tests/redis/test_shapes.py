@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,11 +15,14 @@ from flowli_core.drivers.redis._packing import DIGEST, shape_of
 from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.durations import ZERO
 from flowli_core.stored import StoredSchedule
-from tests.conformance.builders import Worker, ack, ids, record
+from tests.conformance.builders import Worker, ack, fresh_id, ids, record
 from tests.conformance.drivers import count_objects
 from tests.redis.server import shared_url
 from tests.support.running import Work
 from tests.support.store import find_schedule, put, read_page
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 
 def tick(queue: str) -> StoredSchedule:
@@ -77,7 +80,31 @@ async def remove_finished(driver: RedisDriver, worker: Worker, most: int) -> int
     return len(held)
 
 
-WRONG = ("", "0", "1", "-1", "junk", "1.5", "0x10", "7 ", "007", "9" * 30, "999", "1000003", "5271844", "527184")
+async def add_one(driver: RedisDriver) -> None:
+    await driver.enqueue([record()])
+
+
+async def remove_one(driver: RedisDriver) -> None:
+    assert await remove_finished(driver, Worker(driver, fresh_id()), 1) == 1
+
+
+WRONG = (
+    "",
+    "0",
+    "1",
+    "-1",
+    "junk",
+    "1.5",
+    "0x10",
+    "7 ",
+    "007",
+    "9" * 30,
+    "999",
+    "1000003",
+    "5271844",
+    "527184",
+    "5271843 ",
+)
 
 
 @pytest.mark.parametrize("number", [None, *WRONG])
@@ -128,24 +155,24 @@ async def test_fsck_corrects_a_number_of_records_that_is_wrong(
 
 
 @pytest.mark.parametrize("number", [b"junk", b"0"])
+@pytest.mark.parametrize("move", [add_one, remove_one])
 async def test_fsck_corrects_no_number_of_records_that_changes_meanwhile(
-    driver: RedisDriver, foreign: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, number: bytes
+    driver: RedisDriver, foreign: Any, prefix: str, number: bytes, move: Callable[[RedisDriver], Awaitable[object]]
 ) -> None:
-    """One record comes and one goes between counting and storing the number."""
-    await driver.enqueue([record("a"), record("b")])
+    """A record comes or goes between counting and storing the number."""
+    await driver.enqueue([record() for _ in range(20)])
     key, digest = uses_of(foreign, prefix)
     foreign.hset(key, digest, number)
-    recount, worker = Scripts.recount, Worker(driver)
+    recount = Scripts.recount
 
     async def move_first(self: Scripts, *words: Any, counted: int) -> Any:
-        await driver.enqueue([record()])
-        await remove_finished(driver, worker, 1)
+        await move(driver)
         return await recount(self, *words, counted=counted)
 
-    monkeypatch.setattr(Scripts, "recount", move_first)
-    for _ in range(2):
-        assert [one.problem for one in await driver.fsck()] == ["is missing or damaged"]
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scripts, "recount", move_first)
+        for _ in range(2):
+            assert [one.problem for one in await driver.fsck()] == ["is missing or damaged"]
     await driver.fsck()
     assert await driver.fsck() == ()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flowli_core.clock import Clock
 
 _TABLES = ("record",) * 6 + ("payload", "worker", "store", "schedule", "schedule", "counts", "taken_id")
-_NAMES = {"record": "id", "schedule": "key"}
+_NAMES = {"record": "id", "schedule": "key", "taken_id": "id"}
 _KEYS = {"worker": ("id", "waits"), "schedule": ("key",), "counts": ("queue", "state")}
 
 _VALUES = (
@@ -68,7 +68,6 @@ class SqliteStore:
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
             connection.execute("PRAGMA ignore_check_constraints = on")
             connection.row_factory = sqlite3.Row
-            connection.execute("INSERT INTO taken_id VALUES (1, 'old', 'completed', 9999999999999)")
             rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - from the list above
             row = rng.choice(rows)
             columns = _KEYS.get(table, ("number" if "number" in row.keys() else "only",))  # noqa: SIM118

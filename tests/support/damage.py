@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -25,21 +26,26 @@ from flowli_core.stored import STATES
 from flowli_core.testing import ManualClock
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from flowli_core import JobRecord
     from flowli_core.clock import Clock
-    from flowli_core.driver import Driver
+    from flowli_core.driver import Driver, Reserved
+    from flowli_core.stored import State
 
-ALL_STORED = "*"
-"""The victim of a damage that touches what all records share."""
+MANY = tuple(f"job-many-{number}" for number in range(120))
+"""More jobs than a worker reserves, a listing shows and fsck checks at once."""
 
-INNOCENTS = frozenset(
-    f"job-{name}" for name in ("retried", "active-1", "active-2", "suspect", "1", "2", "3", "keyed", "later")
-)
+INNOCENTS = frozenset(MANY) | {
+    f"job-{name}" for name in ("recovered", "retried", "active-1", "active-2", "suspect", "1", "keyed", "later")
+}
 """The jobs that are to be run, and are stored before the damage."""
 
 NEW = frozenset({"job-new", "job-new-2"})
 """The jobs that are enqueued after the damage."""
 
+DONE = Completed(b'"x"')
+_sequences = itertools.count(1)
 COMMANDS = (("status",), ("jobs", "list", "failed"), ("schedules", "list"), ("doctor",))
 
 
@@ -118,18 +124,27 @@ class Scene:
         """Store records in every state. Those whose ids start with "job-" are to be run."""
         async with self.registry() as jobs, self.registry(max_recoveries=0) as suspicious:
             driver = await runtime_of(jobs).store()
-            await enqueue(jobs, "old-completed", "old-failed", "job-retried", "job-active-1", "job-active-2")
-            held = (await driver.step(_step(1, want=5))).reserved
+            await enqueue(jobs, "old-taken")
+            await driver.step(_step(*[Ack(one.id, one.token, DONE) for one in await _take(driver, 1)]))
+            await jobs.two.options(id="job-recovered").enqueue("job-recovered")
+            await _take(driver, 1)
+            self.clock.advance("31s")
+            await jobs.control.purge("completed")
+            assert [one.id for one in (await driver.step(_step(worker="alive"))).recovered] == ["job-recovered"]
+            await enqueue(jobs, "old-completed", "old-failed", "old-cancelling", "job-retried")
+            await enqueue(jobs, "job-active-1", "job-active-2")
+            held = await _take(driver, 6)
             outcomes: dict[str, Outcome] = {
-                "old-completed": Completed(b'"x"'),
+                "old-completed": DONE,
                 "old-failed": Failed(b"{}"),
                 "job-retried": Retried(timedelta(minutes=1), b'{"attempts_made":1}'),
             }
             acks = [Ack(one.id, one.token, outcomes[one.id]) for one in held if one.id in outcomes]
-            await driver.step(_step(2, *acks))
+            await driver.step(_step(*acks))
             await enqueue(suspicious, "job-suspect")
-            await enqueue(jobs, "old-cancelled", "job-1", "job-2", "job-3")
+            await enqueue(jobs, "old-cancelled", "job-1", *MANY)
             await jobs.control.cancel("old-cancelled")
+            await jobs.control.cancel("old-cancelling")
             await jobs.two.options(id="job-keyed", key="key", meta="meta").enqueue("job-keyed")
             await jobs.two.options(id="job-later").delay("5m", "job-later")
             await jobs.two.schedule(every="1h", key="tick-two", input="tick-two")
@@ -140,7 +155,7 @@ class Scene:
     async def work_on(self) -> None:
         """Enqueue more jobs, and run all."""
         async with self.registry() as jobs:
-            await enqueue(jobs, "job-new")
+            await enqueue(jobs, "job-new", "old-taken")
             await jobs.two.options(id="job-new-2", key="new", meta="m").enqueue("job-new-2")
         self.clock.advance("2h")
         for _ in range(3):
@@ -153,7 +168,7 @@ class Scene:
         async with self.registry() as jobs:
             await jobs.inspect.get_overview()
             for state in STATES:
-                for record in (await jobs.inspect.get_jobs_by_state(state, limit=100)).items:
+                async for record in _list(jobs, state):
                     with contextlib.suppress(ValidationError):  # its id was damaged, so that no call can name it
                         assert await jobs.inspect.get_job(record.id) is not None, f"{record.id} is listed but not found"
                     found[record.id] = record
@@ -178,8 +193,26 @@ class Scene:
 
 async def enqueue(jobs: Duties, *ids: str) -> None:
     """Enqueue a job for each id."""
-    for record_id in ids:
-        await jobs.one.options(id=record_id).enqueue(record_id)
+    await asyncio.gather(*[jobs.one.options(id=record_id).enqueue(record_id) for record_id in ids])
+
+
+async def _list(jobs: Duties, state: State) -> AsyncIterator[JobRecord]:
+    """Read all pages of a listing."""
+    cursor = None
+    while True:
+        page = await jobs.inspect.get_jobs_by_state(state, limit=100, cursor=cursor)
+        for record in page.items:
+            yield record
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+async def _take(driver: Driver, want: int) -> tuple[Reserved, ...]:
+    """Reserve jobs for a worker that does not go on."""
+    held = (await driver.step(_step(want=want))).reserved
+    assert len(held) == want
+    return held
 
 
 async def outlive(store: DamagedStore, figures: Figures) -> None:
@@ -198,11 +231,12 @@ async def outlive(store: DamagedStore, figures: Figures) -> None:
         await scene.work_on()
         found = await scene.read()
         await scene.commands()
-        untouched = (INNOCENTS | NEW) - damage.victims - (INNOCENTS if ALL_STORED in damage.victims else set())
+        untouched = (INNOCENTS | NEW) - damage.victims
         states = {record_id: found[record_id].state if record_id in found else "gone" for record_id in untouched}
         assert set(states.values()) <= {"completed"}, states
         assert untouched <= scene.ran
-        assert scene.ran >= {"tick-one", "tick-two"} - damage.victims or ALL_STORED in damage.victims
+        assert scene.ran >= {"tick-one", "tick-two"} - damage.victims
+        assert "old-taken" not in scene.ran - damage.victims
         figures.innocents += len(untouched)
         figures.set_aside += sum(record.damage is not None for record in found.values())
     except Exception as error:
@@ -219,6 +253,6 @@ async def _check_refusal(scene: Scene) -> None:
         assert output.startswith("Error: "), output
 
 
-def _step(sequence: int, *acks: Ack, want: int = 0) -> Step:
-    lease = timedelta(seconds=30)
-    return Step(worker="dead", sequence=sequence, queues=("a", "b"), want=want, lease=lease, acks=acks)
+def _step(*acks: Ack, want: int = 0, worker: str = "dead") -> Step:
+    lease, sequence = timedelta(seconds=30), next(_sequences)
+    return Step(worker=worker, sequence=sequence, queues=("a", "b"), want=want, lease=lease, acks=acks)
