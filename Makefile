@@ -1,7 +1,7 @@
 # Each target first creates .venv with everything it needs, if .venv is missing or out of date.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-PACKAGES = flowli_core flowli_starlette flowli_fastapi flowli_litestar
+PACKAGES = flowli_cli flowli_core flowli_starlette flowli_fastapi flowli_litestar
 BIN = .venv/bin
 
 .PHONY: demo example-fastapi example-starlette example-litestar test coverage test-faults fuzz soak mutants lint check format bench clean

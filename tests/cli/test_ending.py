@@ -10,7 +10,7 @@ import pytest
 from tests.cli.processes import ROOT
 
 PROGRAM = """
-import asyncio, os, signal, sys, threading, time
+import asyncio, concurrent.futures.thread, os, signal, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from flowli_core.cli._common import ending
 from flowli_core.cli._common.process import run, set_up_logs
@@ -24,6 +24,15 @@ async def ignore_cancellation():
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             pass
+
+def interrupt_twice():
+    # The second time, while the interpreter waits for threads.
+    ending._END_WITHIN = 60
+    os.kill(os.getpid(), signal.SIGINT)
+    while not concurrent.futures.thread._shutdown:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
 
 def keep(work):
     kept.append(asyncio.ensure_future(work))
@@ -83,3 +92,41 @@ def test_a_command_interrupted_during_a_call_in_a_thread_exits() -> None:
     code, text = run_program(left)
     assert code == 128 + signal.SIGINT
     assert "thread asyncio_0 in sleep" in text
+
+
+def test_a_second_interrupt_ends_a_command_that_waits_for_a_thread_at_its_exit() -> None:
+    left = "threading.Thread(target=interrupt_twice, daemon=True).start(); await asyncio.to_thread(sleep)"
+    code, text = run_program(left)
+    assert (code, "thread asyncio_0 in sleep" in text, "Traceback" in text) == (130, True, False), text
+
+
+def test_a_second_interrupt_ends_a_command_that_waits_for_its_tasks() -> None:
+    left = (
+        "ending._END_WITHIN = 60; keep(ignore_cancellation()); "
+        "[loop.call_later(n, os.kill, os.getpid(), signal.SIGINT) for n in (0.05, 0.1)]; await asyncio.sleep(60)"
+    )
+    assert run_program(left) == (130, "")
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+from flowli_cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv[1:] = ["--version"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["pydantic", "flowli_core.cli"])
+def test_a_command_that_is_interrupted_while_it_is_loaded_exits_quietly(module: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT.format(module=module)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -10,14 +10,18 @@ import atexit
 import concurrent.futures
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from flowli_core._logger import logger
+from flowli_core.cli._common import exits
 
 _END_WITHIN = 2.0
 """Seconds that tasks, threads and processes have to end."""
@@ -53,9 +57,34 @@ def _ignore(*_: object) -> None:
     pass
 
 
+@contextmanager
+def exit_if_interrupted() -> Generator[None]:
+    """Let Ctrl-C exit the process at once while the code inside ends it, instead of raising KeyboardInterrupt there."""
+    is_set = _exit_at_interrupt()
+    try:
+        yield
+    finally:
+        if is_set:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _exit_at_interrupt() -> bool:
+    """Let Ctrl-C exit the process at once. Return False if the process ignores or handles it in another way."""
+    is_raised = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_raised or threading.current_thread() is not threading.main_thread():
+        return False
+    signal.signal(signal.SIGINT, _on_interrupt)
+    return True
+
+
+def _on_interrupt(_: int, __: object) -> None:
+    _exit(exits.INTERRUPTED)
+
+
 def limit_exit(code: int) -> None:
-    """If a thread or process would keep this process from exiting, let it exit with this code in time."""
+    """If a thread or process would keep this process from exiting, let it exit with this code in time, or at Ctrl-C."""
     if _describe_running():
+        _exit_at_interrupt()
         _call_at_exit(lambda: threading.Thread(target=_exit_late, args=(code,), daemon=True).start())
 
 
@@ -69,7 +98,13 @@ async def _end_tasks() -> bool:
 
 def _exit_late(code: int) -> None:
     time.sleep(_END_WITHIN)
-    logger.warning("exiting although these still run: %s", ", ".join(_describe_running()))
+    _exit(code)
+
+
+def _exit(code: int) -> None:
+    running = ", ".join(_describe_running())
+    if running:
+        logger.warning("exiting although these still run: %s", running)
     for child in _child_processes():
         child.kill()
     logging.shutdown()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from flowli_core._logger import logger
 from flowli_core.cli._common import exits
-from flowli_core.cli._common.ending import LeavingExecutor, close_loop, limit_exit
+from flowli_core.cli._common.ending import LeavingExecutor, close_loop, exit_if_interrupted, limit_exit
 from flowli_core.logs import JobFilter, JsonFormatter, PlainFormatter
 
 T = TypeVar("T")
@@ -39,7 +39,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         code = exits.INTERRUPTED
         raise
     finally:
-        close_loop(runner)
+        with exit_if_interrupted():
+            close_loop(runner)
         limit_exit(code if isinstance(code, int) else exits.DONE)
     return result
 
