@@ -162,7 +162,7 @@ class Ack:
 
 
 AckAnswer = Literal["ok", "duplicate", "lost"]
-"""ok: settled now. duplicate: settled before, under this token. lost: the token is not current. Only ok writes."""
+"""ok: settled now. duplicate: settled before, under this token. lost: not held under this token. Only ok writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +196,8 @@ class Step:
     wake-up is kept for the next. A step that leaves due records behind wakes another. A waiting step that is cancelled
     passes its wake-up on. A wait may end early for no reason. `close` makes waiting steps raise StoreUnavailable.
 
+    `last_token` is the greatest token that the worker knows: a new one is greater, even if the store has lost it.
+
     `about` is JSON that describes the worker, for the overview; a worker sends it with its first step. The last step of
     a worker is `leaving`: after it, the store no longer knows the worker.
 
@@ -216,15 +218,17 @@ class Step:
     wait: timedelta | None = None
     about: bytes | None = None
     leaving: bool = False
+    last_token: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserved:
     """A record that the worker may run until its lease ends.
 
-    The token proves the lease. All records of a batch share one token. The token of a later reservation is greater, and
-    at least the store's time in microseconds. So no token is used twice, even if the store loses its last writes, as in
-    a failover or a restart from a snapshot. `suspect` is True if the record must run alone: see `Step`.
+    The worker and the token prove the lease. All records of a batch share one token. That of a later reservation is
+    greater, and at least the store's time in microseconds; after the store's clock was set back, it is greater by at
+    least a minute. So no token is used twice, even if the store loses its last writes, as in a failover or a restart
+    from a snapshot. `suspect` is True if the record must run alone: see `Step`.
     """
 
     id: str
@@ -314,10 +318,7 @@ class Driver(Protocol):
     """A store of records and schedules. The top of this module says what holds for every method."""
 
     async def open(self) -> None:
-        """Connect, and check that the store can do what is needed. Called before anything else; idempotent.
-
-        Raises DriverError if it cannot, and names the cure.
-        """
+        """Connect, and check the store; idempotent. Raises DriverError if it lacks something, and names the cure."""
         ...
 
     async def close(self) -> None:

@@ -44,6 +44,7 @@ class StepClient:
         """The sequence number of the last step."""
         self._waits = 0
         """The sequence number of the last waiting step."""
+        self._last_token = 0
         self._unanswered_step: Step | None = None
         self._unanswered_wait: Step | None = None
         self._answered_at: float | None = None
@@ -138,12 +139,14 @@ class StepClient:
             suspect=suspect,
             keep=self._keep,
             wait=wait,
+            last_token=self._last_token,
         )
 
     def _note_answer(self, answer: StepAnswer, since: float, step: Step) -> StepResult:
         self._last_since = since
         self._answered_at = time.monotonic()
         self._last_time = answer.now
+        self._last_token = max([self._last_token, *[reserved.token for reserved in answer.reserved]])
         if step.wait is None:
             self._must_send_about = answer.forgot
         if self.last_error is not None:

@@ -11,6 +11,13 @@ _FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MS
 LAST_STAMP = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS
 _LONGEST = timedelta.max // _MS
 
+SKIPPED_NUMBERS = 60_000_000
+"""The number of tokens and revisions that a store skips if its clock was set back: the microseconds of a minute.
+
+It may have lost its last writes at the same time, as in a failover to a server whose clock is behind. Otherwise the
+tokens are at least the time, so none that was lost is used again.
+"""
+
 
 def milliseconds(duration: timedelta) -> int:
     """Return a duration in whole milliseconds."""

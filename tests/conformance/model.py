@@ -166,7 +166,7 @@ class Model:
             assert (answer.reserved, answer.recovered) == ((), ())
             return
         if last is not None and step.sequence == last.sequence:
-            held = [(one, token) for one, token in last.batch if one in self.calls and self.calls[one].token == token]
+            held = [(one, token) for one, token in last.batch if self._is_held(one, token, step.worker)]
             assert answer.acks == last.acks
             assert [(one.id, one.token) for one in answer.reserved] == held, (answer.reserved, held)
             assert answer.recovered == ()
@@ -174,7 +174,7 @@ class Model:
                 self.calls[record_id].ends = self.now + step.lease
             self.workers[step.worker].seen = self.now
         else:
-            assert answer.acks == tuple(self._settle(ack) for ack in step.acks)
+            assert answer.acks == tuple(self._settle(ack, step.worker) for ack in step.acks)
             left_own = self._recover(step, answer)
             batch = self._reserve(replace(step, want=0) if left_own else step, answer)
             if step.acks or not batch:
@@ -197,12 +197,12 @@ class Model:
 
     def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
         """Extend the leases that are held."""
-        held = {one.id for one in leases if self._is_current(one.id, one.token)}
+        held = {one.id for one in leases if self._is_held(one.id, one.token, worker)}
         for one in held:
             self.calls[one].ends = self.now + lease
         if worker in self.workers:
             self.workers[worker].seen = self.now
-        lost = frozenset(one.id for one in leases if not self._is_current(one.id, one.token))
+        lost = frozenset(one.id for one in leases if one.id not in held)
         return HeartbeatAnswer(lost, frozenset(one for one in held if self.calls[one].cancel))
 
     def cancel(self, record_id: str) -> CancelAnswer:
@@ -255,9 +255,9 @@ class Model:
         here = [call for call in self.calls.values() if call.state == state]
         return sorted(here, key=lambda call: (_end(call), call.new.id))
 
-    def _settle(self, ack: Ack) -> AckAnswer:
+    def _settle(self, ack: Ack, worker: str) -> AckAnswer:
         call = self.calls.get(ack.id)
-        if call is None or call.token != ack.token:
+        if call is None or not self._is_held(ack.id, ack.token, worker):
             return "duplicate" if call is not None and call.settled == ack.token else "lost"
         call.token, call.settled, call.ends = None, ack.token, None
         call.started_at = ack.started_at or call.started_at
@@ -320,7 +320,7 @@ class Model:
         if not expected:
             return []
         (token,) = {one.token for one in answer.reserved}
-        assert token > max(self.tokens), "a token was used before, or does not grow"
+        assert token > max(*self.tokens, step.last_token), "a token was used before, or does not grow"
         self.tokens.append(token)
         for call in expected:
             call.state, call.token, call.worker = "active", token, step.worker
@@ -359,8 +359,9 @@ class Model:
         unfinished = [call for call in self.calls.values() if call.state not in FINISHED]
         return next((call for call in unfinished if key is not None and call.new.key == key), None)
 
-    def _is_current(self, record_id: str, token: int) -> bool:
-        return record_id in self.calls and self.calls[record_id].token == token
+    def _is_held(self, record_id: str, token: int, worker: str) -> bool:
+        call = self.calls.get(record_id)
+        return call is not None and (call.token, call.worker) == (token, worker)
 
 
 def _end(call: Call) -> datetime:

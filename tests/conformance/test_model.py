@@ -103,7 +103,7 @@ QUEUES = ("q1", "q2", "q3")
 
 @dataclass(frozen=True)
 class Claim:
-    """The lease that an ack or a heartbeat claims: with a current token, an old one, or an invented one."""
+    """The lease that an ack or a heartbeat claims: that of its worker, of another, an old or an invented one."""
 
     kind: str
     pick: int
@@ -113,7 +113,9 @@ record_ids = st.integers(0, 30).map("r{:02d}".format)
 delays = st.sampled_from([ZERO, ZERO, ZERO, timedelta(milliseconds=1), SECOND, 10 * SECOND, -10 * SECOND])
 leases = st.sampled_from([SECOND, 10 * SECOND, 30 * SECOND])
 payloads = st.sampled_from([b"1", b"2", b"3"])
-claims = st.builds(Claim, kind=st.sampled_from(["current"] * 6 + ["old", "invented"]), pick=st.integers(0, 200))
+claims = st.builds(
+    Claim, kind=st.sampled_from(["current"] * 6 + ["of another", "old", "invented"]), pick=st.integers(0, 200)
+)
 outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Completed, payloads),
     st.builds(Failed, payloads),
@@ -175,9 +177,13 @@ class DriverMachine(RuleBasedStateMachine):
         self.run(self.driver.close())
         self.loop.close()
 
-    def claimed(self, claim: Claim) -> tuple[str, int]:
-        current = [(one, call.token) for one, call in self.model.calls.items() if call.token is not None]
-        if claim.kind == "current" and current:
+    def claimed(self, claim: Claim, name: str) -> tuple[str, int]:
+        current = [
+            (one, call.token)
+            for one, call in self.model.calls.items()
+            if call.token is not None and (call.worker == name) == (claim.kind == "current")
+        ]
+        if claim.kind in {"current", "of another"} and current:
             return current[claim.pick % len(current)]
         record_id, token = self.seen[claim.pick % len(self.seen)]
         return (record_id, token) if claim.kind != "invented" else (record_id, claim.pick)
@@ -217,7 +223,9 @@ class DriverMachine(RuleBasedStateMachine):
     def step(self, worker: int, draft: Step, acks: list[tuple[Claim, Outcome, bool]]) -> None:
         name = self.names[worker]
         started = self.clock.now() - timedelta(milliseconds=5)
-        reports = [Ack(*self.claimed(claim), outcome, started if known else None) for claim, outcome, known in acks]
+        reports = [
+            Ack(*self.claimed(claim, name), outcome, started if known else None) for claim, outcome, known in acks
+        ]
         self.sent[name].append(replace(draft, worker=name, sequence=len(self.sent[name]) + 1, acks=tuple(reports)))
         self.send(self.sent[name][-1])
 
@@ -307,7 +315,8 @@ class DriverMachine(RuleBasedStateMachine):
 
     @rule(worker=st.integers(0, 2), held=st.lists(claims, min_size=1, max_size=5), lease=leases)
     def heartbeat(self, worker: int, held: list[Claim], lease: timedelta) -> None:
-        self.beats.append((self.names[worker], dict(self.claimed(claim) for claim in held), lease))
+        name = self.names[worker]
+        self.beats.append((name, dict(self.claimed(claim, name) for claim in held), lease))
         self.beat(*self.beats[-1])
 
     def beat(self, name: str, held: dict[str, int], lease: timedelta) -> None:
@@ -331,8 +340,9 @@ class DriverMachine(RuleBasedStateMachine):
         """Request to cancel a record, and let its worker send a heartbeat."""
         active = self.model.listed("active")
         self.cancel_one(active[pick % len(active)])
-        tokens = {one: call.token for one, call in self.model.calls.items() if call.token is not None}
-        self.beat(self.names[0], tokens, lease)
+        worker = self.model.calls[active[pick % len(active)]].worker
+        calls = [call for call in self.model.calls.values() if call.worker == worker]
+        self.beat(worker or "", {call.new.id: call.token for call in calls if call.token is not None}, lease)
 
     def cancel_one(self, record_id: str) -> None:
         answer = self.run(self.driver.cancel(record_id))

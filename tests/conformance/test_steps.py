@@ -289,10 +289,13 @@ async def test_a_cancelled_enqueue_stores_all_or_nothing(driver: Driver, worker:
     assert (await find(driver, "last")) is not None
 
 
-async def test_a_released_record_is_not_in_the_batch_of_a_step_sent_again(driver: Driver, worker: Worker) -> None:
-    """A record that was settled under the token is no longer held."""
+async def test_a_settled_record_is_not_in_the_batch_of_a_step_sent_again(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    """Another worker has recovered it, and settled it under a token of its own."""
     await driver.enqueue([record("a"), record("b")])
     first, second = await worker.take(2)
-    # A worker with another name that holds the same tokens.
-    await Worker(driver, "zombie").settle(first, Released())
+    await driver.heartbeat("w", [lease_of(first)], timedelta(seconds=1))
+    clock.advance("1s")
+    await other.settle(await other.take_one(), Released())
     assert ids((await worker.again()).reserved) == [second.id]

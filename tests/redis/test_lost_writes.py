@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from flowli_core.driver import Released
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.stored import StoredSchedule
+from flowli_core.testing import ManualClock
 from tests.conformance.builders import DONE, LEASE, Worker, ack, lease_of, record, stored
 from tests.redis.server import Server, connect
 from tests.redis.topologies import Node, has_synced
@@ -63,6 +65,51 @@ async def test_a_token_that_was_lost_with_the_last_writes_is_not_used_again(serv
     await driver.close()
 
 
+async def test_a_token_that_was_lost_while_the_clock_was_set_back_is_not_used_again(server: Server) -> None:
+    """The store knows neither the token nor its time. A token that it issues now is still greater."""
+    clock = ManualClock()
+    driver = RedisDriver.from_url(server.url, clock=clock)
+    await driver.open()
+    await driver.enqueue([record("a"), record("b")])
+    early = Worker(driver, "early")
+    assert await early.settle(await early.take_one()) == "ok"
+    with losing_writes(server) as lose:
+        clock.advance("1s")
+        a = await Worker(driver, "A").take_one()
+        await asyncio.to_thread(lose)
+    clock.back(timedelta(hours=1))
+    worker_b = Worker(driver, "B")
+    b = await worker_b.take_one()
+    assert (a.id, b.id) == ("b", "b")
+    assert b.token > a.token
+    assert (await Worker(driver, "A").step(ack(a, Released()))).acks == ("lost",)
+    assert await worker_b.settle(b, DONE) == "ok"
+    assert await driver.fsck() == ()
+    await driver.close()
+
+
+async def test_a_token_that_was_issued_twice_proves_the_lease_of_its_last_worker_only(server: Server) -> None:
+    """The store comes back twice from one snapshot with a clock that is behind, and issues the same number twice."""
+    clock = ManualClock()
+    driver = RedisDriver.from_url(server.url, clock=clock)
+    await driver.open()
+    await driver.enqueue([record("a")])
+    await Worker(driver, "early").step()
+    clock.back(timedelta(hours=1))
+    with losing_writes(server) as lose:
+        a = await Worker(driver, "A").take_one()
+        await asyncio.to_thread(lose)
+    worker_b = Worker(driver, "B")
+    b = await worker_b.take_one()
+    assert (b.id, b.token) == (a.id, a.token)
+    worker_a = Worker(driver, "A")
+    assert (await worker_a.step(ack(a, Released()))).acks == ("lost",)
+    assert (await driver.heartbeat("A", [lease_of(a)], LEASE)).lost == {"a"}
+    assert await Worker(driver, "C").take() == ()
+    assert await worker_b.settle(b) == "ok"
+    await driver.close()
+
+
 async def test_a_revision_that_was_lost_with_the_last_writes_is_not_used_again(server: Server) -> None:
     """A change that was decided before the loss does not overwrite one that was stored after it."""
     driver = RedisDriver.from_url(server.url)
@@ -84,7 +131,8 @@ async def test_a_replica_that_is_promoted_behind_its_master_uses_no_token_of_it_
         early, late = RedisDriver.from_url(old.url), RedisDriver.from_url(new.url)
         await early.open()
         await early.enqueue([record("a"), record("b")])
-        assert await Worker(early, "early").settle(await Worker(early, "first").take_one()) == "ok"
+        first = Worker(early, "first")
+        assert await first.settle(await first.take_one()) == "ok"
         new.call("REPLICAOF", "127.0.0.1", old.port)
         await until(lambda: has_synced(new))
         new.call("REPLICAOF", "NO", "ONE")

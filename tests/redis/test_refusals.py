@@ -123,19 +123,21 @@ async def test_a_server_that_refuses_writes_raises_store_unavailable(
 ) -> None:
     """On a replica, and a master without enough replicas, the same call succeeds once the server accepts writes."""
     async with store(server) as (driver, admin):
-        held = await started(driver)
+        worker = Worker(driver)
+        await driver.enqueue([record("a")])
+        held = await worker.take_one()
         if word == "READONLY":
             admin.replicaof("127.0.0.1", 1)
         else:
             admin.config_set(*setting)
-        for call in (driver.enqueue([record("b")]), Worker(driver, "v").step(ack(held)), driver.cancel("a")):
+        for call in (driver.enqueue([record("b")]), worker.step(ack(held)), driver.cancel("a")):
             with pytest.raises(StoreUnavailable, match=word):
                 await call
         if word == "READONLY":
             admin.replicaof("NO", "ONE")
         else:
             admin.config_set("min-replicas-to-write", 0)
-        assert (await Worker(driver, "v2").step(ack(held, DONE))).acks == ("ok",)
+        assert (await worker.step(ack(held, DONE))).acks == ("ok",)
         assert [one.disposition for one in await driver.enqueue([record("b")])] == ["accepted"]
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from datetime import timedelta
 
 import pytest
 
 from flowli_core import Hooks, JobEvent, RunCounts, Runner, current_job
-from flowli_core.driver import Ack, Completed, Released, StepAnswer
+from flowli_core.driver import Ack, Completed, Lease, Reserved, StepAnswer
 from flowli_core.testing import ManualClock
 from tests.support.running import Rival, Work, breathe, cancelled_at, running, soon, until
 
@@ -96,8 +97,17 @@ async def test_each_answer_belongs_to_the_ack_in_the_same_position(lost: int) ->
     task = asyncio.create_task(Runner(work.jobs, hooks=hooks).run_once())
     await until(lambda: bool(work.driver.answers))
     (taken,) = [held for held in work.driver.answers[0].reserved if held.id == record_ids[lost]]
+    lease = Lease(taken.id, taken.token)
+    await work.driver.inner.heartbeat(work.driver.steps[0].worker, [lease], timedelta(milliseconds=1))
     rival = Rival(work.driver.inner)
-    (again,) = (await rival.step(Ack(taken.id, taken.token, Released()))).reserved
+    reserved: list[Reserved] = []
+
+    async def is_taken() -> bool:
+        reserved.extend((await rival.step()).reserved)
+        return bool(reserved)
+
+    await until(is_taken)
+    (again,) = reserved
     assert (await rival.step(Ack(again.id, again.token, Completed(b"1")))).acks == ("ok",)
     release.set()
     assert await soon(task) == RunCounts(completed=1, lost=1)
@@ -139,6 +149,7 @@ async def test_a_record_reserved_again_by_its_own_runner_ends_the_earlier_handle
         record = await work.until(record_id, "completed")
     assert (record.result, record.recoveries) == ("second", 0)
     assert starts[0] < starts[1]
+    assert {starts[0], starts[1]} <= {step.last_token for step in work.driver.steps}
 
 
 async def test_a_record_whose_lease_has_expired_on_arrival_is_not_started() -> None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import timedelta
 from typing import TYPE_CHECKING
+
+import pytest
 
 from flowli_core.driver import Released
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.testing import ManualClock
 from tests.conformance.builders import DONE, Worker, ack, record, stored
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_a_token_that_an_older_copy_does_not_know_is_not_used_again(path: Path, tmp_path: Path) -> None:
-    """A worker from before the restore cannot release a job that another worker runs now."""
-    driver = SqliteDriver(path)
+@pytest.mark.parametrize("behind", [timedelta(0), timedelta(hours=1)])
+async def test_a_token_that_an_older_copy_does_not_know_is_not_used_again(
+    path: Path, tmp_path: Path, behind: timedelta
+) -> None:
+    """A worker from before the restore cannot release a job that another runs now, even if the clock was set back."""
+    clock = ManualClock()
+    driver = SqliteDriver(path, clock=clock)
     await driver.open()
     await driver.enqueue([record("a"), record("b")])
     early = Worker(driver, "early")
@@ -24,10 +32,13 @@ async def test_a_token_that_an_older_copy_does_not_know_is_not_used_again(path: 
         source.backup(copy)
     source.close()
     copy.close()
+    clock.advance("1s")
     a = await Worker(driver, "A").take_one()
     await driver.close()
     (tmp_path / "copy").rename(path)
     await driver.open()
+    clock.advance("1s")
+    clock.back(behind)
     b_worker = Worker(driver, "B")
     b = await b_worker.take_one()
     assert (a.id, b.id) == ("b", "b")

@@ -115,14 +115,14 @@ class MemoryDriver:
             raise StoreUnavailable("the driver was closed during a wait")
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
-        """Extend the leases whose token is current, also one that has ended but was not recovered yet."""
+        """Extend the leases that the worker holds, also one that has ended but was not recovered yet."""
         lost: set[str] = set()
         cancelled: set[str] = set()
         with self._transition() as now:
             self._steps.note_seen(worker)
             for held in leases:
                 record = self._store.records.get(held.id)
-                if record is None or record.token != held.token:
+                if record is None or not record.is_held(held.token, worker):
                     lost.add(held.id)
                     continue
                 self._store.renew(record, now + milliseconds(lease))

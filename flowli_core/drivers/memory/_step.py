@@ -61,7 +61,7 @@ class Steps:
         batch: list[Record] = []
         if last is None or step.sequence > last.sequence:
             # In this order, so that late acks count, and recovered records can be reserved at once.
-            acks = tuple([self._settle(ack) for ack in step.acks])
+            acks = tuple([self._settle(ack, step.worker) for ack in step.acks])
             recovered, left_own = self._recover(step)
             batch = [] if left_own else self._reserve(step)
             if step.acks or not batch:
@@ -85,11 +85,11 @@ class Steps:
             forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
         )
 
-    def _settle(self, ack: Ack) -> AckAnswer:
+    def _settle(self, ack: Ack, worker: str) -> AckAnswer:
         store, record = self._store, self._store.records.get(ack.id)
         if record is None:
             return "lost"
-        if record.token != ack.token:
+        if not record.is_held(ack.token, worker):
             return "duplicate" if record.settled == ack.token else "lost"
         store.take_out(record)
         record.settled = ack.token
@@ -144,7 +144,7 @@ class Steps:
 
     def _reserve(self, step: Step) -> list[Record]:
         store = self._store
-        token = store.next_number(store.token)
+        token = store.next_number(store.token, step.last_token)
         lease_end = store.now + milliseconds(step.lease)
         batch: list[Record] = []
         size = 0
@@ -169,7 +169,7 @@ class Steps:
     def _reserve_again(self, step: Step, last: LastStep) -> list[Record]:
         self.note_seen(step.worker)
         records = [self._store.records[record_id] for record_id in last.batch if record_id in self._store.records]
-        batch = [record for record in records if record.token == last.token]
+        batch = [record for record in records if record.is_held(last.token, step.worker)]
         for record in batch:
             self._store.renew(record, self._store.now + milliseconds(step.lease))
         return batch

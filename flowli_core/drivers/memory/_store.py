@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from flowli_core.driver import MOST_TAKEN_IDS, Enqueued, NewRecord, Reserved
-from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
+from flowli_core.drivers._times import SKIPPED_NUMBERS, milliseconds, moment, moment_or_none, stamp
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord, StoredSchedule
 
 Entry = tuple[int, str]
@@ -70,6 +70,10 @@ class Record:
         if self.status == "waiting":
             return "queued" if self.due <= now else "scheduled"
         return self.status
+
+    def is_held(self, token: int, worker: str) -> bool:
+        """Return True if this worker holds it under this token."""
+        return self.token == token and self.worker == worker
 
     def enqueued(self, disposition: Literal["accepted", "duplicate", "existing"], now: int) -> Enqueued:
         """Return the answer to an enqueue of it, or of another record with its id or key."""
@@ -180,6 +184,9 @@ class Store:
     def follow_clock(self, now: int) -> None:
         """Note the time. If the clock was set back, what was due stays due, and leases keep the time they had left."""
         seen, self.now = self.now, now
+        if now < seen:
+            self.token += SKIPPED_NUMBERS
+            self._revision += SKIPPED_NUMBERS
         for record in list(self.records.values()) if now < seen else ():
             if record.status == "active" and record.lease_end > now:
                 self.renew(record, max(record.lease_end - (seen - now), now))
@@ -189,9 +196,9 @@ class Store:
                 index.add(now, record.new.id)
                 record.due = now
 
-    def next_number(self, last: int) -> int:
-        """Return the token or revision after `last`."""
-        return max(last + 1, 1000 * self.now)
+    def next_number(self, last: int, known: int) -> int:
+        """Return the token or revision after `last`, greater than the one that the caller knows."""
+        return max(last + 1, known + 1, 1000 * self.now)
 
     def add(self, new: NewRecord, due: int) -> Enqueued:
         """Store a record, unless its id is stored or its key is held."""
@@ -280,7 +287,7 @@ class Store:
             self.ticks.remove(stamp(old.next_tick), key)
         if schedule is None:
             return
-        self._revision = self.next_number(self._revision)
+        self._revision = self.next_number(self._revision, old.revision if old else 0)
         self.schedules[key] = replace(
             schedule, revision=self._revision, last_record_id=last_record_id or schedule.last_record_id
         )

@@ -98,7 +98,7 @@ class Scripts:
         return ("EVALSHA", self._scripts["step"].digest, *self._step_words(step))
 
     async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> Any:
-        words: list[Word] = [milliseconds(lease), milliseconds(WORKER_MEMORY + LAST_SEEN_PRECISION)]
+        words: list[Word] = [worker, milliseconds(lease), milliseconds(WORKER_MEMORY + LAST_SEEN_PRECISION)]
         for held in leases:
             words += (held.id, held.token)
         return await self._call("heartbeat", words, extra=(self._keys.worker(worker),))
@@ -249,6 +249,7 @@ def _pack_step(step: Step) -> list[Word]:
         milliseconds(LAST_SEEN_PRECISION),
         int(step.wait is not None),
         int(step.leaving),
+        step.last_token,
         step.about or b"",
         len(step.queues),
         *step.queues,

@@ -7,8 +7,8 @@ between two statements would leave the transaction open. Calls that only read ha
 own; with a write-ahead log they never wait for a writer.
 
 If a process dies, nothing that was answered is lost. If the machine loses power and `synchronous` is "normal", the last
-commits may be lost: the file stays intact, but records may run again, and the last tokens may be used again. With
-"full" every commit waits for the disk, and nothing is lost.
+commits may be lost: the file stays intact, but records may run again. With "full" every commit waits for the disk, and
+nothing is lost.
 """
 
 import os

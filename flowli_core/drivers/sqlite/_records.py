@@ -101,9 +101,10 @@ def write(transaction: Transaction, rows: Iterable[Row]) -> None:
 
 
 def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
-    """Extend the leases whose token is current, also one that has ended but was not recovered yet."""
+    """Extend the leases that the worker holds, also one that has ended but was not recovered yet."""
     pairs = json.dumps([(held.id, held.token) for held in leases])
-    rows = transaction.run("renew_leases", lease_end=transaction.now + milliseconds(lease), leases=pairs).fetchall()
+    lease_end = transaction.now + milliseconds(lease)
+    rows = transaction.run("renew_leases", lease_end=lease_end, worker=worker, leases=pairs).fetchall()
     if rows:
         transaction.run("note_seen", now=transaction.now, worker=worker)
     current: set[tuple[str, int]] = {(record_id, token) for record_id, token, _ in rows}

@@ -21,7 +21,7 @@ def reserve(transaction: Transaction, step: Step) -> tuple[tuple[Reserved, ...],
     found = list(_find_due(transaction, step))
     if not found:
         return (), None
-    token = transaction.run("next_token", now=transaction.now).fetchone()[0]
+    token = transaction.run("next_token", known=step.last_token, now=transaction.now).fetchone()[0]
     if type(token) is not int:
         raise DamagedRowError
     transaction.run(
@@ -37,9 +37,10 @@ def reserve(transaction: Transaction, step: Step) -> tuple[tuple[Reserved, ...],
 
 def reserve_again(transaction: Transaction, step: Step, token: int) -> tuple[Reserved, ...]:
     """Return those records of the batch of a step sent before that are still held, with their leases renewed."""
-    held: list[Columns] = transaction.run("find_held", token=token).fetchall()
+    held: list[Columns] = transaction.run("find_held", token=token, worker=step.worker).fetchall()
     if held:
-        transaction.run("renew_batch", lease_end=transaction.now + milliseconds(step.lease), token=token)
+        lease_end = transaction.now + milliseconds(step.lease)
+        transaction.run("renew_batch", lease_end=lease_end, token=token, worker=step.worker)
     order = {queue: index for index, queue in enumerate(step.queues)}
     held.sort(key=lambda columns: (order.get(columns[4], len(order)), columns[1:3]))
     return tuple([_reserved(columns, token) for columns in held])

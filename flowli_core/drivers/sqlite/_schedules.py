@@ -32,7 +32,7 @@ def put_schedule(
         return True
     accepted = [answer.id for answer in answers if answer.disposition == "accepted"]
     before = first_tick(transaction.connection)
-    next_revision = transaction.run("next_revision", now=transaction.now).fetchone()[0]
+    next_revision = transaction.run("next_revision", known=revision, now=transaction.now).fetchone()[0]
     if type(next_revision) is not int:
         raise DamagedRowError
     transaction.run(

@@ -24,8 +24,8 @@ from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.stored import FINISHED
 
 
-def settle(transaction: Transaction, acks: Sequence[Ack]) -> tuple[AckAnswer, ...]:
-    """Settle the records whose token is current. The answers are in the order of the acks."""
+def settle(transaction: Transaction, acks: Sequence[Ack], worker: str) -> tuple[AckAnswer, ...]:
+    """Settle the records that the worker holds. The answers are in the order of the acks."""
     if not acks:
         return ()
     rows = find(transaction, [ack.id for ack in acks])
@@ -35,7 +35,7 @@ def settle(transaction: Transaction, acks: Sequence[Ack]) -> tuple[AckAnswer, ..
         row = rows.get(ack.id)
         if row is None:
             answers.append("lost")
-        elif row.token != ack.token:
+        elif row.token != ack.token or row.worker != worker:
             answers.append("duplicate" if row.settled == ack.token else "lost")
         else:
             _settle(row, ack, transaction.now)

@@ -109,7 +109,7 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, repairer: R
     damaged: tuple[Damaged, ...] = ()
     if last is None or step.sequence > last.sequence or not _fits(step, last):
         # In this order, so that late acks count, and recovered records can be reserved at once.
-        acks = settle(transaction, step.acks)
+        acks = settle(transaction, step.acks, step.worker)
         recovered, left_own = recover(transaction, step)
         batch, token = ((), None) if left_own else reserve(transaction, step)
         if step.acks or not batch:

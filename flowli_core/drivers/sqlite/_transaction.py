@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from flowli_core.drivers._times import SKIPPED_NUMBERS
 from flowli_core.drivers.sqlite._sql import SQL, run
 
 T = TypeVar("T")
@@ -139,7 +140,7 @@ def _follow_clock(transaction: Transaction) -> int:
     """Return the time of the last write. If the clock was set back since then, set back due times and leases.
 
     What was due stays due, and leases keep the time that they had left. Otherwise everything would wait until the clock
-    reaches the old time again.
+    reaches the old time again. Some tokens and revisions are skipped.
     """
     now = transaction.now
     last: int = transaction.run("read_time").fetchone()[0]
@@ -147,6 +148,7 @@ def _follow_clock(transaction: Transaction) -> int:
         if not _is_damaged(transaction, last):
             transaction.run("set_leases_back", by=last - now, now=now)
             transaction.run("set_due_back", now=now, seen=last)
+            transaction.run("skip_numbers", skipped=SKIPPED_NUMBERS)
         transaction.run("write_time", now=now)
         return now
     return last

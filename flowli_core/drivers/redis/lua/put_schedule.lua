@@ -39,7 +39,9 @@ if ARGV[records_from] then
     end
   end
 end
-revision = next_number(call('HGET', SERIAL, 'revision'))
+-- A revision is issued only after the clock was followed.
+follow_clock(number_or(call('HGET', SERIAL, 'now'), 0))
+revision = next_number(call('HGET', SERIAL, 'revision'), revision)
 call('HSET', SERIAL, 'revision', revision)
 local head = table.concat({ revision, is_paused, next_tick, last_tick, last_id, queue }, ' ')
 call('HSET', SCHEDULE, key, head .. '\n' .. spec)

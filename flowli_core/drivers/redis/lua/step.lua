@@ -4,8 +4,8 @@
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 to reserve a suspect, most bytes, most to recover, most to trim, how many
 --                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a
 --                worker, the interval in ms at which to list it as alive, 1 if it is a waiting step, 1 if it is the
---                worker's last step, the worker's description or '', how many queues, their names in order, and for each
---                ack: id, token, kind, started ms or '', delay ms, data.
+--                worker's last step, the greatest token that the worker knows, its description or '', how many queues,
+--                their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with attempts.
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {position, attempts, recoveries} of those with a history,
 --          token or 0, {id, name, queue, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
@@ -16,20 +16,22 @@
 -- script ends half-way, loses none: the step does the same when it is sent again.
 local WORKER = KEYS[#KEYS]
 local worker, sequence_text, lease_ms, want, with_suspect, most_bytes, most_recovered, most_trimmed, keep_completed,
-  keep_failed, keep_cancelled, keep_taken, remember_ms, list_ms, is_waiting, is_leaving, about, served_count =
-  unpack(ARGV, first, first + 17)
+  keep_failed, keep_cancelled, keep_taken, remember_ms, list_ms, is_waiting, is_leaving, known_token, about,
+  served_count = unpack(ARGV, first, first + 18)
 local sequence = tonumber(sequence_text)
 lease_ms, remember_ms, list_ms = tonumber(lease_ms), tonumber(remember_ms), tonumber(list_ms)
 with_suspect, is_waiting = with_suspect == '1', is_waiting == '1'
-local acks_from = first + 18 + served_count
-local served = { unpack(ARGV, first + 18, acks_from - 1) }
+local acks_from = first + 19 + served_count
+local served = { unpack(ARGV, first + 19, acks_from - 1) }
 local ack_count = (#ARGV - acks_from + 1) / 6
 local lease_end = format_ms(now + lease_ms)
 -- A stored sequence number that is greater than that of the step by more than this is damaged.
 local MOST_BEHIND = 1000
 
 local serial = call('HMGET', SERIAL, 'now', 'token')
-follow_clock(number_or(serial[1], 0))
+if follow_clock(number_or(serial[1], 0)) then
+  serial[2] = call('HGET', SERIAL, 'token')
+end
 call('ZREM', LEASE, '')
 
 -- Waiting steps have a sequence of their own.
@@ -59,9 +61,9 @@ end
 
 local acks, token, recovered, first_end, left_own = '', false, {}, nil, false
 if not last_sequence or sequence > last_sequence then
-  acks = settle(acks_from, ack_count)
+  acks = settle(acks_from, ack_count, worker)
   recovered, first_end, left_own = recover(most_recovered, worker, is_waiting, served[1])
-  token = next_number(serial[2])
+  token = next_number(serial[2], known_token)
   reserve(served, left_own and 0 or tonumber(want), {
     worker = worker, token = token, lease_end = lease_end, with_suspect = with_suspect and not is_waiting,
     most_bytes = tonumber(most_bytes),
@@ -84,9 +86,9 @@ else
   if sequence == last_sequence then
     acks, token = last[2], number_or(last[3])
     if not acks or #acks ~= ack_count or string.find(acks, '[^odl]') then
-      acks = settle(acks_from, ack_count)
+      acks = settle(acks_from, ack_count, worker)
     end
-    reserve_again(last[3], last[4] or '', lease_end)
+    reserve_again(last[3], last[4] or '', lease_end, worker)
     call('HSET', WORKER, 'seen', now_text)
     call('PEXPIRE', WORKER, remember_ms + list_ms)
   else

@@ -1,7 +1,8 @@
 -- name: renew_leases
--- Extend the leases whose [id, token] is current, and return which those are.
+-- Extend the leases whose [id, token] is current and that the worker holds, and return which those are.
 UPDATE record SET lease_end = :lease_end
 WHERE lease_end IS NOT NULL
+    AND worker = :worker
     AND id IN (SELECT json_extract(value, '$[0]') FROM json_each(:leases))
     AND (id, token) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:leases))
 RETURNING id, token, cancel_requested;

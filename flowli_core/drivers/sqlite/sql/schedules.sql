@@ -17,8 +17,8 @@ FROM schedule
 WHERE key > :after ORDER BY key;
 
 -- name: next_revision
--- At least the time in microseconds, as for a token.
-UPDATE store SET revision = max(revision + 1, 1000 * :now) WHERE typeof(revision) = 'integer' RETURNING revision;
+-- Greater than the one that the caller knows, and at least the time in microseconds, as for a token.
+UPDATE store SET revision = max(revision + 1, :known + 1, 1000 * :now) WHERE typeof(revision) = 'integer' RETURNING revision;
 
 -- name: put_schedule
 INSERT OR REPLACE INTO schedule (key, queue, spec, next_tick, last_tick, paused, last_record_id, revision)

@@ -38,20 +38,21 @@ SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta,
 FROM stored WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due <= :now ORDER BY due, id LIMIT :limit;
 
 -- name: next_token
--- At least the time in microseconds, so no token is used again after the file was replaced by an older copy.
-UPDATE store SET token = max(token + 1, 1000 * :now) WHERE typeof(token) = 'integer' RETURNING token;
+-- Greater than the one that the worker knows, and at least the time in microseconds, so no token is used again after the
+-- file was replaced by an older copy.
+UPDATE store SET token = max(token + 1, :known + 1, 1000 * :now) WHERE typeof(token) = 'integer' RETURNING token;
 
 -- name: reserve
 UPDATE record SET state = 'active', token = :token, lease_end = :lease_end, worker = :worker, started_at = :now, updated_at = :now
 WHERE number IN (SELECT value FROM json_each(:numbers));
 
 -- name: find_held
--- The records that are still active under this token. Only for a step that is sent again.
+-- The records that the worker still holds under this token. Only for a step that is sent again.
 SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy
-FROM stored WHERE lease_end IS NOT NULL AND token = :token;
+FROM stored WHERE lease_end IS NOT NULL AND token = :token AND worker = :worker;
 
 -- name: renew_batch
-UPDATE record SET lease_end = :lease_end WHERE lease_end IS NOT NULL AND token = :token;
+UPDATE record SET lease_end = :lease_end WHERE lease_end IS NOT NULL AND token = :token AND worker = :worker;
 
 -- name: count_finished
 SELECT state, sum(n) FROM counts WHERE state IN ('completed', 'failed', 'cancelled') GROUP BY state;

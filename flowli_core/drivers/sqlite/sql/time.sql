@@ -15,6 +15,12 @@ UPDATE record SET due = :now
 WHERE queue IN (SELECT queue FROM counts WHERE state = 'waiting' AND n > 0)
     AND state = 'waiting' AND suspect IN (0, 1) AND due > :now AND due <= :seen;
 
+-- name: skip_numbers
+-- The clock was set back: see SKIPPED_NUMBERS in _times.py.
+UPDATE store SET
+    token = iif(typeof(token) = 'integer', token + :skipped, token),
+    revision = iif(typeof(revision) = 'integer', revision + :skipped, revision);
+
 -- name: find_first_due
 -- The first due time after :after, of the suspects of a queue or of its other records. A damaged one may be a text,
 -- which is greater than any number.

@@ -1,12 +1,16 @@
 -- Follow the clock of the server if it was set back. Needs columns.lua.
 
+-- How many tokens and revisions are then skipped: see SKIPPED_NUMBERS in _times.py.
+local SKIPPED_NUMBERS = 60000000
+
 -- Returns true if the clock was set back since a time. No clock is set back by more than ten years: such a time is damaged.
 local function is_set_back(last_now)
   return now < last_now and last_now < now + 315576000000
 end
 
 -- If the clock was set back since `last_now`, the time of the last step, move leases and due times back too: no lease gets
--- longer, and what was due stays due. Call it before a new lease or a delay is written: it would be moved too.
+-- longer, and what was due stays due. Call it before a new lease or a delay is written: it would be moved too. Returns true
+-- if the clock was set back: the last token and the last revision are then greater than before.
 local function follow_clock(last_now)
   if is_set_back(last_now) then
     call('ZREM', LEASE, '')
@@ -21,7 +25,11 @@ local function follow_clock(last_now)
         end
       end
     end
+    for _, name in ipairs({ 'token', 'revision' }) do
+      call('HSET', SERIAL, name, format_ms(number_or(call('HGET', SERIAL, name), 0) + SKIPPED_NUMBERS))
+    end
     call('HSET', SERIAL, 'now', now_text)
+    return true
   end
 end
 

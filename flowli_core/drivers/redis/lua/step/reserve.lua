@@ -121,8 +121,8 @@ local function reserve(queues, want, options)
   end
 end
 
--- Return the batch of a step that was sent before: the records whose token is still current. Extend their leases.
-local function reserve_again(token, ids_text, lease_end)
+-- Return the batch of a step that was sent before: the records that the worker still holds. Extend their leases.
+local function reserve_again(token, ids_text, lease_end, stepping)
   local ids = {}
   for id in string.gmatch(ids_text, '%S+') do
     ids[#ids + 1] = id
@@ -133,7 +133,7 @@ local function reserve_again(token, ids_text, lease_end)
     if blobs[i] then
       kind, shape = parse_record(blobs[i])
     end
-    if kind and tokens[i] and parse_token(tokens[i]) == token then
+    if kind and is_held(tokens[i], token, stepping) then
       call('ZADD', LEASE, lease_end, id)
       batch.ids[#batch.ids + 1] = id
       batch.blobs[#batch.blobs + 1] = blobs[i]

@@ -12,8 +12,9 @@ local function due_after(ack, delay, due)
   return math.min(due, now)
 end
 
--- Settle `ack_count` acks from ARGV[from] on. Returns a letter for each: o done, d settled before by this token, l lost.
-local function settle(from, ack_count)
+-- Settle `ack_count` acks of a worker from ARGV[from] on. Returns a letter for each: o done, d settled before by this token,
+-- l lost.
+local function settle(from, ack_count, stepping)
   if ack_count == 0 then
     return ''
   end
@@ -33,7 +34,7 @@ local function settle(from, ack_count)
     if tokens[k] and not settled_now[id] then
       active_token, reserved, due, kind, worker = parse_token(tokens[k])
     end
-    local shape = active_token == token and shape_of(kind)
+    local shape = active_token == token and worker == stepping and shape_of(kind)
     if shape then
       settled_now[id] = token
       local n = #settled
