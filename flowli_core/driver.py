@@ -354,11 +354,19 @@ class Driver(Protocol):
         ...
 
     async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
-        """Return the records that the query asks for."""
+        """Return the records that the query asks for.
+
+        A driver may search the queues one after another. A record that stays in a state meanwhile is listed once; one
+        that moves may be left out.
+        """
         ...
 
     async def overview(self) -> Overview:
-        """Count the records, list the living workers, and find the oldest due record of each queue."""
+        """Count the records, list the living workers, and find the oldest due record of each queue.
+
+        The counts of a queue are those of one moment. A driver may read many queues one after another. So a sum over
+        all queues may miss a record that was enqueued meanwhile, but counts none twice.
+        """
         ...
 
     async def put_schedule(

@@ -30,7 +30,7 @@ from flowli_core.stored import (
 MOST_PER_PAGE = 1_000
 DEFAULT_PER_PAGE = 25
 
-_FIRST_CALL, _MOST_PER_CALL = 4, 32
+_FIRST_CALL, _MOST_PER_CALL, _MOST_WITHOUT_PAYLOADS = 4, 32, 256
 _BYTES_PER_CALL = 1024 * 1024
 """A call reads few entries until their size is known, and then about this much: an answer must pass a slow network
 within the time limit of a call. The payloads of a record may be three quarters of a mebibyte."""
@@ -106,7 +106,8 @@ class Inspect:
             behind = after if last is None else position(last)
             return await driver.records(RecordsInState(state=state, limit=count, after=behind, payloads=payloads))
 
-        found, has_more = await _read_page(read, limit, size=_size)
+        first, most = (_FIRST_CALL, _MOST_PER_CALL) if payloads else (_MOST_WITHOUT_PAYLOADS, _MOST_WITHOUT_PAYLOADS)
+        found, has_more = await _read_page(read, limit, size=_size, first=first, most=most)
         last = position(found[-1]) if has_more else None
         items = tuple(map(self._to_job_record, found))
         return Page(items, None if last is None else encode_cursor(last.at.isoformat(), last.id))
@@ -149,17 +150,23 @@ class Inspect:
 
 
 async def _read_page(
-    read: Callable[[int, T | None], Awaitable[list[T]]], limit: int, *, size: Callable[[T], int]
+    read: Callable[[int, T | None], Awaitable[list[T]]],
+    limit: int,
+    *,
+    size: Callable[[T], int],
+    first: int = _FIRST_CALL,
+    most: int = _MOST_PER_CALL,
 ) -> tuple[list[T], bool]:
     """Read a page in parts, so that no call holds up the store. Return it, and True if there is more behind it.
 
-    `read` returns up to so many entries behind the given one.
+    `read` returns up to so many entries behind the given one. The first call reads `first` of them, and each later one
+    as many as fit by their `size`, but not more than `most`.
     """
     found: list[T] = []
     total = 0
     while True:
-        fitting = _BYTES_PER_CALL * len(found) // max(total, 1) if found else _FIRST_CALL
-        count = min(limit + 1 - len(found), max(fitting, 1), _MOST_PER_CALL)
+        fitting = _BYTES_PER_CALL * len(found) // max(total, 1) if found else first
+        count = min(limit + 1 - len(found), max(fitting, 1), most)
         part = await read(count, found[-1] if found else None)
         found += part
         total += sum(map(size, part))

@@ -244,3 +244,29 @@ async def test_a_listing_without_payloads_has_everything_else(driver: Driver, cl
     assert await driver.records(RecordsInState(state=state, limit=10, payloads=False)) == [
         replace(one, input=b"", meta=None, result=None) for one in whole
     ]
+
+
+async def test_the_records_of_many_queues_are_listed_in_their_order_and_counted(
+    driver: Driver, clock: ManualClock
+) -> None:
+    """There are more queues than one call of a server reads."""
+    names = [f"{number:04}" for number in range(600)]
+    for start in range(0, len(names), 200):
+        some = names[start : start + 200]
+        await driver.enqueue([record(f"{name} later", queue=name[::-1], due=LEASE * (int(name) + 1)) for name in some])
+    await driver.enqueue([record(f"{name} now", queue=name[::-1]) for name in names[::2]])
+    overview = await driver.overview()
+    assert (overview.counts.scheduled, overview.counts.queued) == (600, 300)
+    assert overview.counts.by_queue.keys() == {name[::-1] for name in names}
+    assert overview.oldest.keys() == {name[::-1] for name in names[::2]}
+    assert ids(await everything(driver, "scheduled", limit=250)) == [f"{name} later" for name in reversed(names)]
+    assert ids(await everything(driver, "queued", limit=7)) == [f"{name} now" for name in reversed(names[::2])]
+
+
+async def test_records_that_are_due_at_one_moment_are_listed_once_each(driver: Driver, clock: ManualClock) -> None:
+    moment = clock.now() + LEASE
+    names = [f"{number:03}" for number in range(400)]
+    for start in (200, 0):
+        await driver.enqueue([record(name, due=moment) for name in names[start : start + 200]])
+    await driver.enqueue([record("earlier", due=LEASE / 2), record("later", due=LEASE * 2)])
+    assert ids(await everything(driver, "scheduled", limit=60)) == ["later", *reversed(names), "earlier"]

@@ -64,10 +64,19 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a finished record keeps its key", "holder_state and not FINISHED[holder_state]", "holder_state"),
     ),
     ("read_records.lua", "tests/redis/test_damage.py"): (
-        ("a record is listed in a state that it is not in", "if in_state == state then", "if in_state then"),
-        ("an invalid id is listed", "if is_behind and is_text(id) then", "if is_behind then"),
-        ("a listing ends at a missing record", "until #records == limit or #positions < most", "until true"),
+        ("a record is listed in a state that it is not in", "if in_state == state and", "if in_state and"),
+        ("an invalid id is listed", " and is_text(position[2]) then", " then"),
+        ("a listing ends at a missing record", "#positions == most and {", "false and {"),
         ("a record that was set aside is shown as sound", "if not kind or is_set_aside then", "if not kind then"),
+    ),
+    ("read_records.lua", "tests/conformance/test_listing.py"): (
+        ("a listing forgets what its earlier calls found", "for i = first + 6, #ARGV, 3 do", "for i = 1, 0 do"),
+        (
+            "a listing ends within records of the same time",
+            "local before = count_before(index)",
+            "local before = #entries",
+        ),
+        ("a listing keeps the wrong positions", "lowest = math.max(lowest, positions[most][1])", "lowest = math.huge"),
     ),
     ("read_schedules.lua", "tests/redis/test_damage.py"): (
         ("a damaged schedule is due", "(mode ~= 'due' or parse_schedule(texts[i]))", "true"),
@@ -83,7 +92,12 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("damaged answers to acks are answered", "string.find(acks, '[^odl]')", "false"),
     ),
     ("step/recover.lua", "tests/redis/test_damage.py"): (
-        ("a record whose token is lost is not recovered", "(not token_text and locate(id))", "not token_text"),
+        (
+            "a record whose token is lost is not recovered",
+            "not token_text and locate(id, kind and shape)",
+            "not token_text",
+        ),
+        ("a step searches the queues for two records", "if not token_text and not kind and has_searched", "if false"),
     ),
     ("shared/remove.lua", "tests/redis/test_damage.py"): (
         ("a record whose outcome is damaged is not counted", "in_state or locate(id), nil", "nil, nil"),
@@ -102,7 +116,7 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("recover keeps the lease", "call_with_all('ZREM', LEASE, ids, 1)"),
         ("recoveries are not counted", "recoveries = recoveries + 1"),
         ("a recovery by its own worker counts", "if worker ~= stepping then", "if true then"),
-        ("a waiting step recovers the leases of its own worker", "(is_waiting and worker == stepping)", "false"),
+        ("a waiting step recovers the leases of its own worker", "is_waiting and worker == stepping", "false"),
         ("the limit of recoveries is ignored", "elseif recoveries > shape.max_recoveries then", "elseif false then"),
         (
             "the limit of recoveries is one too low",
@@ -377,9 +391,10 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a due record is requeued", "state == 'active' or state == 'queued' then", "state == 'active' then"),
     ),
     ("overview.lua", "tests/conformance/test_overview.py"): (
-        ("waiting suspects are not counted", "{ DUE[name], SUSPECT[name] }", "{ DUE[name] }"),
-        ("a record that is not due is the oldest", "if first_due <= now then", "if waiting > 0 then"),
-        ("a dead worker is listed", "'(' .. format_ms(now - ARGV[first])", "'-inf'"),
+        ("waiting suspects are not counted", "count_waiting(SUSPECT[name])", "0, 0, math.huge"),
+        ("a record that is not due is the oldest", "if first_due > now then", "if false then"),
+        ("a count is read from the wrong queue", "'completed ' .. name)", "'completed')"),
+        ("a dead worker is listed", "'(' .. format_ms(now - listed_ms)", "'-inf'"),
     ),
     ("put_schedule.lua", "tests/conformance/test_schedules.py"): (
         ("a schedule is changed at any revision", "~= tonumber(revision) then", "~= tonumber(revision) and false then"),

@@ -193,6 +193,20 @@ async def test_an_active_record_whose_token_is_lost_is_recovered(
     assert ids(await Worker(driver, "third").take()) == ["a"]
 
 
+async def test_each_step_searches_the_queues_for_one_record_without_a_token(
+    driver: RedisDriver, key: Any, foreign: Any
+) -> None:
+    """The next step goes on with the others, so all are set aside."""
+    await driver.enqueue([record(name) for name in "abc"])
+    await Worker(driver).take(3, lease=timedelta(milliseconds=1))
+    foreign.delete(key("token"))
+    foreign.hset(key("record"), mapping=dict.fromkeys("abc", b"junk"))
+    await asyncio.sleep(0.002)
+    worker = Worker(driver, "other")
+    assert [len((await worker.step()).damaged) for _ in range(4)] == [1, 1, 1, 0]
+    assert ids(await everything(driver, "failed")) == ["c", "b", "a"]
+
+
 @pytest.mark.parametrize("column", ["attempts", "completed", "expiry", "outcome", "due:q", "counts", "recoveries"])
 async def test_a_key_of_another_type_is_named_and_loses_no_record(
     driver: RedisDriver, key: Any, foreign: Any, column: str

@@ -11,8 +11,9 @@ import pytest
 
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.durations import ZERO
+from flowli_core.stored import RecordsInState
 from flowli_core.testing import ManualClock
-from tests.conformance.builders import Worker, ack, record
+from tests.conformance.builders import BROKEN, Worker, ack, record
 from tests.redis.server import Server, connect
 
 if TYPE_CHECKING:
@@ -90,6 +91,43 @@ async def test_nothing_is_left_of_queues_whose_records_are_purged(
     assert await driver.purge("completed", older_than=ZERO, limit=250) == 250
     assert b"tenant-" not in everything(admin)
     admin.close()
+
+
+async def test_a_listing_of_damaged_records_costs_the_same_with_many_queues(
+    server: Server, driver: RedisDriver, clock: ManualClock
+) -> None:
+    """It finds their state without a search of the queues."""
+    admin: Any = connect(server.url)
+    await driver.enqueue([record(f"failed {number}") for number in range(20)])
+    worker = Worker(driver)
+    await worker.step(*[ack(held, BROKEN) for held in await worker.take(20)])
+    admin.hset("{flowli}:1:record", mapping={f"failed {number}": b"junk" for number in range(10)})
+    costs = list[int]()
+    for turn in range(3):
+        if turn == 2:
+            await driver.enqueue([record(queue=queue, due=LATER) for queue in TENANTS])
+        before = cost(server)
+        assert len(await driver.records(RecordsInState(state="failed", limit=50))) == 20
+        costs.append(cost(server)[0] - before[0])
+    assert costs[2] == costs[1]
+    admin.flushall()
+    admin.close()
+
+
+async def test_no_call_reads_all_of_many_queues(server: Server, driver: RedisDriver) -> None:
+    """The overview, a listing and the check of the keys' types take several calls."""
+    admin: Any = connect(server.url)
+    for start in range(0, 1000, 250):
+        await driver.enqueue([record(queue=f"{start} {queue}") for queue in TENANTS])
+    other = RedisDriver.from_url(server.url)
+    calls = list[int]()
+    for read in (other.open, other.overview, lambda: other.records(RecordsInState(state="queued", limit=10))):
+        admin.config_resetstat()
+        await read()
+        calls.append(admin.info("commandstats")["cmdstat_evalsha"]["calls"])
+    assert min(calls) >= 3
+    admin.close()
+    await other.close()
 
 
 def everything(admin: Any) -> bytes:

@@ -74,7 +74,8 @@ def fault_about_keys(name: str, *rest: str) -> str | None:
     column = keys[0].removeprefix(ROOT)
     if (name, column) in WHOLE or column == "scratch":
         return None
-    if name in {"HGETALL", "SMEMBERS"} or (name == "ZRANGE" and rest[2].startswith("-")):
+    reads_to_end = name == "ZRANGE" and rest[2].startswith("-") and not rest[1].startswith("-")
+    if name in {"HGETALL", "SMEMBERS"} or reads_to_end:
         return "reads all of a key that grows"
     needed = "LIMIT" if name in LIMITED else "COUNT" if name in SCANS else None
     return f"has no {needed}" if needed and needed not in rest else None

@@ -35,7 +35,6 @@ AT_A_TIME = 100
 
 _COUNTED = {"lease": "active", "completed": "completed", "failed": "failed", "cancelled": "cancelled"}
 _OF_RECORDS = ("token", "attempts", "outcome", "recoveries", "expiry", "holder", "cancelling")
-_OF_SHAPES = ("uses", "queues")
 _OF_SCHEDULES = ("schedule", "schedules", "tick")
 _TOKEN = ("token", "")
 _TRIES = 3
@@ -76,14 +75,13 @@ class Audit:
         async for _ in self._scan("counts"):
             pass
         await self._compare_uses()
-        for column in (*_OF_RECORDS, *_OF_SHAPES, *_OF_SCHEDULES):
+        for column in (*_OF_RECORDS, "uses", *_OF_SCHEDULES):
             async for _ in self._scan(column):
                 pass
-        names = await self._client.execute("SMEMBERS", self._keys.queues)
-        for queue in sorted(map(to_text, names)):
-            for column in ("due", "suspect"):
-                async for _ in self._scan(column, queue):
-                    pass
+        indexes = [(to_text(column), to_text(queue)) async for some in self._scan("queues") for column, queue in some]
+        for column, queue in sorted(indexes):
+            async for _ in self._scan(column, queue):
+                pass
         await self._compare_counts()
         return tuple(self._findings)[: self._limit]
 

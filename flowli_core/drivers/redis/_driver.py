@@ -9,11 +9,11 @@ The scripts use keys that a call does not name: see _keys.py. Some servers allow
 These are all the permissions that a Redis user needs for the prefix "app" (`open` names a command that is missing):
 
     ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +type +del
-      +pexpire +hget +hstrlen +hmget +hgetall +hset +hincrby +hdel +scard +smembers +sismember +sadd +srem
+      +pexpire +hget +hstrlen +hmget +hscan +hset +hincrby +hdel +scard +smembers +sismember +sscan +sadd +srem
       +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +zrangebylex
       +bzpopmin
 
-Add `+select` if the URL names a database, `+hlen +hscan +sscan +zscan` for `fsck`, and `+cluster|slots +command` for
+Add `+select` if the URL names a database, `+hgetall +hlen +zscan` for `fsck`, and `+cluster|slots +command` for
 the clients of a cluster. Without `+info` the version and the eviction policy are not checked.
 """
 
@@ -46,6 +46,7 @@ from flowli_core.drivers.redis._due_times import DueTimes
 from flowli_core.drivers.redis._keys import DEFAULT_PREFIX, Keys
 from flowli_core.drivers.redis._packing import unpack_schedule
 from flowli_core.drivers.redis._patience import StepPatience, more_time_for
+from flowli_core.drivers.redis._reads import read_overview, read_rows
 from flowli_core.drivers.redis._replies import Replies, to_overview
 from flowli_core.drivers.redis._scripts import Scripts, wrong_type
 from flowli_core.drivers.redis._server import check_server
@@ -216,10 +217,10 @@ class RedisDriver:
         return int(await self._scripts.purge(state, older_than=older_than, limit=limit))
 
     async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
-        return await self._replies.to_records(await self._scripts.read_records(query))
+        return await self._replies.to_records(await read_rows(self._scripts, query))
 
     async def overview(self) -> Overview:
-        return to_overview(await self._scripts.overview())
+        return to_overview(*await read_overview(self._scripts))
 
     async def put_schedule(
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()

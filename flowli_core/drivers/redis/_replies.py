@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -154,33 +154,22 @@ def _to_recovered(row: Any) -> Recovered:
     )
 
 
-def to_overview(reply: Any) -> Overview:
-    """Read the reply of overview.lua."""
-    now, queues, counts, workers = reply
-    found: dict[str, dict[str, int]] = {}
+def to_overview(now: int, queues: list[Any], counts: list[Any], workers: list[Any]) -> Overview:
+    """Read the replies of overview.lua. A count that is damaged is left out: fsck reports it."""
+    found: dict[str, StateCounts] = {}
     oldest: dict[str, datetime] = {}
-    for name, queued, scheduled, due in queues:
-        queue = to_text(name)
-        found[queue] = {"queued": queued, "scheduled": scheduled}
+    for position, (name, queued, scheduled, due) in enumerate(queues):
+        numbers = [read_number(count or b"") or 0 for count in counts[4 * position : 4 * position + 4]]
+        if queued or scheduled or any(numbers):
+            found[to_text(name)] = StateCounts(**dict(zip(STATES, (queued, scheduled, *numbers), strict=True)))
         if due >= 0:
-            oldest[queue] = moment(due)
-    for field, number in _pairs(counts):
-        state, _, queue = to_text(field).partition(" ")
-        count = read_number(number)
-        if state in STATES and count is not None:  # what is damaged is left out: fsck reports it
-            found.setdefault(queue, {})[state] = count
+            oldest[to_text(name)] = moment(due)
     return Overview(
         now=moment(now),
-        counts=QueueCounts.of(
-            {queue: StateCounts(**states) for queue, states in found.items() if any(states.values())}
-        ),
+        counts=QueueCounts.of(found),
         oldest=oldest,
         workers={
             to_text(name): StoredWorker(seen=moment(read_number(seen) or now), about=about)
             for name, seen, about in workers
         },
     )
-
-
-def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(flat[::2], flat[1::2], strict=True)

@@ -40,6 +40,7 @@ from flowli_core.stored import (
 _LUA = resources.files("flowli_core.drivers.redis").joinpath("lua")
 
 _SHORTEST_WAIT = 0.01
+_QUEUES_PER_CALL = 250
 _REPAIRS = 5
 _LOADS = 5
 """A script is loaded at most this often for one call: a failover or a flush may lose it again before it is called."""
@@ -115,15 +116,22 @@ class Scripts:
     async def purge(self, state: State, *, older_than: timedelta, limit: int) -> Any:
         return await self._call("purge", [state, milliseconds(older_than), limit])
 
-    async def read_records(self, query: RecordById | RecordsInState) -> Any:
+    async def read_records(
+        self,
+        query: RecordById | RecordsInState,
+        *,
+        limit: int = 0,
+        after: tuple[int, Word] = (-1, ""),
+        cursor: bytes = b"0",
+        found: Sequence[Word] = (),
+    ) -> Any:
         if isinstance(query, RecordById):
             return await self._call("read_records", [query.id])
-        after = query.after
-        at, after_id = (-1, "") if after is None else (stamp(after.at), after.id)
-        return await self._call("read_records", [query.state, at, after_id, query.limit, int(query.payloads)])
+        words = (query.state, *after, limit, int(query.payloads), cursor, *found)
+        return await self._call("read_records", words)
 
-    async def overview(self) -> Any:
-        return await self._call("overview", [milliseconds(WORKER_LISTED)])
+    async def overview(self, *, cursor: bytes, most: int) -> Any:
+        return await self._call("overview", [cursor, most, milliseconds(WORKER_LISTED)])
 
     async def put_schedule(
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord]
@@ -160,8 +168,10 @@ class Scripts:
         found = await self._evaluate_types(queues)
         if found:
             return found
-        names = await self._client.execute("SMEMBERS", self._keys.queues)
-        return await self._evaluate_types(to_text(name) for name in names)
+        names = [to_text(name) for name in await self._client.execute("SMEMBERS", self._keys.queues)]
+        for start in range(0, len(names), _QUEUES_PER_CALL):
+            found += await self._evaluate_types(names[start : start + _QUEUES_PER_CALL])
+        return found
 
     async def _evaluate_types(self, queues: Iterable[str]) -> Any:
         types = self._keys.types(queues)

@@ -3,6 +3,7 @@
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
 -- ARGV[first..]: column, queue (of due and suspect) or '', cursor, about how many entries to check.
 -- Answers {next cursor, {key, id, problem} for each finding, {queue, number of records} for each queue found}.
+--          For the column queues the last is {column, queue} for each index that is too long to be checked with its queue.
 --          The column counts is checked whole; for it the last is {field, number, ...}. For the column record it is
 --          {digest, number of records} for each shape found, for the column shape {digest, number as it is stored or '',
 --          the number of records that it means or -1} for each.
@@ -170,11 +171,14 @@ end
 
 -- Compare the sums within this call. The counts of each queue are compared by the caller, who adds up all parts.
 local function check_counts()
-  local fields, sums = call('HGETALL', COUNTS), { active = 0, completed = 0, failed = 0, cancelled = 0 }
+  local fields, sums, stored = call('HGETALL', COUNTS), { active = 0, completed = 0, failed = 0, cancelled = 0 }, {}
+  for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
+    stored[queue] = true
+  end
   for i = 1, #fields, 2 do
     local state, queue = string.match(fields[i], '^(%S+) (.*)$')
     local number = number_or(fields[i + 1])
-    if not sums[state] or call('SISMEMBER', QUEUES, queue) == 0 or not number then
+    if not sums[state] or not stored[queue] or not number then
       report('counts', fields[i], 'is not a count: ' .. fields[i + 1])
     else
       sums[state] = sums[state] + number
@@ -198,6 +202,30 @@ local function check_counts()
     end
   end
   return { '0', findings, fields }
+end
+
+-- Check queues, and those of their indexes that are short. Returns the column and the queue of each of the others.
+local function check_queues()
+  local found, left, others = call('SSCAN', QUEUES, cursor, 'COUNT', size), tonumber(size), {}
+  for _, queue in ipairs(found[2]) do
+    if is_empty(queue) then
+      report('queues', queue, 'has no records')
+    end
+    of_queue = queue
+    for name, index in pairs({ due = DUE[queue], suspect = SUSPECT[queue] }) do
+      local length = redis.pcall('ZCARD', index)
+      if type(length) == 'table' or length > left then -- it has another type, or is too long
+        others[#others + 1] = { name, queue }
+      else
+        column, left = name, left - length
+        local ids = call('ZRANGE', index, 0, length)
+        for i, blob in ipairs(read_fields(RECORD, ids)) do
+          check_member(ids[i], blob)
+        end
+      end
+    end
+  end
+  return { found[1], findings, others }
 end
 
 local SCHEDULE, SCHEDULES = KEYS[#KEYS - 1], KEYS[#KEYS]
@@ -254,13 +282,7 @@ elseif column == 'uses' then
   end
   return { found[1], findings, {} }
 elseif column == 'queues' then
-  local found = call('SSCAN', QUEUES, cursor, 'COUNT', size)
-  for _, queue in ipairs(found[2]) do
-    if is_empty(queue) then
-      report(column, queue, 'has no records')
-    end
-  end
-  return { found[1], findings, {} }
+  return check_queues()
 end
 
 local hashes = { record = RECORD, token = TOKEN, attempts = ATTEMPTS, outcome = OUTCOME, recoveries = RECOVERIES, holder = HOLDER }

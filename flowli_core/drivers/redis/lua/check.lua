@@ -6,9 +6,9 @@
 local SCRATCH = KEYS[1]
 local tries = {
   { 'DEL', SCRATCH }, { 'TIME' }, { 'EXISTS', SCRATCH }, { 'TYPE', SCRATCH }, { 'HGET', SCRATCH, 'f' }, { 'HSTRLEN', SCRATCH, 'f' },
-  { 'HMGET', SCRATCH, 'f' },
-  { 'HGETALL', SCRATCH }, { 'HDEL', SCRATCH, 'f' }, { 'SCARD', SCRATCH }, { 'SMEMBERS', SCRATCH },
-  { 'SISMEMBER', SCRATCH, 'm' }, { 'SREM', SCRATCH, 'm' }, { 'ZCARD', SCRATCH }, { 'ZCOUNT', SCRATCH, 0, 0 },
+  { 'HMGET', SCRATCH, 'f' }, { 'HSCAN', SCRATCH, '0' }, { 'HDEL', SCRATCH, 'f' }, { 'SCARD', SCRATCH },
+  { 'SMEMBERS', SCRATCH }, { 'SSCAN', SCRATCH, '0' }, { 'SISMEMBER', SCRATCH, 'm' }, { 'SREM', SCRATCH, 'm' },
+  { 'ZCARD', SCRATCH }, { 'ZCOUNT', SCRATCH, 0, 0 },
   { 'ZRANGE', SCRATCH, 0, 0 }, { 'ZRANGEBYSCORE', SCRATCH, 0, 0 }, { 'ZREVRANGEBYSCORE', SCRATCH, 0, 0 },
   { 'ZRANGEBYLEX', SCRATCH, '-', '+' },
   { 'ZSCORE', SCRATCH, 'm' }, { 'ZREM', SCRATCH, 'm' }, { 'ZADD', SCRATCH, 'XX', 0, 'm' },

@@ -1,28 +1,55 @@
--- Count the records, find the oldest due record of each queue, and list the workers.
+-- Count the records and find the oldest due record of some queues, and list the workers.
 -- Needs: shared/columns shared/clock
--- ARGV[first]: a worker is listed if it was last seen less than this many ms ago.
--- Answers {now, {queue, number of queued, number of scheduled, when the oldest due record is due or -1} for each queue,
---          {field, number, ...} of the counts, {worker, when it was last seen, its description} for each worker}.
+-- ARGV[first..]: a cursor of the queues, '0' at the start, about how many queues to read, and for how many ms a worker is listed
+--                after it was last seen.
+-- Answers {now, cursor of the next queues or '0', {queue, number of queued, number of scheduled, when the oldest due record is due
+--          or -1} for each queue, the numbers of active, completed, failed and cancelled for each queue, {worker, when it was last
+--          seen, its description} for each worker}. The workers are answered with the first queues only.
 -- Writes nothing.
 read_as_of_last_step()
-local queues = {}
-for i, name in ipairs(call('SMEMBERS', QUEUES)) do
-  local queued, scheduled, oldest = 0, 0, math.huge
-  for _, index in ipairs({ DUE[name], SUSPECT[name] }) do
-    local waiting = call('ZCARD', index)
-    local first_due = waiting > 0 and tonumber(call('ZRANGE', index, 0, 0, 'WITHSCORES')[2]) or math.huge
-    local due = 0
-    if first_due <= now then
-      due, oldest = call('ZCOUNT', index, '-inf', now), math.min(oldest, first_due)
-    end
-    queued, scheduled = queued + due, scheduled + waiting - due
+local cursor, most, listed_ms = unpack(ARGV, first, first + 2)
+
+-- Returns the numbers of queued and scheduled records of an index, and when the first of the queued was due.
+local function count_waiting(index)
+  local first_due = tonumber(call('ZRANGE', index, 0, 0, 'WITHSCORES')[2])
+  if not first_due then
+    return 0, 0, math.huge
   end
-  queues[i] = { name, queued, scheduled, oldest < math.huge and oldest or -1 }
+  local waiting = call('ZCARD', index)
+  if first_due > now then
+    return 0, waiting, math.huge
+  end
+  local due = waiting == 1 and 1 or call('ZCOUNT', index, '-inf', now_text)
+  return due, waiting - due, first_due
 end
-local since = '(' .. format_ms(now - ARGV[first])
-local seen, workers = call('ZRANGEBYSCORE', WORKERS, since, '+inf', 'WITHSCORES'), {}
+
+-- Read counts. A small hash is a list, which each look-up would search from its start; a scan returns all of it.
+local function read_counts(fields)
+  local scan, numbers = call('HSCAN', COUNTS, '0', 'COUNT', 1), {}
+  if scan[1] ~= '0' then
+    return read_fields(COUNTS, fields)
+  end
+  for i = 1, #scan[2], 2 do
+    numbers[scan[2][i]] = scan[2][i + 1]
+  end
+  for i, field in ipairs(fields) do
+    fields[i] = numbers[field] or false
+  end
+  return fields
+end
+
+local scan, queues, fields, workers = call('SSCAN', QUEUES, cursor, 'COUNT', most), {}, {}, {}
+for i, name in ipairs(scan[2]) do
+  local queued, scheduled, oldest = count_waiting(DUE[name])
+  local queued_suspects, scheduled_suspects, oldest_suspect = count_waiting(SUSPECT[name])
+  oldest = math.min(oldest, oldest_suspect)
+  queues[i] = { name, queued + queued_suspects, scheduled + scheduled_suspects, oldest < math.huge and oldest or -1 }
+  append(fields, 'active ' .. name, 'completed ' .. name)
+  append(fields, 'failed ' .. name, 'cancelled ' .. name)
+end
+local seen = cursor == '0' and call('ZRANGEBYSCORE', WORKERS, '(' .. format_ms(now - listed_ms), '+inf', 'WITHSCORES') or {}
 for i = 1, #seen, 2 do
   local about = redis.pcall('HGET', root .. 'worker:' .. seen[i], 'about')
   workers[#workers + 1] = { seen[i], seen[i + 1], type(about) == 'string' and about or '' }
 end
-return { now, queues, call('HGETALL', COUNTS), workers }
+return { now, scan[1], queues, read_counts(fields), workers }

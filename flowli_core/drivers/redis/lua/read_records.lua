@@ -1,10 +1,13 @@
--- Read one record, or a page of the records in a state, newest first.
+-- Read one record, or a part of the page of the records in a state, newest first. A page may take several calls, because each
+-- reads a limited number of entries: _reads.py repeats them.
 -- Needs: shared/columns shared/clock shared/moves shared/text
 -- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit,
--- 1 to answer the payloads or 0 to leave them out.
--- Answers {id, blob, state, due, attempts, recoveries, token, outcome, finished, end of the lease, 1 if its cancellation was
--- requested} for each. Without payloads the outcome ends before its newline. For a record that cannot be read: {id, state, due,
--- finished, queue, damage}.
+--                1 to answer the payloads or 0 to leave them out, a cursor of the queues, and what the previous call found:
+--                ms, id, queue of each position.
+-- Answers {'0', records, position to go on behind or nothing}; or, if there are more queues to search, {cursor, ms, id and queue
+--          of each position that was found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome,
+--          finished, end of the lease, 1 if its cancellation was requested}. Without payloads the outcome ends before its
+--          newline. A record that cannot be read is {id, state, due, finished, queue, damage}.
 -- Writes nothing.
 read_as_of_last_step()
 
@@ -13,15 +16,16 @@ local function time_of(score)
   return math.floor(math.min(math.max(tonumber(score), 0), 253402300799999))
 end
 
--- Read a record, as _packing.unpack_stored takes it, and its state. Returns nil if it is not stored, or in no index.
-local function read_record(id, payloads)
+-- Read a record, as _packing.unpack_stored takes it, and its state. Returns nil if it is not stored, or in no index. `queue` is the
+-- one whose index has its id, if it is known.
+local function read_record(id, payloads, queue)
   local is_too_long = call('HSTRLEN', RECORD, id) > 67108864
   local blob = is_too_long and '' or call('HGET', RECORD, id)
   if not blob then
     return nil
   end
   local kind, shape = parse_record(blob)
-  local state, due, token, outcome, queue = locate(id, kind and shape)
+  local state, due, token, outcome, waits_in = locate(id, kind and shape, queue)
   if not state then
     return nil
   end
@@ -31,7 +35,7 @@ local function read_record(id, payloads)
   local last_state, _, _, _, _, _, last_kind = parse_outcome(outcome)
   local is_set_aside = last_state == 'failed' and string.byte(last_kind) == 33
   if not kind or is_set_aside then
-    queue = is_set_aside and shape_of(last_kind).queue or queue or ''
+    queue = is_set_aside and shape_of(last_kind).queue or waits_in or ''
     return { id, state, format_ms(due), finished, queue, kind and string.match(outcome, '\n(.*)') or shape }, state
   end
   if payloads == '0' then
@@ -44,80 +48,133 @@ local function read_record(id, payloads)
 end
 
 if #ARGV == first then
-  return { (read_record(ARGV[first])) }
+  return { '0', { (read_record(ARGV[first])) } }
 end
 
-local state, after_ms, after_id, limit, payloads = unpack(ARGV, first, first + 4)
+local state, after_ms, after_id, limit, payloads, cursor = unpack(ARGV, first, first + 5)
 after_ms, limit = tonumber(after_ms), tonumber(limit)
-local positions = {}
+-- How many positions are kept. There are some to spare for entries whose record is missing or is in another state.
+local most = math.max(limit, 50)
+-- A call searches about as many queues as have so many entries. Each queue counts as QUEUE_WORK of them.
+local MOST_WORK, QUEUE_WORK = 2000, 4
 
-local function collect_one(ms, id)
+-- Positions are {ms, id, queue}. Those before `lowest` are of no interest.
+local positions, highest, lowest = {}, after_ms < 0 and '+inf' or format_ms(after_ms), -1
+for i = first + 6, #ARGV, 3 do
+  positions[#positions + 1] = { tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2] }
+end
+
+local function add_position(ms, id, queue)
   local is_behind = after_ms < 0 or ms < after_ms or (ms == after_ms and id < after_id)
-  if is_behind and is_text(id) then
-    positions[#positions + 1] = { ms, id }
-    return 1
-  end
-  return 0
-end
-
--- Collect the first `most` positions after (after_ms, after_id) of an index, in descending order from `highest`.
-local function collect(index, highest, lowest, most)
-  local offset, added = 0, 0
-  while true do
-    local entries = call('ZREVRANGEBYSCORE', index, highest, lowest, 'WITHSCORES', 'LIMIT', offset, most)
-    for i = 1, #entries, 2 do
-      added = added + collect_one(time_of(entries[i + 1]), entries[i])
-    end
-    if added >= most or #entries < 2 * most then
-      return
-    end
-    offset = offset + most
+  if is_behind and ms >= lowest then
+    positions[#positions + 1] = { ms, id, queue }
   end
 end
 
--- Collect the positions after (after_ms, after_id), at least the first `most`.
-local function collect_all(most)
-  positions = {}
-  local highest = after_ms < 0 and '+inf' or format_ms(after_ms)
-  if state == 'queued' or state == 'scheduled' then
-    local lowest = '-inf'
-    if state == 'queued' then
-      highest = format_ms(after_ms < 0 and now or math.min(now, after_ms))
-    else
-      lowest = '(' .. now_text
-    end
-    for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
-      collect(DUE[queue], highest, lowest, most)
-      collect(SUSPECT[queue], highest, lowest, most)
-    end
-  elseif state == 'active' then
-    -- The only range without a limit: no index has the active records in the order of their ids. There are as many as the
-    -- workers have slots, at most.
-    for _, id in ipairs(call('ZRANGE', LEASE, 0, -1)) do
-      collect_one(0, id)
-    end
-  else
-    collect(FINISHED[state], highest, '-inf', most)
-  end
+-- Sort the positions, and keep the first `most` of them.
+local function keep_first()
   table.sort(positions, function(one, other)
     if one[1] ~= other[1] then
       return one[1] > other[1]
     end
     return one[2] > other[2]
   end)
+  local kept = {}
+  for _, position in ipairs(positions) do
+    local last = kept[#kept]
+    -- A scan may return a queue twice.
+    if #kept < most and not (last and last[1] == position[1] and last[2] == position[2]) then
+      kept[#kept + 1] = position
+    end
+  end
+  positions = kept
+  if #positions == most then
+    lowest = math.max(lowest, positions[most][1])
+  end
 end
 
--- An entry whose record is missing, or is in another state, is passed over. So the listing goes on behind it.
-local records = {}
-repeat
-  local most = limit - #records
-  collect_all(most)
-  for i = 1, math.min(most, #positions) do
-    local record, in_state = read_record(positions[i][2], payloads)
-    after_ms, after_id = positions[i][1], positions[i][2]
-    if in_state == state then
+-- How many entries of an index come before the position after which the page begins. Those with the same time are in the
+-- descending order of their ids, and there may be any number of them.
+local function count_before(index)
+  local from = call('ZCOUNT', index, '(' .. highest, '+inf')
+  local to = from + call('ZCOUNT', index, highest, highest)
+  while from < to do
+    local middle = math.floor((from + to) / 2)
+    if call('ZRANGE', index, -middle - 1, -middle - 1)[1] < after_id then
+      to = middle
+    else
+      from = middle + 1
+    end
+  end
+  return from
+end
+
+-- Collect the first positions of an index. Returns how many entries it has read.
+local function collect(index, queue)
+  local least = lowest > 0 and format_ms(lowest) or '-inf'
+  local entries = call('ZREVRANGEBYSCORE', index, highest, least, 'WITHSCORES', 'LIMIT', 0, most)
+  if after_ms >= 0 and #entries > 0 and time_of(entries[2]) == after_ms and entries[1] >= after_id then
+    local before = count_before(index)
+    entries = call('ZRANGE', index, -before - most, -before - 1, 'WITHSCORES')
+  end
+  for i = 1, #entries, 2 do
+    add_position(time_of(entries[i + 1]), entries[i], queue)
+  end
+  return #entries / 2
+end
+
+-- Collect the positions of some queues, and return the cursor of the next.
+local function collect_queues()
+  local work, queues = 0, nil
+  repeat
+    cursor, queues = unpack(call('SSCAN', QUEUES, cursor, 'COUNT', 100))
+    for _, queue in ipairs(queues) do
+      work = work + QUEUE_WORK + collect(DUE[queue], queue) + collect(SUSPECT[queue], queue)
+      if #positions > 2 * most then
+        keep_first()
+      end
+    end
+  until cursor == '0' or work > MOST_WORK
+end
+
+if state == 'queued' or state == 'scheduled' then
+  if state == 'queued' then
+    highest = format_ms(after_ms < 0 and now or math.min(now, after_ms))
+  else
+    lowest = now + 1
+  end
+  keep_first()
+  collect_queues()
+elseif state == 'active' then
+  -- The only range without a limit: no index has the active records in the order of their ids. There are as many as the
+  -- workers have slots, at most.
+  for _, id in ipairs(call('ZRANGE', LEASE, 0, -1)) do
+    add_position(0, id)
+  end
+else
+  collect(FINISHED[state])
+end
+keep_first()
+
+if cursor ~= '0' then
+  local reply = { cursor }
+  for _, position in ipairs(positions) do
+    append(reply, position[1], position[2])
+    reply[#reply + 1] = position[3]
+  end
+  return reply
+end
+
+-- An entry whose record is missing, is in another state or has an invalid id is passed over. If the caller needs more records, it
+-- goes on behind the last entry that was read.
+local records, last = {}, nil
+for _, position in ipairs(positions) do
+  if #records < limit then
+    local record, in_state = read_record(position[2], payloads, position[3])
+    last = position
+    if in_state == state and is_text(position[2]) then
       records[#records + 1] = record
     end
   end
-until #records == limit or #positions < most
-return records
+end
+return { '0', records, #positions == most and { last[1], last[2] } or nil }

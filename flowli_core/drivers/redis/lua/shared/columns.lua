@@ -166,30 +166,52 @@ local function parse_outcome(text)
   return state, settled or '0', started or '0', failed or '0', worker or '', due, kind, updated
 end
 
+-- The due time of a record in the indexes of a queue; nil if it does not wait there.
+local function due_in(queue, id)
+  local due = tonumber(call('ZSCORE', DUE[queue], id) or call('ZSCORE', SUSPECT[queue], id) or nil)
+  return due and math.floor(math.min(math.max(due, 0), 253402300799999)) -- until the year 9999
+end
+
+-- True once a script has searched all queues for a record. It does so once, because that takes time.
+local has_searched = false
+local function search_queues(id)
+  has_searched = true
+  for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
+    local due = due_in(queue, id)
+    if due then
+      return due, queue
+    end
+  end
+end
+
 -- Find a record: its state, when it is due, its token, its outcome, and its queue if it waits. The state is nil if it is in no
--- index. `shape` is nil if it cannot be read.
-local function locate(id, shape)
+-- index. `shape` is nil if it cannot be read; then `queue` may name the queue whose index held the record. If the queues were
+-- searched for another record already, one that could be in any of them counts as queued.
+local function locate(id, shape, queue)
   local token, outcome = call('HGET', TOKEN, id), call('HGET', OUTCOME, id)
   if token then
     local _, _, due = parse_token(token)
     return 'active', number_or(due, now), token, outcome
   end
-  -- The queue of the shape comes first. The others hold the record only after damage.
   local state, _, _, _, _, last_due = parse_outcome(outcome)
-  for _, queue in ipairs(shape and { shape.queue } or call('SMEMBERS', QUEUES)) do
-    local due = tonumber(call('ZSCORE', DUE[queue], id) or call('ZSCORE', SUSPECT[queue], id) or nil)
-    if due then
-      due = math.floor(math.min(math.max(due, 0), 253402300799999)) -- until the year 9999
-      return due > now and 'scheduled' or 'queued', due, token, outcome, queue
+  queue = shape and shape.queue or queue
+  local due = queue and due_in(queue, id)
+  if not due and not (shape and FINISHED[state]) then
+    for finished_state, index in pairs(FINISHED) do
+      if call('ZSCORE', index, id) then
+        return finished_state, finished_state == state and number_or(last_due, 0) or 0, token, outcome
+      end
+    end
+    if not shape and has_searched then
+      return 'queued', now, token, outcome, queue
+    elseif not shape then
+      due, queue = search_queues(id)
     end
   end
-  if FINISHED[state] then
+  if due then
+    return due > now and 'scheduled' or 'queued', due, token, outcome, queue
+  elseif FINISHED[state] then
     return state, number_or(last_due, 0), token, outcome
-  end
-  for finished_state, index in pairs(FINISHED) do
-    if call('ZSCORE', index, id) then
-      return finished_state, 0, token, outcome
-    end
   end
   return nil, nil, token, outcome
 end

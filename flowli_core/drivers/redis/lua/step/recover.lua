@@ -2,19 +2,23 @@
 -- columns.lua, moves.lua.
 
 -- Recover one record, from its token and its last outcome. A recovery by its own worker does not count: that worker is alive.
--- Returns {id, name, queue, recoveries, new state}; or nil if the record is missing, waits or has finished, or if it cannot be read
--- and is set aside in `queue`.
+-- Returns {id, name, queue, recoveries, new state}; nil if the record is missing, waits or has finished, or if it cannot be read
+-- and is set aside in `queue`; or false if the next step must recover it, because this script has searched all queues already.
 local function recover_one(id, token_text, outcome_text, stepping, queue)
   local _, reserved, due, kind, worker = parse_token(token_text or '')
   local shape = kind and shape_of(kind)
   if not shape then
     -- The token or the shape is damaged. The record may have what is needed to go on.
     local blob = call('HGET', RECORD, id)
-    if not blob or (not token_text and locate(id)) then
+    if not blob then
       return nil
     end
     kind, shape = parse_record(blob)
-    if not kind then
+    if not token_text and not kind and has_searched then
+      return false
+    elseif not token_text and locate(id, kind and shape) then
+      return nil
+    elseif not kind then
       count('active', queue, -1)
       call('SREM', CANCELLING, id)
       set_aside(id, queue, shape)
@@ -58,18 +62,19 @@ local function recover(most, stepping, is_waiting, queue)
     return {}, lease_end
   end
   local expired = call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most)
-  local ids, tokens, recovered = {}, {}, {}
-  for k, token_text in ipairs(read_fields(TOKEN, expired)) do
-    local worker = token_text and select(5, parse_token(token_text))
-    if not (is_waiting and worker == stepping) then
-      ids[#ids + 1], tokens[#ids + 1] = expired[k], token_text
+  local tokens, outcomes, ids, recovered = read_fields(TOKEN, expired), read_fields(OUTCOME, expired), {}, {}
+  local left_own = false
+  for k, id in ipairs(expired) do
+    local worker = tokens[k] and select(5, parse_token(tokens[k]))
+    local is_own = is_waiting and worker == stepping
+    left_own = left_own or is_own
+    local one = not is_own and recover_one(id, tokens[k], outcomes[k], stepping, queue)
+    if one ~= false then
+      ids[#ids + 1] = id
+      recovered[#recovered + 1] = one
     end
-  end
-  local outcomes = read_fields(OUTCOME, ids)
-  for k, id in ipairs(ids) do
-    recovered[#recovered + 1] = recover_one(id, tokens[k], outcomes[k], stepping, queue)
   end
   call_with_all('ZREM', LEASE, ids, 1)
   call_with_all('HDEL', TOKEN, ids, 1)
-  return recovered, first_lease_end(), #ids < #expired
+  return recovered, first_lease_end(), left_own
 end
