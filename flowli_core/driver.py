@@ -250,6 +250,7 @@ class Recovered:
     id: str
     name: str
     queue: str
+    meta: bytes | None
     recoveries: int
     state: Literal["queued", "failed", "cancelled"]
 

@@ -9,6 +9,9 @@ application configures the export of spans.
 The span of an execution has the outcome as its attribute `flowli.outcome`. If the attempt failed, for any reason,
 the span has the status ERROR and records the type, message and traceback of the exception, as the conventions say. A
 message may quote the input, so export spans only to where inputs may be seen.
+
+A worker that dies ends no span. The worker that recovers its job makes a span for it, with the outcome `recovered` if
+the job waits for another run, or `failed` if it was recovered too often.
 """
 
 import functools
@@ -29,6 +32,8 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from pydantic_core import from_json
 
 from flowli_core._current import CurrentJob
+from flowli_core.driver import Recovered
+from flowli_core.errors import LeaseLost
 
 _SYSTEM = {"messaging.system": "flowli"}
 
@@ -58,33 +63,45 @@ class OpenTelemetry:
     @contextmanager
     def running(self, job: CurrentJob, trace_: bytes | None, /) -> Generator[_ReportOutcome]:
         """Make a consumer span around an execution, in the context of the call: its baggage is that of the handler."""
+        with self._span("process", job, trace_, {"flowli.attempt": job.attempt}) as span:
+            yield functools.partial(_set_outcome, span)
+
+    def recovered(self, recovered: Recovered, trace_: bytes | None, error: LeaseLost, /) -> None:
+        """Make a consumer span without duration for an execution that was lost, in the context of the call."""
+        with self._span("recover", recovered, trace_, {}) as span:
+            _set_outcome(span, "recovered" if recovered.state == "queued" else recovered.state, error)
+
+    @contextmanager
+    def _span(
+        self, operation: str, job: CurrentJob | Recovered, trace_: bytes | None, more: dict[str, Any]
+    ) -> Generator[Span]:
         parent = propagate.extract(_carrier(trace_), context=Context())
         producer = trace.get_current_span(parent).get_span_context()
         attributes: dict[str, Any] = {
             **_SYSTEM,
-            "messaging.operation.type": "process",
+            "messaging.operation.type": "settle" if operation == "recover" else operation,
             "messaging.message.id": job.id,
             "messaging.destination.name": job.queue,
             "flowli.job": job.name,
-            "flowli.attempt": job.attempt,
             "flowli.recoveries": job.recoveries,
+            **more,
         }
         token = context.attach(parent)
         try:
             with self._tracer.start_as_current_span(
-                f"process {job.name}",
+                f"{operation} {job.name}",
                 kind=SpanKind.CONSUMER,
                 attributes=attributes,
                 links=[Link(producer)] if producer.is_valid else [],
             ) as span:
-                yield functools.partial(_set_outcome, span)
+                yield span
         finally:
             context.detach(token)
 
 
 def _set_outcome(span: Span, outcome: str, error: BaseException | None) -> None:
     span.set_attribute("flowli.outcome", outcome)
-    if outcome not in ("failed", "retried"):
+    if outcome not in ("failed", "retried", "recovered"):
         return
     kind = None if error is None else type(error).__qualname__
     span.set_status(StatusCode.ERROR, kind)

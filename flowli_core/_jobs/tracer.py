@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from flowli_core._current import CurrentJob
+from flowli_core.driver import Recovered
+from flowli_core.errors import LeaseLost
 
 ReportOutcome = Callable[[str, BaseException | None], None]
 """Takes the outcome of a run (completed, failed, retried, released, cancelled or lost), and its error if it failed."""
@@ -19,4 +21,8 @@ class Tracer(Protocol):
 
     def running(self, job: CurrentJob, trace: bytes | None, /) -> AbstractContextManager[ReportOutcome]:
         """Open a span around a run whose record carries this trace. The value takes its outcome, before the end."""
+        ...
+
+    def recovered(self, recovered: Recovered, trace: bytes | None, error: LeaseLost, /) -> None:
+        """Make a span for a lost run: its worker died, and a step recovered the record, which carries this trace."""
         ...

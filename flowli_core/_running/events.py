@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import get_args
 
+from flowli_core._jobs.tracer import Tracer
 from flowli_core._logger import logger
 from flowli_core._running.attempt import Attempt
 from flowli_core._running.hooks import EventKind, HookCalls, HookName, JobEvent, Observer
 from flowli_core._text import escape_controls
+from flowli_core._wire.trace import trace_of
 from flowli_core.driver import Cancelled, Completed, Damaged, Failed, Recovered, Released, Reserved, Retried
 from flowli_core.durations import format_duration, format_elapsed
 from flowli_core.errors import LeaseLost, StoreDamaged
@@ -40,8 +42,11 @@ class RunCounts:
 class Events:
     """Reports what happens to the jobs of one worker."""
 
-    def __init__(self, calls: HookCalls, *, worker: str, observers: Sequence[Observer]) -> None:
+    def __init__(
+        self, calls: HookCalls, *, worker: str, observers: Sequence[Observer], tracer: Tracer | None = None
+    ) -> None:
         self._observers = observers
+        self._tracer = tracer
         self._worker = worker
         self._calls = calls
         self._counts: dict[EventKind, int] = dict.fromkeys(get_args(EventKind), 0)
@@ -123,9 +128,15 @@ class Events:
         )
         self._observe("recovered", event)
         self._calls.emit("on_lease_recovered", event)
+        error = LeaseLost("worker lost: the lease has expired")
         if recovered.state == "failed":
             error = LeaseLost(f"worker lost: the lease has expired {recovered.recoveries} times")
             self._calls.emit("on_job_failed", replace(event, error=error))
+        if self._tracer is not None:
+            try:
+                self._tracer.recovered(recovered, trace_of(recovered.meta), error)
+            except Exception:
+                logger.exception("the tracer failed for job %s (%s)", recovered.id, recovered.name)
 
     def damaged(self, damaged: Damaged) -> None:
         """Report that a step of this worker has set aside a record that cannot be read."""

@@ -55,7 +55,7 @@ class Run:
         self._stop = Stop(self.client)
         self._pacer = Pacer(self.client, self._tasks, on_result=self._take)
         calls = HookCalls(options.hooks, self._tasks, variables=runtime.variables)
-        self._events = Events(calls, worker=worker, observers=options.observers)
+        self._events = Events(calls, worker=worker, observers=options.observers, tracer=runtime.tracer)
         self._slots = Slots(
             runtime, options, events=self._events, pacer=self._pacer, on_interrupt=lambda: self.begin_stop(DRAIN)
         )

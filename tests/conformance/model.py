@@ -291,9 +291,10 @@ class Model:
                 self._finish(call, "failed")
             else:
                 self._wait(call, min(call.due, self.now))
-        reported = sorted((one.id, one.name, one.queue, one.recoveries, one.state) for one in answer.recovered)
+        reported = sorted(answer.recovered, key=lambda one: one.id)
         mine = [(call.new.id, call.new.name, call.new.queue, call.recoveries, call.state) for call in expired]
-        assert reported == sorted(mine)
+        assert [(one.id, one.name, one.queue, one.recoveries, one.state) for one in reported] == sorted(mine)
+        assert all(one.meta == self.calls[one.id].new.meta for one in reported)
         return step.wait is not None and bool(own)
 
     def _trim(self, step: Step) -> None:

@@ -175,10 +175,28 @@ async def test_an_expired_lease_is_recovered(driver: Driver, worker: Worker, oth
     assert (await other.step(want=1)).reserved == ()
     clock.advance("1ms")
     answer = await other.step(want=1)
-    assert answer.recovered == (Recovered(id="a", name="n", queue="q", recoveries=1, state="queued"),)
+    assert answer.recovered == (Recovered(id="a", name="n", queue="q", meta=None, recoveries=1, state="queued"),)
     (second,) = answer.reserved
     assert (second.id, second.recoveries) == ("a", 1)
     assert second.token > first.token
+
+
+async def test_a_recovered_record_is_reported_with_its_meta(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    """The meta is that of the record, whatever bytes it has, and whatever becomes of the record."""
+    metas = {"a": b"@{}\n\n 5\n", "b": b"", "c": None, "d": b"\x00\xff"}
+    await driver.enqueue([record(name, meta=meta, max_recoveries=1) for name, meta in metas.items()])
+    await worker.take(4)
+    await driver.cancel("a")
+    clock.advance(LEASE)
+    answer = await other.step()
+    assert {one.id: one.meta for one in answer.recovered} == metas
+    for name in "bcd":
+        await worker.take_one()
+        clock.advance(LEASE)
+        (recovered,) = (await other.step()).recovered
+        assert (recovered.id, recovered.meta, recovered.state) == (name, metas[name], "failed")
 
 
 async def test_a_recovered_record_waits(driver: Driver, worker: Worker, other: Worker, clock: ManualClock) -> None:

@@ -14,12 +14,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel
 
-from flowli_core import DefinitionError, Driver, Jobs, Retry, fixed, job
+from flowli_core import Defaults, DefinitionError, Driver, Jobs, Retry, Runner, fixed, job
 from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
-from flowli_core.testing import drain
+from flowli_core.testing import ManualClock, drain
 from flowli_core.tracing import OpenTelemetry
+from tests.conformance.builders import step
 from tests.support.store import find
 
 
@@ -36,6 +37,7 @@ async def work(input: int, meta: Meta | None) -> str:
 
 class TracedJobs(Jobs[None]):
     work = work
+    queues = ("other", "idle")
 
 
 class Spans:
@@ -139,6 +141,48 @@ async def test_the_span_of_every_failed_attempt_has_an_error_and_its_outcome(spa
         ("process end", StatusCode.ERROR, "failed", "exception"),
         ("process work", StatusCode.UNSET, "completed"),
     }
+
+
+async def test_the_loss_of_a_worker_is_a_span_in_the_trace_of_the_call(spans: Spans) -> None:
+    """Also after the last recovery, when the job fails without another run."""
+    clock = ManualClock()
+    driver = MemoryDriver(clock=clock)
+    defaults = Defaults(max_recoveries=1)
+    async with TracedJobs(context=None, driver=driver, tracer=spans.tracer, defaults=defaults) as jobs:
+        receipt = await jobs.work.enqueue(1)
+        cancelled = await jobs.work.options(queue="other").enqueue(1)
+        for number, queue in enumerate(("default", "default", "other")):
+            await driver.step(step(f"dies {number}", queues=(queue,)))
+            if queue == "other":
+                await jobs.control.cancel(cancelled.id)
+            clock.advance("1m")
+            await Runner(jobs, queues=["idle"]).run_once()
+    producer, recovered = spans.of(SpanKind.PRODUCER)[0], spans.of(SpanKind.CONSUMER)
+    assert {span.name for span in recovered} == {"recover work"}
+    found = [(span.status.status_code, dict(span.attributes or {})["flowli.outcome"]) for span in recovered]
+    assert found == [(StatusCode.ERROR, "recovered"), (StatusCode.ERROR, "failed"), (StatusCode.UNSET, "cancelled")]
+    for span, message in zip(recovered, ("has expired", "has expired 2 times"), strict=False):
+        assert span.parent is not None
+        assert span.parent.span_id == span.links[0].context.span_id == id_of(producer)
+        assert dict(span.attributes or {})["messaging.message.id"] == receipt.id
+        assert str(dict(span.events[0].attributes or {})["exception.message"]).endswith(message)
+
+
+async def test_a_tracer_that_cannot_make_a_span_for_a_recovery_stops_no_worker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(OpenTelemetry):
+        def recovered(self, *_: object) -> None:
+            raise RuntimeError
+
+    clock = ManualClock()
+    driver = MemoryDriver(clock=clock)
+    async with TracedJobs(context=None, driver=driver, tracer=Broken()) as jobs:
+        await jobs.work.enqueue(1)
+        await driver.step(step("dies", queues=("default",)))
+        clock.advance("1m")
+        assert (await drain(jobs)).completed == 1
+    assert "the tracer failed" in caplog.text
 
 
 async def test_the_baggage_of_the_call_reaches_the_handler_and_that_of_the_runner_does_not(spans: Spans) -> None:

@@ -138,7 +138,14 @@ class Steps:
                 state = "queued"
                 store.make_waiting(record, min(record.due, store.now))
             recovered.append(
-                Recovered(id=new.id, name=new.name, queue=new.queue, recoveries=record.recoveries, state=state)
+                Recovered(
+                    id=new.id,
+                    name=new.name,
+                    queue=new.queue,
+                    meta=new.meta,
+                    recoveries=record.recoveries,
+                    state=state,
+                )
             )
         return recovered, left_own
 

@@ -148,9 +148,14 @@ def _to_reserved(
 
 
 def _to_recovered(row: Any) -> Recovered:
-    record_id, name, queue, recoveries, state = row
+    record_id, name, queue, meta, recoveries, state = row
     return Recovered(
-        id=to_text(record_id), name=to_text(name), queue=to_text(queue), recoveries=recoveries, state=state.decode()
+        id=to_text(record_id),
+        name=to_text(name),
+        queue=to_text(queue),
+        meta=meta,
+        recoveries=recoveries,
+        state=state.decode(),
     )
 
 

@@ -73,10 +73,14 @@ def recover(transaction: Transaction, step: Step) -> tuple[tuple[Recovered, ...]
     Return them, and True if this waiting step has left leases of its own worker as they are.
     """
     now = transaction.now
-    expired = [read_row(columns) for columns in transaction.run("find_expired", now=now, limit=RECOVER_PER_STEP)]
-    rows = [row for row in expired if step.wait is None or row.worker != step.worker]
+    found = transaction.run("find_expired", now=now, limit=RECOVER_PER_STEP).fetchall()
+    expired: list[tuple[bytes | None, Row]] = [(meta, read_row(columns)) for meta, *columns in found]
+    rows: list[Row] = []
     recovered: list[Recovered] = []
-    for row in rows:
+    for meta, row in expired:
+        if step.wait is not None and row.worker == step.worker:
+            continue
+        rows.append(row)
         row.recoveries += row.worker != step.worker
         state: Literal["queued", "failed", "cancelled"] = "cancelled" if row.cancel_requested else "queued"
         if row.recoveries > row.max_recoveries and not row.cancel_requested:
@@ -84,7 +88,9 @@ def recover(transaction: Transaction, step: Step) -> tuple[tuple[Recovered, ...]
             row.finish("failed", now)
         else:
             row.make_waiting(min(row.due, now), now)
-        recovered.append(Recovered(id=row.id, name=row.name, queue=row.queue, recoveries=row.recoveries, state=state))
+        recovered.append(
+            Recovered(id=row.id, name=row.name, queue=row.queue, meta=meta, recoveries=row.recoveries, state=state)
+        )
     write(transaction, rows)
     return tuple(recovered), len(rows) < len(expired)
 

@@ -8,7 +8,7 @@
 --                their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with attempts.
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {position, attempts, recoveries} of those with a history,
---          token or 0, {id, name, queue, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
+--          token or 0, {id, name, queue, meta, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
 --          next work or -1, ms to the next tick of a schedule or -1, 1 if a suspect is the next due record,
 --          1 if the step before this one is unknown}.
 -- First write: a ZREM of nothing. After it Redis lets a script write when memory is full, so that workers can settle even then.

@@ -6,8 +6,9 @@ SELECT
 FROM record WHERE id IN (SELECT value FROM json_each(:ids)) AND (damage IS NULL OR state IN ('waiting', 'active'));
 
 -- name: find_expired
--- The records whose lease has ended, the first first. The columns are those of `Row`.
+-- The records whose lease has ended, the first first. The columns are the meta and those of `Row`.
 SELECT
+    (SELECT CAST(meta AS BLOB) FROM payload WHERE payload.number = record.number),
     number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
     keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE lease_end <= :now AND +state = 'active' ORDER BY lease_end, id LIMIT :limit;

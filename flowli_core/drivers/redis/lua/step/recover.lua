@@ -1,9 +1,16 @@
 -- Recover: return the records of expired leases to their queues, or end those that were recovered too often. Needs
 -- columns.lua, moves.lua.
 
+-- Returns the meta of a record, or false if it has none or cannot be read: see parse_head.
+local function meta_of(blob)
+  local length, from = string.match(blob, '^%d+ [^\n]*\n(%d+)\n()', DIGEST + 1)
+  return length and string.sub(blob, from, from + length - 1) or false
+end
+
 -- Recover one record, from its token and its last outcome. A recovery by its own worker does not count: that worker is alive.
--- Returns {id, name, queue, recoveries, new state}; nil if the record is missing, waits or has finished, or if it cannot be read
--- and is set aside in `queue`; or false if the next step must recover it, because this script has searched all queues already.
+-- Returns {id, name, queue, meta, recoveries, new state}; nil if the record is missing, waits or has finished, or if it cannot be
+-- read and is set aside in `queue`; or false if the next step must recover it, because this script has searched all queues
+-- already.
 local function recover_one(id, token_text, outcome_text, stepping, queue)
   local _, reserved, due, kind, worker = parse_token(token_text or '')
   local shape = kind and shape_of(kind)
@@ -47,7 +54,8 @@ local function recover_one(id, token_text, outcome_text, stepping, queue)
   else
     add_finished(id, kind, shape, state)
   end
-  return { id, shape.name, shape.queue, recoveries, state == '-' and 'queued' or state }
+  local meta = meta_of(call('HGET', RECORD, id) or '')
+  return { id, shape.name, shape.queue, meta, recoveries, state == '-' and 'queued' or state }
 end
 
 local function first_lease_end()
