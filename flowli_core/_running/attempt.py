@@ -17,7 +17,14 @@ from flowli_core._jobs.runtime import Runtime, Started, call_handler
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._logger import logger
 from flowli_core._running.threads import Threads
-from flowli_core._wire.attempts import Attempts, LastError, describe_error, pack_attempts, unpack_attempts
+from flowli_core._wire.attempts import (
+    Attempts,
+    LastError,
+    begin_at_handler,
+    describe_error,
+    pack_attempts,
+    unpack_attempts,
+)
 from flowli_core._wire.codec import pack_result
 from flowli_core._wire.policy import Policy
 from flowli_core._wire.trace import trace_of, without_trace
@@ -239,6 +246,7 @@ class Attempt:
                     return Released(_REDELIVERY_DELAY)  # something other than the runner cancelled the task
                 case None:
                     pass  # The handler raised the CancelledError itself: an error like any other.
+        begin_at_handler(error)
         self.error, self.described = error, describe_error(error)
         attempts = self.earlier.failed(self.described)
         delay = next_delay(
@@ -280,6 +288,7 @@ class Attempt:
                 self.forget_error()  # No outcome is reported.
 
     def _fail(self, error: BaseException, note: str = "") -> Failed:
+        begin_at_handler(error)
         described = describe_error(error)
         self.error, self.described = error, replace(described, message=described.message + note)
         return Failed(pack_attempts(self.earlier.failed(self.described)))

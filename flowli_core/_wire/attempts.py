@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import traceback
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from pydantic import TypeAdapter
 
@@ -24,7 +27,8 @@ _LONGEST_TRACEBACK = 16_000
 _MOST_LEAVES = 5
 _LONGEST_LEAF = 300
 _FRAMES = 40
-_PACKAGE = str(Path(__file__).parents[1])
+_OWN_FILES = (f"{Path(__file__).parents[1]}{os.sep}", contextlib.__file__)
+"""The files of frames above a handler: those of this library, and `contextlib`, which enters contexts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,28 @@ def check_attempts_version(wire: bytes | None) -> None:
         raise NewerVersionError(f"the attempts were written by a later release (its layout is {version})")
 
 
+def begin_at_handler(error: BaseException) -> None:
+    """Remove the frames of this library above the handler's from a traceback, and from those of causes and groups.
+
+    An error that has no other frames keeps all of them.
+    """
+    done: set[int] = set()
+    rest: list[BaseException | None] = [error]
+    while rest:
+        found = rest.pop()
+        if found is None or id(found) in done:
+            continue
+        done.add(id(found))
+        first = found.__traceback__
+        while first is not None and first.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+            first = first.tb_next
+        if first is not None:
+            BaseException.with_traceback(found, first)  # also if its class forbids to set attributes
+        rest += [found.__cause__, found.__context__]
+        if isinstance(found, BaseExceptionGroup):
+            rest += cast("BaseExceptionGroup[BaseException]", found).exceptions
+
+
 def describe_error(error: BaseException) -> LastError:
     """Describe an error for storing, even if its own `__str__` fails or returns text that UTF-8 cannot encode.
 
@@ -98,9 +124,7 @@ def describe_error(error: BaseException) -> LastError:
     if leaves[0] is not error:
         message = f"{message[:_LONGEST_LEAF]}: {_describe_leaves(leaves)}"
     try:
-        report = traceback.TracebackException.from_exception(error, limit=-_FRAMES)
-        _begin_at_handler(report)
-        trace = "".join(report.format())
+        trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
     except Exception as inner:  # noqa: BLE001 - a user's __str__, or an error in the chain of causes, may raise anything
         trace = f"<its traceback cannot be read: {type(inner).__name__}>"
     return LastError(kind, _encodable(message[:_LONGEST_MESSAGE]), _encodable(trace[-_LONGEST_TRACEBACK:]))
@@ -121,16 +145,6 @@ def _describe_leaves(leaves: list[BaseException]) -> str:
         shown[f"{type(leaf).__qualname__}: {message}" if message else type(leaf).__qualname__] = None
     more = f"; and {len(leaves) - _MOST_LEAVES:,} more" if len(leaves) > _MOST_LEAVES else ""
     return "; ".join(shown) + more
-
-
-def _begin_at_handler(report: traceback.TracebackException | None) -> None:
-    """Remove the frames of this package before those of the handler, also from causes and from errors of a group."""
-    if report is None:
-        return
-    first = next((n for n, frame in enumerate(report.stack) if not frame.filename.startswith(_PACKAGE)), 0)
-    del report.stack[:first]
-    for inner in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
-        _begin_at_handler(inner)
 
 
 def _encodable(text: str) -> str:
