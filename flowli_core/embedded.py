@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+CLOSE_WITHIN = 10.0
+"""Seconds that the context and the driver of a registry have to close when their application ends."""
+
 _HEALTHY_RUN = 60.0
 """After a run of this many seconds, the next restart comes after a short pause again."""
 
@@ -154,6 +157,8 @@ async def embedded(
 
     The application starts even if the store is unreachable; enqueueing raises until the store answers. A registry that
     an earlier application has closed is opened again. Raises StrategyError if another application has it open.
+
+    At the end, the running jobs have `drain`, and then the context and the driver have ten seconds to close.
     """
     check_runner(jobs, runner)
     runtime = runtime_of(jobs)
@@ -176,9 +181,24 @@ async def embedded(
                 await embedded_runner.stop()
         finally:
             try:
-                await jobs.aclose()
+                await close_registry(jobs)
             finally:
                 runtime.host = None
+
+
+async def close_registry(jobs: Jobs[Any]) -> None:
+    """Close a registry. What has not ended after ten seconds is cancelled, and named in the log."""
+    # Not in a task of its own: a context may have to be closed in the task that opened it.
+    limit = asyncio.timeout(CLOSE_WITHIN)
+    try:
+        async with limit:
+            await jobs.aclose()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        runtime = runtime_of(jobs)
+        hanging = f"context {runtime.context.name}" if runtime.context.is_closing else f"driver {runtime.driver!r}"
+        logger.exception("the %s did not close within %gs, and was cancelled", hanging, CLOSE_WITHIN)
 
 
 async def open_registry(jobs: Jobs[Any]) -> None:

@@ -73,8 +73,15 @@ class ContextScope:
         self._stack = AsyncExitStack()
         self._made: tuple[object] | None = None
         self._is_closed = False
+        self.is_closing = False
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop on which the context was opened, shared or not. What it holds may belong to that loop."""
+
+    @property
+    def name(self) -> str:
+        """The name of the factory of the context, or of the context's class, for messages."""
+        source = self._source if self._factory is None else self._factory
+        return str(getattr(source, "__qualname__", type(source).__qualname__))
 
     @property
     def is_ready(self) -> bool:
@@ -108,12 +115,13 @@ class ContextScope:
         return None if made is None else made[0]
 
     async def close(self) -> None:
-        """Close the shared context. A second call does nothing."""
+        """Close the shared context. A second call does nothing. `is_closing` stays True if this is cancelled."""
         async with self._lock:
-            self._is_closed = True
+            self._is_closed = self.is_closing = True
             self._made = self.loop = None
             stack, self._stack = self._stack, AsyncExitStack()
             await stack.aclose()
+            self.is_closing = False
 
     def reopen(self) -> None:
         """Allow `open` again after `close`, even on another event loop."""

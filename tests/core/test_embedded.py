@@ -5,13 +5,23 @@ import asyncio
 import pytest
 
 from flowli_core import DefinitionError, Hooks, JobEvent, Runner, StoreUnavailable, StrategyError
+from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.embedded import EmbeddedRunner, embedded
+from tests.support.counting import CountingDriver
 from tests.support.running import Deeds, Duties, Hold, Work, breathe, soon, until
 from tests.support.store import find
 
 
 class BrokenError(Exception):
     pass
+
+
+class UnclosableDriver(MemoryDriver):
+    def __repr__(self) -> str:
+        return "UnclosableDriver()"
+
+    async def close(self) -> None:
+        await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -274,3 +284,59 @@ async def test_an_application_can_be_started_again() -> None:
             (record_id,) = await work.add(1)
             await work.until(record_id, "completed")
     assert (work.driver.calls["open"], work.driver.calls["close"]) == (2, 2)
+
+
+class Hanging:
+    """A context that does not close by itself."""
+
+    def __init__(self) -> None:
+        self.cancelled_in: asyncio.Task[object] | None = None
+
+    async def __aenter__(self) -> Deeds:
+        return Deeds()
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled_in = asyncio.current_task()
+            raise
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+async def test_a_context_that_does_not_close_does_not_keep_the_application(
+    runners: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowli_core.embedded.CLOSE_WITHIN", 0.02)
+    hanging, driver = Hanging(), CountingDriver()
+
+    def make_mailer() -> Hanging:
+        return hanging
+
+    jobs = Duties(context=make_mailer, driver=driver)
+    async with embedded(jobs, runner=Runner(jobs) if runners else None):
+        pass
+    assert "make_mailer did not close within 0.02s, and was cancelled" in caplog.text
+    assert hanging.cancelled_in is asyncio.current_task()
+    assert driver.calls["close"] == 1
+
+
+async def test_a_driver_that_does_not_close_is_named(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowli_core.embedded.CLOSE_WITHIN", 0.02)
+    jobs = Duties(context=Deeds(), driver=UnclosableDriver())
+    async with embedded(jobs, runner=None):
+        pass
+    assert "the driver UnclosableDriver() did not close within 0.02s, and was cancelled" in caplog.text
+
+
+async def test_a_timeout_that_the_context_itself_raises_is_not_hidden() -> None:
+    class Slow(Hanging):
+        async def __aexit__(self, *_: object) -> None:
+            raise TimeoutError("the pool")
+
+    jobs = Duties(context=Slow, driver=MemoryDriver())
+    with pytest.raises(TimeoutError, match="the pool"):
+        async with embedded(jobs, runner=None):
+            pass

@@ -23,12 +23,10 @@ from flowli_core.cli._worker.health_server import HealthServer
 from flowli_core.cli._worker.options import RunOptions
 from flowli_core.cli._worker.parent_link import EXIT_AT, STOP_SIGNALS, STOPPING, UP, ParentLink
 from flowli_core.durations import ZERO, format_duration
+from flowli_core.embedded import close_registry
 from flowli_core.healthz import STUCK
 
 _SHOWN_SCHEDULES = 10
-
-CLOSE_WITHIN = 10.0
-"""Seconds that the context and the driver have to close."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +105,7 @@ class Worker:
             with self._health.serve(self._loop, self.runner) if self._health else contextlib.nullcontext():
                 await self._serve()
         finally:
-            await self._close()
+            await close_registry(self._jobs)
             for number, handler in earlier.items():
                 signal.signal(number, handler)
         if self._stops:
@@ -115,18 +113,6 @@ class Worker:
         if self._is_stuck:
             return exits.STALLED
         return exits.TERMINATED if self._signals > 1 else exits.DONE
-
-    async def _close(self) -> None:
-        """Close the registry. A context that takes too long to close is cancelled."""
-        # Not in a task of its own: a context may have to be closed in the task that opened it.
-        limit = asyncio.timeout(CLOSE_WITHIN)
-        try:
-            async with limit:
-                await self._jobs.aclose()
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            logger.warning("the registry did not close within %ss: its context or its driver hangs", CLOSE_WITHIN)
 
     async def _serve(self) -> None:
         runtime = runtime_of(self._jobs)
