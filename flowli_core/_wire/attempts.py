@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import os
 import traceback
@@ -27,8 +29,13 @@ _LONGEST_TRACEBACK = 16_000
 _MOST_LEAVES = 5
 _LONGEST_LEAF = 300
 _FRAMES = 40
-_OWN_FILES = (f"{Path(__file__).parents[1]}{os.sep}", contextlib.__file__)
-"""The files of frames above a handler: those of this library, and `contextlib`, which enters contexts."""
+_OWN_FILES = (
+    f"{Path(__file__).parents[1]}{os.sep}",
+    f"{Path(asyncio.__file__).parent}{os.sep}",
+    f"{Path(concurrent.futures.__file__).parent}{os.sep}",
+    contextlib.__file__,
+)
+"""The files of frames above a handler: those of this library, and of what it uses to call handlers and contexts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ def test_run_calls_the_handler_in_this_process_and_prints_its_result(flowli: Cal
     assert failed.code == 1
     assert "RuntimeError: no \\x1b[31mnight" in failed.err
     assert "\x1b" not in failed.err
+    assert "in nightly" in failed.err.splitlines()[1]
 
 
 def test_a_failed_job_is_listed_with_its_controls_escaped_and_can_be_requeued(flowli: Callable[..., Output]) -> None:

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -138,6 +139,9 @@ async def test_the_traceback_of_a_context_that_fails_begins_at_the_context(caplo
 
 
 async def test_an_error_of_the_library_itself_keeps_its_frames(caplog: pytest.LogCaptureFixture) -> None:
-    for text in await run("async_handler", per_job(lambda: (one for one in ())), caplog):
+    def generate() -> Any:
+        yield
+
+    for text in await run("async_handler", per_job(generate), caplog):
         assert "the context factory is a generator" in text
         assert "in _check\n" in text

@@ -15,6 +15,7 @@ from flowli_core._jobs.call import Call
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
+from flowli_core._wire.attempts import begin_at_handler
 from flowli_core._wire.codec import pack_result
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import (
@@ -178,6 +179,7 @@ async def run_job(registry: Jobs[Any], *, name: str, input: str | None, meta: st
     except FlowliError:
         raise
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - a handler may raise anything, and its author wants to see it
+        begin_at_handler(error)
         click.echo(escape_controls("".join(traceback.format_exception(error)), lines=True), err=True, nl=False)
         return exits.FAILED
     if result is not None:
