@@ -18,8 +18,8 @@ Every driver guarantees:
   step sets a damaged record aside as failed, and a damaged schedule no longer ticks. Their data is kept, and reads
   return them with `damage`.
 
-`input`, `meta`, `policy`, `attempts`, `result` and the `spec` of a schedule are JSON that only the core writes and
-reads. A driver stores the bytes unchanged.
+`input`, `meta`, `policy`, `attempts`, `progress`, the lines of a log, `result` and the `spec` of a schedule are JSON
+that only the core writes and reads. A driver stores the bytes unchanged.
 """
 
 from collections.abc import Sequence
@@ -50,6 +50,9 @@ Other calls wait for the store meanwhile."""
 
 RECOVER_PER_STEP, TRIM_PER_STEP = 64, 1000
 """The most expired leases that a step recovers, and the most finished records that it removes."""
+
+MOST_LOG_LINES = 100
+"""A driver keeps the last lines of a record's log, up to this many."""
 
 MOST_TAKEN_IDS = 200_000
 """The approximate limit of the ids of removed records that a driver remembers: see `keep_id`. It forgets the oldest."""
@@ -166,6 +169,24 @@ AckAnswer = Literal["ok", "duplicate", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """The progress of a handler, and lines for the log of its record. Stored only if the worker holds the lease.
+
+    `progress` replaces what is stored, unless it is None. The log keeps the last MOST_LOG_LINES lines, which hold no
+    newline. Lines are numbered from 0 under each token, and `log` begins with number `first_line`: lines that the store
+    has under this token are not appended again, so a report may be sent again, alone or with more lines.
+
+    A record keeps both until it is removed. A requeue removes its progress and keeps its log.
+    """
+
+    id: str
+    token: int
+    progress: bytes | None = None
+    log: tuple[bytes, ...] = ()
+    first_line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """The most finished records to keep of each state; trimming removes the oldest first."""
 
@@ -184,10 +205,12 @@ class Step:
     answer of the first time, with those records of its batch that are still held; recoveries are reported only once. A
     step with a lower sequence does nothing, and each of its acks is answered `lost`.
 
-    A step with a `wait` has no acks. It waits until something may be due in its queues, at most for `wait`, and then
-    does what any other step does. Waiting steps are numbered in a sequence of their own, so that other steps can be
-    sent meanwhile. If a waiting step fails or is cancelled, it may have reserved records: send it again with
-    `wait=ZERO` and `want=0`. It then does not wait, and its answer holds what it had reserved.
+    `reports` are stored before the acks are settled, so the last report of a handler may come with its outcome.
+
+    A step with a `wait` has no acks and no reports. It waits until something may be due in its queues, at most for
+    `wait`, and then does what any other step does. Waiting steps are numbered in a sequence of their own, so that other
+    steps can be sent meanwhile. If a waiting step fails or is cancelled, it may have reserved records: send it again
+    with `wait=ZERO` and `want=0`. It then does not wait, and its answer holds what it had reserved.
 
     A recovery by the worker that held the lease does not count: the worker is alive. A waiting step leaves the expired
     leases of its own worker as they are, and then reserves nothing, because the process that sent it may stand still.
@@ -213,6 +236,7 @@ class Step:
     want: int
     lease: timedelta
     acks: tuple[Ack, ...] = ()
+    reports: tuple[Report, ...] = ()
     suspect: bool = True
     keep: Keep = Keep()
     wait: timedelta | None = None
@@ -334,8 +358,10 @@ class Driver(Protocol):
         """Settle, recover, reserve and trim in one round trip; wait before that if the step says so."""
         ...
 
-    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
-        """Extend the leases that are still the worker's, to `lease` from now."""
+    async def heartbeat(
+        self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report] = ()
+    ) -> HeartbeatAnswer:
+        """Extend the leases that are still the worker's, to `lease` from now; and store the reports."""
         ...
 
     async def cancel(self, record_id: str) -> CancelAnswer:
@@ -347,7 +373,10 @@ class Driver(Protocol):
         ...
 
     async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
-        """Return a finished or scheduled record to its queue, due now, with these attempts and no recoveries."""
+        """Return a finished or scheduled record to its queue, due now.
+
+        It has these attempts, no recoveries and no progress.
+        """
         ...
 
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:

@@ -27,6 +27,9 @@ class StoredRecord:
     `lease_until` and `cancel_requested` are about an active record: when its lease expires, and if an operator has
     cancelled it. For other records they are None and False.
 
+    `progress` is what the last handler that reported any reported last. `log` holds the last lines of all attempts; it
+    is empty unless the record was found by its id.
+
     `damage` is None, or says what cannot be read. A field that cannot be read is then empty, and a time is 1970.
     """
 
@@ -51,6 +54,8 @@ class StoredRecord:
     finished_at: datetime | None
     lease_until: datetime | None = None
     cancel_requested: bool = False
+    progress: bytes | None = None
+    log: tuple[bytes, ...] = ()
     damage: str | None = None
 
 

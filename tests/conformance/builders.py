@@ -18,6 +18,7 @@ from flowli_core.driver import (
     Lease,
     NewRecord,
     Outcome,
+    Report,
     Reserved,
     Step,
     StepAnswer,
@@ -134,13 +135,20 @@ class Worker:
         self.last = step(name, sequence=0, queues=queues, want=0)
 
     async def step(
-        self, *acks: Ack, want: int = 0, lease: timedelta = LEASE, suspect: bool = True, keep: Keep | None = None
+        self,
+        *acks: Ack,
+        reports: tuple[Report, ...] = (),
+        want: int = 0,
+        lease: timedelta = LEASE,
+        suspect: bool = True,
+        keep: Keep | None = None,
     ) -> StepAnswer:
         """Make the next step."""
         self.last = replace(
             self.last,
             sequence=self.last.sequence + 1,
             acks=acks,
+            reports=reports,
             want=want,
             lease=lease,
             suspect=suspect,
@@ -210,7 +218,9 @@ async def assert_consistent(driver: Driver) -> None:
         assert places == sorted(places, key=lambda place: (place.at, place.id), reverse=True)
         for one in listed[state]:
             assert one.state == state
-            assert await find(driver, one.id) == one
+            found = await find(driver, one.id)
+            assert found is not None
+            assert replace(found, log=()) == one
             in_queue = by_queue.setdefault(one.queue, {})
             in_queue[state] = in_queue.get(state, 0) + 1
     counts = (await driver.overview()).counts

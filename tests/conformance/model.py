@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from flowli_core.driver import (
+    MOST_LOG_LINES,
     WORKER_MEMORY,
     Ack,
     AckAnswer,
@@ -22,6 +23,7 @@ from flowli_core.driver import (
     Lease,
     NewRecord,
     Released,
+    Report,
     RequeueAnswer,
     Retried,
     Step,
@@ -43,6 +45,10 @@ class Call:
     due: datetime
     state: State
     attempts: bytes | None = None
+    progress: bytes | None = None
+    log: list[bytes] = field(default_factory=list[bytes])
+    lines: dict[int, int] = field(default_factory=dict[int, int])
+    """The number of the next line under each token."""
     result: bytes | None = None
     recoveries: int = 0
     cancel: bool = False
@@ -81,6 +87,7 @@ class Call:
             "max_recoveries": new.max_recoveries,
             "state": self.state,
             "attempts": self.attempts,
+            "progress": self.progress,
             "result": self.result,
             "recoveries": self.recoveries,
             "created_at": self.created_at,
@@ -174,6 +181,7 @@ class Model:
                 self.calls[record_id].ends = self.now + step.lease
             self.workers[step.worker].seen = self.now
         else:
+            self._report(step.reports, step.worker)
             assert answer.acks == tuple(self._settle(ack, step.worker) for ack in step.acks)
             left_own = self._recover(step, answer)
             batch = self._reserve(replace(step, want=0) if left_own else step, answer)
@@ -195,8 +203,11 @@ class Model:
         """Return the last step of a worker, or its last waiting step."""
         return self.workers[worker].steps.get(waits) if worker in self.workers else None
 
-    def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
-        """Extend the leases that are held."""
+    def heartbeat(
+        self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report]
+    ) -> HeartbeatAnswer:
+        """Extend the leases that are held, and store the reports."""
+        self._report(reports, worker)
         held = {one.id for one in leases if self._is_held(one.id, one.token, worker)}
         for one in held:
             self.calls[one].ends = self.now + lease
@@ -229,6 +240,7 @@ class Model:
         if holder is not None and holder is not call:
             return "key_taken"
         call.recoveries, call.cancel, call.attempts, call.result, call.finished_at = 0, False, attempts, None, None
+        call.progress = None
         self._wait(call, self.now)
         return "requeued"
 
@@ -254,6 +266,17 @@ class Model:
         """Return the records that finished in a state."""
         here = [call for call in self.calls.values() if call.state == state]
         return sorted(here, key=lambda call: (_end(call), call.new.id))
+
+    def _report(self, reports: Sequence[Report], worker: str) -> None:
+        for report in reports:
+            if not self._is_held(report.id, report.token, worker):
+                continue
+            call = self.calls[report.id]
+            call.progress = report.progress or call.progress
+            for number, line in enumerate(report.log, report.first_line):
+                if number >= call.lines.get(report.token, 0):
+                    call.log = [*call.log, line][-MOST_LOG_LINES:]
+                    call.lines[report.token] = number + 1
 
     def _settle(self, ack: Ack, worker: str) -> AckAnswer:
         call = self.calls.get(ack.id)

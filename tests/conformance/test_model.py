@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 )
 
 from flowli_core.driver import (
+    MOST_LOG_LINES,
     Ack,
     Cancelled,
     Completed,
@@ -36,13 +37,14 @@ from flowli_core.driver import (
     NewRecord,
     Outcome,
     Released,
+    Report,
     Retried,
     Step,
 )
 from flowli_core.durations import ZERO
 from flowli_core.stored import FINISHED, STATES
 from flowli_core.testing import ManualClock
-from tests.conformance.builders import everything, ids, record, step
+from tests.conformance.builders import everything, ids, record, step, stored
 from tests.conformance.drivers import CANDIDATES, Candidate
 from tests.conformance.model import Model
 
@@ -79,6 +81,9 @@ MUST_REACH = (
     "enqueue existing",
     "heartbeat cancelled",
     "heartbeat lost",
+    "log cut",
+    "log of a record that is active",
+    "log of a record that is completed",
     "purged",
     "recovered cancelled",
     "recovered failed",
@@ -108,6 +113,8 @@ class Claim:
     kind: str
     pick: int
 
+
+GivenReport = tuple[Claim, bytes | None, list[bytes], int]
 
 record_ids = st.integers(0, 30).map("r{:02d}".format)
 delays = st.sampled_from([ZERO, ZERO, ZERO, timedelta(milliseconds=1), SECOND, 10 * SECOND, -10 * SECOND])
@@ -139,6 +146,13 @@ keeps = st.builds(Keep, st.sampled_from([100, 100, 3, 1]), st.sampled_from([100,
 picks = st.integers(0, 200)
 
 
+# Few numbers, so that lines come again, in part or after a gap; and sometimes more lines than are kept.
+reports = st.tuples(
+    claims,
+    st.none() | payloads,
+    st.lists(payloads, max_size=3) | st.just([b"x"] * (MOST_LOG_LINES - 1)),
+    st.integers(0, 4),
+)
 drafts = st.builds(
     step,
     queues=st.sampled_from([QUEUES, QUEUES, ("q1",), ("q3", "q2")]),
@@ -166,7 +180,7 @@ class DriverMachine(RuleBasedStateMachine):
         self.dead: list[str] = []
         self.held_at_death: dict[str, list[tuple[str, int]]] = {}
         self.batches: list[list[NewRecord]] = []
-        self.beats: list[tuple[str, dict[str, int], timedelta]] = []
+        self.beats: list[tuple[str, dict[str, int], timedelta, tuple[Report, ...]]] = []
         self.seen: list[tuple[str, int]] = [("r00", 0)]
         self.run(self.driver.open())
 
@@ -219,15 +233,33 @@ class DriverMachine(RuleBasedStateMachine):
         assert answers == self.model.enqueue(batch)
         self.reached.update([f"enqueue {one.disposition}" for one in answers])
 
-    @rule(worker=st.integers(0, 2), draft=drafts, acks=st.lists(st.tuples(claims, outcomes, st.booleans()), max_size=4))
-    def step(self, worker: int, draft: Step, acks: list[tuple[Claim, Outcome, bool]]) -> None:
+    def reports_of(self, given: list[GivenReport], name: str) -> tuple[Report, ...]:
+        return tuple(
+            [Report(*self.claimed(claim, name), progress, tuple(log), first) for claim, progress, log, first in given]
+        )
+
+    @rule(
+        worker=st.integers(0, 2),
+        draft=drafts,
+        acks=st.lists(st.tuples(claims, outcomes, st.booleans()), max_size=4),
+        given=st.lists(reports, max_size=3),
+    )
+    def step(
+        self, worker: int, draft: Step, acks: list[tuple[Claim, Outcome, bool]], given: list[GivenReport] | None = None
+    ) -> None:
         name = self.names[worker]
         started = self.clock.now() - timedelta(milliseconds=5)
-        reports = [
-            Ack(*self.claimed(claim, name), outcome, started if known else None) for claim, outcome, known in acks
-        ]
-        self.sent[name].append(replace(draft, worker=name, sequence=len(self.sent[name]) + 1, acks=tuple(reports)))
-        self.send(self.sent[name][-1])
+        new = replace(
+            draft,
+            worker=name,
+            sequence=len(self.sent[name]) + 1,
+            acks=tuple(
+                [Ack(*self.claimed(one, name), outcome, started if known else None) for one, outcome, known in acks]
+            ),
+            reports=self.reports_of(given or [], name),
+        )
+        self.sent[name].append(new)
+        self.send(new)
 
     @rule(worker=st.integers(0, 2), draft=drafts, outcome=outcomes)
     def settle_all(self, worker: int, draft: Step, outcome: Outcome) -> None:
@@ -313,16 +345,23 @@ class DriverMachine(RuleBasedStateMachine):
         """Send a copy that the network delayed."""
         self.beat(*self.beats[pick % len(self.beats)])
 
-    @rule(worker=st.integers(0, 2), held=st.lists(claims, min_size=1, max_size=5), lease=leases)
-    def heartbeat(self, worker: int, held: list[Claim], lease: timedelta) -> None:
+    @rule(
+        worker=st.integers(0, 2),
+        held=st.lists(claims, min_size=1, max_size=5),
+        lease=leases,
+        given=st.lists(reports, max_size=3),
+    )
+    def heartbeat(self, worker: int, held: list[Claim], lease: timedelta, given: list[GivenReport]) -> None:
         name = self.names[worker]
-        self.beats.append((name, dict(self.claimed(claim, name) for claim in held), lease))
+        self.beats.append(
+            (name, dict(self.claimed(claim, name) for claim in held), lease, self.reports_of(given, name))
+        )
         self.beat(*self.beats[-1])
 
-    def beat(self, name: str, held: dict[str, int], lease: timedelta) -> None:
+    def beat(self, name: str, held: dict[str, int], lease: timedelta, reports: tuple[Report, ...] = ()) -> None:
         leases = [Lease(record_id, token) for record_id, token in held.items()]
-        answer = self.run(self.driver.heartbeat(name, leases, lease))
-        assert answer == self.model.heartbeat(name, leases, lease)
+        answer = self.run(self.driver.heartbeat(name, leases, lease, reports))
+        assert answer == self.model.heartbeat(name, leases, lease, reports)
         self.reached["heartbeat lost"] += len(answer.lost)
         self.reached["heartbeat cancelled"] += len(answer.cancelled)
 
@@ -435,6 +474,10 @@ class DriverMachine(RuleBasedStateMachine):
             assert ids(found) == self.model.listed(state), state
             for one in found:
                 assert self.model.calls[one.id].differences(one) == {}
+                if log := self.model.calls[one.id].log:
+                    assert (await stored(self.driver, one.id)).log == tuple(log)
+                    self.reached["log cut"] += len(log) == MOST_LOG_LINES
+                    self.reached[f"log of a record that is {state}"] += 1
                 by_queue[one.queue, state] = by_queue.get((one.queue, state), 0) + 1
         counts = (await self.driver.overview()).counts
         counted = {(queue, state): getattr(some, state) for queue, some in counts.by_queue.items() for state in STATES}

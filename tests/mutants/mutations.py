@@ -369,10 +369,54 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a wake-up without records never expires", "call('PEXPIRE', WAKE[queue], 60000)"),
     ),
     ("wake.lua", "tests/conformance/test_wait.py"): (("a wake-up that a wait took is lost", "wake_up(ARGV[i])"),),
+    ("shared/reports.lua", "tests/conformance/test_reports.py"): (
+        (
+            "a report without a lease is stored",
+            "if is_held(call('HGET', TOKEN, id), token, worker) then",
+            "if true then",
+        ),
+        ("a report without progress replaces it", "if progress ~= '' then", "if true then"),
+        ("the log keeps all lines", "math.max(#lines - MOST_LINES + 1, 1)", "1"),
+        ("a line that comes again is appended again", "if number >= count then", "if true then"),
+        ("a late copy makes the log forget what it has", "format_ms(math.max(count, number))", "format_ms(number)"),
+        (
+            "the lines of another attempt are counted",
+            "last_token == token and number_or(count, 0)",
+            "number_or(count, 0)",
+        ),
+    ),
+    ("step.lua", "tests/conformance/test_reports.py"): (
+        (
+            "a report is stored after its record is settled",
+            "  store_reports(reports_from, acks_from - 1, worker)\n  acks = settle(acks_from, ack_count, worker)\n",
+            "  acks = settle(acks_from, ack_count, worker)\n  store_reports(reports_from, acks_from - 1, worker)\n",
+        ),
+    ),
+    ("heartbeat.lua", "tests/conformance/test_reports.py"): (
+        ("a heartbeat stores no reports", "store_reports(first + 4, leases_from - 1, worker)"),
+    ),
+    ("requeue.lua", "tests/conformance/test_reports.py"): (
+        ("a requeued record keeps its progress", "call('HDEL', PROGRESS, id)"),
+    ),
+    ("shared/remove.lua", "tests/conformance/test_reports.py"): (
+        ("the progress of a removed record stays", "call_with_all('HDEL', PROGRESS, gone, 1)"),
+        ("the log of a removed record stays", "call_with_all('HDEL', LOG, gone, 1)"),
+        (
+            "what was reported is removed only if a record has both",
+            "call('EXISTS', PROGRESS, LOG) > 0",
+            "call('EXISTS', PROGRESS, LOG) > 1",
+        ),
+    ),
+    ("read_records.lua", "tests/conformance/test_reports.py"): (
+        ("a listing reads the logs", "with_log and call('HGET', LOG, id)", "call('HGET', LOG, id)"),
+    ),
+    ("shared/reports.lua", "tests/redis/test_damage.py"): (
+        ("a damaged log ends the script", "string.sub(text, from) or ''", "string.sub(text, from)"),
+    ),
     ("heartbeat.lua", "tests/conformance/test_leases.py"): (
         (
             "heartbeat does not check the token",
-            "if is_held(tokens[k], ARGV[first + 2 + 2 * k], worker) then",
+            "if is_held(tokens[k], ARGV[leases_from + 2 * k - 1], worker) then",
             "if true then",
         ),
         ("heartbeat does not follow the clock", "follow_clock(number_or(call('HGET', SERIAL, 'now'), 0))"),

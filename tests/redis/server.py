@@ -27,6 +27,7 @@ from flowli_core.drivers.redis import Finding, RedisDriver, _driver
 PERMANENT = frozenset(
     {
         *("record", "shape", "token", "attempts", "outcome", "recoveries", "lease", "completed", "failed", "cancelled"),
+        *("progress", "log"),
         *("expiry", "holder", "cancelling", "counts", "queues", "serial", "workers", "taken"),
         *("uses", "tick", "schedule", "schedules"),
     }

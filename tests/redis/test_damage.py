@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowli_core import StoreDamaged
-from flowli_core.driver import Completed, Retried
+from flowli_core.driver import Completed, Report, Retried
 from flowli_core.drivers.redis._packing import DIGEST
 from flowli_core.stored import STATES, StoredSchedule
-from tests.conformance.builders import DONE, LEASE, Worker, ack, everything, ids, record, stored, waiting_step
+from tests.conformance.builders import DONE, LEASE, Worker, ack, everything, ids, lease_of, record, stored, waiting_step
 from tests.redis.server import fresh_prefix
 from tests.support.store import due_schedules, find_schedule, page_schedules, put
 
@@ -178,6 +178,34 @@ async def test_a_record_with_an_invalid_id_is_not_run(driver: RedisDriver, key: 
     foreign.hset(key("record"), b"\xff", foreign.hget(key("record"), "b"))
     assert ids(await Worker(driver).take(5)) == ["b"]
     assert ids(await everything(driver, "active")) == ["b"]
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"\n\n\xff", b"1 2", b"1 99999999999999999999\nx\n", b"nan inf\nx\n"])
+async def test_a_damaged_log_begins_again(driver: RedisDriver, key: Any, foreign: Any, junk: bytes) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    foreign.hset(key("log"), "a", junk)
+    assert (await stored(driver, "a")).name == "send_email"
+    assert (await worker.step(reports=(Report("a", held.token, b"1", (b"one",), 7),))).acks == ()
+    await worker.step(ack(held), reports=(Report("a", held.token, b"2", (b"two",), 8),))
+    found = await stored(driver, "a")
+    assert (found.state, found.progress, found.log[-2:]) == ("completed", b"2", (b"one", b"two"))
+
+
+@pytest.mark.parametrize("column", ["progress", "log"])
+async def test_only_reports_fail_while_their_key_has_another_type(
+    driver: RedisDriver, key: Any, foreign: Any, column: str
+) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([record("a"), record("b")])
+    held = await worker.take_one()
+    foreign.set(key(column), "x")
+    with pytest.raises(StoreDamaged, match=f"{column} is a string and should be a hash"):
+        await driver.heartbeat("w", [], LEASE, [Report("a", held.token, b"1", (b"one",))])
+    assert (await driver.heartbeat("w", [lease_of(held)], LEASE)).lost == frozenset()
+    assert (await worker.step(ack(held), want=1)).acks == ("ok",)
+    foreign.delete(key(column))
 
 
 @pytest.mark.parametrize("column", ["token", "worker:w"])

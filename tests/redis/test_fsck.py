@@ -124,6 +124,8 @@ DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tupl
     ("cancelling an unknown record", lambda r, k: r.sadd(k("cancelling"), "nobody"), {("cancelling", "nobody")}),
     ("orphan in an index", lambda r, k: r.zadd(k("due:q"), {"nobody": 1}), {("due:q", "nobody")}),
     ("orphan in a column", lambda r, k: r.hset(k("attempts"), "nobody", "1"), {("attempts", "nobody")}),
+    ("progress of no record", lambda r, k: r.hset(k("progress"), "nobody", "1"), {("progress", "nobody")}),
+    ("log of no record", lambda r, k: r.hset(k("log"), "nobody", "1"), {("log", "nobody")}),
     (
         "record unreadable",
         lambda r, k: r.hset(k("record"), "waits", "junk"),

@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from flowli_core import Hooks, JobEvent, RunCounts, Runner
-from flowli_core.driver import HeartbeatAnswer, Lease, StepAnswer
+from flowli_core.driver import HeartbeatAnswer, Lease, Report, StepAnswer
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultKind, FaultyDriver
@@ -109,9 +109,11 @@ class SlowHeartbeats(FaultyDriver):
 
     seconds = 0.51
 
-    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
+    async def heartbeat(
+        self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report] = ()
+    ) -> HeartbeatAnswer:
         await asyncio.sleep(self.seconds)
-        return await super().heartbeat(worker, leases, lease)
+        return await super().heartbeat(worker, leases, lease, reports)
 
 
 @pytest.mark.parametrize("kind", ["slow", "failing"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Damaged, Lease
+from flowli_core.driver import Damaged, Lease, Report
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
 from flowli_core.testing import ManualClock
@@ -55,6 +55,31 @@ def foreign(foreign: sqlite3.Connection) -> sqlite3.Connection:
 def damage(foreign: sqlite3.Connection, change: str, record_id: str = "a") -> None:
     """Change a record as no program may."""
     foreign.execute(f"UPDATE record SET {change} WHERE id = ?", (record_id,))  # noqa: S608 - from the tests below
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE log SET token = 'x', count = x'ff'",
+        "UPDATE log SET token = 1e300, count = -1, lines = 5",
+        "UPDATE log SET lines = CAST(x'ff0a' AS TEXT)",
+        "UPDATE progress SET progress = CAST(x'ff' AS TEXT)",
+        "UPDATE progress SET progress = 7.5",
+        "DELETE FROM log",
+    ],
+)
+async def test_what_was_reported_may_be_damaged(driver: SqliteDriver, foreign: sqlite3.Connection, change: str) -> None:
+    """Later reports are stored, and the record is sound."""
+    worker = Worker(driver)
+    await driver.enqueue([record("a")])
+    held = await worker.take_one()
+    await worker.step(reports=(Report("a", held.token, b"1", (b"one",)),))
+    foreign.execute(change)
+    assert (await stored(driver, "a")).damage is None
+    await worker.step(reports=(Report("a", held.token, b"2", (b"two",), 1),))
+    assert await worker.settle(held) == "ok"
+    found = await stored(driver, "a")
+    assert (found.state, found.damage, found.progress, found.log[-1]) == ("completed", None, b"2", b"two")
 
 
 @pytest.mark.parametrize(

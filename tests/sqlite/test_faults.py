@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Damaged
+from flowli_core.driver import Damaged, Report
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.errors import DriverError, StoreUnavailable
 from tests.conformance.builders import DONE, HOUR, PATIENCE, Worker, ack, ids, record, soon, stored, waiting_step
@@ -159,6 +159,10 @@ async def test_a_disk_that_is_nearly_full_takes_no_new_records(
     assert unavailable.value.ids == ("refused",)
     worker = Worker(driver)
     held = await worker.take(20)
-    assert (await worker.step(*map(ack, held))).acks == ("ok",) * 20
+    reports = (Report(held[0].id, held[0].token, b"1", (b"one",)),)
+    assert (await driver.heartbeat("w", [], HOUR, reports)).lost == frozenset()
+    assert (await worker.step(*map(ack, held), reports=reports)).acks == ("ok",) * 20
+    found = await stored(driver, held[0].id)
+    assert (found.progress, found.log) == (None, ())
     assert await driver.purge("completed", older_than=-HOUR, limit=20) == 20
     assert (await driver.enqueue([refused]))[0].disposition == "accepted"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         HeartbeatAnswer,
         Lease,
         NewRecord,
+        Report,
         RequeueAnswer,
         Step,
         StepAnswer,
@@ -75,9 +76,11 @@ class CountingDriver:
         self.answers.append(answer)
         return answer
 
-    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
+    async def heartbeat(
+        self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report] = ()
+    ) -> HeartbeatAnswer:
         self.calls["heartbeat"] += 1
-        return await self.inner.heartbeat(worker, leases, lease)
+        return await self.inner.heartbeat(worker, leases, lease, reports)
 
     async def cancel(self, record_id: str) -> CancelAnswer:
         self.calls["cancel"] += 1

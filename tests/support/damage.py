@@ -21,7 +21,7 @@ from flowli_core import Defaults, Jobs, Runner, StoreDamaged, ValidationError, j
 from flowli_core._jobs.registry import runtime_of
 from flowli_core.cli._common.operation import RegistryLoader
 from flowli_core.cli._main import flowli
-from flowli_core.driver import Ack, Completed, Failed, Outcome, Retried, Step
+from flowli_core.driver import Ack, Completed, Failed, Outcome, Report, Retried, Step
 from flowli_core.stored import STATES
 from flowli_core.testing import ManualClock
 
@@ -141,6 +141,8 @@ class Scene:
             }
             acks = [Ack(one.id, one.token, outcomes[one.id]) for one in held if one.id in outcomes]
             await driver.step(_step(*acks))
+            reports = [Report(one.id, one.token, b'{"done":1}', (b'["2026-11-30T00:00:00Z","one"]',)) for one in held]
+            await driver.heartbeat("dead", [], timedelta(seconds=30), reports)
             await enqueue(suspicious, "job-suspect")
             await enqueue(jobs, "old-cancelled", "job-1", *MANY)
             await jobs.control.cancel("old-cancelled")

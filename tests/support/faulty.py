@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         HeartbeatAnswer,
         Lease,
         NewRecord,
+        Report,
         RequeueAnswer,
         Step,
         StepAnswer,
@@ -167,8 +168,10 @@ class FaultyDriver:
         self.waited.append(waiting.result())
         return waiting.result()
 
-    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
-        answer = await self._call("heartbeat", lambda: self.inner.heartbeat(worker, leases, lease))
+    async def heartbeat(
+        self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report] = ()
+    ) -> HeartbeatAnswer:
+        answer = await self._call("heartbeat", lambda: self.inner.heartbeat(worker, leases, lease, reports))
         return replace(answer, lost=answer.lost | {held.id for held in leases if held.id in self.taken})
 
     async def cancel(self, record_id: str) -> CancelAnswer:

@@ -18,6 +18,7 @@ from flowli_core.driver import (
     HeartbeatAnswer,
     Lease,
     NewRecord,
+    Report,
     RequeueAnswer,
     Step,
     StepAnswer,
@@ -114,12 +115,15 @@ class MemoryDriver:
         if self._closed:
             raise StoreUnavailable("the driver was closed during a wait")
 
-    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
+    async def heartbeat(
+        self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report] = ()
+    ) -> HeartbeatAnswer:
         """Extend the leases that the worker holds, also one that has ended but was not recovered yet."""
         lost: set[str] = set()
         cancelled: set[str] = set()
         with self._transition() as now:
             self._steps.note_seen(worker)
+            self._steps.store_reports(reports, worker)
             for held in leases:
                 record = self._store.records.get(held.id)
                 if record is None or not record.is_held(held.token, worker):
@@ -155,7 +159,7 @@ class MemoryDriver:
             if key is not None and self._store.keys.setdefault(key, record_id) != record_id:
                 return "key_taken"
             self._store.take_out(record)
-            record.attempts, record.result, record.finished = attempts, None, None
+            record.attempts, record.progress, record.result, record.finished = attempts, None, None, None
             record.cancel_requested, record.recoveries = False, 0
             self._store.make_waiting(record, now)
             return "requeued"
@@ -174,7 +178,7 @@ class MemoryDriver:
             if query.after is not None:
                 after = (stamp(query.after.at), query.after.id)
                 entries = [entry for entry in entries if entry < after]
-            page = [records[record_id].stored(now) for _, record_id in nlargest(query.limit, entries)]
+            page = [replace(records[record_id].stored(now), log=()) for _, record_id in nlargest(query.limit, entries)]
             if query.payloads:
                 return page
             return [replace(record, input=b"", meta=None, result=None) for record in page]

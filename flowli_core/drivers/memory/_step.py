@@ -1,6 +1,7 @@
 """A step with its stages: settle, recover, reserve, trim, next."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, assert_never
@@ -18,6 +19,7 @@ from flowli_core.driver import (
     Keep,
     Recovered,
     Released,
+    Report,
     Retried,
     Step,
     StepAnswer,
@@ -61,6 +63,7 @@ class Steps:
         batch: list[Record] = []
         if last is None or step.sequence > last.sequence:
             # In this order, so that late acks count, and recovered records can be reserved at once.
+            self.store_reports(step.reports, step.worker)
             acks = tuple([self._settle(ack, step.worker) for ack in step.acks])
             recovered, left_own = self._recover(step)
             batch = [] if left_own else self._reserve(step)
@@ -84,6 +87,14 @@ class Steps:
             suspect_due=self._is_suspect_due(step),
             forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
         )
+
+    def store_reports(self, reports: Sequence[Report], worker: str) -> None:
+        """Store the reports about leases that the worker holds."""
+        for report in reports:
+            record = self._store.records.get(report.id)
+            if record is not None and record.is_held(report.token, worker):
+                record.progress = record.progress if report.progress is None else report.progress
+                record.log = record.log.extended(report)
 
     def _settle(self, ack: Ack, worker: str) -> AckAnswer:
         store, record = self._store, self._store.records.get(ack.id)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from flowli_core.driver import MOST_TAKEN_IDS, Enqueued, NewRecord, Reserved
+from flowli_core.drivers._logs import NO_LOG, Log
 from flowli_core.drivers._times import SKIPPED_NUMBERS, milliseconds, moment, moment_or_none, stamp
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord, StoredSchedule
 
@@ -54,6 +55,8 @@ class Record:
     cancel_requested: bool = False
     recoveries: int = 0
     attempts: bytes | None = None
+    progress: bytes | None = None
+    log: Log = NO_LOG
     result: bytes | None = None
     worker: str | None = None
     started: int | None = None
@@ -126,6 +129,8 @@ class Record:
             finished_at=moment_or_none(self.finished),
             lease_until=moment(self.lease_end) if self.status == "active" else None,
             cancel_requested=self.status == "active" and self.cancel_requested,
+            progress=self.progress,
+            log=self.log.lines,
         )
 
 

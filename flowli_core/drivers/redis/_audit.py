@@ -34,7 +34,7 @@ AT_A_TIME = 100
 """About how many entries one call checks: it blocks the server meanwhile."""
 
 _COUNTED = {"lease": "active", "completed": "completed", "failed": "failed", "cancelled": "cancelled"}
-_OF_RECORDS = ("token", "attempts", "outcome", "recoveries", "expiry", "holder", "cancelling")
+_OF_RECORDS = ("token", "attempts", "outcome", "recoveries", "expiry", "holder", "cancelling", "progress", "log")
 _OF_SCHEDULES = ("schedule", "schedules", "tick")
 _TOKEN = ("token", "")
 _TRIES = 3

@@ -32,6 +32,7 @@ from flowli_core.driver import (
     HeartbeatAnswer,
     Lease,
     NewRecord,
+    Report,
     RequeueAnswer,
     Step,
     StepAnswer,
@@ -45,7 +46,7 @@ from flowli_core.drivers.redis._connections import Connections, Line
 from flowli_core.drivers.redis._due_times import DueTimes
 from flowli_core.drivers.redis._keys import DEFAULT_PREFIX, Keys
 from flowli_core.drivers.redis._packing import unpack_schedule
-from flowli_core.drivers.redis._patience import StepPatience, more_time_for
+from flowli_core.drivers.redis._patience import StepPatience, more_time_for, more_time_for_reports
 from flowli_core.drivers.redis._reads import read_overview, read_rows
 from flowli_core.drivers.redis._replies import Replies, to_overview
 from flowli_core.drivers.redis._scripts import Scripts, wrong_type
@@ -201,8 +202,11 @@ class RedisDriver:
         self._due_times.replace(step.queues, answer.now, answer.next_due)
         return answer
 
-    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
-        lost, cancelled = await self._scripts.heartbeat(worker, leases, lease)
+    async def heartbeat(
+        self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report] = ()
+    ) -> HeartbeatAnswer:
+        with more_time_for_reports(reports):
+            lost, cancelled = await self._scripts.heartbeat(worker, leases, lease, reports)
         return HeartbeatAnswer(frozenset(one.decode() for one in lost), frozenset(one.decode() for one in cancelled))
 
     async def cancel(self, record_id: str) -> CancelAnswer:

@@ -16,6 +16,8 @@ shape                      hash  digest -> limits, queue, job name, policy, as m
 uses                       hash  digest -> number of records with this shape, see columns.lua; with the shape
 token                      hash  id -> token, times, worker of an active record; when it is settled or recovered
 attempts                   hash  id -> attempts, opaque to the driver; with the record (1), or by requeue
+progress                   hash  id -> the last progress that its handler reported; with the record (1), or by requeue
+log                        hash  id -> its last log lines, and how many came under the last token; with the record (1)
 outcome                    hash  id -> last state, token, times, worker, result; with the record (1)
 recoveries                 hash  id -> how many times its worker died; with the record (1), or by requeue
 lease                      zset  id -> end of its lease; when it is settled or recovered
@@ -75,7 +77,7 @@ COLUMNS = (
 
 _HASHES = {
     *("record", "shape", "token", "attempts", "outcome", "recoveries", "holder", "counts", "serial"),
-    *("schedule", "uses"),
+    *("schedule", "uses", "progress", "log"),
 }
 _SETS = {"cancelling", "queues"}
 
@@ -99,7 +101,7 @@ class Keys:
     def types(self, queues: Iterable[str]) -> dict[str, str]:
         """Return the type of each key of the prefix, apart from those of workers."""
         types = {self._root + kind + queue: "zset" for queue in queues for kind in ("due:", "suspect:", "wake:")}
-        for key in (*self.shared, *self.schedules, self._root + "taken", self._root + "uses"):
+        for key in (*self.shared, *self.schedules, *map(self.named, ("taken", "uses", "progress", "log"))):
             name = key.removeprefix(self._root)
             types[key] = "hash" if name in _HASHES else "set" if name in _SETS else "zset"
         return types

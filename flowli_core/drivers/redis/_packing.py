@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from flowli_core.driver import Ack, Cancelled, Completed, Failed, NewRecord, Outcome, Released, Retried
+from flowli_core.driver import Ack, Cancelled, Completed, Failed, NewRecord, Outcome, Released, Report, Retried
 from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.stored import State, StoredRecord, StoredSchedule
 
@@ -127,6 +127,12 @@ def pack_ack(ack: Ack) -> tuple[Word, ...]:
     return ack.id, ack.token, kind, started, delay, data
 
 
+def pack_report(report: Report) -> tuple[Word, ...]:
+    """Return the words of a report for reports.lua: id, token, progress or empty, first line, lines."""
+    lines = b"".join([line + b"\n" for line in report.log])
+    return report.id, report.token, report.progress or b"", report.first_line, lines
+
+
 def _pack_outcome(outcome: Outcome) -> tuple[str, int, bytes]:
     match outcome:
         case Completed(result):
@@ -175,7 +181,8 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
 
     What is stored beside the record may be damaged: it is then left out.
     """
-    record_id, blob, state, due, attempts, recoveries, token, outcome, finished, lease, is_cancelling = row
+    record_id, blob, state, due, attempts, recoveries, token, outcome, finished, *rest = row
+    lease, is_cancelling, progress, log = rest
     meta, input_ = unpack_payload(blob)
     created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
     worker, started, failed, updated, has_result, result = b"", b"0", b"0", created, b"", b""
@@ -207,6 +214,8 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
         finished_at=None if finished is None else moment(int(finished)),
         lease_until=None if lease is None else moment(int(lease)),
         cancel_requested=bool(is_cancelling),
+        progress=progress,
+        log=tuple(log.split(b"\n")[1:-1]) if log else (),
     )
 
 

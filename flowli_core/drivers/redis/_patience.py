@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Generator, Iterable, Sequence
 
-from flowli_core.driver import Cancelled, Completed, NewRecord, Step
+from flowli_core.driver import Cancelled, Completed, NewRecord, Report, Step
 from flowli_core.drivers.redis._clients._limits import extra_patience
 from flowli_core.errors import StoreUnavailable
 
@@ -48,6 +48,16 @@ def more_time_for(records: Sequence[NewRecord]) -> contextlib.AbstractContextMan
     return _extra(min(_seconds_for(len(record.input) + len(record.meta or b"") for record in records), _MOST_EXTRA))
 
 
+def more_time_for_reports(reports: Sequence[Report]) -> contextlib.AbstractContextManager[None]:
+    """Lengthen the time limit of calls in a `with` block by the time that it takes to send these reports."""
+    return _extra(min(_seconds_for(_report_sizes(reports)), _MOST_EXTRA))
+
+
+def _report_sizes(reports: Sequence[Report]) -> Iterable[int]:
+    for report in reports:
+        yield len(report.progress or b"") + sum(map(len, report.log))
+
+
 @contextlib.contextmanager
 def _extra(seconds: float) -> Generator[None]:
     if not seconds:
@@ -61,7 +71,8 @@ def _extra(seconds: float) -> Generator[None]:
 
 
 def _payload_sizes(step: Step) -> Iterable[int]:
-    """Yield the size of the result or of the attempts in each ack."""
+    """Yield the size of each report, and of the result or the attempts in each ack."""
+    yield from _report_sizes(step.reports)
     for ack in step.acks:
         outcome = ack.outcome
         if isinstance(outcome, Completed):

@@ -19,13 +19,14 @@ from flowli_core.driver import (
     WORKER_MEMORY,
     Lease,
     NewRecord,
+    Report,
     Step,
 )
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, WrongTypeError
 from flowli_core.drivers.redis._keys import Keys
-from flowli_core.drivers.redis._packing import Word, digest_of, pack_ack, pack_record, shape_of, to_text
+from flowli_core.drivers.redis._packing import Word, digest_of, pack_ack, pack_record, pack_report, shape_of, to_text
 from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.stored import (
     RecordById,
@@ -98,8 +99,11 @@ class Scripts:
         """Make the command of a step, for another client to send. It may raise MissingScriptError."""
         return ("EVALSHA", self._scripts["step"].digest, *self._step_words(step))
 
-    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> Any:
-        words: list[Word] = [worker, milliseconds(lease), milliseconds(WORKER_MEMORY + LAST_SEEN_PRECISION)]
+    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report]) -> Any:
+        remember_ms = milliseconds(WORKER_MEMORY + LAST_SEEN_PRECISION)
+        words: list[Word] = [worker, milliseconds(lease), remember_ms, len(reports)]
+        for report in reports:
+            words += pack_report(report)
         for held in leases:
             words += (held.id, held.token)
         return await self._call("heartbeat", words, extra=(self._keys.worker(worker),))
@@ -262,8 +266,11 @@ def _pack_step(step: Step) -> list[Word]:
         step.last_token,
         step.about or b"",
         len(step.queues),
+        len(step.reports),
         *step.queues,
     ]
+    for report in step.reports:
+        words += pack_report(report)
     for ack in step.acks:
         words += pack_ack(ack)
     return words

@@ -15,6 +15,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -28,6 +29,7 @@ from flowli_core.driver import (
     HeartbeatAnswer,
     Lease,
     NewRecord,
+    Report,
     RequeueAnswer,
     Step,
     StepAnswer,
@@ -44,11 +46,13 @@ from flowli_core.drivers.sqlite._file import (
     check_sqlite,
     connect_reader,
     connect_writer,
+    has_room,
 )
 from flowli_core.drivers.sqlite._lane import Lane
 from flowli_core.drivers.sqlite._path import checked_path
 from flowli_core.drivers.sqlite._read import read_overview, read_records
 from flowli_core.drivers.sqlite._records import cancel, heartbeat, purge, requeue
+from flowli_core.drivers.sqlite._reports import store_reports
 from flowli_core.drivers.sqlite._schedules import find_schedules, put_schedule
 from flowli_core.drivers.sqlite._step import IdleSteps, take_step
 from flowli_core.drivers.sqlite._transaction import Transaction, transact
@@ -180,7 +184,9 @@ class SqliteDriver:
 
     async def step(self, step: Step) -> StepAnswer:
         def take(transaction: Transaction) -> StepAnswer:
-            return take_step(transaction, step, self._idle, self._repairer)
+            reports = self._that_fit(transaction, step.reports)
+            taken = step if reports is step.reports else replace(step, reports=reports)
+            return take_step(transaction, taken, self._idle, self._repairer)
 
         if not step.wait:
             return await self._write(take)
@@ -195,9 +201,16 @@ class SqliteDriver:
         finally:
             session.wakeups.leave(waiter)
 
-    async def heartbeat(self, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
-        held = tuple(leases)
-        return await self._write(lambda transaction: heartbeat(transaction, worker, held, lease))
+    async def heartbeat(
+        self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report] = ()
+    ) -> HeartbeatAnswer:
+        held, given = tuple(leases), tuple(reports)
+
+        def beat(transaction: Transaction) -> HeartbeatAnswer:
+            store_reports(transaction, self._that_fit(transaction, given), worker)
+            return heartbeat(transaction, worker, held, lease)
+
+        return await self._write(beat)
 
     async def cancel(self, record_id: str) -> CancelAnswer:
         return await self._write(lambda transaction: cancel(transaction, record_id))
@@ -235,6 +248,10 @@ class SqliteDriver:
     ) -> tuple[datetime, list[StoredSchedule]]:
         now = self._now()
         return moment(now), await self._read(lambda connection: find_schedules(connection, query, now))
+
+    def _that_fit(self, transaction: Transaction, reports: tuple[Report, ...]) -> tuple[Report, ...]:
+        """Return the reports, or none if they would take the room that is kept for settling and purging."""
+        return reports if not reports or has_room(transaction.connection, self._path) else ()
 
     async def _write(self, work: Callable[[Transaction], T], *, waiter: Waiter | None = None) -> T:
         session = self._opened()

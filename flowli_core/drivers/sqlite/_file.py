@@ -23,7 +23,7 @@ Synchronous = Literal["normal", "full"]
 APPLICATION_ID = 0x464C574C
 """Marks a file as one of Flowli ("FLWL"), also for the `file` program."""
 
-LAYOUT = 6
+LAYOUT = 7
 """The layout of the tables that this version uses, stored in the file as its user_version."""
 
 OLDEST_SQLITE = (3, 35, 0)
@@ -168,14 +168,19 @@ def check_room(connection: sqlite3.Connection, path: str) -> None:
 
     On a full disk, not even a purge could be written.
     """
-    if free_bytes(path) >= ROOM_KEPT:
-        return
-    pages, size = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size")]
-    if pages * size < ROOM_KEPT:
+    if not has_room(connection, path):
         raise StoreUnavailable(
             f"{path} has less than {ROOM_KEPT // 1024**2} MiB left on its disk, and these are kept for settling and "
             "purging jobs; make room, or purge finished jobs, and repeat the call"
         )
+
+
+def has_room(connection: sqlite3.Connection, path: str) -> bool:
+    """Return True if there is more room than is kept for settling and purging."""
+    if free_bytes(path) >= ROOM_KEPT:
+        return True
+    pages, size = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size")]
+    return bool(pages * size >= ROOM_KEPT)
 
 
 def _is_new(connection: sqlite3.Connection, path: str) -> bool:

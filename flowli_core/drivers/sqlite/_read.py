@@ -10,6 +10,7 @@ from flowli_core.driver import WORKER_LISTED
 from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.sqlite._damage import RECORD, STATUSES, DamagedRowError, find_damage, noted
 from flowli_core.drivers.sqlite._records import state_of
+from flowli_core.drivers.sqlite._reports import split_lines
 from flowli_core.drivers.sqlite._sql import run
 from flowli_core.drivers.sqlite._transaction import first_due, read_time, snapshot
 from flowli_core.stored import (
@@ -33,15 +34,17 @@ def read_records(connection: sqlite3.Connection, query: RecordById | RecordsInSt
     """Return the records that a query asks for."""
     now = read_time(connection, now)
     if isinstance(query, RecordById):
-        return list(_find(connection, [query.id], now, payloads=True).values())
+        return list(_find(connection, [query.id], now, payloads=True, log=True).values())
     with snapshot(connection):
         ids = [record_id for _, record_id in _page(connection, query, now)]
         found = _find(connection, ids, now, payloads=query.payloads)
     return [found[record_id] for record_id in ids]
 
 
-def _find(connection: sqlite3.Connection, ids: list[str], now: int, *, payloads: bool) -> dict[str, StoredRecord]:
-    rows = run(connection, "find_stored", ids=json.dumps(ids), payloads=payloads)
+def _find(
+    connection: sqlite3.Connection, ids: list[str], now: int, *, payloads: bool, log: bool = False
+) -> dict[str, StoredRecord]:
+    rows = run(connection, "find_stored", ids=json.dumps(ids), payloads=payloads, log=log)
     return {row["id"]: _stored(row, now) for row in rows}
 
 
@@ -128,6 +131,8 @@ def _stored(row: sqlite3.Row, now: int) -> StoredRecord:
         finished_at=moment_or_none(row["finished_at"]),
         lease_until=moment_or_none(row["lease_end"]),
         cancel_requested=bool(row["cancel_requested"]),
+        progress=row["progress"],
+        log=split_lines(row["log"]),
     )
 
 
@@ -161,5 +166,7 @@ def _damaged(row: sqlite3.Row, now: int, damage: str) -> StoredRecord:
         failed_at=moment_or_none(row["failed_at"]),
         started_at=moment_or_none(row["started_at"]),
         finished_at=moment(finished_at) if finished_at else None,
+        progress=row["progress"],
+        log=split_lines(row["log"]),
         damage=damage,
     )

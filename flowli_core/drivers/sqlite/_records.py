@@ -144,6 +144,7 @@ def requeue(transaction: Transaction, record_id: str, attempts: bytes | None) ->
     row.recoveries, row.cancel_requested, row.attempts = 0, False, attempts
     row.make_waiting(transaction.now, transaction.now)
     write(transaction, [row])
+    transaction.run("forget_progress", number=row.number)
     return "requeued"
 
 

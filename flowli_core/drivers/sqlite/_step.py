@@ -16,6 +16,7 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite._damage import Repairer
+from flowli_core.drivers.sqlite._reports import store_reports
 from flowli_core.drivers.sqlite._reserve import reserve, reserve_again
 from flowli_core.drivers.sqlite._settle import recover, settle, trim
 from flowli_core.drivers.sqlite._transaction import Transaction, first_due, first_lease, first_tick
@@ -109,6 +110,7 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, repairer: R
     damaged: tuple[Damaged, ...] = ()
     if last is None or step.sequence > last.sequence or not _fits(step, last):
         # In this order, so that late acks count, and recovered records can be reserved at once.
+        store_reports(transaction, step.reports, step.worker)
         acks = settle(transaction, step.acks, step.worker)
         recovered, left_own = recover(transaction, step)
         batch, token = ((), None) if left_own else reserve(transaction, step)

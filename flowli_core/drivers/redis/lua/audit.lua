@@ -285,7 +285,10 @@ elseif column == 'queues' then
   return check_queues()
 end
 
-local hashes = { record = RECORD, token = TOKEN, attempts = ATTEMPTS, outcome = OUTCOME, recoveries = RECOVERIES, holder = HOLDER }
+local hashes = {
+  record = RECORD, token = TOKEN, attempts = ATTEMPTS, outcome = OUTCOME, recoveries = RECOVERIES, holder = HOLDER,
+  progress = PROGRESS, log = LOG,
+}
 local indexes = {
   lease = LEASE, completed = COMPLETED, failed = FAILED, cancelled = CANCELLED, expiry = EXPIRY,
   due = DUE[of_queue], suspect = SUSPECT[of_queue],

@@ -6,8 +6,9 @@
 --                ms, id, queue of each position.
 -- Answers {'0', records, position to go on behind or nothing}; or, if there are more queues to search, {cursor, ms, id and queue
 --          of each position that was found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome,
---          finished, end of the lease, 1 if its cancellation was requested}. Without payloads the outcome ends before its
---          newline. A record that cannot be read is {id, state, due, finished, queue, damage}.
+--          finished, end of the lease, 1 if its cancellation was requested, progress, log}; a record of a page has no log.
+--          Without payloads the outcome ends before its newline. A record that cannot be read is {id, state, due, finished,
+--          queue, damage}.
 -- Writes nothing.
 read_as_of_last_step()
 
@@ -18,7 +19,7 @@ end
 
 -- Read a record, as _packing.unpack_stored takes it, and its state. Returns nil if it is not stored, or in no index. `queue` is the
 -- one whose index has its id, if it is known.
-local function read_record(id, payloads, queue)
+local function read_record(id, payloads, queue, with_log)
   local is_too_long = call('HSTRLEN', RECORD, id) > 67108864
   local blob = is_too_long and '' or call('HGET', RECORD, id)
   if not blob then
@@ -44,11 +45,14 @@ local function read_record(id, payloads, queue)
   end
   local attempts, recoveries = call('HGET', ATTEMPTS, id), call('HGET', RECOVERIES, id) or '0'
   local is_cancelling = state == 'active' and call('SISMEMBER', CANCELLING, id) == 1
-  return { id, blob, state, format_ms(due), attempts, recoveries, token, outcome, finished, lease, is_cancelling }, state
+  local progress, log = call('HGET', PROGRESS, id), with_log and call('HGET', LOG, id) or false
+  return {
+    id, blob, state, format_ms(due), attempts, recoveries, token, outcome, finished, lease, is_cancelling, progress, log,
+  }, state
 end
 
 if #ARGV == first then
-  return { '0', { (read_record(ARGV[first])) } }
+  return { '0', { (read_record(ARGV[first], '1', nil, true)) } }
 end
 
 local state, after_ms, after_id, limit, payloads, cursor = unpack(ARGV, first, first + 5)

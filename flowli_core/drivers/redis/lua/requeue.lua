@@ -34,6 +34,7 @@ if FINISHED[state] then
   count(state, (shape_of(last_kind or kind) or shape).queue, -1)
 end
 call('HDEL', RECOVERIES, id)
+call('HDEL', PROGRESS, id)
 if has_attempts == '1' then
   call('HSET', ATTEMPTS, id, attempts)
 else

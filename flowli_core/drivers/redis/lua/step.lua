@@ -1,11 +1,12 @@
 -- Do the step of a worker: settle, recover, reserve, trim, next. A step that is sent again gets its first answer again.
--- Needs: shared/columns shared/clock shared/moves shared/remove step/settle step/recover step/reserve step/trim step/next
+-- Needs: shared/columns shared/clock shared/moves shared/remove shared/reports step/settle step/recover step/reserve step/trim step/next
 -- KEYS[#KEYS]: the worker: its last step of each sequence (sequence, acks, token, batch), when it was seen, when listed.
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 to reserve a suspect, most bytes, most to recover, most to trim, how many
 --                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a
 --                worker, the interval in ms at which to list it as alive, 1 if it is a waiting step, 1 if it is the
---                worker's last step, the greatest token that the worker knows, its description or '', how many queues,
---                their names in order, and for each ack: id, token, kind, started ms or '', delay ms, data.
+--                worker's last step, the greatest token that the worker knows, its description or '', how many queues, how
+--                many reports, the names of the queues in order, the reports (see reports.lua), and for each ack: id,
+--                token, kind, started ms or '', delay ms, data.
 --                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with attempts.
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {position, attempts, recoveries} of those with a history,
 --          token or 0, {id, name, queue, meta, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
@@ -17,12 +18,13 @@
 local WORKER = KEYS[#KEYS]
 local worker, sequence_text, lease_ms, want, with_suspect, most_bytes, most_recovered, most_trimmed, keep_completed,
   keep_failed, keep_cancelled, keep_taken, remember_ms, list_ms, is_waiting, is_leaving, known_token, about,
-  served_count = unpack(ARGV, first, first + 18)
+  served_count, report_count = unpack(ARGV, first, first + 19)
 local sequence = tonumber(sequence_text)
 lease_ms, remember_ms, list_ms = tonumber(lease_ms), tonumber(remember_ms), tonumber(list_ms)
 with_suspect, is_waiting = with_suspect == '1', is_waiting == '1'
-local acks_from = first + 19 + served_count
-local served = { unpack(ARGV, first + 19, acks_from - 1) }
+local reports_from = first + 20 + served_count
+local served = { unpack(ARGV, first + 20, reports_from - 1) }
+local acks_from = reports_from + 5 * report_count
 local ack_count = (#ARGV - acks_from + 1) / 6
 local lease_end = format_ms(now + lease_ms)
 -- A stored sequence number that is greater than that of the step by more than this is damaged.
@@ -61,6 +63,7 @@ end
 
 local acks, token, recovered, first_end, left_own = '', false, {}, nil, false
 if not last_sequence or sequence > last_sequence then
+  store_reports(reports_from, acks_from - 1, worker)
   acks = settle(acks_from, ack_count, worker)
   recovered, first_end, left_own = recover(most_recovered, worker, is_waiting, served[1])
   token = next_number(serial[2], known_token)

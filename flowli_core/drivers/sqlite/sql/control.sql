@@ -10,6 +10,9 @@ RETURNING id, token, cancel_requested;
 -- name: request_cancel
 UPDATE record SET cancel_requested = 1 WHERE number = :number;
 
+-- name: forget_progress
+DELETE FROM progress WHERE number = :number;
+
 -- name: is_key_held
 SELECT 1 FROM record WHERE key = :key AND number <> :number AND key IS NOT NULL AND finished_at IS NULL;
 

@@ -3,7 +3,9 @@ SELECT
     id, name, queue, state, iif(:payloads, input, x'') AS input, iif(:payloads, meta, NULL) AS meta, key, policy, attempts,
     iif(:payloads, result, NULL) AS result, recoveries, max_recoveries, worker, created_at, updated_at, due, failed_at,
     started_at, finished_at, token, settled, lease_end, cancel_requested, suspect, keep_completed, keep_failed, keep_id,
-    forget_at, damage
+    forget_at, damage,
+    (SELECT CAST(progress AS BLOB) FROM progress WHERE progress.number = stored.number) AS progress,
+    iif(:log, (SELECT CAST(lines AS BLOB) FROM log WHERE log.number = stored.number), NULL) AS log
 FROM stored WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: page_waiting

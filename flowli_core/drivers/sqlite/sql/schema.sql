@@ -1,5 +1,5 @@
 -- name: schema
--- Layout 6. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- Layout 7. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
 -- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -46,6 +46,19 @@ CREATE TABLE payload (
     input BLOB NOT NULL,
     meta BLOB,
     policy BLOB NOT NULL
+);
+
+-- What handlers have reported. Most records have neither.
+CREATE TABLE progress (
+    number INTEGER PRIMARY KEY,
+    progress BLOB NOT NULL
+);
+
+CREATE TABLE log (
+    number INTEGER PRIMARY KEY,
+    token INTEGER NOT NULL,                      -- the one that reported last
+    count INTEGER NOT NULL,                      -- the number of lines that came under it
+    lines BLOB NOT NULL                          -- each ends with a newline
 );
 
 -- A record for readers. The casts and defaults are for rows that were changed by hand: a payload of the wrong type
@@ -132,6 +145,8 @@ CREATE TRIGGER record_removed AFTER DELETE ON record BEGIN
     UPDATE counts SET n = n - 1 WHERE queue = old.queue AND state = old.state;
     DELETE FROM counts WHERE queue = old.queue AND n = 0;
     DELETE FROM payload WHERE number = old.number;
+    DELETE FROM progress WHERE number = old.number;
+    DELETE FROM log WHERE number = old.number;
     INSERT OR REPLACE INTO taken_id (id, state, until) SELECT old.id, old.state, old.finished_at + old.keep_id
         WHERE typeof(old.id) = 'text' AND typeof(old.state) = 'text'
             AND typeof(old.keep_id) = 'integer' AND old.keep_id > 0

@@ -5,6 +5,18 @@ SELECT
     keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE id IN (SELECT value FROM json_each(:ids)) AND (damage IS NULL OR state IN ('waiting', 'active'));
 
+-- name: find_reported
+-- The record that the worker holds under this token, and its log.
+SELECT record.number, CAST(log.token AS INTEGER), CAST(log.count AS INTEGER), CAST(log.lines AS BLOB)
+FROM record LEFT JOIN log ON log.number = record.number
+WHERE record.id = :id AND record.token = :token AND record.worker = :worker AND record.lease_end IS NOT NULL;
+
+-- name: put_progress
+INSERT OR REPLACE INTO progress (number, progress) VALUES (:number, :progress);
+
+-- name: put_log
+INSERT OR REPLACE INTO log (number, token, count, lines) VALUES (:number, :token, :count, :lines);
+
 -- name: find_expired
 -- The records whose lease has ended, the first first. The columns are the meta and those of `Row`.
 SELECT

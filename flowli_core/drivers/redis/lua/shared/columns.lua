@@ -45,7 +45,7 @@ local OF_QUEUE = {
 }
 local DUE, SUSPECT = setmetatable({ [0] = root .. 'due:' }, OF_QUEUE), setmetatable({ [0] = root .. 'suspect:' }, OF_QUEUE)
 local WAKE = setmetatable({ [0] = root .. 'wake:' }, OF_QUEUE)
-local TAKEN, USES = root .. 'taken', root .. 'uses'
+local TAKEN, USES, PROGRESS, LOG = root .. 'taken', root .. 'uses', root .. 'progress', root .. 'log'
 
 -- Run a command with many arguments, in slices that fit on Lua's stack. `width` arguments belong together.
 local function call_with_all(command, key, arguments, width)

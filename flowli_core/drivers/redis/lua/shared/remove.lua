@@ -88,4 +88,8 @@ local function remove(ids, in_state)
   for _, column in ipairs({ OUTCOME, ATTEMPTS, RECOVERIES }) do
     call_with_all('HDEL', column, gone, 1)
   end
+  if call('EXISTS', PROGRESS, LOG) > 0 then
+    call_with_all('HDEL', PROGRESS, gone, 1)
+    call_with_all('HDEL', LOG, gone, 1)
+  end
 end
