@@ -107,3 +107,15 @@ def test_shells_can_complete_the_names_of_jobs(tmp_path: Path, app: str, complet
     code = "import sys; from flowli_core.cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (completed, "")
+
+
+async def test_shells_can_complete_the_keys_of_schedules(tmp_path: Path, jobs: WorkerJobs) -> None:
+    for key in ("at-night", "at-noon", "hourly"):
+        await jobs.fail.schedule(key, every="1h")
+    words = {"COMP_WORDS": "flowli schedules pause at", "COMP_CWORD": "3", "_FLOWLI_COMPLETE": "bash_complete"}
+    environ = os.environ | words | {"FLOWLI_APP": "tests.cli.app:jobs", "FLOWLI_TEST_FOLDER": str(tmp_path)}
+    code = "import sys; from flowli_core.cli import main; sys.exit(main())"
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("plain,at-night\nplain,at-noon\n", "")

@@ -4,15 +4,17 @@
 context object is a `RegistryLoader`.
 """
 
+import asyncio
 import contextlib
 import copy
 import functools
 import io
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import click
 
+from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._logger import logger
 from flowli_core._text import escape_controls
@@ -24,6 +26,10 @@ from flowli_core.errors import DefinitionError, FlowliError, SchedulingError, Va
 
 C = TypeVar("C", bound=click.Command)
 Operation = Callable[..., Awaitable[int | None]]
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+
+_COMPLETE_WITHIN = 2.0
+"""Seconds that a shell waits for the store."""
 
 
 class RegistryLoader:
@@ -69,14 +75,34 @@ operation = operation_logging_at("warning")
 """Turn `async def(jobs, **options)` into a command that loads the registry, closes it, and exits with the result."""
 
 
-def complete_job_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of jobs that begin like this, for the completion of a shell: none if the registry fails."""
-    loader, given = context.find_object(RegistryLoader), context.params
-    output = io.StringIO()  # The shell would take what the application prints for names.
-    with contextlib.suppress(Exception), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        jobs = loader.load() if loader else load(given["app"], app_dir=given["app_dir"], factory=given["factory"])
-        return [name for name in runtime_of(jobs).jobs if name.startswith(incomplete)]
-    return []
+def _completion(names_of: Callable[[Jobs[Any]], Iterable[str]]) -> Completion:
+    """Make the completion of an argument for shells. It finds no name if the registry or its store fails."""
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+        loader, given = context.find_object(RegistryLoader), context.params
+        output = io.StringIO()  # The shell would take what the application prints for names.
+        with contextlib.suppress(Exception), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            jobs = loader.load() if loader else load(given["app"], app_dir=given["app_dir"], factory=given["factory"])
+            return [name for name in names_of(jobs) if name.startswith(incomplete)]
+        return []
+
+    return complete
+
+
+def _read_schedule_keys(jobs: Jobs[Any]) -> list[str]:
+    async def read() -> list[str]:
+        try:
+            async with asyncio.timeout(_COMPLETE_WITHIN):
+                page = await jobs.inspect.get_schedules(limit=MOST_PER_PAGE)
+        finally:
+            await jobs.aclose()
+        return [schedule.key for schedule in page.items]
+
+    return asyncio.run(read())
+
+
+complete_job_name = _completion(lambda jobs: runtime_of(jobs).jobs)
+complete_schedule_key = _completion(_read_schedule_keys)
 
 
 def warn_of_private_store(jobs: Jobs[Any]) -> None:

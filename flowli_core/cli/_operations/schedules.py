@@ -12,7 +12,7 @@ from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
-from flowli_core.cli._common.operation import operation
+from flowli_core.cli._common.operation import complete_schedule_key, operation
 from flowli_core.cli._common.options import json_option, page_options
 from flowli_core.cli._common.show import (
     fail,
@@ -53,7 +53,7 @@ async def list_schedules(registry: Jobs[Any], *, limit: int, cursor: str | None,
 
 
 @schedules.command()
-@click.argument("key")
+@click.argument("key", shell_complete=complete_schedule_key)
 @json_option
 @operation
 async def show(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
@@ -67,7 +67,7 @@ async def show(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
 
 
 @schedules.command("next")
-@click.argument("key")
+@click.argument("key", shell_complete=complete_schedule_key)
 @click.option(
     "-n",
     "count",
@@ -94,7 +94,7 @@ async def show_next(registry: Jobs[Any], *, key: str, count: int, is_json: bool)
 
 
 @schedules.command()
-@click.argument("key")
+@click.argument("key", shell_complete=complete_schedule_key)
 @operation
 async def pause(registry: Jobs[Any], *, key: str) -> int:
     """Pause the schedule KEY until it is resumed. Deploys do not resume it."""
@@ -102,7 +102,7 @@ async def pause(registry: Jobs[Any], *, key: str) -> int:
 
 
 @schedules.command()
-@click.argument("key")
+@click.argument("key", shell_complete=complete_schedule_key)
 @operation
 async def resume(registry: Jobs[Any], *, key: str) -> int:
     """Resume the paused schedule KEY. Its next run is computed from now; runs it missed are not made up."""
@@ -110,7 +110,7 @@ async def resume(registry: Jobs[Any], *, key: str) -> int:
 
 
 @schedules.command()
-@click.argument("key")
+@click.argument("key", shell_complete=complete_schedule_key)
 @json_option
 @operation
 async def trigger(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
@@ -122,7 +122,7 @@ async def trigger(registry: Jobs[Any], *, key: str, is_json: bool) -> int:
 
 
 @schedules.command()
-@click.argument("key")
+@click.argument("key", shell_complete=complete_schedule_key)
 @operation
 async def remove(registry: Jobs[Any], *, key: str) -> int:
     """Remove the schedule KEY. The jobs that it has enqueued stay."""
