@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import flowli_fastapi
 import flowli_starlette
@@ -365,3 +366,27 @@ def test_an_error_that_the_application_itself_raises_is_a_422_if_the_request_has
 
     client = on_starlette(refuse)
     assert [client.post(path).status_code for path in ("/?a=1", "/")] == [422, 500]
+
+
+@pytest.mark.parametrize(
+    "handlers", [flowli_starlette.jobs_exception_handlers(), flowli_fastapi.jobs_exception_handlers()]
+)
+def test_a_websocket_is_closed_for_an_invalid_value_and_fails_for_a_mistake_in_the_program(handlers: Any) -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await jobs.send.delay(await websocket.receive_json(), to="a")
+
+    app = Starlette(routes=[WebSocketRoute("/", endpoint)], exception_handlers=handlers)
+    with TestClient(app).websocket_connect("/") as client:
+        client.send_json("soon")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            client.receive_text()
+    assert closed.value.code == 1008
+
+    def send_number() -> None:
+        with TestClient(app).websocket_connect("/") as client:
+            client.send_json(5)
+            client.receive_text()
+
+    with pytest.raises(SchedulingError, match="got int"):
+        send_number()
