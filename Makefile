@@ -24,7 +24,7 @@ coverage: .venv/ready
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=95
 
-# Run the long tests: storms of kill -9, flapping connections, servers that die.
+# Run the long tests: processes and servers that die, poison jobs, slow lines, full servers. They show their figures.
 test-faults: .venv/ready
 	$(BIN)/python -m pytest -m faults tests $(PYTEST_ARGS)
 
@@ -36,7 +36,7 @@ fuzz: .venv/ready
 soak: .venv/ready
 	$(BIN)/python -m pytest -m soak -s tests $(PYTEST_ARGS)
 
-# Break the Lua scripts in known ways. Fails if the tests do not notice one of them.
+# Break guards of the data, in Lua, SQL and Python, in known ways. Fails if the tests do not notice one of them.
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock
+from tests.support import figures
 from tests.support.counting import CountingDriver
 from tests.support.mailing import START, AppJobs, ran
 
@@ -39,6 +40,14 @@ def leave() -> None:
 def pytest_sessionfinish(exitstatus: int) -> None:
     """Note the exit code of the tests."""
     _exit_codes.append(int(exitstatus))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures of the long tests."""
+    if figures.lines:
+        terminalreporter.section("figures")
+        for line in figures.lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

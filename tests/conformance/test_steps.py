@@ -74,6 +74,18 @@ async def test_a_step_sent_again_renews_its_leases(
     assert [one.id for one in (await other.step()).recovered] == ["a"]
 
 
+async def test_a_step_sent_again_renews_no_lease_of_another_batch(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    await driver.enqueue([record("a"), record("b")])
+    await other.take_one()
+    await worker.take_one()
+    clock.advance("20s")
+    await worker.again()
+    clock.advance("10s")
+    assert [one.id for one in (await worker.step()).recovered] == ["a"]
+
+
 async def test_a_step_sent_again_renews_expired_leases_that_were_not_recovered(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:

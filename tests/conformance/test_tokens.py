@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core.driver import HeartbeatAnswer
+from flowli_core.driver import HeartbeatAnswer, Released
 from flowli_core.stored import StoredSchedule
 from tests.conformance.builders import HOUR, LEASE, Worker, ack, ids, lease_of, record, stored
 from tests.support.store import find_schedule, put
@@ -35,6 +35,20 @@ async def test_a_worker_cannot_renew_a_lease_of_another(driver: Driver, worker: 
     held = await worker.take_one()
     assert await driver.heartbeat("another", [lease_of(held)], HOUR) == HeartbeatAnswer(frozenset("a"))
     clock.advance(LEASE)
+    assert [one.id for one in (await Worker(driver, "heir").step()).recovered] == ["a"]
+
+
+async def test_a_worker_cannot_renew_its_lease_under_an_earlier_token(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """It has reserved the record again, so a heartbeat that is late renews nothing."""
+    await driver.enqueue([record("a")])
+    early = await worker.take_one()
+    await worker.step(ack(early, Released()))
+    await worker.take_one()
+    clock.advance("20s")
+    assert (await driver.heartbeat("w", [lease_of(early)], LEASE)).lost == {"a"}
+    clock.advance("10s")
     assert [one.id for one in (await Worker(driver, "heir").step()).recovered] == ["a"]
 
 

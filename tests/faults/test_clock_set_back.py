@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.clocks import server_with_clock
 from tests.faults.scene import scene, stopped
+from tests.support.figures import note_figures
 
 TIMES = int(os.environ.get("FLOWLI_CLOCK_TIMES", "20"))
 HELD, LEASE = 10, "8s"
@@ -49,7 +50,7 @@ async def test_no_lease_ends_early_and_no_due_job_waits_while_the_clock_of_the_s
             for record_id in held + others:
                 record = await place.job(record_id)
                 assert (record.state, record.recoveries, place.starts(record_id)) == ("completed", 0, 1)
-    print(  # noqa: T201 - the figures of this run
+    note_figures(
         f"clock set back {TIMES} times, by {-clock.added / 3600:.1f} h in all: {len(held)} running jobs, none "
         f"recovered; {len(others)} other jobs, each started once"
     )

@@ -20,6 +20,7 @@ from tests.adapters.servers import PATIENCE, serving
 from tests.faults.app import FaultJobs
 from tests.redis.server import Server, fresh_prefix, shared_url
 from tests.running.workers_app import Folder
+from tests.support.figures import note_figures
 from tests.support.running import soon
 from tests.support.threads import THREADS, in_threads
 
@@ -58,7 +59,7 @@ def test_the_first_calls_of_eight_threads_succeed_in_each_of_many_registries(tmp
         counts = asyncio.run(soon(jobs.inspect.get_overview())).counts
         assert counts.queued == THREADS * (1 + CALLS if number == 0 else 1)
         asyncio.run(soon(jobs.aclose()))
-    print(f"{kind}: {ROUNDS} registries, {THREADS} threads: no first call failed, then {rate:.0f} calls a second")  # noqa: T201
+    note_figures(f"{kind}: {ROUNDS} registries, {THREADS} threads: no first call failed, then {rate:.0f} calls/s")
 
 
 def test_eight_threads_share_a_context_that_the_first_of_them_makes_in_each_of_many_registries(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_eight_threads_share_a_context_that_the_first_of_them_makes_in_each_of_m
         assert in_threads(lambda jobs=jobs: jobs.quick.run(1)) == [1] * THREADS  # type: ignore[misc]
         assert len(made) == 1
         asyncio.run(soon(jobs.aclose()))
-    print(f"context: {ROUNDS} registries, {THREADS} threads: each context was made once")  # noqa: T201
+    note_figures(f"context: {ROUNDS} registries, {THREADS} threads: each context was made once")
 
 
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
@@ -104,4 +105,4 @@ async def test_plain_routes_accept_a_burst_of_first_requests(
             longest = max(longest, time.monotonic() - began)
             assert [one.result().status_code for one in sent] == [200] * REQUESTS
             await service.stop()
-    print(f"{store}, {route}: {SERVERS} servers, {REQUESTS} requests at once: all accepted within {longest:.1f} s")  # noqa: T201
+    note_figures(f"{store}, {route}: {SERVERS} servers, {REQUESTS} requests at once: accepted within {longest:.1f} s")

@@ -11,6 +11,7 @@ import pytest
 from flowli_core import FlowliError, StoreUnavailable
 from tests.faults.scene import Scene, scene, stopped
 from tests.redis.server import Server
+from tests.support.figures import note_figures
 from tests.support.running import soon
 
 ROOM = 32 * 1024 * 1024
@@ -75,7 +76,7 @@ async def test_workers_start_and_operators_make_room_while_the_memory_of_the_ser
                 await place.until_finished()
                 assert await stopped(worker) == 0
             await place.all_completed(receipt.id for receipt in receipts)
-    print(  # noqa: T201 - the figures of this run
+    note_figures(
         f"full server: {len(accepted)} jobs accepted before it was full, {killed} workers killed and {killed} started "
         f"while it was full: 0 lost, {twice} started twice; {purged.out.strip()}, then {BATCH} more accepted"
     )

@@ -14,6 +14,7 @@ from flowli_core.drivers.redis import RedisDriver
 from flowli_core.stored import StoredSchedule
 from tests.faults.scene import Scene, scene, stopped
 from tests.redis.server import Server
+from tests.support.figures import note_figures
 from tests.support.store import find, put
 
 OFFERS = int(os.environ.get("FLOWLI_LATER_OFFERS", "3"))
@@ -73,7 +74,7 @@ async def test_what_a_later_release_has_stored_delays_no_tick_and_fails_no_job(
         assert (found["name"], found["count"]) == ("quick", PARKED)
         assert "later release" in found["reason"]
     await driver.close()
-    print(  # noqa: T201 - the figures of this run
+    note_figures(
         f"{schedules} schedules of a later release or damaged: {len(runs)} ticks of the sound one, none missing; "
         f"{PARKED} jobs of a later release offered {OFFERS} times: no attempt used, named by flowli status"
     )

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.scene import Scene, scene, stopped
 from tests.redis.server import Server
+from tests.support.figures import note_figures
 
 ROUNDS = int(os.environ.get("FLOWLI_LOSSES", "10"))
 JOBS, HELD = 20, 10
@@ -63,7 +64,7 @@ async def test_no_token_is_used_again_however_often_the_server_loses_its_last_wr
                 for tokens in await lose_writes(place, server):
                     assert used.isdisjoint(tokens)
                     used |= tokens
-    print(  # noqa: T201 - the figures of this run
+    note_figures(
         f"writes lost {ROUNDS} times, {ROUNDS * HELD} jobs held by two workers: {len(used)} tokens, none used twice, "
         "no late outcome accepted"
     )

@@ -14,6 +14,7 @@ from flowli_core import Receipt
 from flowli_core.stored import FinishedState
 from tests.faults.scene import Scene, scene
 from tests.redis.server import fresh_prefix, shared_url
+from tests.support.figures import note_figures
 
 JOBS, WORKERS, SLOTS = 1000, 3, 50
 STARTS = 4
@@ -76,7 +77,7 @@ async def test_jobs_that_end_their_processes_fail_alone(tmp_path: Path, poisons:
     async with asyncio.TaskGroup() as tasks:
         seeds = [tasks.create_task(run(seed)) for seed in range(SEEDS)]
     of_poisons, of_innocents, deaths = zip(*[seed.result() for seed in seeds], strict=True)
-    print(  # noqa: T201 - the figures of this run
+    note_figures(
         f"poisons {poisons}, innocents {JOBS - poisons}, {SEEDS} seeds, {sum(deaths)} workers died: no innocent "
         f"failed, poison started at most {max(of_poisons)} times, innocents at most {max(of_innocents)} times"
     )

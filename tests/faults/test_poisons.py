@@ -18,8 +18,10 @@ from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 from tests.redis.server import fresh_prefix, shared_url
 from tests.support.faulty import FaultyDriver
+from tests.support.figures import note_figures
 from tests.support.running import Deeds, Duties, breathe
 
+JOBS = 1000
 STARTS = 4
 """The first start, and one after each of the three recoveries that are allowed."""
 
@@ -75,8 +77,8 @@ class Town:
         return act
 
 
-async def run_town(driver: Driver, *, seed: int, jobs: int, poisons: int, slots: int) -> None:
-    """Run all jobs, and check how each ended."""
+async def run_town(driver: Driver, *, seed: int, jobs: int, poisons: int, slots: int) -> int:
+    """Run all jobs, and check how each ended. Return the most starts of a poison job."""
     rng = random.Random(seed)  # noqa: S311 - no secret
     numbers = [*range(jobs - poisons), *[-1] * poisons]
     rng.shuffle(numbers)
@@ -95,7 +97,9 @@ async def run_town(driver: Driver, *, seed: int, jobs: int, poisons: int, slots:
         states = {record_id: await town.jobs.inspect.get_job(record_id) for record_id in ids}
     failed = {record_id for record_id, record in states.items() if record is not None and record.state == "failed"}
     assert failed == {record_id for record_id, number in zip(ids, numbers, strict=True) if number < 0}
-    assert {town.starts[record_id] for record_id in failed} <= set(range(1, STARTS + 1))
+    most = max(town.starts[record_id] for record_id in failed)
+    assert most <= STARTS
+    return most
 
 
 def make(kind: str, path: Path, seed: int) -> Driver:
@@ -110,10 +114,14 @@ def make(kind: str, path: Path, seed: int) -> Driver:
 async def test_many_poison_jobs_fail_alone(tmp_path: Path, kind: str, poisons: int) -> None:
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def run(seed: int) -> None:
+    async def run(seed: int) -> int:
         async with gate:
-            await run_town(make(kind, tmp_path, seed), seed=seed, jobs=1000, poisons=poisons, slots=50)
+            return await run_town(make(kind, tmp_path, seed), seed=seed, jobs=JOBS, poisons=poisons, slots=50)
 
-    async with asyncio.TaskGroup() as seeds:
-        for seed in range(SEEDS):
-            seeds.create_task(run(seed))
+    async with asyncio.TaskGroup() as tasks:
+        seeds = [tasks.create_task(run(seed)) for seed in range(SEEDS)]
+    most = max(seed.result() for seed in seeds)
+    note_figures(
+        f"{kind}, in one process: poisons {poisons}, innocents {JOBS - poisons}, {SEEDS} seeds: no innocent failed, "
+        f"poison started at most {most} times"
+    )

@@ -13,6 +13,7 @@ from tests.faults.app import make_jobs
 from tests.faults.scene import Scene, scene, stopped
 from tests.redis.proxy import Proxy
 from tests.redis.server import Server
+from tests.support.figures import note_figures
 from tests.support.running import until
 
 ROUNDS, CALLS = 4, 25
@@ -67,7 +68,7 @@ async def test_a_call_that_is_repeated_after_a_lost_reply_runs_once_although_its
         runs = [record_id for _, record_id, _ in place.folder.runs()]
         assert sorted(record_id for record_id in runs if record_id in set(ids)) == sorted(ids)
         assert (len(runs), len(set(runs))) == (count + len(ids), count + len(ids))
-    print(  # noqa: T201 - the figures of this run
+    note_figures(
         f"{count} jobs at {count / took:.0f}/s, {KEPT} kept; {len(ids)} calls whose reply was lost, repeated after "
         f"{AGE} s, when their record was trimmed: none ran twice"
     )

@@ -10,6 +10,7 @@ import pytest
 from tests.faults.scene import scene, stopped
 from tests.redis.proxy import Proxy
 from tests.redis.server import Server
+from tests.support.figures import note_figures
 
 JOBS = 10
 
@@ -39,7 +40,7 @@ async def test_jobs_longer_than_the_lease_run_once_on_a_slow_line(
             record = await place.job(record_id)
             assert (record.state, record.attempts_made, record.recoveries) == ("completed", 1, 0)
             assert place.starts(record_id) == 1
-    print(  # noqa: T201 - the figures of this run
+    note_figures(
         f"round trip {round_trip} s, lease {lease:.0f} s: {JOBS} of {JOBS} jobs of {1.5 * lease} s completed "
         f"in {took:.1f} s, none started twice"
     )

@@ -16,6 +16,7 @@ import pytest
 from flowli_core import FlowliError
 from tests.faults.scene import Scene, scene, stopped
 from tests.redis.server import Server, connect
+from tests.support.figures import note_figures
 
 SECONDS = float(os.environ.get("FLOWLI_SOAK_SECONDS", "600"))
 KEEPS = ("--appendonly", "yes")
@@ -106,5 +107,5 @@ async def test_no_job_is_lost_during_a_long_run_of_faults(tmp_path: Path) -> Non
             assert (counts.active, counts.failed, counts.cancelled) == (0, 0, 0)
             warm = soak.levels[int(len(soak.levels) * WARM) :]
             summary = f"{len(soak.accepted)} jobs in {SECONDS:.0f} s, {soak.happened}, bytes {warm[:1]} .. {warm[-1:]}"
-            print("soak:", summary)  # noqa: T201 - for the person who runs it
+            note_figures(f"soak: {summary}")
             assert max(warm[len(warm) // 2 :]) < 1.5 * max(warm[: len(warm) // 2 + 1])

@@ -15,6 +15,7 @@ import pytest
 
 from tests.faults.scene import Scene, scene, stopped
 from tests.redis.server import Server, connect
+from tests.support.figures import note_figures
 
 JOBS = int(os.environ.get("FLOWLI_STORM_JOBS", "50000"))
 WORKERS, SLOTS, LEASE = 3, 20, "3s"
@@ -104,7 +105,7 @@ async def test_a_storm_of_kills_loses_no_job_and_repeats_only_jobs_in_flight(tmp
             counts = await place.jobs.inspect.get_queue_counts()
             assert (counts.completed, counts.failed, counts.cancelled, counts.active) == (JOBS, 0, 0, 0)
             again = sum(one > 1 for one in starts.values())
-            print(f"storm: {JOBS} jobs in {took:.0f} s, {storm.kills} kills, {again} jobs started more than once")  # noqa: T201
+            note_figures(f"storm: {JOBS} jobs in {took:.0f} s, {storm.kills} kills, {again} jobs started again")
 
 
 async def _produce(storm: Storm) -> list[str]:

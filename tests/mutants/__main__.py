@@ -1,7 +1,7 @@
-"""`python -m tests.mutants [WORD...]`: break the Lua scripts in known ways, and check that the tests notice each.
+"""`python -m tests.mutants [WORD...]`: break guards of the data in known ways, and check that the tests notice each.
 
-Each mutation is made in a copy of the tree, never here. With words, only mutations whose name contains one of them are
-tried. The exit code is 1 if a mutant survived, or if a mutation no longer applies to its file.
+Each mutation is made in a copy of the tree, never here. With words, only mutations whose file and name contain one of
+them are tried. The exit code is 1 if a mutant survived, or if a mutation no longer applies to its file.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.mutants.mutations import MUTATIONS, Mutation
+from tests.mutants.guards import GUARDS
+from tests.mutants.mutation import Mutation
+from tests.mutants.mutations import LUA
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("flowli_core", "tests", "pyproject.toml")
-LUA = "flowli_core/drivers/redis/lua"
+MUTATIONS = (*LUA, *GUARDS)
 AT_A_TIME = int(os.environ.get("FLOWLI_MUTANTS_AT_A_TIME", "2"))
 LONGEST = 600
 """Seconds after which hanging tests count as having noticed the mutation."""
 
-# The fastest stage comes first, because the first failure ends the search.
-STAGES = (
+# Tests that may notice a mutation of a Lua script. The fastest stage comes first, because the first failure is enough.
+LUA_STAGES = (
     ("tests/conformance", "-k", "redis and not least and not does_what_the_model_does"),
     ("tests/redis", "--deselect", "tests/redis/test_scripts.py"),
     ("tests/conformance/test_model.py", "-k", "redis and not least"),
@@ -37,15 +39,15 @@ STAGES = (
 
 def main(words: list[str]) -> int:
     """Try the mutations, print the results, and return the exit code."""
-    chosen = [one for one in MUTATIONS if not words or any(word in one.name for word in words)]
+    chosen = [one for one in MUTATIONS if not words or any(word in _short(one) for word in words)]
     wrong = [one for one in MUTATIONS if _text(ROOT, one).count(one.old) != 1]
     for one in wrong:
-        _say(f"NO LONGER APPLIES  {one.file}: {one.name}")
+        _say(f"NO LONGER APPLIES  {_short(one)}")
     todo: queue.SimpleQueue[Mutation] = queue.SimpleQueue()
     for one in chosen:
         if one not in wrong:
             todo.put(one)
-    failing = _failing_without_a_mutation()
+    failing = _failing_without_a_mutation(chosen)
     if failing is not None:
         _say(f"{failing} fails without a mutation, so the mutants were not tried")
         return 1
@@ -74,9 +76,10 @@ def _copy_of_the_tree() -> Generator[Path]:
         yield copy
 
 
-def _failing_without_a_mutation() -> str | None:
+def _failing_without_a_mutation(chosen: Iterable[Mutation]) -> str | None:
+    stages = dict.fromkeys([stage for one in chosen for stage in (LUA_STAGES if one.is_lua else (one.first,))])
     with _copy_of_the_tree() as copy:
-        return _caught_by(copy, *STAGES)
+        return _caught_by(copy, *stages)
 
 
 def _try_all(todo: queue.SimpleQueue[Mutation], survivors: list[Mutation]) -> None:
@@ -87,16 +90,16 @@ def _try_all(todo: queue.SimpleQueue[Mutation], survivors: list[Mutation]) -> No
             except queue.Empty:
                 return
             began = time.monotonic()
-            file, sound = copy / LUA / mutation.file, _text(copy, mutation)
+            file, sound = copy / mutation.file, _text(copy, mutation)
             file.write_text(sound.replace(mutation.old, mutation.new))
-            caught = _caught_by(copy, (mutation.first, "-k", "redis and not least"), *STAGES)
+            caught = _caught_by(copy, mutation.first, *(LUA_STAGES if mutation.is_lua else ()))
             file.write_text(sound)
             took = f"{time.monotonic() - began:4.0f} s"
             if caught is None:
                 survivors.append(mutation)
-                _say(f"SURVIVED {took}  {mutation.file}: {mutation.name}")
+                _say(f"SURVIVED {took}  {_short(mutation)}")
             else:
-                _say(f"caught   {took}  {mutation.file}: {mutation.name}  [{caught}]")
+                _say(f"caught   {took}  {_short(mutation)}  [{caught}]")
 
 
 def _caught_by(copy: Path, *stages: tuple[str, ...]) -> str | None:
@@ -118,7 +121,11 @@ def _caught_by(copy: Path, *stages: tuple[str, ...]) -> str | None:
 
 
 def _text(root: Path, mutation: Mutation) -> str:
-    return (root / LUA / mutation.file).read_text()
+    return (root / mutation.file).read_text()
+
+
+def _short(mutation: Mutation) -> str:
+    return f"{mutation.file.removeprefix('flowli_core/')}: {mutation.name}"
 
 
 def _say(line: str) -> None:

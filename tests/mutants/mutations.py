@@ -1,22 +1,11 @@
-"""Known ways to break the Lua scripts, each by replacing a piece of text that occurs exactly once in a file.
-
-They are sorted by the file that they break, and by the tests to run first.
-"""
+"""Known ways to break the Lua scripts, sorted by the file that they break, and by the tests to run first."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from tests.mutants.mutation import Mutation
 
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """A replacement of `old` by `new` in `file`. `name` says what it breaks; the tests of `first` run first."""
-
-    file: str
-    first: str
-    name: str
-    old: str
-    new: str = ""
+_FOLDER = "flowli_core/drivers/redis/lua"
+_DRIVER = ("-k", "redis and not least")
 
 
 _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
@@ -462,4 +451,8 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ),
 }
 
-MUTATIONS = tuple(Mutation(file, first, *change) for (file, first), changes in _ALL.items() for change in changes)
+LUA = tuple(
+    Mutation(f"{_FOLDER}/{file}", (first, *_DRIVER), *change)
+    for (file, first), changes in _ALL.items()
+    for change in changes
+)

@@ -16,6 +16,7 @@ from flowli_core import FlowliError, Hooks, JobEvent, Jobs, Runner, job
 from flowli_core.drivers.redis import RedisDriver
 from tests.conformance.builders import assert_consistent
 from tests.redis.proxy import Proxy
+from tests.support.figures import note_figures
 from tests.support.running import Work, cancelled_at, running, soon, until
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ async def test_a_network_that_flaps_loses_nothing(
             assert not task.done()
         counts = await near.jobs.inspect.get_queue_counts()
         assert (counts.failed, counts.active, counts.queued) == (0, 0, 0)
+    note_figures(f"{kind} for a second, restored for a second, {seconds} s long: {len(accepted)} jobs, none lost")
 
 
 @pytest.mark.faults
@@ -215,7 +217,7 @@ async def test_batches_that_take_longer_than_the_patience_pass_a_slow_network(
             proxy.rate = math.inf
             await nearby.aclose()
     assert proxy.carried < 4 * number * size
-    print(  # noqa: T201 - the figures of this run
+    note_figures(
         f"1 MB/s, {number} {large} of {size >> 10} KiB, patience {patience}: all completed, "
         f"{proxy.carried / 1e6:.1f} MB travelled for {number * size / 1e6:.1f} MB"
     )

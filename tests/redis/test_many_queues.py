@@ -15,6 +15,7 @@ from flowli_core.stored import RecordsInState
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import BROKEN, Worker, ack, record
 from tests.redis.server import Server, connect
+from tests.support.figures import note_figures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -155,7 +156,7 @@ async def test_ten_thousand_queues_slow_nothing_down(server: Server) -> None:
             times.setdefault(("step", which), []).append(time.perf_counter() - enqueued)
     medians = {key: statistics.median(taken[500:]) for key, taken in times.items()}
     ratios = {what: medians[what, 1] / medians[what, 0] for what in ("enqueue", "step")}
-    print(f"10,000 queues against one: {ratios}")  # noqa: T201 - shown by make test-faults
+    note_figures(f"10,000 queues against one: {ratios}")
     for driver in drivers:
         await driver.close()
     assert max(ratios.values()) < 1.2

@@ -20,6 +20,7 @@ from flowli_core._schedules.spec import tick_id
 from flowli_core.drivers.redis import RedisDriver
 from tests.redis.ticking import Ticking
 from tests.sqlite.processes import Peer
+from tests.support.figures import note_figures
 from tests.support.running import soon
 from tests.support.store import find_schedule, put
 
@@ -97,7 +98,7 @@ async def test_each_tick_has_one_record_while_runners_are_killed(server: Server)
             assert set(ticks) == {tick_id(key, tick) for tick in expected}
             if key == "second":
                 assert len(ticks) >= SECONDS
-        print(f"{kills} kills, {len(found)} ticks, each with one record")  # noqa: T201
+        note_figures(f"{kills} kills, {len(found)} ticks, each with one record")
         assert await jobs.inspect.get_jobs_by_state("failed") == await jobs.inspect.get_jobs_by_state("cancelled")
 
 

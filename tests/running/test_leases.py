@@ -6,16 +6,19 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import get_args
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 
 from flowli_core import Hooks, JobEvent, RunCounts, Runner
+from flowli_core._running.leases import LeaseRenewer
+from flowli_core._running.options import RunnerOptions
 from flowli_core.driver import HeartbeatAnswer, Lease, Report, StepAnswer
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultKind, FaultyDriver
-from tests.support.running import Hold, Rival, Work, cancelled_at, running, soon, until
+from tests.support.running import PATIENCE, Hold, Rival, Work, cancelled_at, nothing, running, soon, until
 
 
 async def test_a_lease_is_renewed_while_a_handler_blocks_the_event_loop(caplog: pytest.LogCaptureFixture) -> None:
@@ -114,6 +117,36 @@ class SlowHeartbeats(FaultyDriver):
     ) -> HeartbeatAnswer:
         await asyncio.sleep(self.seconds)
         return await super().heartbeat(worker, leases, lease, reports)
+
+
+async def test_a_renewed_lease_counts_from_the_moment_at_which_the_heartbeat_was_sent() -> None:
+    """The store counts it from a later moment, and its answer may take long."""
+    reserved = SimpleNamespace(id="a", name="act")
+    attempt = SimpleNamespace(reserved=reserved, lease=Lease("a", 1), lease_until=time.monotonic() + PATIENCE)
+    seen: list[tuple[float, float]] = []
+
+    async def heartbeat(_worker: str, leases: Sequence[Lease], _lease: timedelta) -> HeartbeatAnswer:
+        if leases:
+            seen.append((time.monotonic(), attempt.lease_until))
+        await asyncio.sleep(0.05)
+        return HeartbeatAnswer(frozenset(), frozenset())
+
+    slots: Any = SimpleNamespace(held={"a": attempt}, set_renewal_problem=nothing)
+    driver: Any = SimpleNamespace(heartbeat=heartbeat)
+    options = RunnerOptions(
+        concurrency=1,
+        queues=(),
+        lease=timedelta(milliseconds=300),
+        hooks=Hooks(),
+        cancel_grace=timedelta(seconds=1),
+        stall_limit=timedelta(minutes=5),
+    )
+    renewer = LeaseRenewer(slots, driver=driver, worker="w", options=options)
+    with renewer:
+        await until(lambda: len(seen) >= 2)
+    await renewer.ended()
+    (sent_at, _), (_, lease_until) = seen[:2]
+    assert lease_until <= sent_at + 0.3
 
 
 @pytest.mark.parametrize("kind", ["slow", "failing"])

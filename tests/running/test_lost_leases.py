@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
@@ -12,7 +13,11 @@ from flowli_core.testing import ManualClock
 from tests.support.running import Rival, Work, breathe, cancelled_at, running, soon, until
 
 
-async def test_a_handler_whose_lease_is_lost_is_cancelled_and_its_outcome_discarded() -> None:
+async def test_a_handler_whose_lease_is_lost_is_cancelled_and_its_outcome_discarded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next heartbeat finds that it is lost, long before the lease would have expired."""
+    monkeypatch.setattr("flowli_core._running.leases.MAX_INTERVAL", timedelta(milliseconds=100))
     work = Work()
     cancelled = asyncio.Event()
     events: list[tuple[str, str]] = []
@@ -33,7 +38,7 @@ async def test_a_handler_whose_lease_is_lost_is_cancelled_and_its_outcome_discar
     work.deeds.act = act
     (record_id,) = await work.add(1)
     hooks = Hooks(on_lease_lost=on_lost, on_job_completed=on_completed)
-    runner = Runner(work.jobs, lease="1s", hooks=hooks)
+    runner = Runner(work.jobs, lease="10m", hooks=hooks)
     async with running(runner):
         await work.until(record_id, "active")
         work.driver.taken.add(record_id)
@@ -152,7 +157,8 @@ async def test_a_record_reserved_again_by_its_own_runner_ends_the_earlier_handle
     assert {starts[0], starts[1]} <= {step.last_token for step in work.driver.steps}
 
 
-async def test_a_record_whose_lease_has_expired_on_arrival_is_not_started() -> None:
+@pytest.mark.parametrize("method", ["step", "wait"])
+async def test_a_record_whose_lease_has_expired_on_arrival_is_not_started(method: Literal["step", "wait"]) -> None:
     """The answer to a step came so late that its leases have expired: another worker has the job already."""
     work = Work()
     starts: list[int] = []
@@ -161,9 +167,12 @@ async def test_a_record_whose_lease_has_expired_on_arrival_is_not_started() -> N
         starts.append(number)
 
     work.deeds.act = act
-    (record_id,) = await work.add(1)
-    gate = work.driver.hold("step")
+    added = await work.add(1) if method == "step" else []
+    gate = work.driver.hold(method)
     async with running(Runner(work.jobs, lease="1s")):
+        if method == "wait":
+            await until(lambda: work.driver.is_waiting)
+            added = await work.add(1)
         await soon(gate.reached.wait())
         rival = Rival(work.driver.inner)
         taken: list[StepAnswer] = []
@@ -179,7 +188,7 @@ async def test_a_record_whose_lease_has_expired_on_arrival_is_not_started() -> N
         assert starts == []
         (held,) = taken[-1].reserved
         assert (await rival.step(Ack(held.id, held.token, Completed(b"1")))).acks == ("ok",)
-    assert await work.states([record_id]) == ["completed"]
+    assert await work.states(added) == ["completed"]
 
 
 async def test_a_heartbeat_that_misses_a_job_whose_ack_is_in_flight_changes_nothing() -> None:

@@ -5,13 +5,15 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from flowli_core import Hooks, JobEvent, LeaseLost, RunCounts, Runner, current_job
+from flowli_core.driver import Ack, Released, Step, StepAnswer
 from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultyDriver
-from tests.support.running import Deeds, Duties, Rival, Work, breathe, running, soon
+from tests.support.running import Deeds, Duties, Hold, Rival, Work, breathe, running, soon, until
 
 POISON = -1
 STARTS = 4
@@ -135,6 +137,11 @@ async def test_many_poison_jobs_do_not_fail_other_jobs(seed: int) -> None:
     assert max(Counter(plague.poisoned).values()) <= STARTS
 
 
+def acks_of(work: Work, record_id: str) -> list[Ack]:
+    """Return the acks that were sent for a record."""
+    return [ack for step in work.driver.steps for ack in step.acks if ack.id == record_id]
+
+
 async def make_suspects(work: Work, clock: ManualClock, *numbers: int) -> list[str]:
     """Enqueue jobs that have lost as many workers as is allowed."""
     ids = await work.add(*numbers)
@@ -186,6 +193,26 @@ async def test_a_suspect_does_not_wait_for_ever_for_long_jobs() -> None:
         await work.until(other, "completed")
         assert await work.states([suspect]) == ["queued"]
         release.set()
+        await work.until(suspect, "completed")
+
+
+async def test_a_suspect_that_arrives_beside_another_job_returns_to_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No driver should answer so. The suspect may not run beside the other job all the same."""
+    work = Work()
+    hold = work.deeds.act = Hold()
+    step = work.driver.step
+
+    async def answer(sent: Step) -> StepAnswer:
+        given = await step(sent)
+        others, suspects = given.reserved[:1], [replace(one, suspect=True) for one in given.reserved[1:]]
+        return replace(given, reserved=(*others, *suspects))
+
+    monkeypatch.setattr(work.driver, "step", answer)
+    _, suspect = await work.add(1, 2)
+    async with running(Runner(work.jobs)):
+        await soon(hold.started.wait())
+        await until(lambda: Released() in [ack.outcome for ack in acks_of(work, suspect)])
+        hold.release.set()
         await work.until(suspect, "completed")
 
 

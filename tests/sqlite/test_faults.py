@@ -49,6 +49,24 @@ async def test_a_call_waits_for_a_short_lock(driver: SqliteDriver, foreign: sqli
         await enqueueing
 
 
+async def test_a_step_that_fails_in_its_middle_changes_nothing(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    """It has settled a record when it cannot reserve another. Sent again, it does both."""
+    await driver.enqueue([record("a"), record("b")])
+    worker = Worker(driver)
+    held = await worker.take_one()
+    foreign.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON record WHEN new.state = 'active' BEGIN SELECT RAISE(ABORT, ''); END"
+    )
+    with pytest.raises(DriverError):
+        await worker.step(ack(held), want=1)
+    assert (await stored(driver, "a")).state == "active"
+    foreign.execute("DROP TRIGGER refuse")
+    answer = await worker.again()
+    assert (answer.acks, ids(answer.reserved)) == (("ok",), ["b"])
+
+
 async def test_a_waiter_is_woken_while_the_file_is_locked(
     path: Path, driver: SqliteDriver, foreign: sqlite3.Connection
 ) -> None:

@@ -1,0 +1,236 @@
+"""Known ways to break guards in SQL and Python: those of SQLite, of the memory driver, and of a run.
+
+They are sorted by the file that they break, and by the tests that must notice them.
+"""
+
+from __future__ import annotations
+
+from tests.mutants.mutation import Mutation
+
+_Changes = tuple[tuple[str, str] | tuple[str, str, str], ...]
+
+_SQLITE: dict[tuple[str, str], _Changes] = {
+    ("sql/control.sql", "tests/conformance/test_tokens.py"): (
+        ("heartbeat does not check the token", "AND (id, token) IN (", "AND (id, 1) IN (SELECT id, 1 UNION "),
+        ("heartbeat does not check the worker", "    AND worker = :worker\n"),
+    ),
+    ("sql/control.sql", "tests/conformance/test_requeue.py"): (
+        ("a requeued record takes a held key", "WHERE key = :key AND number <> :number", "WHERE 0"),
+    ),
+    ("sql/control.sql", "tests/conformance/test_retention.py"): (
+        ("purge ignores the age", "finished_at < :before", "finished_at IS NOT NULL"),
+    ),
+    ("sql/step.sql", "tests/conformance/test_leases.py"): (
+        ("a lease is recovered before it ends", "WHERE lease_end <= :now AND", "WHERE lease_end <= :now + 60000 AND"),
+        ("a repeated ack is answered lost", "settled = :settled,", "settled = NULL,"),
+    ),
+    ("sql/step.sql", "tests/conformance/test_cancel.py"): (
+        ("a requested cancellation outlives the run", "    cancel_requested = 0,\n"),
+    ),
+    ("sql/step.sql", "tests/conformance/test_order.py"): (
+        ("a record runs before it is due", "suspect = :suspect AND due <= :now ORDER", "suspect = :suspect ORDER"),
+    ),
+    ("sql/step.sql", "tests/conformance/test_steps.py"): (
+        (
+            "a repeated step returns records of others",
+            "lease_end IS NOT NULL AND token = :token AND worker = :worker;\n\n-- name: renew",
+            "lease_end IS NOT NULL;\n\n-- name: renew",
+        ),
+        (
+            "a repeated step extends leases of others",
+            "lease_end IS NOT NULL AND token = :token AND worker = :worker;\n\n-- name: count",
+            "lease_end IS NOT NULL;\n\n-- name: count",
+        ),
+    ),
+    ("sql/step.sql", "tests/conformance/test_wait.py"): (
+        ("both sequences of a worker are the same", "AND waits = :waits AND seen", "AND seen"),
+    ),
+    ("sql/step.sql", "tests/sqlite/test_older_copy.py"): (
+        ("a token is used again after lost writes", "max(token + 1, :known + 1, 1000 * :now)", "token + 1"),
+    ),
+    ("sql/step.sql", "tests/conformance/test_tokens.py"): (
+        ("a token that the worker knows is used again", "max(token + 1, :known + 1, 1000", "max(token + 1, 1000"),
+    ),
+    ("sql/time.sql", "tests/conformance/test_tokens.py"): (
+        ("no token is skipped when the clock is set back", "token + :skipped", "token"),
+    ),
+    ("_settle.py", "tests/conformance/test_tokens.py"): (
+        (
+            "settle does not check the worker",
+            "row.token != ack.token or row.worker != worker:",
+            "row.token != ack.token:",
+        ),
+    ),
+    ("sql/step.sql", "tests/conformance/test_retention.py"): (
+        ("the newest records are trimmed", "ORDER BY finished_at, id LIMIT (", "ORDER BY finished_at DESC, id LIMIT ("),
+    ),
+    ("sql/step.sql", "tests/conformance/test_taken_ids.py"): (
+        ("an id is free before its time", "WHERE until <= :now ORDER", "WHERE until > 0 ORDER"),
+    ),
+    ("sql/time.sql", "tests/conformance/test_leases.py"): (
+        ("leases get longer when the clock is set back", "max(lease_end - :by, :now) WHERE", "lease_end WHERE"),
+        ("due records wait when the clock is set back", "due > :now AND due <= :seen", "0"),
+    ),
+    ("sql/enqueue.sql", "tests/conformance/test_identities.py"): (
+        ("a finished record keeps its key", "key IS NOT NULL AND finished_at IS NULL", "key IS NOT NULL"),
+    ),
+    ("_settle.py", "tests/conformance/test_leases.py"): (
+        ("settle does not check the token", "row.token != ack.token or", "row.token is None or"),
+        ("a recovery by its own worker counts", "row.recoveries += row.worker != step.worker", "row.recoveries += 1"),
+        (
+            "a waiting step recovers the leases of its own worker",
+            "if step.wait is not None and row.worker == step.worker:",
+            "if False:",
+        ),
+        ("the limit of recoveries is one too low", "row.recoveries > row.max", "row.recoveries >= row.max"),
+        ("the limit of recoveries is ignored", "row.recoveries > row.max_recoveries and", "False and"),
+    ),
+    ("_reserve.py", "tests/conformance/test_leases.py"): (
+        (
+            "a record is reserved beside a suspect",
+            "            yield suspect[0]\n            return",
+            "            yield suspect[0]",
+        ),
+    ),
+    ("_schedules.py", "tests/conformance/test_schedules.py"): (
+        ("a schedule is changed at any revision", "    if revision != (", "    if False and revision != ("),
+    ),
+    ("_enqueue.py", "tests/conformance/test_identities.py"): (
+        ("an id that occurs twice in a call is stored twice", "            stored[new.id] = answers[-1]\n"),
+    ),
+    ("_step.py", "tests/conformance/test_steps.py"): (
+        (
+            "a repeated step is executed again",
+            "or step.sequence > last.sequence or",
+            "or step.sequence >= last.sequence or",
+        ),
+        (
+            "late copies of old steps are executed",
+            "or step.sequence > last.sequence or",
+            "or step.sequence != last.sequence or",
+        ),
+    ),
+    ("_transaction.py", "tests/sqlite/test_faults.py"): (
+        ("half of a failed transaction is stored", 'connection.execute("ROLLBACK")', 'connection.execute("COMMIT")'),
+    ),
+}
+
+_MEMORY: dict[tuple[str, str], _Changes] = {
+    ("_step.py", "tests/conformance/test_leases.py"): (
+        ("a recovery by its own worker counts", "record.recoveries += not is_own", "record.recoveries += 1"),
+        ("the limit of recoveries is one too low", "record.recoveries > new.max", "record.recoveries >= new.max"),
+        ("a waiting step of a worker that stands still reserves", "[] if left_own else", "[] if False else"),
+    ),
+    ("_step.py", "tests/conformance/test_steps.py"): (
+        ("a repeated step is executed again", "step.sequence > last.sequence:", "step.sequence >= last.sequence:"),
+        (
+            "a repeated step returns records that are no longer held",
+            "if record.is_held(last.token, step.worker)]",
+            "]",
+        ),
+    ),
+    ("_driver.py", "tests/conformance/test_schedules.py"): (
+        ("a schedule is changed at any revision", "if revision != (", "if False and revision != ("),
+    ),
+    ("_store.py", "tests/conformance/test_leases.py"): (
+        ("settle does not check the token", "self.token == token and self.worker == worker", "self.worker == worker"),
+    ),
+    ("_store.py", "tests/conformance/test_tokens.py"): (
+        ("settle does not check the worker", "self.token == token and self.worker == worker", "self.token == token"),
+        ("a token that the worker knows is used again", "max(last + 1, known + 1, 1000", "max(last + 1, 1000"),
+        ("no token is skipped when the clock is set back", "self.token += SKIPPED_NUMBERS", "pass"),
+    ),
+    ("_store.py", "tests/conformance/test_steps.py"): (
+        ("a token is used again at once", "max(last + 1, known + 1, 1000 * self.now)", "1000 * self.now"),
+    ),
+    ("_store.py", "tests/conformance/test_identities.py"): (
+        (
+            "a key that is held is ignored",
+            "!= new.id:\n            return self.records[holder]",
+            "!= new.id and False:\n            return self.records[holder]",
+        ),
+    ),
+}
+
+_RUNNING: dict[tuple[str, str], _Changes] = {
+    ("leases.py", "tests/running/test_leases.py"): (
+        ("a handler goes on after its lease has expired", "if time.monotonic() > attempt.lease_until]", "if False]"),
+        ("a stalled loop keeps its leases", "if not self._is_stalled() and not", "if not"),
+        (
+            "a lease counts from the answer",
+            "attempt.lease_until = sent_at +",
+            "attempt.lease_until = time.monotonic() +",
+        ),
+        (
+            "jobs are taken although leases cannot be renewed",
+            "self._call_on_loop(lambda: self._slots.set_renewal_problem(problem))",
+            "pass",
+        ),
+    ),
+    ("leases.py", "tests/running/test_lost_leases.py"): (
+        ("a lease that a heartbeat reports as lost is kept", "if attempt.reserved.id in answer.lost]", "if False]"),
+    ),
+    ("suspects.py", "tests/running/test_suspects.py"): (
+        (
+            "a run never makes room for a suspect",
+            "        if now < self._began + self._limit:\n            return True\n",
+        ),
+        (
+            "suspects take all of the time",
+            "return not has_other_work or self._clock() >= self._pause_until",
+            "return True",
+        ),
+    ),
+    ("steps.py", "tests/running/test_faults.py"): (
+        (
+            "a step that was not answered is not sent again",
+            "        answer = await driver.step(step)\n        self._unanswered_step = None\n",
+            "        self._unanswered_step = None\n        answer = await driver.step(step)\n",
+        ),
+    ),
+    ("steps.py", "tests/running/test_waiting.py"): (
+        (
+            "what an interrupted wait has reserved is forgotten",
+            "step = self._unanswered_wait = self._new_step(",
+            "step = self._new_step(",
+        ),
+    ),
+    ("steps.py", "tests/running/test_lost_leases.py"): (
+        (
+            "the lease of a waiting step counts from its answer",
+            "min(max(since, sent_at), time.monotonic())",
+            "time.monotonic()",
+        ),
+        (
+            "the lease of a step counts from its answer",
+            "        self._unanswered_step = None\n        return self._note_answer(answer, sent_at, step)",
+            "        self._unanswered_step = None\n        return self._note_answer(answer, time.monotonic(), step)",
+        ),
+    ),
+    ("slots.py", "tests/running/test_lost_leases.py"): (
+        ("a record whose lease has expired is started", "if is_late or self.free", "if self.free"),
+        ("a record runs twice in one worker", "            self._end_lost(earlier)\n", "            pass\n"),
+        (
+            "a late outcome ends a newer attempt",
+            "is_held = self.held.get(attempt.reserved.id) is attempt",
+            "is_held = attempt.reserved.id in self.held",
+        ),
+        ("the outcome of a lost attempt is sent", "if attempt.end_reason is not EndReason.LEASE_LOST:", "if True:"),
+    ),
+    ("slots.py", "tests/running/test_poison.py"): (
+        ("a suspect starts beside other jobs", "or is_not_alone:", "or False:"),
+    ),
+}
+
+_SETS = (
+    ("flowli_core/drivers/sqlite/", ("-k", "sqlite"), _SQLITE),
+    ("flowli_core/drivers/memory/", ("-k", "memory"), _MEMORY),
+    ("flowli_core/_running/", (), _RUNNING),
+)
+
+GUARDS = tuple(
+    Mutation(folder + file, (tests, *words), *change)
+    for folder, words, all_changes in _SETS
+    for (file, tests), changes in all_changes.items()
+    for change in changes
+)
