@@ -29,6 +29,7 @@ from prometheus_client import (
 from flowli_core._jobs.registry import Jobs
 from flowli_core._jobs.workers import to_workers, unserved_queues
 from flowli_core._running.hooks import EventKind, JobEvent
+from flowli_core._running.runner import Runner
 from flowli_core.stored import STATES
 
 _OTHERS = "(others)"
@@ -40,6 +41,8 @@ _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 
 class PrometheusMetrics:
     """Counts the attempts of a runner, and shows the state of the store as `read_store` last found it.
+
+    After `watch_runner`, `flowli_hung_slots` is the number of slots held by handlers that did not end when asked to.
 
     The runner counts `flowli_attempts_total` by outcome (completed, failed, retried, released, cancelled, lost),
     `flowli_attempt_seconds` (duration), and `flowli_recoveries_total` (expired leases that were recovered). The store
@@ -67,6 +70,7 @@ class PrometheusMetrics:
             ("queue",),
             registry=registry,
         )
+        self._hung = Gauge("flowli_hung_slots", "Slots of handlers that did not end when asked to", registry=registry)
         self._parked = Gauge("flowli_parked_jobs", "Jobs that no worker could run so far", ("job",), registry=registry)
 
     def observe(self, kind: EventKind, event: JobEvent) -> None:
@@ -78,6 +82,10 @@ class PrometheusMetrics:
             self._attempts.labels(event.name, queue, kind).inc()
             if event.duration is not None:
                 self._seconds.labels(event.name, queue).observe(event.duration.total_seconds())
+
+    def watch_runner(self, runner: Runner) -> None:
+        """Show the hung slots of a runner. `flowli worker` calls this for its own."""
+        self._hung.set_function(lambda: runner.health().hung)
 
     async def read_store(self, jobs: Jobs[Any]) -> None:
         """Read the state of the store into the gauges. Raises DriverError; then the gauges are unchanged."""

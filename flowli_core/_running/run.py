@@ -83,7 +83,12 @@ class Run:
     @property
     def is_stuck(self) -> bool:
         """True if every slot is held by a handler that was settled without its end."""
-        return len(self._slots.running) >= self._options.concurrency and self._slots.is_settled
+        return self.hung >= self._options.concurrency
+
+    @property
+    def hung(self) -> int:
+        """The number of slots that are held by handlers that were settled without their end."""
+        return self._slots.hung
 
     async def serve(self) -> RunCounts:
         """Open the registry, and run its jobs to the end of the run. Return the counts.

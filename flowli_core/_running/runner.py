@@ -30,14 +30,15 @@ class Health:
 
     `since_reserve` is the time since the last answer of the store, None until the first one. `last_error` describes why
     the store does not answer, or why leases cannot be renewed; None if neither. `active` is the number of running
-    handlers. `is_stuck` is True while every slot is held by a handler that was settled without its end, because it went
-    on after it was asked to end. Only a restart is sure to free those slots.
+    handlers, and `hung` the number of those that were settled without their end, because they went on after they were
+    asked to end. `is_stuck` is True while these hold every slot. Only a restart is sure to free their slots.
     """
 
     is_running: bool
     since_reserve: timedelta | None
     last_error: str | None
     active: int
+    hung: int = 0
     is_stuck: bool = False
 
     @property
@@ -120,6 +121,7 @@ class Runner:
             since_reserve=run.client.since_answer() if run else None,
             last_error=run.last_error if run else None,
             active=run.active if run else 0,
+            hung=run.hung if run else 0,
             is_stuck=run.is_stuck if run else False,
         )
 

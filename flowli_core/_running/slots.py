@@ -7,6 +7,7 @@ from datetime import datetime
 
 from flowli_core._jobs.parked import PARKED_DELAY
 from flowli_core._jobs.runtime import Runtime
+from flowli_core._logger import logger
 from flowli_core._running.attempt import Attempt, EndReason
 from flowli_core._running.events import Events
 from flowli_core._running.options import RunnerOptions
@@ -29,6 +30,9 @@ from flowli_core.retry import Fixed
 
 _MOST_ACKS = 1_000
 """A step carries at most this many outcomes, so that it does not keep other clients of the store waiting."""
+
+_WARNING_INTERVAL = 60.0
+"""Seconds between two warnings that hung handlers hold half of the slots."""
 
 _NO_POLICY = Policy(max_attempts=1, backoff=Fixed(delay=ZERO))
 """The policy of a record whose own cannot be read: it fails at once."""
@@ -59,6 +63,7 @@ class Slots:
         """The last suspect that was started."""
         self._pending: list[tuple[Ack, Attempt | None]] = []
         self._sent: list[tuple[Ack, Attempt | None]] = []
+        self._next_warning = 0.0
         self._runtime = runtime
         self._concurrency = options.concurrency
         self._lease = options.lease.total_seconds()
@@ -84,6 +89,11 @@ class Slots:
     def is_settled(self) -> bool:
         """True if every attempt has an outcome. A handler may still be running if it ignored that it should end."""
         return all(attempt.outcome is not None for attempt in self.running)
+
+    @property
+    def hung(self) -> int:
+        """The number of slots whose handler was settled without its end. May be called from another thread."""
+        return sum([attempt.outcome is not None for attempt in list(self.running)])
 
     @property
     def has_acks(self) -> bool:
@@ -215,7 +225,20 @@ class Slots:
             self._pacer.step_soon()  # After a lost lease no ack follows that would ask for the next suspect.
         if attempt.end_reason is not EndReason.LEASE_LOST:
             self._pending.append((attempt.ack(), attempt))
+        if attempt in self.running and attempt.end_reason is not EndReason.STOPPED:
+            self._warn_of_hung()
         self._pacer.wake()
+
+    def _warn_of_hung(self) -> None:
+        hung, now = self.hung, time.monotonic()
+        if 2 * hung >= self._concurrency and now >= self._next_warning:
+            self._next_warning = now + _WARNING_INTERVAL
+            logger.warning(
+                "%d of %d slots are held by handlers that are still running after they were asked to end; "
+                "if they never end, only a restart frees these slots",
+                hung,
+                self._concurrency,
+            )
 
     def _end_lost(self, attempt: Attempt) -> None:
         attempt.end(EndReason.LEASE_LOST)

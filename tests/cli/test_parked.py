@@ -54,7 +54,7 @@ def test_status_and_doctor_name_the_jobs_that_no_worker_can_run(flowli: Callable
     assert output.code == 1
     assert f"parked: 2 renamed: {REASONS['renamed']}" in output.err
     check = next(one for one in flowli("doctor", "--json").json if one["name"] == "parked jobs")
-    assert check["verdict"] == "warning"
+    assert (check["verdict"], flowli("doctor").code) == ("bad", 1)
     assert "(oldest enqueued " in line
     lines = {re.sub(r" \(oldest enqueued (\d+ s ago|now)\)$", "", line) for line in check["value"].splitlines()[1:]}
     assert lines == {f"1 {name}: {REASONS[name]}" for name in ("send_email", "nightly")}

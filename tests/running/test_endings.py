@@ -1,11 +1,14 @@
 """Handlers that are ended early, by a timeout or a cancellation, and handlers that ignore it."""
 
 import asyncio
+import re
 import threading
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from flowli_core import JobRecord, Retry, RunCounts, Runner, current_job, fixed
+from flowli_core.metrics import PrometheusMetrics
 from tests.support.running import PATIENCE, Work, breathe, running, soon
 
 GRACE = "50ms"
@@ -147,15 +150,35 @@ async def test_a_handler_that_ignores_its_timeout_is_settled_without_it(
         )
         await breathe()
         health = runner.health()
-        assert (health.active, health.is_stuck, health.is_ready) == (1, True, False)
+        assert (health.active, health.hung, health.is_stuck, health.is_ready) == (1, 1, True, False)
         assert starts == [1]
         release.set()
         await work.until(behind.id, "completed")
         assert ended.is_set()
         health = runner.health()
-        assert (health.active, health.is_stuck, health.is_ready) == (0, False, True)
+        assert (health.active, health.hung, health.is_stuck, health.is_ready) == (0, 0, False, True)
     acks = [ack.id for step in work.driver.steps for ack in step.acks]
     assert sorted(acks) == sorted([stubborn.id, behind.id]), "its late result is discarded"
+
+
+async def test_a_warning_names_the_slots_that_are_held_by_handlers_that_do_not_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It comes once half of the slots are held, and once a minute. The runner stays ready until all are."""
+    work, release = Work(), threading.Event()
+    work.deeds.toil = lambda _: str(release.wait(10))
+    runner = Runner(work.jobs, concurrency=4, cancel_grace="1ms")
+    registry = CollectorRegistry()
+    PrometheusMetrics(registry).watch_runner(runner)
+    async with running(runner):
+        for hung, lines in enumerate([[], ["2 of 4 slots"], ["2 of 4 slots"]], start=1):
+            receipt = await work.jobs.toil.options(timeout="1ms").enqueue(hung)
+            await work.until(receipt.id, "failed")
+            health = runner.health()
+            assert (health.hung, health.is_ready) == (hung, True)
+            assert registry.get_sample_value("flowli_hung_slots") == hung
+            assert re.findall(r"\d of \d slots", caplog.text) == lines
+        release.set()
 
 
 async def test_run_once_does_not_wait_for_a_handler_that_ignores_its_timeout(

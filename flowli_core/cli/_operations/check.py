@@ -64,8 +64,8 @@ async def check(
     """Check that a job enqueued now will be run, for container health checks and alerts.
 
     The store must answer, and each job of the registry needs a living worker that serves its queue and knows the job. A
-    worker is alive until it stops, or has not been seen for 30 seconds. No job may wait in a queue that no worker
-    serves, or because no worker can run it.
+    worker is alive until it stops, or has not been seen for 30 seconds; so one that was killed may count for that long.
+    No job may wait in a queue that no worker serves, or because no worker can run it.
 
     With --workers 0 it passes even if no worker runs. For the health of one worker, use its --health-port. The exit
     code is 0 if all is well, and 1 if not.

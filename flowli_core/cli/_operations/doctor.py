@@ -25,7 +25,10 @@ _COLOURS = {"ok": "green", "warning": "yellow", "bad": "red"}
 @json_option
 @operation
 async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
-    """Examine the store and its data. The exit code is 1 if anything is bad, and 0 otherwise."""
+    """Examine the store, its data and its workers.
+
+    Each finding is ok, a warning or bad. The exit code is 1 if any is bad or the store is unreachable, and otherwise 0.
+    """
     driver = await runtime_of(jobs).store()
     checks = [Check(name="driver", value=repr(driver))]
     if isinstance(driver, Diagnosable):
@@ -57,7 +60,7 @@ def check_parked(parked: Sequence[ParkedJobs], now: datetime) -> Check:
     if not parked:
         return Check(name="parked jobs", value="none")
     cure = "deploy a worker that can run them, or cancel them"
-    return Check(name="parked jobs", value="\n".join(format_parked(parked, now)), verdict="warning", cure=cure)
+    return Check(name="parked jobs", value="\n".join(format_parked(parked, now)), verdict="bad", cure=cure)
 
 
 def _format_checks(checks: Sequence[Check]) -> str:

@@ -94,7 +94,9 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
     For each queue: the number of jobs in each state, how long its oldest due job has waited, and how many living
     workers serve it. Parked jobs wait for another worker, because the one that met them does not know them, or a later
     release wrote them. A queue with waiting jobs is called undeclared if the registry does not declare it. A worker
-    that was killed is listed for a minute.
+    that was killed counts as alive for up to 30 seconds, and is listed for a minute.
+
+    The exit code is 0 whatever is shown, and 1 if the store is unreachable: for alerts, use flowli check.
     """
     while True:
         try:

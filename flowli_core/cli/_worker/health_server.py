@@ -69,6 +69,8 @@ class HealthServer:
     def serve(self, loop: asyncio.AbstractEventLoop, runner: Runner) -> Generator[None]:
         """Respond to requests about a runner on this loop while the `with` block runs."""
         self._loop, self._runner = loop, runner
+        if self._metrics is not None:
+            self._metrics.watch_runner(runner)
         thread = threading.Thread(target=self._server.serve_forever, name="flowli-health", daemon=True)
         thread.start()
         try:
