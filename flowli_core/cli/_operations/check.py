@@ -22,12 +22,13 @@ from flowli_core.errors import StoreUnavailable
 class Checked:
     """The result of `flowli check`.
 
-    `workers` counts the living ones; None if the store did not answer. `oldest` is for how many seconds the oldest due
-    job has waited; None if no due job waits.
+    `workers` counts the living ones. `last_seen` is how many seconds ago one of them was last seen. Both are None if
+    the store did not answer. `oldest` is for how many seconds the oldest due job has waited; None if none waits.
     """
 
     ok: bool = False
     workers: int | None = None
+    last_seen: float | None = None
     oldest: float | None = None
     complaints: tuple[str, ...]
 
@@ -86,8 +87,16 @@ async def check(
         for complaint in found.complaints:
             click.echo(complaint, err=True)
         if found.ok:
-            click.echo("ok")
+            click.echo(_format_ok(found))
     return exits.DONE if found.ok else exits.FAILED
+
+
+def _format_ok(found: Checked) -> str:
+    """Say when a worker was last seen, because one that was killed since counts as alive for a while."""
+    if not found.workers or found.last_seen is None:
+        return "ok, but no worker is alive"
+    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    return f"ok: {workers} alive, last seen {format_span(timedelta(seconds=found.last_seen))} ago"
 
 
 async def _check(jobs: Jobs[Any], limits: _Limits) -> Checked:
@@ -105,9 +114,11 @@ async def _check(jobs: Jobs[Any], limits: _Limits) -> Checked:
     if limits.oldest is not None and waited is not None and waited > limits.oldest:
         longer = format_duration(limits.oldest)
         complaints.append(f"a due job has waited for {format_span(waited)}, longer than {longer}")
+    unseen = min((overview.now - worker.seen for worker in counted), default=None)
     return Checked(
         ok=not complaints,
         workers=len(counted),
+        last_seen=None if unseen is None else unseen.total_seconds(),
         oldest=None if waited is None else waited.total_seconds(),
         complaints=tuple(complaints),
     )
