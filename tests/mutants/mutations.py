@@ -306,6 +306,25 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
             "number_or(text)",
         ),
     ),
+    ("read_records.lua", "tests/redis/test_damage_bounds.py"): (
+        (
+            "a damaged time counts as one of a page",
+            "(ms == score and ms > 0 and ms < LAST_TIME and is_added or 0)",
+            "is_added",
+        ),
+        (
+            "a page begins below the damaged times",
+            "until_ms < LAST_TIME and '(' .. format_ms(until_ms + 1) or '+inf'",
+            "format_ms(until_ms)",
+        ),
+        ("what is stored beside a record is shown whole", "token, outcome = cut(token), cut(outcome)"),
+    ),
+    ("step/trim.lua", "tests/redis/test_damage_bounds.py"): (
+        ("a damaged end of a retention is kept", "    call('ZADD', EXPIRY, latest, id)\n"),
+    ),
+    ("step/reserve.lua", "tests/redis/test_damage_bounds.py"): (
+        ("attempts are reserved whole", "cut(attempts[i])", "attempts[i]"),
+    ),
     ("recount.lua", "tests/redis/test_shapes.py"): (
         ("a number that has changed is replaced", "(call('HGET', USES, digest) or '') ~= wrong", "false"),
         ("a number that shows no changes is corrected", "elseif wrong ~= '0' and (", "elseif false and ("),

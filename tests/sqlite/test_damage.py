@@ -11,6 +11,7 @@ import pytest
 
 from flowli_core.driver import Damaged, Lease, Report
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.drivers.sqlite._damage import CUT
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import (
@@ -20,6 +21,7 @@ from tests.conformance.builders import (
     Worker,
     ack,
     assert_consistent,
+    everything,
     ids,
     record,
     stored,
@@ -362,3 +364,62 @@ async def test_a_waiting_record_with_an_end_of_its_retention_is_not_removed(
     worker = Worker(driver)
     await worker.settle(await worker.take_one())
     assert (await stored(driver, "a")).damage == "its end time does not fit its state"
+
+
+@pytest.mark.parametrize("time", ["1e300", "9223372036854775807", "400000000000000", "-1", "'soon'"])
+async def test_finished_records_whose_time_is_out_of_range_hide_no_others_once_they_are_found(
+    driver: SqliteDriver, foreign: sqlite3.Connection, time: str
+) -> None:
+    await driver.enqueue([record(name) for name in "abcd"])
+    worker = Worker(driver)
+    await worker.step(*[ack(one) for one in await worker.take(4)])
+    damage(foreign, f"finished_at = {time}")
+    damage(foreign, f"finished_at = {time}", "c")
+    await worker.step()
+    assert sorted(ids(await everything(driver, "completed", limit=1))) == ["a", "b", "c", "d"]
+    assert (await stored(driver, "a")).damage is not None
+
+
+@pytest.mark.parametrize("time", ["1e300", "9223372036854775807", "'soon'"])
+async def test_a_finished_record_whose_end_of_retention_is_out_of_range_is_removed(
+    driver: SqliteDriver, foreign: sqlite3.Connection, clock: ManualClock, time: str
+) -> None:
+    await driver.enqueue([record("a", keep_completed=HOUR)])
+    worker = Worker(driver)
+    await worker.settle(await worker.take_one())
+    damage(foreign, f"forget_at = {time}")
+    await worker.step()
+    assert (await stored(driver, "a")).state == "completed"
+    clock.advance("15d")
+    await worker.step()
+    assert await everything(driver, "completed") == []
+
+
+async def test_what_is_stored_beside_a_record_is_read_up_to_a_length(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    await driver.enqueue([record("a"), record("b", key="k")])
+    worker = Worker(driver)
+    await worker.settle(await worker.take_one())
+    damage(foreign, f"result = zeroblob({CUT + 1}), attempts = zeroblob({CUT + 1})")
+    damage(foreign, f"attempts = zeroblob({CUT + 1})", "b")
+    (done,) = await everything(driver, "completed")
+    assert len(done.result or b"") == len(done.attempts or b"") == CUT
+    answers = await driver.enqueue([record("b"), record("c", key="k")])
+    assert [len(one.attempts or b"") for one in answers] == [CUT, CUT]
+    assert len((await worker.take_one()).attempts or b"") == CUT
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("column", ["input", "meta", "policy"])
+async def test_a_record_of_more_than_64_mib_is_set_aside_and_not_read(
+    driver: SqliteDriver, foreign: sqlite3.Connection, column: str
+) -> None:
+    await driver.enqueue([record("a"), record("b")])
+    number = "(SELECT number FROM record WHERE id = 'a')"
+    foreign.execute(f"UPDATE payload SET {column} = zeroblob(80000000) WHERE number = {number}")  # noqa: S608
+    shown = {one.id: one for one in await everything(driver, "queued")}
+    assert (shown["a"].damage, shown["a"].input, shown["b"].damage) == ("its length is out of range", b"", None)
+    answer = await Worker(driver).step(want=5)
+    assert (ids(answer.reserved), [one.id for one in answer.damaged]) == (["b"], ["a"])
+    assert (await stored(driver, "a")).state == "failed"

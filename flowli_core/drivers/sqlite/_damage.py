@@ -20,6 +20,12 @@ from flowli_core.stored import FINISHED, FinishedState
 _MOST = 2**60
 """No sound number is greater, so the sum of two fits into 64 bits."""
 
+LONGEST = 64 * 1024 * 1024
+"""A sound payload has at most so many bytes."""
+
+CUT = 8 * 1024 * 1024
+"""What is stored beside a payload, the attempts and the result, is read up to this length."""
+
 _PER_SCAN = 200
 _FIRST_NUMBER, _LAST_NUMBER = -(2**63), 2**63 - 1
 _KEEP = milliseconds(timedelta(days=14))
@@ -55,6 +61,7 @@ RECORD: Mapping[str, tuple[str, Kinds]] = {
     "finished_at": ("end time", _INT_OR_NONE),
     "forget_at": ("retention", _INT_OR_NONE),
     "suspect": ("number of recoveries", _INT),
+    "size": ("length", _INT_OR_NONE),
 }
 """The columns of a record that must be sound, with their names for users."""
 
@@ -68,6 +75,10 @@ SCHEDULE: Mapping[str, tuple[str, Kinds]] = {
     "revision": ("revision", _INT),
 }
 """The same of a schedule."""
+
+
+_GREATEST = {"due": LAST_STAMP, "finished_at": LAST_STAMP, "size": LONGEST}
+"""The greatest sound numbers of columns for which that is less than _MOST: listings are in the order of these times."""
 
 
 class DamagedRowError(Exception):
@@ -145,7 +156,7 @@ def find_damage(row: Mapping[str, Any] | sqlite3.Row, columns: Mapping[str, tupl
         value = row[column]
         if type(value) not in kinds:
             return f"its {name} cannot be read"
-        if type(value) is int and not 0 <= value <= _MOST:
+        if type(value) is int and not 0 <= value <= _GREATEST.get(column, _MOST):
             return f"its {name} is out of range"
     return _find_contradiction(row) if columns is RECORD else None
 
@@ -177,7 +188,8 @@ def find_all(connection: sqlite3.Connection) -> list[tuple[object, str]]:
 def _find_damaged(
     connection: sqlite3.Connection, *, after: int, until: int, known: bool
 ) -> list[tuple[dict[str, Any], str]]:
-    rows = _read(connection, "find_possibly_damaged", after=after, until=until, known=known, most=_MOST)
+    limits = {"most": _MOST, "last": LAST_STAMP, "longest": LONGEST}
+    rows = _read(connection, "find_possibly_damaged", after=after, until=until, known=known, **limits)
     return [(row, damage) for row in rows if (damage := find_damage(row, RECORD)) is not None]
 
 
@@ -192,11 +204,11 @@ def _read(connection: sqlite3.Connection, statement: str, **parameters: Any) -> 
 
 
 def _set_aside(connection: sqlite3.Connection, now: int, *, after: int, until: int, also_future: bool) -> list[Damaged]:
-    """Make the damaged records of a range failed. A finished one keeps its state, if listings show it."""
+    """Make the damaged records of a range failed. A finished one keeps its state, and its times if they can be read."""
     found: list[Damaged] = []
     for row, damage in _find_damaged(connection, after=after, until=until, known=False):
         state, number = row["state"], row["number"]
-        if state in FINISHED and type(row["finished_at"]) is type(row["forget_at"]) is int:
+        if state in FINISHED and _is_time(row["finished_at"], LAST_STAMP) and _is_time(row["forget_at"], _MOST):
             run(connection, "note_damage", number=number, damage=damage)
         elif also_future or not _is_future(row, now):
             keep = row["keep_failed"]
@@ -205,6 +217,10 @@ def _set_aside(connection: sqlite3.Connection, now: int, *, after: int, until: i
             record_id, queue = (value if type(value) is str else "" for value in (row["id"], row["queue"]))
             found.append(Damaged(id=record_id or "(unreadable)", queue=queue, damage=damage))
     return found
+
+
+def _is_time(value: object, last: int) -> bool:
+    return type(value) is int and 0 <= value <= last
 
 
 def _is_future(row: dict[str, Any], now: int) -> bool:

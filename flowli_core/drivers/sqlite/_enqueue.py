@@ -7,7 +7,7 @@ from typing import Any
 
 from flowli_core.driver import Enqueued, NewRecord
 from flowli_core.drivers._times import due_at, milliseconds, moment
-from flowli_core.drivers.sqlite._damage import Status
+from flowli_core.drivers.sqlite._damage import CUT, Status
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
 
@@ -42,7 +42,7 @@ def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqu
 
 def _find_stored(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, Enqueued]:
     ids = json.dumps([new.id for new in records])
-    found = transaction.run("find_ids", ids=ids).fetchall()
+    found = transaction.run("find_ids", ids=ids, cut=CUT).fetchall()
     return {columns[0]: _answer(transaction.now, *columns) for columns in found}
 
 
@@ -54,7 +54,7 @@ def _find_taken(transaction: Transaction, records: Sequence[NewRecord]) -> dict[
 
 def _find_holders(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, Enqueued]:
     keys = [new.key for new in records if new.key is not None]
-    found = transaction.run("find_key_holders", keys=json.dumps(keys)).fetchall() if keys else []
+    found = transaction.run("find_key_holders", keys=json.dumps(keys), cut=CUT).fetchall() if keys else []
     return {key: _answer(transaction.now, *columns) for key, *columns in found}
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 from flowli_core.driver import WORKER_LISTED
 from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
-from flowli_core.drivers.sqlite._damage import RECORD, STATUSES, DamagedRowError, find_damage, noted
+from flowli_core.drivers.sqlite._damage import CUT, LONGEST, RECORD, STATUSES, DamagedRowError, find_damage, noted
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._reports import split_lines
 from flowli_core.drivers.sqlite._sql import run
@@ -44,7 +44,8 @@ def read_records(connection: sqlite3.Connection, query: RecordById | RecordsInSt
 def _find(
     connection: sqlite3.Connection, ids: list[str], now: int, *, payloads: bool, log: bool = False
 ) -> dict[str, StoredRecord]:
-    rows = run(connection, "find_stored", ids=json.dumps(ids), payloads=payloads, log=log)
+    limits = {"longest": LONGEST, "cut": CUT}
+    rows = run(connection, "find_stored", ids=json.dumps(ids), payloads=payloads, log=log, **limits)
     return {row["id"]: _stored(row, now) for row in rows}
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from flowli_core.driver import MAX_BATCH_BYTES, Reserved, Step
 from flowli_core.drivers._times import milliseconds
-from flowli_core.drivers.sqlite._damage import DamagedRowError
+from flowli_core.drivers.sqlite._damage import CUT, LONGEST, DamagedRowError
 from flowli_core.drivers.sqlite._transaction import Transaction
 
 Columns = tuple[Any, ...]
 """The columns of the statements find_due and find_held; the first three are number, due and id."""
 
-_INPUT = 8
+_INPUT, _META, _POLICY = 8, 9, 10
 
 
 def reserve(transaction: Transaction, step: Step) -> tuple[tuple[Reserved, ...], int | None]:
@@ -58,6 +58,8 @@ def _find_due(transaction: Transaction, step: Step) -> Iterator[Columns]:
                 if suspect and suspect[0][1:3] < columns[1:3]:
                     break
                 suspect = []  # it is not the first
+                if len(columns[_INPUT]) + len(columns[_META] or b"") + len(columns[_POLICY]) > LONGEST:
+                    raise DamagedRowError
                 size += len(columns[_INPUT])
                 if left < step.want and size > MAX_BATCH_BYTES:
                     return
@@ -80,7 +82,7 @@ def _reserved(columns: Columns, token: int) -> Reserved:
         input=given,
         meta=meta,
         policy=policy,
-        attempts=attempts,
+        attempts=attempts and attempts[:CUT],
         recoveries=recoveries,
         suspect=bool(suspect),
     )

@@ -13,8 +13,9 @@
 read_as_of_last_step()
 
 -- Read a time from a score. One out of range is damaged.
+local LAST_TIME = 253402300799999
 local function time_of(score)
-  return math.floor(math.min(math.max(tonumber(score), 0), 253402300799999))
+  return math.floor(math.min(math.max(tonumber(score), 0), LAST_TIME))
 end
 
 -- Read a record, as _packing.unpack_stored takes it, and its state. Returns nil if it is not stored, or in no index. `queue` is the
@@ -27,6 +28,7 @@ local function read_record(id, payloads, queue, with_log)
   end
   local kind, shape = parse_record(blob)
   local state, due, token, outcome, waits_in = locate(id, kind and shape, queue)
+  token, outcome = cut(token), cut(outcome)
   if not state then
     return nil
   end
@@ -43,7 +45,7 @@ local function read_record(id, payloads, queue, with_log)
     blob = string.match(blob, '^[^\n]*\n') .. '-\n'
     outcome = outcome and string.match(outcome, '^[^\n]*')
   end
-  local attempts, recoveries = call('HGET', ATTEMPTS, id), call('HGET', RECOVERIES, id) or '0'
+  local attempts, recoveries = cut(call('HGET', ATTEMPTS, id)), cut(call('HGET', RECOVERIES, id)) or '0'
   local is_cancelling = state == 'active' and call('SISMEMBER', CANCELLING, id) == 1
   local progress, log = call('HGET', PROGRESS, id), with_log and call('HGET', LOG, id) or false
   return {
@@ -62,8 +64,11 @@ local most = math.max(limit, 50)
 -- A call searches about as many queues as have so many entries. Each queue counts as QUEUE_WORK of them.
 local MOST_WORK, QUEUE_WORK = 2000, 4
 
+-- Entries whose scores are damaged are not in the order of their positions, so some more are read then.
+local MOST_DAMAGED = 200
+
 -- Positions are {ms, id, queue}. Those before `lowest` are of no interest.
-local positions, highest, lowest = {}, after_ms < 0 and '+inf' or format_ms(after_ms), -1
+local positions, highest, lowest = {}, after_ms < 0 and LAST_TIME or after_ms, -1
 for i = first + 6, #ARGV, 3 do
   positions[#positions + 1] = { tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2] }
 end
@@ -100,8 +105,9 @@ end
 -- How many entries of an index come before the position after which the page begins. Those with the same time are in the
 -- descending order of their ids, and there may be any number of them.
 local function count_before(index)
-  local from = call('ZCOUNT', index, '(' .. highest, '+inf')
-  local to = from + call('ZCOUNT', index, highest, highest)
+  local time = format_ms(after_ms)
+  local from = call('ZCOUNT', index, '(' .. time, '+inf')
+  local to = from + call('ZCOUNT', index, time, time)
   while from < to do
     local middle = math.floor((from + to) / 2)
     if call('ZRANGE', index, -middle - 1, -middle - 1)[1] < after_id then
@@ -113,18 +119,42 @@ local function count_before(index)
   return from
 end
 
--- Collect the first positions of an index. Returns how many entries it has read.
-local function collect(index, queue)
-  local least = lowest > 0 and format_ms(lowest) or '-inf'
-  local entries = call('ZREVRANGEBYSCORE', index, highest, least, 'WITHSCORES', 'LIMIT', 0, most)
-  if after_ms >= 0 and #entries > 0 and time_of(entries[2]) == after_ms and entries[1] >= after_id then
-    local before = count_before(index)
-    entries = call('ZRANGE', index, -before - most, -before - 1, 'WITHSCORES')
+-- Returns true if entries have a damaged score, and true if the first one at the time of the position after which the page
+-- begins comes before it.
+local function examine(entries)
+  local is_damaged, is_before = false, nil
+  for i = 1, #entries, 2 do
+    local score = tonumber(entries[i + 1])
+    is_damaged = is_damaged or score ~= time_of(score) or score == 0 or score == LAST_TIME
+    if is_before == nil and score == after_ms then
+      is_before = entries[i] >= after_id
+    end
   end
+  return is_damaged, is_before
+end
+
+local function add_positions(entries, queue)
   for i = 1, #entries, 2 do
     add_position(time_of(entries[i + 1]), entries[i], queue)
   end
   return #entries / 2
+end
+
+-- Collect the first positions of an index. Returns how many entries it has read.
+local function collect(index, queue)
+  local greatest = highest < LAST_TIME and '(' .. format_ms(highest + 1) or '+inf'
+  local least = lowest > 0 and format_ms(lowest) or '-inf'
+  local entries = call('ZREVRANGEBYSCORE', index, greatest, least, 'WITHSCORES', 'LIMIT', 0, most)
+  local is_damaged, is_before = examine(entries)
+  if is_damaged then
+    entries = call('ZREVRANGEBYSCORE', index, greatest, least, 'WITHSCORES', 'LIMIT', 0, most + MOST_DAMAGED)
+    add_positions(entries, queue)
+  end
+  if is_before then
+    local before = count_before(index)
+    entries = call('ZRANGE', index, -before - most, -before - 1, 'WITHSCORES')
+  end
+  return add_positions(entries, queue)
 end
 
 -- Collect the positions of some queues, and return the cursor of the next.
@@ -143,7 +173,7 @@ end
 
 if state == 'queued' or state == 'scheduled' then
   if state == 'queued' then
-    highest = format_ms(after_ms < 0 and now or math.min(now, after_ms))
+    highest = math.min(highest, now)
   else
     lowest = now + 1
   end

@@ -58,6 +58,7 @@ local function list_worker()
     call('PEXPIRE', WORKER, remember_ms + list_ms)
     call('ZADD', WORKERS, now, worker)
     call_with_all('ZREM', WORKERS, call('ZRANGEBYSCORE', WORKERS, '-inf', now - remember_ms, 'LIMIT', 0, 100), 1)
+    correct_last_expiry()
   end
 end
 

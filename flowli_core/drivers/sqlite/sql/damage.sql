@@ -2,13 +2,17 @@
 -- The records of a range that may be damaged. A text with characters beyond ASCII is checked in Python.
 SELECT
     number, id, name, queue, key, state, due, token, settled, lease_end, worker, cancel_requested, recoveries,
-    max_recoveries, keep_completed, keep_failed, keep_id, finished_at, forget_at, suspect
+    max_recoveries, keep_completed, keep_failed, keep_id, finished_at, forget_at, suspect, (
+        SELECT ifnull(length(input), 0) + ifnull(length(meta), 0) + ifnull(length(policy), 0)
+        FROM payload WHERE payload.number = record.number
+    ) AS size
 FROM record WHERE number > :after AND number <= :until AND (:known OR damage IS NULL) AND (
     typeof(id) = 'text' AND typeof(name) = 'text' AND typeof(queue) = 'text'
     AND typeof(key) IN ('text', 'null') AND typeof(worker) IN ('text', 'null')
     AND id || name || queue || ifnull(key, '') || ifnull(worker, '') NOT GLOB '*[^ -~]*'
     AND state IN ('waiting', 'active', 'completed', 'failed', 'cancelled')
-    AND typeof(due) = 'integer' AND due BETWEEN 0 AND :most
+    AND typeof(due) = 'integer' AND due BETWEEN 0 AND :last
+    AND ifnull(size, 0) <= :longest
     AND typeof(recoveries) = 'integer' AND recoveries BETWEEN 0 AND :most
     AND typeof(max_recoveries) = 'integer' AND max_recoveries BETWEEN 0 AND :most
     AND suspect = (recoveries >= max_recoveries)
@@ -26,7 +30,7 @@ FROM record WHERE number > :after AND number <= :until AND (:known OR damage IS 
     AND iif(
         state IN ('waiting', 'active'),
         finished_at IS NULL AND forget_at IS NULL,
-        typeof(finished_at) = 'integer' AND finished_at BETWEEN 0 AND :most
+        typeof(finished_at) = 'integer' AND finished_at BETWEEN 0 AND :last
         AND typeof(forget_at) = 'integer' AND forget_at BETWEEN 0 AND :most
     )
 ) IS NOT TRUE;
@@ -44,7 +48,8 @@ SELECT number FROM record WHERE id = :id AND damage IS NOT NULL AND finished_at 
 -- name: set_aside
 -- Keep what cannot be read. Only replace a queue that is NULL, because the counts need a value.
 UPDATE record SET
-    state = 'failed', queue = ifnull(queue, ''), token = NULL, lease_end = NULL, cancel_requested = 0,
+    state = iif(state IN ('completed', 'cancelled'), state, 'failed'), queue = ifnull(queue, ''), token = NULL,
+    lease_end = NULL, cancel_requested = 0,
     suspect = ifnull(recoveries >= max_recoveries, 0), finished_at = :now, forget_at = :now + :keep, updated_at = :now,
     damage = :damage
 WHERE number = :number;

@@ -1,6 +1,6 @@
 -- name: find_ids
 -- Those of these ids that are stored.
-SELECT id, state, iif(damage IS NULL, due, finished_at), CAST(attempts AS BLOB) FROM record
+SELECT id, state, iif(damage IS NULL, due, finished_at), substr(CAST(attempts AS BLOB), 1, :cut) FROM record
 WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: find_taken_ids
@@ -10,7 +10,7 @@ SELECT id, state FROM taken_id WHERE id IN (SELECT value FROM json_each(:ids)) A
 
 -- name: find_key_holders
 -- The unfinished records that hold one of these keys.
-SELECT key, id, state, due, CAST(attempts AS BLOB) FROM record
+SELECT key, id, state, due, substr(CAST(attempts AS BLOB), 1, :cut) FROM record
 WHERE key IN (SELECT value FROM json_each(:keys)) AND key IS NOT NULL AND finished_at IS NULL;
 
 -- name: find_last_number

@@ -1,12 +1,17 @@
 -- name: find_stored
+-- Damaged data may have any length. A payload that is longer than :longest is left out, and what is stored beside it is cut.
 SELECT
-    id, name, queue, state, iif(:payloads, input, x'') AS input, iif(:payloads, meta, NULL) AS meta, key, policy, attempts,
-    iif(:payloads, result, NULL) AS result, recoveries, max_recoveries, worker, created_at, updated_at, due, failed_at,
-    started_at, finished_at, token, settled, lease_end, cancel_requested, suspect, keep_completed, keep_failed, keep_id,
-    forget_at, damage,
-    (SELECT CAST(progress AS BLOB) FROM progress WHERE progress.number = stored.number) AS progress,
-    iif(:log, (SELECT CAST(lines AS BLOB) FROM log WHERE log.number = stored.number), NULL) AS log
-FROM stored WHERE id IN (SELECT value FROM json_each(:ids));
+    id, name, queue, state, iif(NOT :payloads OR size > :longest, x'', input) AS input,
+    iif(NOT :payloads OR size > :longest, NULL, meta) AS meta, key, iif(size > :longest, x'', policy) AS policy,
+    substr(attempts, 1, :cut) AS attempts, iif(:payloads, substr(result, 1, :cut), NULL) AS result, recoveries,
+    max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at, token, settled, lease_end,
+    cancel_requested, suspect, keep_completed, keep_failed, keep_id, forget_at, damage, size,
+    (SELECT substr(CAST(progress AS BLOB), 1, :cut) FROM progress WHERE progress.number = stored.number) AS progress,
+    iif(:log, (SELECT substr(CAST(lines AS BLOB), 1, :cut) FROM log WHERE log.number = stored.number), NULL) AS log
+FROM stored LEFT JOIN (
+    SELECT number, ifnull(length(input), 0) + ifnull(length(meta), 0) + ifnull(length(policy), 0) AS size FROM payload
+) AS sizes ON sizes.number = stored.number
+WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: page_waiting
 -- The suspects of a queue, or its other records, that are due after :after and before the position (:time, :id).

@@ -72,11 +72,12 @@ local function add_records(first)
       holder_state, holder_due = find(holder, not added[holder] and call('HGET', RECORD, holder), added[holder])
     end
     if state then
-      refused[#refused + 1] = { k, 'duplicate', id, state, format_ms(due_ms), call('HGET', ATTEMPTS, id) }
+      refused[#refused + 1] = { k, 'duplicate', id, state, format_ms(due_ms), cut(call('HGET', ATTEMPTS, id)) }
     elseif taken_state then
       refused[#refused + 1] = { k, 'duplicate', id, taken_state, now_text, false }
     elseif holder_state and not FINISHED[holder_state] then
-      refused[#refused + 1] = { k, 'existing', holder, holder_state, format_ms(holder_due), call('HGET', ATTEMPTS, holder) }
+      local attempts = cut(call('HGET', ATTEMPTS, holder))
+      refused[#refused + 1] = { k, 'existing', holder, holder_state, format_ms(holder_due), attempts }
     else
       local due = due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
       added[id], is_delayed = due, is_delayed or due > now

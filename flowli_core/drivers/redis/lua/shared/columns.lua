@@ -47,6 +47,12 @@ local DUE, SUSPECT = setmetatable({ [0] = root .. 'due:' }, OF_QUEUE), setmetata
 local WAKE = setmetatable({ [0] = root .. 'wake:' }, OF_QUEUE)
 local TAKEN, USES, PROGRESS, LOG = root .. 'taken', root .. 'uses', root .. 'progress', root .. 'log'
 
+-- What is stored beside a record may be damaged, and is read up to this length. The record itself: see parse_head.
+local LONGEST = 8388608
+local function cut(text)
+  return text and string.sub(text, 1, LONGEST)
+end
+
 -- Run a command with many arguments, in slices that fit on Lua's stack. `width` arguments belong together.
 local function call_with_all(command, key, arguments, width)
   local slice = 6000 - 6000 % width
@@ -99,7 +105,7 @@ end
 
 -- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if it cannot be read, and why. The
 -- kind of a record that was set aside is ! and its queue in hexadecimal digits; it is kept for 14 days.
-local shapes = {}
+local shapes, KEEP_SET_ASIDE = {}, 1209600000
 local function shape_of(text)
   local digest = string.sub(text, 1, DIGEST)
   if shapes[digest] then
@@ -107,7 +113,8 @@ local function shape_of(text)
   end
   local is_set_aside, stored = string.byte(text) == 33, nil
   if is_set_aside then
-    stored = '0 1209600000 1209600000 0 ' .. string.gsub(string.sub(text, 2), '%x%x', function(digits)
+    local times = string.rep(KEEP_SET_ASIDE .. ' ', 2)
+    stored = '0 ' .. times .. '0 ' .. string.gsub(string.sub(text, 2), '%x%x', function(digits)
       return string.char(tonumber(digits, 16))
     end) .. '\n\n'
   else
