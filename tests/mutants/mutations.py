@@ -307,16 +307,13 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ),
     ),
     ("read_records.lua", "tests/redis/test_damage_bounds.py"): (
+        ("a page ends among the damaged times", "if is_damaged then", "if false then"),
         (
-            "a damaged time counts as one of a page",
-            "(ms == score and ms > 0 and ms < LAST_TIME and is_added or 0)",
-            "is_added",
+            "a page begins below a damaged time",
+            "'(' .. format_ms(highest + 1) or '+inf'",
+            "format_ms(highest) or '+inf'",
         ),
-        (
-            "a page begins below the damaged times",
-            "until_ms < LAST_TIME and '(' .. format_ms(until_ms + 1) or '+inf'",
-            "format_ms(until_ms)",
-        ),
+        ("damaged times have no second page", "highest < LAST_TIME and '('", "'('"),
         ("what is stored beside a record is shown whole", "token, outcome = cut(token), cut(outcome)"),
     ),
     ("step/trim.lua", "tests/redis/test_damage_bounds.py"): (
