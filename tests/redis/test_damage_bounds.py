@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +49,9 @@ async def fill(driver: RedisDriver, state: State, names: str) -> None:
 @pytest.mark.parametrize(
     "scores",
     [
-        {"a": 1e300, "b": "+inf", "d": 1e17},
+        {"a": 1e300, "b": math.inf, "d": 1e17},
         {"d": 1e300, "b": 1e299, "c": 1e298},
-        {"a": -1e300, "b": 0.5, "c": "-inf", "d": -1},
+        {"a": -1e300, "b": 0.5, "c": -math.inf, "d": -1},
     ],
 )
 async def test_a_score_out_of_range_hides_no_record_behind_a_page(
@@ -59,7 +60,7 @@ async def test_a_score_out_of_range_hides_no_record_behind_a_page(
     await fill(driver, state, "abcdef")
     index = state if state in FINISHED else "due:q"
     foreign.zadd(key(index), scores)
-    shown = "scheduled" if state == "queued" and "+inf" in scores.values() else state
+    shown = "scheduled" if state == "queued" and math.inf in scores.values() else state
     expected = {one.id for one in await everything(driver, shown, limit=100)}
     assert expected >= (set(scores) if state in FINISHED else set())
     for limit in (1, 2, 3):
@@ -81,7 +82,7 @@ async def test_damaged_scores_hide_none_of_many_records_of_the_same_time(
         assert sorted(found) == [f"id-{number:03}" for number in range(130)]
 
 
-@pytest.mark.parametrize("score", [1e300, "+inf", 1e13])
+@pytest.mark.parametrize("score", [1e300, math.inf, 1e13])
 async def test_an_end_of_retention_out_of_range_is_corrected_within_a_minute(
     driver: RedisDriver, key: Any, foreign: Any, score: float
 ) -> None:
