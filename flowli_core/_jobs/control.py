@@ -43,9 +43,8 @@ class Control:
         "damaged": its stored data cannot be read. In these cases, and if it is "unknown", nothing was done.
         """
         stored = await self._runtime.find_record(id)
-        if stored is None:
-            return "unknown"
-        attempts = stored.attempts
+        # A damaged record that is in no index is not found, but can be requeued.
+        attempts = None if stored is None else stored.attempts
         renewed = None if attempts is None else pack_attempts(unpack_attempts(attempts).renewed())
         return await (await self._runtime.store()).requeue(id, attempts=renewed)
 

@@ -13,7 +13,7 @@ from flowli_core import StoreDamaged
 from flowli_core.driver import Completed, Report, Retried
 from flowli_core.drivers.redis._packing import DIGEST
 from flowli_core.stored import STATES, StoredSchedule
-from tests.conformance.builders import DONE, LEASE, Worker, ack, everything, ids, lease_of, record, stored, waiting_step
+from tests.conformance.builders import DONE, LEASE, Worker, ack, everything, ids, lease_of, record, stored
 from tests.redis.server import fresh_prefix
 from tests.support.store import due_schedules, find_schedule, page_schedules, put
 
@@ -391,14 +391,3 @@ async def test_a_record_of_more_than_64_mib_is_set_aside_and_not_read(
     assert [one.damage is None for one in await everything(driver, "queued")] == [True, False]
     answer = await Worker(driver).step(want=5)
     assert (ids(answer.reserved), [one.id for one in answer.damaged]) == (["b"], ["a"])
-
-
-async def test_a_wake_up_of_another_type_is_removed_by_the_step_behind_the_wait(
-    driver: RedisDriver, key: Any, foreign: Any
-) -> None:
-    await Worker(driver).step()
-    foreign.set(key("wake:q"), "x")
-    with pytest.raises(StoreDamaged):
-        await driver.step(waiting_step())
-    await driver.enqueue([record("a")])
-    assert ids((await driver.step(waiting_step())).reserved) == ["a"]

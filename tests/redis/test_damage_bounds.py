@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flowli_core.drivers.redis import RedisDriver
 
 LONG = 8 * 1024 * 1024
-"""What is stored beside a record is read up to this length."""
+"""The length up to which data beside a record is read."""
 
 
 @pytest.fixture

@@ -91,3 +91,13 @@ async def test_the_router_shows_what_is_damaged(prefix: str, foreign: Any) -> No
     assert (shown.status_code, shown.json()) == (200, listed)
     assert (listed["id"], listed["damage"], listed["last_error"]) == ("bad", DAMAGE, {"type": "StoreDamaged"})
     assert {one["key"]: one["readable"] for one in schedules} == {"bad": False, "sound": True}
+
+
+async def test_a_job_whose_queue_has_lost_its_index_runs_after_a_requeue(foreign: Any, prefix: str) -> None:
+    """fsck names it. Its attempts begin anew."""
+    async with Counting(context=None, driver=(driver := RedisDriver.from_url(shared_url(), prefix=prefix))) as jobs:
+        receipt = await jobs.count.enqueue(1)
+        foreign.delete(f"{{{prefix}}}:1:due:default")
+        assert (receipt.id, "is in no index") in [(one.id, one.problem) for one in await driver.fsck()]
+        assert await jobs.control.requeue(receipt.id) == "requeued"
+        assert (await Runner(jobs).run_once()).completed == 1

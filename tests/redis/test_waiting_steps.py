@@ -89,3 +89,19 @@ async def test_a_wake_up_expires_only_if_its_queue_has_no_records(
     assert 0 < foreign.pttl(key) <= 60_000
     await driver.enqueue([record(queue="another")])
     assert foreign.pttl(key) == -1, "it does not expire"
+
+
+@pytest.mark.parametrize("waits", ["waits", "calls"])
+async def test_a_wake_up_of_another_type_is_replaced(
+    driver: RedisDriver, prefix: str, foreign: Any, waits: str
+) -> None:
+    """Nothing is lost with it, so nothing stops for it."""
+    wake = f"{{{prefix}}}:1:wake:q"
+    await driver.enqueue([record("a"), record("later", due=timedelta(hours=1))])
+    foreign.delete(wake)
+    foreign.set(wake, "x")
+    if waits == "waits":
+        assert [one.id for one in (await driver.step(step(1))).reserved] == ["a"]
+    assert (await driver.enqueue([record("c")]))[0].disposition == "accepted"
+    await driver.open()
+    assert foreign.zrange(wake, 0, -1) == [b"0"]

@@ -193,7 +193,9 @@ class RedisDriver:
         except MissingScriptError:
             pass
         except WrongTypeError as error:
-            raise wrong_type(await self._scripts.types(step.queues)) from error
+            found = await self._scripts.types(step.queues)  # it deletes a wake-up of another type
+            if found:
+                raise wrong_type(found) from error
         async with line.restoring_wake_ups(restore):
             return await self._step(step)
 

@@ -99,8 +99,9 @@ class Keys:
         self.scratch = self._root + "scratch"
 
     def types(self, queues: Iterable[str]) -> dict[str, str]:
-        """Return the type of each key of the prefix, apart from those of workers."""
-        types = {self._root + kind + queue: "zset" for queue in queues for kind in ("due:", "suspect:", "wake:")}
+        """Return the type of each key of the prefix as types.lua takes it, apart from those of workers."""
+        kinds = {"due:": "zset", "suspect:": "zset", "wake:": "wake"}
+        types = {self._root + kind + queue: name for queue in queues for kind, name in kinds.items()}
         for key in (*self.shared, *self.schedules, *map(self.named, ("taken", "uses", "progress", "log"))):
             name = key.removeprefix(self._root)
             types[key] = "hash" if name in _HASHES else "set" if name in _SETS else "zset"

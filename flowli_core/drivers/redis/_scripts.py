@@ -209,11 +209,14 @@ class Scripts:
         return (len(shared) + len(extra), *shared, *extra, self._now(), *arguments)
 
     async def _evaluate(self, script: Script, words: tuple[Word, ...], client: Client) -> Any:
-        for _ in range(_LOADS):
+        for tries_left in reversed(range(_LOADS)):
             try:
                 return await client.execute("EVALSHA", script.digest, *words)
             except WrongTypeError as error:
-                raise wrong_type(await self.types()) from error
+                # If it finds none, it has deleted a wake-up of another type.
+                found = await self.types()
+                if found or not tries_left:
+                    raise wrong_type(found) from error
             except MissingScriptError:
                 await client.at(self._keys.queues, "SCRIPT LOAD", script.text)
         raise StoreUnavailable(

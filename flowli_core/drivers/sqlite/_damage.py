@@ -24,7 +24,7 @@ LONGEST = 64 * 1024 * 1024
 """A sound payload has at most so many bytes."""
 
 CUT = 8 * 1024 * 1024
-"""What is stored beside a payload, the attempts and the result, is read up to this length."""
+"""The attempts and the result of a record are read up to this length."""
 
 _PER_SCAN = 200
 _FIRST_NUMBER, _LAST_NUMBER = -(2**63), 2**63 - 1

@@ -18,6 +18,10 @@ local function time_of(score)
   return math.floor(math.min(math.max(tonumber(score), 0), LAST_TIME))
 end
 
+local function cut(text)
+  return text and string.sub(text, 1, LONGEST)
+end
+
 -- Read a record, as _packing.unpack_stored takes it, and its state. Returns nil if it is not stored, or in no index. `queue` is the
 -- one whose index has its id, if it is known.
 local function read_record(id, payloads, queue, with_log)

@@ -1,5 +1,5 @@
 -- Do the step of a worker: settle, recover, reserve, trim, next. A step that is sent again gets its first answer again.
--- Needs: shared/columns shared/clock shared/moves shared/remove shared/reports step/settle step/recover step/reserve step/trim step/next
+-- Needs: shared/columns shared/clock shared/moves shared/uses shared/remove shared/reports step/settle step/recover step/reserve step/trim step/next
 -- KEYS[#KEYS]: the worker: its last step of each sequence (sequence, acks, token, batch), when it was seen, when listed.
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 to reserve a suspect, most bytes, most to recover, most to trim, how many
 --                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a
@@ -58,7 +58,14 @@ local function list_worker()
     call('PEXPIRE', WORKER, remember_ms + list_ms)
     call('ZADD', WORKERS, now, worker)
     call_with_all('ZREM', WORKERS, call('ZRANGEBYSCORE', WORKERS, '-inf', now - remember_ms, 'LIMIT', 0, 100), 1)
-    correct_last_expiry()
+    -- The last end of a retention is damaged if it is later than that of a record that finishes now: it would never come.
+    local id, score = unpack(call('ZREVRANGEBYSCORE', EXPIRY, '+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1))
+    local state, _, _, _, _, _, kind = parse_outcome(id and call('HGET', OUTCOME, id))
+    local shape = FINISHED[state] and shape_of(kind)
+    local latest = shape and shape.expiry[state] or format_ms(now + KEEP_SET_ASIDE)
+    if id and tonumber(score) > tonumber(latest) then
+      call('ZADD', EXPIRY, latest, id)
+    end
   end
 end
 

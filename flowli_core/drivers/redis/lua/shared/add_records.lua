@@ -72,11 +72,14 @@ local function add_records(first)
       holder_state, holder_due = find(holder, not added[holder] and call('HGET', RECORD, holder), added[holder])
     end
     if state then
-      refused[#refused + 1] = { k, 'duplicate', id, state, format_ms(due_ms), cut(call('HGET', ATTEMPTS, id)) }
+      local attempts = call('HGET', ATTEMPTS, id)
+      attempts = attempts and string.sub(attempts, 1, LONGEST)
+      refused[#refused + 1] = { k, 'duplicate', id, state, format_ms(due_ms), attempts }
     elseif taken_state then
       refused[#refused + 1] = { k, 'duplicate', id, taken_state, now_text, false }
     elseif holder_state and not FINISHED[holder_state] then
-      local attempts = cut(call('HGET', ATTEMPTS, holder))
+      local attempts = call('HGET', ATTEMPTS, holder)
+      attempts = attempts and string.sub(attempts, 1, LONGEST)
       refused[#refused + 1] = { k, 'existing', holder, holder_state, format_ms(holder_due), attempts }
     else
       local due = due_kind == 'd' and now + ms or math.max(now, tonumber(ms))

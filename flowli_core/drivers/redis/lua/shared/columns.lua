@@ -49,9 +49,6 @@ local TAKEN, USES, PROGRESS, LOG = root .. 'taken', root .. 'uses', root .. 'pro
 
 -- What is stored beside a record may be damaged, and is read up to this length. The record itself: see parse_head.
 local LONGEST = 8388608
-local function cut(text)
-  return text and string.sub(text, 1, LONGEST)
-end
 
 -- Run a command with many arguments, in slices that fit on Lua's stack. `width` arguments belong together.
 local function call_with_all(command, key, arguments, width)
@@ -92,16 +89,8 @@ local function parse_shape(text)
 end
 
 -- uses: how many records have a shape, stored as USE for each record and one FIRST_USE. So a number that was changed, or that
--- was lost and began again at 0, is no such sum and stays none, whatever is added or removed: the shape is then kept.
+-- was lost and began again at 0, is no such sum and stays none, whatever is added or removed: see parse_uses in uses.lua.
 local USE, FIRST_USE = 1000003, 271828
-
--- Returns the number of records, or nil if it is missing or damaged.
-local function parse_uses(text)
-  local sum = string.match(text or '', '^[1-9]%d*$') and number_or(text)
-  if sum and sum > FIRST_USE and (sum - FIRST_USE) % USE == 0 then
-    return (sum - FIRST_USE) / USE
-  end
-end
 
 -- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if it cannot be read, and why. The
 -- kind of a record that was set aside is ! and its queue in hexadecimal digits; it is kept for 14 days.

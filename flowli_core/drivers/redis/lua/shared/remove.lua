@@ -1,4 +1,4 @@
--- Remove finished records. Needs columns.lua, moves.lua.
+-- Remove finished records. Needs columns.lua, moves.lua, uses.lua.
 
 -- taken: a sorted set of the ids that stay taken after their record was removed. The score is four times the ms until then,
 -- and on top of that the state in which the record finished.
@@ -15,16 +15,6 @@ local function take_id(taken, id, state, finished, shape)
   end
 end
 
--- Remove a shape that no record has.
-local function remove_shape(digest)
-  local shape = shape_of(digest)
-  call('HDEL', USES, digest)
-  call('HDEL', SHAPE, digest)
-  if shape then
-    may_be_empty[shape.queue] = true
-  end
-end
-
 -- Remove records that were stored with a shape, and the shape with the last of them. If their number is damaged, keep the
 -- shape: a record may need it. Then change the number all the same, because recount.lua relies on that.
 local function remove_of_shape(digest, ids)
@@ -37,7 +27,12 @@ local function remove_of_shape(digest, ids)
   if uses and uses > removed then
     call('HINCRBY', USES, digest, -removed * USE)
   elseif uses == removed then
-    remove_shape(digest)
+    local shape = shape_of(digest)
+    call('HDEL', USES, digest)
+    call('HDEL', SHAPE, digest)
+    if shape then
+      may_be_empty[shape.queue] = true
+    end
   elseif uses then
     call('HSET', USES, digest, 0)
   elseif stored then

@@ -49,7 +49,7 @@ local function add_histories(ids, position)
   end
   local attempts, recoveries = read_fields(ATTEMPTS, with_history), read_fields(RECOVERIES, with_history)
   for i = 1, #positions do
-    table.insert(batch.histories, { positions[i], cut(attempts[i]), number_or(recoveries[i], 0) })
+    table.insert(batch.histories, { positions[i], attempts[i] and string.sub(attempts[i], 1, LONGEST), number_or(recoveries[i], 0) })
   end
 end
 

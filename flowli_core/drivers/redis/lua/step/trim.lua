@@ -18,15 +18,3 @@ local function trim(most, keep, most_taken)
     call_with_all('ZREM', TAKEN, call('ZRANGE', TAKEN, 0, math.min(taken - most_taken, most) - 1), 1)
   end
 end
-
--- Correct the last end of a retention if it is later than that of a record that finishes now: a damaged one keeps its record
--- for ever.
-local function correct_last_expiry()
-  local id, score = unpack(call('ZREVRANGEBYSCORE', EXPIRY, '+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1))
-  local state, _, _, _, _, _, kind = parse_outcome(id and call('HGET', OUTCOME, id))
-  local shape = FINISHED[state] and shape_of(kind)
-  local latest = shape and shape.expiry[state] or format_ms(now + KEEP_SET_ASIDE)
-  if id and tonumber(score) > tonumber(latest) then
-    call('ZADD', EXPIRY, latest, id)
-  end
-end
