@@ -111,7 +111,9 @@ local function add_records(first)
   for queue, due in pairs(first_due) do
     -- Wake a waiter for what is due, and for an earlier due time than the one that it knows.
     local head = due > now and tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
-    if not head or due < head then
+    if (not head or due < head) and type(redis.pcall('ZADD', WAKE[queue], 0, '0')) == 'table' then
+      -- It has another type. If the script failed here, the records would be counted again when it is called again.
+      call('DEL', WAKE[queue])
       call('ZADD', WAKE[queue], 0, '0')
     end
   end
