@@ -50,25 +50,6 @@ local function write_time()
   call('HSET', SERIAL, 'now', now_text)
 end
 
--- List the worker as alive, once per interval, so that it costs a busy worker nothing. The last step is kept for an interval
--- longer than the worker is remembered.
-local function list_worker()
-  if math.floor(number_or(last[6], -1) / list_ms) ~= math.floor(now / list_ms) then
-    call('HSET', WORKER, 'listed', now_text)
-    call('PEXPIRE', WORKER, remember_ms + list_ms)
-    call('ZADD', WORKERS, now, worker)
-    call_with_all('ZREM', WORKERS, call('ZRANGEBYSCORE', WORKERS, '-inf', now - remember_ms, 'LIMIT', 0, 100), 1)
-    -- The last end of a retention is damaged if it is later than that of a record that finishes now: it would never come.
-    local id, score = unpack(call('ZREVRANGEBYSCORE', EXPIRY, '+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1))
-    local state, _, _, _, _, _, kind = parse_outcome(id and call('HGET', OUTCOME, id))
-    local shape = FINISHED[state] and shape_of(kind)
-    local latest = shape and shape.expiry[state] or format_ms(now + KEEP_SET_ASIDE)
-    if id and tonumber(score) > tonumber(latest) then
-      call('ZADD', EXPIRY, latest, id)
-    end
-  end
-end
-
 local acks, token, recovered, first_end, left_own = '', false, {}, nil, false
 if not last_sequence or sequence > last_sequence then
   store_reports(reports_from, acks_from - 1, worker)
@@ -88,7 +69,22 @@ if not last_sequence or sequence > last_sequence then
   end
   call('HSET', WORKER, SEQUENCE, sequence_text, ACKS, acks, BATCH_TOKEN, token or 0, BATCH, table.concat(batch.ids, ' '),
     'seen', now_text)
-  list_worker()
+  -- List the worker as alive, once per interval, so that it costs a busy worker nothing. The last step is kept for an interval
+  -- longer than the worker is remembered.
+  if math.floor(number_or(last[6], -1) / list_ms) ~= math.floor(now / list_ms) then
+    call('HSET', WORKER, 'listed', now_text)
+    call('PEXPIRE', WORKER, remember_ms + list_ms)
+    call('ZADD', WORKERS, now, worker)
+    call_with_all('ZREM', WORKERS, call('ZRANGEBYSCORE', WORKERS, '-inf', now - remember_ms, 'LIMIT', 0, 100), 1)
+    -- The last end of a retention is damaged if it is later than that of a record that finishes now: it would never come.
+    local id, score = unpack(call('ZREVRANGEBYSCORE', EXPIRY, '+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1))
+    local state, _, _, _, _, _, kind = parse_outcome(id and call('HGET', OUTCOME, id))
+    local shape = FINISHED[state] and shape_of(kind)
+    local latest = shape and shape.expiry[state] or format_ms(now + KEEP_SET_ASIDE)
+    if id and tonumber(score) > tonumber(latest) then
+      call('ZADD', EXPIRY, latest, id)
+    end
+  end
   if about ~= '' then
     call('HSET', WORKER, 'about', about)
   end
