@@ -4,6 +4,7 @@ from flowli_core._current import CurrentJob, current_job
 from flowli_core._jobs.context import PerJob, per_job
 from flowli_core._jobs.declare import With, job
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
+from flowli_core._jobs.execution import Execution, Middleware, Proceed
 from flowli_core._jobs.job import BoundJob, Job, NoMeta
 from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
 from flowli_core._jobs.registry import Jobs
@@ -41,6 +42,7 @@ __all__ = [
     "DefinitionError",
     "Driver",
     "DriverError",
+    "Execution",
     "Exponential",
     "FinishedState",
     "Fixed",
@@ -57,6 +59,7 @@ __all__ = [
     "Keep",
     "LastError",
     "LeaseLost",
+    "Middleware",
     "Missed",
     "NoMeta",
     "Observer",
@@ -64,6 +67,7 @@ __all__ = [
     "Overview",
     "Page",
     "PerJob",
+    "Proceed",
     "QueueCounts",
     "Receipt",
     "RequeueAnswer",

@@ -26,6 +26,7 @@ class CurrentJob:
     """
     _should_end: Callable[[], bool] = field(default=lambda: False, repr=False)
     _registry: object = field(default=None, repr=False)
+    _stored_meta: bytes | None = field(default=None, repr=False)
 
     @property
     def cancelled(self) -> bool:
@@ -50,6 +51,11 @@ def current_job() -> CurrentJob:
 def running_job() -> CurrentJob | None:
     """Return the running job, or None outside of a handler."""
     return _current.get(None)
+
+
+def running_meta() -> bytes | None:
+    """Return what is stored as the meta of the running job: its trace and its meta. None in `run`."""
+    return current_job()._stored_meta  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - hidden from users
 
 
 def running_registry() -> object:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from flowli_core._loops import cancel_other_tasks, capture
 from flowli_core.durations import Duration, duration
-from flowli_core.errors import StrategyError, ValidationError
+from flowli_core.errors import StrategyError
 
 T = TypeVar("T")
 
@@ -93,14 +93,13 @@ def run_sync(awaitable: Awaitable[T], /, *, timeout: Duration | None = None) -> 
     If the registry was opened on another event loop that still runs, `run` calls the handler there, where its context
     belongs.
 
-    Raises TimeoutError if there is no result after `timeout`, and StrategyError in a thread that runs an event loop.
+    Raises TimeoutError if there is no result after `timeout`, StrategyError in a thread that runs an event loop, and
+    DefinitionError for an invalid timeout.
     """
     given: object = awaitable
     try:
         _check(given)
-        seconds = (
-            None if timeout is None else duration(timeout, argument="timeout", error=ValidationError).total_seconds()
-        )
+        seconds = None if timeout is None else duration(timeout, argument="timeout").total_seconds()
     except BaseException:
         if inspect.iscoroutine(given):
             given.close()  # Python would warn that it was never awaited.

@@ -17,6 +17,7 @@ from flowli_core._jobs.context import ContextScope, ContextSource, checkable_cla
 from flowli_core._jobs.control import Control
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition, JobBase, JobDecoratorBase
+from flowli_core._jobs.execution import Middleware, check_middleware
 from flowli_core._jobs.inspect import Inspect
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import Defaults, JobSettings, settings_of
@@ -34,7 +35,8 @@ class Jobs(Generic[C_co]):
     A subclass has the jobs as attributes. It is checked when it is imported. Without a driver only `run` works.
     `async with jobs:` opens the context and the driver, and closes them at the end. Otherwise they are opened when they
     are first needed, and `aclose` closes them. `tracer` traces jobs from the call to the worker: see
-    `flowli_core.tracing`.
+    `flowli_core.tracing`. `middleware` are async functions, called around each execution, by `run` and by workers, the
+    first outermost: see `Execution`.
 
     Raises DefinitionError for invalid options.
     """
@@ -59,6 +61,7 @@ class Jobs(Generic[C_co]):
         driver: Driver | None = None,
         defaults: Defaults | None = None,
         tracer: Tracer | None = None,
+        middleware: Sequence[Middleware[C_co]] = (),
     ) -> None:
         _check_driver(driver)
         defaults = Defaults() if defaults is None else _checks.instance(defaults, Defaults, argument="defaults")
@@ -79,6 +82,7 @@ class Jobs(Generic[C_co]):
             context=ContextScope(context, expected=checkable_classes(_declared_context(type(self)))),
             defaults=defaults,
             tracer=_check_tracer(tracer),
+            middleware=check_middleware(middleware),
         )
         self._inspect = Inspect(self._runtime)
         self._control = Control(self._runtime)

@@ -1,34 +1,32 @@
-"""The runtime of a registry: its jobs, its driver and its context, and how a handler is called."""
+"""The runtime of a registry: its jobs, its driver, its context and its middleware."""
 
 import asyncio
 import contextvars
 import difflib
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 from flowli_core import _checks
 from flowli_core._current import CurrentJob, as_current
 from flowli_core._jobs.context import CLOSED, ContextScope
 from flowli_core._jobs.definition import Definition
+from flowli_core._jobs.execution import CallHandler, Middleware, Replaced, call_handler, call_in_thread, call_through
 from flowli_core._jobs.outbox import Outbox
 from flowli_core._jobs.settings import Defaults, JobSettings
 from flowli_core._jobs.tracer import Tracer
-from flowli_core._loops import LoopLock, capture, let_anyio_reach, run_on
+from flowli_core._loops import LoopLock, capture, run_on
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core._sync import is_background
 from flowli_core.driver import Driver
 from flowli_core.errors import StrategyError, ValidationError
 from flowli_core.stored import RecordById, StoredRecord
 
-Started: TypeAlias = tuple[Any, contextvars.Context | None]
-"""The result of a plain handler, and its context if the result is an awaitable: then the handler has only begun."""
-
 
 @dataclass(kw_only=True, eq=False)
 class Runtime:
-    """The jobs, driver and context of one registry. Opened when first needed, closed once.
+    """The jobs, driver, context and middleware of one registry. Opened when first needed, closed once.
 
     Any thread may call it, from an event loop of its own.
 
@@ -51,15 +49,19 @@ class Runtime:
     context: ContextScope
     defaults: Defaults
     tracer: Tracer | None
+    middleware: tuple[Middleware[Any], ...] = ()
     outbox: Outbox = field(default_factory=Outbox)
     host: object = None
     variables: contextvars.Context = field(default_factory=contextvars.copy_context)
     _open_lock: LoopLock = field(default_factory=LoopLock)
     _is_open: bool = False
     _is_closed: bool = False
+    call_handler: CallHandler = field(init=False)
+    """Calls a handler, through the middleware if there is any."""
     _by_alias: Mapping[str, Definition] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.call_handler = partial(call_through, self.middleware) if self.middleware else call_handler
         self._by_alias = {alias: job for job in self.jobs.values() for alias in job.aliases}
 
     @property
@@ -152,55 +154,9 @@ class Runtime:
     async def _run(self, definition: Definition, input: object, meta: object, current: CurrentJob) -> Any:
         with as_current(current):
             async with self.context.execution() as ctx:
-                return await call_handler(definition, input=input, meta=meta, ctx=ctx, in_thread=_in_thread)
+                result = await self.call_handler(definition, input=input, meta=meta, ctx=ctx, in_thread=call_in_thread)
+        return result.checked(definition) if isinstance(result, Replaced) else result
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
             raise StrategyError(CLOSED)
-
-
-async def call_handler(
-    definition: Definition,
-    *,
-    input: object,
-    meta: object,
-    ctx: object,
-    in_thread: Callable[[Callable[..., Started], dict[str, Any]], Awaitable[Started]],
-) -> Any:
-    """Call a handler with the arguments that it takes and return its result.
-
-    A coroutine function is called here, a plain function by `in_thread`. An awaitable that a plain function returns
-    is awaited here, with the context variables that the function has set.
-    """
-    given = {"input": input, "meta": meta, "ctx": ctx}
-    arguments = {name: given[name] for name in definition.parameters}
-    if definition.is_async:
-        return await definition.handler(**arguments)
-    result, context = await in_thread(_start, {"handler": definition.handler, "arguments": arguments})
-    if context is None:
-        return result
-    for variable, value in context.items():
-        if variable.get(None) is not value:
-            variable.set(value)
-    return await result
-
-
-def _start(handler: Callable[..., Any], arguments: dict[str, Any]) -> Started:
-    result = handler(**arguments)
-    passes_on = inspect.isgenerator(result) and inspect.isgeneratorfunction(inspect.unwrap(handler))
-    if passes_on or inspect.isasyncgen(result):
-        raise TypeError("the handler returned a generator, whose code has not run; return a list of what it yields")
-    return result, contextvars.copy_context() if inspect.isawaitable(result) else None
-
-
-async def _in_thread(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    return await asyncio.to_thread(_call, handler, arguments, asyncio.get_running_loop())
-
-
-def _call(handler: Callable[..., Any], arguments: dict[str, Any], loop: asyncio.AbstractEventLoop) -> Any:
-    try:
-        with let_anyio_reach(loop):
-            return handler(**arguments)
-    except StopIteration as error:
-        # A future cannot carry a StopIteration. A coroutine that raises one ends with a RuntimeError too.
-        raise RuntimeError("the handler raised StopIteration") from error

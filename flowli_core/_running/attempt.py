@@ -13,7 +13,8 @@ from typing import Any
 
 from flowli_core._current import CurrentJob, set_current
 from flowli_core._jobs.definition import Definition
-from flowli_core._jobs.runtime import Runtime, Started, call_handler
+from flowli_core._jobs.execution import Replaced, Started
+from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._logger import logger
 from flowli_core._running.threads import Threads
@@ -171,6 +172,7 @@ class Attempt:
             token=reserved.token,
             _should_end=self._should_end,
             _registry=self.runtime.registry,
+            _stored_meta=reserved.meta,
         )
 
     async def _run(self) -> Outcome:
@@ -189,17 +191,19 @@ class Attempt:
                 meta = definition.meta.unpack(wire)
         except ValidationError as error:
             return self._fail(error, note="; an earlier release, or another job of this name, stored it")
-        scope = self.runtime.context
+        call, scope = self.runtime.call_handler, self.runtime.context
         if scope.is_ready:
             ctx = scope.shared  # Faster than to enter a context manager.
-            result = await call_handler(definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
+            result = await call(definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
         else:
             async with scope.execution() as ctx:
-                result = await call_handler(definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
+                result = await call(definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
         if self._saw_end:
             # The handler saw that it should end, and returned. So its work may be unfinished.
             raise asyncio.CancelledError
         try:
+            if isinstance(result, Replaced):
+                result = result.checked(definition)
             return Completed(pack_result(result))
         except ValidationError as error:
             # Not retried: the work is done, and another attempt would return the same.

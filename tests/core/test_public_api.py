@@ -55,7 +55,17 @@ PUBLIC_MODULES = {
     "flowli_litestar": set[str](),
 }
 """The modules that users may import. The path of every other module has a component that starts with `_`."""
-ALIASES = {"CancelAnswer", "FinishedState", "Hook", "Missed", "Overlap", "RequeueAnswer", "State"}
+ALIASES = {
+    "CancelAnswer",
+    "FinishedState",
+    "Hook",
+    "Middleware",
+    "Missed",
+    "Overlap",
+    "Proceed",
+    "RequeueAnswer",
+    "State",
+}
 """Names of types. They cannot have a docstring."""
 
 

@@ -11,10 +11,22 @@ from opentelemetry import baggage, context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from pydantic import BaseModel
 
-from flowli_core import Defaults, DefinitionError, Driver, Jobs, Retry, Runner, fixed, job
+from flowli_core import (
+    Defaults,
+    DefinitionError,
+    Driver,
+    Execution,
+    Jobs,
+    Proceed,
+    Retry,
+    Runner,
+    fixed,
+    job,
+    run_sync,
+)
 from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
@@ -270,3 +282,30 @@ def test_an_invalid_tracer_is_refused() -> None:
     for wrong in (OpenTelemetry, "otel"):
         with pytest.raises(DefinitionError, match="tracer must be an OpenTelemetry"):
             TracedJobs(context=None, tracer=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def test_middleware_runs_in_the_span_of_the_execution_and_sees_the_trace_of_the_call(spans: Spans) -> None:
+    seen: list[tuple[int, bytes | None]] = []
+
+    async def note(call: Execution, proceed: Proceed) -> object:
+        seen.append((get_current_span().get_span_context().span_id, call.trace))
+        return await proceed()
+
+    jobs = TracedJobs(context=None, driver=MemoryDriver(), tracer=spans.tracer, middleware=[note])
+    async with jobs:
+        await jobs.work.enqueue(1, meta=Meta(actor="ada"))
+        await drain(jobs)
+    (producer,), (consumer,) = spans.of(SpanKind.PRODUCER), spans.of(SpanKind.CONSUMER)
+    ((span_id, trace),) = seen
+    assert span_id == id_of(consumer)
+    assert trace is not None
+    assert f"{id_of(producer):016x}" in trace.decode()
+
+
+def test_a_call_by_run_sync_is_traced_as_part_of_its_caller(spans: Spans) -> None:
+    jobs = TracedJobs(context=None, driver=MemoryDriver(), tracer=spans.tracer)
+    with spans.provider.get_tracer("app").start_as_current_span("request") as request:
+        run_sync(jobs.work.enqueue(1))
+    (producer,) = spans.of(SpanKind.PRODUCER)
+    assert producer.parent is not None
+    assert producer.parent.span_id == request.get_span_context().span_id

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from flowli_core import (
+    DefinitionError,
     Jobs,
     Runner,
     StrategyError,
@@ -300,7 +301,7 @@ def test_an_interrupt_cancels_the_call() -> None:
 
 @pytest.mark.parametrize("timeout", [5, "soon", "0s"])
 def test_an_invalid_timeout_is_refused_before_the_call(jobs: AppJobs, timeout: Any) -> None:
-    with pytest.raises(ValidationError, match="timeout"):
+    with pytest.raises(DefinitionError, match="timeout"):
         run_sync(jobs.double.enqueue(1), timeout=timeout)
     assert run_sync(jobs.inspect.get_overview()).counts.queued == 0
 

@@ -18,6 +18,7 @@ from flowli_core import (
     BoundJob,
     CurrentJob,
     Defaults,
+    Execution,
     Exponential,
     Fixed,
     Job,
@@ -25,8 +26,10 @@ from flowli_core import (
     Jobs,
     Keep,
     LastError,
+    Middleware,
     Page,
     PerJob,
+    Proceed,
     QueueCounts,
     Receipt,
     Retry,
@@ -428,6 +431,38 @@ class TakesAnything(Jobs[object]):
 
 NeedsNothing(context=None)
 TakesAnything(context=3)
+
+
+# Middleware: for any context, or for one that has what it needs
+
+
+async def timing(call: Execution, proceed: Proceed) -> object:
+    assert_type(call.job, CurrentJob)
+    assert_type(call.input, object)
+    assert_type(call.meta, object)
+    assert_type(call.ctx, object)
+    assert_type(call.trace, bytes | None)
+    result = await proceed()
+    assert_type(result, object)
+    return result
+
+
+async def with_mailer(call: Execution[HasMailer], proceed: Proceed) -> object:
+    assert_type(call.ctx.mailer, Mailer)
+    return await proceed()
+
+
+class Timing:
+    async def __call__(self, call: Execution[AppContext], proceed: Proceed) -> object:
+        return await proceed()
+
+
+around: list[Middleware[AppContext]] = [timing, with_mailer, Timing()]
+with_middleware = [
+    AppJobs(context=make, middleware=[timing, with_mailer, Timing()]),
+    AppJobs(context=make, middleware=(timing,)),
+    AppJobs(context=make, middleware=around),
+]
 
 
 # Registries: subclassed, mixed in, with a driver and defaults

@@ -13,8 +13,10 @@ from typing import Any, Literal, NewType, Protocol
 from flowli_core import (
     DeclaredSchedule,
     Defaults,
+    Execution,
     JobRecord,
     Jobs,
+    Proceed,
     Receipt,
     Retry,
     RetryAfter,
@@ -380,6 +382,29 @@ async def wrong_options() -> None:
 
 
 # Results of calls
+
+
+async def needs_a_cache_around(call: Execution[HasCache], proceed: Proceed) -> object:
+    return await proceed()
+
+
+async def takes_no_proceed(call: Execution) -> object:
+    return None
+
+
+def not_async(call: Execution, proceed: Proceed) -> str:
+    return ""
+
+
+async def wrong_middleware() -> None:
+    # the context has no cache
+    AppJobs(context=AppContext(1), middleware=[needs_a_cache_around])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    # middleware takes `proceed`
+    AppJobs(context=AppContext(1), middleware=[takes_no_proceed])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    # middleware is async
+    AppJobs(context=AppContext(1), middleware=[not_async])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    # a list
+    AppJobs(context=AppContext(1), middleware=takes_no_proceed)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def wrong_plain_calls() -> None:
