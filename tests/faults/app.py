@@ -16,10 +16,14 @@ from typing import cast
 from flowli_core import Defaults, Jobs, current_job, job
 from flowli_core.driver import Driver, Keep, Step, StepAnswer
 from flowli_core.drivers.redis import RedisDriver
+from flowli_core.drivers.sqlite import SqliteDriver
 from tests.running.workers_app import Folder
 from tests.support.faulty import FaultyDriver
 
 DIED = 13
+
+SQLITE = "sqlite"
+"""The address of the SQLite file in the folder."""
 
 
 class Failpoints(FaultyDriver):
@@ -123,7 +127,8 @@ class FaultJobs(Jobs[Folder]):
 
 def make_jobs(folder: Folder, url: str, prefix: str, *, fail: str = "") -> FaultJobs:
     """Make a registry on a store."""
-    driver: Driver = RedisDriver.from_url(url, prefix=prefix)
+    is_sqlite = url == SQLITE
+    driver: Driver = SqliteDriver(folder.store) if is_sqlite else RedisDriver.from_url(url, prefix=prefix)
     if fail:
         driver = cast("Driver", Failpoints(driver, fail, folder.path / "died"))
     # By default keep all finished jobs, so that a test can count them.
