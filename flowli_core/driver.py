@@ -25,20 +25,20 @@ that only the core writes and reads. A driver stores the bytes unchanged.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from flowli_core.durations import ZERO
 from flowli_core.stored import (
     FinishedState,
     Overview,
-    RecordById,
-    RecordsInState,
+    RecordQuery,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
     State,
     StoredRecord,
     StoredSchedule,
+    Watch,
 )
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -65,6 +65,9 @@ LAST_SEEN_PRECISION = timedelta(seconds=15)
 
 WORKER_MEMORY = timedelta(minutes=10)
 """A driver remembers the last steps of a worker for this long after it last saw the worker."""
+
+WATCHER_MEMORY = timedelta(seconds=30)
+"""A driver remembers a watcher for this long after its last `watch`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,11 +386,20 @@ class Driver(Protocol):
         """Remove up to `limit` records that finished in this state more than `older_than` ago. Return how many."""
         ...
 
-    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> list[StoredRecord]:
         """Return the records that the query asks for.
 
         A driver may search the queues one after another. A record that stays in a state meanwhile is listed once; one
         that moves may be left out.
+        """
+        ...
+
+    async def watch(self, watch: Watch) -> list[str]:
+        """Return the ids of watched records that have changed since they were added, or last returned. Wait for one.
+
+        A record changes when its state does, but not by time alone, and when it is removed. A wait may end early.
+        Changes may be lost: if a call fails, after WATCHER_MEMORY without a call, or with the store's last writes. So a
+        watcher adds its records anew from time to time, and reads them. What nobody watches costs nothing.
         """
         ...
 
@@ -413,26 +425,4 @@ class Driver(Protocol):
         self, query: ScheduleByKey | SchedulesDue | SchedulesAfter
     ) -> tuple[datetime, list[StoredSchedule]]:
         """Return the store's time, and the schedules that the query asks for."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """A finding of `flowli doctor`: the observed value, a verdict, and the cure.
-
-    warning: jobs may be lost or late if something else happens. bad: they are, or will be.
-    """
-
-    name: str
-    value: str
-    verdict: Literal["ok", "warning", "bad"] = "ok"
-    cure: str = ""
-
-
-@runtime_checkable
-class Diagnosable(Protocol):
-    """A driver that can examine its store for `flowli doctor`. Not part of what every driver must do."""
-
-    async def diagnose(self) -> list[Check]:
-        """Examine the store while workers go on. Called once it is open."""
         ...

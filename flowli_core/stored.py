@@ -5,8 +5,10 @@ The second page of the contract: see `flowli_core/driver.py`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
+
+from flowli_core.durations import ZERO
 
 State = Literal["queued", "scheduled", "active", "completed", "failed", "cancelled"]
 """The state of a record. A scheduled record is not due yet; it becomes queued by time alone."""
@@ -87,6 +89,18 @@ class RecordById:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsById:
+    """Finds the records with these ids, in this order. Without `payloads`: see RecordsInState.
+
+    The answer may end early if it has become large. It then holds at least one record, and the ids behind that of its
+    last record are to be asked for again. An id before it that is not in the answer is not stored.
+    """
+
+    ids: tuple[str, ...]
+    payloads: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsInState:
     """Lists up to `limit` records in a state in the order of their positions, from the first behind `after`.
 
@@ -97,6 +111,23 @@ class RecordsInState:
     limit: int
     after: Position | None = None
     payloads: bool = True
+
+
+RecordQuery = RecordById | RecordsById | RecordsInState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """A call of a watcher: a part of a process that waits for changes of records.
+
+    It watches the records in `add`, no longer those in `remove`, and then waits for a change, at most for `wait`. A
+    watcher makes one call with a `wait` at a time. Other calls may be made meanwhile, and change what it waits for.
+    """
+
+    watcher: str
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    wait: timedelta = ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

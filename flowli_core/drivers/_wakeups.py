@@ -1,18 +1,16 @@
-"""The steps that wait, and how they are woken: for the drivers that wait in this process."""
+"""The calls that wait, and how they are woken: for the drivers that wait in this process."""
 
 import asyncio
 import contextlib
 from collections import OrderedDict
 from datetime import timedelta
 
-from flowli_core.driver import Step
-
 
 class Waiter:
-    """A waiting step, on its own event loop. `woken_by` is the queue whose wake-up it has taken."""
+    """A waiting call, on its own event loop. `woken_by` is the queue whose wake-up it has taken, if it is a step."""
 
-    def __init__(self, step: Step) -> None:
-        self.queues = step.queues
+    def __init__(self, queues: tuple[str, ...] = ()) -> None:
+        self.queues = queues
         self.woken_by: str | None = None
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] = self._loop.create_future()

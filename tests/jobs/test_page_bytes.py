@@ -7,7 +7,7 @@ import pytest
 from flowli_core import JobRecord, Jobs, job
 from flowli_core.driver import MAX_BATCH_BYTES
 from flowli_core.drivers.memory import MemoryDriver
-from flowli_core.stored import RecordById, RecordsInState, StoredRecord
+from flowli_core.stored import RecordQuery, StoredRecord
 from flowli_core.testing import drain
 
 LARGE = "x" * 250 * 1024
@@ -20,7 +20,7 @@ class PageDriver(MemoryDriver):
         super().__init__()
         self.sizes: list[int] = []
 
-    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> list[StoredRecord]:
         found = await super().records(query)
         self.sizes.append(sum(len(record.input) + len(record.result or b"") for record in found))
         return found

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from flowli_core.stored import (
         FinishedState,
         Overview,
-        RecordById,
-        RecordsInState,
+        RecordQuery,
         ScheduleByKey,
         SchedulesAfter,
         SchedulesDue,
         StoredRecord,
         StoredSchedule,
+        Watch,
     )
 
 WRITES = frozenset({"enqueue", "step", "wait", "heartbeat", "cancel", "requeue", "purge", "put_schedule"})
@@ -94,9 +94,13 @@ class CountingDriver:
         self.calls["purge"] += 1
         return await self.inner.purge(state, older_than=older_than, limit=limit)
 
-    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> list[StoredRecord]:
         self.calls["records"] += 1
         return await self.inner.records(query)
+
+    async def watch(self, watch: Watch) -> list[str]:
+        self.calls["watch"] += 1
+        return await self.inner.watch(watch)
 
     async def overview(self) -> Overview:
         self.calls["overview"] += 1

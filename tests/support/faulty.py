@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from flowli_core.stored import (
         FinishedState,
         Overview,
-        RecordById,
-        RecordsInState,
+        RecordQuery,
         ScheduleByKey,
         SchedulesAfter,
         SchedulesDue,
         StoredRecord,
         StoredSchedule,
+        Watch,
     )
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ Method = Literal[
     "requeue",
     "purge",
     "records",
+    "watch",
     "overview",
     "put_schedule",
     "schedules",
@@ -183,8 +184,11 @@ class FaultyDriver:
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
         return await self._call("purge", lambda: self.inner.purge(state, older_than=older_than, limit=limit))
 
-    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> list[StoredRecord]:
         return await self._call("records", lambda: self.inner.records(query))
+
+    async def watch(self, watch: Watch) -> list[str]:
+        return await self._call("watch", lambda: self.inner.watch(watch))
 
     async def overview(self) -> Overview:
         return await self._call("overview", self.inner.overview)

@@ -15,7 +15,7 @@ from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option
 from flowli_core.cli._common.show import format_json, format_table, is_terminal, styled, wrap
 from flowli_core.cli._operations.served import complain_of_unserved, format_parked
-from flowli_core.driver import Check, Diagnosable
+from flowli_core.diagnosis import Check, Diagnosable
 from flowli_core.stored import Overview
 
 _COLOURS = {"ok": "green", "warning": "yellow", "bad": "red"}

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from heapq import nlargest, nsmallest
 
 from flowli_core.clock import Clock, SystemClock
+from flowli_core.diagnosis import Check
 from flowli_core.driver import (
     WORKER_LISTED,
     CancelAnswer,
-    Check,
     Enqueued,
     HeartbeatAnswer,
     Lease,
@@ -27,6 +27,7 @@ from flowli_core.drivers._times import due_at, milliseconds, moment, stamp
 from flowli_core.drivers._wakeups import Lines, Waiter
 from flowli_core.drivers.memory._step import Steps
 from flowli_core.drivers.memory._store import Store
+from flowli_core.drivers.memory._watchers import Watchers
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
 from flowli_core.stored import (
@@ -34,6 +35,8 @@ from flowli_core.stored import (
     Overview,
     QueueCounts,
     RecordById,
+    RecordQuery,
+    RecordsById,
     RecordsInState,
     ScheduleByKey,
     SchedulesAfter,
@@ -41,6 +44,7 @@ from flowli_core.stored import (
     StateCounts,
     StoredRecord,
     StoredSchedule,
+    Watch,
 )
 
 
@@ -57,13 +61,14 @@ class MemoryDriver:
         self._lines = Lines()
         self._store = Store()
         self._steps = Steps(self._store)
+        self._watchers = Watchers()
 
     def __repr__(self) -> str:
         return "MemoryDriver()"
 
     @contextmanager
     def _transition(self) -> Generator[int]:
-        """Hold the lock, yield the time, and then wake a waiter of each queue that has changed."""
+        """Hold the lock, yield the time, and then wake who waits for what has changed."""
         with self._lock:
             now = stamp(self._clock.now())
             self._store.follow_clock(now)
@@ -71,6 +76,8 @@ class MemoryDriver:
             for queue in self._store.changed:
                 self._lines.wake(queue)
             self._store.changed.clear()
+            self._watchers.notify(self._store.moved)
+            self._store.moved.clear()
 
     async def open(self) -> None:
         self._closed = False
@@ -79,6 +86,7 @@ class MemoryDriver:
         with self._lock:
             self._closed = True
             self._lines.wake_all()
+            self._watchers.wake_all()
 
     async def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
         with self._transition() as now:
@@ -95,7 +103,7 @@ class MemoryDriver:
             return self._steps.take(step)
 
     async def _wait(self, step: Step, wait: timedelta) -> None:
-        waiter = Waiter(step)
+        waiter = Waiter(step.queues)
         try:
             with self._transition():
                 next_due = self._steps.next_due(step)
@@ -169,19 +177,37 @@ class MemoryDriver:
             old = self._store.finished[state].until(now - milliseconds(older_than) - 1, limit)
             return self._store.remove(old)
 
-    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> list[StoredRecord]:
         with self._transition() as now:
             records = self._store.records
             if isinstance(query, RecordById):
                 return [records[query.id].stored(now)] if query.id in records else []
-            entries = self._store.list_state(query.state)
-            if query.after is not None:
-                after = (stamp(query.after.at), query.after.id)
-                entries = [entry for entry in entries if entry < after]
-            page = [replace(records[record_id].stored(now), log=()) for _, record_id in nlargest(query.limit, entries)]
+            ids = query.ids if isinstance(query, RecordsById) else self._page(query)
+            found = [replace(records[record_id].stored(now), log=()) for record_id in ids if record_id in records]
             if query.payloads:
-                return page
-            return [replace(record, input=b"", meta=None, result=None) for record in page]
+                return found
+            return [replace(record, input=b"", meta=None, result=None) for record in found]
+
+    def _page(self, query: RecordsInState) -> list[str]:
+        entries = self._store.list_state(query.state)
+        if query.after is not None:
+            after = (stamp(query.after.at), query.after.id)
+            entries = [entry for entry in entries if entry < after]
+        return [record_id for _, record_id in nlargest(query.limit, entries)]
+
+    async def watch(self, watch: Watch) -> list[str]:
+        waiter = Waiter()
+        with self._transition() as now:
+            changed = self._watchers.call(watch, now)
+            if changed or not watch.wait:
+                return changed
+            self._watchers.join(watch.watcher, waiter)
+        if not self._closed:
+            await waiter.wait(watch.wait)
+        if self._closed:
+            raise StoreUnavailable("the driver was closed during a wait")
+        with self._transition() as now:
+            return self._watchers.call(Watch(watcher=watch.watcher), now)
 
     async def overview(self) -> Overview:
         with self._transition() as now:

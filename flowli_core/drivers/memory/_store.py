@@ -167,7 +167,7 @@ class Store:
     """The records. Being in an index is the state of a record, and it has a token exactly while it is active.
 
     A waiting record is in an index of `waiting`, an active one in `leases`, a finished one in `finished` and
-    `expiries`. `changed` names the queues whose waiters must be woken.
+    `expiries`. `changed` names the queues whose waiters must be woken, `moved` the records that have changed.
     """
 
     def __init__(self) -> None:
@@ -182,6 +182,7 @@ class Store:
         self.expiries = Index()
         self.taken_ids = TakenIds()
         self.changed: set[str] = set()
+        self.moved: list[str] = []
         self.schedules: dict[str, StoredSchedule] = {}
         self.ticks = Index()
         self._revision = 0
@@ -238,6 +239,7 @@ class Store:
     def take_out(self, record: Record) -> None:
         """Take a record out of its index, and its token from it."""
         new = record.new
+        self.moved.append(new.id)
         if record.status == "waiting":
             index_key = (new.queue, record.is_suspect())
             self.waiting[index_key].remove(record.due, new.id)

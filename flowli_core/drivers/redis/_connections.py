@@ -55,7 +55,12 @@ class Line:
         return self._pairing is not None
 
     async def pop(
-        self, keys: Sequence[str], *, seconds: float, restore: RestoreWakeUps, then: tuple[Word, ...] | None = None
+        self,
+        keys: Sequence[str],
+        *,
+        seconds: float,
+        restore: RestoreWakeUps | None = None,
+        then: tuple[Word, ...] | None = None,
     ) -> Any:
         """Take a member of the first sorted set that has one, or return when the time is over.
 
@@ -119,7 +124,9 @@ class Line:
         await self._waits.close()
         await self.commands.close()
 
-    def _restore_wake_ups(self, restore: RestoreWakeUps) -> None:
+    def _restore_wake_ups(self, restore: RestoreWakeUps | None) -> None:
+        if restore is None:
+            return
         task = asyncio.create_task(self._run(restore))
         self._restoring.add(task)
         task.add_done_callback(self._restoring.discard)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowli_core.driver import Check
+from flowli_core.diagnosis import Check
 from flowli_core.drivers.redis._audit import Finding
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import PermissionMissingError

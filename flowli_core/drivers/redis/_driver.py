@@ -25,9 +25,9 @@ from typing import Any, Self
 
 from flowli_core import _checks
 from flowli_core.clock import Clock
+from flowli_core.diagnosis import Check
 from flowli_core.driver import (
     CancelAnswer,
-    Check,
     Enqueued,
     HeartbeatAnswer,
     Lease,
@@ -45,7 +45,7 @@ from flowli_core.drivers.redis._clients._errors import MissingScriptError, Permi
 from flowli_core.drivers.redis._connections import Connections, Line
 from flowli_core.drivers.redis._due_times import DueTimes
 from flowli_core.drivers.redis._keys import DEFAULT_PREFIX, Keys
-from flowli_core.drivers.redis._packing import unpack_schedule
+from flowli_core.drivers.redis._packing import to_text, unpack_schedule
 from flowli_core.drivers.redis._patience import StepPatience, more_time_for, more_time_for_reports
 from flowli_core.drivers.redis._reads import read_overview, read_rows
 from flowli_core.drivers.redis._replies import Replies, to_overview
@@ -56,13 +56,14 @@ from flowli_core.errors import DefinitionError, DriverError
 from flowli_core.stored import (
     FinishedState,
     Overview,
-    RecordById,
-    RecordsInState,
+    RecordQuery,
+    RecordsById,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
     StoredRecord,
     StoredSchedule,
+    Watch,
 )
 
 _LEAST_PATIENCE, _MOST_PATIENCE = timedelta(milliseconds=100), timedelta(seconds=60)
@@ -222,8 +223,28 @@ class RedisDriver:
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
         return int(await self._scripts.purge(state, older_than=older_than, limit=limit))
 
-    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> list[StoredRecord]:
         return await self._replies.to_records(await read_rows(self._scripts, query))
+
+    async def watch(self, watch: Watch) -> list[str]:
+        changed = await self._scripts.watch(watch)
+        if not changed and watch.wait:
+            changed = await self._connections.run(lambda line: self._wait_for_changes(line, watch))
+        return [to_text(record_id) for record_id in changed]
+
+    async def _wait_for_changes(self, line: Line, watch: Watch) -> Any:
+        """Send the wait together with the script that reads the changes, or after it: see `_wait_and_step`."""
+        again = Watch(watcher=watch.watcher)
+        then = self._scripts.watch_command(again) if line.pairs else None
+        try:
+            reply = await line.pop([self._keys.changed(watch.watcher)], seconds=watch.wait.total_seconds(), then=then)
+            if then is not None:
+                return reply
+        except MissingScriptError:
+            pass
+        except WrongTypeError as error:
+            raise wrong_type(await self._scripts.types()) from error
+        return await self._scripts.watch(again)
 
     async def overview(self) -> Overview:
         return to_overview(*await read_overview(self._scripts))

@@ -39,6 +39,9 @@ wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a s
                                  the queue has no records
 worker:WORKER              hash  last steps and description of a worker; when it leaves, or 10 minutes after it was seen
 scratch                    any   what `open` tries commands on; at once
+watched                    hash  id -> names of its watchers; with the record, or when nobody watches it
+watchers                   zset  watcher -> when it last called; 30 seconds after that
+changed:WATCHER            zset  ids of its records that have changed; when it asks, or 30 seconds after the last change
 absent                     none  never exists; each call names it
 ========================== ===== ======================================================================================
 
@@ -77,7 +80,7 @@ COLUMNS = (
 
 _HASHES = {
     *("record", "shape", "token", "attempts", "outcome", "recoveries", "holder", "counts", "serial"),
-    *("schedule", "uses", "progress", "log"),
+    *("schedule", "uses", "progress", "log", "watched"),
 }
 _SETS = {"cancelling", "queues"}
 
@@ -102,7 +105,8 @@ class Keys:
         """Return the type of each key of the prefix as types.lua takes it, apart from those of workers."""
         kinds = {"due:": "zset", "suspect:": "zset", "wake:": "wake"}
         types = {self._root + kind + queue: name for queue in queues for kind, name in kinds.items()}
-        for key in (*self.shared, *self.schedules, *map(self.named, ("taken", "uses", "progress", "log"))):
+        unnamed = map(self.named, ("taken", "uses", "progress", "log", "watched", "watchers"))
+        for key in (*self.shared, *self.schedules, *unnamed):
             name = key.removeprefix(self._root)
             types[key] = "hash" if name in _HASHES else "set" if name in _SETS else "zset"
         return types
@@ -114,6 +118,10 @@ class Keys:
     def wake(self, queue: str) -> str:
         """Return the wake key of a queue."""
         return self._root + "wake:" + queue
+
+    def changed(self, watcher: str) -> str:
+        """Return the key of the changes that a watcher has not seen yet."""
+        return self._root + "changed:" + watcher
 
     def worker(self, worker: str) -> str:
         """Return the key of a worker's last steps."""

@@ -7,7 +7,7 @@ from typing import Any
 from flowli_core.drivers._times import stamp
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.drivers.redis._scripts import Scripts
-from flowli_core.stored import RecordById, RecordsInState
+from flowli_core.stored import RecordById, RecordQuery, RecordsById, RecordsInState
 
 _QUEUES_PER_CALL, _RECORDS_PER_CALL = 250, 256
 
@@ -23,10 +23,13 @@ async def read_overview(scripts: Scripts) -> tuple[int, list[Any], list[Any], li
     return latest, queues, counts, workers
 
 
-async def read_rows(scripts: Scripts, query: RecordById | RecordsInState) -> list[Any]:
+async def read_rows(scripts: Scripts, query: RecordQuery) -> list[Any]:
     """Return the rows of the records that a query asks for, as read_records.lua returns them."""
     if isinstance(query, RecordById):
         _, found = await scripts.read_records(query)
+        return list(found)
+    if isinstance(query, RecordsById):
+        _, found = await scripts.read_records_by_id(query) if query.ids else (b"0", [])
         return list(found)
     after: tuple[int, Word] | None = (-1, "") if query.after is None else (stamp(query.after.at), query.after.id)
     rows = list[Any]()

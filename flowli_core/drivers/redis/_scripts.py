@@ -30,12 +30,14 @@ from flowli_core.drivers.redis._packing import Word, digest_of, pack_ack, pack_r
 from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.stored import (
     RecordById,
-    RecordsInState,
+    RecordQuery,
+    RecordsById,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
     State,
     StoredSchedule,
+    Watch,
 )
 
 _LUA = resources.files("flowli_core.drivers.redis").joinpath("lua")
@@ -120,6 +122,16 @@ class Scripts:
     async def purge(self, state: State, *, older_than: timedelta, limit: int) -> Any:
         return await self._call("purge", [state, milliseconds(older_than), limit])
 
+    async def watch(self, watch: Watch) -> Any:
+        return await self._evaluate(self._scripts["watch"], self._watch_words(watch), self._client)
+
+    def watch_command(self, watch: Watch) -> tuple[Word, ...]:
+        """Make the command of a watch, for another client to send. It may raise MissingScriptError."""
+        return ("EVALSHA", self._scripts["watch"].digest, *self._watch_words(watch))
+
+    async def read_records_by_id(self, query: RecordsById) -> Any:
+        return await self._call("read_records", ["ids", int(query.payloads), *query.ids])
+
     async def read_records(
         self,
         query: RecordById | RecordsInState,
@@ -202,6 +214,10 @@ class Scripts:
 
     def _step_words(self, step: Step) -> tuple[Word, ...]:
         return self._words(_pack_step(step), (self._keys.worker(step.worker),))
+
+    def _watch_words(self, watch: Watch) -> tuple[Word, ...]:
+        words: tuple[Word, ...] = (watch.watcher, len(watch.add), *watch.add, *watch.remove)
+        return self._words(words, (self._keys.changed(watch.watcher),))
 
     def _words(self, arguments: Sequence[Word], extra: Sequence[str]) -> tuple[Word, ...]:
         """Return the words after the digest: the number of keys, the keys, and the arguments. See columns.lua."""

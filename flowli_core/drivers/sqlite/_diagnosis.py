@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from flowli_core.driver import Check
+from flowli_core.diagnosis import Check
 from flowli_core.drivers._times import moment
 from flowli_core.drivers.sqlite._damage import find_all
 from flowli_core.drivers.sqlite._file import ROOM_KEPT, free_bytes

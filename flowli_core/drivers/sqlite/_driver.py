@@ -11,9 +11,11 @@ commits may be lost: the file stays intact, but records may run again. With "ful
 nothing is lost.
 """
 
+import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -22,9 +24,9 @@ from typing import TypeVar
 
 from flowli_core import _checks
 from flowli_core.clock import Clock, SystemClock
+from flowli_core.diagnosis import Check
 from flowli_core.driver import (
     CancelAnswer,
-    Check,
     Enqueued,
     HeartbeatAnswer,
     Lease,
@@ -36,6 +38,7 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers._wakeups import Waiter
+from flowli_core.drivers.sqlite._changes import Changes
 from flowli_core.drivers.sqlite._damage import READ_ERRORS, Repairer, may_be_damage
 from flowli_core.drivers.sqlite._diagnosis import diagnose
 from flowli_core.drivers.sqlite._enqueue import enqueue
@@ -63,16 +66,19 @@ from flowli_core.errors import DefinitionError, DriverError, StoreDamaged, Store
 from flowli_core.stored import (
     FinishedState,
     Overview,
-    RecordById,
-    RecordsInState,
+    RecordQuery,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
     StoredRecord,
     StoredSchedule,
+    Watch,
 )
 
 T = TypeVar("T")
+
+_WATCH_PAUSE_SECONDS = 0.002
+"""Between a commit and the search for changes: the commits of a busy time are searched together."""
 
 _SYNCHRONOUS: tuple[Synchronous, ...] = ("normal", "full")
 
@@ -138,6 +144,7 @@ class SqliteDriver:
         self._busy_seconds = duration(busy_timeout, argument="busy_timeout", zero=True).total_seconds()
         self._clock: Clock = clock or SystemClock()
         self._idle = IdleSteps()
+        self._changes = Changes()
         self._repairer = Repairer()
         self._lock = threading.Lock()
         self._session: _Session | None = None
@@ -190,7 +197,7 @@ class SqliteDriver:
 
         if not step.wait:
             return await self._write(take)
-        session, waiter = self._opened(), Waiter(step)
+        session, waiter = self._opened(), Waiter(step.queues)
         try:
             session.wakeups.join(waiter)
             session.watcher.call()
@@ -221,8 +228,31 @@ class SqliteDriver:
     async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
         return await self._write(lambda transaction: purge(transaction, state, older_than=older_than, limit=limit))
 
-    async def records(self, query: RecordById | RecordsInState) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> list[StoredRecord]:
         return await self._read(lambda connection: read_records(connection, query, self._now()))
+
+    async def watch(self, watch: Watch) -> list[str]:
+        session, again = self._opened(), Watch(watcher=watch.watcher)
+        changed = await self._find_changes(session, watch)
+        end = time.monotonic() + watch.wait.total_seconds()
+        while not changed and (left := end - time.monotonic()) > 0:
+            waiter = Waiter()
+            session.wakeups.join_watchers(waiter)
+            session.watcher.call()
+            try:
+                changed = await self._find_changes(session, again)
+                if not changed:
+                    await waiter.wait(timedelta(seconds=left))
+                    await asyncio.sleep(_WATCH_PAUSE_SECONDS)
+                    changed = await self._find_changes(session, again)
+            finally:
+                session.wakeups.leave_watchers(waiter)
+        return changed
+
+    async def _find_changes(self, session: _Session, watch: Watch) -> list[str]:
+        if session.wakeups.closed:
+            raise StoreUnavailable("the driver was closed during a wait")
+        return await self._read(lambda connection: self._changes.find(connection, watch, self._now()))
 
     async def overview(self) -> Overview:
         return await self._read(lambda connection: read_overview(connection, self._now()))
@@ -267,6 +297,8 @@ class SqliteDriver:
                     session.wakeups.wake_for_due(queue, first, transaction.now, suspects=queue in changed)
                 if transaction.tick_moved is not None:
                     session.wakeups.wake(transaction.tick_moved)
+                if transaction.has_written():
+                    session.wakeups.wake_watchers()
 
         def transition(connection: sqlite3.Connection) -> T:
             if session.files is not None:

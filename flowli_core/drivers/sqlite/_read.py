@@ -17,6 +17,8 @@ from flowli_core.stored import (
     Overview,
     QueueCounts,
     RecordById,
+    RecordQuery,
+    RecordsById,
     RecordsInState,
     StateCounts,
     StoredRecord,
@@ -30,11 +32,14 @@ _Entry = tuple[int, str]
 """The position of a record in a listing."""
 
 
-def read_records(connection: sqlite3.Connection, query: RecordById | RecordsInState, now: int) -> list[StoredRecord]:
+def read_records(connection: sqlite3.Connection, query: RecordQuery, now: int) -> list[StoredRecord]:
     """Return the records that a query asks for."""
     now = read_time(connection, now)
     if isinstance(query, RecordById):
         return list(_find(connection, [query.id], now, payloads=True, log=True).values())
+    if isinstance(query, RecordsById):
+        found = _find(connection, list(query.ids), now, payloads=query.payloads)
+        return [found[record_id] for record_id in query.ids if record_id in found]
     with snapshot(connection):
         ids = [record_id for _, record_id in _page(connection, query, now)]
         found = _find(connection, ids, now, payloads=query.payloads)

@@ -1,4 +1,4 @@
-"""Which waiting step of this process is woken when something is due."""
+"""Which waiting call of this process is woken when something is due, or has changed."""
 
 import threading
 
@@ -7,7 +7,7 @@ from flowli_core.drivers.sqlite._transaction import FirstDue
 
 
 class WakeUps:
-    """The waiting steps of this process. Thread-safe.
+    """The waiting steps of this process, and the waiting calls of its watchers. Thread-safe.
 
     A waiter that was woken is in `_woken` until it has stepped. Until then the watcher wakes no other waiter, because
     it still sees the records that this step will reserve.
@@ -17,6 +17,7 @@ class WakeUps:
         self._lock = threading.Lock()
         self._lines = Lines()
         self._woken: set[Waiter] = set()
+        self._watchers: set[Waiter] = set()
         self.closed = False
 
     def join(self, waiter: Waiter) -> None:
@@ -37,6 +38,30 @@ class WakeUps:
         """Note that a waiter has stepped."""
         with self._lock:
             self._woken.discard(waiter)
+
+    def join_watchers(self, waiter: Waiter) -> None:
+        """Let a waiter be woken by the next commit of any process."""
+        with self._lock:
+            if self.closed:
+                waiter.wake()
+            else:
+                self._watchers.add(waiter)
+
+    def leave_watchers(self, waiter: Waiter) -> None:
+        """Let a waiter no longer be woken by a commit."""
+        with self._lock:
+            self._watchers.discard(waiter)
+
+    def wake_watchers(self) -> None:
+        """Wake the waiters that wait for a commit."""
+        if self._watchers:
+            with self._lock:
+                self._wake_watchers()
+
+    def has_waiters(self) -> bool:
+        """Return True if somebody waits."""
+        with self._lock:
+            return bool(self._watchers or self._lines.queues())
 
     def queues(self) -> list[str]:
         """Return the queues that somebody waits for."""
@@ -69,13 +94,21 @@ class WakeUps:
     def wake_all(self) -> None:
         """Wake every waiter."""
         with self._lock:
-            self._lines.wake_all()
+            self._wake_all()
 
     def close(self) -> None:
         """Wake every waiter, and let nobody wait any more."""
         with self._lock:
             self.closed = True
-            self._lines.wake_all()
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        self._lines.wake_all()
+        self._wake_watchers()
+
+    def _wake_watchers(self) -> None:
+        while self._watchers:
+            self._watchers.pop().wake()
 
     def _wake(self, queue: str) -> None:
         waiter = self._lines.wake(queue)

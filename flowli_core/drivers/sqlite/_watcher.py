@@ -1,4 +1,4 @@
-"""Notices what other processes write and what becomes due by time alone, for the steps that wait.
+"""Notices what other processes write and what becomes due by time alone, for the calls that wait.
 
 Why data_version: SQLite counts in shared memory the commits that a connection sees of others. So polling it costs no
 disk access, and it never changes before the commit can be read. The time stamps of the files are too coarse, and the
@@ -97,7 +97,7 @@ class Watcher:
     def _retire_if_idle(self) -> bool:
         """Return True if nobody waits. Then this thread ends, and the next `call` starts another."""
         with self._changed:
-            if self._closed or not (self._called or self._wakeups.queues()):
+            if self._closed or not (self._called or self._wakeups.has_waiters()):
                 self._ended = None
                 return True
             return False
@@ -110,13 +110,15 @@ class Watcher:
         while (called := self._pause(next_time)) is not None:
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]
             if called or version != seen or (next_time is not None and next_time <= self._read_clock()):
+                if version != seen:
+                    self._wakeups.wake_watchers()
                 is_changed, seen = version != seen or not called, version
                 read_at, next_time = self._wake_for_due(connection, read_at, suspects=is_changed)
 
     def _pause(self, next_time: int | None) -> bool | None:
         """Wait until the next poll. Return True if `call` ended the wait, and None if the thread should end."""
         with self._changed:
-            if not (self._called or self._closed or self._wakeups.queues()):
+            if not (self._called or self._closed or self._wakeups.has_waiters()):
                 self._changed.wait_for(lambda: self._called or self._closed, _LINGER_SECONDS)
                 if not self._called:
                     return None

@@ -1,5 +1,5 @@
 -- Cancel a waiting record, or request that of an active one. Set aside a waiting one that cannot be read.
--- Needs: shared/columns shared/moves
+-- Needs: shared/columns shared/watchers shared/moves
 -- ARGV[first]: id.
 -- Answers 'cancelled', 'requested', 'finished' or 'unknown'.
 -- First write: SADD cancelling, or a ZREM.
@@ -23,6 +23,7 @@ if kind then
   local _, settled, started, failed, worker = parse_outcome(last)
   call('HSET', OUTCOME, id, format_outcome('cancelled', settled, started, failed, format_ms(due), kind, worker, ''))
   add_finished(id, kind, shape, 'cancelled')
+  notify({ id })
 else
   set_aside(id, queue, shape)
 end

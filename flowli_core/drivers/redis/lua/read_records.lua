@@ -1,9 +1,10 @@
 -- Read one record, or a part of the page of the records in a state, newest first. A page may take several calls, because each
 -- reads a limited number of entries: _reads.py repeats them.
--- Needs: shared/columns shared/clock shared/moves shared/text
--- ARGV[first..]: an id; or state, the ms and the id of the position after which the page begins (-1: at the start), limit,
---                1 to answer the payloads or 0 to leave them out, a cursor of the queues, and what the previous call found:
---                ms, id, queue of each position.
+-- Needs: shared/columns shared/clock shared/watchers shared/moves shared/text
+-- ARGV[first..]: an id; or "ids", 1 to answer the payloads or 0, and ids, of which it reads fewer once the answer is large; or
+--                state, the ms and the id of the position after which the page begins (-1: at the start), limit, 1 to
+--                answer the payloads or 0 to leave them out, a cursor of the queues, and what the previous call found: ms,
+--                id, queue of each position.
 -- Answers {'0', records, position to go on behind or nothing}; or, if there are more queues to search, {cursor, ms, id and queue
 --          of each position that was found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome,
 --          finished, end of the lease, 1 if its cancellation was requested, progress, log}; a record of a page has no log.
@@ -11,6 +12,7 @@
 --          queue, damage}.
 -- Writes nothing.
 read_as_of_last_step()
+local MOST_BYTES = 1048576
 
 -- Read a time from a score. One out of range is damaged.
 local LAST_TIME = 253402300799999
@@ -59,6 +61,17 @@ end
 
 if #ARGV == first then
   return { '0', { (read_record(ARGV[first], '1', nil, true)) } }
+elseif ARGV[first] == 'ids' then
+  local records, bytes = {}, 0
+  for i = first + 2, #ARGV do
+    local record = read_record(ARGV[i], ARGV[first + 1])
+    records[#records + 1] = record
+    bytes = bytes + (record and #(record[2] or '') + #(record[8] or '') or 0)
+    if bytes > MOST_BYTES then
+      break
+    end
+  end
+  return { '0', records }
 end
 
 local state, after_ms, after_id, limit, payloads, cursor = unpack(ARGV, first, first + 5)

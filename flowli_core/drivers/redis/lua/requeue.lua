@@ -1,5 +1,5 @@
 -- Return a finished or scheduled record to its queue: due now, with new attempts (or none stored) and no recoveries.
--- Needs: shared/columns shared/moves
+-- Needs: shared/columns shared/watchers shared/moves
 -- ARGV[first..]: id, 1 if attempts follow, attempts.
 -- Answers 'requeued', 'unfinished', 'key_taken', 'damaged' or 'unknown'.
 -- First write: HSET holder, or a ZREM.
@@ -42,5 +42,6 @@ else
 end
 call('HSET', OUTCOME, id, format_outcome('-', settled, started, failed, now_text, kind, worker, ''))
 add_waiting(id, shape, now)
+notify({ id })
 write_counts()
 return 'requeued'

@@ -13,6 +13,10 @@ FROM stored LEFT JOIN (
 ) AS sizes ON sizes.number = stored.number
 WHERE id IN (SELECT value FROM json_each(:ids));
 
+-- name: find_versions
+-- These differ after each change of a record.
+SELECT id, state, token, settled, due, created_at, updated_at FROM record WHERE id IN (SELECT value FROM json_each(:ids));
+
 -- name: page_waiting
 -- The suspects of a queue, or its other records, that are due after :after and before the position (:time, :id).
 SELECT due, id FROM record

@@ -1,4 +1,4 @@
--- How records are moved between indexes and counted. Needs columns.lua.
+-- How records are moved between indexes and counted. Needs columns.lua, watchers.lua.
 
 -- Counts are collected, and written once, together with the states that they count.
 local changes = {}
@@ -123,4 +123,5 @@ local function set_aside(id, queue, damage)
   end)
   call('HSET', OUTCOME, id, format_outcome('failed', '0', '0', '0', now_text, kind, '', damage))
   add_finished(id, kind, shape_of(kind), 'failed')
+  notify({ id })
 end

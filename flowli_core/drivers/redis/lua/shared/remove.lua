@@ -87,4 +87,5 @@ local function remove(ids, in_state)
     call_with_all('HDEL', PROGRESS, gone, 1)
     call_with_all('HDEL', LOG, gone, 1)
   end
+  remove_watchers(gone)
 end

@@ -84,5 +84,6 @@ local function recover(most, stepping, is_waiting, queue)
   end
   call_with_all('ZREM', LEASE, ids, 1)
   call_with_all('HDEL', TOKEN, ids, 1)
+  notify(ids)
   return recovered, first_lease_end(), left_own
 end

@@ -106,6 +106,7 @@ local function reserve_from(queue, most, options, bytes)
   call_with_all('ZADD', LEASE, leases, 2)
   call_with_all('ZREM', index, reserved, 1)
   count('active', queue, #reserved)
+  notify(reserved)
   add_histories(reserved, first_position)
   return bytes, is_full
 end

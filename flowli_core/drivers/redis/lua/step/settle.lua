@@ -83,5 +83,6 @@ local function settle(from, ack_count, stepping)
   end
   call_with_all('ZREM', LEASE, settled, 1)
   call_with_all('HDEL', TOKEN, settled, 1)
+  notify(settled)
   return table.concat(answers)
 end

@@ -1,0 +1,217 @@
+"""Watching records: a watcher learns of each change of the records that it watches, and of no others."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowli_core.driver import WATCHER_MEMORY, Released, Retried
+from flowli_core.durations import ZERO
+from flowli_core.errors import DriverError
+from flowli_core.stored import RecordsById, Watch
+from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, PATIENCE, Worker, ack, record, soon
+from tests.conformance.drivers import CANDIDATES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from flowli_core.driver import Driver, Reserved
+    from flowli_core.testing import ManualClock
+
+MINUTE = timedelta(minutes=1)
+
+
+async def stored(driver: Driver, *ids: str, due: timedelta = ZERO) -> None:
+    """Store records with these ids."""
+    await driver.enqueue([record(one, due=due) for one in ids])
+
+
+async def watched(driver: Driver, *ids: str, by: str = "me") -> None:
+    """Watch records that have not changed since."""
+    assert await driver.watch(Watch(watcher=by, add=ids)) == []
+
+
+async def changes(driver: Driver, *, by: str = "me") -> list[str]:
+    """Return what has changed since the last call, in order."""
+    return sorted(await driver.watch(Watch(watcher=by)))
+
+
+async def next_change(driver: Driver, *, by: str = "me") -> list[str]:
+    """Wait until something changes."""
+    while not (found := await driver.watch(Watch(watcher=by, wait=HOUR))):
+        pass
+    return sorted(found)
+
+
+async def retried(held: Reserved, worker: Worker) -> None:
+    await worker.step(ack(held, Retried(MINUTE, b"{}")))
+
+
+async def completed(held: Reserved, worker: Worker) -> None:
+    await worker.step(ack(held, DONE))
+
+
+async def failed(held: Reserved, worker: Worker) -> None:
+    await worker.step(ack(held, BROKEN))
+
+
+async def released(held: Reserved, worker: Worker) -> None:
+    await worker.step(ack(held, Released()))
+
+
+@pytest.mark.parametrize("settle", [retried, completed, failed, released])
+async def test_a_watcher_learns_of_the_start_and_of_the_end_of_a_run(
+    driver: Driver, worker: Worker, settle: Callable[[Reserved, Worker], Awaitable[None]]
+) -> None:
+    await stored(driver, "a", "b")
+    await watched(driver, "a")
+    held = (await worker.step(want=2)).reserved
+    assert await changes(driver) == ["a"]
+    for one in held:
+        await settle(one, worker)
+    assert await changes(driver) == ["a"]
+    assert await changes(driver) == []
+
+
+async def test_a_watcher_learns_of_a_recovery(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    await stored(driver, "a")
+    await worker.step(want=1)
+    await watched(driver, "a")
+    clock.advance(LEASE + MINUTE)
+    await watched(driver)
+    await driver.watch(Watch(watcher="me", add=("a",)))
+    await other.step(want=0)
+    assert await changes(driver) == ["a"]
+
+
+async def test_a_watcher_learns_of_what_operators_do(driver: Driver, clock: ManualClock) -> None:
+    await stored(driver, "a", "b", due=HOUR)
+    await watched(driver, "a", "b")
+    assert await driver.cancel("a") == "cancelled"
+    assert await changes(driver) == ["a"]
+    assert await driver.requeue("a") == "requeued"
+    assert await driver.requeue("b") == "requeued"
+    assert await changes(driver) == ["a", "b"]
+    await driver.cancel("a")
+    await changes(driver)
+    clock.advance(timedelta(seconds=1))
+    assert await driver.purge("cancelled", older_than=ZERO, limit=10) == 1
+    assert await changes(driver) == ["a"]
+
+
+async def test_a_change_ends_the_wait_of_each_watcher_of_the_record(driver: Driver, worker: Worker) -> None:
+    await stored(driver, "a", "b")
+    await watched(driver, "a", by="one")
+    await watched(driver, "a", "b", by="other")
+    waits = [asyncio.create_task(next_change(driver, by=name)) for name in ("one", "other")]
+    await asyncio.sleep(0)
+    held = (await worker.step(want=1)).reserved
+    assert [one.id for one in held] == ["a"]
+    async with asyncio.timeout(PATIENCE):
+        assert [await wait for wait in waits] == [["a"], ["a"]]
+
+
+async def test_a_watcher_that_waits_can_add_records(driver: Driver, worker: Worker) -> None:
+    await stored(driver, "a", "b")
+    await watched(driver, "b")
+    wait = asyncio.create_task(next_change(driver))
+    await soon(driver.overview())
+    await driver.watch(Watch(watcher="me", add=("a",)))
+    await worker.step(want=1)
+    async with asyncio.timeout(PATIENCE):
+        assert await wait == ["a"]
+
+
+async def test_changes_between_two_calls_are_kept(driver: Driver, worker: Worker) -> None:
+    ids = [f"{n:04d}" for n in range(300)]
+    await stored(driver, *ids)
+    await watched(driver, *ids)
+    await worker.step(want=300)
+    async with asyncio.timeout(PATIENCE):
+        assert await next_change(driver) == ids
+
+
+async def test_a_record_that_is_no_longer_watched_is_not_reported(driver: Driver, worker: Worker) -> None:
+    await stored(driver, "a", "b")
+    await watched(driver, "a", "b")
+    await driver.watch(Watch(watcher="me", remove=("a",)))
+    await worker.step(want=2)
+    assert await changes(driver) == ["b"]
+
+
+async def test_a_record_that_is_not_stored_can_be_watched(driver: Driver) -> None:
+    await watched(driver, "nobody")
+    assert await changes(driver) == []
+
+
+async def test_a_wait_without_a_change_ends(live_driver: Driver) -> None:
+    async with asyncio.timeout(PATIENCE):
+        assert await live_driver.watch(Watch(watcher="me", wait=timedelta(milliseconds=20))) == []
+
+
+async def test_close_ends_a_wait(live_driver: Driver) -> None:
+    await stored(live_driver, "a")
+    await watched(live_driver, "a")
+    wait = asyncio.create_task(next_change(live_driver))
+    await soon(live_driver.overview())
+    await live_driver.close()
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(DriverError):
+            await wait
+
+
+async def test_a_wait_that_is_cancelled_leaves_the_watcher_usable(driver: Driver, worker: Worker) -> None:
+    await stored(driver, "a")
+    await watched(driver, "a")
+    wait = asyncio.create_task(next_change(driver))
+    await soon(driver.overview())
+    wait.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await wait
+    await driver.watch(Watch(watcher="me", add=("a",)))
+    await worker.step(want=1)
+    async with asyncio.timeout(PATIENCE):
+        assert await next_change(driver) == ["a"]
+
+
+async def test_nothing_is_left_of_watchers_that_died(
+    driver_name: str, driver: Driver, worker: Worker, clock: ManualClock, tmp_path: Path
+) -> None:
+    await stored(driver, "a", "b")
+    await watched(driver, "a", "b", by="no. 0")
+    (held,) = (await worker.step(want=1)).reserved
+    size = CANDIDATES[driver_name].size
+    before = size(driver, tmp_path)
+    for n in range(10, 60):
+        clock.advance(WATCHER_MEMORY)
+        await watched(driver, "a", "b", by=f"no. {n}")
+    assert size(driver, tmp_path) == before
+    await worker.step(ack(held, DONE))
+    assert await changes(driver, by="no. 59") == ["a"]
+
+
+async def test_records_are_read_by_their_ids(driver: Driver) -> None:
+    await driver.enqueue([record(one, input=b"[1]", meta=b"[2]") for one in ("a", "b", "c")])
+    found = await driver.records(RecordsById(ids=("c", "nobody", "a")))
+    assert [(one.id, one.input, one.meta) for one in found] == [("c", b"[1]", b"[2]"), ("a", b"[1]", b"[2]")]
+    (bare,) = await driver.records(RecordsById(ids=("b",), payloads=False))
+    assert (bare.id, bare.input, bare.meta, bare.result) == ("b", b"", None, None)
+    assert await driver.records(RecordsById(ids=())) == []
+
+
+async def test_large_records_are_read_in_several_calls(driver: Driver, tmp_path: Path) -> None:
+    ids = tuple([f"{n}" for n in range(6)])
+    for one in ids:
+        await driver.enqueue([record(one, input=b"x" * 700_000)])
+    found: list[str] = []
+    while left := ids[len(found) :]:
+        answer = await driver.records(RecordsById(ids=left))
+        assert answer
+        found += [one.id for one in answer]
+    assert tuple(found) == ids
