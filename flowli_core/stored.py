@@ -120,8 +120,9 @@ RecordQuery = RecordById | RecordsById | RecordsInState
 class Watch:
     """A call of a watcher: a part of a process that waits for changes of records.
 
-    It watches the records in `add`, no longer those in `remove`, and then waits for a change, at most for `wait`. A
-    watcher makes one call with a `wait` at a time. Other calls may be made meanwhile, and change what it waits for.
+    It watches the records in `add`, no longer those in `remove`, and then waits for a change, at most for `wait`. The
+    name of a watcher has no spaces. It makes one call with a `wait` at a time; calls without one may be made meanwhile,
+    and change what it waits for.
     """
 
     watcher: str

@@ -461,6 +461,32 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ),
         ("a removed schedule is still listed", "call('ZREM', SCHEDULES, key)"),
     ),
+    ("step/settle.lua", "tests/conformance/test_watch.py"): (("a watcher misses the end of a run", "notify(settled)"),),
+    ("step/reserve.lua", "tests/conformance/test_watch.py"): (("a watcher misses the start", "notify(reserved)"),),
+    ("step/recover.lua", "tests/conformance/test_watch.py"): (("a watcher misses a recovery", "notify(ids)"),),
+    ("cancel.lua", "tests/conformance/test_watch.py"): (
+        ("a watcher misses a cancellation", "'cancelled')\n  notify({ id })", "'cancelled')"),
+    ),
+    ("requeue.lua", "tests/conformance/test_watch.py"): (("a watcher misses a requeue", "notify({ id })"),),
+    ("shared/remove.lua", "tests/conformance/test_watch.py"): (
+        ("a removed record keeps its watchers, and they miss the removal", "remove_watchers(gone)"),
+    ),
+    ("shared/moves.lua", "tests/conformance/test_watch.py"): (
+        ("a watcher misses that a record is set aside", "notify({ id })"),
+    ),
+    ("shared/watchers.lua", "tests/conformance/test_watch.py"): (
+        ("dead watchers stay", "> now - WATCHER_MEMORY\n", ">= 0\n"),
+        ("a change does not end a wait", "or { '0', '' }", "or {}"),
+        ("the changes for a dead watcher stay", "call('PEXPIRE', CHANGED[name], WATCHER_MEMORY)"),
+    ),
+    ("watch.lua", "tests/conformance/test_watch.py"): (
+        ("a record that is not stored is watched", "and call('HSTRLEN', RECORD, id) > 0 then", "then"),
+        ("a record that is no longer watched is reported", "  if is_watched then\n", "  if false then\n"),
+        ("changes are reported again", "call_with_all('ZREM', CHANGED_IDS, changed, 1)"),
+        ("the watchers stay", "call('PEXPIRE', WATCHERS, WATCHER_MEMORY)"),
+        ("the list of watched records stays", "call('PEXPIRE', WATCHED, WATCHER_MEMORY)"),
+        ("a record has any number of watchers", "#names >= MOST_WATCHERS", "false"),
+    ),
     ("purge.lua", "tests/conformance/test_retention.py"): (
         ("purge ignores the age", "format_ms(now - older_ms)", "now_text"),
         ("purge ignores the limit", "'LIMIT', 0, limit", "'LIMIT', 0, 1000"),
