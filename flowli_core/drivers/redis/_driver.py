@@ -57,7 +57,6 @@ from flowli_core.stored import (
     FinishedState,
     Overview,
     RecordQuery,
-    RecordsById,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,

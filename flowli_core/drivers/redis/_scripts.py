@@ -30,8 +30,8 @@ from flowli_core.drivers.redis._packing import Word, digest_of, pack_ack, pack_r
 from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.stored import (
     RecordById,
-    RecordQuery,
     RecordsById,
+    RecordsInState,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
