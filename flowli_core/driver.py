@@ -41,34 +41,6 @@ from flowli_core.stored import (
     Watch,
 )
 
-MAX_BATCH_BYTES = 8 * 1024 * 1024
-"""A step stops reserving before the inputs of its batch exceed this size; a batch may always hold one record."""
-
-MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS = 1024 * 1024, 250
-"""In a call that stores several records, the core sends at most this much of inputs and metas, and this many records.
-Other calls wait for the store meanwhile."""
-
-RECOVER_PER_STEP, TRIM_PER_STEP = 64, 1000
-"""The most expired leases that a step recovers, and the most finished records that it removes."""
-
-MOST_LOG_LINES = 100
-"""A driver keeps the last lines of a record's log, up to this many."""
-
-MOST_TAKEN_IDS = 200_000
-"""The approximate limit of the ids of removed records that a driver remembers: see `keep_id`. It forgets the oldest."""
-
-WORKER_LISTED = timedelta(minutes=1)
-"""A worker is listed if it was last seen less than this long ago, unless it has left."""
-
-LAST_SEEN_PRECISION = timedelta(seconds=15)
-"""A driver records when it last saw a worker at most this often, so an idle worker costs hardly any writes."""
-
-WORKER_MEMORY = timedelta(minutes=10)
-"""A driver remembers the last steps of a worker for this long after it last saw the worker."""
-
-WATCHER_MEMORY = timedelta(seconds=30)
-"""A driver remembers a watcher for this long after its last `watch`."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRecord:
@@ -397,9 +369,9 @@ class Driver(Protocol):
     async def watch(self, watch: Watch) -> list[str]:
         """Return the ids of watched records that have changed since they were added, or last returned. Wait for one.
 
-        A record changes when its state does, but not by time alone, and when it is removed. A wait may end early.
-        Changes may be lost: if a call fails, after WATCHER_MEMORY without a call, or with the store's last writes. So a
-        watcher adds its records anew from time to time, and reads them. What nobody watches costs nothing.
+        A record changes when it moves to another state, unless by time alone, when its handler reports, and when it is
+        removed. A wait may end early. Changes may be lost: if a call fails, after WATCHER_MEMORY without a call, or
+        with the store's last writes. So a watcher adds and reads its records anew from time to time.
         """
         ...
 

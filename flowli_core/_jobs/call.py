@@ -24,9 +24,10 @@ from flowli_core._wire.codec import Codec
 from flowli_core._wire.keys import key_of_call
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
-from flowli_core.driver import MAX_ENQUEUE_RECORDS, Disposition, NewRecord
+from flowli_core.driver import Disposition, NewRecord
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
+from flowli_core.limits import MAX_ENQUEUE_RECORDS
 
 _KEEP_ID = timedelta(minutes=5)
 """An id that a caller gave stays taken for this time after its job has ended. Nobody repeats a call for so long."""

@@ -11,8 +11,8 @@ from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord, to_job_re
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
-from flowli_core.driver import MAX_BATCH_BYTES
 from flowli_core.errors import ValidationError
+from flowli_core.limits import MAX_BATCH_BYTES
 from flowli_core.stored import (
     STATES,
     Overview,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from weakref import WeakKeyDictionary
 
-from flowli_core.driver import MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS, Driver, Enqueued, NewRecord
+from flowli_core.driver import Driver, Enqueued, NewRecord
 from flowli_core.errors import DriverError
+from flowli_core.limits import MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS
 
 
 def count_batch(records: Iterable[NewRecord]) -> int:

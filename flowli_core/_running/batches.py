@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowli_core.driver import MAX_BATCH_BYTES
+from flowli_core.limits import MAX_BATCH_BYTES
 
 _QUICK_SECONDS = 1.0
 """A step that is answered within this time may be followed by a larger one."""

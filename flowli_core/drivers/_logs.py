@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from flowli_core.driver import MOST_LOG_LINES, Report
+from flowli_core.driver import Report
+from flowli_core.limits import MOST_LOG_LINES
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from flowli_core.driver import (
-    MOST_LOG_LINES,
-    WORKER_MEMORY,
     Ack,
     AckAnswer,
     CancelAnswer,
@@ -30,6 +28,7 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.durations import ZERO
+from flowli_core.limits import MOST_LOG_LINES, WORKER_MEMORY
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import RECOVER_PER_STEP, Ack, Cancelled, HeartbeatAnswer, Lease, Recovered, Released, Retried
+from flowli_core.driver import Ack, Cancelled, HeartbeatAnswer, Lease, Recovered, Released, Retried
 from flowli_core.durations import ZERO
+from flowli_core.limits import RECOVER_PER_STEP
 from flowli_core.stored import RecordsInState
 from tests.conformance.builders import (
     BROKEN,

@@ -27,7 +27,6 @@ from hypothesis.stateful import (
 )
 
 from flowli_core.driver import (
-    MOST_LOG_LINES,
     Ack,
     Cancelled,
     Completed,
@@ -42,6 +41,7 @@ from flowli_core.driver import (
     Step,
 )
 from flowli_core.durations import ZERO
+from flowli_core.limits import MOST_LOG_LINES
 from flowli_core.stored import FINISHED, STATES
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import everything, ids, record, step, stored

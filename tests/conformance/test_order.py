@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core.driver import MAX_BATCH_BYTES, Released, Retried
+from flowli_core.driver import Released, Retried
 from flowli_core.durations import ZERO
+from flowli_core.limits import MAX_BATCH_BYTES
 from tests.conformance.builders import Worker, ids, record, stored
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core.driver import LAST_SEEN_PRECISION, WORKER_LISTED, WORKER_MEMORY
+from flowli_core.limits import LAST_SEEN_PRECISION, WORKER_LISTED, WORKER_MEMORY
 from flowli_core.stored import StoredWorker
 from tests.conformance.builders import LEASE, Worker, ack, lease_of, record, step
 

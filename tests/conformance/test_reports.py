@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from flowli_core.driver import MOST_LOG_LINES, Cancelled, Keep, Released, Report, Retried
+from flowli_core.driver import Cancelled, Keep, Released, Report, Retried
 from flowli_core.durations import ZERO
+from flowli_core.limits import MOST_LOG_LINES
 from tests.conformance.builders import (
     BROKEN,
     DONE,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import WORKER_MEMORY, Released, Retried
+from flowli_core.driver import Released, Retried
 from flowli_core.durations import ZERO
+from flowli_core.limits import WORKER_MEMORY
 from tests.conformance.builders import BROKEN, LEASE, Worker, ack, ids, lease_of, record, step, stored
 from tests.support.store import find, read_page
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import LAST_SEEN_PRECISION, WORKER_MEMORY, Retried
+from flowli_core.driver import Retried
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
+from flowli_core.limits import LAST_SEEN_PRECISION, WORKER_MEMORY
 from tests.conformance.builders import (
     BROKEN,
     HOUR,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import WATCHER_MEMORY, Released, Retried
+from flowli_core.driver import Released, Report, Retried
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError
+from flowli_core.limits import WATCHER_MEMORY
 from flowli_core.stored import RecordsById, Watch
 from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, PATIENCE, Worker, ack, record, soon
 from tests.conformance.drivers import CANDIDATES
@@ -95,6 +96,18 @@ async def test_a_watcher_learns_of_a_recovery(
     await driver.watch(Watch(watcher="me", add=("a",)))
     await other.step(want=0)
     assert await changes(driver) == ["a"]
+
+
+async def test_a_watcher_learns_of_what_a_handler_reports(driver: Driver, worker: Worker) -> None:
+    await stored(driver, "a")
+    (held,) = (await worker.step(want=1)).reserved
+    await watched(driver, "a")
+    await driver.heartbeat("w", [], LEASE, [Report(held.id, held.token, progress=b"1")])
+    assert await changes(driver) == ["a"]
+    await driver.heartbeat("w", [], LEASE, [Report(held.id, held.token, log=(b"a line",))])
+    assert await changes(driver) == ["a"]
+    await driver.heartbeat("w", [], LEASE, [Report(held.id, held.token + 1, progress=b"2")])
+    assert await changes(driver) == []
 
 
 async def test_a_watcher_learns_of_what_operators_do(driver: Driver, clock: ManualClock) -> None:

@@ -43,6 +43,7 @@ PUBLIC_MODULES = {
         "embedded",
         "errors",
         "healthz",
+        "limits",
         "logs",
         "metrics",
         "retry",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core import DriverError, Jobs, StoreUnavailable, job
-from flowli_core.driver import MAX_ENQUEUE_RECORDS
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.limits import MAX_ENQUEUE_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

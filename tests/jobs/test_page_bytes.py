@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flowli_core import JobRecord, Jobs, job
-from flowli_core.driver import MAX_BATCH_BYTES
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.limits import MAX_BATCH_BYTES
 from flowli_core.stored import RecordQuery, StoredRecord
 from flowli_core.testing import drain
 

@@ -16,9 +16,10 @@ import pytest
 from pydantic import BaseModel, BeforeValidator
 
 from flowli_core import Defaults, Hooks, JobEvent, Jobs, Keep, Runner, StoreUnavailable, job
-from flowli_core.driver import RECOVER_PER_STEP, Retried
+from flowli_core.driver import Retried
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.durations import ZERO
+from flowli_core.limits import RECOVER_PER_STEP
 from flowli_core.retry import Retry
 from flowli_core.testing import ManualClock, drain
 from tests.conformance.builders import Worker

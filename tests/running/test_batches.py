@@ -10,8 +10,9 @@ import pytest
 from flowli_core import RunCounts, Runner
 from flowli_core._running import batches
 from flowli_core._running.batches import Batches
-from flowli_core.driver import MAX_BATCH_BYTES, Completed, Step
+from flowli_core.driver import Completed, Step
 from flowli_core.drivers.redis import RedisDriver
+from flowli_core.limits import MAX_BATCH_BYTES
 from tests.redis.server import Server
 from tests.support.running import Work
 

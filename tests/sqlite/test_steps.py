@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import WORKER_MEMORY
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.limits import WORKER_MEMORY
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import HOUR, LEASE, Worker, ack, ids, lease_of, record
 

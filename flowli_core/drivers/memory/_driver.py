@@ -12,7 +12,6 @@ from heapq import nlargest, nsmallest
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.diagnosis import Check
 from flowli_core.driver import (
-    WORKER_LISTED,
     CancelAnswer,
     Enqueued,
     HeartbeatAnswer,
@@ -30,6 +29,7 @@ from flowli_core.drivers.memory._store import Store
 from flowli_core.drivers.memory._watchers import Watchers
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
+from flowli_core.limits import WORKER_LISTED
 from flowli_core.stored import (
     FinishedState,
     Overview,

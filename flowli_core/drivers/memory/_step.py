@@ -7,10 +7,6 @@ from datetime import timedelta
 from typing import Literal, assert_never
 
 from flowli_core.driver import (
-    MAX_BATCH_BYTES,
-    RECOVER_PER_STEP,
-    TRIM_PER_STEP,
-    WORKER_MEMORY,
     Ack,
     AckAnswer,
     Cancelled,
@@ -26,6 +22,7 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
 from flowli_core.drivers.memory._store import Record, Store
+from flowli_core.limits import MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY
 from flowli_core.stored import FinishedState, StoredWorker
 
 
@@ -93,6 +90,7 @@ class Steps:
         for report in reports:
             record = self._store.records.get(report.id)
             if record is not None and record.is_held(report.token, worker):
+                self._store.moved.append(report.id)
                 record.progress = record.progress if report.progress is None else report.progress
                 record.log = record.log.extended(report)
 

@@ -4,9 +4,10 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from flowli_core.driver import MOST_TAKEN_IDS, Enqueued, NewRecord, Reserved
+from flowli_core.driver import Enqueued, NewRecord, Reserved
 from flowli_core.drivers._logs import NO_LOG, Log
 from flowli_core.drivers._times import SKIPPED_NUMBERS, milliseconds, moment, moment_or_none, stamp
+from flowli_core.limits import MOST_TAKEN_IDS
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord, StoredSchedule
 
 Entry = tuple[int, str]

@@ -9,7 +9,14 @@ from datetime import timedelta
 from importlib import resources
 from typing import Any
 
-from flowli_core.driver import (
+from flowli_core.driver import Lease, NewRecord, Report, Step
+from flowli_core.drivers._times import milliseconds, stamp
+from flowli_core.drivers.redis._clients import Client
+from flowli_core.drivers.redis._clients._errors import MissingScriptError, WrongTypeError
+from flowli_core.drivers.redis._keys import Keys
+from flowli_core.drivers.redis._packing import Word, digest_of, pack_ack, pack_record, pack_report, shape_of, to_text
+from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
+from flowli_core.limits import (
     LAST_SEEN_PRECISION,
     MAX_BATCH_BYTES,
     MOST_TAKEN_IDS,
@@ -17,17 +24,7 @@ from flowli_core.driver import (
     TRIM_PER_STEP,
     WORKER_LISTED,
     WORKER_MEMORY,
-    Lease,
-    NewRecord,
-    Report,
-    Step,
 )
-from flowli_core.drivers._times import milliseconds, stamp
-from flowli_core.drivers.redis._clients import Client
-from flowli_core.drivers.redis._clients._errors import MissingScriptError, WrongTypeError
-from flowli_core.drivers.redis._keys import Keys
-from flowli_core.drivers.redis._packing import Word, digest_of, pack_ack, pack_record, pack_report, shape_of, to_text
-from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.stored import (
     RecordById,
     RecordsById,

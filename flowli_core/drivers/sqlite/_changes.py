@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from flowli_core.driver import WATCHER_MEMORY
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._sql import run
+from flowli_core.limits import WATCHER_MEMORY
 from flowli_core.stored import Watch
 
 _Version = tuple[object, ...]

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from flowli_core.driver import MAX_BATCH_BYTES
 from flowli_core.drivers.sqlite._damage import decode
 from flowli_core.drivers.sqlite._sql import SQL
 from flowli_core.drivers.sqlite._transaction import snapshot
 from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
+from flowli_core.limits import MAX_BATCH_BYTES
 
 Synchronous = Literal["normal", "full"]
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
 
-from flowli_core.driver import WORKER_LISTED
 from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.sqlite._damage import CUT, LONGEST, RECORD, STATUSES, DamagedRowError, find_damage, noted
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._reports import split_lines
 from flowli_core.drivers.sqlite._sql import run
 from flowli_core.drivers.sqlite._transaction import first_due, read_time, snapshot
+from flowli_core.limits import WORKER_LISTED
 from flowli_core.stored import (
     Overview,
     QueueCounts,

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from flowli_core.driver import MAX_BATCH_BYTES, Reserved, Step
+from flowli_core.driver import Reserved, Step
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._damage import CUT, LONGEST, DamagedRowError
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.limits import MAX_BATCH_BYTES
 
 Columns = tuple[Any, ...]
 """The columns of the statements find_due and find_held; the first three are number, due and id."""

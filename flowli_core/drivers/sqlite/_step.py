@@ -4,22 +4,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from flowli_core.driver import (
-    LAST_SEEN_PRECISION,
-    WORKER_MEMORY,
-    AckAnswer,
-    Damaged,
-    Recovered,
-    Reserved,
-    Step,
-    StepAnswer,
-)
+from flowli_core.driver import AckAnswer, Damaged, Recovered, Reserved, Step, StepAnswer
 from flowli_core.drivers._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite._damage import Repairer
 from flowli_core.drivers.sqlite._reports import store_reports
 from flowli_core.drivers.sqlite._reserve import reserve, reserve_again
 from flowli_core.drivers.sqlite._settle import recover, settle, trim
 from flowli_core.drivers.sqlite._transaction import Transaction, first_due, first_lease, first_tick
+from flowli_core.limits import LAST_SEEN_PRECISION, WORKER_MEMORY
 
 _MEMORY = milliseconds(WORKER_MEMORY)
 _PRECISION = milliseconds(LAST_SEEN_PRECISION)

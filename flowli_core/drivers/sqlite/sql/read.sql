@@ -15,7 +15,11 @@ WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: find_versions
 -- These differ after each change of a record.
-SELECT id, state, token, settled, due, created_at, updated_at FROM record WHERE id IN (SELECT value FROM json_each(:ids));
+SELECT
+    id, state, token, settled, due, created_at, updated_at,
+    (SELECT progress FROM progress WHERE progress.number = record.number),
+    (SELECT token || ' ' || count FROM log WHERE log.number = record.number)
+FROM record WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: page_waiting
 -- The suspects of a queue, or its other records, that are due after :after and before the position (:time, :id).

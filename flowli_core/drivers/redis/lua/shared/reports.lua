@@ -1,4 +1,4 @@
--- Store what running handlers report. Needs columns.lua.
+-- Store what running handlers report. Needs columns.lua, watchers.lua.
 -- A report is five arguments: id, token, progress or '', the number of its first line, its lines, each ended by a newline.
 local MOST_LINES = 100
 
@@ -28,9 +28,11 @@ end
 
 -- Store the reports from ARGV[from] to ARGV[to] about leases that the worker holds.
 local function store_reports(from, to, worker)
+  local reported = {}
   for at = from, to, 5 do
     local id, token, progress, first_line, lines = unpack(ARGV, at, at + 4)
     if is_held(call('HGET', TOKEN, id), token, worker) then
+      reported[#reported + 1] = id
       if progress ~= '' then
         call('HSET', PROGRESS, id, progress)
       end
@@ -39,4 +41,5 @@ local function store_reports(from, to, worker)
       end
     end
   end
+  notify(reported)
 end

@@ -1,0 +1,31 @@
+"""The limits of the contract between the core and a store: see `flowli_core/driver.py`."""
+
+from datetime import timedelta
+
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""A step stops reserving before the inputs of its batch exceed this size; a batch may always hold one record."""
+
+MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS = 1024 * 1024, 250
+"""In a call that stores several records, the core sends at most this much of inputs and metas, and this many records.
+Other calls wait for the store meanwhile."""
+
+RECOVER_PER_STEP, TRIM_PER_STEP = 64, 1000
+"""The most expired leases that a step recovers, and the most finished records that it removes."""
+
+MOST_LOG_LINES = 100
+"""A driver keeps the last lines of a record's log, up to this many."""
+
+MOST_TAKEN_IDS = 200_000
+"""The approximate limit of the ids of removed records that a driver remembers: see `keep_id`. It forgets the oldest."""
+
+WORKER_LISTED = timedelta(minutes=1)
+"""A worker is listed if it was last seen less than this long ago, unless it has left."""
+
+LAST_SEEN_PRECISION = timedelta(seconds=15)
+"""A driver records when it last saw a worker at most this often, so an idle worker costs hardly any writes."""
+
+WORKER_MEMORY = timedelta(minutes=10)
+"""A driver remembers the last steps of a worker for this long after it last saw the worker."""
+
+WATCHER_MEMORY = timedelta(seconds=30)
+"""A driver remembers a watcher for this long after its last `watch`."""
