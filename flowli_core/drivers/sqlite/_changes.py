@@ -17,7 +17,7 @@ from flowli_core.limits import WATCHER_MEMORY
 from flowli_core.stored import Watch
 
 _Version = tuple[object, ...]
-"""What differs after each change of a record; empty if it is not stored."""
+"""The values of a record that differ after each change; empty if it is not stored."""
 
 
 @dataclass(slots=True, eq=False)
