@@ -29,7 +29,9 @@ async def read_rows(scripts: Scripts, query: RecordQuery) -> list[Any]:
         _, found = await scripts.read_records(query)
         return list(found)
     if isinstance(query, RecordsById):
-        _, found = await scripts.read_records_by_id(query) if query.ids else (b"0", [])
+        if not query.ids:
+            return []
+        _, found = await scripts.read_records_by_id(query)
         return list(found)
     after: tuple[int, Word] | None = (-1, "") if query.after is None else (stamp(query.after.at), query.after.id)
     rows = list[Any]()
