@@ -51,4 +51,4 @@ SELECT count(*) FROM (
         SELECT queue, state, n FROM counts
         UNION ALL SELECT ifnull(queue, ''), ifnull(state, ''), -count(*) FROM record GROUP BY 1, 2
     ) GROUP BY queue, state
-) WHERE n <> 0;
+) WHERE n <> 0 OR EXISTS (SELECT 1 FROM counts WHERE typeof(n) <> 'integer');
