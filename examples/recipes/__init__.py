@@ -1,0 +1,1 @@
+"""Recipes: short modules to copy into an application."""
