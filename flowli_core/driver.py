@@ -187,8 +187,11 @@ class Step:
     steps can be sent meanwhile. If a waiting step fails or is cancelled, it may have reserved records: send it again
     with `wait=ZERO` and `want=0`. It then does not wait, and its answer holds what it had reserved.
 
-    A recovery by the worker that held the lease does not count: the worker is alive. A waiting step leaves the expired
-    leases of its own worker as they are, and then reserves nothing, because the process that sent it may stand still.
+    A recovery by the worker that held the lease does not count: the worker is alive. For the same reason, the last
+    recovery is taken back if the worker that held the lease names it later, by an ack or a heartbeat, before the record
+    has finished. The driver does this after the step or the heartbeat, and at most MOST_TAKEN_BACK times for a record,
+    because its job may be what makes workers stand still. A waiting step leaves the expired leases of its own worker as
+    they are, and then reserves nothing, because the process that sent it may stand still.
 
     Waiters are woken as follows. A record that becomes due wakes one waiting step of its queue; if none waits, the
     wake-up is kept for the next. A step that leaves due records behind wakes another. A waiting step that is cancelled

@@ -15,6 +15,9 @@ RECOVER_PER_STEP, TRIM_PER_STEP = 64, 1000
 MOST_LOG_LINES = 100
 """A driver keeps the last lines of a record's log, up to this many."""
 
+MOST_TAKEN_BACK = 10
+"""The most recoveries of a record that are taken back: see `Step`."""
+
 MOST_TAKEN_IDS = 200_000
 """The approximate limit of the ids of removed records that a driver remembers: see `keep_id`. It forgets the oldest."""
 

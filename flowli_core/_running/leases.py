@@ -147,11 +147,11 @@ class LeaseRenewer:
             if self._is_ending.is_set():
                 return False
             # An expired lease is lost even if the store answers later: another worker may have reserved the record.
-            lost = [attempt for attempt in held if time.monotonic() > attempt.lease_until]
-            cancelled: list[Attempt] = []
-            is_renewed = False
+            expired = [attempt for attempt in held if time.monotonic() > attempt.lease_until]
+            if expired:
+                self._call_on_loop(lambda: self._slots.expire(expired))
+            return False
         else:
-            is_renewed = True
             self._note_success(time.monotonic() - sent_at)
             lost = [attempt for attempt in held if attempt.reserved.id in answer.lost]
             cancelled = [attempt for attempt in held if attempt.reserved.id in answer.cancelled]
@@ -160,7 +160,7 @@ class LeaseRenewer:
                     attempt.lease_until = sent_at + self._lease.total_seconds()
         if lost or cancelled:
             self._call_on_loop(lambda: self._slots.apply_heartbeat(lost, cancelled))
-        return is_renewed
+        return True
 
     def _warn_of_standstill(self, seconds: float, held: list[Attempt]) -> None:
         """Log that the whole process stood still, because this thread did, for longer than a lease."""

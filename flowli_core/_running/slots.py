@@ -136,6 +136,16 @@ class Slots:
         for attempt in cancelled:
             attempt.end(EndReason.CANCELLED)
 
+    def expire(self, attempts: Sequence[Attempt]) -> None:
+        """End the attempts whose lease expired while the store was unreachable, and release their records.
+
+        The store may have recovered them since. Then the acks are lost, and show it that this worker is alive.
+        """
+        for attempt in attempts:
+            if attempt.outcome is None and self.held.get(attempt.reserved.id) is attempt:
+                self._end_lost(attempt)
+                self.release(attempt.reserved)
+
     def release(self, reserved: Reserved) -> None:
         """Return a record to the queue, for another worker to run."""
         self._pending.append((Ack(reserved.id, reserved.token, Released()), None))

@@ -28,7 +28,7 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.durations import ZERO
-from flowli_core.limits import MOST_LOG_LINES, WORKER_MEMORY
+from flowli_core.limits import MOST_LOG_LINES, MOST_TAKEN_BACK, WORKER_MEMORY
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Call:
     """The number of the next line under each token."""
     result: bytes | None = None
     recoveries: int = 0
+    recovered_token: int | None = None
+    taken_back: int = 0
     cancel: bool = False
     token: int | None = None
     settled: int | None = None
@@ -129,6 +131,8 @@ class Model:
     calls: dict[str, Call] = field(default_factory=dict[str, Call])
     workers: dict[str, Worker] = field(default_factory=dict[str, Worker])
     tokens: list[int] = field(default_factory=lambda: [0])
+    taken_back: int = 0
+    """The number of recoveries that were taken back."""
 
     def advance(self, by: timedelta) -> None:
         """Let time pass: scheduled records become due, and workers not seen for long are forgotten."""
@@ -164,6 +168,12 @@ class Model:
 
     def step(self, step: Step, answer: StepAnswer) -> None:
         """Do a step, and check the driver's answer against it."""
+        self._step(step, answer)
+        for ack, result in zip(step.acks, answer.acks, strict=True):
+            if result == "lost":
+                self._take_back_recovery(ack.id, ack.token)
+
+    def _step(self, step: Step, answer: StepAnswer) -> None:
         assert answer.now == self.now
         waits = step.wait is not None
         last = self.last_step(step.worker, waits=waits)
@@ -213,6 +223,9 @@ class Model:
         if worker in self.workers:
             self.workers[worker].seen = self.now
         lost = frozenset(one.id for one in leases if one.id not in held)
+        for lease_of in leases:
+            if lease_of.id in lost:
+                self._take_back_recovery(lease_of.id, lease_of.token)
         return HeartbeatAnswer(lost, frozenset(one for one in held if self.calls[one].cancel))
 
     def cancel(self, record_id: str) -> CancelAnswer:
@@ -238,6 +251,7 @@ class Model:
         holder = self._holder(call.new.key)
         if holder is not None and holder is not call:
             return "key_taken"
+        call.recovered_token, call.taken_back = None, 0
         call.recoveries, call.cancel, call.attempts, call.result, call.finished_at = 0, False, attempts, None, None
         call.progress = None
         self._wait(call, self.now)
@@ -307,8 +321,9 @@ class Model:
         if step.wait is not None:
             expired = [call for call in expired if call not in own]
         for call in expired:
+            if call.worker != step.worker:
+                call.recoveries, call.recovered_token = call.recoveries + 1, call.token
             call.token = call.ends = None
-            call.recoveries += call.worker != step.worker
             if call.recoveries > call.new.max_recoveries and not call.cancel:
                 self._finish(call, "failed")
             else:
@@ -318,6 +333,13 @@ class Model:
         assert [(one.id, one.name, one.queue, one.recoveries, one.state) for one in reported] == sorted(mine)
         assert all(one.meta == self.calls[one.id].new.meta for one in reported)
         return step.wait is not None and bool(own)
+
+    def _take_back_recovery(self, record_id: str, token: int) -> None:
+        call = self.calls.get(record_id)
+        unfinished = call is not None and call.state not in FINISHED
+        if call is not None and unfinished and call.recovered_token == token and call.taken_back < MOST_TAKEN_BACK:
+            call.recoveries, call.recovered_token, call.taken_back = call.recoveries - 1, None, call.taken_back + 1
+            self.taken_back += 1
 
     def _trim(self, step: Step) -> None:
         for state in FINISHED:

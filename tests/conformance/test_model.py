@@ -97,6 +97,7 @@ MUST_REACH = (
     "zombie ok",
     "zombie lost",
     "clock back",
+    "recovery taken back",
     "reserved, recovered 0 times",
     "reserved, recovered 1 times",
     "reserved, recovered 2 times",
@@ -207,6 +208,7 @@ class DriverMachine(RuleBasedStateMachine):
         self.model.step(step, answer)
         self.seen += [(one.id, one.token) for one in answer.reserved]
         self.reached.update([f"ack {ack}" for ack in answer.acks])
+        self.reached["recovery taken back"] += self.model.taken_back
         self.reached.update([f"recovered {one.state}" for one in answer.recovered])
         self.reached.update([f"reserved, recovered {one.recoveries} times" for one in answer.reserved])
         return answer.acks
@@ -363,6 +365,7 @@ class DriverMachine(RuleBasedStateMachine):
         answer = self.run(self.driver.heartbeat(name, leases, lease, reports))
         assert answer == self.model.heartbeat(name, leases, lease, reports)
         self.reached["heartbeat lost"] += len(answer.lost)
+        self.reached["recovery taken back"] += self.model.taken_back
         self.reached["heartbeat cancelled"] += len(answer.cancelled)
 
     def known(self, pick: int) -> str:

@@ -14,6 +14,23 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
         ("heartbeat does not check the token", "AND (id, token) IN (", "AND (id, 1) IN (SELECT id, 1 UNION "),
         ("heartbeat does not check the worker", "    AND worker = :worker\n"),
     ),
+    ("sql/step.sql", "tests/conformance/test_late_reports.py"): (
+        ("a recovery is taken back for any token", "AND recovered_token = :token AND", "AND"),
+        ("recoveries are taken back without a limit", " AND taken_back < :most"),
+        (
+            "a recovery of a failed record is taken back",
+            " AND state IN ('waiting', 'active') AND recoveries",
+            " AND recoveries",
+        ),
+        ("a recovery is taken back twice", "    recovered_token = NULL,\n"),
+        ("a suspect stays one", "suspect = (recoveries - 1 >= max_recoveries)", "suspect = suspect"),
+    ),
+    ("_step.py", "tests/conformance/test_late_reports.py"): (
+        ("a late ack takes no recovery back", 'if result == "lost":', "if False:"),
+    ),
+    ("_records.py", "tests/conformance/test_late_reports.py"): (
+        ("a late heartbeat takes no recovery back", "    for held in lost:\n", "    for held in []:\n"),
+    ),
     ("sql/control.sql", "tests/conformance/test_requeue.py"): (
         ("a requeued record takes a held key", "WHERE key = :key AND number <> :number", "WHERE 0"),
     ),
@@ -76,7 +93,7 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
     ),
     ("_settle.py", "tests/conformance/test_leases.py"): (
         ("settle does not check the token", "row.token != ack.token or", "row.token is None or"),
-        ("a recovery by its own worker counts", "row.recoveries += row.worker != step.worker", "row.recoveries += 1"),
+        ("a recovery by its own worker counts", "        if row.worker != step.worker:\n", "        if True:\n"),
         (
             "a waiting step recovers the leases of its own worker",
             "if step.wait is not None and row.worker == step.worker:",
@@ -116,8 +133,15 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
 }
 
 _MEMORY: dict[tuple[str, str], _Changes] = {
+    ("_store.py", "tests/conformance/test_late_reports.py"): (
+        ("a recovery is taken back for any token", "record.recovered_token != token or", ""),
+        ("recoveries are taken back without a limit", "record.taken_back >= MOST_TAKEN_BACK", "False"),
+    ),
+    ("_driver.py", "tests/conformance/test_late_reports.py"): (
+        ("a late ack takes no recovery back", 'if result == "lost":', "if False:"),
+    ),
     ("_step.py", "tests/conformance/test_leases.py"): (
-        ("a recovery by its own worker counts", "record.recoveries += not is_own", "record.recoveries += 1"),
+        ("a recovery by its own worker counts", "            if not is_own:\n", "            if True:\n"),
         ("the limit of recoveries is one too low", "record.recoveries > new.max", "record.recoveries >= new.max"),
         ("a waiting step of a worker that stands still reserves", "[] if left_own else", "[] if False else"),
     ),

@@ -238,6 +238,17 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
             "number_or(known, 0) + 1)",
         ),
     ),
+    ("take_back.lua", "tests/conformance/test_late_reports.py"): (
+        ("a recovery is taken back for any token", "last ~= token or"),
+        ("recoveries are taken back without a limit", " or taken_back >= most"),
+        ("a recovery of a failed record is taken back", " or FINISHED[state] then", " then"),
+        ("a recovery is taken back twice", ".. ' -')", ".. ' ' .. token)"),
+        ("a record that is no suspect any more waits as one", "    add_waiting(id, shape, due)\n"),
+        ("a record that is no suspect any more waits twice", "    call('ZREM', SUSPECT[queue], id)\n"),
+    ),
+    ("step/recover.lua", "tests/conformance/test_late_reports.py"): (
+        ("recover forgets how many recoveries were taken back", "' ' .. taken_back", "' 0'"),
+    ),
     ("step/settle.lua", "tests/conformance/test_tokens.py"): (
         ("any worker may settle a record", "and worker == stepping and", "and"),
     ),

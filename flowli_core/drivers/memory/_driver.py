@@ -100,7 +100,11 @@ class MemoryDriver:
         if step.wait:
             await self._wait(step, step.wait)
         with self._transition():
-            return self._steps.take(step)
+            answer = self._steps.take(step)
+            for ack, result in zip(step.acks, answer.acks, strict=True):
+                if result == "lost":
+                    self._store.take_back_recovery(ack.id, ack.token)
+            return answer
 
     async def _wait(self, step: Step, wait: timedelta) -> None:
         waiter = Waiter(step.queues)
@@ -135,6 +139,7 @@ class MemoryDriver:
             for held in leases:
                 record = self._store.records.get(held.id)
                 if record is None or not record.is_held(held.token, worker):
+                    self._store.take_back_recovery(held.id, held.token)
                     lost.add(held.id)
                     continue
                 self._store.renew(record, now + milliseconds(lease))
@@ -169,6 +174,7 @@ class MemoryDriver:
             self._store.take_out(record)
             record.attempts, record.progress, record.result, record.finished = attempts, None, None, None
             record.cancel_requested, record.recoveries = False, 0
+            record.recovered_token, record.taken_back = None, 0
             self._store.make_waiting(record, now)
             return "requeued"
 

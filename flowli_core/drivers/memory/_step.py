@@ -134,8 +134,9 @@ class Steps:
             if is_own and step.wait is not None:
                 left_own = True
                 continue
+            if not is_own:
+                record.recoveries, record.recovered_token = record.recoveries + 1, record.token
             store.take_out(record)
-            record.recoveries += not is_own
             state: Literal["queued", "failed", "cancelled"]
             if record.cancel_requested:
                 state = "cancelled"

@@ -7,7 +7,7 @@ from typing import Literal
 from flowli_core.driver import Enqueued, NewRecord, Reserved
 from flowli_core.drivers._logs import NO_LOG, Log
 from flowli_core.drivers._times import SKIPPED_NUMBERS, milliseconds, moment, moment_or_none, stamp
-from flowli_core.limits import MOST_TAKEN_IDS
+from flowli_core.limits import MOST_TAKEN_BACK, MOST_TAKEN_IDS
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord, StoredSchedule
 
 Entry = tuple[int, str]
@@ -55,6 +55,9 @@ class Record:
     lease_end: int = 0
     cancel_requested: bool = False
     recoveries: int = 0
+    recovered_token: int | None = None
+    """The token of the last recovery that counts, unless it was taken back."""
+    taken_back: int = 0
     attempts: bytes | None = None
     progress: bytes | None = None
     log: Log = NO_LOG
@@ -258,8 +261,11 @@ class Store:
         if record.cancel_requested:
             self.finish(record, "cancelled")
             return
-        new = record.new
         record.status, record.due, record.updated = "waiting", due, self.now
+        self._add_waiting(record)
+
+    def _add_waiting(self, record: Record) -> None:
+        new, due = record.new, record.due
         index = self.waiting.setdefault((new.queue, record.is_suspect()), Index())
         index.add(due, new.id)
         if due <= self.now or index.entries[0] == (due, new.id):
@@ -271,6 +277,24 @@ class Store:
         record.status, record.token, record.worker, record.lease_end = "active", token, worker, lease_end
         record.started = record.updated = self.now
         self.leases.add(lease_end, record.new.id)
+
+    def take_back_recovery(self, record_id: str, token: int) -> None:
+        """Take back the last recovery of a record if it was under this token: its worker has reported, so it is alive.
+
+        A record that has finished stays as it is.
+        """
+        record = self.records.get(record_id)
+        if record is None or record.recovered_token != token or record.status in FINISHED:
+            return
+        if record.taken_back >= MOST_TAKEN_BACK:
+            return
+        is_waiting = record.status == "waiting"
+        if is_waiting:
+            self.take_out(record)
+        record.recoveries, record.recovered_token = record.recoveries - 1, None
+        record.taken_back += 1
+        if is_waiting:
+            self._add_waiting(record)  # it may be no suspect any more
 
     def finish(self, record: Record, state: FinishedState) -> None:
         """Finish a record, and free its key."""

@@ -202,14 +202,20 @@ class RedisDriver:
     async def _read_step(self, step: Step, reply: Any) -> StepAnswer:
         answer = await self._replies.to_step_answer(reply)
         self._due_times.replace(step.queues, answer.now, answer.next_due)
+        if "lost" in answer.acks:
+            results = zip(step.acks, answer.acks, strict=True)
+            await self._scripts.take_back([ack for ack, result in results if result == "lost"])
         return answer
 
     async def heartbeat(
         self, worker: str, leases: Sequence[Lease], lease: timedelta, reports: Sequence[Report] = ()
     ) -> HeartbeatAnswer:
         with more_time_for_reports(reports):
-            lost, cancelled = await self._scripts.heartbeat(worker, leases, lease, reports)
-        return HeartbeatAnswer(frozenset(one.decode() for one in lost), frozenset(one.decode() for one in cancelled))
+            reply = await self._scripts.heartbeat(worker, leases, lease, reports)
+        lost, cancelled = [frozenset(one.decode() for one in some) for some in reply]
+        if lost:
+            await self._scripts.take_back([held for held in leases if held.id in lost])
+        return HeartbeatAnswer(lost, cancelled)
 
     async def cancel(self, record_id: str) -> CancelAnswer:
         answer: CancelAnswer = (await self._scripts.cancel(record_id)).decode()

@@ -19,7 +19,8 @@ attempts                   hash  id -> attempts, opaque to the driver; with the 
 progress                   hash  id -> the last progress that its handler reported; with the record (1), or by requeue
 log                        hash  id -> its last log lines, and how many came under the last token; with the record (1)
 outcome                    hash  id -> last state, token, times, worker, result; with the record (1)
-recoveries                 hash  id -> how many times its worker died; with the record (1), or by requeue
+recoveries                 hash  id -> number of recoveries that count, number taken back, token of the last one; with
+                                 the record (1), or by requeue
 lease                      zset  id -> end of its lease; when it is settled or recovered
 completed failed cancelled zset  id -> when it finished; with the record (1), or by requeue
 expiry                     zset  id -> end of its retention; with the record (1), or by requeue

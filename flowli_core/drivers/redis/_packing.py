@@ -203,7 +203,7 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
         policy=shape.policy,
         attempts=attempts,
         result=result if name == "completed" and has_result else None,
-        recoveries=read_number(recoveries) or 0,
+        recoveries=recoveries,
         max_recoveries=shape.max_recoveries,
         worker=to_text(worker) or None,
         created_at=moment(int(created)),

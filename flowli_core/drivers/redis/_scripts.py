@@ -9,7 +9,7 @@ from datetime import timedelta
 from importlib import resources
 from typing import Any
 
-from flowli_core.driver import Lease, NewRecord, Report, Step
+from flowli_core.driver import Ack, Lease, NewRecord, Report, Step
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, WrongTypeError
@@ -19,6 +19,7 @@ from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.limits import (
     LAST_SEEN_PRECISION,
     MAX_BATCH_BYTES,
+    MOST_TAKEN_BACK,
     MOST_TAKEN_IDS,
     RECOVER_PER_STEP,
     TRIM_PER_STEP,
@@ -106,6 +107,12 @@ class Scripts:
         for held in leases:
             words += (held.id, held.token)
         return await self._call("heartbeat", words, extra=(self._keys.worker(worker),))
+
+    async def take_back(self, leases: Iterable[Lease | Ack]) -> Any:
+        words: list[Word] = [MOST_TAKEN_BACK]
+        for lost in leases:
+            words += (lost.id, lost.token)
+        return await self._call("take_back", words)
 
     async def cancel(self, record_id: str) -> Any:
         return await self._call("cancel", [record_id])

@@ -10,6 +10,7 @@ from flowli_core.driver import CancelAnswer, HeartbeatAnswer, Lease, RequeueAnsw
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._damage import DamagedRowError, Status, is_damaged
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.limits import MOST_TAKEN_BACK
 from flowli_core.stored import FinishedState, State
 
 
@@ -108,8 +109,21 @@ def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], le
     if rows:
         transaction.run("note_seen", now=transaction.now, worker=worker)
     current: set[tuple[str, int]] = {(record_id, token) for record_id, token, _ in rows}
-    lost = frozenset(held.id for held in leases if (held.id, held.token) not in current)
-    return HeartbeatAnswer(lost, frozenset(record_id for record_id, _, cancel in rows if cancel))
+    lost = [held for held in leases if (held.id, held.token) not in current]
+    for held in lost:
+        take_back_recovery(transaction, held.id, held.token)
+    cancelled = frozenset([record_id for record_id, _, cancel in rows if cancel])
+    return HeartbeatAnswer(frozenset([held.id for held in lost]), cancelled)
+
+
+def take_back_recovery(transaction: Transaction, record_id: str, token: int) -> None:
+    """Take back the last recovery of a record if it was under this token: its worker has reported, so it is alive.
+
+    A record that has finished stays as it is.
+    """
+    found = transaction.run("take_back_recovery", id=record_id, token=token, most=MOST_TAKEN_BACK).fetchone()
+    if found is not None and found[1] == "waiting":
+        transaction.note_due(found[0])  # it may be no suspect any more
 
 
 def cancel(transaction: Transaction, record_id: str) -> CancelAnswer:
@@ -142,6 +156,7 @@ def requeue(transaction: Transaction, record_id: str, attempts: bytes | None) ->
     if row.key is not None and transaction.run("is_key_held", key=row.key, number=row.number).fetchone() is not None:
         return "key_taken"
     row.recoveries, row.cancel_requested, row.attempts = 0, False, attempts
+    transaction.run("forget_recoveries", number=row.number)
     row.make_waiting(transaction.now, transaction.now)
     write(transaction, [row])
     transaction.run("forget_progress", number=row.number)

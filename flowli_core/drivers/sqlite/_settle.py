@@ -79,7 +79,9 @@ def recover(transaction: Transaction, step: Step) -> tuple[tuple[Recovered, ...]
         if step.wait is not None and row.worker == step.worker:
             continue
         rows.append(row)
-        row.recoveries += row.worker != step.worker
+        if row.worker != step.worker:
+            row.recoveries += 1
+            transaction.run("note_recovery", number=row.number, token=row.token)
         state: Literal["queued", "failed", "cancelled"] = "cancelled" if row.cancel_requested else "queued"
         if row.recoveries > row.max_recoveries and not row.cancel_requested:
             state = "failed"

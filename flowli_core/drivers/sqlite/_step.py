@@ -7,6 +7,7 @@ from datetime import timedelta
 from flowli_core.driver import AckAnswer, Damaged, Recovered, Reserved, Step, StepAnswer
 from flowli_core.drivers._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite._damage import Repairer
+from flowli_core.drivers.sqlite._records import take_back_recovery
 from flowli_core.drivers.sqlite._reports import store_reports
 from flowli_core.drivers.sqlite._reserve import reserve, reserve_again
 from flowli_core.drivers.sqlite._settle import recover, settle, trim
@@ -123,7 +124,7 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, repairer: R
     # After a step that has reserved a suspect, another worker may reserve the next one.
     (transaction.changed if any(held.suspect for held in batch) else transaction.left).update(step.queues)
     tick = first_tick(transaction.connection)
-    return StepAnswer(
+    answer = StepAnswer(
         now=moment(now),
         acks=acks,
         reserved=batch,
@@ -134,6 +135,10 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, repairer: R
         suspect_due=_is_suspect_due(transaction, step),
         forgot=step.wait is None and step.sequence > 1 and (last is None or last.sequence < step.sequence - 1),
     )
+    for ack, result in zip(step.acks, acks, strict=True):
+        if result == "lost":
+            take_back_recovery(transaction, ack.id, ack.token)
+    return answer
 
 
 def _last_step(transaction: Transaction, step: Step, idle: IdleSteps) -> LastStep | None:

@@ -49,6 +49,11 @@ class Transaction:
         """Return True if a row has been changed."""
         return self.connection.total_changes != self.changes_before
 
+    def note_due(self, queue: str) -> None:
+        """Note that a record of a queue may have become due, after `first_due` was called."""
+        self.changed.add(queue)
+        self._first_due.pop(queue, None)
+
     def first_due(self, queue: str) -> FirstDue:
         """Return the first due times of a queue. Call it only after the last change, because it remembers them."""
         if queue not in self._first_due:

@@ -125,7 +125,8 @@ local function check_record(id, blob)
     report('record', id, #indexed == 0 and 'is in no index' or 'is in more than one index: ' .. table.concat(names, ', '))
     return
   end
-  local index, recoveries = indexed[1], number_or(call('HGET', RECOVERIES, id) or 0)
+  local index, recoveries_text = indexed[1], call('HGET', RECOVERIES, id)
+  local recoveries = number_or(string.match(recoveries_text or '', '^%d+'), 0)
   local is_finished = FINISHED[index.name] ~= nil
   if index.name == 'lease' then
     check_active(id, blob, token, settled)
@@ -141,8 +142,8 @@ local function check_record(id, blob)
   if call('SISMEMBER', CANCELLING, id) == 1 and index.name ~= 'lease' then
     report('cancelling', id, 'is set, although the record is not active')
   end
-  if not recoveries then
-    report('recoveries', id, 'is not a number')
+  if recoveries_text and not string.find(recoveries_text, '^%d+ %d+ %S+$') then
+    report('recoveries', id, 'cannot be read')
   elseif recoveries > most and not is_finished then
     report('recoveries', id, 'is over the limit, although the record has not failed')
   elseif index.name == 'suspect:' .. queue and recoveries < most then

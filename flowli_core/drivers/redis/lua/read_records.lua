@@ -51,7 +51,7 @@ local function read_record(id, payloads, queue, with_log)
     blob = string.match(blob, '^[^\n]*\n') .. '-\n'
     outcome = outcome and string.match(outcome, '^[^\n]*')
   end
-  local attempts, recoveries = cut(call('HGET', ATTEMPTS, id)), cut(call('HGET', RECOVERIES, id)) or '0'
+  local attempts, recoveries = cut(call('HGET', ATTEMPTS, id)), number_or(string.match(call('HGET', RECOVERIES, id) or '', '^%d+'), 0)
   local is_cancelling = state == 'active' and call('SISMEMBER', CANCELLING, id) == 1
   local progress, log = call('HGET', PROGRESS, id), with_log and call('HGET', LOG, id) or false
   return {

@@ -13,6 +13,9 @@ UPDATE record SET cancel_requested = 1 WHERE number = :number;
 -- name: forget_progress
 DELETE FROM progress WHERE number = :number;
 
+-- name: forget_recoveries
+UPDATE record SET recovered_token = NULL, taken_back = 0 WHERE number = :number;
+
 -- name: is_key_held
 SELECT 1 FROM record WHERE key = :key AND number <> :number AND key IS NOT NULL AND finished_at IS NULL;
 

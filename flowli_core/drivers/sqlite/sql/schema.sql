@@ -1,5 +1,5 @@
 -- name: schema
--- Layout 7. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- Layout 8. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
 -- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -16,6 +16,8 @@ CREATE TABLE record (
     worker TEXT,
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     recoveries INTEGER NOT NULL DEFAULT 0 CHECK (typeof(recoveries) = 'integer'),
+    recovered_token INTEGER,                     -- that of the last recovery that counts, unless it was taken back
+    taken_back INTEGER NOT NULL DEFAULT 0,       -- how many recoveries were taken back
     max_recoveries INTEGER NOT NULL CHECK (typeof(max_recoveries) = 'integer'),
     keep_completed INTEGER NOT NULL CHECK (typeof(keep_completed) = 'integer'),
     keep_failed INTEGER NOT NULL CHECK (typeof(keep_failed) = 'integer'),

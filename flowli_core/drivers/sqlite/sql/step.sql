@@ -45,6 +45,20 @@ UPDATE record SET
     updated_at = :now
 WHERE number = :number;
 
+-- name: note_recovery
+-- The recovery under this token counts.
+UPDATE record SET recovered_token = :token WHERE number = :number;
+
+-- name: take_back_recovery
+-- The worker of a recovered lease has reported after all: it is alive, so the recovery does not count.
+UPDATE record SET
+    recoveries = recoveries - 1,
+    suspect = (recoveries - 1 >= max_recoveries),
+    recovered_token = NULL,
+    taken_back = taken_back + 1
+WHERE id = :id AND recovered_token = :token AND state IN ('waiting', 'active') AND recoveries > 0 AND taken_back < :most
+RETURNING queue, state;
+
 -- name: find_due
 -- The due records of a queue: its suspects, or the others.
 SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy

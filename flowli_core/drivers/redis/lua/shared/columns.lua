@@ -144,6 +144,10 @@ local function is_held(text, token, worker)
   return current == token and holder == worker
 end
 
+-- recoveries: "number taken_back token": how many recoveries of a record count, how many were taken back, and the token of the
+-- last one, - once it was taken back. Read the number where it is needed with
+-- number_or(string.match(text or '', '^%d+'), 0): a function would cost every script more.
+
 -- outcome: "state settled started failed updated due kind worker\nresult", stored when a record is settled, recovered,
 -- cancelled or requeued for the first time. The state is - if the record waits again; `settled` is the last settled token.
 local function format_outcome(state, settled, started, failed, due, kind, worker, result)

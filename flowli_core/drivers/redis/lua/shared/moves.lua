@@ -95,7 +95,7 @@ end
 local announced = {}
 local function add_waiting(id, shape, due)
   local queue = shape.queue
-  local recoveries = number_or(call('HGET', RECOVERIES, id), 0)
+  local recoveries = number_or(string.match(call('HGET', RECOVERIES, id) or '', '^%d+'), 0)
   local index = recoveries >= shape.max_recoveries and SUSPECT[queue] or DUE[queue]
   call('ZADD', index, due, id)
   local is_next = due > now and call('ZRANGE', index, 0, 0)[1] == id

@@ -12,7 +12,7 @@ end
 -- read and is set aside in `queue`; or false if the next step must recover it, because this script has searched all queues
 -- already.
 local function recover_one(id, token_text, outcome_text, stepping, queue)
-  local _, reserved, due, kind, worker = parse_token(token_text or '')
+  local token, reserved, due, kind, worker = parse_token(token_text or '')
   local shape = kind and shape_of(kind)
   if not shape then
     -- The token or the shape is damaged. The record may have what is needed to go on.
@@ -31,12 +31,15 @@ local function recover_one(id, token_text, outcome_text, stepping, queue)
       set_aside(id, queue, shape)
       return nil
     end
-    reserved, due, worker = now_text, now_text, ''
+    token, reserved, due, worker = '-', now_text, now_text, ''
   end
-  local recoveries, state = number_or(call('HGET', RECOVERIES, id), 0), '-'
+  local recoveries_text = call('HGET', RECOVERIES, id)
+  local recoveries = number_or(string.match(recoveries_text or '', '^%d+'), 0)
+  local state = '-'
   if worker ~= stepping then
     recoveries = recoveries + 1
-    call('HSET', RECOVERIES, id, recoveries)
+    local taken_back = string.match(recoveries_text or '', '^%d+ (%d+)') or '0'
+    call('HSET', RECOVERIES, id, format_ms(recoveries) .. ' ' .. taken_back .. ' ' .. token)
   end
   local due_ms = math.min(number_or(due, now), now)
   if call('SREM', CANCELLING, id) == 1 then

@@ -49,7 +49,8 @@ local function add_histories(ids, position)
   end
   local attempts, recoveries = read_fields(ATTEMPTS, with_history), read_fields(RECOVERIES, with_history)
   for i = 1, #positions do
-    table.insert(batch.histories, { positions[i], attempts[i] and string.sub(attempts[i], 1, LONGEST), number_or(recoveries[i], 0) })
+    local number = number_or(string.match(recoveries[i] or '', '^%d+'), 0)
+    table.insert(batch.histories, { positions[i], attempts[i] and string.sub(attempts[i], 1, LONGEST), number })
   end
 end
 
@@ -138,7 +139,7 @@ local function reserve_again(token, ids_text, lease_end, stepping)
       call('ZADD', LEASE, lease_end, id)
       batch.ids[#batch.ids + 1] = id
       batch.blobs[#batch.blobs + 1] = blobs[i]
-      batch.has_suspect = batch.has_suspect or number_or(recoveries[i], 0) >= shape.max_recoveries
+      batch.has_suspect = batch.has_suspect or number_or(string.match(recoveries[i] or '', '^%d+'), 0) >= shape.max_recoveries
     end
   end
   add_histories(batch.ids, 1)
