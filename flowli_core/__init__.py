@@ -9,6 +9,7 @@ from flowli_core._jobs.job import BoundJob, Job, NoMeta
 from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
 from flowli_core._jobs.registry import Jobs
 from flowli_core._jobs.settings import Defaults
+from flowli_core._progress import LogLine, Progress
 from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hook, Hooks, JobEvent, Observer
 from flowli_core._running.runner import Health, Runner
@@ -59,6 +60,7 @@ __all__ = [
     "Keep",
     "LastError",
     "LeaseLost",
+    "LogLine",
     "Middleware",
     "Missed",
     "NoMeta",
@@ -68,6 +70,7 @@ __all__ = [
     "Page",
     "PerJob",
     "Proceed",
+    "Progress",
     "QueueCounts",
     "Receipt",
     "RequeueAnswer",

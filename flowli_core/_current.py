@@ -1,10 +1,11 @@
 """The job that the running code belongs to."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from flowli_core._progress import LogLine, Progress, log_lines
 from flowli_core.errors import StrategyError
 
 
@@ -27,6 +28,8 @@ class CurrentJob:
     _should_end: Callable[[], bool] = field(default=lambda: False, repr=False)
     _registry: object = field(default=None, repr=False)
     _stored_meta: bytes | None = field(default=None, repr=False)
+    _report: Callable[[Progress | None, Sequence[LogLine]], None] | None = field(default=None, repr=False)
+    _last_progress: Progress | None = field(default=None, init=False, repr=False)
 
     @property
     def cancelled(self) -> bool:
@@ -35,6 +38,34 @@ class CurrentJob:
         An async handler also gets a CancelledError. A handler in a thread can only check this.
         """
         return self._should_end()
+
+    @property
+    def last_progress(self) -> Progress | None:
+        """The progress that this attempt reported last."""
+        return self._last_progress
+
+    def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Report how much is done: `progress(3, 10, "page 3 of 10")`. It is stored with the job, and replaces the last.
+
+        Any thread may call it, as often as it likes: it does not wait, and a worker stores the latest at most once a
+        second, and with the outcome of the job. An error of the store is not raised here. `run()` stores nothing.
+
+        Raises ValidationError unless `done` and `total` are numbers from 0, `done` is at most `total`, and `note` is a
+        text of at most 1 KiB.
+        """
+        self._last_progress = Progress(done=done, total=total, note=note)
+        if self._report is not None:
+            self._report(self._last_progress, ())
+
+    def log(self, text: str) -> None:
+        """Append a text to the log of the job, one line for each of its lines.
+
+        The last 100 lines are stored with the job, also those of earlier attempts. A line is cut to 1 KiB. Otherwise
+        this is like `progress`. Raises ValidationError if `text` is no str.
+        """
+        lines = log_lines(text)
+        if self._report is not None:
+            self._report(None, lines)
 
 
 _current: ContextVar[CurrentJob] = ContextVar("flowli_current_job")

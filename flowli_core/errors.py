@@ -2,7 +2,7 @@
 
 FlowliError
 ├── DefinitionError      a job, a registry or an option is declared wrongly; usually raised at import
-├── ValidationError      an input, a meta, an id, a key or a page limit is invalid
+├── ValidationError      an input, a meta, an id, a key, a page limit or a progress is invalid
 ├── StrategyError        the registry cannot do this: it has no driver, is closed, or already runs
 ├── SchedulingError      a time, a duration or a schedule is invalid
 └── DriverError          the store refused a call, or failed

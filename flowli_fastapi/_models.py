@@ -1,7 +1,7 @@
 """The models of the responses of `jobs_router`.
 
-`JobOut` and `ScheduleOut` leave out what jobs carry: inputs, metas, keys, results, and the text of errors, which may
-quote them. `FullJobOut` and `FullScheduleOut` add it.
+`JobOut` and `ScheduleOut` leave out what jobs carry: inputs, metas, keys, results, and texts of handlers and of errors,
+which may quote them. `FullJobOut` and `FullScheduleOut` add it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,28 @@ class FullJobErrorOut(JobErrorOut, frozen=True):
     traceback: str
 
 
+class ProgressOut(_Out, frozen=True):
+    """The progress that a handler reported last. `fraction` is from 0 to 1, null without a total."""
+
+    done: float
+    total: float | None
+    fraction: float | None
+    at: datetime
+
+
+class FullProgressOut(ProgressOut, frozen=True):
+    """The progress that a handler reported last, with its note."""
+
+    note: str | None
+
+
+class LogLineOut(_Out, frozen=True):
+    """A line of the log of a job."""
+
+    at: datetime
+    text: str
+
+
 class JobOut(_Out, frozen=True):
     """A stored job without what it carries. Times are the store's, in UTC."""
 
@@ -60,17 +82,20 @@ class JobOut(_Out, frozen=True):
     worker: str | None
     lease_until: datetime | None
     cancel_requested: bool
+    progress: ProgressOut | None
     last_error: JobErrorOut | None
     damage: str | None
 
 
 class FullJobOut(JobOut, frozen=True):
-    """A stored job with its input, meta, key, result and error."""
+    """A stored job with its input, meta, key, result, error, note and log. A list leaves out the log."""
 
     input: object
     meta: object
     key: str | None
     result: object
+    progress: FullProgressOut | None
+    log: tuple[LogLineOut, ...]
     last_error: FullJobErrorOut | None
 
 

@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 from flowli_core._checks import internal
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.result_codec import ResultCodec
+from flowli_core._progress import LogLine, Progress
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import ScheduleDisposition, read_or_none
 from flowli_core._schedules.timing import Missed, Overlap
@@ -18,6 +19,7 @@ from flowli_core._wire.attempts import NEWER_RECORD, LastError, check_attempts_v
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.keys import given_key
 from flowli_core._wire.policy import Policy, unpack_policy
+from flowli_core._wire.reports import unpack_log, unpack_progress
 from flowli_core._wire.trace import without_trace
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Disposition, Enqueued
@@ -57,7 +59,9 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     `attempts_made` counts attempts that ended, `failure_count` those that failed, `recoveries` the times that a worker
     was lost while it ran. `started_at` is that of the last attempt. `next_retry_at` is set while a retry is pending.
     `lease_until` is when the lease of a running job expires, if its worker does not renew it before. `cancel_requested`
-    is True while a running job is to be cancelled.
+    is True while a running job is to be cancelled. `progress` is what a handler reported last, and `log` holds the last
+    100 lines that it wrote, over all attempts; listings leave out the log.
+
     `backoff` and `max_attempts` are None if a later release wrote the record.
 
     `damage` is None, or says what cannot be read in the store. A field that cannot be read is then empty, and a time is
@@ -88,6 +92,8 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     result: R_co | None
     lease_until: datetime | None = None
     cancel_requested: bool = False
+    progress: Progress | None = None
+    log: tuple[LogLine, ...] = ()
     damage: str | None = None
 
 
@@ -185,6 +191,8 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         result=_to_plain(stored.result, None if definition is None else definition.result),
         lease_until=stored.lease_until,
         cancel_requested=stored.cancel_requested,
+        progress=unpack_progress(stored.progress),
+        log=unpack_log(stored.log),
         damage=stored.damage,
     )
 

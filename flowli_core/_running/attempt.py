@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +18,8 @@ from flowli_core._jobs.execution import Replaced, Started
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._logger import logger
+from flowli_core._progress import LogLine, Progress
+from flowli_core._running.reports import JobReports
 from flowli_core._running.threads import Threads
 from flowli_core._wire.attempts import (
     Attempts,
@@ -39,6 +42,10 @@ _REDELIVERY_DELAY = timedelta(seconds=1)
 
 The handler may have done that itself, and would do it again at once.
 """
+
+
+_making_reports = threading.Lock()
+"""Keeps two threads of one handler from making its reports twice."""
 
 
 class EndReason(enum.Enum):
@@ -69,6 +76,9 @@ class Attempt:
     started_at: datetime
     on_settled: Callable[[Attempt], None]
     on_ended: Callable[[Attempt], None]
+    on_report: Callable[[], None]
+    reports: JobReports | None = None
+    """Made when the handler first reports something: most never do."""
     earlier: Attempts = field(init=False)
     lease: Lease = field(init=False)
     outcome: Outcome | None = None
@@ -173,6 +183,7 @@ class Attempt:
             _should_end=self._should_end,
             _registry=self.runtime.registry,
             _stored_meta=reserved.meta,
+            _report=self._report,
         )
 
     async def _run(self) -> Outcome:
@@ -302,6 +313,20 @@ class Attempt:
         return JobTimeout(
             f"the handler ran for longer than {'its timeout' if timeout is None else format_duration(timeout)}"
         )
+
+    def _report(self, progress: Progress | None, lines: Sequence[LogLine]) -> None:
+        """Collect what the handler reports, in any thread, until the attempt is settled."""
+        if self.outcome is not None or self.end_reason is EndReason.LEASE_LOST:
+            return
+        (self.reports or self._make_reports()).add(progress, lines)
+        self.on_report()
+
+    def _make_reports(self) -> JobReports:
+        with _making_reports:
+            if self.reports is None:
+                store_time = self.started_at + timedelta(seconds=time.monotonic() - self.started)
+                self.reports = JobReports(self.lease, store_time)
+            return self.reports
 
     def _should_end(self) -> bool:
         if self.end_reason is not None:

@@ -14,6 +14,7 @@ from typing import Self
 from flowli_core._logger import MultilineText, logger
 from flowli_core._running.attempt import Attempt
 from flowli_core._running.options import RunnerOptions
+from flowli_core._running.reports import ReportSender
 from flowli_core._running.slots import Slots
 from flowli_core.driver import Driver
 from flowli_core.durations import format_duration
@@ -32,9 +33,10 @@ _RESPONSIVE, _BLOCKED, _STALLED = range(3)
 class LeaseRenewer:
     """A thread with its own event loop that renews the leases which `slots` holds, inside `with`.
 
-    Lost leases and cancel requests are applied on the run's loop. If that loop has been blocked for `stall_limit`, its
-    leases are no longer renewed, so that other workers take over; its stack is logged, and `on_stall` is called from
-    this thread. While heartbeats fail, or take too long for the lease, `slots` takes no other jobs.
+    The thread also sends the reports of handlers. Lost leases and cancel requests are applied on the run's loop. If
+    that loop has been blocked for `stall_limit`, its leases are no longer renewed, so that other workers take over; its
+    stack is logged, and `on_stall` is called from this thread. While heartbeats fail, or take too long for the lease,
+    `slots` takes no other jobs.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class LeaseRenewer:
         driver: Driver,
         worker: str,
         options: RunnerOptions,
+        sender: ReportSender,
     ) -> None:
         self._slots = slots
+        self._sender = sender
         self._driver = driver
         self._worker = worker
         self._lease = options.lease
@@ -99,6 +103,13 @@ class LeaseRenewer:
 
     async def _keep_renewing(self) -> None:
         self._task = asyncio.current_task()
+        sending = asyncio.create_task(self._sender.run(self._driver, self._slots.collect_reports))
+        try:
+            await self._renew_until_ended()
+        finally:
+            sending.cancel()
+
+    async def _renew_until_ended(self) -> None:
         await self._probe()
         self._call_on_loop(self._is_connected.set)
         pause = self._interval

@@ -19,6 +19,7 @@ from flowli_core._running.leases import MAX_INTERVAL, LeaseRenewer
 from flowli_core._running.next import Facts, next_action
 from flowli_core._running.options import DRAIN, TRIES_ONCE, RunnerOptions
 from flowli_core._running.pacer import Pacer
+from flowli_core._running.reports import ReportSender
 from flowli_core._running.slots import Slots
 from flowli_core._running.steps import StepClient, StepResult
 from flowli_core._running.stop import Stop
@@ -56,8 +57,14 @@ class Run:
         self._pacer = Pacer(self.client, self._tasks, on_result=self._take)
         calls = HookCalls(options.hooks, self._tasks, variables=runtime.variables)
         self._events = Events(calls, worker=worker, observers=options.observers, tracer=runtime.tracer)
+        self._sender = ReportSender(worker)
         self._slots = Slots(
-            runtime, options, events=self._events, pacer=self._pacer, on_interrupt=lambda: self.begin_stop(DRAIN)
+            runtime,
+            options,
+            events=self._events,
+            pacer=self._pacer,
+            on_interrupt=lambda: self.begin_stop(DRAIN),
+            on_report=self._sender.signal,
         )
         self._ticker = Ticker(
             runtime,
@@ -141,7 +148,9 @@ class Run:
 
     async def _serve(self, driver: Driver) -> None:
         failure: Exception | None = None
-        renewer = LeaseRenewer(self._slots, driver=driver, worker=self.client.worker, options=self._options)
+        renewer = LeaseRenewer(
+            self._slots, driver=driver, worker=self.client.worker, options=self._options, sender=self._sender
+        )
         try:
             async with self._tasks:
                 self._ticker.start()
@@ -191,13 +200,13 @@ class Run:
                     await self._send()
                 case "step":
                     await self._renew_expired()
-                    acks = self._slots.take_acks(self._batches.ack_bytes)
+                    acks, reports = self._slots.take_acks(self._batches.ack_bytes)
                     # While outcomes wait to be sent, take no more work: they would pile up on a slow network.
                     suspect = self._may_take_suspect() and not facts.has_unanswered_wait
                     free = self._slots.free if suspect and not facts.is_stopping else facts.free_slots
                     want = 0 if self._slots.has_acks else min(free, self._batches.records)
                     self._pacer.before_step(want)
-                    self.client.prepare(acks, want=want, suspect=suspect)
+                    self.client.prepare(acks, reports, want=want, suspect=suspect)
                     await self._send()
                 case "stop listening":
                     self._pacer.stop_listening()

@@ -12,6 +12,7 @@ from flowli_core._running.attempt import Attempt, EndReason
 from flowli_core._running.events import Events
 from flowli_core._running.options import RunnerOptions
 from flowli_core._running.pacer import Pacer
+from flowli_core._running.reports import JobReports
 from flowli_core._running.suspects import SuspectTurns
 from flowli_core._running.threads import Threads
 from flowli_core._wire.attempts import (
@@ -24,7 +25,7 @@ from flowli_core._wire.attempts import (
 )
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Reserved
+from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Report, Reserved
 from flowli_core.durations import ZERO
 from flowli_core.retry import Fixed
 
@@ -42,7 +43,8 @@ class Slots:
     """The attempts of one run.
 
     `running` holds the attempts that take a slot. `held` holds those whose lease is renewed: from the moment that they
-    are reserved until the store has answered their ack. `on_interrupt` is called if a handler raises KeyboardInterrupt.
+    are reserved until the store has answered their ack. `on_interrupt` is called if a handler raises KeyboardInterrupt,
+    and `on_report`, in any thread, if it reports something.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Slots:
         events: Events,
         pacer: Pacer,
         on_interrupt: Callable[[], None],
+        on_report: Callable[[], None],
     ) -> None:
         self.running: set[Attempt] = set()
         self.held: dict[str, Attempt] = {}
@@ -71,6 +74,7 @@ class Slots:
         self._events = events
         self._pacer = pacer
         self._on_interrupt = on_interrupt
+        self._on_report = on_report
         self._threads = Threads(options.concurrency, name="flowli-job")
 
     @property
@@ -100,19 +104,30 @@ class Slots:
         """True if there are outcomes that were not sent to the store yet."""
         return bool(self._pending)
 
-    def take_acks(self, max_bytes: int) -> list[Ack]:
-        """Return the first acks to send: at most 1,000, with at most `max_bytes` of outcomes, but at least one.
+    def take_acks(self, max_bytes: int) -> tuple[list[Ack], list[Report]]:
+        """Return the first acks to send, and what their handlers reported last.
 
-        Call `apply_answers` with their answers before calling this again.
+        These are at most 1,000 acks, and at most `max_bytes` of outcomes and reports, but at least one ack. Call
+        `apply_answers` with the answers before calling this again.
         """
+        reports: list[Report] = []
         size = count = 0
-        for ack, _ in self._pending:
+        for ack, attempt in self._pending:
             size += _size(ack.outcome)
+            unsent = None if attempt is None or attempt.reports is None else attempt.reports.unsent()
+            if unsent is not None:
+                size += unsent.size
             if count == _MOST_ACKS or (count and size > max_bytes):
                 break
+            if unsent is not None:
+                reports.append(unsent.report)
             count += 1
         self._sent, self._pending = self._pending[:count], self._pending[count:]
-        return [ack for ack, _ in self._sent]
+        return [ack for ack, _ in self._sent], reports
+
+    def collect_reports(self) -> list[JobReports]:
+        """Return the reports of the running handlers. Any thread may call it."""
+        return [one.reports for one in list(self.held.values()) if one.reports is not None and one.outcome is None]
 
     def apply_answers(self, answers: Sequence[AckAnswer]) -> None:
         """Act on the answers to the acks of `take_acks`, in their order."""
@@ -204,6 +219,7 @@ class Slots:
             started_at=store_time,
             on_settled=self._on_settled,
             on_ended=self._on_ended,
+            on_report=self._on_report,
         )
         if reserved.suspect:
             self._suspect = attempt

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._logger import logger
 from flowli_core._wire.about import pack_about
-from flowli_core.driver import Ack, Step, StepAnswer
+from flowli_core.driver import Ack, Report, Step, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, StoreUnavailable
 
@@ -67,10 +67,10 @@ class StepClient:
         """Return the time since the last answer, None before the first one."""
         return None if self._answered_at is None else timedelta(seconds=time.monotonic() - self._answered_at)
 
-    def prepare(self, acks: Sequence[Ack], *, want: int, suspect: bool) -> None:
+    def prepare(self, acks: Sequence[Ack], reports: Sequence[Report], *, want: int, suspect: bool) -> None:
         """Make the next step. `send` sends it."""
         self._steps += 1
-        step = self._new_step(self._steps, want=want, suspect=suspect, acks=tuple(acks))
+        step = self._new_step(self._steps, want=want, suspect=suspect, acks=tuple(acks), reports=tuple(reports))
         self._unanswered_step = replace(step, about=self._about) if self._must_send_about else step
 
     async def send(self) -> StepResult:
@@ -127,7 +127,14 @@ class StepClient:
             logger.error("worker %s: the driver raised an unexpected error, retrying", self.worker, exc_info=error)
 
     def _new_step(
-        self, sequence: int, *, want: int, suspect: bool, acks: tuple[Ack, ...] = (), wait: timedelta | None = None
+        self,
+        sequence: int,
+        *,
+        want: int,
+        suspect: bool,
+        acks: tuple[Ack, ...] = (),
+        reports: tuple[Report, ...] = (),
+        wait: timedelta | None = None,
     ) -> Step:
         return Step(
             worker=self.worker,
@@ -136,6 +143,7 @@ class StepClient:
             want=want,
             lease=self._lease,
             acks=acks,
+            reports=reports,
             suspect=suspect,
             keep=self._keep,
             wait=wait,

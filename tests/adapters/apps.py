@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flowli_core import Jobs, StoreUnavailable, job
+from flowli_core import Jobs, StoreUnavailable, current_job, job
 from flowli_core.driver import StepAnswer
 from flowli_core.drivers.memory import MemoryDriver
 
@@ -125,7 +125,9 @@ class BuggyDriver(MemoryDriver):
 
 @job(str)
 async def echo(input: str) -> str:
-    """Return the input."""
+    """Report the input as a note and in the log, and return it."""
+    current_job().progress(1, 4, input)
+    current_job().log(input)
     return input
 
 

@@ -172,6 +172,11 @@ def test_the_payloads_of_jobs_are_hidden_by_default(jobs: SecretJobs, *, is_show
             response = client.get(f"/admin/jobs{path}")
             assert response.status_code == 200
             assert (CARRIED in response.text) is is_shown
+        shown = client.get("/admin/jobs/job-1").json()
+        assert (shown["progress"]["done"], shown["progress"]["fraction"]) == (1, 0.25)
+        assert ("note" in shown["progress"], "log" in shown) == (is_shown, is_shown)
+        if is_shown:
+            assert (shown["progress"]["note"], shown["log"][0]["text"]) == (CARRIED, CARRIED)
         schema = client.get("/openapi.json").json()["components"]["schemas"]
         assert ("input" in schema["FullJobOut" if is_shown else "JobOut"]["properties"]) is is_shown
 

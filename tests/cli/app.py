@@ -13,7 +13,7 @@ import warnings
 from logging.config import dictConfig
 from pathlib import Path
 
-from flowli_core import Jobs, job
+from flowli_core import Jobs, current_job, job
 from flowli_core.drivers.sqlite import SqliteDriver
 
 logger = logging.getLogger("handlers")
@@ -22,6 +22,8 @@ logger = logging.getLogger("handlers")
 @job(int)
 async def count(input: int, ctx: Path) -> int:
     """Append a line to the file `log` in one write."""
+    current_job().progress(min(input, 10), 10, "counted")
+    current_job().log("one\ntwo")
     log = os.open(ctx / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(log, f"{input} {os.getpid()}\n".encode())
     os.close(log)

@@ -26,6 +26,9 @@ async def send_email(input: Email, meta: Meta | None) -> list[object]:
 
 @job()
 async def nightly() -> None:
+    current_job().progress(3, 4, "\\x1b[31mdust")
+    current_job().log("swept")
+    current_job().log("\\x1b[31mall")
     raise RuntimeError("no \\x1b[31mnight\\nforged")
 
 class AppJobs(Jobs[None]):

@@ -344,6 +344,20 @@ def test_a_running_job_is_shown_with_its_lease_and_the_request_to_cancel_it(flow
     assert (found["state"], found["cancel_requested"], found["lease_until"][:2]) == ("active", True, "20")
 
 
+def test_a_job_is_shown_with_its_progress_and_its_log(flowli: Callable[..., Output]) -> None:
+    """In a pipe each line of the log is a line, with its control characters escaped."""
+    job_id = flowli("enqueue", "nightly", "--json").json["id"]
+    flowli("worker", "--burst")
+    lines = [line.split("\t", 1) for line in flowli("jobs", "show", job_id).lines]
+    shown = dict(lines)
+    assert re.fullmatch(r"3 of 4 \(75%\): \\x1b\[31mdust, (now|\d+ s ago)", shown["progress"])
+    log = [value for name, value in lines if name == "log"]
+    assert [line.split(" ", 2)[2] for line in log] == ["swept", "\\x1b[31mall"]
+    found = flowli("jobs", "show", job_id, "--json").json
+    assert (found["progress"]["done"], found["progress"]["total"], found["progress"]["note"]) == (3, 4, "\x1b[31mdust")
+    assert [line["text"] for line in found["log"]] == ["swept", "\x1b[31mall"]
+
+
 def test_a_wrong_value_of_a_variable_is_reported_with_its_name(
     flowli: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
 ) -> None:

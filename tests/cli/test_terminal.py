@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -54,6 +56,15 @@ def test_a_terminal_gets_aligned_columns_and_bold_headers(tmp_path: Path) -> Non
     text = run_in_terminal(tmp_path, "status")
     assert "\x1b[1mqueue  queued  scheduled  active  completed  failed  cancelled  oldest  workers\x1b[0m" in text
     assert "\t" not in text
+
+
+def test_progress_is_drawn_as_a_bar_and_a_log_line_by_line(tmp_path: Path) -> None:
+    run_in_terminal(tmp_path, "enqueue", "count", "7")
+    run_in_terminal(tmp_path, "worker", "--burst")
+    (listed,) = json.loads(run_in_pipe(tmp_path, "jobs", "list", "completed", "--json"))["items"]
+    text = run_in_terminal(tmp_path, "jobs", "show", listed["id"], NO_COLOR="1")
+    assert re.search(r"progress +\[#{14}-{6}\] 7 of 10 \(70%\): counted, ", text)
+    assert re.search(r"log +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d one\r\n +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d two\r\n", text)
 
 
 def test_a_status_with_queues_fits_in_80_columns(tmp_path: Path) -> None:

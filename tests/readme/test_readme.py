@@ -12,7 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", README, re.DOTALL))
-PRINTING = ("hello.py", "in_a_function.py", "pages.py", "sessions.py", "timed.py", "scheduled.py")
+PRINTING = (
+    "hello.py",
+    "in_a_function.py",
+    "pages.py",
+    "import_pages.py",
+    "sessions.py",
+    "timed.py",
+    "scheduled.py",
+)
 CACHE = ROOT / ".mypy_cache" / "readme"
 TESTS = ("conftest.py", "test_jobs.py", "test_app.py")
 

@@ -14,6 +14,7 @@ import pytest
 from flowli_core import Hooks, JobEvent, RunCounts, Runner
 from flowli_core._running.leases import LeaseRenewer
 from flowli_core._running.options import RunnerOptions
+from flowli_core._running.reports import ReportSender
 from flowli_core.driver import HeartbeatAnswer, Lease, Report, StepAnswer
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock
@@ -131,7 +132,7 @@ async def test_a_renewed_lease_counts_from_the_moment_at_which_the_heartbeat_was
         await asyncio.sleep(0.05)
         return HeartbeatAnswer(frozenset(), frozenset())
 
-    slots: Any = SimpleNamespace(held={"a": attempt}, set_renewal_problem=nothing)
+    slots: Any = SimpleNamespace(held={"a": attempt}, set_renewal_problem=nothing, collect_reports=list)
     driver: Any = SimpleNamespace(heartbeat=heartbeat)
     options = RunnerOptions(
         concurrency=1,
@@ -141,7 +142,7 @@ async def test_a_renewed_lease_counts_from_the_moment_at_which_the_heartbeat_was
         cancel_grace=timedelta(seconds=1),
         stall_limit=timedelta(minutes=5),
     )
-    renewer = LeaseRenewer(slots, driver=driver, worker="w", options=options)
+    renewer = LeaseRenewer(slots, driver=driver, worker="w", options=options, sender=ReportSender("w"))
     with renewer:
         await until(lambda: len(seen) >= 2)
     await renewer.ended()

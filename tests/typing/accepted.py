@@ -26,10 +26,12 @@ from flowli_core import (
     Jobs,
     Keep,
     LastError,
+    LogLine,
     Middleware,
     Page,
     PerJob,
     Proceed,
+    Progress,
     QueueCounts,
     Receipt,
     Retry,
@@ -238,6 +240,10 @@ async def who_am_i() -> str:
     assert_type(current.recoveries, int)
     assert_type(current.token, int)
     assert_type(current.cancelled, bool)
+    assert_type(current.progress(1, 2.5, "half"), None)
+    assert_type(current.progress(done=1), None)
+    assert_type(current.log("text"), None)
+    assert_type(current.last_progress, Progress | None)
     assert_type(AppJobs.current(), AppJobs)
     assert_type(await AppJobs.current().double.run(1), int)
     return current.name
@@ -692,6 +698,11 @@ async def inspects(jobs: AppJobs) -> None:
     assert result is None
     assert_type(record.backoff, Fixed | Exponential | None)
     assert_type(record.last_error, LastError | None)
+    assert_type(record.progress, Progress | None)
+    assert_type(record.log, tuple[LogLine, ...])
+    if record.progress is not None:
+        assert_type(record.progress.fraction, float | None)
+        assert_type(record.progress.at, datetime)
     assert_type(record.next_retry_at, datetime | None)
     counts = await jobs.inspect.get_queue_counts()
     assert_type(counts, QueueCounts)

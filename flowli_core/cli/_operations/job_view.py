@@ -7,10 +7,15 @@ from typing import Any
 
 from flowli_core._jobs.records import JobRecord
 from flowli_core._jobs.workers import WORKER_ALIVE
-from flowli_core.cli._common.show import format_fields, format_moment, format_table
+from flowli_core._progress import LogLine, Progress
+from flowli_core._text import escape_controls
+from flowli_core.cli._common.show import format_fields, format_moment, format_table, is_terminal
 from flowli_core.durations import format_duration
 from flowli_core.retry import Backoff, Fixed
 from flowli_core.stored import STATES, Overview, State, StateCounts
+
+_BAR = 20
+"""The width of a progress bar."""
 
 _TIMES = {"queued": "due", "scheduled": "due", "active": "started"}
 """The time that a list shows of jobs in these states. For the other states it is when they finished."""
@@ -51,7 +56,22 @@ def format_job(record: JobRecord, overview: Overview) -> str:
         shown["last_error"] = f"{error.type}: {error.message}"
         shown["traceback"] = error.traceback.rstrip() or None
     shown["cancel_requested"] = record.cancel_requested or None
-    return format_fields((name, value) for name, value in shown.items() if value is not None)
+    if record.progress is not None:
+        shown["progress"] = format_progress(record.progress, overview.now)
+    del shown["log"]
+    return format_fields([*[pair for pair in shown.items() if pair[1] is not None], *_log_fields(record.log)])
+
+
+def format_progress(progress: Progress, now: datetime) -> str:
+    """Format progress, on a terminal with a bar: how much is done, the note, and when it was reported."""
+    fraction, amount = progress.fraction, f"{progress.done:,}"
+    if fraction is not None:
+        amount = f"{amount} of {progress.total:,} ({fraction:.0%})"
+        if is_terminal():
+            filled = int(fraction * _BAR)
+            amount = f"[{'#' * filled}{'-' * (_BAR - filled)}] {amount}"
+    note = f": {escape_controls(progress.note)}" if progress.note else ""
+    return f"{amount}{note}, {format_moment(progress.at, now)}"
 
 
 def explain_cancel(worker: str, lease_until: datetime, overview: Overview) -> str:
@@ -73,6 +93,14 @@ def is_silent(worker: str, overview: Overview) -> bool:
     """Return True if a worker was not seen for longer than a living one can be."""
     known = overview.workers.get(worker)
     return known is None or overview.now - known.seen >= WORKER_ALIVE
+
+
+def _log_fields(log: Sequence[LogLine]) -> list[tuple[str, object]]:
+    """Return the field of a log, which has several lines on a terminal. In a pipe, each line is a field of its own."""
+    lines = [f"{line.at:%Y-%m-%d %H:%M:%S} {escape_controls(line.text)}" for line in log]
+    if not lines:
+        return []
+    return [("log", "\n".join(lines))] if is_terminal() else [("log", line) for line in lines]
 
 
 def _row(record: JobRecord) -> list[object]:

@@ -84,8 +84,8 @@ local function remove(ids, in_state)
     call_with_all('HDEL', column, gone, 1)
   end
   if call('EXISTS', PROGRESS, LOG) > 0 then
-    call_with_all('HDEL', PROGRESS, gone, 1)
-    call_with_all('HDEL', LOG, gone, 1)
+    pcall(call_with_all, 'HDEL', PROGRESS, gone, 1)
+    pcall(call_with_all, 'HDEL', LOG, gone, 1)
   end
   remove_watchers(gone)
 end

@@ -5,7 +5,8 @@ local MOST_LINES = 100
 -- log: "token count\n" and the lines, each ended by a newline. `count` is how many lines have come under this token. Returns the
 -- count under `token`, and the lines in a list. A log whose head cannot be read begins again.
 local function parse_log(text, token)
-  local last_token, count, from = string.match(text or '', '^(%d+) (%d+)\n()')
+  text = type(text) == 'string' and text or ''
+  local last_token, count, from = string.match(text, '^(%d+) (%d+)\n()')
   local lines = {}
   for line in string.gmatch(from and string.sub(text, from) or '', '[^\n]*\n') do
     lines[#lines + 1] = line
@@ -15,7 +16,7 @@ end
 
 -- Append those of the lines that the log does not have.
 local function append_lines(id, token, number, text)
-  local count, lines = parse_log(call('HGET', LOG, id), token)
+  local count, lines = parse_log(redis.pcall('HGET', LOG, id), token)
   for line in string.gmatch(text, '[^\n]*\n') do
     if number >= count then
       lines[#lines + 1] = line
@@ -23,10 +24,11 @@ local function append_lines(id, token, number, text)
     number = number + 1
   end
   local kept = table.concat(lines, '', math.max(#lines - MOST_LINES + 1, 1))
-  call('HSET', LOG, id, token .. ' ' .. format_ms(math.max(count, number)) .. '\n' .. kept)
+  redis.pcall('HSET', LOG, id, token .. ' ' .. format_ms(math.max(count, number)) .. '\n' .. kept)
 end
 
--- Store the reports from ARGV[from] to ARGV[to] about leases that the worker holds.
+-- Store the reports from ARGV[from] to ARGV[to] about leases that the worker holds. With pcall, because a key of another type
+-- must not keep a worker from settling.
 local function store_reports(from, to, worker)
   local reported = {}
   for at = from, to, 5 do
@@ -34,7 +36,7 @@ local function store_reports(from, to, worker)
     if is_held(call('HGET', TOKEN, id), token, worker) then
       reported[#reported + 1] = id
       if progress ~= '' then
-        call('HSET', PROGRESS, id, progress)
+        redis.pcall('HSET', PROGRESS, id, progress)
       end
       if lines ~= '' then
         append_lines(id, token, tonumber(first_line), lines)
