@@ -11,7 +11,7 @@ from flowli_core.drivers.sqlite._damage import CUT, LONGEST, RECORD, STATUSES, D
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._reports import split_lines
 from flowli_core.drivers.sqlite._sql import run
-from flowli_core.drivers.sqlite._transaction import first_due, read_time, snapshot
+from flowli_core.drivers.sqlite._transaction import read_time, snapshot
 from flowli_core.limits import WORKER_LISTED
 from flowli_core.stored import (
     Overview,
@@ -67,11 +67,13 @@ def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> li
         time, record_id = now + 1, ""  # scheduled records come before the queued ones
     page: list[_Entry] = []
     later_than = now if state == "scheduled" else -1
-    for queue, status, _ in run(connection, "read_counts").fetchall():
-        for suspect in (False, True) if status == "waiting" else ():
-            limits = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}
-            page += _take(run(connection, "page_waiting", **limits), limit)
-    return sorted(page, reverse=True)[:limit]
+    for queue, suspect, latest in run(connection, "find_latest_due", after=later_than, time=time):
+        if len(page) == limit and latest < page[-1][0]:
+            break  # the other queues have earlier due times only
+        limits = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}
+        page += _take(run(connection, "page_waiting", **limits), limit)
+        page = sorted(page, reverse=True)[:limit]
+    return page
 
 
 def _take(entries: Iterable[_Entry], limit: int) -> list[_Entry]:
@@ -86,6 +88,7 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
     with snapshot(connection):
         now = read_time(connection, now)
         workers = run(connection, "find_workers", since=now - milliseconds(WORKER_LISTED)).fetchall()
+        waiting = {row[0]: row[1:] for row in run(connection, "count_waiting", now=now)}
         for queue, status, n in run(connection, "read_counts").fetchall():
             if type(n) is not int or status not in STATUSES:
                 raise DamagedRowError
@@ -94,9 +97,9 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
             if status != "waiting":
                 counts[status] = counts.get(status, 0) + n
                 continue
-            counts["scheduled"] = run(connection, "count_scheduled", queue=queue, now=now).fetchone()[0]
+            counts["scheduled"], *first_dues = waiting[queue]
             counts["queued"] = n - counts["scheduled"]
-            dues = [due for due in first_due(connection, queue) if due is not None and due <= now]
+            dues = [due for due in first_dues if due is not None]
             oldest |= {queue: moment(min(dues))} if dues else {}
     if not all(type(name) is str for name, _, _ in workers):
         raise DamagedRowError

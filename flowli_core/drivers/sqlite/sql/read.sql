@@ -21,6 +21,19 @@ SELECT
     (SELECT token || ' ' || count FROM log WHERE log.number = record.number)
 FROM record WHERE id IN (SELECT value FROM json_each(:ids));
 
+-- name: find_latest_due
+-- The queues with records that are due after :after and not after :time, each with suspects and other records apart: the one
+-- with the latest due time first.
+SELECT queue, suspect, latest FROM (
+    SELECT counts.queue, is_suspect.value AS suspect, (
+        SELECT due FROM record
+        WHERE queue = counts.queue AND state = 'waiting' AND suspect = is_suspect.value AND due > :after AND due <= :time
+        ORDER BY due DESC LIMIT 1
+    ) AS latest
+    FROM counts, json_each('[0, 1]') AS is_suspect WHERE counts.state = 'waiting' AND counts.n > 0
+)
+WHERE latest IS NOT NULL ORDER BY latest DESC;
+
 -- name: page_waiting
 -- The suspects of a queue, or its other records, that are due after :after and before the position (:time, :id).
 SELECT due, id FROM record
@@ -39,8 +52,17 @@ ORDER BY finished_at DESC, id DESC;
 -- name: read_counts
 SELECT queue, state, n FROM counts WHERE n > 0;
 
--- name: count_scheduled
-SELECT count(*) FROM record WHERE queue = :queue AND state = 'waiting' AND suspect IN (0, 1) AND due > :now;
+-- name: count_waiting
+-- The number of scheduled records of each queue with waiting ones, and the first due times, of its suspects and of its other
+-- records.
+SELECT
+    queue,
+    (SELECT count(*) FROM record WHERE queue = counts.queue AND state = 'waiting' AND suspect IN (0, 1) AND due > :now),
+    (SELECT due FROM record WHERE queue = counts.queue AND state = 'waiting' AND suspect = 0 AND due > -1 AND due <= :now
+        ORDER BY due LIMIT 1),
+    (SELECT due FROM record WHERE queue = counts.queue AND state = 'waiting' AND suspect = 1 AND due > -1 AND due <= :now
+        ORDER BY due LIMIT 1)
+FROM counts WHERE state = 'waiting' AND n > 0;
 
 -- name: find_workers
 SELECT id, max(seen), max(about) FROM worker WHERE seen > :since GROUP BY id;
