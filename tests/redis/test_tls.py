@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import shutil
 import socket
 import ssl
@@ -16,8 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import coredis
 import pytest
-from redis.asyncio import Redis
-from valkey.asyncio import Valkey
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode as RedisNode
+from redis.asyncio.sentinel import Sentinel as RedisSentinel
+from valkey.asyncio import Valkey, ValkeyCluster
+from valkey.asyncio.cluster import ClusterNode as ValkeyNode
+from valkey.asyncio.sentinel import Sentinel as ValkeySentinel
 
 from flowli_core import Runner, StoreUnavailable
 from flowli_core.drivers.redis import RedisDriver
@@ -213,6 +218,54 @@ def test_a_client_that_accepts_a_foreign_certificate_is_warned_about(
         checks |= {"ssl_check_hostname": False} | ({"ssl_cert_reqs": "none"} if weak == "ssl_cert_reqs" else {})
         RedisDriver(client_of(library, 1, None, **checks))
     assert weak in caplog.text
+
+
+CHECKED: dict[str, Any] = {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+
+
+@pytest.mark.parametrize("library", ["redis", "valkey"])
+@pytest.mark.parametrize(
+    ("sentinels", "warning"),
+    [
+        (CHECKED, None),
+        (
+            CHECKED | {"ssl_check_hostname": False},
+            "Sentinels is not safe.*ssl_check_hostname=True in the sentinel_",
+        ),
+        (CHECKED | {"ssl_check_hostname": False, "ssl_cert_reqs": "none"}, "Sentinels is not safe.*ssl_cert_reqs="),
+        ({}, "Sentinels, which say where Redis is, are asked without TLS; set ssl=True in the sentinel_kwargs"),
+    ],
+    ids=["checked", "no host name", "no certificate", "no TLS"],
+)
+def test_sentinels_that_others_can_pose_as_are_warned_about(
+    library: str, sentinels: dict[str, Any], warning: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connections to the Sentinels have options of their own. Those to the master check enough in each case."""
+    kinds: dict[str, Any] = {"redis": RedisSentinel, "valkey": ValkeySentinel}
+    client = kinds[library]([("a", 1), ("b", 1)], sentinel_kwargs=sentinels, **CHECKED).master_for("m")
+    with caplog.at_level(logging.WARNING, "flowli"):
+        RedisDriver(client)
+    assert len(caplog.records) == (0 if warning is None else 1)
+    assert re.search(warning or "", caplog.text)
+
+
+@pytest.mark.parametrize("library", ["redis", "valkey"])
+def test_a_cluster_client_that_accepts_a_foreign_certificate_is_warned_about(
+    library: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Our connections to its nodes check as much as the user's client, whatever the options of its first nodes were."""
+    cluster, node = {"redis": (RedisCluster, RedisNode), "valkey": (ValkeyCluster, ValkeyNode)}[library]
+    make: Any = cluster
+    make_node: Any = node
+    with caplog.at_level(logging.WARNING, "flowli"):
+        nodes = [make_node("a", 1, **CHECKED | {"ssl_check_hostname": False})]
+        driver: Any = RedisDriver(make(startup_nodes=nodes, **CHECKED))
+        assert not caplog.records
+        ours = driver._source.commands()._client
+        for one in (ours, *ours.nodes_manager.startup_nodes.values()):
+            assert one.connection_kwargs["ssl_check_hostname"] is True
+        RedisDriver(make(host="a", port=1, **CHECKED | {"ssl_check_hostname": False}))
+    assert "ssl_check_hostname=True" in caplog.text
 
 
 async def test_a_url_can_name_the_trusted_certificate(port: int, authority: Path) -> None:

@@ -9,16 +9,23 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from flowli_core.drivers.redis._clients import Client, Source
 from flowli_core.drivers.redis._clients._errors import code_of, translate, unanswered
 from flowli_core.drivers.redis._clients._fast_path import FastPath, pack_with_hiredis
 from flowli_core.drivers.redis._clients._limits import MOST_CONNECTIONS, PATIENCE, extra_patience
-from flowli_core.drivers.redis._clients._tls import warn_of_weak_tls
+from flowli_core.drivers.redis._clients._tls import warn_of_plain_sentinels, warn_of_weak_tls
 from flowli_core.drivers.redis._clients._url import Kind, ParsedUrl
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DefinitionError
+
+
+class _TlsChecks(TypedDict):
+    """The parts of a server's certificate that a client checks."""
+
+    checks_certificate: bool
+    checks_host_name: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +57,7 @@ class Library:
             raise DefinitionError(
                 "client must not decode responses: payloads are bytes; make it without decode_responses=True"
             )
-        if "SSL" in _connection_class(client).__name__:
-            self._warn_of_weak_tls(options)
+        self._warn_of_weak_tls(client)
         limit = patience if options.get("socket_timeout") is None else None
         if isinstance(client, self.cluster):
             if getattr(client, "read_from_replicas", False) or getattr(client, "load_balancing_strategy", None):
@@ -83,14 +89,27 @@ class Library:
             raise DefinitionError(f"url has an option that {self.name} does not support for its scheme") from None
         return self.standalone.from_pool(pool)
 
-    def _warn_of_weak_tls(self, options: dict[str, Any]) -> None:
-        defaults = inspect.signature(self.connections["tls"].__init__).parameters
+    def _warn_of_weak_tls(self, client: Any) -> None:
+        """Log warnings about the connections to the server, and to the Sentinels, whose options are apart."""
+        if _has_tls(client):
+            warn_of_weak_tls(**self._tls_checks(client))
+        sentinels = getattr(_manager_of(client), "sentinels", ())
+        if _has_tls(client) and not all(map(_has_tls, sentinels)):
+            warn_of_plain_sentinels()
+        checks = [self._tls_checks(sentinel) for sentinel in sentinels if _has_tls(sentinel)]
+        if checks:
+            weakest = min(checks, key=lambda check: (check["checks_certificate"], check["checks_host_name"]))
+            warn_of_weak_tls(**weakest, to="the Sentinels", where=" in the sentinel_kwargs of the Sentinel client")
+
+    def _tls_checks(self, client: Any) -> _TlsChecks:
+        options, defaults = _options(client), inspect.signature(self.connections["tls"].__init__).parameters
         certificate, host_name = (
             options.get(name, defaults[name].default) for name in ("ssl_cert_reqs", "ssl_check_hostname")
         )
-        warn_of_weak_tls(
-            checks_certificate=certificate not in {None, "none", ssl.CERT_NONE}, checks_host_name=bool(host_name)
-        )
+        return {
+            "checks_certificate": certificate not in {None, "none", ssl.CERT_NONE},
+            "checks_host_name": bool(host_name),
+        }
 
 
 class _Connections:
@@ -192,6 +211,10 @@ class _ClusterConnections(_Connections):
         await self._client.aclose()  # the next command reads the layout of the cluster again
 
 
+def _has_tls(client: Any) -> bool:
+    return "SSL" in _connection_class(client).__name__
+
+
 def _connect_to_cluster(library: Library, client: Any, *, retries: int, patience: float | None) -> Client:
     ours = _copy_of_cluster(library, client, retries=retries)
     return _ClusterConnections(library, ours, is_ours=True, patience=patience)
@@ -202,14 +225,14 @@ def _address_of(client: Any) -> str:
     pool, options = client.connection_pool, _options(client)
     if "path" in options:
         return f"unix://{options['path']}"
-    tls = "s" if "SSL" in _connection_class(client).__name__ else ""
+    tls = "s" if _has_tls(client) else ""
     name = getattr(pool, "service_name", None) or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     return f"redis{tls}://{name}/{options.get('db') or 0}"
 
 
 def _address_of_cluster(client: Any) -> str:
     """Return the addresses of the nodes that the client asks for the layout of the cluster."""
-    tls = "s" if "SSL" in _connection_class(client).__name__ else ""
+    tls = "s" if _has_tls(client) else ""
     return f"redis{tls}://{','.join(sorted(client.nodes_manager.startup_nodes))}"
 
 
