@@ -49,6 +49,8 @@ async def test_a_worker_is_live_and_ready_and_counts(jobs: WorkerJobs, tmp_path:
             metrics = (await client.get("/metrics")).text
             assert (await client.get("/")).status_code == 404
         head = await send_raw(port, b"HEAD /live HTTP/1.0\r\n\r\n")
+        with pytest.raises(OSError, match=r"refused|assign"):  # it listens on 127.0.0.1 only
+            socket.create_connection(("127.0.0.2", port))
         worker.send_sigterm()
         assert await worker.wait_for_exit() == 0
     assert 'flowli_attempts_total{job="count",outcome="completed",queue="default"} 3.0' in metrics

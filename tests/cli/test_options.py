@@ -50,6 +50,16 @@ def test_the_defaults_are_those_of_a_runner() -> None:
         assert getattr(options, name) == duration(runner[name].default, argument=name)
 
 
+def test_only_the_health_host_option_serves_the_health_port_to_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse("--health-port", "8000", "--workers", "2", "--log-format", "json").health_host == "127.0.0.1"
+    assert parse("--health-port", "8000", "--health-host", "0.0.0.0").health_host == "0.0.0.0"  # noqa: S104 - the test
+    for name in ("HOST", "UVICORN_HOST", "FLOWLI_HOST", "FLOWLI_HEALTH_PORT"):
+        monkeypatch.setenv(name, "8000")
+    assert parse().health_host == "127.0.0.1"
+    monkeypatch.setenv("FLOWLI_HEALTH_HOST", "::")
+    assert parse().health_host == "::"
+
+
 def test_the_command_needs_no_optional_package() -> None:
     code = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL})); from flowli_core.cli import main; main(['-h'])"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
