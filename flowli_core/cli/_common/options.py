@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 from click.core import ParameterSource
@@ -14,8 +14,14 @@ from flowli_core.errors import DefinitionError
 
 Decorator: TypeAlias = Callable[[Any], Any]
 
+if TYPE_CHECKING:
+    _DurationParameter: TypeAlias = click.ParamType[timedelta]
+    _TextChoice: TypeAlias = click.Choice[str]
+else:  # the classes of click 8.1 are not generic
+    _DurationParameter, _TextChoice = click.ParamType, click.Choice
 
-class DurationType(click.ParamType["timedelta"]):
+
+class DurationType(_DurationParameter):
     """The type of an option that is a duration, such as "30s". Zero is refused unless `zero` is set."""
 
     name = "duration"
@@ -36,14 +42,14 @@ TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """The text of a registry, which is easily taken for another argument."""
 
 
-class _Choice(click.Choice[str]):
+class _Choice(_TextChoice):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if isinstance(value, str) and TARGET.fullmatch(value):
             self.fail(f"{value!r} is not one of {', '.join(self.choices)}; to name the registry, write --app {value}")
         return super().convert(value, param, ctx)
 
 
-def choice(*words: str) -> click.Choice[str]:
+def choice(*words: str) -> _TextChoice:
     """Make the type of an option or argument that is one of these words, in any case."""
     return _Choice(words, case_sensitive=False)
 
