@@ -3,8 +3,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PACKAGES = flowli_cli flowli_core flowli_starlette flowli_fastapi flowli_litestar
 BIN = .venv/bin
+# Warnings are not errors here: old libraries warn of a new pytest, and leave streams open in their test clients.
+# An old click names no similar command, and an old library crashes while a reloading worker ends.
+LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not wroker and not changed_file" \
+	tests/jobs tests/schedules tests/running tests/conformance tests/adapters tests/cli tests/redis/test_clients.py \
+	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-faults fuzz soak mutants lint check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-faults test-lowest fuzz soak mutants lint check format bench clean
 
 # Send requests to a real service with jobs, and account for every job.
 demo: .venv/ready
@@ -27,6 +32,14 @@ coverage: .venv/ready
 # Run the long tests: processes and servers that die, poison jobs, slow lines, full servers. They show their figures.
 test-faults: .venv/ready
 	$(BIN)/python -m pytest -m faults tests $(PYTEST_ARGS)
+
+# Run the tests of the drivers, jobs and adapters with the lowest versions that pyproject.toml allows.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python tests/lowest.py > .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	.venv-lowest/bin/python -m pytest $(or $(PYTEST_ARGS),$(LOWEST))
 
 # Try FLOWLI_FUZZ_EXAMPLES (20000) random values for each argument and each kind of stored bytes.
 fuzz: .venv/ready
@@ -65,7 +78,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/redis_driver.py
 
 clean:
-	rm -rf .venv .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lowest .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Flowli needs Python 3.11 or later")'

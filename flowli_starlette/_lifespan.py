@@ -21,7 +21,10 @@ J = TypeVar("J", bound=Jobs[Any])
 
 
 class JobsState(TypedDict, Generic[J]):
-    """The lifespan state, for typed access: with `request: Request[JobsState[AppJobs]]`, `request.state["jobs"]`."""
+    """The lifespan state, for typed access: with `request: Request[JobsState[AppJobs]]`, `request.state["jobs"]`.
+
+    That needs Starlette 0.52. With an earlier one, use `get_jobs(request, AppJobs)`.
+    """
 
     jobs: J
     jobs_runner: EmbeddedRunner | None

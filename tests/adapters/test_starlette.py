@@ -18,7 +18,7 @@ from flowli_core import DefinitionError, Hooks, JobEvent, Runner, StrategyError
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.sqlite import SqliteDriver
-from flowli_starlette import JobsMiddleware, JobsState, get_jobs, jobs_exception_handlers, jobs_lifespan
+from flowli_starlette import JobsMiddleware, get_jobs, jobs_exception_handlers, jobs_lifespan
 from tests.adapters.apps import PATIENCE, EventJobs, Events, OtherJobs, UnreachableDriver
 from tests.redis.server import clean_up, fresh_prefix, shared_url
 
@@ -41,8 +41,8 @@ async def enqueue_body(request: Request) -> JSONResponse:
     return JSONResponse((await get_jobs(request, EventJobs).double.enqueue(body)).id)
 
 
-async def look(request: Request[JobsState[EventJobs]]) -> JSONResponse:
-    record = await request.state["jobs"].inspect.get_job(request.path_params["job_id"])
+async def look(request: Request) -> JSONResponse:
+    record = await get_jobs(request, EventJobs).inspect.get_job(request.path_params["job_id"])
     return JSONResponse(record.state if record else None)
 
 

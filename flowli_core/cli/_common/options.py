@@ -16,9 +16,8 @@ Decorator: TypeAlias = Callable[[Any], Any]
 
 if TYPE_CHECKING:
     _DurationParameter: TypeAlias = click.ParamType[timedelta]
-    _TextChoice: TypeAlias = click.Choice[str]
-else:  # the classes of click 8.1 are not generic
-    _DurationParameter, _TextChoice = click.ParamType, click.Choice
+else:  # not generic in click 8.2
+    _DurationParameter = click.ParamType
 
 
 class DurationType(_DurationParameter):
@@ -42,14 +41,14 @@ TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """The text of a registry, which is easily taken for another argument."""
 
 
-class _Choice(_TextChoice):
+class _Choice(click.Choice[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if isinstance(value, str) and TARGET.fullmatch(value):
             self.fail(f"{value!r} is not one of {', '.join(self.choices)}; to name the registry, write --app {value}")
         return super().convert(value, param, ctx)
 
 
-def choice(*words: str) -> _TextChoice:
+def choice(*words: str) -> click.Choice[str]:
     """Make the type of an option or argument that is one of these words, in any case."""
     return _Choice(words, case_sensitive=False)
 
