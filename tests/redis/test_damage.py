@@ -106,6 +106,7 @@ async def test_a_listing_goes_on_behind_damaged_records(driver: RedisDriver, key
         foreign.hset(key("record"), name, b"junk")
     foreign.hdel(key("record"), "e")
     foreign.zadd(key("due:q"), {b"\xff": 4e15, "g": float("inf"), "h": 0.5})
+    foreign.zadd(key("due:q"), {f"missing {number}": 3e15 for number in range(120)})
     for limit in (1, 2, 10):
         found = await everything(driver, "scheduled", limit=limit)
         assert [(one.id, one.damage is None) for one in found] == [
