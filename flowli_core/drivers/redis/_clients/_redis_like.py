@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 from flowli_core.drivers.redis._clients import Client, Source
 from flowli_core.drivers.redis._clients._errors import code_of, translate, unanswered
@@ -19,13 +19,6 @@ from flowli_core.drivers.redis._clients._tls import warn_of_plain_sentinels, war
 from flowli_core.drivers.redis._clients._url import Kind, ParsedUrl
 from flowli_core.drivers.redis._packing import Word
 from flowli_core.errors import DefinitionError
-
-
-class _TlsChecks(TypedDict):
-    """The parts of a server's certificate that a client checks."""
-
-    checks_certificate: bool
-    checks_host_name: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,24 +85,26 @@ class Library:
     def _warn_of_weak_tls(self, client: Any) -> None:
         """Log warnings about the connections to the server, and to the Sentinels, whose options are apart."""
         if _has_tls(client):
-            warn_of_weak_tls(**self._tls_checks(client))
+            certificate, host_name = self._tls_checks(client)
+            warn_of_weak_tls(checks_certificate=certificate, checks_host_name=host_name)
         sentinels = getattr(_manager_of(client), "sentinels", ())
         if _has_tls(client) and not all(map(_has_tls, sentinels)):
             warn_of_plain_sentinels()
         checks = [self._tls_checks(sentinel) for sentinel in sentinels if _has_tls(sentinel)]
         if checks:
-            weakest = min(checks, key=lambda check: (check["checks_certificate"], check["checks_host_name"]))
-            warn_of_weak_tls(**weakest, to="the Sentinels", where=" in the sentinel_kwargs of the Sentinel client")
+            certificate, host_name = min(checks)
+            where = " in the sentinel_kwargs of the Sentinel client"
+            warn_of_weak_tls(
+                checks_certificate=certificate, checks_host_name=host_name, to="the Sentinels", where=where
+            )
 
-    def _tls_checks(self, client: Any) -> _TlsChecks:
+    def _tls_checks(self, client: Any) -> tuple[bool, bool]:
+        """Return True if the client checks the server's certificate, and True if it checks the host name in it."""
         options, defaults = _options(client), inspect.signature(self.connections["tls"].__init__).parameters
         certificate, host_name = (
             options.get(name, defaults[name].default) for name in ("ssl_cert_reqs", "ssl_check_hostname")
         )
-        return {
-            "checks_certificate": certificate not in {None, "none", ssl.CERT_NONE},
-            "checks_host_name": bool(host_name),
-        }
+        return certificate not in {None, "none", ssl.CERT_NONE}, bool(host_name)
 
 
 class _Connections:
