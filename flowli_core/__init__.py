@@ -10,19 +10,24 @@ from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt,
 from flowli_core._jobs.registry import Jobs
 from flowli_core._jobs.settings import Defaults
 from flowli_core._progress import LogLine, Progress
+from flowli_core._jobs.updates import JobUpdate
 from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hook, Hooks, JobEvent, Observer
 from flowli_core._running.runner import Health, Runner
 from flowli_core._schedules.timing import AllMissed, Missed, Overlap
 from flowli_core._sync import run_sync
-from flowli_core._wire.attempts import LastError
 from flowli_core.driver import CancelAnswer, Driver, Keep, RequeueAnswer
 from flowli_core.errors import (
     DefinitionError,
     DriverError,
     FlowliError,
     Issue,
+    LastError,
+    JobCancelled,
+    JobFailed,
+    LastError,
     LeaseLost,
+    RecordNotFound,
     SchedulingError,
     StoreDamaged,
     StoreUnavailable,
@@ -53,9 +58,12 @@ __all__ = [
     "Hooks",
     "Issue",
     "Job",
+    "JobCancelled",
     "JobEvent",
+    "JobFailed",
     "JobRecord",
     "JobTimeout",
+    "JobUpdate",
     "Jobs",
     "Keep",
     "LastError",
@@ -73,6 +81,7 @@ __all__ = [
     "Progress",
     "QueueCounts",
     "Receipt",
+    "RecordNotFound",
     "RequeueAnswer",
     "Retry",
     "RetryAfter",

@@ -5,6 +5,9 @@ FlowliError
 ├── ValidationError      an input, a meta, an id, a key, a page limit or a progress is invalid
 ├── StrategyError        the registry cannot do this: it has no driver, is closed, or already runs
 ├── SchedulingError      a time, a duration or a schedule is invalid
+├── RecordNotFound       no record has this id: it was never stored, or its retention time is over
+├── JobFailed            the job whose result is awaited has failed
+├── JobCancelled         the job whose result is awaited was cancelled
 └── DriverError          the store refused a call, or failed
     ├── StoreUnavailable     the store is unreachable or full; the same call may be repeated
     ├── StoreDamaged         stored data cannot be read
@@ -65,6 +68,34 @@ class SchedulingError(FlowliError):
     """A time, a duration or a schedule is invalid."""
 
     is_internal: bool = False
+
+
+class RecordNotFound(FlowliError):
+    """No record has this id: it was never stored, or it was removed after its retention time."""
+
+    is_internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """The error that ended an attempt. `type` is its class with the module; message and traceback are shortened."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class JobFailed(FlowliError):
+    """The job whose result is awaited has failed. `error` is that of its last attempt, `attempts` their number."""
+
+    def __init__(self, message: str, *, error: LastError, attempts: int) -> None:
+        super().__init__(message)
+        self.error = error
+        self.attempts = attempts
+
+
+class JobCancelled(FlowliError):
+    """The job whose result is awaited was cancelled."""
 
 
 class DriverError(FlowliError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -11,6 +12,7 @@ from typing import Any, cast
 import uuid_utils
 from pydantic import BaseModel
 
+from flowli_core import _checks
 from flowli_core._checks import internal
 from flowli_core._jobs.arguments import BESIDE_INPUT, CallOptions, Fields, Given, Input, build_input, pack_input
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
@@ -19,15 +21,17 @@ from flowli_core._jobs.outbox import count_batch
 from flowli_core._jobs.records import JobRecord, Receipt, to_receipt, to_typed_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import JobSettings
+from flowli_core._jobs.updates import JobUpdate, not_found, result_of, to_update
 from flowli_core._schedules.spec import ScheduleSpec, derive_key
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.keys import key_of_call
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
 from flowli_core.driver import Disposition, NewRecord
-from flowli_core.durations import ZERO
+from flowli_core.durations import ZERO, Duration, duration, format_duration
 from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
 from flowli_core.limits import MAX_ENQUEUE_RECORDS
+from flowli_core.stored import FINISHED, StoredRecord
 
 _KEEP_ID = timedelta(minutes=5)
 """An id that a caller gave stays taken for this time after its job has ended. Nobody repeats a call for so long."""
@@ -117,11 +121,57 @@ class Call:
 
     async def read(self, receipt: str | Receipt[Any]) -> JobRecord[Any, Any, Any] | None:
         """Return a record of this job with validated values, or None. Raises ValidationError."""
-        job = self.definition.name
-        if isinstance(receipt, Receipt) and not self.definition.is_called(receipt.name):
-            raise internal(ValidationError(f"{job}: this is a receipt of the job {receipt.name!r}"))
-        stored = await self.runtime.find_record(receipt.id if isinstance(receipt, Receipt) else receipt)
+        stored = await self.runtime.find_record(self.id_of(receipt))
         return None if stored is None else to_typed_record(stored, self.definition)
+
+    def id_of(self, receipt: str | Receipt[Any]) -> str:
+        """Return the id of a receipt, or a valid id itself. Raises ValidationError for a receipt of another job."""
+        if not isinstance(receipt, Receipt):
+            return _checks.record_id(receipt)
+        if not self.definition.is_called(receipt.name):
+            raise internal(ValidationError(f"{self.definition.name}: this is a receipt of the job {receipt.name!r}"))
+        return receipt.id
+
+    async def wait(self, receipt: str | Receipt[Any], *, timeout: Duration | None) -> Any:
+        """Wait until a job has finished, and return its result. Raises its errors: see BoundJob.result."""
+        id = self.id_of(receipt)
+        limit = None if timeout is None else duration(timeout, argument="timeout", zero=True)
+        stored = self._own(id, await self.runtime.find_record(id))
+        if stored.state not in FINISHED:
+            scope = asyncio.timeout(None if limit is None else limit.total_seconds())
+            try:
+                async with scope, aclosing(self._follow(id)) as records:
+                    async for current in records:
+                        stored = current
+            except TimeoutError:
+                if limit is None or not scope.expired():
+                    raise
+                raise TimeoutError(
+                    f"{self.definition.name}: the job {id} has not finished within {format_duration(limit)}; it goes on"
+                ) from None
+        return result_of(stored, self.definition)
+
+    async def updates(self, receipt: str | Receipt[Any]) -> AsyncGenerator[JobUpdate[Any]]:
+        """Yield an update for the job as it is, and one after each change, until it has finished."""
+        async with aclosing(self._follow(self.id_of(receipt))) as records:
+            async for stored in records:
+                yield to_update(stored, self.definition, typed=True)
+
+    async def _follow(self, id: str) -> AsyncGenerator[StoredRecord]:
+        async with self.runtime.follow(id) as follower:
+            while True:
+                stored = self._own(id, await follower.next())
+                yield stored
+                if stored.state in FINISHED:
+                    return
+
+    def _own(self, id: str, stored: StoredRecord | None) -> StoredRecord:
+        """Return a record of this job. Raises RecordNotFound for none, and ValidationError for that of another job."""
+        if stored is None:
+            raise not_found(id)
+        if stored.damage is None and not self.definition.is_called(stored.name):
+            raise ValidationError(f"{self.definition.name}: the record {id} is one of the job {stored.name!r}")
+        return stored
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:
         """Store records in batches of 250 or 1 MiB; each batch is stored whole or not at all."""

@@ -1,6 +1,6 @@
 """Reads of stored jobs and schedules: `jobs.inspect`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -9,11 +9,13 @@ from flowli_core._jobs.cursor import decode_cursor, encode_cursor
 from flowli_core._jobs.parked import PARKED_DELAY, ParkedJobs, group_parked
 from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord, to_job_record, to_schedule_record
 from flowli_core._jobs.runtime import Runtime
+from flowli_core._jobs.updates import JobUpdate, not_found, to_update
 from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
 from flowli_core.errors import ValidationError
 from flowli_core.limits import MAX_BATCH_BYTES
 from flowli_core.stored import (
+    FINISHED,
     STATES,
     Overview,
     Position,
@@ -55,6 +57,20 @@ class Inspect:
         """Return a record, or None if there is none with this id."""
         stored = await self._runtime.find_record(id)
         return None if stored is None else self._to_job_record(stored)
+
+    async def watch(self, id: str) -> AsyncGenerator[JobUpdate]:
+        """Yield the state of a job, and again after each change, until it has finished: see BoundJob.watch.
+
+        Its result is plain JSON with secrets masked. Raises RecordNotFound if there is no such record.
+        """
+        async with self._runtime.follow(_checks.record_id(id)) as follower:
+            while True:
+                stored = await follower.next()
+                if stored is None:
+                    raise not_found(id)
+                yield to_update(stored, self._runtime.find_definition(stored.name), typed=False)
+                if stored.state in FINISHED:
+                    return
 
     async def get_queue_counts(self) -> QueueCounts:
         """Count the records in each state, in total and by queue."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from flowli_core._checks import internal
 from flowli_core._jobs.arguments import CallOptions
@@ -14,6 +14,7 @@ from flowli_core._jobs.declared_schedule import DeclaredSchedule, declare_schedu
 from flowli_core._jobs.definition import JobBase
 from flowli_core._jobs.records import JobRecord, Receipt, ScheduleReceipt
 from flowli_core._jobs.registry import Jobs, runtime_of
+from flowli_core._jobs.updates import JobUpdate
 from flowli_core._schedules.changes import upsert
 from flowli_core._schedules.spec import next_runs
 from flowli_core._schedules.timing import Missed, Overlap
@@ -202,6 +203,25 @@ class BoundJob(Generic[P, In, M, R]):
         these types any more, or if the record is one of another job; `jobs.inspect.get_job` reads any record.
         """
         return await self._call.read(receipt)
+
+    async def result(self, receipt: str | Receipt[R], /, *, timeout: Duration | None = None) -> R:
+        """Wait until a stored call of this job has finished, and return its result, validated as the declared type.
+
+        Without a `timeout` it waits as long as it takes. While the store is unreachable, it goes on trying.
+
+        Raises JobFailed or JobCancelled if the job ended so, RecordNotFound if there is no such record, TimeoutError
+        after the `timeout` (the job goes on), and ValidationError if the record is one of another job, or its result
+        does not fit the type any more.
+        """
+        return cast("R", await self._call.wait(receipt, timeout=timeout))
+
+    def watch(self, receipt: str | Receipt[R], /) -> AsyncGenerator[JobUpdate[R]]:
+        """Yield the state of a stored call of this job, and again after each change, until it has finished.
+
+        A slow reader gets the last of several changes. Raises RecordNotFound if there is no such record, or none any
+        more, and ValidationError as `result` does.
+        """
+        return self._call.updates(receipt)
 
     # fmt: off
     @overload

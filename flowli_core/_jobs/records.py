@@ -15,7 +15,7 @@ from flowli_core._progress import LogLine, Progress
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import ScheduleDisposition, read_or_none
 from flowli_core._schedules.timing import Missed, Overlap
-from flowli_core._wire.attempts import NEWER_RECORD, LastError, check_attempts_version, unpack_attempts
+from flowli_core._wire.attempts import NEWER_RECORD, check_attempts_version, unpack_attempts
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.keys import given_key
 from flowli_core._wire.policy import Policy, unpack_policy
@@ -23,7 +23,7 @@ from flowli_core._wire.reports import unpack_log, unpack_progress
 from flowli_core._wire.trace import without_trace
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Disposition, Enqueued
-from flowli_core.errors import ValidationError
+from flowli_core.errors import LastError, ValidationError
 from flowli_core.retry import Backoff
 from flowli_core.stored import State, StoredRecord, StoredSchedule
 

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import difflib
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from flowli_core._jobs.execution import CallHandler, Middleware, Replaced, call_
 from flowli_core._jobs.outbox import Outbox
 from flowli_core._jobs.settings import Defaults, JobSettings
 from flowli_core._jobs.tracer import Tracer
+from flowli_core._jobs.watching import Follower, Watching
 from flowli_core._loops import LoopLock, capture, run_on
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core._sync import is_background
@@ -51,6 +53,7 @@ class Runtime:
     tracer: Tracer | None
     middleware: tuple[Middleware[Any], ...] = ()
     outbox: Outbox = field(default_factory=Outbox)
+    watching: Watching = field(default_factory=Watching)
     host: object = None
     variables: contextvars.Context = field(default_factory=contextvars.copy_context)
     _open_lock: LoopLock = field(default_factory=LoopLock)
@@ -99,6 +102,10 @@ class Runtime:
         found = await (await self.store()).records(query)
         return found[0] if found else None
 
+    def follow(self, id: str) -> AbstractAsyncContextManager[Follower]:
+        """Follow a record within the context, with all other callers of this event loop."""
+        return self.watching.follow(self.store, id)
+
     def require_driver(self) -> Driver:
         """Return the driver, open or not. Raises StrategyError if there is none."""
         if self.driver is None:
@@ -117,6 +124,7 @@ class Runtime:
     async def close(self) -> None:
         """Close the context, and the driver if it was opened here. A second call does nothing."""
         self._is_closed = True
+        await self.watching.close()
         try:
             await self.context.close()
         finally:

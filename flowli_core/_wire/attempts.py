@@ -15,6 +15,7 @@ from typing import cast
 from pydantic import TypeAdapter
 
 from flowli_core._wire.versioned import NewerVersionError, version_of
+from flowli_core.errors import LastError
 from flowli_core.retry import leaf_errors
 
 VERSION = 1
@@ -36,15 +37,6 @@ _OWN_FILES = (
     contextlib.__file__,
 )
 """The files of frames above a handler: those of this library, and of what it uses to call handlers and contexts."""
-
-
-@dataclass(frozen=True, slots=True)
-class LastError:
-    """The error that ended an attempt. `type` is its class with the module; message and traceback are shortened."""
-
-    type: str
-    message: str
-    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

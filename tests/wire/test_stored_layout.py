@@ -13,11 +13,12 @@ from flowli_core import AllMissed, Exponential, Fixed, exponential, fixed
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import FORMAT, ScheduleSpec, read
 from flowli_core._schedules.timing import Timing
-from flowli_core._wire.attempts import Attempts, LastError, pack_attempts, unpack_attempts
+from flowli_core._wire.attempts import Attempts, pack_attempts, unpack_attempts
 from flowli_core._wire.policy import Policy, pack_policy, unpack_policy
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import NewRecord
 from flowli_core.durations import LONGEST
+from flowli_core.errors import LastError
 from flowli_core.stored import StoredSchedule
 
 durations = st.timedeltas(min_value=timedelta(microseconds=1), max_value=LONGEST)
