@@ -118,7 +118,7 @@ class _Watcher:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(driver))
                 group.create_task(self._read(driver))
-        except* Exception as group_error:
+        except* Exception as group_error:  # noqa: BLE001 - the callers raise it
             for error in _leaves(group_error):
                 self.fail(error)
 
