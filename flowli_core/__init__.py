@@ -9,8 +9,8 @@ from flowli_core._jobs.job import BoundJob, Job, NoMeta
 from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
 from flowli_core._jobs.registry import Jobs
 from flowli_core._jobs.settings import Defaults
-from flowli_core._progress import LogLine, Progress
 from flowli_core._jobs.updates import JobUpdate
+from flowli_core._progress import LogLine, Progress
 from flowli_core._running.events import RunCounts
 from flowli_core._running.hooks import Hook, Hooks, JobEvent, Observer
 from flowli_core._running.runner import Health, Runner
@@ -22,7 +22,6 @@ from flowli_core.errors import (
     DriverError,
     FlowliError,
     Issue,
-    LastError,
     JobCancelled,
     JobFailed,
     LastError,

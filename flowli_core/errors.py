@@ -88,9 +88,9 @@ class LastError:
 class JobFailed(FlowliError):
     """The job whose result is awaited has failed. `error` is that of its last attempt, `attempts` their number."""
 
-    def __init__(self, message: str, *, error: LastError, attempts: int) -> None:
+    def __init__(self, message: str, *, error: LastError | None = None, attempts: int = 0) -> None:
         super().__init__(message)
-        self.error = error
+        self.error = error or LastError("", message)
         self.attempts = attempts
 
 

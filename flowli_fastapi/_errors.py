@@ -8,8 +8,15 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
-from flowli_core import DriverError, Issue, SchedulingError, ValidationError
-from flowli_starlette._errors import INVALID, ExceptionHandlers, close_invalid, on_store_failure, raise_unless_of_client
+from flowli_core import DriverError, Issue, RecordNotFound, SchedulingError, ValidationError
+from flowli_starlette._errors import (
+    INVALID,
+    ExceptionHandlers,
+    close_invalid,
+    on_not_found,
+    on_store_failure,
+    raise_unless_of_client,
+)
 
 
 def jobs_exception_handlers() -> ExceptionHandlers:
@@ -17,11 +24,16 @@ def jobs_exception_handlers() -> ExceptionHandlers:
 
     DriverError becomes a 503; its cause is logged, but not sent. With StoreUnavailable it has Retry-After.
     ValidationError and SchedulingError become a 422 in FastAPI's format, with locations that begin with "job", and are
-    logged with the line that made the call. A websocket is closed with 1013 or 1008. Other errors are mistakes in the
-    program, and remain a 500; so do these two if the error `is_internal`, such as an argument of the wrong type, or the
-    request carries no data.
+    logged with the line that made the call. RecordNotFound becomes a 404. A websocket is closed with 1013 or 1008.
+    Other errors are mistakes in the program, and remain a 500; so do these three if the error `is_internal`, such as an
+    argument of the wrong type, or the request carries no data.
     """
-    return {DriverError: on_store_failure, ValidationError: _on_invalid, SchedulingError: _on_invalid}
+    return {
+        DriverError: on_store_failure,
+        ValidationError: _on_invalid,
+        SchedulingError: _on_invalid,
+        RecordNotFound: on_not_found,
+    }
 
 
 def invalid_detail(error: ValidationError | SchedulingError, *location: str) -> list[dict[str, Any]]:

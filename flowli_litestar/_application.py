@@ -13,11 +13,11 @@ from litestar.exceptions import ImproperlyConfiguredException
 from litestar.plugins import InitPlugin
 from litestar.types import Receive, Scope, Send
 
-from flowli_core import DriverError, Jobs, SchedulingError, ValidationError
+from flowli_core import DriverError, Jobs, RecordNotFound, SchedulingError, ValidationError
 from flowli_core.embedded import check_runner, embedded
 from flowli_core.healthz import Healthz
 from flowli_litestar._config import FlowliConfig
-from flowli_litestar._errors import on_invalid, on_store_failure
+from flowli_litestar._errors import on_invalid, on_not_found, on_store_failure
 
 
 class ApplicationPlugin(InitPlugin):
@@ -57,6 +57,7 @@ class ApplicationPlugin(InitPlugin):
                 DriverError: on_store_failure,
                 ValidationError: on_invalid,
                 SchedulingError: on_invalid,
+                RecordNotFound: on_not_found,
             }
             app.exception_handlers = {**handlers, **app.exception_handlers}
         if config.health_path is not None:

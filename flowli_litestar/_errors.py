@@ -10,11 +10,12 @@ from litestar.exceptions import (
     ClientException,
     HTTPException,
     InternalServerException,
+    NotFoundException,
     ServiceUnavailableException,
     responses,
 )
 
-from flowli_core import DriverError, SchedulingError, StoreUnavailable, ValidationError
+from flowli_core import DriverError, RecordNotFound, SchedulingError, StoreUnavailable, ValidationError
 from flowli_core.embedded import is_of_client
 
 logger = logging.getLogger("flowli")
@@ -44,6 +45,14 @@ def on_invalid(request: Request[Any, Any, Any], error: ValidationError | Schedul
     found = error.issues if isinstance(error, ValidationError) else ()
     extra = [{"key": issue.path, "message": issue.problem} for issue in found]
     return _respond(request, ClientException(status_code=_INVALID, detail=str(error), extra=extra or None))
+
+
+def on_not_found(request: Request[Any, Any, Any], error: RecordNotFound) -> Response[Any]:
+    """Respond with 404, or with 500 if the client cannot have caused the error."""
+    if not is_of_client(error, request.scope):
+        logger.error("request failed", exc_info=error)
+        return _respond(request, InternalServerException())
+    return _respond(request, NotFoundException(detail=str(error)))
 
 
 def _respond(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:

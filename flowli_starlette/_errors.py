@@ -10,14 +10,14 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from flowli_core import DriverError, SchedulingError, StoreUnavailable, ValidationError
+from flowli_core import DriverError, FlowliError, RecordNotFound, SchedulingError, StoreUnavailable, ValidationError
 from flowli_core.embedded import is_of_client
 
 logger = logging.getLogger("flowli")
 
 ExceptionHandlers: TypeAlias = dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
 
-UNAVAILABLE, INVALID = 503, 422
+UNAVAILABLE, INVALID, NOT_FOUND = 503, 422, 404
 RETRY_AFTER = "1"
 TRY_LATER = "the job store is unreachable, try again in a moment"
 STORE_FAILED = "the job store cannot do this now"
@@ -30,10 +30,16 @@ def jobs_exception_handlers() -> ExceptionHandlers:
 
     DriverError becomes a 503; its cause is logged, but not sent. With StoreUnavailable it has Retry-After.
     ValidationError and SchedulingError become a 422 with the place of each problem, and are logged with the line that
-    made the call. A websocket is closed with 1013 or 1008. Other errors are mistakes in the program, and remain a 500;
-    so do these two if the error `is_internal`, such as an argument of the wrong type, or the request carries no data.
+    made the call. RecordNotFound becomes a 404. A websocket is closed with 1013 or 1008. Other errors are mistakes in
+    the program, and remain a 500; so do these three if the error `is_internal`, such as an argument of the wrong type,
+    or the request carries no data.
     """
-    return {DriverError: on_store_failure, ValidationError: _on_invalid, SchedulingError: _on_invalid}
+    return {
+        DriverError: on_store_failure,
+        ValidationError: _on_invalid,
+        SchedulingError: _on_invalid,
+        RecordNotFound: on_not_found,
+    }
 
 
 async def on_store_failure(connection: HTTPConnection, error: DriverError) -> Any:
@@ -53,6 +59,14 @@ def store_failure(error: DriverError) -> tuple[str, dict[str, str]]:
     return STORE_FAILED, {}
 
 
+async def on_not_found(connection: HTTPConnection, error: RecordNotFound) -> Any:
+    """Respond with 404, or close the websocket."""
+    raise_unless_of_client(connection, error)
+    if isinstance(connection, WebSocket):
+        return await close_invalid(connection)
+    return JSONResponse({"detail": str(error)}, status_code=NOT_FOUND)
+
+
 async def _on_invalid(connection: HTTPConnection, error: ValidationError | SchedulingError) -> Any:
     raise_unless_of_client(connection, error)
     if isinstance(connection, WebSocket):
@@ -62,7 +76,7 @@ async def _on_invalid(connection: HTTPConnection, error: ValidationError | Sched
     return JSONResponse({"detail": str(error), "issues": issues}, status_code=INVALID)
 
 
-def raise_unless_of_client(connection: HTTPConnection, error: ValidationError | SchedulingError) -> None:
+def raise_unless_of_client(connection: HTTPConnection, error: FlowliError) -> None:
     """Log an error that the client may have caused. Raise any other again: it is a mistake in the program."""
     if not is_of_client(error, connection.scope):
         raise error

@@ -134,21 +134,20 @@ class Call:
 
     async def wait(self, receipt: str | Receipt[Any], *, timeout: Duration | None) -> Any:
         """Wait until a job has finished, and return its result. Raises its errors: see BoundJob.result."""
-        id = self.id_of(receipt)
+        record_id = self.id_of(receipt)
         limit = None if timeout is None else duration(timeout, argument="timeout", zero=True)
-        stored = self._own(id, await self.runtime.find_record(id))
+        stored = self._own(record_id, await self.runtime.find_record(record_id))
         if stored.state not in FINISHED:
             scope = asyncio.timeout(None if limit is None else limit.total_seconds())
             try:
-                async with scope, aclosing(self._follow(id)) as records:
+                async with scope, aclosing(self._follow(record_id)) as records:
                     async for current in records:
                         stored = current
             except TimeoutError:
                 if limit is None or not scope.expired():
                     raise
-                raise TimeoutError(
-                    f"{self.definition.name}: the job {id} has not finished within {format_duration(limit)}; it goes on"
-                ) from None
+                job, within = self.definition.name, format_duration(limit)
+                raise TimeoutError(f"{job}: the job {record_id} has not finished within {within}; it goes on") from None
         return result_of(stored, self.definition)
 
     async def updates(self, receipt: str | Receipt[Any]) -> AsyncGenerator[JobUpdate[Any]]:

@@ -61,7 +61,7 @@ class Follower:
 
 
 class _Watcher:
-    """The watcher of an event loop. Its task runs while somebody follows a record."""
+    """The watcher of an event loop. Its task runs while somebody follows a record, and for one more wait."""
 
     def __init__(self, store: Callable[[], Awaitable[Driver]]) -> None:
         self._store = store
@@ -85,9 +85,9 @@ class _Watcher:
         try:
             yield follower
         finally:
-            await self._leave(record_id, follower)
+            self._leave(record_id, follower)
 
-    async def _leave(self, record_id: str, follower: Follower) -> None:
+    def _leave(self, record_id: str, follower: Follower) -> None:
         followers = self._followers.get(record_id, set())
         followers.discard(follower)
         if followers:
@@ -96,8 +96,6 @@ class _Watcher:
         self._added.pop(record_id, None)
         self._removed[record_id] = None
         self._has_work.set()
-        if not self._followers:
-            await self.end()
 
     async def end(self) -> None:
         """End the task, and wait until it has ended."""
@@ -116,26 +114,30 @@ class _Watcher:
         try:
             driver = await self._retry(self._store)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(driver))
-                group.create_task(self._read(driver))
+                reader = group.create_task(self._read(driver))
+                await self._listen(driver)
+                reader.cancel()
         except* Exception as group_error:  # noqa: BLE001 - the callers raise it
             for error in _leaves(group_error):
                 self.fail(error)
 
     async def _listen(self, driver: Driver) -> None:
-        """Wait for changes, and have all records added and read again from time to time."""
+        """Wait for changes, and have all records added and read again from time to time, while one is followed.
+
+        Whoever follows a record after that starts another task.
+        """
         loop = asyncio.get_running_loop()
         again_at = loop.time() + _LONGEST_WAIT
         while True:
             wait = timedelta(seconds=max(again_at - loop.time(), 0.1))
             watch = Watch(watcher=self._name, wait=wait)
-            changed = await self._watch(driver, watch)
-            self._changed.update(dict.fromkeys(changed))
-            if changed:
-                self._has_work.set()
+            await self._watch(driver, watch)
             if loop.time() >= again_at:
                 again_at = loop.time() + _LONGEST_WAIT
                 self._add(self._followers)
+                if not (self._followers or self._removed):
+                    self._task = None
+                    return
 
     async def _read(self, driver: Driver) -> None:
         """Add, remove and read the records that have been noted for that."""
@@ -147,8 +149,8 @@ class _Watcher:
             for ids in _slices(removed):
                 await self._watch(driver, Watch(watcher=self._name, remove=ids))
             for ids in _slices(added):
-                found = await self._watch(driver, Watch(watcher=self._name, add=ids))
-                self._changed.update(dict.fromkeys([*ids, *found]))
+                await self._watch(driver, Watch(watcher=self._name, add=ids))
+                self._changed.update(dict.fromkeys(ids))
             changed, self._changed = self._changed, {}
             for ids in _slices([one for one in changed if one in self._followers]):
                 await self._read_slice(driver, ids)
@@ -162,8 +164,12 @@ class _Watcher:
             for follower in self._followers.get(record_id, ()):
                 follower.put(found.get(record_id))
 
-    async def _watch(self, driver: Driver, watch: Watch) -> list[str]:
-        return await self._retry(lambda: driver.watch(watch))
+    async def _watch(self, driver: Driver, watch: Watch) -> None:
+        """Call the store, and note what has changed: each call may return it."""
+        changed = await self._retry(lambda: driver.watch(watch))
+        if changed:
+            self._changed.update(dict.fromkeys(changed))
+            self._has_work.set()
 
     async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat a call while the store is unreachable. As changes may be lost, add and read all records after that."""

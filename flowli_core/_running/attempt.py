@@ -21,20 +21,13 @@ from flowli_core._logger import logger
 from flowli_core._progress import LogLine, Progress
 from flowli_core._running.reports import JobReports
 from flowli_core._running.threads import Threads
-from flowli_core._wire.attempts import (
-    Attempts,
-    LastError,
-    begin_at_handler,
-    describe_error,
-    pack_attempts,
-    unpack_attempts,
-)
+from flowli_core._wire.attempts import Attempts, begin_at_handler, describe_error, pack_attempts, unpack_attempts
 from flowli_core._wire.codec import pack_result
 from flowli_core._wire.policy import Policy
 from flowli_core._wire.trace import trace_of, without_trace
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Reserved, Retried
 from flowli_core.durations import format_duration
-from flowli_core.errors import ValidationError
+from flowli_core.errors import LastError, ValidationError
 from flowli_core.retry import JobTimeout, leaf_errors, next_delay
 
 _REDELIVERY_DELAY = timedelta(seconds=1)

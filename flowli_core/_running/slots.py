@@ -15,18 +15,12 @@ from flowli_core._running.pacer import Pacer
 from flowli_core._running.reports import JobReports
 from flowli_core._running.suspects import SuspectTurns
 from flowli_core._running.threads import Threads
-from flowli_core._wire.attempts import (
-    NEWER_RECORD,
-    UNKNOWN_JOB,
-    LastError,
-    check_attempts_version,
-    pack_attempts,
-    unpack_attempts,
-)
+from flowli_core._wire.attempts import NEWER_RECORD, UNKNOWN_JOB, check_attempts_version, pack_attempts, unpack_attempts
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Report, Reserved
 from flowli_core.durations import ZERO
+from flowli_core.errors import LastError
 from flowli_core.retry import Fixed
 
 _MOST_ACKS = 1_000

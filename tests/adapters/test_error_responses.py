@@ -23,7 +23,10 @@ from flowli_core import (
     DefinitionError,
     DriverError,
     FlowliError,
+    JobCancelled,
+    JobFailed,
     LeaseLost,
+    RecordNotFound,
     SchedulingError,
     StoreDamaged,
     StoreUnavailable,
@@ -39,6 +42,7 @@ from tests.adapters.apps import EventJobs, Events
 STATUSES: dict[type[FlowliError], int] = {
     ValidationError: 422,
     SchedulingError: 422,
+    RecordNotFound: 404,
     DriverError: 503,
     StoreUnavailable: 503,
     StoreDamaged: 503,
@@ -49,6 +53,9 @@ STATUSES: dict[type[FlowliError], int] = {
     FlowliError: 500,
     DefinitionError: 500,
     StrategyError: 500,
+    # The end of another job is not that of this request, unless the application says so.
+    JobFailed: 500,
+    JobCancelled: 500,
 }
 
 INTERNAL = "redis.internal refused"

@@ -23,6 +23,7 @@ from flowli_core import (
     Fixed,
     Job,
     JobRecord,
+    JobUpdate,
     Jobs,
     Keep,
     LastError,
@@ -605,8 +606,19 @@ async def calls_from_plain_code(jobs: AppJobs) -> None:
         assert_type(run_sync(jobs.send.run(to="a"), timeout="5s"), int)
         assert_type(run_sync(jobs.inspect.get_job("unknown")), JobRecord | None)
         assert_type(run_sync(jobs.double.get("unknown")), JobRecord[int, NoMeta, int] | None)
+        assert_type(run_sync(jobs.double.result("unknown", timeout="1s")), int)
 
     await asyncio.to_thread(plain)
+
+
+async def watches(jobs: AppJobs) -> None:
+    receipt = await jobs.double.enqueue(3)
+    assert_type(await jobs.double.result(receipt), int)
+    async for update in jobs.double.watch(receipt.id):
+        assert_type(update, JobUpdate[int])
+        assert_type(update.result, int | None)
+    async for plain in jobs.inspect.watch(receipt.id):
+        assert_type(plain, JobUpdate)
 
 
 async def enqueues_many(jobs: AppJobs) -> None:
