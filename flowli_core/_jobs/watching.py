@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from flowli_core._pauses import pauses
 from flowli_core.driver import Driver
 from flowli_core.errors import StoreUnavailable, StrategyError
+from flowli_core.retry import leaf_errors
 from flowli_core.stored import FINISHED, RecordsById, StoredRecord, Watch
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ class Follower:
         self._changed = asyncio.Event()
         self._record: StoredRecord | None = None
         self._version: object = self
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     async def next(self) -> StoredRecord | None:
         """Return the record after its next change, the first time as it is; or None if it is not stored.
@@ -54,7 +55,7 @@ class Follower:
             self._record, self._version = record, version
             self._changed.set()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End the following with an error."""
         self._error = error
         self._changed.set()
@@ -104,7 +105,7 @@ class _Watcher:
             task.cancel()
             await asyncio.wait((task,))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End everybody's following with an error."""
         for followers in self._followers.values():
             for follower in followers:
@@ -118,7 +119,7 @@ class _Watcher:
                 await self._listen(driver)
                 reader.cancel()
         except* Exception as group_error:  # noqa: BLE001 - the callers raise it
-            for error in _leaves(group_error):
+            for error in leaf_errors(group_error):
                 self.fail(error)
 
     async def _listen(self, driver: Driver) -> None:
@@ -233,7 +234,3 @@ def _slices(ids: Iterable[str]) -> Iterator[tuple[str, ...]]:
     rest = iter(ids)
     while part := tuple(islice(rest, _PER_CALL)):
         yield part
-
-
-def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
-    return [leaf for one in group.exceptions for leaf in (_leaves(one) if isinstance(one, ExceptionGroup) else [one])]

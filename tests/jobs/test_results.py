@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import BaseModel
@@ -148,11 +148,12 @@ async def test_a_record_that_was_never_stored_is_not_found(jobs: AppJobs) -> Non
 
 async def test_a_record_of_another_job_is_refused(jobs: AppJobs) -> None:
     receipt = await jobs.quick.enqueue()
-    for use in (jobs.waits.result, lambda one: seen(jobs.waits.watch(one))):
-        with pytest.raises(ValidationError, match="is one of the job 'quick'"):
-            await use(receipt.id)
-        with pytest.raises(ValidationError, match="is a receipt of the job 'quick'"):
-            await use(receipt)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    other: Any = receipt
+    for one, match in ((receipt.id, "is one of the job 'quick'"), (other, "is a receipt of the job 'quick'")):
+        with pytest.raises(ValidationError, match=match):
+            await jobs.waits.result(one)
+        with pytest.raises(ValidationError, match=match):
+            await seen(jobs.waits.watch(one))
 
 
 @pytest.mark.parametrize("id", ["", "x" * 300, 7, None])

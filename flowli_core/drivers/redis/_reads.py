@@ -31,7 +31,7 @@ async def read_rows(scripts: Scripts, query: RecordQuery) -> list[Any]:
     if isinstance(query, RecordsById):
         if not query.ids:
             return []
-        _, found = await scripts.read_records_by_id(query)
+        _, found = await scripts.read_records(query)
         return list(found)
     after: tuple[int, Word] | None = (-1, "") if query.after is None else (stamp(query.after.at), query.after.id)
     rows = list[Any]()

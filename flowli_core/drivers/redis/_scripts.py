@@ -28,8 +28,8 @@ from flowli_core.limits import (
 )
 from flowli_core.stored import (
     RecordById,
+    RecordQuery,
     RecordsById,
-    RecordsInState,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
@@ -133,12 +133,9 @@ class Scripts:
         """Make the command of a watch, for another client to send. It may raise MissingScriptError."""
         return ("EVALSHA", self._scripts["watch"].digest, *self._watch_words(watch))
 
-    async def read_records_by_id(self, query: RecordsById) -> Any:
-        return await self._call("read_records", ["ids", int(query.payloads), *query.ids])
-
     async def read_records(
         self,
-        query: RecordById | RecordsInState,
+        query: RecordQuery,
         *,
         limit: int = 0,
         after: tuple[int, Word] = (-1, ""),
@@ -147,6 +144,8 @@ class Scripts:
     ) -> Any:
         if isinstance(query, RecordById):
             return await self._call("read_records", [query.id])
+        if isinstance(query, RecordsById):
+            return await self._call("read_records", ["ids", int(query.payloads), *query.ids])
         words = (query.state, *after, limit, int(query.payloads), cursor, *found)
         return await self._call("read_records", words)
 
