@@ -31,6 +31,12 @@ async def count(input: int, ctx: Path) -> int:
     return input
 
 
+@job()
+async def translate() -> None:
+    """Report progress with a note that is wide on a terminal."""
+    current_job().progress(3, 3, "第三ページを訳しました。" * 5)
+
+
 @job(int)
 async def log_control_characters(input: int) -> None:
     """Log a line that would change the colour of a terminal and begin another line."""
@@ -109,6 +115,7 @@ class WorkerJobs(Jobs[Path]):
     take_over_log = take_over_log
     fail = fail
     block = block
+    translate = translate
     queues = ("mail", "unserved")
 
 

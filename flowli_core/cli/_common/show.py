@@ -41,7 +41,7 @@ def format_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, ri
     On a terminal the columns are aligned (those named in `right` to the right), and each line is cut to the width of
     the terminal. In a pipe the cells are separated by tabs.
     """
-    lines = [list(headers), *([_format_cell(value) for value in row] for row in rows)]
+    lines = [list(headers), *([format_cell(value) for value in row] for row in rows)]
     if not is_terminal():
         return "\n".join("\t".join(line) for line in lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -82,7 +82,7 @@ def format_fields(pairs: Iterable[tuple[str, object]]) -> str:
     On a terminal the values are aligned, and may have several lines. In a pipe each is one line: name, tab, value.
     """
     shown = [
-        (name, _format_cell(value, lines=True) + (" UTC" if isinstance(value, datetime) else ""))
+        (name, format_cell(value, lines=True) + (" UTC" if isinstance(value, datetime) else ""))
         for name, value in pairs
     ]
     if not is_terminal():
@@ -138,7 +138,8 @@ def fail(text: str) -> int:
     return exits.FAILED
 
 
-def _format_cell(value: object, *, lines: bool = False) -> str:
+def format_cell(value: object, *, lines: bool = False) -> str:
+    """Format a value in one line, with control characters escaped. With `lines`, line ends and tabs stay."""
     match value:
         case None:
             return ""

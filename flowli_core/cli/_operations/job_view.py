@@ -64,14 +64,18 @@ def format_job(record: JobRecord, overview: Overview) -> str:
 
 def format_progress(progress: Progress, now: datetime) -> str:
     """Format progress, on a terminal with a bar: how much is done, the note, and when it was reported."""
-    fraction, amount = progress.fraction, f"{progress.done:,}"
-    if fraction is not None:
-        amount = f"{amount} of {progress.total:,} ({fraction:.0%})"
-        if is_terminal():
-            filled = int(fraction * _BAR)
-            amount = f"[{'#' * filled}{'-' * (_BAR - filled)}] {amount}"
     note = f": {escape_controls(progress.note)}" if progress.note else ""
-    return f"{amount}{note}, {format_moment(progress.at, now)}"
+    return f"{format_amount(progress, bar=is_terminal())}{note}, {format_moment(progress.at, now)}"
+
+
+def format_amount(progress: Progress, *, bar: bool) -> str:
+    """Format how much is done, after a bar if there is a total and `bar` is set."""
+    fraction, amount = progress.fraction, f"{progress.done:,}"
+    if fraction is None:
+        return amount
+    filled = int(fraction * _BAR)
+    drawn = f"[{'#' * filled}{'-' * (_BAR - filled)}] " if bar else ""
+    return f"{drawn}{amount} of {progress.total:,} ({fraction:.0%})"
 
 
 def explain_cancel(worker: str, lease_until: datetime, overview: Overview) -> str:

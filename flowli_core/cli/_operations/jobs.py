@@ -1,5 +1,6 @@
 """`flowli jobs`, `flowli enqueue` and `flowli run`: show, change, enqueue and run jobs."""
 
+import asyncio
 import difflib
 import re
 import sys
@@ -8,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import click
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from flowli_core._jobs.arguments import CallOptions, Given, Json, build_input
 from flowli_core._jobs.call import Call
@@ -27,8 +28,9 @@ from flowli_core.cli._common.operation import (
 from flowli_core.cli._common.options import TARGET, DurationType, choice, json_option, page_options
 from flowli_core.cli._common.show import fail, format_json, succeed
 from flowli_core.cli._operations.job_view import explain_cancel, explain_no_jobs, format_job, format_jobs
+from flowli_core.cli._operations.watch import Display, follow, report_outcome
 from flowli_core.durations import ZERO, format_duration
-from flowli_core.errors import FlowliError
+from flowli_core.errors import FlowliError, RecordNotFound
 from flowli_core.stored import FINISHED, STATES, FinishedState, State
 
 _WORD = re.compile(r"[\w .:@/+-]+")
@@ -70,6 +72,24 @@ async def show(registry: Jobs[Any], *, id: str, is_json: bool) -> int:
     if is_json:
         return succeed(format_json(record))
     return succeed(format_job(record, await registry.inspect.get_overview()))
+
+
+@jobs.command()
+@click.argument("id")
+@click.option("--json", "is_json", is_flag=True, help="Print each update as a line of JSON, for programs.")
+@operation
+async def watch(registry: Jobs[Any], *, id: str, is_json: bool) -> int:
+    """Follow the job with this ID until it has finished.
+
+    On a terminal, one line shows the state, the time since it began, and the progress. Otherwise each update is a line:
+    time, state, progress, and note or error, separated by tabs. Ctrl-C stops watching, and the job goes on.
+
+    The exit code is 0 if the job was completed, 1 if it failed or was cancelled, and 2 if there is no such job.
+    """
+    try:
+        return report_outcome(await follow(registry, id, Display(sys.stdout, is_json=is_json)))
+    except RecordNotFound:
+        raise exits.WrongUsageError(_describe_unknown(id)) from None
 
 
 @jobs.command()
@@ -138,6 +158,8 @@ async def purge(registry: Jobs[Any], *, state: FinishedState, older_than: timede
 @click.option("--queue", help="Queue to use instead of the job's own.")
 @click.option("--key", help="Idempotency key: if an unfinished job already has it, return that job instead.")
 @click.option("--delay", type=DurationType(zero=True), help="Run the job no sooner than this from now.")
+@click.option("--wait", is_flag=True, help="Wait until the job has finished, and print its result instead.")
+@click.option("--timeout", type=DurationType(), help="With --wait: stop waiting after this.", show_default="no limit")
 @json_option
 @operation
 async def enqueue(
@@ -149,16 +171,44 @@ async def enqueue(
     queue: str | None,
     key: str | None,
     delay: timedelta | None,
+    wait: bool,
+    timeout: timedelta | None,
     is_json: bool,
-) -> None:
-    """Enqueue the job NAME with INPUT, which is JSON."""
+) -> int:
+    """Enqueue the job NAME with INPUT, which is JSON, and print its id and state.
+
+    With --wait, these and the progress are printed to stderr, and then the result to stdout, as JSON; with --json, the
+    whole last update. The exit code is 1 if the job failed or was cancelled, and 124 if it did not finish in time; then
+    it goes on, as after Ctrl-C.
+    """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout needs --wait")
     definition = _definition(registry, name)
     warn_of_private_store(registry)
     call = Call(definition, runtime_of(registry), CallOptions()).over(
         meta=_meta(definition, meta), queue=queue, key=key
     )
     (receipt,) = await call.send([call.record(_input(definition, input), delay or ZERO)])
-    click.echo(format_json(receipt) if is_json else f"{receipt.id} {receipt.state} ({receipt.disposition})")
+    text = f"{receipt.id} {receipt.state} ({receipt.disposition})"
+    if not wait:
+        return succeed(format_json(receipt) if is_json else text)
+    click.echo(text, err=True)
+    return await _wait(registry, receipt.id, timeout, is_json=is_json)
+
+
+async def _wait(registry: Jobs[Any], id: str, timeout: timedelta | None, *, is_json: bool) -> int:
+    """Follow a job to its end, print its result, and return the exit code."""
+    try:
+        async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+            update = await follow(registry, id, Display(sys.stderr))
+    except TimeoutError:
+        fail(f"{id} did not finish within {format_duration(timeout or ZERO)}")
+        return exits.TIMED_OUT
+    if is_json:
+        click.echo(format_json(update))
+    elif update.result is not None:
+        click.echo(escape_controls(to_json(update.result).decode(), lines=True))
+    return report_outcome(update)
 
 
 @click.command("run")
@@ -229,4 +279,8 @@ def _json(text: str, what: str) -> bytes:
 
 
 def _fail_unknown(id: str) -> int:
-    return fail(f"there is no job with the id {escape_controls(id)}; finished jobs are removed after a while")
+    return fail(_describe_unknown(id))
+
+
+def _describe_unknown(id: str) -> str:
+    return f"there is no job with the id {escape_controls(id)}; finished jobs are removed after a while"
