@@ -1,4 +1,4 @@
-"""`litestar jobs`: the worker, the status and the schedules of an application's registries."""
+"""`litestar jobs`: run, enqueue, show and change the jobs of an application's registries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 from litestar import Litestar
 
-from flowli_core.cli import RegistryLoader, RunOptions, Worker, run, run_options, schedules, status
+from flowli_core.cli import RegistryLoader, RunOptions, Worker, enqueue, jobs, run, run_options, schedules, status
 from flowli_litestar._application import ApplicationPlugin
 
 
@@ -37,16 +37,16 @@ def run_jobs(context: click.Context, /, **given: Any) -> None:
     `flowli worker module:jobs` does the same without the application, and also has --workers and --reload.
     """
     registry: _AppRegistry = context.obj
-    jobs = registry.load()
+    found = registry.load()
     worker = Worker(
-        jobs,
+        found,
         RunOptions(**given),
-        on_up=lambda started: click.echo(started.banner(registry=type(jobs).__name__), err=True),
+        on_up=lambda started: click.echo(started.banner(registry=type(found).__name__), err=True),
     )
     context.exit(run(_run_in_lifespan(registry.app, worker)))
 
 
-for _command in (status, schedules):
+for _command in (status, schedules, enqueue, *jobs.commands.values()):
     jobs_group.add_command(_command)
 
 

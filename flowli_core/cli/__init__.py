@@ -3,16 +3,28 @@
 `flowli` is built with click, which is small, has no dependencies, comes with uvicorn, and brings shell completion.
 `import flowli_core` does not import this package.
 
-An adapter makes a click group whose context object is a `RegistryLoader`, and adds `status` and `schedules` to it. A
+An adapter makes a click group whose context object is a `RegistryLoader`, and adds operations such as `status` to it. A
 command that runs a worker takes `run_options`, makes `RunOptions` of them, and runs `Worker(...).run()` with `run`.
 """
 
 from flowli_core.cli._common.operation import RegistryLoader
 from flowli_core.cli._common.process import run
 from flowli_core.cli._main import main
+from flowli_core.cli._operations.jobs import enqueue, jobs
 from flowli_core.cli._operations.schedules import schedules
 from flowli_core.cli._operations.status import status
 from flowli_core.cli._worker.options import RunOptions, run_options
 from flowli_core.cli._worker.serve import Worker
 
-__all__ = ["RegistryLoader", "RunOptions", "Worker", "main", "run", "run_options", "schedules", "status"]
+__all__ = [
+    "RegistryLoader",
+    "RunOptions",
+    "Worker",
+    "enqueue",
+    "jobs",
+    "main",
+    "run",
+    "run_options",
+    "schedules",
+    "status",
+]

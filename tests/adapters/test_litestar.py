@@ -367,3 +367,12 @@ def test_schedules_shows_and_changes_the_registry(two_registries: Any, monkeypat
     done = CliRunner().invoke(jobs_group, ["--key", "others", "schedules", "pause", "nobody"], obj=two_registries)
     assert done.exit_code == 1
     assert "there is no schedule with the key nobody" in done.output
+
+
+def test_jobs_are_enqueued_and_watched(two_registries: Any) -> None:
+    words = ["--key", "jobs", "enqueue", "double", "21", "--json"]
+    done = CliRunner().invoke(jobs_group, words, obj=two_registries)
+    assert json.loads(done.stdout)["state"] == "queued"
+    done = CliRunner().invoke(jobs_group, ["--key", "others", "watch", "nobody"], obj=two_registries)
+    assert done.exit_code == 2
+    assert "there is no job with the id nobody" in done.output
