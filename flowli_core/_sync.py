@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from flowli_core._loops import cancel_other_tasks, capture
@@ -28,8 +28,8 @@ class _BackgroundLoop:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Run a coroutine on the loop, with the caller's context variables."""
+    def start(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, running."""
         with self._lock:
             if self.loop is None:
                 loop = asyncio.new_event_loop()
@@ -37,7 +37,7 @@ class _BackgroundLoop:
                 self._thread = threading.Thread(target=_run, args=(loop,), name="flowli-sync", daemon=True)
                 self._thread.start()
                 self.loop = loop
-            return asyncio.run_coroutine_threadsafe(work, self.loop)
+            return self.loop
 
     def end(self) -> None:
         """Cancel the calls that still run, close what was opened on the loop, and end the thread."""
@@ -46,6 +46,30 @@ class _BackgroundLoop:
         if loop is not None and self._thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join(_END_SECONDS)
+
+
+class _Call:
+    """A call of one thread. It exists before the loop knows it, so an interrupt at any moment can cancel it."""
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self.returned = concurrent.futures.Future[tuple[Any, BaseException | None]]()
+        self._awaitable = awaitable
+        self._task: asyncio.Task[tuple[Any, BaseException | None]] | None = None
+
+    def start(self) -> None:
+        """Start the call, on the loop."""
+        self._task = asyncio.get_running_loop().create_task(capture(self._awaitable))
+        self._task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        """Cancel the call, on the loop."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _end(self, task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
+        if task.cancelled():  # before its first step
+            _close(self._awaitable)
+        self.returned.set_result((None, asyncio.CancelledError()) if task.cancelled() else task.result())
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -96,22 +120,22 @@ def run_sync(awaitable: Awaitable[T], /, *, timeout: Duration | None = None) -> 
     Raises TimeoutError if there is no result after `timeout`, StrategyError in a thread that runs an event loop, and
     DefinitionError for an invalid timeout.
     """
-    given: object = awaitable
     try:
-        _check(given)
+        _check(awaitable)
         seconds = None if timeout is None else duration(timeout, argument="timeout").total_seconds()
     except BaseException:
-        if inspect.iscoroutine(given):
-            given.close()  # Python would warn that it was never awaited.
+        _close(awaitable)
         raise
-    future = _background.submit(capture(awaitable))
+    call, loop = _Call(awaitable), _background.start()
     try:
-        result, error = future.result(seconds)
+        loop.call_soon_threadsafe(call.start)  # with the context variables of this thread
+        result, error = call.returned.result(seconds)
     except TimeoutError:
         raise TimeoutError(f"the call did not return within {timeout}, and was cancelled") from None
     finally:
-        future.cancel()
-        del future  # The traceback of the error refers to this frame.
+        if not call.returned.done():
+            loop.call_soon_threadsafe(call.cancel)
+        del call  # The traceback of the error refers to this frame.
     if error is not None:
         try:
             raise error
@@ -119,6 +143,12 @@ def run_sync(awaitable: Awaitable[T], /, *, timeout: Duration | None = None) -> 
             del error
     returned: T = result
     return returned
+
+
+def _close(given: object) -> None:
+    """Close a coroutine that was not started: Python would warn that it was never awaited."""
+    if inspect.iscoroutine(given):
+        given.close()
 
 
 def _check(given: object) -> None:

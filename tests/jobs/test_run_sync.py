@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -269,6 +270,29 @@ def test_a_timeout_cancels_the_call() -> None:
     with pytest.raises(TimeoutError, match="the call did not return within 20ms, and was cancelled"):
         run_sync(endless(), timeout="20ms")
     assert endless.cancelled.wait(PATIENCE)
+
+
+def test_a_call_that_is_cancelled_before_it_begins_never_runs() -> None:
+    began = threading.Event()
+
+    async def block() -> None:
+        began.set()
+        time.sleep(0.1)  # noqa: ASYNC251 - no other call can begin meanwhile
+
+    async def never() -> None:
+        raise AssertionError
+
+    blocking = threading.Thread(target=lambda: run_sync(block()))
+    blocking.start()
+    began.wait(PATIENCE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(TimeoutError, match="did not return within 1ms"):
+            run_sync(never(), timeout="1ms")
+        blocking.join(PATIENCE)
+        run_sync(asyncio.sleep(0))
+        gc.collect()
+    assert caught == []
 
 
 def test_a_timeout_of_the_call_itself_is_its_error() -> None:
