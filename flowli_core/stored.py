@@ -90,14 +90,13 @@ class RecordById:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsById:
-    """Finds the records with these ids, in this order. Without `payloads`: see RecordsInState.
+    """Finds the records with these ids, in this order, with their results, but with an empty input, meta and log.
 
     The answer may end early if it has become large. It then holds at least one record, and the ids behind that of its
     last record are to be asked for again. An id before it that is not in the answer is not stored.
     """
 
     ids: tuple[str, ...]
-    payloads: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

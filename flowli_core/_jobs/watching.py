@@ -15,7 +15,7 @@ from flowli_core._pauses import pauses
 from flowli_core.driver import Driver
 from flowli_core.errors import StoreUnavailable, StrategyError
 from flowli_core.retry import leaf_errors
-from flowli_core.stored import FINISHED, RecordsById, StoredRecord, Watch
+from flowli_core.stored import RecordsById, StoredRecord, Watch
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Follower:
     async def next(self) -> StoredRecord | None:
         """Return the record after its next change, the first time as it is; or None if it is not stored.
 
-        It has no payloads until it has finished.
+        It has no input, meta and log.
         """
         await self._changed.wait()
         self._changed.clear()
@@ -157,10 +157,7 @@ class _Watcher:
                 await self._read_slice(driver, ids)
 
     async def _read_slice(self, driver: Driver, ids: tuple[str, ...]) -> None:
-        found = await self._retry(lambda: _find(driver, ids, payloads=False))
-        finished = tuple([one for one, record in found.items() if record.state in FINISHED])
-        if finished:
-            found |= await self._retry(lambda: _find(driver, finished, payloads=True))
+        found = await self._retry(lambda: _find(driver, ids))
         for record_id in ids:
             for follower in self._followers.get(record_id, ()):
                 follower.put(found.get(record_id))
@@ -220,11 +217,11 @@ class Watching:
                     loop.call_soon_threadsafe(watcher.fail, error)
 
 
-async def _find(driver: Driver, ids: tuple[str, ...], *, payloads: bool) -> dict[str, StoredRecord]:
+async def _find(driver: Driver, ids: tuple[str, ...]) -> dict[str, StoredRecord]:
     """Read records by their ids, in as many calls as it takes."""
     found: dict[str, StoredRecord] = {}
     while ids:
-        part = await driver.records(RecordsById(ids=ids, payloads=payloads))
+        part = await driver.records(RecordsById(ids=ids))
         found |= {record.id: record for record in part}
         ids = ids[ids.index(part[-1].id) + 1 :] if part else ()
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Released, Report, Retried
+from flowli_core.driver import Completed, Released, Report, Retried
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError
 from flowli_core.limits import WATCHER_MEMORY
@@ -249,19 +249,23 @@ async def test_nothing_is_left_of_watchers_that_died(
     assert await changes(driver, by="no-59") == ["a"]
 
 
-async def test_records_are_read_by_their_ids(driver: Driver) -> None:
+async def test_records_are_read_by_their_ids_with_their_results_only(driver: Driver, worker: Worker) -> None:
     await driver.enqueue([record(one, input=b"[1]", meta=b"[2]") for one in ("a", "b", "c")])
+    (held,) = (await worker.step(want=1)).reserved
+    await worker.step(ack(held, DONE))
     found = await driver.records(RecordsById(ids=("c", "nobody", "a")))
-    assert [(one.id, one.input, one.meta) for one in found] == [("c", b"[1]", b"[2]"), ("a", b"[1]", b"[2]")]
-    (bare,) = await driver.records(RecordsById(ids=("b",), payloads=False))
-    assert (bare.id, bare.input, bare.meta, bare.result) == ("b", b"", None, None)
+    assert [(one.id, one.state, one.input, one.meta, one.result) for one in found] == [
+        ("c", "queued", b"", None, None),
+        ("a", "completed", b"", None, DONE.result),
+    ]
     assert await driver.records(RecordsById(ids=())) == []
 
 
-async def test_large_records_are_read_in_several_calls(driver: Driver, tmp_path: Path) -> None:
+async def test_large_results_are_read_in_several_calls(driver: Driver, worker: Worker) -> None:
     ids = tuple([f"{n}" for n in range(6)])
-    for one in ids:
-        await driver.enqueue([record(one, input=b"x" * 700_000)])
+    await stored(driver, *ids)
+    for one in (await worker.step(want=6)).reserved:
+        await worker.step(ack(one, Completed(b"x" * 700_000)))
     found: list[str] = []
     while left := ids[len(found) :]:
         answer = await driver.records(RecordsById(ids=left))

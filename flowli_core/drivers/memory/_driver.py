@@ -190,6 +190,8 @@ class MemoryDriver:
                 return [records[query.id].stored(now)] if query.id in records else []
             ids = query.ids if isinstance(query, RecordsById) else self._page(query)
             found = [replace(records[record_id].stored(now), log=()) for record_id in ids if record_id in records]
+            if isinstance(query, RecordsById):
+                return [replace(record, input=b"", meta=None) for record in found]
             if query.payloads:
                 return found
             return [replace(record, input=b"", meta=None, result=None) for record in found]

@@ -145,7 +145,7 @@ class Scripts:
         if isinstance(query, RecordById):
             return await self._call("read_records", [query.id])
         if isinstance(query, RecordsById):
-            return await self._call("read_records", ["ids", int(query.payloads), *query.ids])
+            return await self._call("read_records", ["ids", *query.ids])
         words = (query.state, *after, limit, int(query.payloads), cursor, *found)
         return await self._call("read_records", words)
 

@@ -38,7 +38,7 @@ def read_records(connection: sqlite3.Connection, query: RecordQuery, now: int) -
     if isinstance(query, RecordById):
         return list(_find(connection, [query.id], now, payloads=True, log=True).values())
     if isinstance(query, RecordsById):
-        found = _find(connection, list(query.ids), now, payloads=query.payloads)
+        found = _find(connection, list(query.ids), now, payloads=False, results=True)
         return [found[record_id] for record_id in query.ids if record_id in found]
     with snapshot(connection):
         ids = [record_id for _, record_id in _page(connection, query, now)]
@@ -47,10 +47,24 @@ def read_records(connection: sqlite3.Connection, query: RecordQuery, now: int) -
 
 
 def _find(
-    connection: sqlite3.Connection, ids: list[str], now: int, *, payloads: bool, log: bool = False
+    connection: sqlite3.Connection,
+    ids: list[str],
+    now: int,
+    *,
+    payloads: bool,
+    results: bool = False,
+    log: bool = False,
 ) -> dict[str, StoredRecord]:
     limits = {"longest": LONGEST, "cut": CUT}
-    rows = run(connection, "find_stored", ids=json.dumps(ids), payloads=payloads, log=log, **limits)
+    rows = run(
+        connection,
+        "find_stored",
+        ids=json.dumps(ids),
+        payloads=payloads,
+        results=payloads or results,
+        log=log,
+        **limits,
+    )
     return {row["id"]: _stored(row, now) for row in rows}
 
 

@@ -1,7 +1,7 @@
 -- Read one record, or a part of the page of the records in a state, newest first. A page may take several calls, because each
 -- reads a limited number of entries: _reads.py repeats them.
 -- Needs: shared/columns shared/clock shared/watchers shared/moves shared/text
--- ARGV[first..]: an id; or "ids", 1 to answer the payloads or 0, and ids, of which it reads fewer once the answer is large; or
+-- ARGV[first..]: an id; or "ids" and ids, of which it reads fewer once the answer is large; or
 --                state, the ms and the id of the position after which the page begins (-1: at the start), limit, 1 to
 --                answer the payloads or 0 to leave them out, a cursor of the queues, and what the previous call found: ms,
 --                id, queue of each position.
@@ -47,8 +47,10 @@ local function read_record(id, payloads, queue, with_log)
     queue = is_set_aside and shape_of(last_kind).queue or waits_in or ''
     return { id, state, format_ms(due), finished, queue, kind and string.match(outcome, '\n(.*)') or shape }, state
   end
-  if payloads == '0' then
+  if payloads ~= '1' then
     blob = string.match(blob, '^[^\n]*\n') .. '-\n'
+  end
+  if payloads == '0' then
     outcome = outcome and string.match(outcome, '^[^\n]*')
   end
   local attempts, recoveries = cut(call('HGET', ATTEMPTS, id)), number_or(string.match(call('HGET', RECOVERIES, id) or '', '^%d+'), 0)
@@ -63,10 +65,10 @@ if #ARGV == first then
   return { '0', { (read_record(ARGV[first], '1', nil, true)) } }
 elseif ARGV[first] == 'ids' then
   local records, bytes = {}, 0
-  for i = first + 2, #ARGV do
-    local record = read_record(ARGV[i], ARGV[first + 1])
+  for i = first + 1, #ARGV do
+    local record = read_record(ARGV[i], 'result')
     records[#records + 1] = record
-    bytes = bytes + (record and #(record[2] or '') + #(record[8] or '') or 0)
+    bytes = bytes + (record and #(record[8] or '') or 0)
     if bytes > MOST_BYTES then
       break
     end

@@ -3,7 +3,7 @@
 SELECT
     id, name, queue, state, iif(NOT :payloads OR size > :longest, x'', input) AS input,
     iif(NOT :payloads OR size > :longest, NULL, meta) AS meta, key, iif(size > :longest, x'', policy) AS policy,
-    substr(attempts, 1, :cut) AS attempts, iif(:payloads, substr(result, 1, :cut), NULL) AS result, recoveries,
+    substr(attempts, 1, :cut) AS attempts, iif(:results, substr(result, 1, :cut), NULL) AS result, recoveries,
     max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at, token, settled, lease_end,
     cancel_requested, suspect, keep_completed, keep_failed, keep_id, forget_at, damage, size,
     (SELECT substr(CAST(progress AS BLOB), 1, :cut) FROM progress WHERE progress.number = stored.number) AS progress,
