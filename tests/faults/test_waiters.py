@@ -77,7 +77,8 @@ async def test_a_thousand_waiters_share_one_wait_and_survive_the_faults_of_the_s
             p50, p99 = percentile(delays, 0.5), percentile(delays, 0.99)
             note_figures(
                 f"{WAITERS} waiters: {len(commands)} commands in {IDLE_SECONDS} s without changes, {len(blocking)} "
-                f"of them waits; a change was known after {p50:.1f} ms (p50), {p99:.1f} ms (p99), {max(delays):.1f} ms at most"
+                f"of them waits; a change was known after {p50:.1f} ms (p50), {p99:.1f} ms (p99), "
+                f"{max(delays):.1f} ms at most"
             )
             # A wait of 5 s, and after each one all records are read again, 250 in one call.
             assert len(commands) <= (IDLE_SECONDS / 5 + 1) * (2 + 2 * WAITERS / 250)

@@ -17,6 +17,7 @@ PRINTING = (
     "in_a_function.py",
     "pages.py",
     "import_pages.py",
+    "results.py",
     "sessions.py",
     "timed.py",
     "scheduled.py",
