@@ -1,8 +1,9 @@
 """Jobs that no worker serves, as `flowli status`, `check` and `doctor` name them."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from heapq import nlargest
 from typing import Any
 
 from flowli_core._jobs.parked import ParkedJobs
@@ -10,6 +11,8 @@ from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.workers import WorkerRecord, unserved_jobs, unserved_queues
 from flowli_core.cli._common.show import format_moment
 from flowli_core.stored import Overview
+
+_MOST_NAMED = 10
 
 
 def is_here(worker: str) -> bool:
@@ -24,16 +27,25 @@ def format_parked(parked: Iterable[ParkedJobs], now: datetime) -> list[str]:
     ]
 
 
+def name_some(waiting: Mapping[str, int]) -> tuple[list[str], int, int]:
+    """Return the ten queues in which the most jobs wait, and how many other queues there are, with how many jobs."""
+    named = nlargest(_MOST_NAMED, sorted(waiting), key=waiting.__getitem__)
+    return named, len(waiting) - len(named), sum(waiting.values()) - sum(waiting[queue] for queue in named)
+
+
 def _complain_of_queue(queue: str, count: int) -> str:
     waiting = "1 job waits" if count == 1 else f"{count} jobs wait"
     return f"{waiting} in the queue {queue}, which no worker serves"
 
 
 def complain_of_unserved(jobs: Jobs[Any], overview: Overview, workers: Iterable[WorkerRecord]) -> list[str]:
-    """Name the queues in which jobs wait for no living worker, and the declared jobs that none would run."""
+    """Name ten queues in which jobs wait for no living worker, count the others, and name jobs that no worker runs."""
     known = tuple(workers)
     queues = unserved_queues(overview, known)
-    complaints = [_complain_of_queue(queue, count) for queue, count in queues.items()]
+    named, others, count = name_some(queues)
+    complaints = [_complain_of_queue(queue, queues[queue]) for queue in named]
+    if others:
+        complaints.append(f"other queues with waiting jobs that no worker serves: {others} ({count} waiting)")
     declared = {name: settings.queue for name, settings in runtime_of(jobs).settings.items()}
     for job, queue in unserved_jobs(declared, known).items():
         if any(worker.is_alive and worker.serves(queue) for worker in known):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from heapq import nlargest
 from typing import Any
 
 import click
@@ -25,13 +26,14 @@ from flowli_core.cli._common.show import (
     is_terminal,
 )
 from flowli_core.cli._operations.schedules import format_schedules
-from flowli_core.cli._operations.served import format_parked
+from flowli_core.cli._operations.served import format_parked, name_some
 from flowli_core.durations import format_duration
 from flowli_core.errors import StoreUnavailable
 from flowli_core.stored import STATES, QueueCounts, StateCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
 _MOST_WORKERS = 8
+_MOST_QUEUES = 100
 _MOST_SCHEDULES = 10
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -92,9 +94,10 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
     """Show queues, workers and the next schedule runs.
 
     For each queue: the number of jobs in each state, how long its oldest due job has waited, and how many living
-    workers serve it. Parked jobs wait for another worker, because the one that met them does not know them, or a later
-    release wrote them. A queue with waiting jobs is called undeclared if the registry does not declare it. A worker
-    that was killed counts as alive for up to 30 seconds, and is listed for a minute.
+    workers serve it. The 100 queues with the most due and running jobs have a row each, and the others share one. Use
+    --json to list all. Parked jobs wait for another worker, because the one that met them does not know them, or a
+    later release wrote them. A queue with waiting jobs is called undeclared if the registry does not declare it. A
+    worker that was killed counts as alive for up to 30 seconds, and is listed for a minute.
 
     The exit code is 0 whatever is shown, and 1 if the store is unreachable: for alerts, use flowli check.
     """
@@ -135,21 +138,27 @@ def _format_oldest(status: Status) -> str:
 
 
 def _format_undeclared(counts: QueueCounts, declared: Collection[str]) -> list[str]:
-    """Return a line for each queue with waiting jobs that the registry does not declare."""
-    waiting = {
-        name: one.queued + one.scheduled for name, one in sorted(counts.by_queue.items()) if name not in declared
-    }
-    return [
-        f"{name} ({count} waiting): only workers with --queues serve it" for name, count in waiting.items() if count
-    ]
+    """Name ten queues with waiting jobs that the registry does not declare, and count the others."""
+    waiting = {name: one.queued + one.scheduled for name, one in counts.by_queue.items() if name not in declared}
+    queues = {name: count for name, count in waiting.items() if count}
+    named, others, count = name_some(queues)
+    lines = [f"{name} ({queues[name]} waiting): only workers with --queues serve it" for name in named]
+    return [*lines, f"other queues: {others} ({count} waiting)"] if others else lines
 
 
 def _format_queues(status: Status) -> str:
     oldest, alive = status.oldest, [worker for worker in status.workers if worker.is_alive]
+    by_queue = status.counts.by_queue
+    shown = nlargest(_MOST_QUEUES, sorted(by_queue), key=lambda name: by_queue[name].queued + by_queue[name].active)
     rows: list[list[object]] = []
-    for name, counts in sorted(status.counts.by_queue.items()):
+    for name in sorted(shown):
         serving = sum(worker.serves(name) for worker in alive)
-        rows.append(_queue_row(name, counts, oldest.get(name), status.now, serving))
+        rows.append(_queue_row(name, by_queue[name], oldest.get(name), status.now, serving))
+    others = by_queue.keys() - shown
+    if others:
+        counts = QueueCounts.of({name: by_queue[name] for name in others})
+        since = min((oldest[name] for name in others if name in oldest), default=None)
+        rows.append([*_queue_row(f"({len(others)} others)", counts, since, status.now, 0)[:-1], ""])
     rows.append(_queue_row("all", status.counts, min(oldest.values(), default=None), status.now, len(alive)))
     return format_table(["queue", *STATES, "oldest", "workers"], rows, right=[*STATES, "oldest", "workers"])
 
