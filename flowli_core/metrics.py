@@ -7,6 +7,7 @@ The metrics are registered in prometheus_client's default registry, or in the on
 PrometheusMetrics per Prometheus registry.
 """
 
+from collections import defaultdict
 from heapq import nlargest
 from importlib.util import find_spec
 from typing import Any
@@ -90,27 +91,34 @@ class PrometheusMetrics:
     async def read_store(self, jobs: Jobs[Any]) -> None:
         """Read the state of the store into the gauges. Raises DriverError; then the gauges are unchanged."""
         overview = await jobs.inspect.get_overview()
-        self._jobs.clear()
-        self._lag.clear()
+        parked = await jobs.inspect.get_parked(overview)
         by_queue = overview.counts.by_queue
         shown = set(nlargest(_MOST_QUEUES, by_queue, key=lambda queue: by_queue[queue].queued + by_queue[queue].active))
-        lags: dict[str, float] = {}
+        workers = to_workers(overview)
+        # Sums of numbers first: with thousands of queues, a call of the library for each would block the event loop.
+        counts, unserved = defaultdict[tuple[str, str], int](int), defaultdict[str, int](int)
+        lags = defaultdict[str, float](float)
         for queue, queue_counts in by_queue.items():
             label = queue if queue in shown else _OTHERS
             for state in STATES:
-                self._jobs.labels(label, state).inc(getattr(queue_counts, state))
+                counts[label, state] += getattr(queue_counts, state)
             since = overview.oldest.get(queue, overview.now)
-            lags[label] = max(lags.get(label, 0.0), (overview.now - since).total_seconds())
+            lags[label] = max(lags[label], (overview.now - since).total_seconds())
+        for queue, count in unserved_queues(overview, workers).items():
+            unserved[queue if queue in shown else _OTHERS] += count
+        self._jobs.clear()
+        for labels, count in counts.items():
+            self._jobs.labels(*labels).set(count)
+        self._lag.clear()
         for label, seconds in lags.items():
             self._lag.labels(label).set(seconds)
-        workers = to_workers(overview)
         self._workers.set(sum(worker.is_alive for worker in workers))
         self._unserved.clear()
-        for queue, count in unserved_queues(overview, workers).items():
-            self._unserved.labels(queue if queue in shown else _OTHERS).inc(count)
+        for label, count in unserved.items():
+            self._unserved.labels(label).set(count)
         self._parked.clear()
-        for parked in await jobs.inspect.get_parked(overview):
-            self._parked.labels(parked.name).inc(parked.count)
+        for one in parked:
+            self._parked.labels(one.name).inc(one.count)
 
     def _label(self, queue: str) -> str:
         if len(self._counted) < _MOST_QUEUES:

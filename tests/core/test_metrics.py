@@ -3,9 +3,10 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from flowli_core import DefinitionError, JobEvent, Retry, Runner, fixed
+from flowli_core import DefinitionError, JobEvent, Retry, Runner, StoreUnavailable, fixed
 from flowli_core._running.hooks import EventKind
 from flowli_core.metrics import PrometheusMetrics
+from flowli_core.stored import RecordQuery, StoredRecord
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import record
 from tests.support.running import Rival, Work
@@ -121,3 +122,21 @@ async def test_prometheus_has_labels_for_a_hundred_queues() -> None:
     assert sample("flowli_attempts_total", job="act", queue="tenant-99", outcome="completed") == 1
     assert sample("flowli_attempts_total", job="act", queue="(others)", outcome="completed") == 100
     assert metrics.text()[1].count(b"\nflowli_") < 2000
+
+
+async def test_a_read_that_fails_half_way_changes_no_gauge(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work()
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    await work.driver.enqueue([record()])
+    await metrics.read_store(work.jobs)
+    shown = metrics.text()
+    await work.driver.enqueue([record()])
+
+    async def fail(query: RecordQuery) -> list[StoredRecord]:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(work.driver, "records", fail)
+    with pytest.raises(StoreUnavailable):
+        await metrics.read_store(work.jobs)
+    assert metrics.text() == shown
