@@ -66,6 +66,23 @@ async def test_a_planned_failover_loses_no_jobs(watched: Watched, library: str) 
             assert await work.states([before, after]) == ["completed"] * 2
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("library", KINDS)
+async def test_callers_that_wait_for_jobs_follow_to_the_new_master(watched: Watched, library: str) -> None:
+    """None waits for ever, also for a job that ended while its caller was not connected."""
+    async with driver_on(watched, library) as driver:
+        work = Work(driver)
+        ids = await work.add(*range(100))
+        waiting = [asyncio.create_task(work.jobs.act.result(one)) for one in ids]
+        await asyncio.sleep(0.5)
+        assert watched.master.call("WAIT", 1, 5000) == 1
+        watched.sentinels[0].call("SENTINEL FAILOVER", MASTER)
+        await until(lambda: role(watched.replica) == "master")
+        async with running(Runner(work.jobs, lease="2s")):
+            await asyncio.wait_for(asyncio.gather(*waiting), 60)
+            assert await work.states(ids) == ["completed"] * 100
+
+
 async def test_a_killed_master_is_replaced_under_a_running_runner(watched: Watched) -> None:
     """The jobs go on at the new master, with the one in flight, without a restart of the runner."""
     async with driver_on(watched, "redis") as driver:
