@@ -13,8 +13,10 @@ import starlette.testclient
 
 import examples.records_service.on_litestar.app as on_litestar
 import examples.records_service.on_starlette.app as on_starlette
+from examples.records_service.domain import service
 from examples.records_service.domain.mailer import PretendedMailer
 from examples.records_service.domain.service import Parts
+from examples.records_service.domain.store import RecordStore
 from flowli_core import Hooks, RunCounts, Runner
 from flowli_core.testing import ManualClock, drain
 
@@ -169,3 +171,31 @@ def test_an_embedded_runner_runs_the_jobs(framework: Framework, parts: Parts, ma
         assert is_done.wait(PATIENCE)
         assert list(mailer.sent) == [made["jobs"]["notification"]]
         assert client.get("/health", follow_redirects=False).json()["status"] == "ready"
+
+
+def test_a_report_is_ordered_and_waited_for(
+    client: Any, run_due: Callable[[], RunCounts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "REPORT_WITHIN", "10ms")
+    post(client)
+    ordered = client.post("/reports", json={"currency": "EUR"})
+    path = ordered.headers["Location"]
+    assert (ordered.status_code, path) == (202, f"/reports/{ordered.json()['id']}")
+    early = client.get(path)
+    assert (early.status_code, early.headers["Retry-After"]) == (202, "1")
+    assert run_due().completed == 1
+    done = client.get(path)
+    assert (done.status_code, done.json()) == (200, {"currency": "EUR", "records": 1, "total": "12.50"})
+    progress = client.get(f"/jobs/{ordered.json()['id']}").json()["progress"]
+    assert (progress["done"], progress["total"], progress["note"]) == (1, 1, "1 in EUR")
+
+
+def test_a_report_that_failed_or_does_not_exist_is_refused(
+    client: Any, store: RecordStore, run_due: Callable[[], RunCounts]
+) -> None:
+    made = post(client)
+    path = client.post("/reports", json={"currency": "EUR"}).headers["Location"]
+    store.__exit__()
+    run_due()
+    assert [client.get(one).status_code for one in (path, "/reports/none")] == [409, 404]
+    assert client.get(f"/reports/{made['jobs']['notification']}").status_code == 422

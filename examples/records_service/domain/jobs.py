@@ -13,6 +13,7 @@ from flowli_core import Jobs, Retry, current_job, exponential, job
 from .context import AppContext
 from .mailer import Mailer, ServerBusyError
 from .refunds import Refund, RefundError, add_refund
+from .reports import NewReport, Report, add_up
 from .store import RecordStore
 
 
@@ -111,6 +112,12 @@ async def pay_back(input: Refund, ctx: HasSession) -> str:
     return await add_refund(ctx.session, input)
 
 
+@job(NewReport)
+async def write_report(input: NewReport, ctx: HasStore) -> Report:
+    """Write a report, which takes a while: `progress` shows how far it is, and `result` waits for it."""
+    return await add_up(ctx.store, input.currency)
+
+
 class AppJobs(Jobs[AppContext]):
     """The jobs of this service."""
 
@@ -118,3 +125,4 @@ class AppJobs(Jobs[AppContext]):
     send_notification = send_notification
     follow_up = follow_up
     pay_back = pay_back
+    write_report = write_report

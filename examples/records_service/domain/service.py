@@ -17,8 +17,12 @@ from .jobs import AppJobs, AuditEntry, FollowUp, Notification, RequestMeta
 from .mailer import PretendedMailer
 from .models import Created, JobIds, NewRecord
 from .refunds import NewRefund, Refund, make_engine, make_sessions
+from .reports import NewReport, Report
 from .settings import Settings
 from .store import RecordStore
+
+REPORT_WITHIN = "1s"
+"""A request waits at most this long for a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +85,16 @@ async def refund_later(record_id: str, new: NewRefund, *, jobs: AppJobs) -> Rece
 async def refund_now(record_id: str, new: NewRefund, *, jobs: AppJobs) -> str:
     """Refund now, in this request, and return the rest of the payment. Raises RefundError."""
     return await jobs.pay_back.run(Refund(record_id=record_id, **new.model_dump()))
+
+
+async def order_report(new: NewReport, *, jobs: AppJobs) -> Receipt[Report]:
+    """Enqueue a report."""
+    return await jobs.write_report.enqueue(new)
+
+
+async def wait_for_report(job_id: str, *, jobs: AppJobs) -> Report | None:
+    """Return a report, or None if it takes longer. Raises RecordNotFound, JobFailed and JobCancelled."""
+    try:
+        return await jobs.write_report.result(job_id, timeout=REPORT_WITHIN)
+    except TimeoutError:
+        return None

@@ -123,6 +123,12 @@ class RecordStore:
             refunds=[line["id"] for line in refunds],
         )
 
+    def count(self) -> int:
+        """Count the records."""
+        with self._transaction() as connection:
+            (found,) = connection.execute("SELECT count(*) FROM records").fetchone()
+        return int(found)
+
     def page(self, *, limit: int, offset: int) -> list[Record]:
         """List records in the order in which they were added."""
         with self._transaction() as connection:

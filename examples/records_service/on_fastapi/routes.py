@@ -3,15 +3,16 @@
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 
-from flowli_core import JobRecord, Page, QueueCounts, Receipt, State
+from flowli_core import JobCancelled, JobFailed, JobRecord, Page, QueueCounts, Receipt, State
 from flowli_fastapi import JobsDep
 
 from ..domain import service
 from ..domain.jobs import AppJobs
 from ..domain.models import Created, NewRecord, Record, RecordDetails
 from ..domain.refunds import NewRefund, RefundError
+from ..domain.reports import NewReport, Report
 from ..domain.store import RecordStore, ReferenceTakenError
 
 router = APIRouter()
@@ -68,6 +69,24 @@ async def refund_now(record_id: str, body: NewRefund, jobs: AppJobsDep) -> str:
         return await service.refund_now(record_id, body, jobs=jobs)
     except RefundError as error:
         raise HTTPException(409, str(error)) from None
+
+
+@router.post("/reports", status_code=202)
+async def order_report(body: NewReport, jobs: AppJobsDep, response: Response) -> Receipt[Report]:
+    """Enqueue a report. `Location` is where it will be."""
+    receipt = await service.order_report(body, jobs=jobs)
+    response.headers["Location"] = f"/reports/{receipt.id}"
+    return receipt
+
+
+@router.get("/reports/{job_id}", responses={202: {"description": "It is not done yet"}}, response_model=Report)
+async def read_report(job_id: str, jobs: AppJobsDep) -> Report | Response:
+    """Show a report. If it is not done after a second, the response is a 202: ask again."""
+    try:
+        report = await service.wait_for_report(job_id, jobs=jobs)
+    except (JobFailed, JobCancelled):
+        raise HTTPException(409, "the report was not completed") from None
+    return Response(status_code=202, headers={"Retry-After": "1"}) if report is None else report
 
 
 @router.get("/jobs/counts")

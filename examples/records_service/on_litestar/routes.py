@@ -3,18 +3,19 @@
 import asyncio
 from typing import Annotated
 
-from litestar import MediaType, get, post
+from litestar import MediaType, Response, get, post
 from litestar.di import NamedDependency
 from litestar.exceptions import ClientException, NotFoundException
 from litestar.params import FromPath, HeaderParameter, JSONBody
 from litestar.types import ControllerRouterHandler
 
-from flowli_core import JobRecord, QueueCounts, Receipt
+from flowli_core import JobCancelled, JobFailed, JobRecord, QueueCounts, Receipt
 
 from ..domain import service
 from ..domain.jobs import AppJobs
 from ..domain.models import Created, NewRecord, RecordDetails
 from ..domain.refunds import NewRefund, RefundError
+from ..domain.reports import NewReport, Report
 from ..domain.store import RecordStore, ReferenceTakenError
 
 
@@ -56,6 +57,23 @@ async def refund_now(record_id: FromPath[str], data: JSONBody[NewRefund], jobs: 
         raise ClientException(str(error), status_code=409) from None
 
 
+@post("/reports")
+async def order_report(data: JSONBody[NewReport], jobs: NamedDependency[AppJobs]) -> Response[Receipt[Report]]:
+    """Enqueue a report. `Location` is where it will be."""
+    receipt = await service.order_report(data, jobs=jobs)
+    return Response(receipt, status_code=202, headers={"Location": f"/reports/{receipt.id}"})
+
+
+@get("/reports/{job_id:str}")
+async def read_report(job_id: FromPath[str], jobs: NamedDependency[AppJobs]) -> Response[Report | None]:
+    """Show a report. If it is not done after a second, the response is a 202: ask again."""
+    try:
+        report = await service.wait_for_report(job_id, jobs=jobs)
+    except (JobFailed, JobCancelled):
+        raise ClientException("the report was not completed", status_code=409) from None
+    return Response(None, status_code=202, headers={"Retry-After": "1"}) if report is None else Response(report)
+
+
 @get("/jobs/counts")
 async def count_jobs(jobs: NamedDependency[AppJobs]) -> QueueCounts:
     """Count the jobs in each state."""
@@ -71,4 +89,13 @@ async def read_job(job_id: FromPath[str], jobs: NamedDependency[AppJobs]) -> Job
     return record
 
 
-ROUTES: list[ControllerRouterHandler] = [create_record, read_record, refund, refund_now, count_jobs, read_job]
+ROUTES: list[ControllerRouterHandler] = [
+    create_record,
+    read_record,
+    refund,
+    refund_now,
+    order_report,
+    read_report,
+    count_jobs,
+    read_job,
+]

@@ -10,12 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from flowli_core import JobCancelled, JobFailed
 from flowli_starlette import JobsState, get_jobs
 
 from ..domain import service
 from ..domain.jobs import AppJobs
 from ..domain.models import NewRecord
 from ..domain.refunds import NewRefund, RefundError
+from ..domain.reports import NewReport
 from ..domain.store import RecordStore, ReferenceTakenError
 
 
@@ -66,6 +68,24 @@ async def refund_now(request: Request) -> Response:
         raise HTTPException(409, str(error)) from None
 
 
+async def order_report(request: Request) -> Response:
+    """Enqueue a report. `Location` is where it will be."""
+    new = NewReport.model_validate_json(await request.body())
+    receipt = await service.order_report(new, jobs=get_jobs(request, AppJobs))
+    response = reply(receipt, 202)
+    response.headers["Location"] = f"/reports/{receipt.id}"
+    return response
+
+
+async def read_report(request: Request) -> Response:
+    """Show a report. If it is not done after a second, the response is a 202: ask again."""
+    try:
+        report = await service.wait_for_report(request.path_params["job_id"], jobs=get_jobs(request, AppJobs))
+    except (JobFailed, JobCancelled):
+        raise HTTPException(409, "the report was not completed") from None
+    return Response(status_code=202, headers={"Retry-After": "1"}) if report is None else reply(report)
+
+
 async def count_jobs(request: Request) -> Response:
     """Count the jobs in each state."""
     return reply(await get_jobs(request).inspect.get_queue_counts())
@@ -84,6 +104,8 @@ ROUTES = [
     Route("/records/{record_id}", read_record),
     Route("/records/{record_id}/refunds", refund, methods=["POST"]),
     Route("/records/{record_id}/refunds/now", refund_now, methods=["POST"]),
+    Route("/reports", order_report, methods=["POST"]),
+    Route("/reports/{job_id}", read_report),
     Route("/jobs/counts", count_jobs),
     Route("/jobs/{job_id}", read_job),
 ]
