@@ -3,8 +3,9 @@
     python examples/demo.py [records.csv] [--limit 45]
 
 The program starts records_service under uvicorn, sends each row of a CSV file, waits until all jobs have finished, and
-compares the service's records and jobs with the rows sent. Its exit code is 0 only if no job was lost, is stuck or has
-failed, and every record is as it was sent.
+compares the service's records and jobs with the rows sent. Then it orders reports, which take some seconds, draws their
+progress, and compares their results with the rows sent. Its exit code is 0 only if no job was lost, is stuck or has
+failed, and every record and report is as it should be.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import httpx2
 from pydantic import TypeAdapter
 
 from flowli_core import JobRecord, Page, QueueCounts
-from flowli_core.stored import STATES
+from flowli_core.stored import FINISHED, STATES
 
 HERE = Path(__file__).parent
 SENDERS = 16
@@ -39,8 +40,11 @@ START_WITHIN = STOP_WITHIN = ANSWER_WITHIN = 20.0
 POLL_EVERY = 0.1
 PRINT_EVERY = 1.0
 MOST_PROBLEMS = 20
+MOST_REPORTS = 3
+BAR = 30
 
 _COUNTS = TypeAdapter(QueueCounts)
+_JOB = TypeAdapter(JobRecord)
 _JOBS = TypeAdapter(Page[JobRecord])
 
 
@@ -63,6 +67,15 @@ class Accepted:
     follow_up: str
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of a report, as the service sends it."""
+
+    currency: str
+    records: int
+    total: Decimal
+
+
 @dataclass(slots=True)
 class Findings:
     """The results of the demonstration. It fails if there are any `problems`."""
@@ -71,11 +84,15 @@ class Findings:
     refused: int = 0
     jobs: dict[str, JobRecord] = field(default_factory=dict[str, JobRecord])
     lost: int = 0
+    reports: list[Report] = field(default_factory=list[Report])
     problems: list[str] = field(default_factory=list[str])
 
 
+_REPORT = TypeAdapter(Report)
+
+
 class Screen:
-    """A progress display: one line that is rewritten on a terminal, otherwise a new line at most every second."""
+    """A progress display: lines that are rewritten on a terminal, otherwise new lines at most every second."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -86,11 +103,16 @@ class Screen:
         """Show a text, if it has changed."""
         if text == self._shown or (not self._is_terminal and time.monotonic() - self._shown_at < PRINT_EVERY):
             return
-        print(f"\r\x1b[K{text}" if self._is_terminal else text, end="" if self._is_terminal else "\n", flush=True)
+        if self._is_terminal:
+            height = self._shown.count("\n")
+            up = f"\x1b[{height}A" if height else ""
+            print(f"\r{up}\x1b[J{text}", end="", flush=True)
+        else:
+            print(text, flush=True)
         self._shown, self._shown_at = text, time.monotonic()
 
     def end(self) -> None:
-        """End the line that is rewritten."""
+        """End the lines that are rewritten."""
         if self._is_terminal and self._shown:
             print(flush=True)
         self._shown = ""
@@ -244,6 +266,45 @@ async def check_records(client: httpx2.AsyncClient, findings: Findings) -> None:
                 findings.problems.append(f"{one.row.reference} has {name} {found[name]!r}, not {value!r}")
 
 
+async def check_reports(client: httpx2.AsyncClient, screen: Screen, findings: Findings) -> None:
+    """Order reports on the most frequent currencies, show their progress, and check their results."""
+    amounts: dict[str, list[Decimal]] = {}
+    for one in findings.accepted:
+        amounts.setdefault(one.row.body["currency"], []).append(Decimal(one.row.body["amount"]))
+    frequent = sorted(amounts, key=lambda currency: -len(amounts[currency]))[:MOST_REPORTS]
+    paths: dict[str, str] = {}
+    for currency in frequent:
+        ordered = await client.post("/reports", json={"currency": currency})
+        paths[currency] = ordered.raise_for_status().headers["Location"]
+    await _show_reports(client, screen, paths)
+    for currency, path in paths.items():
+        found = _REPORT.validate_json((await client.get(path)).raise_for_status().content)
+        findings.reports.append(found)
+        if (found.records, found.total) != (len(amounts[currency]), sum(amounts[currency])):
+            findings.problems.append(f"the report is wrong: {found!r}")
+
+
+async def _show_reports(client: httpx2.AsyncClient, screen: Screen, paths: dict[str, str]) -> None:
+    """Show the progress of the reports until all have finished."""
+    while True:
+        jobs: dict[str, JobRecord] = {}
+        for currency, path in paths.items():
+            answer = await client.get(path.replace("/reports/", "/jobs/"))
+            jobs[currency] = _JOB.validate_json(answer.raise_for_status().content)
+        screen.show("\n".join(_bar(currency, job) for currency, job in jobs.items()))
+        if all(job.state in FINISHED for job in jobs.values()):
+            return
+        await asyncio.sleep(POLL_EVERY)
+
+
+def _bar(currency: str, job: JobRecord) -> str:
+    progress = job.progress
+    if progress is None or progress.fraction is None:
+        return f"  {currency}  {job.state}"
+    filled = int(progress.fraction * BAR)
+    return f"  {currency}  [{'#' * filled}{'-' * (BAR - filled)}] {progress.fraction:4.0%}  {progress.note}"
+
+
 def _expected(one: Accepted) -> dict[str, object]:
     return {
         "note": "",
@@ -275,6 +336,10 @@ async def demonstrate(rows: list[Row], limit: float, findings: Findings) -> None
                     screen.end()
                 await check_jobs(client, findings)
                 await check_records(client, findings)
+                if not findings.problems:
+                    async with asyncio.timeout(limit):
+                        await check_reports(client, screen, findings)
+                    screen.end()
         except* (httpx2.HTTPError, TimeoutError) as errors:
             findings.problems += sorted({f"{type(error).__name__}: {error}" for error in errors.exceptions})
             findings.problems.append((folder / "service.log").read_text(errors="replace")[-2000:])
@@ -311,6 +376,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted: the service is stopped, and its files are removed", file=sys.stderr)
         return 130
+    for report in findings.reports:
+        print(f"  {report!r}")
     print(summary(findings, time.monotonic() - started))
     for problem in findings.problems[:MOST_PROBLEMS]:
         print(problem, file=sys.stderr)

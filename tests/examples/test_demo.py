@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from examples.demo import Screen
 from examples.records_service.domain.models import NewRecord
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -82,6 +85,24 @@ def test_every_row_is_accounted_for() -> None:
     assert (found["jobs failed"], found["jobs lost"]) == ("0", "0")
     assert re.fullmatch(r"\d+ ms", found["from due to start, p99"])
     assert "\x1b" not in done.stdout
+    assert re.search(r"^  EUR  \[#+-*\] +\d+%  \d+ in EUR$", done.stdout, re.MULTILINE)
+    euros = [Decimal(row["amount"]) for row in rows if row["currency"] == "EUR" and not row["refused_for"]]
+    assert f"  Report(currency='EUR', records={len(euros)}, total={sum(euros)!r})" in done.stdout
+
+
+def test_bars_are_rewritten_in_place_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen()
+    for text in ("one", "EUR 10%\nUSD 0%", "EUR 20%\nUSD 10%"):
+        screen.show(text)
+    screen.end()
+    assert terminal.getvalue() == "\r\x1b[Jone\r\x1b[JEUR 10%\nUSD 0%\r\x1b[1A\x1b[JEUR 20%\nUSD 10%\n"
 
 
 def test_a_job_that_fails_is_named(tmp_path: Path) -> None:
