@@ -120,7 +120,8 @@ async def test_a_line_that_comes_again_is_not_appended_again(driver: Driver, wor
     await send(worker, way, report(held, None, b"0", b"1", b"2"))
     await send(worker, way, report(held, None, b"1", b"2", b"3", first_line=1))
     await send(worker, way, report(held, None, b"0", b"1"))
-    assert (await reported(driver))[1] == (b"0", b"1", b"2", b"3")
+    await send(worker, way, report(held, None, b"2", b"3", b"4", first_line=2))
+    assert (await reported(driver))[1] == (b"0", b"1", b"2", b"3", b"4")
 
 
 async def test_lines_that_the_worker_has_dropped_are_left_out(driver: Driver, worker: Worker) -> None:
