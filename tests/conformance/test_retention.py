@@ -54,6 +54,26 @@ async def test_a_finished_record_is_kept_for_its_own_time(
     assert await find(driver, "a") is None
 
 
+@pytest.mark.parametrize("state", FINISHED)
+async def test_a_record_that_finished_before_the_clock_was_set_back_is_kept_as_long(
+    driver: Driver, worker: Worker, clock: ManualClock, state: FinishedState
+) -> None:
+    """Its end of retention is later than that of a record that finishes now, and yet it is sound."""
+    keep = timedelta(seconds=10)
+    await driver.enqueue([record("a", keep_completed=keep, keep_failed=keep)])
+    await worker.settle(await worker.take_one(), ENDS[state])
+    clock.back("30s")
+    await Worker(driver, "first").step()
+    clock.advance("20s")
+    await Worker(driver, "second").step()
+    clock.advance("19999ms")
+    await worker.step()
+    assert (await stored(driver, "a")).state == state
+    clock.advance("1ms")
+    await worker.step()
+    assert await find(driver, "a") is None
+
+
 async def test_times_differ_from_record_to_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
     """A record with a long retention time neither keeps others nor goes with them."""
     seconds = [30, 10, 20]

@@ -76,13 +76,17 @@ if not last_sequence or sequence > last_sequence then
     call('PEXPIRE', WORKER, remember_ms + list_ms)
     call('ZADD', WORKERS, now, worker)
     call_with_all('ZREM', WORKERS, call('ZRANGEBYSCORE', WORKERS, '-inf', now - remember_ms, 'LIMIT', 0, 100), 1)
-    -- The last end of a retention is damaged if it is later than that of a record that finishes now: it would never come.
+    -- The last end of a retention is damaged if it is later than that of a record that finishes now: it would never come. If
+    -- the clock was set back since a record finished, its end is counted from the time at which it finished.
     local id, score = unpack(call('ZREVRANGEBYSCORE', EXPIRY, '+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1))
-    local state, _, _, _, _, _, kind = parse_outcome(id and call('HGET', OUTCOME, id))
+    local state, _, _, _, _, _, kind, finished = parse_outcome(id and call('HGET', OUTCOME, id))
     local shape = FINISHED[state] and shape_of(kind)
-    local latest = shape and shape.expiry[state] or format_ms(now + KEEP_SET_ASIDE)
-    if id and tonumber(score) > tonumber(latest) then
-      call('ZADD', EXPIRY, latest, id)
+    local latest = shape and tonumber(shape.expiry[state]) or now + KEEP_SET_ASIDE
+    if is_set_back(number_or(finished, now)) then
+      latest = latest + finished - now
+    end
+    if id and tonumber(score) > latest then
+      call('ZADD', EXPIRY, format_ms(latest), id)
     end
   end
   if about ~= '' then
