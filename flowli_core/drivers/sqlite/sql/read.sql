@@ -1,9 +1,11 @@
 -- name: find_stored
--- Damaged data may have any length. A payload that is longer than :longest is left out, and what is stored beside it is cut.
+-- Damaged data may have any length. A payload that is longer than :longest is left out, and what is stored beside it is cut:
+-- only if it is longer, because SQLite makes NULL of a part of an empty value.
 SELECT
     id, name, queue, state, iif(NOT :payloads OR size > :longest, x'', input) AS input,
     iif(NOT :payloads OR size > :longest, NULL, meta) AS meta, key, iif(size > :longest, x'', policy) AS policy,
-    substr(attempts, 1, :cut) AS attempts, iif(:results, substr(result, 1, :cut), NULL) AS result, recoveries,
+    iif(length(attempts) > :cut, substr(attempts, 1, :cut), attempts) AS attempts,
+    iif(NOT :results, NULL, iif(length(result) > :cut, substr(result, 1, :cut), result)) AS result, recoveries,
     max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at, token, settled, lease_end,
     cancel_requested, suspect, keep_completed, keep_failed, keep_id, forget_at, damage, size,
     (SELECT substr(CAST(progress AS BLOB), 1, :cut) FROM progress WHERE progress.number = stored.number) AS progress,
