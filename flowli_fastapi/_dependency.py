@@ -1,7 +1,5 @@
 """The registry as a dependency of a route."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
