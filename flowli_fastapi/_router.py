@@ -18,7 +18,7 @@ from flowli_fastapi._errors import invalid_detail
 from flowli_fastapi._models import ErrorOut, FullJobOut, FullScheduleOut, JobOut, PageOut, ScheduleOut
 from flowli_starlette._errors import store_failure
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+UNAVAILABLE_RESPONSE: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorOut, "description": "The job store is unreachable or failed"}
 }
 
@@ -48,7 +48,11 @@ def jobs_router(
         cure = "pass dependencies=[Depends(...)] that refuse strangers, or allow_anonymous=True"
         raise DefinitionError(f"jobs_router shows jobs to anybody: {cure}")
     router = APIRouter(
-        prefix=prefix, tags=["jobs"], dependencies=list(dependencies), responses=_RESPONSES, route_class=_NoStoreRoute
+        prefix=prefix,
+        tags=["jobs"],
+        dependencies=list(dependencies),
+        responses=UNAVAILABLE_RESPONSE,
+        route_class=NoStoreRoute,
     )
     job: Any = FullJobOut if show_payloads else JobOut
     schedule: Any = FullScheduleOut if show_payloads else ScheduleOut
@@ -56,21 +60,21 @@ def jobs_router(
 
     @router.get("/counts", summary="Count the jobs in each state")
     async def count_jobs(jobs: Jobs[Any] = registry) -> QueueCounts:
-        with _as_http_errors():
+        with as_http_errors():
             return await jobs.inspect.get_queue_counts()
 
     @router.get("", summary="List the jobs in a state, newest first", response_model=PageOut[job])
     async def list_jobs(
         state: State, limit: Limit = DEFAULT_PER_PAGE, cursor: Cursor = None, jobs: Jobs[Any] = registry
     ) -> object:
-        with _as_http_errors("query", "cursor"):
+        with as_http_errors("query", "cursor"):
             return await jobs.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor, payloads=show_payloads)
 
     @router.get("/schedules", summary="List the schedules", response_model=PageOut[schedule])
     async def list_schedules(
         limit: Limit = DEFAULT_PER_PAGE, cursor: Cursor = None, jobs: Jobs[Any] = registry
     ) -> object:
-        with _as_http_errors("query", "cursor"):
+        with as_http_errors("query", "cursor"):
             return await jobs.inspect.get_schedules(limit=limit, cursor=cursor)
 
     missing: dict[int | str, dict[str, Any]] = {404: {"model": ErrorOut}}
@@ -79,7 +83,7 @@ def jobs_router(
     @router.get("/{job_id:path}", summary="Show a job", response_model=job, responses=missing)
     @router.get("/by-id/{job_id:path}", summary="Show a job, whatever its id", response_model=job, responses=missing)
     async def read_job(job_id: str, jobs: Jobs[Any] = registry) -> object:
-        with _as_http_errors("path", "job_id"):
+        with as_http_errors("path", "job_id"):
             record = await jobs.inspect.get_job(job_id)
         if record is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no job with this id")
@@ -88,7 +92,7 @@ def jobs_router(
     return router
 
 
-class _NoStoreRoute(APIRoute):
+class NoStoreRoute(APIRoute):
     """A route whose responses no cache may store."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -107,7 +111,7 @@ class _NoStoreRoute(APIRoute):
 
 
 @contextmanager
-def _as_http_errors(*checked: str) -> Generator[None]:
+def as_http_errors(*checked: str) -> Generator[None]:
     """Turn errors into HTTP errors, so that the router also works in an app without `jobs_exception_handlers`.
 
     `checked` is the location of the value of the request that the call checks; FastAPI has checked all others.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
-from flowli_core._checks import internal
+from flowli_core._checks import instance, internal
 from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.call import Call
 from flowli_core._jobs.declared_schedule import DeclaredSchedule, declare_schedule
@@ -262,3 +262,9 @@ class BoundJob(Generic[P, In, M, R]):
         disposition, stored = await upsert(await self._call.runtime.store(), spec)
         name = spec.record.name
         return ScheduleReceipt(key=spec.key, name=name, disposition=disposition, next_runs=next_runs(stored))
+
+
+def call_of(job: BoundJob[Any, Any, Any, Any]) -> Call:
+    """Return the call behind a job of a registry. Raises DefinitionError for anything else."""
+    instance(job, BoundJob, argument="job")
+    return job._call  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - private, so that users do not see it

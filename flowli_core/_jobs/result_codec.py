@@ -19,6 +19,11 @@ class ResultCodec:
         self._job = job
         self._codec: Codec[Any] | None = None
 
+    @property
+    def declared(self) -> Any:
+        """The annotated type, or Any. Raises DefinitionError if it cannot be resolved."""
+        return self._resolved().declared
+
     def unpack(self, wire: bytes) -> Any:
         """Read JSON as the annotated type, or as it is if the handler has no annotation.
 

@@ -89,7 +89,7 @@ class Codec(Generic[T]):
     """Reads and writes the payloads of one declared type. Raises DefinitionError if pydantic cannot validate it."""
 
     def __init__(self, declared: object, *, label: str) -> None:
-        self._declared: Any = declared
+        self.declared: Any = declared
         self._label = label
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(cast("Any", declared))
@@ -357,7 +357,7 @@ class Codec(Generic[T]):
     def _definition_error(self, error: Exception) -> DefinitionError:
         problem, advice, _ = str(error).splitlines()[0].partition(" Set `arbitrary_types_allowed=True`")
         cure = " Give an id, or a model of its fields" if advice else ""
-        return DefinitionError(f"{self._label} cannot be {self._declared!r}: {problem}{cure}")
+        return DefinitionError(f"{self._label} cannot be {self.declared!r}: {problem}{cure}")
 
     @cached_property
     def _facts(self) -> SchemaFacts:

@@ -51,6 +51,7 @@ PUBLIC_MODULES = {
         "testing",
         "testing.pytest_plugin",
         "tracing",
+        "web",
     },
     "flowli_starlette": set[str](),
     "flowli_fastapi": set[str](),
