@@ -41,6 +41,7 @@ async def job_events(
 ) -> Response:
     """Respond with the changes of a stored call, as server-sent events: see `flowli_starlette.job_events`.
 
-    A route with `response_class=EventSourceResponse` says so in its schema.
+    The response is an EventSourceResponse of `fastapi.sse`. The route must not name that class as `response_class`,
+    which is for routes that yield.
     """
     return await respond_with_events(EVENT_RESPONSE, request, job, id, owner=owner)

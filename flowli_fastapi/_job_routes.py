@@ -11,7 +11,7 @@ from fastapi.params import Depends as DependsParam
 from flowli_core import BoundJob, Job, Receipt
 from flowli_core.web import JobStatus, check_guarded, check_owner, enqueue_value, input_type, job_name, result_type
 from flowli_fastapi._dependency import get_jobs
-from flowli_fastapi._events import EVENT_RESPONSE, job_events, job_status
+from flowli_fastapi._events import job_events, job_status
 from flowli_fastapi._models import ErrorOut
 from flowli_fastapi._router import UNAVAILABLE_RESPONSE, NoStoreRoute, as_http_errors
 from flowli_starlette._routes import ACCEPTED, AnyJob, accepted_headers
@@ -51,14 +51,14 @@ def job_routes(
     registry as `get_jobs` does, unless the job is one of a registry (`jobs.write_report`).
 
     `owner` is a dependency that returns the name of the user, who sees only jobs of their own: others get a 404. Raises
-    DefinitionError unless `dependencies` or `owner` guard the router, or `allow_anonymous` says that anybody may use it.
+    DefinitionError unless `dependencies` or `owner` guard the router, or `allow_anonymous` says that all may use it.
     """
     check_guarded(dependencies, owner, allow_anonymous, cure="pass dependencies=[Depends(...)] or owner=")
-    name, input = job_name(job), input_type(job)
+    name, declared = job_name(job), input_type(job)
     status: Any = JobStatus
     bound: Any = Depends(_bound_to_request(job))
     owned_by: Any = Depends(_checked(owner))
-    body: Any = Depends(_nothing) if input is None else Body()
+    body: Any = Depends(_nothing) if declared is None else Body()
     router = APIRouter(
         prefix=path,
         tags=[name],
@@ -69,7 +69,7 @@ def job_routes(
 
     async def start(
         request: Request, response: Response, input: Any = body, job: Any = bound, owner: Any = owned_by
-    ) -> Receipt[Any]:
+    ) -> Receipt:
         with as_http_errors("body"):
             receipt = await enqueue_value(job, input, owner=owner)
         response.headers.update(accepted_headers(request, receipt.id))
@@ -81,10 +81,10 @@ def job_routes(
     async def follow(request: Request, id: str, job: Any = bound, owner: Any = owned_by) -> Response:
         return await job_events(request, job, id, owner=owner)
 
-    start.__annotations__["input"] = input or Any  # FastAPI reads the type of the body here
+    start.__annotations__["input"] = declared or Any  # FastAPI reads the type of the body here
     router.post("", name=f"start_{name}", status_code=ACCEPTED, responses=_STARTED)(start)
     router.get("/{id}", name=f"show_{name}", response_model=status[result_type(job)], responses=_MISSING)(show)
-    router.get("/{id}/events", name=f"follow_{name}", response_class=EVENT_RESPONSE, responses=_EVENTS)(follow)
+    router.get("/{id}/events", name=f"follow_{name}", response_class=Response, responses=_EVENTS)(follow)
     return router
 
 

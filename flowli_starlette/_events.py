@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -12,11 +12,11 @@ from starlette.responses import Response, StreamingResponse
 
 from flowli_core import BoundJob, DriverError
 from flowli_core.web import JobStatus, dump_status, has_seen_end, read_status, stream_events
-from flowli_starlette._errors import UNAVAILABLE, store_failure
+from flowli_starlette._errors import NOT_FOUND, UNAVAILABLE, store_failure
 
 R = TypeVar("R")
 
-NOT_FOUND, NO_CONTENT = 404, 204
+NO_CONTENT = 204
 NO_STORE = {"Cache-Control": "no-store"}
 _NO_BUFFERING = {"X-Accel-Buffering": "no"}  # by nginx
 
@@ -88,5 +88,6 @@ def as_http_errors() -> Generator[None]:
 
 
 async def _encoded(job: BoundJob[Any, Any, Any, Any], id: str, last_event_id: str | None) -> AsyncGenerator[str]:
-    async for event in stream_events(job, id, last_event_id=last_event_id):
-        yield ":\n\n" if event is None else f"id: {event.id}\nevent: {event.name}\ndata: {event.data}\n\n"
+    async with aclosing(stream_events(job, id, last_event_id=last_event_id)) as events:
+        async for event in events:
+            yield ":\n\n" if event is None else f"id: {event.id}\nevent: {event.name}\ndata: {event.data}\n\n"

@@ -49,10 +49,11 @@ async def stream_events(
     seen = last_event_id
     try:
         while True:
-            done, _ = await asyncio.wait({pending, stopped}, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
-            if stopped in done:
+            waited: tuple[asyncio.Future[Any], ...] = (pending, stopped)
+            await asyncio.wait(waited, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
                 return
-            if not done:
+            if not pending.done():
                 yield None
                 continue
             update = _result(pending)
