@@ -25,6 +25,8 @@ SERVERS: tuple[ServerName, ...] = ("uvicorn", "uvicorn-2", "granian", "hypercorn
 
 PATIENCE = 60.0
 SENDERS = 16
+SLOW = 50
+"""A job that finishes when the test allows it."""
 _LOOK_EVERY = 0.02
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI
 from starlette.routing import Route
 
-from flowli_fastapi import Healthz, get_jobs, jobs_exception_handlers, jobs_lifespan
+from flowli_fastapi import Healthz, get_jobs, job_routes, jobs_exception_handlers, jobs_lifespan
 from tests.adapters.served.base import DRAIN, WorkJobs, crash, jobs, runner, unopened
 
 app = FastAPI(
@@ -14,6 +14,7 @@ app = FastAPI(
     lifespan=jobs_lifespan(jobs, runner, drain=DRAIN),
     exception_handlers=jobs_exception_handlers(),
 )
+app.include_router(job_routes(WorkJobs.work, "/jobs", allow_anonymous=True))
 
 
 @app.post("/work/{number}")

@@ -4,7 +4,7 @@ from litestar import Litestar, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from flowli_litestar import FlowliConfig, FlowliPlugin
+from flowli_litestar import FlowliConfig, FlowliPlugin, job_routes
 from tests.adapters.served.base import DRAIN, WorkJobs, crash, jobs, runner
 
 
@@ -33,6 +33,6 @@ async def crash_the_runner(jobs: NamedDependency[WorkJobs]) -> None:
 
 
 app = Litestar(
-    [enqueue, enqueue_without_id, ping, crash_the_runner],
+    [enqueue, enqueue_without_id, ping, crash_the_runner, job_routes(jobs.work, "/jobs", allow_anonymous=True)],
     plugins=[FlowliPlugin(FlowliConfig(jobs=jobs, runner=runner, drain=DRAIN, health_path="/healthz"))],
 )

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from flowli_starlette import Healthz, get_jobs, jobs_exception_handlers, jobs_lifespan
+from flowli_starlette import Healthz, get_jobs, job_routes, jobs_exception_handlers, jobs_lifespan
 from tests.adapters.served.base import DRAIN, WorkJobs, crash, jobs, runner
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ app = Starlette(
         Route("/ping", ping),
         Route("/crash", crash_the_runner, methods=["POST"]),
         Route("/healthz", Healthz(jobs, errors=True)),
+        *job_routes(WorkJobs.work, "/jobs", allow_anonymous=True),
     ],
     lifespan=jobs_lifespan(jobs, runner, drain=DRAIN),
     exception_handlers=jobs_exception_handlers(),
