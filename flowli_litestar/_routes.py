@@ -7,15 +7,17 @@ from inspect import isawaitable
 from typing import Any
 
 from litestar import Request, Response, Router, get, post
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
-from litestar.types import Guard
 
 from flowli_core import BoundJob, Receipt
 from flowli_core.web import JobStatus, check_guarded, check_owner, enqueue_value, input_type, job_name, result_type
 from flowli_litestar._events import NO_STORE, job_events, job_status
 
 Owner = Callable[[Request[Any, Any, Any]], str | Awaitable[str]]
+Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Any]
 
 _ACCEPTED = 202
 _POLL_AFTER = "1"

@@ -6,6 +6,7 @@ from typing import Any
 
 import litestar
 from fastapi import FastAPI, Request
+from litestar.exceptions import NotAuthorizedException
 from pydantic import BaseModel, SecretStr
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -67,7 +68,7 @@ async def litestar_user_of(request: litestar.Request[Any, Any, Any]) -> str:
     """Return the user of a request. Refuse strangers."""
     user = request.headers.get("X-User")
     if user is None:
-        raise litestar.exceptions.NotAuthorizedException
+        raise NotAuthorizedException
     return user
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +34,7 @@ class WatchedDriver(MemoryDriver):
         super().__init__()
         self.left: asyncio.Queue[str] = asyncio.Queue()
 
-    async def watch(self, watch: Watch) -> Sequence[str]:
+    async def watch(self, watch: Watch) -> list[str]:
         for removed in watch.remove:
             self.left.put_nowait(removed)
         return await super().watch(watch)
