@@ -322,25 +322,27 @@ async def test_a_damaged_time_of_the_last_write_makes_nothing_due_and_ends_no_le
     assert await worker.settle(held) == "ok"
 
 
-@pytest.mark.parametrize("write", ["enqueue", "reserve"])
+@pytest.mark.parametrize("write", ["enqueue", "reserve", "requeue"])
 async def test_a_clock_that_was_set_back_by_years_is_followed(
     driver: SqliteDriver, clock: ManualClock, write: str
 ) -> None:
     """It is no damage if other times are as late as that of the last write."""
-    await driver.enqueue([record("a")])
+    await driver.enqueue([record("a"), record("c", due=HOUR)])
     clock.advance("3000d")
     if write == "enqueue":
         await driver.enqueue([record("b")])
+    elif write == "reserve":
+        await Worker(driver, "lost").take(1)
     else:
-        await Worker(driver, "lost").take_one()
+        await driver.cancel("a")
+        await driver.requeue("a")
     clock.back(timedelta(days=3000))
+    due = {"enqueue": ["a", "b", "c"], "reserve": ["c"], "requeue": ["a", "c"]}[write]
+    assert sorted(ids(await everything(driver, "queued"))) == due
     worker = Worker(driver)
-    held = await worker.take(5)
-    if write == "enqueue":
-        assert ids(held) == ["a", "b"]
-        return
+    assert sorted(ids(await worker.take(5))) == due
     clock.advance(LEASE)
-    assert ids(await worker.take(5)) == ["a"]
+    assert sorted(ids(await worker.take(5))) == sorted({"a", *due}), "all leases have ended"
 
 
 async def test_a_finished_record_with_a_lease_is_not_run_again(

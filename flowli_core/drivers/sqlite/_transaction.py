@@ -100,10 +100,10 @@ def snapshot(connection: sqlite3.Connection) -> Generator[None]:
 def read_time(connection: sqlite3.Connection, now: int) -> int:
     """Return the time for a read at `now`. After the clock was set back, this is the time of the last write.
 
-    What was due then is due. A time that is more than a day ahead may be damaged, and is ignored.
+    What was due then is due. A time that is damaged is ignored.
     """
     last = run(connection, "read_time").fetchone()[0]
-    return last if type(last) is int and now < last <= now + _DAY else now
+    return last if type(last) is int and now < last and not _is_damaged(connection, now, last) else now
 
 
 def first_due(connection: sqlite3.Connection, queue: str, *, after: int = -1) -> FirstDue:
@@ -131,14 +131,15 @@ def _first(cursor: sqlite3.Cursor) -> int | None:
     return row and row[0]
 
 
-def _is_damaged(transaction: Transaction, last: int) -> bool:
+def _is_damaged(connection: sqlite3.Connection, now: int, last: int) -> bool:
     """Return True if the time of the last write is damaged: more than a day later than now and than all stored times.
 
     Setting times back by so much would make every record due, and end every lease.
     """
-    times: list[object] = transaction.run("find_last_times").fetchone()
-    latest = max([transaction.now, *[time for time in times if isinstance(time, int)]])
-    return last - latest > _DAY
+    if last - now <= _DAY:
+        return False
+    times: list[object] = run(connection, "find_last_times").fetchone()
+    return last - max([now, *[time for time in times if isinstance(time, int)]]) > _DAY
 
 
 def _follow_clock(transaction: Transaction) -> int:
@@ -150,7 +151,7 @@ def _follow_clock(transaction: Transaction) -> int:
     now = transaction.now
     last: int = transaction.run("read_time").fetchone()[0]
     if now < last:
-        if not _is_damaged(transaction, last):
+        if not _is_damaged(transaction.connection, now, last):
             transaction.run("set_leases_back", by=last - now, now=now)
             transaction.run("set_due_back", now=now, seen=last)
             transaction.run("skip_numbers", skipped=SKIPPED_NUMBERS)

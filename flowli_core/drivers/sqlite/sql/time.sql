@@ -36,8 +36,10 @@ SELECT lease_end FROM record WHERE lease_end < 1e18 AND +state = 'active' ORDER 
 SELECT next_tick FROM schedule WHERE next_tick < 1e18 AND damage IS NULL ORDER BY next_tick LIMIT 1;
 
 -- name: find_last_times
--- When the last record was enqueued, a batch was last reserved, a schedule was changed, and a worker was seen.
+-- When the last record was enqueued and any record was changed, a batch was last reserved, a schedule was changed, and a
+-- worker was seen. This reads all records.
 SELECT
-    (SELECT created_at FROM record WHERE number = (SELECT max(number) FROM record)), token / 1000, revision / 1000,
-    (SELECT max(seen) FROM worker)
+    (SELECT created_at FROM record WHERE number = (SELECT max(number) FROM record)),
+    (SELECT max(updated_at) FROM record WHERE typeof(updated_at) = 'integer'),
+    token / 1000, revision / 1000, (SELECT max(seen) FROM worker)
 FROM store;
