@@ -1,5 +1,5 @@
 -- Extend the leases that the worker holds, expired ones too if they have not been recovered yet; and store its reports.
--- Needs: shared/columns shared/clock shared/watchers shared/reports
+-- Needs: shared/columns shared/tokens shared/clock shared/watchers shared/reports
 -- KEYS[#KEYS]: the worker's last step, which is kept while the worker is alive.
 -- ARGV[first..]: worker, lease ms, for how many ms to remember a worker, how many reports, the reports (see reports.lua), and for
 --                each lease: id, token.

@@ -9,13 +9,22 @@ local CHANGED_IDS = KEYS[#KEYS]
 local MOST_WATCHERS = 100
 local watcher, added = ARGV[first], tonumber(ARGV[first + 1])
 
+-- Store the names of the watchers of a record, or remove the entry if there are none.
+local function write_watchers(id, names)
+  if #names > 0 then
+    call('HSET', WATCHED, id, table.concat(names, ' '))
+  else
+    call('HDEL', WATCHED, id)
+  end
+end
+
 -- Returns the watchers of a record that are alive, without this one, and true if this one was among them.
 local function read_watchers(text)
   local names, is_watched = {}, false
   for name in string.gmatch(text or '', '%S+') do
     if name == watcher then
       is_watched = true
-    elseif is_alive(name) then
+    elseif number_or(call('ZSCORE', WATCHERS, name), 0) > now - WATCHER_MEMORY then
       names[#names + 1] = name
     end
   end

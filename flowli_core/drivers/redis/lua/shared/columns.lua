@@ -26,12 +26,6 @@ if now < 0 then
 end
 local now_text = format_ms(now)
 
--- Returns the token or revision after `last`: greater than the one that the caller knows, and at least the time in microseconds.
--- So none is used again if the server loses its last writes, as in a failover or in a restart from a snapshot.
-local function next_number(last, known)
-  return format_ms(math.max(number_or(last, 0) + 1, number_or(known, 0) + 1, now * 1000 + micros))
-end
-
 local first = 2
 
 -- The keys of queues, by queue. A key is made when it is first used. The text with which they begin is at 0.
@@ -136,12 +130,6 @@ end
 -- Returns token, reserved, due, kind, worker: all text; or nil if it cannot be read.
 local function parse_token(text)
   return string.match(text, '^(%d+) (%d+) (%d+) (%S+) (.*)$')
-end
-
--- Returns true if the entry of a record in `token` says that this worker holds it under this token.
-local function is_held(text, token, worker)
-  local current, _, _, _, holder = parse_token(text or '')
-  return current == token and holder == worker
 end
 
 -- recoveries: "number taken_back token": how many recoveries of a record count, how many were taken back, and the token of the

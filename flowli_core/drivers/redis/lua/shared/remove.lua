@@ -87,5 +87,5 @@ local function remove(ids, in_state)
     pcall(call_with_all, 'HDEL', PROGRESS, gone, 1)
     pcall(call_with_all, 'HDEL', LOG, gone, 1)
   end
-  remove_watchers(gone)
+  notify(gone, true)
 end
