@@ -39,6 +39,18 @@ with TestClient(app) as client:
     print(answer["report"])
 """
 
+LIVE_CLIENT = """
+from fastapi.testclient import TestClient
+from live import app
+
+with TestClient(app, headers={"X-Forwarded-User": "ada"}) as client:
+    path = client.post("/reports", json={"customer": "Ada"}).headers["Location"]
+    with client.stream("GET", f"{path}/events") as response:
+        names = [line for line in response.iter_lines() if line.startswith("event")]
+    assert client.get(path, headers={"X-Forwarded-User": "eve"}).status_code == 404
+    print(names[-1], client.get(path).json()["result"])
+"""
+
 OTHER_CLIENT = """
 import time
 from {framework}.{module} import TestClient
@@ -71,7 +83,15 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_python_snippet_has_a_name_and_is_run_here() -> None:
     assert README.count("```python") == len(SNIPPETS)
-    assert set(SNIPPETS) == {"reports.py", "app.py", "starlette_app.py", "litestar_app.py", *PRINTING, *TESTS}
+    assert set(SNIPPETS) == {
+        "reports.py",
+        "app.py",
+        "starlette_app.py",
+        "litestar_app.py",
+        "live.py",
+        *PRINTING,
+        *TESTS,
+    }
 
 
 def test_the_programs_print_what_is_shown(folder: Path) -> None:
@@ -81,6 +101,10 @@ def test_the_programs_print_what_is_shown(folder: Path) -> None:
 
 def test_the_fastapi_application_answers_with_the_result_of_its_job(folder: Path) -> None:
     assert run(folder, "-c", FASTAPI_CLIENT) == "The report of Ada\n"
+
+
+def test_a_client_follows_a_job_through_its_routes(folder: Path) -> None:
+    assert run(folder, "-c", LIVE_CLIENT) == "event: end The report of Ada\n"
 
 
 @pytest.mark.parametrize(("framework", "module"), [("starlette", "testclient"), ("litestar", "testing")])
