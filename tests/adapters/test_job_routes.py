@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
 
 import flowli_fastapi
 import flowli_litestar
@@ -150,6 +154,61 @@ async def test_nothing_is_watched_after_the_client_disconnects(
         await exchange.event()
         exchange.disconnect()
         assert await driver.left.get() == path.removeprefix("/reports/")
+
+
+async def test_nothing_is_watched_after_the_client_of_a_wrapped_response_disconnects(
+    jobs: ReportJobs, driver: WatchedDriver
+) -> None:
+    async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    app = BaseHTTPMiddleware(make_app("starlette", jobs), dispatch=pass_on)
+    path = await start(app)
+    async with follow(app, path) as exchange:
+        await exchange.event()
+        exchange.disconnect()
+        assert await driver.left.get() == path.removeprefix("/reports/")
+
+
+class Stopping:
+    """A server whose method handles signals, like that of uvicorn."""
+
+    def __init__(self, *, should_exit: bool, is_serving: bool) -> None:
+        self.should_exit = should_exit
+        self.servers = [self]
+        self._is_serving = is_serving
+
+    def is_serving(self) -> bool:
+        return self._is_serving
+
+    def handle(self, *_: object) -> None:
+        """Handle no signal."""
+
+
+@pytest.mark.parametrize(
+    "server", [Stopping(should_exit=True, is_serving=True), Stopping(should_exit=False, is_serving=False)]
+)
+async def test_a_stream_ends_without_an_end_event_when_the_server_stops(
+    app: Any, jobs: ReportJobs, driver: WatchedDriver, server: Stopping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowli_core.web._stopping._EVERY", 0.01)
+    path = await start(app)
+    async with follow(app, path) as exchange:
+        await exchange.event()
+        before = signal.signal(signal.SIGTERM, server.handle)
+        try:
+            assert await exchange.event() is None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    assert await driver.left.get() == path.removeprefix("/reports/")
+
+
+async def test_a_stream_ends_when_the_registry_is_closed(app: Any, jobs: ReportJobs) -> None:
+    path = await start(app)
+    async with follow(app, path) as exchange:
+        await exchange.event()
+        await jobs.aclose()
+        assert await exchange.event() is None
 
 
 async def test_a_comment_keeps_a_connection_without_events_open(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,23 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, assert_type
 
 import flowli_fastapi
+import flowli_litestar
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from flowli_core import JobRecord, Jobs, NoMeta, Receipt, Runner, job
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_fastapi import JobsDep, jobs_of, jobs_router
 from flowli_litestar import FlowliConfig, FlowliPlugin
-from flowli_starlette import Healthz, JobsMiddleware, JobsState, get_jobs, jobs_exception_handlers, jobs_lifespan
+from flowli_starlette import (
+    Healthz,
+    JobsMiddleware,
+    JobsState,
+    get_jobs,
+    job_routes,
+    jobs_exception_handlers,
+    jobs_lifespan,
+)
 from litestar import Litestar, get as litestar_get, post as litestar_post, websocket as litestar_websocket
-from litestar import WebSocket as LitestarSocket
+from litestar import Response as LitestarResponse, WebSocket as LitestarSocket
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from pydantic import BaseModel
@@ -21,7 +30,7 @@ from litestar.testing import TestClient as LitestarClient
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket as StarletteSocket
 
@@ -135,12 +144,29 @@ async def fastapi_socket(websocket: WebSocket, jobs: AppJobsDep) -> None:
     assert_type(jobs, AppJobs)
 
 
+@router.get("/emails/{id}")
+async def fastapi_status(id: str, jobs: AppJobsDep) -> flowli_fastapi.JobStatus[int]:
+    return await flowli_fastapi.job_status(jobs.send_email, id, owner="ada")
+
+
+@router.get("/emails/{id}/events")
+async def fastapi_events(request: Request, id: str, jobs: AppJobsDep) -> Response:
+    return await flowli_fastapi.job_events(request, jobs.send_email, id)
+
+
+async def owner_of(request: Request) -> str:
+    return str(request.user)
+
+
 fastapi_app = FastAPI(
     routes=[Route("/healthz", Healthz(jobs))],
     lifespan=flowli_fastapi.jobs_lifespan(jobs, runner=Runner(jobs)),
     exception_handlers=flowli_fastapi.jobs_exception_handlers(),
 )
 fastapi_app.include_router(router)
+fastapi_app.include_router(flowli_fastapi.job_routes(AppJobs.send_email, "/mails", owner=owner_of))
+fastapi_app.include_router(flowli_fastapi.job_routes(jobs.send_email, "/bound", dependencies=[Depends(typed_get)]))
+starlette_routes = job_routes(AppJobs.send_email, "/mails", owner=owner_of)
 fastapi_app.include_router(jobs_router(dependencies=[Depends(typed_get)], jobs=jobs_of(AppJobs)))
 fastapi_app.add_middleware(JobsMiddleware, jobs=jobs)
 fastapi_app.mount("/health", Healthz(jobs))
@@ -170,6 +196,13 @@ async def litestar_record(job_id: FromPath[str], jobs: NamedDependency[AppJobs])
     return found
 
 
+@litestar_get("/status/{job_id:str}")
+async def litestar_status(
+    job_id: FromPath[str], jobs: NamedDependency[AppJobs]
+) -> LitestarResponse[flowli_litestar.JobStatus[int]]:
+    return await flowli_litestar.job_status(jobs.send_email, job_id)
+
+
 @litestar_get("/other")
 async def litestar_other(others: NamedDependency[OtherJobs]) -> None:
     assert_type(others, OtherJobs)
@@ -181,7 +214,10 @@ async def litestar_socket(socket: LitestarSocket[Any, Any, Any], jobs: NamedDepe
 
 
 litestar_app = Litestar(
-    [litestar_enqueue, litestar_typed, litestar_record, litestar_other, litestar_socket],
+    [
+        *[litestar_enqueue, litestar_typed, litestar_record, litestar_status, litestar_other, litestar_socket],
+        flowli_litestar.job_routes(jobs.send_email, "/mails", owner=lambda request: str(request.user)),
+    ],
     plugins=[
         FlowliPlugin(FlowliConfig(jobs=jobs, runner=Runner(jobs), health_path="/healthz")),
         FlowliPlugin(FlowliConfig(jobs=others, dependency_key="others", state_key="others")),
