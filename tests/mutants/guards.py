@@ -130,6 +130,19 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
     ("_transaction.py", "tests/sqlite/test_faults.py"): (
         ("half of a failed transaction is stored", 'connection.execute("ROLLBACK")', 'connection.execute("COMMIT")'),
     ),
+    ("_transaction.py", "tests/sqlite/test_damage.py"): (
+        (
+            "readers ignore a clock that was set back",
+            "and not _is_damaged(connection, now, last) else",
+            "and False else",
+        ),
+    ),
+    ("sql/time.sql", "tests/sqlite/test_damage.py"): (
+        (
+            "the time of a change is no sign that the clock was set back",
+            "    (SELECT max(updated_at) FROM record WHERE typeof(updated_at) = 'integer'),\n",
+        ),
+    ),
 }
 
 _MEMORY: dict[tuple[str, str], _Changes] = {
