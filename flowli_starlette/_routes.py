@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,8 +16,8 @@ from flowli_core.web import check_guarded, check_owner, enqueue_json, job_name
 from flowli_starlette._connection import get_jobs
 from flowli_starlette._events import NO_STORE, as_http_errors, job_events, job_status
 
-AnyJob = Job[Any, Any, Any, Any, Any] | BoundJob[Any, Any, Any, Any]
-Owner = Callable[[Request[Any]], str | Awaitable[str]]
+AnyJob: TypeAlias = Job[Any, Any, Any, Any, Any] | BoundJob[Any, Any, Any, Any]
+Owner: TypeAlias = "Callable[[Request[Any]], str | Awaitable[str]]"  # as text: older releases have no generic Request
 
 ACCEPTED = 202
 POLL_AFTER = "1"
