@@ -9,12 +9,21 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.params import Depends as DependsParam
 
 from flowli_core import BoundJob, Job, Receipt
-from flowli_core.web import JobStatus, check_guarded, check_owner, enqueue_value, input_type, job_name, result_type
+from flowli_core.web import (
+    JobStatus,
+    accepted_headers,
+    check_guarded,
+    check_owner,
+    enqueue_value,
+    input_type,
+    job_name,
+    result_type,
+)
 from flowli_fastapi._dependency import get_jobs
 from flowli_fastapi._events import job_events, job_status
 from flowli_fastapi._models import ErrorOut
 from flowli_fastapi._router import UNAVAILABLE_RESPONSE, NoStoreRoute, as_http_errors
-from flowli_starlette._routes import ACCEPTED, AnyJob, accepted_headers
+from flowli_starlette._routes import ACCEPTED, AnyJob
 
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorOut, "description": "There is no such job"}}
 _STARTED: dict[int | str, dict[str, Any]] = {
@@ -72,7 +81,7 @@ def job_routes(
     ) -> Receipt:
         with as_http_errors("body"):
             receipt = await enqueue_value(job, input, owner=owner)
-        response.headers.update(accepted_headers(request, receipt.id))
+        response.headers.update(accepted_headers(request.scope, receipt.id))
         return receipt
 
     async def show(id: str, job: Any = bound, owner: Any = owned_by) -> object:

@@ -13,14 +13,22 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
 from flowli_core import BoundJob, Receipt
-from flowli_core.web import JobStatus, check_guarded, check_owner, enqueue_value, input_type, job_name, result_type
-from flowli_litestar._events import NO_STORE, job_events, job_status
+from flowli_core.web import (
+    JobStatus,
+    accepted_headers,
+    check_guarded,
+    check_owner,
+    enqueue_value,
+    input_type,
+    job_name,
+    result_type,
+)
+from flowli_litestar._events import job_events, job_status
 
 Owner = Callable[[Request[Any, Any, Any]], str | Awaitable[str]]
 Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Any]
 
 _ACCEPTED = 202
-_POLL_AFTER = "1"
 _EVENTS = ResponseSpec(
     data_container=str,
     generate_examples=False,
@@ -49,9 +57,7 @@ def job_routes(
 
     async def start(request: Request[Any, Any, Any], data: Any) -> Response[Receipt]:
         receipt = await enqueue_value(job, data, owner=await _owner_of(request, owner))
-        location = f"{request.url.path.rstrip('/')}/{receipt.id}"
-        headers = {**NO_STORE, "Location": location, "Retry-After": _POLL_AFTER}
-        return Response(receipt, headers=headers)
+        return Response(receipt, headers=accepted_headers(request.scope, receipt.id))
 
     async def start_without_input(request: Request[Any, Any, Any]) -> Response[Receipt]:
         return await start(request, None)

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, TypeAlias
 
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from flowli_core import BoundJob, Job
-from flowli_core.web import check_guarded, check_owner, enqueue_json, job_name
+from flowli_core.web import accepted_headers, check_guarded, check_owner, enqueue_json, job_name
 from flowli_starlette._connection import get_jobs
-from flowli_starlette._events import NO_STORE, as_http_errors, job_events, job_status
+from flowli_starlette._events import as_http_errors, job_events, job_status
 
 AnyJob: TypeAlias = Job[Any, Any, Any, Any, Any] | BoundJob[Any, Any, Any, Any]
 Owner: TypeAlias = "Callable[[Request[Any]], str | Awaitable[str]]"  # as text: older releases have no generic Request
 
 ACCEPTED = 202
-POLL_AFTER = "1"
 
 
 def job_routes(job: AnyJob, path: str, *, owner: Owner | None = None, allow_anonymous: bool = False) -> list[Route]:
     """Make the routes of a job: `Starlette(routes=[*job_routes(AppJobs.write_report, "/reports", owner=user_of)])`.
 
-    `POST /reports` takes the input as JSON and responds with 202, `Location` and the id. `GET /reports/{id}` shows the
-    JobStatus, and `GET /reports/{id}/events` its changes: see `job_events`. They find the registry as `get_jobs` does,
-    unless the job is one of a registry (`jobs.write_report`).
+    `POST /reports` takes the input as JSON and responds with 202, the receipt, `Location` and `Retry-After`.
+    `GET /reports/{id}` shows the JobStatus, and `GET /reports/{id}/events` its changes: see `job_events`. They find the
+    registry as `get_jobs` does, unless the job is one of a registry (`jobs.write_report`).
 
     `owner` returns the name of the user of a request, who sees only jobs of their own: others get a 404. It refuses
     strangers with HTTPException. Raises DefinitionError without `owner`, unless `allow_anonymous` says that anybody may
@@ -40,9 +39,8 @@ def job_routes(job: AnyJob, path: str, *, owner: Owner | None = None, allow_anon
         name = await _owner_of(request, owner)
         with as_http_errors():
             receipt = await enqueue_json(bound_job(request, job), await request.body(), owner=name)
-        headers = accepted_headers(request, receipt.id)
-        body = json.dumps({"id": receipt.id, "state": receipt.state})
-        return Response(body, status_code=ACCEPTED, headers=headers, media_type="application/json")
+        headers = accepted_headers(request.scope, receipt.id)
+        return Response(to_json(receipt), status_code=ACCEPTED, headers=headers, media_type="application/json")
 
     async def show(request: Request[Any]) -> Response:
         owned_by = await _owner_of(request, owner)
@@ -64,11 +62,6 @@ def bound_job(request: Request[Any], job: AnyJob) -> BoundJob[Any, Any, Any, Any
     """Return a job of a registry as it is, and bind a declaration to the registry of the request."""
     bound: BoundJob[Any, Any, Any, Any] = job if isinstance(job, BoundJob) else job.on(get_jobs(request))
     return bound
-
-
-def accepted_headers(request: Request[Any], id: str) -> dict[str, str]:
-    """Return the headers of the response to a started job: where its state is, and when to ask for it."""
-    return {**NO_STORE, "Location": f"{request.url.path.rstrip('/')}/{id}", "Retry-After": POLL_AFTER}
 
 
 async def _owner_of(request: Request[Any], owner: Owner | None) -> str | None:

@@ -1,5 +1,6 @@
 """Calls of a job by HTTP clients, and the types that their schema shows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flowli_core._jobs.arguments import Given, Json
@@ -35,6 +36,16 @@ async def enqueue_value(job: BoundJob[Any, Any, Any, Any], input: object, *, own
 async def enqueue_json(job: BoundJob[Any, Any, Any, Any], body: bytes, *, owner: str | None) -> Receipt[Any]:
     """Store a call with the input that this JSON is; it is ignored if the job takes none."""
     return await _enqueue(job, Given(None) if input_type(job) is None else Json(body), owner)
+
+
+def accepted_headers(scope: Mapping[str, Any], id: str) -> dict[str, str]:
+    """Return the headers of the response to a started job: where its state is, and after how many seconds to read it.
+
+    `scope` is that of the request. A proxy may have removed the root path of the application from its path.
+    """
+    path, root = scope["path"].rstrip("/"), scope.get("root_path", "").rstrip("/")
+    prefix = "" if path.startswith(f"{root}/") else root
+    return {"Cache-Control": "no-store", "Location": f"{prefix}{path}/{id}", "Retry-After": "1"}
 
 
 async def _enqueue(job: BoundJob[Any, Any, Any, Any], input: Given | Json, owner: str | None) -> Receipt[Any]:

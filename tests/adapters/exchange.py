@@ -63,7 +63,7 @@ class Exchange:
 
 @asynccontextmanager
 async def request(
-    app: Any, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: object = None
+    app: Any, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: object = None, root: str = ""
 ) -> AsyncGenerator[Exchange]:
     """Send a request, and yield its response as soon as that has begun."""
     exchange = Exchange()
@@ -77,7 +77,7 @@ async def request(
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "root_path": "",
+        "root_path": root,
         "query_string": b"",
         "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
         "server": ("test", 80),
@@ -104,10 +104,10 @@ async def request(
 
 
 async def send(
-    app: Any, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: object = None
+    app: Any, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: object = None, root: str = ""
 ) -> tuple[int, dict[str, str], Any]:
     """Send a request, and return the status, the headers and the body of its response, read as JSON if it is JSON."""
-    async with request(app, method, path, headers=headers, body=body) as exchange:
+    async with request(app, method, path, headers=headers, body=body, root=root) as exchange:
         content = await exchange.body()
     is_json = "json" in exchange.headers.get("content-type", "")
     return exchange.status, exchange.headers, json.loads(content) if is_json else content.decode()

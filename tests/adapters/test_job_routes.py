@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
+from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Mount
 
 import flowli_fastapi
 import flowli_litestar
@@ -82,9 +84,22 @@ async def test_a_started_job_is_found_at_its_location(app: Any, jobs: ReportJobs
     status, headers, receipt = await send(app, "POST", "/reports", headers=ADA, body=BODY)
     assert (status, headers["retry-after"], headers["cache-control"]) == (202, "1", "no-store")
     assert headers["location"] == f"/reports/{receipt['id']}"
+    assert (receipt["name"], receipt["disposition"]) == ("write_report", "accepted")
     status, headers, found = await send(app, "GET", headers["location"], headers=ADA)
     assert (status, headers["cache-control"]) == (200, "no-store")
     assert (found["id"], found["state"], found["result"]) == (receipt["id"], "queued", None)
+
+
+async def test_the_location_has_the_root_path_that_a_proxy_removes(app: Any, jobs: ReportJobs) -> None:
+    _, headers, receipt = await send(app, "POST", "/reports", headers=ADA, body=BODY, root="/api")
+    assert headers["location"] == f"/api/reports/{receipt['id']}"
+
+
+async def test_the_location_of_a_mounted_job_has_its_whole_path(jobs: ReportJobs) -> None:
+    app = Starlette(routes=[Mount("/api", make_app("starlette", jobs))])
+    _, headers, receipt = await send(app, "POST", "/api/reports", headers=ADA, body=BODY)
+    assert headers["location"] == f"/api/reports/{receipt['id']}"
+    assert (await send(app, "GET", headers["location"], headers=ADA))[2]["state"] == "queued"
 
 
 async def test_the_state_shows_the_progress_and_the_result_without_its_secrets(app: Any, jobs: ReportJobs) -> None:
