@@ -29,7 +29,7 @@ from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
 from flowli_core.driver import Disposition, NewRecord
 from flowli_core.durations import ZERO, Duration, duration, format_duration
-from flowli_core.errors import DriverError, Issue, StrategyError, ValidationError
+from flowli_core.errors import DriverError, Issue, StoreUnavailable, StrategyError, ValidationError
 from flowli_core.limits import MAX_ENQUEUE_RECORDS
 from flowli_core.stored import FINISHED, StoredRecord
 
@@ -136,19 +136,35 @@ class Call:
         """Wait until a job has finished, and return its result. Raises its errors: see BoundJob.result."""
         record_id = self.id_of(receipt)
         limit = None if timeout is None else duration(timeout, argument="timeout", zero=True)
-        stored = self._own(record_id, await self.runtime.find_record(record_id))
-        if stored.state not in FINISHED:
-            scope = asyncio.timeout(None if limit is None else limit.total_seconds())
-            try:
-                async with scope, aclosing(self._follow(record_id)) as records:
-                    async for current in records:
-                        stored = current
-            except TimeoutError:
-                if limit is None or not scope.expired():
-                    raise
-                job, within = self.definition.name, format_duration(limit)
-                raise TimeoutError(f"{job}: the job {record_id} has not finished within {within}; it goes on") from None
+        scope = asyncio.timeout(limit.total_seconds() if limit else None)
+        try:
+            async with scope:
+                stored = await self._read_end(record_id, may_wait=limit != ZERO)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            stored = None
+        if stored is None:
+            job, within = self.definition.name, format_duration(limit or ZERO)
+            raise TimeoutError(f"{job}: the job {record_id} has not finished within {within}; it goes on")
         return result_of(stored, self.definition)
+
+    async def _read_end(self, id: str, *, may_wait: bool) -> StoredRecord | None:
+        """Return a record when it has finished, or None if it has not and this may not wait."""
+        try:
+            stored = self._own(id, await self.runtime.find_record(id))
+        except StoreUnavailable:
+            if not may_wait:
+                raise
+        else:
+            if stored.state in FINISHED:
+                return stored
+        if may_wait:
+            async with aclosing(self._follow(id)) as records:
+                async for stored in records:
+                    if stored.state in FINISHED:
+                        return stored
+        return None
 
     async def updates(self, receipt: str | Receipt[Any]) -> AsyncGenerator[JobUpdate[Any]]:
         """Yield an update for the job as it is, and one after each change, until it has finished."""

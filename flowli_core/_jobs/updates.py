@@ -60,9 +60,9 @@ def result_of(stored: StoredRecord, definition: Definition) -> Any:
         raise JobCancelled(f"{definition.name}: the job {stored.id} was cancelled")
     record = to_job_record(stored, None)
     error = record.last_error or LastError("", "")
+    attempts = f"{record.attempts_made} attempt{'' if record.attempts_made == 1 else 's'}"
     raise JobFailed(
-        f"{definition.name}: the job {stored.id} failed after {record.attempts_made} attempts: "
-        f"{error.type}: {error.message}",
+        f"{definition.name}: the job {stored.id} failed after {attempts}: {error.type}: {error.message}",
         error=error,
         attempts=record.attempts_made,
     )

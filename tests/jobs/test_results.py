@@ -19,6 +19,7 @@ from flowli_core import (
     RecordNotFound,
     Retry,
     Runner,
+    StoreUnavailable,
     StrategyError,
     ValidationError,
     current_job,
@@ -113,6 +114,13 @@ async def test_a_job_that_failed_raises_its_error(running: AppJobs) -> None:
     assert caught.value.error.type == "LookupError"
     assert caught.value.error.message == "no number 7"
     assert "raise LookupError" in caught.value.error.traceback
+
+
+async def test_a_job_that_failed_at_its_only_attempt_says_so(jobs: AppJobs) -> None:
+    receipt = await jobs.fails.options(retry=Retry(max_attempts=1)).enqueue(7)
+    await Runner(jobs).run_once()
+    with pytest.raises(JobFailed, match="failed after 1 attempt: LookupError: no number 7"):
+        await jobs.fails.result(receipt)
 
 
 async def test_a_job_that_was_cancelled_raises(jobs: AppJobs) -> None:
@@ -230,6 +238,35 @@ async def test_a_caller_waits_through_an_unreachable_store(
     await asyncio.sleep(0.01)
     store.fail(method, times=2)
     assert await waiting == "done"
+
+
+async def test_a_caller_that_begins_to_wait_while_the_store_is_unreachable_waits_for_it(
+    running: AppJobs, store: FaultyDriver
+) -> None:
+    receipt = await running.quick.delay("1ms")
+    store.fail("records", times=3)
+    assert await running.quick.result(receipt) == "done"
+    store.fail("records")
+    with pytest.raises(StoreUnavailable):
+        await running.quick.result(receipt, timeout="0s")
+    with pytest.raises(TimeoutError, match="has not finished within 30ms"):
+        await running.quick.result(receipt, timeout="30ms")
+
+
+async def test_the_timeout_holds_while_the_store_does_not_reply(jobs: AppJobs, store: FaultyDriver) -> None:
+    receipt = await jobs.quick.enqueue()
+    store.fail("records", kind="hang")
+    with pytest.raises(TimeoutError, match="has not finished within 30ms; it goes on"):
+        await jobs.quick.result(receipt, timeout="30ms")
+
+
+async def test_without_any_time_a_finished_job_has_a_result_all_the_same(jobs: AppJobs, store: FaultyDriver) -> None:
+    receipt = await jobs.quick.enqueue()
+    with pytest.raises(TimeoutError, match="has not finished within 0s; it goes on"):
+        await jobs.quick.result(receipt, timeout="0s")
+    assert store.calls["watch"] == 0
+    await Runner(jobs).run_once()
+    assert await jobs.quick.result(receipt, timeout="0s") == "done"
 
 
 async def test_closing_the_registry_ends_all_waiting(store: FaultyDriver) -> None:
