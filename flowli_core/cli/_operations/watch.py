@@ -69,10 +69,10 @@ class Display:
     def _format(self, update: JobUpdate[object]) -> str:
         _, state, amount, text = _cells(update, bar=True)
         if update.state == "active" and update.attempts_made:
-            state = f"{state}, attempt {update.attempts_made + 1},"
+            state = f"{state}, attempt {update.attempts_made + 1}"
         if not update.is_finished:
             now = datetime.now(UTC) + self.clock_offset
-            state = f"{state} for {format_span(max(now - update.updated_at, timedelta(0)))}"
+            state = f"{state} ({format_span(max(now - update.updated_at, timedelta(0)))})"
         elif self._active_since is not None:
             state = f"{state} after {format_span(update.updated_at - self._active_since)}"
         return f"{state}  {': '.join(part for part in (amount, text) if part)}".rstrip()
