@@ -302,6 +302,17 @@ def test_a_report_is_ordered_and_waited_for(
     assert (progress["done"], progress["total"], progress["note"]) == (1, 1, "1 in EUR")
 
 
+def test_the_progress_of_a_report_is_sent_as_events(client: TestClient, run_due: Callable[[], RunCounts]) -> None:
+    post(client)
+    path = client.post("/reports", json={"currency": "EUR"}).headers["Location"]
+    run_due()
+    answer = client.get(f"{path}/events")
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    assert '"note":"1 in EUR"' in answer.text
+    assert "event: end" in answer.text
+    assert client.get("/reports/none/events").status_code == 404
+
+
 def test_a_report_that_failed_or_does_not_exist_is_refused(
     client: TestClient, store: RecordStore, run_due: Callable[[], RunCounts]
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 
 from flowli_core import JobCancelled, JobFailed, JobRecord, Page, QueueCounts, Receipt, State
-from flowli_fastapi import JobsDep
+from flowli_fastapi import JobsDep, job_events
 
 from ..domain import service
 from ..domain.jobs import AppJobs
@@ -87,6 +87,12 @@ async def read_report(job_id: str, jobs: AppJobsDep) -> Report | Response:
     except (JobFailed, JobCancelled):
         raise HTTPException(409, "the report was not completed") from None
     return Response(status_code=202, headers={"Retry-After": "1"}) if report is None else report
+
+
+@router.get("/reports/{job_id}/events")
+async def follow_report(request: Request, job_id: str, jobs: AppJobsDep) -> Response:
+    """Send the progress of a report as server-sent events, until it is done."""
+    return await job_events(request, jobs.write_report, job_id)
 
 
 @router.get("/jobs/counts")

@@ -1,15 +1,16 @@
 """The routes. They store records at once and enqueue the other work."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import MediaType, Response, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.exceptions import ClientException, NotFoundException
 from litestar.params import FromPath, HeaderParameter, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from flowli_core import JobCancelled, JobFailed, JobRecord, QueueCounts, Receipt
+from flowli_litestar import job_events
 
 from ..domain import service
 from ..domain.jobs import AppJobs
@@ -74,6 +75,14 @@ async def read_report(job_id: FromPath[str], jobs: NamedDependency[AppJobs]) -> 
     return Response(None, status_code=202, headers={"Retry-After": "1"}) if report is None else Response(report)
 
 
+@get("/reports/{job_id:str}/events")
+async def follow_report(
+    request: Request[Any, Any, Any], job_id: FromPath[str], jobs: NamedDependency[AppJobs]
+) -> Response[Any]:
+    """Send the progress of a report as server-sent events, until it is done."""
+    return await job_events(request, jobs.write_report, job_id)
+
+
 @get("/jobs/counts")
 async def count_jobs(jobs: NamedDependency[AppJobs]) -> QueueCounts:
     """Count the jobs in each state."""
@@ -96,6 +105,7 @@ ROUTES: list[ControllerRouterHandler] = [
     refund_now,
     order_report,
     read_report,
+    follow_report,
     count_jobs,
     read_job,
 ]

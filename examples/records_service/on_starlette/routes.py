@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flowli_core import JobCancelled, JobFailed
-from flowli_starlette import JobsState, get_jobs
+from flowli_starlette import JobsState, get_jobs, job_events
 
 from ..domain import service
 from ..domain.jobs import AppJobs
@@ -86,6 +86,11 @@ async def read_report(request: Request) -> Response:
     return Response(status_code=202, headers={"Retry-After": "1"}) if report is None else reply(report)
 
 
+async def follow_report(request: Request) -> Response:
+    """Send the progress of a report as server-sent events, until it is done."""
+    return await job_events(request, get_jobs(request, AppJobs).write_report, request.path_params["job_id"])
+
+
 async def count_jobs(request: Request) -> Response:
     """Count the jobs in each state."""
     return reply(await get_jobs(request).inspect.get_queue_counts())
@@ -106,6 +111,7 @@ ROUTES = [
     Route("/records/{record_id}/refunds/now", refund_now, methods=["POST"]),
     Route("/reports", order_report, methods=["POST"]),
     Route("/reports/{job_id}", read_report),
+    Route("/reports/{job_id}/events", follow_report),
     Route("/jobs/counts", count_jobs),
     Route("/jobs/{job_id}", read_job),
 ]
