@@ -17,7 +17,7 @@ from flowli_core.web._status import JobStatus, dump_status, to_status
 from flowli_core.web._stopping import server_stops
 
 KEEP_ALIVE = 15.0
-"""Seconds without an event after which a comment is sent, so that no proxy takes the connection for a dead one."""
+"""Seconds without an event after which a comment is sent, so that proxies do not close the connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ def is_owned(id: str, owner: str) -> bool:
 
 
 def check_owner(owner: object) -> str:
-    """Accept the text that names an owner. An empty one is a mistake: its jobs would belong to all without a name."""
+    """Accept the name of an owner. An empty one is a mistake: users without a name would share their jobs."""
     if not isinstance(owner, str) or not owner:
-        raise DefinitionError("owner must return a text that is not empty; refuse strangers with an error of HTTP")
+        raise DefinitionError("owner must return a text that is not empty; refuse strangers with an HTTP error")
     return owner
 
 

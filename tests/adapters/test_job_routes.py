@@ -19,7 +19,7 @@ from starlette.routing import Mount
 import flowli_fastapi
 import flowli_litestar
 import flowli_starlette
-from flowli_core import DefinitionError
+from flowli_core import Defaults, DefinitionError, Jobs, Keep, ValidationError, job
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import drain
 from tests.adapters.apps import UnreachableDriver
@@ -44,6 +44,24 @@ class WatchedDriver(MemoryDriver):
         for removed in watch.remove:
             self.left.put_nowait(removed)
         return await super().watch(watch)
+
+
+@job(name="count")
+async def count_in_words() -> str:
+    return "three"
+
+
+@job(name="count")
+async def count() -> int:
+    return 3
+
+
+class Before(Jobs[None]):
+    count = count_in_words
+
+
+class After(Jobs[None]):
+    count = count
 
 
 @pytest.fixture
@@ -151,7 +169,7 @@ async def test_a_client_that_connects_again_gets_no_state_twice(app: Any, jobs: 
     assert again.data["state"] != "queued"
 
 
-async def test_a_client_that_connects_after_the_end_is_sent_away_for_good(app: Any, jobs: ReportJobs) -> None:
+async def test_a_client_that_connects_again_after_the_end_gets_a_204(app: Any, jobs: ReportJobs) -> None:
     path = await start(app)
     await drain(jobs)
     async with follow(app, path, last="unknown") as exchange:
@@ -234,13 +252,40 @@ async def test_a_comment_keeps_a_connection_without_events_open(app: Any, monkey
         assert await exchange.event() == Event("", "", None)
 
 
-async def test_the_stream_of_a_removed_record_ends(app: Any, jobs: ReportJobs) -> None:
+async def test_the_stream_of_a_cancelled_job_ends(app: Any, jobs: ReportJobs) -> None:
     path = await start(app)
     async with follow(app, path) as exchange:
         await exchange.event()
         assert await jobs.control.cancel(path.removeprefix("/reports/")) == "cancelled"
-        *_, end = await rest_of(exchange)
-    assert end.name == "end"
+        update, end = await rest_of(exchange)
+    assert (update.data["state"], end.name) == ("cancelled", "end")
+
+
+async def test_the_stream_of_a_removed_record_ends(driver: WatchedDriver) -> None:
+    async with ReportJobs(context=None, driver=driver, defaults=Defaults(keep=Keep(completed=0))) as jobs:
+        app = make_app("starlette", jobs)
+        path = await start(app)
+        async with follow(app, path) as exchange:
+            await exchange.event()
+            await drain(jobs)
+            *_, end = await rest_of(exchange)
+        assert end.name == "end"
+        assert (await send(app, "GET", path, headers=ADA))[0] == 404
+
+
+async def test_a_result_that_does_not_fit_its_type_any_more_ends_the_stream_and_is_an_error_after_that(
+    driver: WatchedDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Before(context=None, driver=driver) as before, After(context=None, driver=driver) as after:
+        app = Starlette(routes=flowli_starlette.job_routes(after.count, "/counts", allow_anonymous=True))
+        receipt = await before.count.enqueue()
+        async with request(app, "GET", f"/counts/{receipt.id}/events") as exchange:
+            await exchange.event()
+            await drain(before)
+            assert all(event.name == "update" for event in await rest_of(exchange))
+        assert "watching it failed" in caplog.text
+        with pytest.raises(ValidationError, match="reads it as JSON"):
+            await send(app, "GET", f"/counts/{receipt.id}")
 
 
 @pytest.mark.parametrize("what", ["", "/events"])
