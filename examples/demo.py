@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import json
 import os
 import signal
 import socket
@@ -32,7 +33,7 @@ import httpx2
 from pydantic import TypeAdapter
 
 from flowli_core import JobRecord, Page, QueueCounts
-from flowli_core.stored import FINISHED, STATES
+from flowli_core.stored import STATES
 
 HERE = Path(__file__).parent
 SENDERS = 16
@@ -44,7 +45,6 @@ MOST_REPORTS = 3
 BAR = 30
 
 _COUNTS = TypeAdapter(QueueCounts)
-_JOB = TypeAdapter(JobRecord)
 _JOBS = TypeAdapter(Page[JobRecord])
 
 
@@ -276,7 +276,10 @@ async def check_reports(client: httpx2.AsyncClient, screen: Screen, findings: Fi
     for currency in frequent:
         ordered = await client.post("/reports", json={"currency": currency})
         paths[currency] = ordered.raise_for_status().headers["Location"]
-    await _show_reports(client, screen, paths)
+    bars = dict.fromkeys(frequent, "ordered")
+    async with asyncio.TaskGroup() as tasks:
+        for currency, path in paths.items():
+            tasks.create_task(follow_report(client, screen, bars, currency=currency, path=path))
     for currency, path in paths.items():
         found = _REPORT.validate_json((await client.get(path)).raise_for_status().content)
         findings.reports.append(found)
@@ -284,25 +287,25 @@ async def check_reports(client: httpx2.AsyncClient, screen: Screen, findings: Fi
             findings.problems.append(f"the report is wrong: {found!r}")
 
 
-async def _show_reports(client: httpx2.AsyncClient, screen: Screen, paths: dict[str, str]) -> None:
-    """Show the progress of the reports until all have finished."""
-    while True:
-        jobs: dict[str, JobRecord] = {}
-        for currency, path in paths.items():
-            answer = await client.get(path.replace("/reports/", "/jobs/"))
-            jobs[currency] = _JOB.validate_json(answer.raise_for_status().content)
-        screen.show("\n".join(_bar(currency, job) for currency, job in jobs.items()))
-        if all(job.state in FINISHED for job in jobs.values()):
-            return
-        await asyncio.sleep(POLL_EVERY)
+async def follow_report(
+    client: httpx2.AsyncClient, screen: Screen, bars: dict[str, str], *, currency: str, path: str
+) -> None:
+    """Follow the events of a report until it is done, and show its progress beside that of the others."""
+    async with client.stream("GET", f"{path}/events") as answer:
+        async for line in answer.raise_for_status().aiter_lines():
+            name, _, data = line.partition(": ")
+            if name == "data":
+                bars[currency] = _bar(json.loads(data)) or bars[currency]
+                screen.show("\n".join(f"  {currency}  {bar}" for currency, bar in bars.items()))
 
 
-def _bar(currency: str, job: JobRecord) -> str:
-    progress = job.progress
-    if progress is None or progress.fraction is None:
-        return f"  {currency}  {job.state}"
-    filled = int(progress.fraction * BAR)
-    return f"  {currency}  [{'#' * filled}{'-' * (BAR - filled)}] {progress.fraction:4.0%}  {progress.note}"
+def _bar(status: dict[str, Any]) -> str:
+    progress = status.get("progress")
+    if not progress:
+        return str(status.get("state", ""))  # the last event has no data
+    part = progress["done"] / progress["total"]
+    filled = int(part * BAR)
+    return f"[{'#' * filled}{'-' * (BAR - filled)}] {part:4.0%}  {progress['note']}"
 
 
 def _expected(one: Accepted) -> dict[str, object]:
