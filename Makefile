@@ -9,7 +9,7 @@ LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not 
 	tests/jobs tests/schedules tests/running tests/conformance tests/adapters tests/cli tests/redis/test_clients.py \
 	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-faults test-lowest fuzz soak mutants lint check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser test-faults test-lowest fuzz soak mutants lint check format bench clean
 
 # Send requests to a real service with jobs, and account for every job.
 demo: .venv/ready
@@ -28,6 +28,10 @@ test: .venv/ready
 coverage: .venv/ready
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=95
+
+# Follow jobs on a page in Chromium, in each framework, with both stores and both ways to end a server. Needs Chromium.
+test-browser: .venv/ready
+	$(BIN)/python -m pytest -m "not soak" tests/browser $(PYTEST_ARGS)
 
 # Run the long tests: processes and servers that die, poison jobs, slow lines, full servers. They show their figures.
 test-faults: .venv/ready

@@ -73,17 +73,17 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(name: ServerName, framework: Framework, folder: Path, *, redis: str | None) -> AsyncGenerator[Server]:
-    """Run the service under a server that answers requests."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+async def serving(
+    name: ServerName, framework: Framework, folder: Path, *, redis: str | None, app: str | None = None, port: int = 0
+) -> AsyncGenerator[Server]:
+    """Run a service under a server that answers requests: that of this framework, unless another app is named."""
+    port = port or free_port()
     environment = {**os.environ, "SERVED_FOLDER": str(folder)}
     if redis is not None:
         environment["SERVED_REDIS"] = redis
     output, log = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=folder)
     process = await asyncio.create_subprocess_exec(
-        *_command(name, f"tests.adapters.served.{framework}_app:app", port),
+        *_command(name, app or f"tests.adapters.served.{framework}_app:app", str(port)),
         stdout=output,
         stderr=output,
         env=environment,
@@ -102,6 +102,14 @@ async def serving(name: ServerName, framework: Framework, folder: Path, *, redis
             # The session holds only the server and its workers.
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+
+
+def free_port() -> int:
+    """Find a port that no server listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _command(name: ServerName, app: str, port: str) -> list[str]:
