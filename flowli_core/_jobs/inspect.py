@@ -32,10 +32,11 @@ from flowli_core.stored import (
 MOST_PER_PAGE = 1_000
 DEFAULT_PER_PAGE = 25
 
-_FIRST_CALL, _MOST_PER_CALL, _MOST_WITHOUT_PAYLOADS = 4, 32, 256
+_FIRST_CALL, _MOST_PER_CALL, _MOST_WITHOUT_PAYLOADS = 4, 32, MOST_PER_PAGE + 1
 _BYTES_PER_CALL = 1024 * 1024
 """A call reads few entries until their size is known, and then about this much: an answer must pass a slow network
-within the time limit of a call. The payloads of a record may be three quarters of a mebibyte."""
+within the time limit of a call. The payloads of a record may be three quarters of a mebibyte. Without them, one call
+reads a whole page: a driver that has to search many queues then does so once."""
 
 _LAST_ID = "~"
 _SPARE = timedelta(seconds=1)

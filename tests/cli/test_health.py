@@ -213,6 +213,26 @@ async def test_requests_for_metrics_read_the_store_once_a_second_and_one_at_a_ti
     assert work.driver.calls["overview"] <= 2 * (1 + took)  # a read asks for it twice
 
 
+async def test_metrics_do_not_wait_long_for_a_store_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The read is cancelled well before the request is over, and the response has the other metrics."""
+    assert health_server.STORE_SECONDS <= health_server.REQUEST_SECONDS - 2
+    monkeypatch.setattr(health_server, "STORE_SECONDS", 0.05)
+    work, cancelled = Work(), asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async with served(work, PrometheusMetrics(CollectorRegistry())) as port:
+        monkeypatch.setattr(work.driver, "overview", hang)
+        response = await get(port, "/metrics")
+        await asyncio.wait_for(cancelled.wait(), PATIENCE)
+    assert response.status_code == 200
+    assert "flowli_hung_slots" in response.text
+
+
 async def test_liveness_and_readiness_do_not_read_the_store() -> None:
     work = Work()
     async with served(work) as port:

@@ -11,11 +11,12 @@ import pytest
 
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.durations import ZERO
-from flowli_core.stored import RecordsInState
+from flowli_core.stored import RecordsInState, position
 from flowli_core.testing import ManualClock
-from tests.conformance.builders import BROKEN, Worker, ack, record
+from tests.conformance.builders import BROKEN, Worker, ack, lose, record
 from tests.redis.server import Server, connect
 from tests.support.figures import note_figures
+from tests.support.running import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -131,9 +132,56 @@ async def test_no_call_reads_all_of_many_queues(server: Server, driver: RedisDri
     await other.close()
 
 
+async def test_a_long_page_without_payloads_searches_many_queues_once(
+    server: Server, driver: RedisDriver, clock: ManualClock
+) -> None:
+    """It has the suspects too, in the order of the due times, and the page behind it goes on at its end."""
+    admin: Any = connect(server.url)
+    await driver.enqueue([record("suspect")])
+    await lose(driver, clock)
+    names = [f"{number:03}" for number in range(800)]
+    for start in range(0, len(names), 200):
+        clock.advance("1ms")
+        await driver.enqueue([record(name, queue=f"queue {name}") for name in names[start : start + 200]])
+    admin.config_resetstat()
+    page = await driver.records(RecordsInState(state="queued", limit=700, payloads=False))
+    searches = admin.info("commandstats")["cmdstat_zrevrangebyscore"]["calls"]
+    rest = await driver.records(RecordsInState(state="queued", limit=700, after=position(page[-1]), payloads=False))
+    assert [one.id for one in page + rest] == [*reversed(names), "suspect"]
+    assert searches < 2 * len(names)  # the first call finds that there are many queues
+    admin.close()
+
+
 def everything(admin: Any) -> bytes:
     """Return all keys of a server with their values."""
     return b"".join(key + admin.dump(key) for key in admin.scan_iter())
+
+
+@pytest.mark.faults
+async def test_the_parked_jobs_are_found_in_short_calls_among_ten_thousand_queues(
+    server: Server, driver: RedisDriver
+) -> None:
+    """A search of the queues for each of two states takes several calls, and reads each queue about once."""
+    work = Work(driver=driver)
+    for start in range(0, 10_000, 250):
+        due = timedelta(seconds=start % 500 and 10)
+        await driver.enqueue([record(queue=f"tenant-{start + number}", due=due) for number in range(250)])
+    overview = await driver.overview()
+    admin: Any = connect(server.url)
+    admin.config_set("slowlog-log-slower-than", 0)
+    admin.config_set("slowlog-max-len", 1000)
+    admin.slowlog_reset()
+    admin.config_resetstat()
+    before = admin.info("cpu")
+    assert await work.jobs.inspect.get_parked(overview) == ()
+    after = admin.info("cpu")
+    calls = admin.info("commandstats")
+    spent = sum(after[kind] - before[kind] for kind in ("used_cpu_user", "used_cpu_sys"))
+    slowest = max(entry["duration"] for entry in admin.slowlog_get(1000))
+    note_figures(f"parked jobs among 10,000 queues: {spent:.3f} s of the server, {slowest / 1000:.0f} ms for a call")
+    assert calls["cmdstat_zrevrangebyscore"]["calls"] < 3 * 10_000
+    assert calls["cmdstat_evalsha"]["calls"] > 20
+    admin.close()
 
 
 @pytest.mark.faults

@@ -16,7 +16,7 @@ Decorator: TypeAlias = Callable[[Any], Any]
 
 if TYPE_CHECKING:
     _DurationParameter: TypeAlias = click.ParamType[timedelta]
-else:  # not generic in click 8.2
+else:  # not generic in click 8.3
     _DurationParameter = click.ParamType
 
 

@@ -42,8 +42,9 @@ _METRICS_SECONDS = 1.0
 """Seconds between two reads of the store: a request before that gets the metrics of the last read."""
 
 _LOOP_TIMEOUT = 1.0
-_STORE_TIMEOUT = 3.0
-"""A store with thousands of queues needs many calls. The time is less than REQUEST_SECONDS."""
+STORE_SECONDS = 3.0
+"""The time limit of a read of the store, which takes many calls if there are thousands of queues. It is less than
+REQUEST_SECONDS."""
 
 _TEXT = "text/plain; charset=utf-8"
 
@@ -117,7 +118,7 @@ class HealthServer:
             return
         reading = asyncio.run_coroutine_threadsafe(metrics.read_store(self._runner.jobs), self._loop)
         try:
-            reading.result(_STORE_TIMEOUT)
+            reading.result(STORE_SECONDS)
         except (FlowliError, TimeoutError):
             reading.cancel()
 

@@ -11,6 +11,13 @@ from flowli_core.stored import RecordById, RecordQuery, RecordsById, RecordsInSt
 
 _QUEUES_PER_CALL, _RECORDS_PER_CALL = 250, 256
 
+_MOST_POSITIONS = 1024
+_SPARE_POSITIONS = 50
+"""The extra positions that are found, for entries whose record is missing or has moved to another state meanwhile."""
+
+_Behind = tuple[int, Word]
+"""The ms and the id of the position behind which a page begins."""
+
 
 async def read_overview(scripts: Scripts) -> tuple[int, list[Any], list[Any], list[Any]]:
     """Return the server's time and the rows of all queues, counts and workers, as overview.lua returns them."""
@@ -33,25 +40,54 @@ async def read_rows(scripts: Scripts, query: RecordQuery) -> list[Any]:
             return []
         _, found = await scripts.read_records(query)
         return list(found)
-    after: tuple[int, Word] | None = (-1, "") if query.after is None else (stamp(query.after.at), query.after.id)
+    after: _Behind | None = (-1, "") if query.after is None else (stamp(query.after.at), query.after.id)
     rows = list[Any]()
     while after is not None and len(rows) < query.limit:
-        limit = min(query.limit - len(rows), _RECORDS_PER_CALL)
-        more, after = await _read_part(scripts, query, limit=limit, after=after)
+        more, after = await _read_part(scripts, query, limit=query.limit - len(rows), after=after)
         rows += more
     return rows
 
 
 async def _read_part(
-    scripts: Scripts, query: RecordsInState, *, limit: int, after: tuple[int, Word]
-) -> tuple[list[Any], tuple[int, Word] | None]:
+    scripts: Scripts, query: RecordsInState, *, limit: int, after: _Behind
+) -> tuple[list[Any], _Behind | None]:
     """Return up to `limit` rows behind a position, and the position behind which there may be more.
 
-    Each call searches some of the queues, and is given the positions that the calls before it have found.
+    The first call searches some of the queues. If there are no others, it reads their records too.
     """
-    cursor, found = b"0", list[Word]()
+    count = min(limit, _RECORDS_PER_CALL)
+    most = max(count, _SPARE_POSITIONS)
+    cursor, *found = await scripts.read_records(query, limit=count, after=after, most=most)
+    if cursor == b"0":
+        rows, *behind = found
+        return rows, behind[0] if behind else None
+    most = min(limit, _MOST_POSITIONS) + _SPARE_POSITIONS
+    positions = await _find_positions(scripts, query, most=most, after=after)
+    rows, start = list[Any](), 0
+    while len(rows) < limit and start < len(positions):
+        part = positions[start : start + _RECORDS_PER_CALL]
+        _, more = await scripts.read_records(query, limit=limit - len(rows), cursor=b"-", positions=part)
+        rows += more
+        start += len(part)
+    return rows, positions[-1][:2] if len(positions) == most else None
+
+
+async def _find_positions(
+    scripts: Scripts, query: RecordsInState, *, most: int, after: _Behind
+) -> list[tuple[int, Word, Word]]:
+    """Return the ms, id and queue of the first `most` waiting records behind a position.
+
+    Each call searches some of the queues. Once `most` positions are found, it returns none that is behind all of them.
+    """
+    queues = dict[tuple[int, bytes], bytes]()
+    cursor, lowest = b"0", -1
     while True:
-        cursor, *found = await scripts.read_records(query, limit=limit, after=after, cursor=cursor, found=found)
+        cursor, *found = await scripts.read_records(query, after=after, most=most, lowest=lowest, cursor=cursor)
+        # A scan may return a queue twice.
+        queues |= zip(zip(found[::3], found[1::3], strict=True), found[2::3], strict=True)
+        positions = sorted(queues, reverse=True)[:most]
+        queues = {position: queues[position] for position in positions}
+        if len(positions) == most:
+            lowest = positions[-1][0]
         if cursor == b"0":
-            rows, *behind = found
-            return rows, behind[0] if behind else None
+            return [(ms, record_id, queue) for (ms, record_id), queue in queues.items()]

@@ -139,14 +139,18 @@ class Scripts:
         *,
         limit: int = 0,
         after: tuple[int, Word] = (-1, ""),
+        most: int = 0,
+        lowest: int = -1,
         cursor: bytes = b"0",
-        found: Sequence[Word] = (),
+        positions: Iterable[tuple[int, Word, Word]] = (),
     ) -> Any:
         if isinstance(query, RecordById):
             return await self._call("read_records", [query.id])
         if isinstance(query, RecordsById):
             return await self._call("read_records", ["ids", *query.ids])
-        words = (query.state, *after, limit, int(query.payloads), cursor, *found)
+        words: list[Word] = [query.state, *after, limit, int(query.payloads), most, lowest, cursor]
+        for one in positions:
+            words += one
         return await self._call("read_records", words)
 
     async def overview(self, *, cursor: bytes, most: int) -> Any:

@@ -1,12 +1,13 @@
 -- Read one record, or a part of the page of the records in a state, newest first. A page may take several calls, because each
--- reads a limited number of entries: _reads.py repeats them.
+-- reads a limited number of entries: _reads.py repeats them. They find the positions of the page first, then read its records.
 -- Needs: shared/columns shared/clock shared/watchers shared/moves shared/text
 -- ARGV[first..]: an id; or "ids" and ids, of which it reads fewer once the answer is large; or
---                state, the ms and the id of the position after which the page begins (-1: at the start), limit, 1 to
---                answer the payloads or 0 to leave them out, a cursor of the queues, and what the previous call found: ms,
---                id, queue of each position.
--- Answers {'0', records, position to go on behind or nothing}; or, if there are more queues to search, {cursor, ms, id and queue
---          of each position that was found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome,
+--                state, the ms and the id of the position after which the page begins (-1: at the start), how many records to
+--                read or 0 to find positions only, 1 to answer the payloads or 0 to leave them out, how many positions to find,
+--                the least ms of a position that is wanted or -1, and a cursor of the queues, or - and the ms, id and queue of
+--                each position to read.
+-- Answers {'0', records, position to go on behind or nothing}; or, if it only finds positions or there are more queues to search,
+--          {cursor, ms, id and queue of each position found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome,
 --          finished, end of the lease, 1 if its cancellation was requested, progress, log}; a record of a page has no log.
 --          Without payloads the outcome ends before its newline. A record that cannot be read is {id, state, due, finished,
 --          queue, damage}.
@@ -76,19 +77,19 @@ elseif ARGV[first] == 'ids' then
   return { '0', records }
 end
 
-local state, after_ms, after_id, limit, payloads, cursor = unpack(ARGV, first, first + 5)
-after_ms, limit = tonumber(after_ms), tonumber(limit)
--- How many positions are kept. There are some to spare for entries whose record is missing or is in another state.
-local most = math.max(limit, 50)
--- A call searches about as many queues as have so many entries. Each queue counts as QUEUE_WORK of them.
+local state, after_ms, after_id, limit, payloads, most, lowest, cursor = unpack(ARGV, first, first + 7)
+after_ms, limit, most, lowest = tonumber(after_ms), tonumber(limit), tonumber(most), tonumber(lowest)
+-- A call searches about as many queues as have MOST_WORK entries. Each queue counts as QUEUE_WORK of them. A call ends between
+-- two scans, so a scan returns few queues, and fewer if many entries of each are read.
 local MOST_WORK, QUEUE_WORK = 2000, 4
+local QUEUES_PER_SCAN = math.min(20, math.ceil(5000 / most))
 
 -- Entries whose scores are damaged are not in the order of their positions, so some more are read then.
 local MOST_DAMAGED = 200
 
 -- Positions are {ms, id, queue}. Those before `lowest` are of no interest.
-local positions, highest, lowest = {}, after_ms < 0 and LAST_TIME or after_ms, -1
-for i = first + 6, #ARGV, 3 do
+local positions, highest = {}, after_ms < 0 and LAST_TIME or after_ms
+for i = first + 8, #ARGV, 3 do
   positions[#positions + 1] = { tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2] }
 end
 
@@ -176,13 +177,24 @@ local function collect(index, queue)
   return add_positions(entries, queue)
 end
 
+-- Returns false if no queue has suspects. One command for all queues costs less than one for each.
+local function have_suspects(queues)
+  local indexes = {}
+  for i, queue in ipairs(queues) do
+    indexes[i] = SUSPECT[queue]
+  end
+  -- A server may be configured to return any number of queues at once, and Lua's stack holds about 8,000.
+  return #indexes > 6000 or (#indexes > 0 and call('EXISTS', unpack(indexes)) > 0)
+end
+
 -- Collect the positions of some queues, and return the cursor of the next.
 local function collect_queues()
   local work, queues = 0, nil
   repeat
-    cursor, queues = unpack(call('SSCAN', QUEUES, cursor, 'COUNT', 100))
+    cursor, queues = unpack(call('SSCAN', QUEUES, cursor, 'COUNT', QUEUES_PER_SCAN))
+    local may_have_suspects = have_suspects(queues)
     for _, queue in ipairs(queues) do
-      work = work + QUEUE_WORK + collect(DUE[queue], queue) + collect(SUSPECT[queue], queue)
+      work = work + QUEUE_WORK + collect(DUE[queue], queue) + (may_have_suspects and collect(SUSPECT[queue], queue) or 0)
       if #positions > 2 * most then
         keep_first()
       end
@@ -190,26 +202,32 @@ local function collect_queues()
   until cursor == '0' or work > MOST_WORK
 end
 
-if state == 'queued' or state == 'scheduled' then
+if cursor == '-' then
+  cursor = '0'
+elseif state == 'queued' or state == 'scheduled' then
   if state == 'queued' then
     highest = math.min(highest, now)
   else
-    lowest = now + 1
+    lowest = math.max(lowest, now + 1)
   end
-  keep_first()
   collect_queues()
+  -- A caller that asks for positions only sorts those of all its calls.
+  if limit > 0 or #positions > most then
+    keep_first()
+  end
 elseif state == 'active' then
   -- The only range without a limit: no index has the active records in the order of their ids. There are as many as the
   -- workers have slots, at most.
   for _, id in ipairs(call('ZRANGE', LEASE, 0, -1)) do
     add_position(0, id)
   end
+  keep_first()
 else
   collect(FINISHED[state])
+  keep_first()
 end
-keep_first()
 
-if cursor ~= '0' then
+if limit == 0 or cursor ~= '0' then
   local reply = { cursor }
   for _, position in ipairs(positions) do
     append(reply, position[1], position[2])
