@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from contextvars import Context
 from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
@@ -82,7 +83,8 @@ class _Watcher:
         self._removed.pop(record_id, None)
         self._add([record_id])
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+            # It serves all callers, so it takes the context variables of none: those of a request may hold its trace.
+            self._task = asyncio.create_task(self._run(), context=Context())
         try:
             yield follower
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from tests.support.faulty import FaultyDriver
 
 if TYPE_CHECKING:
     from flowli_core import JobUpdate
+    from flowli_core.stored import Watch
     from tests.support.faulty import Method
 
 PATIENCE = 30
@@ -267,6 +269,25 @@ async def test_without_any_time_a_finished_job_has_a_result_all_the_same(jobs: A
     assert store.calls["watch"] == 0
     await Runner(jobs).run_once()
     assert await jobs.quick.result(receipt, timeout="0s") == "done"
+
+
+async def test_the_shared_wait_takes_no_context_variables_of_a_caller(
+    jobs: AppJobs, store: FaultyDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ContextVar("request", default="none")
+    requests: set[str] = set()
+    watch = store.watch
+
+    async def noting_watch(given: Watch) -> list[str]:
+        requests.add(request.get())
+        return await watch(given)
+
+    monkeypatch.setattr(store, "watch", noting_watch)
+    receipt = await jobs.quick.enqueue()
+    request.set("the first")
+    async with aclosing(jobs.quick.watch(receipt)) as updates:
+        await anext(updates)
+    assert requests == {"none"}
 
 
 async def test_closing_the_registry_ends_all_waiting(store: FaultyDriver) -> None:
