@@ -25,7 +25,8 @@ ACCEPTED = 202
 def job_routes(job: AnyJob, path: str, *, owner: Owner | None = None, allow_anonymous: bool = False) -> list[Route]:
     """Make the routes of a job: `Starlette(routes=[*job_routes(AppJobs.write_report, "/reports", owner=user_of)])`.
 
-    `POST /reports` takes the input as JSON and responds with 202, the receipt, `Location` and `Retry-After`.
+    `POST /reports` takes the input as JSON and responds with 202, the receipt, `Location` and `Retry-After`; to an
+    invalid input with 422, if the application has `jobs_exception_handlers()`.
     `GET /reports/{id}` shows the JobStatus, and `GET /reports/{id}/events` its changes: see `job_events`. They find the
     registry as `get_jobs` does, unless the job is one of a registry (`jobs.write_report`).
 
