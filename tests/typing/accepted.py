@@ -38,6 +38,7 @@ from flowli_core import (
     RecordNotFound,
     Retry,
     RetryAfter,
+    Runner,
     ScheduleReceipt,
     ScheduleRecord,
     State,
@@ -615,6 +616,7 @@ async def calls_from_plain_code(jobs: AppJobs) -> None:
 
 async def watches(jobs: AppJobs) -> None:
     receipt = await jobs.double.enqueue(3)
+    await Runner(jobs).run_once()
     assert_type(await jobs.double.result(receipt), int)
     async for update in jobs.double.watch(receipt.id):
         assert_type(update, JobUpdate[int])
