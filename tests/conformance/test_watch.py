@@ -191,6 +191,15 @@ async def test_watching_a_record_that_is_not_stored_does_nothing(
     assert await changes(driver) == []
 
 
+async def test_a_watcher_is_remembered_between_its_calls(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    await stored(driver, "a")
+    await watched(driver, "a")
+    clock.advance(WATCHER_MEMORY - timedelta(seconds=1))
+    await watched(driver, by="other")
+    await worker.step(want=1)
+    assert await changes(driver) == ["a"]
+
+
 async def test_a_record_has_a_limited_number_of_watchers(
     driver_name: str, driver: Driver, worker: Worker, tmp_path: Path
 ) -> None:

@@ -290,6 +290,35 @@ async def test_the_shared_wait_takes_no_context_variables_of_a_caller(
     assert requests == {"none"}
 
 
+async def test_a_change_whose_message_was_lost_is_known_after_the_next_answer(
+    running: AppJobs, store: FaultyDriver
+) -> None:
+    """The store has returned the change, and its answer did not arrive."""
+    receipt = await running.quick.delay("50ms")
+    waiting = asyncio.create_task(running.quick.result(receipt))
+    await asyncio.sleep(0.01)
+    store.fail("watch", kind="after", times=3)
+    assert await waiting == "done"
+
+
+class Forgetful(MemoryDriver):
+    """A store whose changes never reach a watcher, as in a failover to a replica that does not know of it."""
+
+    async def watch(self, watch: Watch) -> list[str]:
+        await super().watch(watch)
+        return []
+
+
+@pytest.mark.faults
+async def test_a_change_that_is_never_pushed_is_known_within_seconds() -> None:
+    async with asyncio.timeout(PATIENCE), AppJobs(context=None, driver=Forgetful()) as jobs:
+        receipt = await jobs.quick.enqueue()
+        waiting = asyncio.create_task(jobs.quick.result(receipt))
+        await asyncio.sleep(0.05)
+        await Runner(jobs).run_once()
+        assert await waiting == "done"
+
+
 async def test_closing_the_registry_ends_all_waiting(store: FaultyDriver) -> None:
     jobs = AppJobs(context=None, driver=store)
     receipt = await jobs.quick.enqueue()
