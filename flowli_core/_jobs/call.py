@@ -21,7 +21,8 @@ from flowli_core._jobs.outbox import count_batch
 from flowli_core._jobs.records import JobRecord, Receipt, to_receipt, to_typed_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import JobSettings
-from flowli_core._jobs.updates import JobUpdate, not_found, result_of, to_update
+from flowli_core._jobs.updates import JobUpdate, result_of, to_update
+from flowli_core._jobs.watching import not_found
 from flowli_core._schedules.spec import ScheduleSpec, derive_key
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.keys import key_of_call
@@ -152,7 +153,10 @@ class Call:
     async def _read_end(self, id: str, *, may_wait: bool) -> StoredRecord | None:
         """Return a record when it has finished, or None if it has not and this may not wait."""
         try:
-            stored = self._own(id, await self.runtime.find_record(id))
+            stored = await self.runtime.find_state(id)
+            if stored is None:
+                raise not_found(id)
+            self._own(stored)
         except StoreUnavailable:
             if not may_wait:
                 raise
@@ -172,20 +176,20 @@ class Call:
             async for stored in records:
                 yield to_update(stored, self.definition, typed=True)
 
-    async def _follow(self, id: str) -> AsyncGenerator[StoredRecord]:
-        async with self.runtime.follow(id) as follower:
-            while True:
-                stored = self._own(id, await follower.next())
-                yield stored
-                if stored.state in FINISHED:
-                    return
+    async def state(self, receipt: str | Receipt[Any]) -> JobUpdate[Any] | None:
+        """Return the state of a job, or None if there is no such record. Raises ValidationError as `updates` does."""
+        stored = await self.runtime.find_state(self.id_of(receipt))
+        return None if stored is None else to_update(self._own(stored), self.definition, typed=True)
 
-    def _own(self, id: str, stored: StoredRecord | None) -> StoredRecord:
-        """Return a record of this job. Raises RecordNotFound for none, and ValidationError for that of another job."""
-        if stored is None:
-            raise not_found(id)
+    async def _follow(self, id: str) -> AsyncGenerator[StoredRecord]:
+        async with aclosing(self.runtime.follow(id)) as records:
+            async for stored in records:
+                yield self._own(stored)
+
+    def _own(self, stored: StoredRecord) -> StoredRecord:
+        """Return a record of this job. Raises ValidationError for one of another job."""
         if stored.damage is None and not self.definition.is_called(stored.name):
-            raise ValidationError(f"{self.definition.name}: the record {id} is one of the job {stored.name!r}")
+            raise ValidationError(f"{self.definition.name}: the record {stored.id} is one of the job {stored.name!r}")
         return stored
 
     async def send(self, records: Sequence[NewRecord]) -> list[Receipt[Any]]:

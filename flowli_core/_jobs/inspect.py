@@ -1,6 +1,7 @@
 """Reads of stored jobs and schedules: `jobs.inspect`."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -9,13 +10,12 @@ from flowli_core._jobs.cursor import decode_cursor, encode_cursor
 from flowli_core._jobs.parked import PARKED_DELAY, ParkedJobs, group_parked
 from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord, to_job_record, to_schedule_record
 from flowli_core._jobs.runtime import Runtime
-from flowli_core._jobs.updates import JobUpdate, not_found, to_update
+from flowli_core._jobs.updates import JobUpdate, to_update
 from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
 from flowli_core.errors import ValidationError
 from flowli_core.limits import MAX_BATCH_BYTES
 from flowli_core.stored import (
-    FINISHED,
     STATES,
     Overview,
     Position,
@@ -64,14 +64,9 @@ class Inspect:
 
         Its result is plain JSON with secrets masked. Raises RecordNotFound if there is no such record.
         """
-        async with self._runtime.follow(_checks.record_id(id)) as follower:
-            while True:
-                stored = await follower.next()
-                if stored is None:
-                    raise not_found(id)
+        async with aclosing(self._runtime.follow(_checks.record_id(id))) as records:
+            async for stored in records:
                 yield to_update(stored, self._runtime.find_definition(stored.name), typed=False)
-                if stored.state in FINISHED:
-                    return
 
     async def get_queue_counts(self) -> QueueCounts:
         """Count the records in each state, in total and by queue."""

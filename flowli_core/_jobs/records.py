@@ -212,8 +212,13 @@ def to_typed_record(stored: StoredRecord, definition: Definition) -> JobRecord[A
             result=None if stored.result is None else definition.result.unpack(stored.result),
         )
     except ValidationError as error:
-        cure = f"jobs.inspect.get_job({stored.id!r}) reads it as JSON"
-        raise internal(ValidationError(f"{error}; {cure}", error.issues)) from None
+        raise no_longer_fits(stored, error) from None
+
+
+def no_longer_fits(stored: StoredRecord, error: ValidationError) -> ValidationError:
+    """Return the error for a stored value that does not fit its job any more, which no client can cause."""
+    cure = f"jobs.inspect.get_job({stored.id!r}) reads it as JSON"
+    return internal(ValidationError(f"{error}; {cure}", error.issues))
 
 
 def to_schedule_record(stored: StoredSchedule, jobs: Mapping[str, Definition]) -> ScheduleRecord:

@@ -3,8 +3,7 @@
 import asyncio
 import contextvars
 import difflib
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,13 +16,13 @@ from flowli_core._jobs.execution import CallHandler, Middleware, Replaced, call_
 from flowli_core._jobs.outbox import Outbox
 from flowli_core._jobs.settings import Defaults, JobSettings
 from flowli_core._jobs.tracer import Tracer
-from flowli_core._jobs.watching import Follower, Watching
+from flowli_core._jobs.watching import Watching, not_found
 from flowli_core._loops import LoopLock, capture, run_on
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core._sync import is_background
 from flowli_core.driver import Driver
 from flowli_core.errors import StrategyError, ValidationError
-from flowli_core.stored import RecordById, StoredRecord
+from flowli_core.stored import FINISHED, RecordById, RecordsById, StoredRecord
 
 
 @dataclass(kw_only=True, eq=False)
@@ -102,9 +101,24 @@ class Runtime:
         found = await (await self.store()).records(query)
         return found[0] if found else None
 
-    def follow(self, id: str) -> AbstractAsyncContextManager[Follower]:
-        """Follow a record within the context, with all other callers of this event loop."""
-        return self.watching.follow(self.store, id)
+    async def find_state(self, id: str) -> StoredRecord | None:
+        """Return the stored record with this id, without its input, meta and log, or None."""
+        found = await (await self.store()).records(RecordsById(ids=(id,)))
+        return found[0] if found else None
+
+    async def follow(self, id: str) -> AsyncGenerator[StoredRecord]:
+        """Yield a record as `find_state` does, and again after each change, until it has finished.
+
+        One wait serves all callers of this event loop. Raises RecordNotFound if there is no such record.
+        """
+        async with self.watching.follow(self.store, id) as follower:
+            while True:
+                stored = await follower.next()
+                if stored is None:
+                    raise not_found(id)
+                yield stored
+                if stored.state in FINISHED:
+                    return
 
     def require_driver(self) -> Driver:
         """Return the driver, open or not. Raises StrategyError if there is none."""

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any, Generic
 
 from flowli_core._jobs.definition import Definition
-from flowli_core._jobs.records import R_co, to_job_record
+from flowli_core._jobs.records import R_co, no_longer_fits, to_job_record
 from flowli_core._progress import Progress
-from flowli_core.errors import JobCancelled, JobFailed, LastError, RecordNotFound, ValidationError
+from flowli_core.errors import JobCancelled, JobFailed, LastError, ValidationError
 from flowli_core.stored import FINISHED, State, StoredRecord
 
 
@@ -68,16 +68,10 @@ def result_of(stored: StoredRecord, definition: Definition) -> Any:
     )
 
 
-def not_found(id: str) -> RecordNotFound:
-    """Return the error for an id without a record."""
-    return RecordNotFound(f"there is no record {id}: it was never stored, or its retention time is over")
-
-
 def _result(stored: StoredRecord, definition: Definition) -> Any:
     if stored.result is None:
         return None
     try:
         return definition.result.unpack(stored.result)
     except ValidationError as error:
-        cure = f"jobs.inspect.get_job({stored.id!r}) reads it as JSON"
-        raise ValidationError(f"{error}; {cure}", error.issues) from None
+        raise no_longer_fits(stored, error) from None

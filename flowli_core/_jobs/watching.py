@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from flowli_core._pauses import pauses
 from flowli_core.driver import Driver
-from flowli_core.errors import StoreUnavailable, StrategyError
+from flowli_core.errors import RecordNotFound, StoreUnavailable, StrategyError
 from flowli_core.retry import leaf_errors
 from flowli_core.stored import RecordsById, StoredRecord, Watch
 
@@ -217,6 +217,11 @@ class Watching:
             else:
                 with contextlib.suppress(RuntimeError):  # that loop is closed
                     loop.call_soon_threadsafe(watcher.fail, error)
+
+
+def not_found(id: str) -> RecordNotFound:
+    """Return the error for an id without a record."""
+    return RecordNotFound(f"there is no record {id}: it was never stored, or its retention time is over")
 
 
 async def _find(driver: Driver, ids: tuple[str, ...]) -> dict[str, StoredRecord]:

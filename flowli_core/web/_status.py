@@ -9,7 +9,6 @@ from pydantic import TypeAdapter
 from typing_extensions import TypeVar
 
 from flowli_core._jobs.job import BoundJob, call_of
-from flowli_core._jobs.records import JobRecord
 from flowli_core._jobs.result_codec import ResultCodec
 from flowli_core._jobs.updates import JobUpdate
 from flowli_core._progress import Progress
@@ -37,8 +36,8 @@ class JobStatus(Generic[R_co]):
     updated_at: datetime
 
 
-def to_status(job: JobRecord[Any, Any, Any] | JobUpdate[Any]) -> JobStatus[Any]:
-    """Return the state of a record, or of an update of one."""
+def to_status(job: JobUpdate[Any]) -> JobStatus[Any]:
+    """Return the state that an update shows."""
     return JobStatus(
         id=job.id,
         state=job.state,
@@ -54,17 +53,17 @@ async def read_status(job: BoundJob[Any, Any, Any, Any], id: str, *, owner: str 
     """Return the state of a stored call of this job.
 
     It is None if the id is not that of a record of this job, or is not an id of this owner. Raises DriverError, and
-    ValidationError if the input, the meta or the result do not fit the job any more.
+    ValidationError if the result does not fit the job any more. The input is not read.
     """
     if owner is not None and not is_owned(id, owner):
         return None
     try:
-        record = await job.get(id)
+        update = await call_of(job).state(id)
     except ValidationError as error:
         if error.is_internal:
             raise
         return None  # an invalid id, or that of another job
-    return None if record is None else to_status(record)
+    return None if update is None else to_status(update)
 
 
 def dump_status(job: BoundJob[Any, Any, Any, Any], status: JobStatus[Any]) -> str:
