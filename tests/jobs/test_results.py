@@ -166,6 +166,28 @@ async def test_a_record_of_another_job_is_refused(jobs: AppJobs) -> None:
             await seen(jobs.waits.watch(one))
 
 
+@job(str, name="report")
+async def count_pages(input: str) -> int:
+    """Take the place of `report` in a later release, with another input and another result."""
+    return len(input)
+
+
+class LaterJobs(Jobs[None]):
+    report = count_pages
+
+
+async def test_a_result_that_no_longer_fits_its_job_is_a_mistake_of_the_program(
+    running: AppJobs, store: FaultyDriver
+) -> None:
+    receipt = await running.report.enqueue(1)
+    await running.report.result(receipt)
+    later = LaterJobs(context=None, driver=store)
+    for use in (later.report.result(receipt.id), seen(later.report.watch(receipt.id))):
+        with pytest.raises(ValidationError, match="reads it as JSON") as caught:
+            await use
+        assert caught.value.is_internal
+
+
 @pytest.mark.parametrize("id", ["", "x" * 300, 7, None])
 async def test_an_invalid_id_is_refused(jobs: AppJobs, id: object) -> None:
     with pytest.raises(ValidationError):
