@@ -4,75 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import litestar.testing
 import pytest
-import starlette.testclient
 
-import examples.records_service.on_litestar.app as on_litestar
-import examples.records_service.on_starlette.app as on_starlette
-from examples.records_service.domain import service
 from examples.records_service.domain.mailer import PretendedMailer
 from examples.records_service.domain.service import Parts
-from examples.records_service.domain.store import RecordStore
 from flowli_core import Hooks, RunCounts, Runner
-from flowli_core.testing import ManualClock, drain
+from flowli_core.testing import ManualClock
+from tests.examples.frameworks import FRAMEWORKS, PAYMENT, Framework, post
 
 PATIENCE = 20
 """Seconds after which a test that waits for an event fails."""
 
-PAYMENT = {
-    "reference": "INV-2025-0001",
-    "name": "Zoë Ångström",
-    "email": "zoe@example.org",
-    "amount": "12.50",
-    "currency": "EUR",
-    "booked_on": "2025-02-28",
-}
 
-
-@dataclass(frozen=True)
-class Framework:
-    """The functions that make and call an application. `refusal` is its status for an invalid body."""
-
-    create_app: Callable[[Parts], Any]
-    client: Callable[[Any], Any]
-    drained: Callable[[Any, Parts], RunCounts]
-    refusal: int
-
-
-def drained_beside_starlette(client: Any, parts: Parts) -> RunCounts:
-    """Run the jobs that are due, on the service's event loop."""
-    counts: RunCounts = client.portal.call(drain, parts.jobs)
-    return counts
-
-
-def drained_beside_litestar(client: Any, parts: Parts) -> RunCounts:
-    """Run the jobs that are due, on the service's event loop."""
-    with client.portal() as portal:
-        counts: RunCounts = portal.call(drain, parts.jobs)
-        return counts
-
-
-FRAMEWORKS = {
-    "starlette": Framework(
-        create_app=on_starlette.create_app,
-        client=starlette.testclient.TestClient,
-        drained=drained_beside_starlette,
-        refusal=422,
-    ),
-    "litestar": Framework(
-        create_app=on_litestar.create_app,
-        client=litestar.testing.TestClient,
-        drained=drained_beside_litestar,
-        refusal=400,
-    ),
-}
-
-
-@pytest.fixture(params=FRAMEWORKS)
+@pytest.fixture(params=["starlette", "litestar"])
 def framework(request: pytest.FixtureRequest) -> Framework:
     """Each framework in turn."""
     return FRAMEWORKS[request.param]
@@ -89,13 +36,6 @@ def client(framework: Framework, parts: Parts) -> Iterator[Any]:
 def run_due(framework: Framework, client: Any, parts: Parts) -> Callable[[], RunCounts]:
     """Run the jobs that are due."""
     return lambda: framework.drained(client, parts)
-
-
-def post(client: Any, **changes: str) -> dict[str, Any]:
-    answer = client.post("/records", json={**PAYMENT, **changes}, headers={"X-Request-ID": "req_1"})
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
 
 
 def test_the_payer_is_notified_by_a_job_that_is_retried(
@@ -171,42 +111,3 @@ def test_an_embedded_runner_runs_the_jobs(framework: Framework, parts: Parts, ma
         assert is_done.wait(PATIENCE)
         assert list(mailer.sent) == [made["jobs"]["notification"]]
         assert client.get("/health", follow_redirects=False).json()["status"] == "ready"
-
-
-def test_a_report_is_ordered_and_waited_for(
-    client: Any, run_due: Callable[[], RunCounts], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "REPORT_WITHIN", "10ms")
-    post(client)
-    ordered = client.post("/reports", json={"currency": "EUR"})
-    path = ordered.headers["Location"]
-    assert (ordered.status_code, path) == (202, f"/reports/{ordered.json()['id']}")
-    early = client.get(path)
-    assert (early.status_code, early.headers["Retry-After"]) == (202, "1")
-    assert run_due().completed == 1
-    done = client.get(path)
-    assert (done.status_code, done.json()) == (200, {"currency": "EUR", "records": 1, "total": "12.50"})
-    progress = client.get(f"/jobs/{ordered.json()['id']}").json()["progress"]
-    assert (progress["done"], progress["total"], progress["note"]) == (1, 1, "1 in EUR")
-
-
-def test_the_progress_of_a_report_is_sent_as_events(client: Any, run_due: Callable[[], RunCounts]) -> None:
-    post(client)
-    path = client.post("/reports", json={"currency": "EUR"}).headers["Location"]
-    run_due()
-    answer = client.get(f"{path}/events")
-    assert answer.headers["Content-Type"].startswith("text/event-stream")
-    assert '"note":"1 in EUR"' in answer.text
-    assert "event: end" in answer.text
-    assert client.get("/reports/none/events").status_code == 404
-
-
-def test_a_report_that_failed_or_does_not_exist_is_refused(
-    client: Any, store: RecordStore, run_due: Callable[[], RunCounts]
-) -> None:
-    made = post(client)
-    path = client.post("/reports", json={"currency": "EUR"}).headers["Location"]
-    store.__exit__()
-    run_due()
-    assert [client.get(one).status_code for one in (path, "/reports/none")] == [409, 404]
-    assert client.get(f"/reports/{made['jobs']['notification']}").status_code == 422

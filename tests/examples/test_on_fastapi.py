@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from examples.records_service.domain import service
 from examples.records_service.domain.context import make_context
 from examples.records_service.domain.jobs import AppJobs, Notification
 from examples.records_service.domain.mailer import PretendedMailer, ServerBusyError
 from examples.records_service.domain.refunds import make_sessions
 from examples.records_service.domain.service import Parts
-from examples.records_service.domain.store import RecordStore
 from examples.records_service.on_fastapi.app import create_app
 from flowli_core import Hooks, RunCounts, Runner, StoreUnavailable
 from flowli_core.driver import Enqueued, NewRecord
@@ -283,45 +281,6 @@ def test_a_refund_that_is_refused_is_rolled_back(client: TestClient, run_due: Ca
     failed = client.get(f"/jobs/{job['id']}").json()
     assert (failed["state"], failed["attempts_made"]) == ("failed", 1)
     assert client.get(path).json()["refunds"] == []
-
-
-def test_a_report_is_ordered_and_waited_for(
-    client: TestClient, run_due: Callable[[], RunCounts], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "REPORT_WITHIN", "10ms")
-    post(client)
-    ordered = client.post("/reports", json={"currency": "EUR"})
-    path = ordered.headers["Location"]
-    assert (ordered.status_code, path) == (202, f"/reports/{ordered.json()['id']}")
-    early = client.get(path)
-    assert (early.status_code, early.headers["Retry-After"]) == (202, "1")
-    assert run_due().completed == 2
-    done = client.get(path)
-    assert (done.status_code, done.json()) == (200, {"currency": "EUR", "records": 1, "total": "12.50"})
-    progress = client.get(f"/jobs/{ordered.json()['id']}").json()["progress"]
-    assert (progress["done"], progress["total"], progress["note"]) == (1, 1, "1 in EUR")
-
-
-def test_the_progress_of_a_report_is_sent_as_events(client: TestClient, run_due: Callable[[], RunCounts]) -> None:
-    post(client)
-    path = client.post("/reports", json={"currency": "EUR"}).headers["Location"]
-    run_due()
-    answer = client.get(f"{path}/events")
-    assert answer.headers["Content-Type"].startswith("text/event-stream")
-    assert '"note":"1 in EUR"' in answer.text
-    assert "event: end" in answer.text
-    assert client.get("/reports/none/events").status_code == 404
-
-
-def test_a_report_that_failed_or_does_not_exist_is_refused(
-    client: TestClient, store: RecordStore, run_due: Callable[[], RunCounts]
-) -> None:
-    made = post(client)
-    path = client.post("/reports", json={"currency": "EUR"}).headers["Location"]
-    store.__exit__()
-    run_due()
-    assert [client.get(one).status_code for one in (path, "/reports/none")] == [409, 404]
-    assert client.get(f"/reports/{made['jobs']['notification']}").status_code == 422
 
 
 async def test_run_calls_the_handler_directly(parts: Parts) -> None:
