@@ -21,14 +21,12 @@ from starlette.routing import Route
 from flowli_core import Jobs, Receipt, Runner, job, run_sync
 from flowli_core.driver import Driver
 from flowli_core.drivers.memory import MemoryDriver
-from flowli_core.drivers.redis import RedisDriver
-from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_fastapi import JobsDep, get_jobs, jobs_exception_handlers, jobs_lifespan
 from flowli_litestar import FlowliConfig, FlowliPlugin
 from flowli_starlette import get_jobs as starlette_jobs
 from flowli_starlette import jobs_lifespan as starlette_lifespan
 from tests.adapters.apps import PATIENCE
-from tests.redis.server import clean_up, fresh_prefix, shared_url
+from tests.support.stores import STORES, driver_of
 
 
 @job(int)
@@ -42,15 +40,10 @@ class AppJobs(Jobs[None]):
     double = double
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=STORES)
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    if request.param == "memory":
-        yield MemoryDriver()
-    elif request.param == "sqlite":
-        yield SqliteDriver(tmp_path / "jobs.db")
-    else:
-        yield RedisDriver.from_url(shared_url(), prefix=fresh_prefix())
-        clean_up()
+    with driver_of(request.param, tmp_path) as made:
+        yield made
 
 
 def on_fastapi(jobs: AppJobs) -> FastAPI:

@@ -34,10 +34,9 @@ from flowli_core import (
 )
 from flowli_core.driver import Driver
 from flowli_core.drivers.memory import MemoryDriver
-from flowli_core.drivers.redis import RedisDriver
-from flowli_core.drivers.sqlite import SqliteDriver
 from tests.redis.server import clean_up, fresh_prefix, shared_url
 from tests.support.running import PATIENCE, running, soon
+from tests.support.stores import STORES, driver_of
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
@@ -89,15 +88,10 @@ async def here() -> Loop:
     return asyncio.get_running_loop()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=STORES)
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
-    if request.param == "memory":
-        yield MemoryDriver()
-    elif request.param == "sqlite":
-        yield SqliteDriver(tmp_path / "jobs.db")
-    else:
-        yield RedisDriver.from_url(shared_url(), prefix=fresh_prefix())
-        clean_up()
+    with driver_of(request.param, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
