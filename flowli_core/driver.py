@@ -23,11 +23,12 @@ that only the core writes and reads. A driver stores the bytes unchanged.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from flowli_core.durations import ZERO
+from flowli_core.limits import Keep
 from flowli_core.stored import (
     FinishedState,
     Overview,
@@ -161,15 +162,6 @@ class Report:
     first_line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """The most finished records to keep of each state; trimming removes the oldest first."""
-
-    completed: int = 1_000
-    failed: int = 10_000
-    cancelled: int = 10_000
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One round trip of a worker: settle `acks`, recover expired leases, reserve up to `want` records, and trim.
@@ -216,7 +208,7 @@ class Step:
     acks: tuple[Ack, ...] = ()
     reports: tuple[Report, ...] = ()
     suspect: bool = True
-    keep: Keep = Keep()
+    keep: Keep = field(default_factory=Keep)
     wait: timedelta | None = None
     about: bytes | None = None
     leaving: bool = False

@@ -1,5 +1,6 @@
 """The limits of the contract between the core and a store: see `flowli_core/driver.py`."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -36,3 +37,12 @@ WORKER_MEMORY = timedelta(minutes=10)
 
 WATCHER_MEMORY = timedelta(seconds=30)
 """A driver remembers a watcher for this long after its last `watch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The most finished records to keep of each state; trimming removes the oldest first."""
+
+    completed: int = 1_000
+    failed: int = 10_000
+    cancelled: int = 10_000

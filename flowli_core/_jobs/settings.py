@@ -8,8 +8,8 @@ from typing import Any
 from flowli_core import _checks
 from flowli_core._jobs.definition import Definition
 from flowli_core._wire.policy import Policy, pack_policy
-from flowli_core.driver import Keep
 from flowli_core.durations import Duration, duration
+from flowli_core.limits import Keep
 from flowli_core.retry import Retry
 from flowli_core.stored import FINISHED
 

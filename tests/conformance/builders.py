@@ -14,7 +14,6 @@ from flowli_core.driver import (
     Completed,
     Driver,
     Failed,
-    Keep,
     Lease,
     NewRecord,
     Outcome,
@@ -24,6 +23,7 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.durations import ZERO
+from flowli_core.limits import Keep
 from flowli_core.stored import STATES, Position, State, StateCounts, StoredRecord, position
 from tests.support.store import find, read_page
 

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Cancelled, Completed, Failed, Keep, Released, Retried
+from flowli_core.driver import (
+    Cancelled,
+    Completed,
+    Failed,
+    Released,
+    Retried,
+)
 from flowli_core.durations import ZERO
+from flowli_core.limits import Keep
 from flowli_core.stored import FINISHED, STATES, Position, QueueCounts, RecordsInState, StateCounts, position
 from tests.conformance.builders import (
     BROKEN,

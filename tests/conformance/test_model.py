@@ -31,7 +31,6 @@ from flowli_core.driver import (
     Cancelled,
     Completed,
     Failed,
-    Keep,
     Lease,
     NewRecord,
     Outcome,
@@ -41,7 +40,7 @@ from flowli_core.driver import (
     Step,
 )
 from flowli_core.durations import ZERO
-from flowli_core.limits import MOST_LOG_LINES
+from flowli_core.limits import MOST_LOG_LINES, Keep
 from flowli_core.stored import FINISHED, STATES
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import everything, ids, record, step, stored

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from flowli_core.driver import Cancelled, Keep, Released, Report, Retried
+from flowli_core.driver import (
+    Cancelled,
+    Released,
+    Report,
+    Retried,
+)
 from flowli_core.durations import ZERO
-from flowli_core.limits import MOST_LOG_LINES
+from flowli_core.limits import MOST_LOG_LINES, Keep
 from tests.conformance.builders import (
     BROKEN,
     DONE,

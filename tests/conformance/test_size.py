@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Cancelled, Keep, Retried
+from flowli_core.driver import (
+    Cancelled,
+    Retried,
+)
 from flowli_core.durations import ZERO
+from flowli_core.limits import Keep
 from flowli_core.stored import StoredSchedule
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, record, stored, waiting_step
 from tests.conformance.drivers import CANDIDATES

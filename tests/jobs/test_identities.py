@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from flowli_core import Defaults, Jobs, ValidationError, job
 from flowli_core._schedules.spec import tick_id
 from flowli_core._wire.keys import given_key, key_of_call, key_of_schedule
-from flowli_core.driver import Keep
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.limits import Keep
 from flowli_core.testing import ManualClock, drain
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

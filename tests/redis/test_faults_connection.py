@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core import Defaults, Runner, StoreUnavailable
-from flowli_core.driver import Keep
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.redis._clients._limits import RETRIES
 from flowli_core.drivers.redis._scripts import Script
+from flowli_core.limits import Keep
 from flowli_core.testing import drain
 from tests.conformance.builders import Worker, ack, assert_consistent, ids, record
 from tests.redis.proxy import FaultKind, Proxy

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
-from flowli_core.driver import Completed, Keep, Outcome, Reserved
+from flowli_core.driver import (
+    Completed,
+    Outcome,
+    Reserved,
+)
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.durations import ZERO
+from flowli_core.limits import Keep
 from flowli_core.stored import STATES, FinishedState, Position, RecordsInState, position
 from tests.conformance.builders import BROKEN, LEASE, Worker, ack, lease_of, record
 from tests.redis.server import Server, connect

@@ -9,7 +9,6 @@ from flowli_core.driver import (
     Cancelled,
     Completed,
     Failed,
-    Keep,
     Recovered,
     Released,
     Retried,
@@ -18,7 +17,7 @@ from flowli_core.driver import (
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.sqlite._records import Row, find, read_row, write
 from flowli_core.drivers.sqlite._transaction import Transaction
-from flowli_core.limits import MOST_TAKEN_IDS, RECOVER_PER_STEP, TRIM_PER_STEP
+from flowli_core.limits import MOST_TAKEN_IDS, RECOVER_PER_STEP, TRIM_PER_STEP, Keep
 from flowli_core.stored import FINISHED
 
 
