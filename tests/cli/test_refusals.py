@@ -152,6 +152,14 @@ def test_jobs_that_no_other_process_would_see_are_stored_with_a_warning(caplog: 
         assert message in [line.getMessage() for line in caplog.records]
 
 
+def test_enqueue_does_not_wait_for_a_job_that_no_worker_can_see(capsys: pytest.CaptureFixture[str]) -> None:
+    sys.modules.pop("home", None)
+    assert main(["enqueue", "double", "2", "--wait", "--app", "home:jobs"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no worker sees the jobs of MemoryDriver(), so --wait would not end; `flowli run double`" in err
+
+
 def test_doctor_calls_a_store_that_keeps_nothing_bad(capsys: pytest.CaptureFixture[str]) -> None:
     sys.modules.pop("home", None)
     assert main(["doctor", "home:jobs"]) == 1

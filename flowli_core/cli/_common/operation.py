@@ -107,9 +107,15 @@ complete_schedule_key = _completion(_read_schedule_keys)
 
 def warn_of_private_store(jobs: Jobs[Any]) -> None:
     """Warn of a driver whose jobs no other process sees: one that stores in memory."""
-    driver = runtime_of(jobs).driver
-    if getattr(driver, "is_private", False):
-        logger.warning("%s keeps jobs in the memory of this process: other processes do not see them", driver)
+    if is_private(jobs):
+        logger.warning(
+            "%s keeps jobs in the memory of this process: other processes do not see them", runtime_of(jobs).driver
+        )
+
+
+def is_private(jobs: Jobs[Any]) -> bool:
+    """Return True if no other process sees the jobs of this one."""
+    return bool(getattr(runtime_of(jobs).driver, "is_private", False))
 
 
 def with_target(command: C) -> C:

@@ -21,6 +21,7 @@ from flowli_core._wire.codec import pack_result
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import (
     complete_job_name,
+    is_private,
     operation,
     operation_logging_at,
     warn_of_private_store,
@@ -183,6 +184,11 @@ async def enqueue(
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait")
+    if wait and is_private(registry):
+        return fail(
+            f"no worker sees the jobs of {runtime_of(registry).driver!r}, so --wait would not end; "
+            f"`flowli run {escape_controls(name)}` runs the job here"
+        )
     definition = _definition(registry, name)
     warn_of_private_store(registry)
     call = Call(definition, runtime_of(registry), CallOptions()).over(
