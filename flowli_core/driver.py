@@ -28,7 +28,9 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from flowli_core.durations import ZERO
+from flowli_core.history import HistoryEntry, HistoryQuery
 from flowli_core.limits import Keep
+from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
     Overview,
@@ -142,24 +144,6 @@ class Ack:
 
 AckAnswer = Literal["ok", "duplicate", "lost"]
 """ok: settled now. duplicate: settled before, under this token. lost: not held under this token. Only ok writes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The progress of a handler, and lines for the log of its record. Stored only if the worker holds the lease.
-
-    `progress` replaces what is stored, unless it is None. The log keeps the last MOST_LOG_LINES lines, which hold no
-    newline. Lines are numbered from 0 under each token, and `log` begins with number `first_line`: lines that the store
-    has under this token are not appended again, so a report may be sent again, alone or with more lines.
-
-    A record keeps both until it is removed. A requeue removes its progress and keeps its log.
-    """
-
-    id: str
-    token: int
-    progress: bytes | None = None
-    log: tuple[bytes, ...] = ()
-    first_line: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,6 +351,19 @@ class Driver(Protocol):
         A record changes when it moves to another state, unless by time alone, when its handler reports, and when it is
         removed. A wait may end early. Changes may be lost: if a call fails, after WATCHER_MEMORY without a call, or
         with the store's last writes. So a watcher adds and reads its records anew from time to time.
+        """
+        ...
+
+    async def history(self, query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
+        """Return the store's time, and the entries that the query finds, ordered by start, name and queue."""
+        ...
+
+    async def pause_queue(self, queue: str, *, paused: bool) -> bool:
+        """Pause a queue, or resume it. Return False if it was paused, or not paused, already.
+
+        Workers reserve nothing from a paused queue, also those that run already. Its active records go on. Its due
+        records are nothing to do: they wake no step, and are in no `next_due`. When it is resumed, a waiting step is
+        woken if records are due. A queue stays paused until it is resumed, even if it has no records.
         """
         ...
 

@@ -168,13 +168,14 @@ class Overview:
     """The counts, the workers that were seen within the last minute, and the age of the work that waits.
 
     `oldest` is the due time of the first due record of each queue that has any. `workers` are those that were seen
-    within WORKER_LISTED and have not left.
+    within WORKER_LISTED and have not left. `paused` are the paused queues, with the time at which they were paused.
     """
 
     now: datetime
     counts: QueueCounts = QueueCounts()
     oldest: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
     workers: Mapping[str, StoredWorker] = field(default_factory=dict[str, StoredWorker])
+    paused: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

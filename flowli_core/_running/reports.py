@@ -12,10 +12,14 @@ from flowli_core._logger import logger
 from flowli_core._pauses import is_cancelled
 from flowli_core._progress import LogLine, Progress
 from flowli_core._wire.reports import pack_line, pack_progress
-from flowli_core.driver import Driver, Lease, Report
+from flowli_core.driver import (
+    Driver,
+    Lease,
+)
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
 from flowli_core.limits import MOST_LOG_LINES
+from flowli_core.reports import Report
 
 _COALESCE = 0.05
 """Seconds between the first report and its heartbeat, so that one heartbeat carries the reports of many jobs."""

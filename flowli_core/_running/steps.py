@@ -8,9 +8,14 @@ from datetime import UTC, datetime, timedelta
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._logger import logger
 from flowli_core._wire.about import pack_about
-from flowli_core.driver import Ack, Report, Step, StepAnswer
+from flowli_core.driver import (
+    Ack,
+    Step,
+    StepAnswer,
+)
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.reports import Report
 
 MAX_WAIT = timedelta(seconds=5)
 """The longest time between two steps of a runner. So the jobs of a dead worker are recovered at most this much late."""

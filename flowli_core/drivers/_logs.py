@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from flowli_core.driver import Report
 from flowli_core.limits import MOST_LOG_LINES
+from flowli_core.reports import Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ from flowli_core.driver import (
     Lease,
     NewRecord,
     Outcome,
-    Report,
     Reserved,
     Step,
     StepAnswer,
 )
 from flowli_core.durations import ZERO
 from flowli_core.limits import Keep
+from flowli_core.reports import Report
 from flowli_core.stored import STATES, Position, State, StateCounts, StoredRecord, position
 from tests.support.store import find, read_page
 

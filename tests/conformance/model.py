@@ -21,7 +21,6 @@ from flowli_core.driver import (
     Lease,
     NewRecord,
     Released,
-    Report,
     RequeueAnswer,
     Retried,
     Step,
@@ -29,6 +28,7 @@ from flowli_core.driver import (
 )
 from flowli_core.durations import ZERO
 from flowli_core.limits import MOST_LOG_LINES, MOST_TAKEN_BACK, WORKER_MEMORY
+from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
 
 if TYPE_CHECKING:

@@ -35,12 +35,12 @@ from flowli_core.driver import (
     NewRecord,
     Outcome,
     Released,
-    Report,
     Retried,
     Step,
 )
 from flowli_core.durations import ZERO
 from flowli_core.limits import MOST_LOG_LINES, Keep
+from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, STATES
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import everything, ids, record, step, stored

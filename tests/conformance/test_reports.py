@@ -10,11 +10,11 @@ import pytest
 from flowli_core.driver import (
     Cancelled,
     Released,
-    Report,
     Retried,
 )
 from flowli_core.durations import ZERO
 from flowli_core.limits import MOST_LOG_LINES, Keep
+from flowli_core.reports import Report
 from tests.conformance.builders import (
     BROKEN,
     DONE,

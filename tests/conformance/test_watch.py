@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Completed, Released, Report, Retried
+from flowli_core.driver import (
+    Completed,
+    Released,
+    Retried,
+)
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, StoreUnavailable
 from flowli_core.limits import WATCHER_MEMORY
+from flowli_core.reports import Report
 from flowli_core.stored import RecordsById, Watch
 from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, PATIENCE, Worker, ack, record, soon
 from tests.conformance.drivers import CANDIDATES

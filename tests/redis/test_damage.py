@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowli_core import StoreDamaged
-from flowli_core.driver import Completed, Report, Retried
+from flowli_core.driver import (
+    Completed,
+    Retried,
+)
 from flowli_core.drivers.redis._packing import DIGEST
+from flowli_core.reports import Report
 from flowli_core.stored import STATES, StoredSchedule
 from tests.conformance.builders import DONE, LEASE, Worker, ack, everything, ids, lease_of, record, stored
 from tests.redis.server import fresh_prefix

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Damaged, Lease, Report
+from flowli_core.driver import (
+    Damaged,
+    Lease,
+)
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.drivers.sqlite._damage import CUT
+from flowli_core.reports import Report
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import (

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Damaged, Report
+from flowli_core.driver import (
+    Damaged,
+)
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.reports import Report
 from tests.conformance.builders import DONE, HOUR, PATIENCE, Worker, ack, ids, record, soon, stored, waiting_step
 from tests.support.store import find, read_page
 

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
         HeartbeatAnswer,
         Lease,
         NewRecord,
-        Report,
         RequeueAnswer,
         Step,
         StepAnswer,
     )
+    from flowli_core.history import HistoryEntry, HistoryQuery
+    from flowli_core.reports import Report
     from flowli_core.stored import (
         FinishedState,
         Overview,
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
         Watch,
     )
 
-WRITES = frozenset({"enqueue", "step", "wait", "heartbeat", "cancel", "requeue", "purge", "put_schedule"})
+WRITES = frozenset(
+    {"enqueue", "step", "wait", "heartbeat", "cancel", "requeue", "purge", "pause_queue", "put_schedule"}
+)
 
 
 class CountingDriver:
@@ -101,6 +104,14 @@ class CountingDriver:
     async def watch(self, watch: Watch) -> list[str]:
         self.calls["watch"] += 1
         return await self.inner.watch(watch)
+
+    async def history(self, query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
+        self.calls["history"] += 1
+        return await self.inner.history(query)
+
+    async def pause_queue(self, queue: str, *, paused: bool) -> bool:
+        self.calls["pause_queue"] += 1
+        return await self.inner.pause_queue(queue, paused=paused)
 
     async def overview(self) -> Overview:
         self.calls["overview"] += 1

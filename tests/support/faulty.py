@@ -21,11 +21,12 @@ if TYPE_CHECKING:
         HeartbeatAnswer,
         Lease,
         NewRecord,
-        Report,
         RequeueAnswer,
         Step,
         StepAnswer,
     )
+    from flowli_core.history import HistoryEntry, HistoryQuery
+    from flowli_core.reports import Report
     from flowli_core.stored import (
         FinishedState,
         Overview,
@@ -52,6 +53,8 @@ Method = Literal[
     "purge",
     "records",
     "watch",
+    "history",
+    "pause_queue",
     "overview",
     "put_schedule",
     "schedules",
@@ -189,6 +192,12 @@ class FaultyDriver:
 
     async def watch(self, watch: Watch) -> list[str]:
         return await self._call("watch", lambda: self.inner.watch(watch))
+
+    async def history(self, query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
+        return await self._call("history", lambda: self.inner.history(query))
+
+    async def pause_queue(self, queue: str, *, paused: bool) -> bool:
+        return await self._call("pause_queue", lambda: self.inner.pause_queue(queue, paused=paused))
 
     async def overview(self) -> Overview:
         return await self._call("overview", self.inner.overview)

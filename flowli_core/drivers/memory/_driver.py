@@ -17,7 +17,6 @@ from flowli_core.driver import (
     HeartbeatAnswer,
     Lease,
     NewRecord,
-    Report,
     RequeueAnswer,
     Step,
     StepAnswer,
@@ -29,7 +28,9 @@ from flowli_core.drivers.memory._store import Store
 from flowli_core.drivers.memory._watchers import Watchers
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
+from flowli_core.history import HistoryEntry, HistoryQuery
 from flowli_core.limits import WORKER_LISTED
+from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
     Overview,
@@ -216,6 +217,12 @@ class MemoryDriver:
             raise StoreUnavailable("the driver was closed during a wait")
         with self._transition() as now:
             return self._watchers.call(Watch(watcher=watch.watcher), now)
+
+    async def history(self, query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
+        raise NotImplementedError
+
+    async def pause_queue(self, queue: str, *, paused: bool) -> bool:
+        raise NotImplementedError
 
     async def overview(self) -> Overview:
         with self._transition() as now:

@@ -14,7 +14,6 @@ from flowli_core.driver import (
     Failed,
     Recovered,
     Released,
-    Report,
     Retried,
     Step,
     StepAnswer,
@@ -22,6 +21,7 @@ from flowli_core.driver import (
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
 from flowli_core.drivers.memory._store import Record, Store
 from flowli_core.limits import MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY, Keep
+from flowli_core.reports import Report
 from flowli_core.stored import FinishedState, StoredWorker
 
 

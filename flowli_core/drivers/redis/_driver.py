@@ -32,7 +32,6 @@ from flowli_core.driver import (
     HeartbeatAnswer,
     Lease,
     NewRecord,
-    Report,
     RequeueAnswer,
     Step,
     StepAnswer,
@@ -53,6 +52,8 @@ from flowli_core.drivers.redis._scripts import Scripts, wrong_type
 from flowli_core.drivers.redis._server import check_server
 from flowli_core.durations import Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
+from flowli_core.history import HistoryEntry, HistoryQuery
+from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
     Overview,
@@ -250,6 +251,12 @@ class RedisDriver:
         except WrongTypeError as error:
             raise wrong_type(await self._scripts.types()) from error
         return await self._scripts.watch(again)
+
+    async def history(self, query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
+        raise NotImplementedError
+
+    async def pause_queue(self, queue: str, *, paused: bool) -> bool:
+        raise NotImplementedError
 
     async def overview(self) -> Overview:
         return to_overview(*await read_overview(self._scripts))

@@ -31,7 +31,6 @@ from flowli_core.driver import (
     HeartbeatAnswer,
     Lease,
     NewRecord,
-    Report,
     RequeueAnswer,
     Step,
     StepAnswer,
@@ -63,6 +62,8 @@ from flowli_core.drivers.sqlite._wakeups import WakeUps
 from flowli_core.drivers.sqlite._watcher import Watcher
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, DriverError, StoreDamaged, StoreUnavailable
+from flowli_core.history import HistoryEntry, HistoryQuery
+from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
     Overview,
@@ -253,6 +254,12 @@ class SqliteDriver:
         if session.wakeups.closed:
             raise StoreUnavailable("the driver was closed during a wait")
         return await self._read(lambda connection: self._changes.find(connection, watch, self._now()))
+
+    async def history(self, query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
+        raise NotImplementedError
+
+    async def pause_queue(self, queue: str, *, paused: bool) -> bool:
+        raise NotImplementedError
 
     async def overview(self) -> Overview:
         return await self._read(lambda connection: read_overview(connection, self._now()))

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from flowli_core.driver import Report
 from flowli_core.drivers._logs import Log
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.reports import Report
 
 
 def store_reports(transaction: Transaction, reports: Sequence[Report], worker: str) -> None:
