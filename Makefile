@@ -29,7 +29,7 @@ coverage: .venv/ready
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=95
 
-# Follow jobs on a page in Chromium, in each framework, with both stores and both ways to end a server. Needs Chromium.
+# Run the tests of pages in Chromium. Without it they are skipped.
 test-browser: .venv/ready
 	$(BIN)/python -m pytest -m "not soak" tests/browser $(PYTEST_ARGS)
 
