@@ -6,6 +6,7 @@ from flowli_core._jobs.declare import With, job
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.execution import Execution, Middleware, Proceed
 from flowli_core._jobs.job import BoundJob, Job, NoMeta
+from flowli_core._jobs.past_attempts import PastAttempt
 from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
 from flowli_core._jobs.registry import Jobs
 from flowli_core._jobs.settings import Defaults
@@ -80,6 +81,7 @@ __all__ = [
     "Overlap",
     "Overview",
     "Page",
+    "PastAttempt",
     "PerJob",
     "Proceed",
     "Progress",

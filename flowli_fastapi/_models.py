@@ -27,16 +27,32 @@ class ErrorOut(_Out, frozen=True):
 
 
 class JobErrorOut(_Out, frozen=True):
-    """The type of the error of the last failed attempt."""
+    """The type of the error of a failed attempt."""
 
     type: str
 
 
 class FullJobErrorOut(JobErrorOut, frozen=True):
-    """The error of the last failed attempt."""
+    """The error of a failed attempt."""
 
     message: str
     traceback: str
+
+
+class AttemptOut(_Out, frozen=True):
+    """An attempt that failed or lost its worker. `duration` is in ISO 8601."""
+
+    number: int
+    started_at: datetime | None
+    duration: timedelta | None
+    worker: str | None
+    error: JobErrorOut
+
+
+class FullAttemptOut(AttemptOut, frozen=True):
+    """An attempt that failed or lost its worker, with its whole error."""
+
+    error: FullJobErrorOut
 
 
 class ProgressOut(_Out, frozen=True):
@@ -84,6 +100,7 @@ class JobOut(_Out, frozen=True):
     cancel_requested: bool
     progress: ProgressOut | None
     last_error: JobErrorOut | None
+    attempts: tuple[AttemptOut, ...]
     damage: str | None
 
 
@@ -97,6 +114,7 @@ class FullJobOut(JobOut, frozen=True):
     progress: FullProgressOut | None
     log: tuple[LogLineOut, ...]
     last_error: FullJobErrorOut | None
+    attempts: tuple[FullAttemptOut, ...]
 
 
 class ScheduleOut(_Out, frozen=True):

@@ -7,7 +7,7 @@ from flowli_core import _checks
 from flowli_core._jobs.records import Receipt, to_receipt
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules import changes
-from flowli_core._wire.attempts import pack_attempts, unpack_attempts
+from flowli_core._wire.attempts import renew_attempts
 from flowli_core.driver import CancelAnswer, RequeueAnswer
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError
@@ -44,8 +44,7 @@ class Control:
         """
         stored = await self._runtime.find_record(id)
         # A damaged record that is in no index is not found, but can be requeued.
-        attempts = None if stored is None else stored.attempts
-        renewed = None if attempts is None else pack_attempts(unpack_attempts(attempts).renewed())
+        renewed = None if stored is None else renew_attempts(stored.attempts, stored.recoveries)
         return await (await self._runtime.store()).requeue(id, attempts=renewed)
 
     async def purge(self, state: FinishedState, *, older_than: Duration = "0s") -> int:

@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from flowli_core._checks import internal
 from flowli_core._jobs.definition import Definition
+from flowli_core._jobs.past_attempts import PastAttempt, to_past_attempts
 from flowli_core._jobs.result_codec import ResultCodec
 from flowli_core._progress import LogLine, Progress
 from flowli_core._schedules.rules import Cron, Every
@@ -60,7 +61,8 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     was lost while it ran. `started_at` is that of the last attempt. `next_retry_at` is set while a retry is pending.
     `lease_until` is when the lease of a running job expires, if its worker does not renew it before. `cancel_requested`
     is True while a running job is to be cancelled. `progress` is what a handler reported last, and `log` holds the last
-    100 lines that it wrote, over all attempts; listings leave out the log.
+    100 lines that it wrote, over all attempts; listings leave out the log. `attempts` are the last ten attempts that
+    failed or lost their worker, newest last.
 
     `backoff` and `max_attempts` are None if a later release wrote the record.
 
@@ -94,6 +96,7 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     cancel_requested: bool = False
     progress: Progress | None = None
     log: tuple[LogLine, ...] = ()
+    attempts: tuple[PastAttempt, ...] = ()
     damage: str | None = None
 
 
@@ -193,6 +196,7 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         cancel_requested=stored.cancel_requested,
         progress=unpack_progress(stored.progress),
         log=unpack_log(stored.log),
+        attempts=to_past_attempts(stored, attempts, lost=lost),
         damage=stored.damage,
     )
 

@@ -21,7 +21,14 @@ from flowli_core._logger import logger
 from flowli_core._progress import LogLine, Progress
 from flowli_core._running.reports import JobReports
 from flowli_core._running.threads import Threads
-from flowli_core._wire.attempts import Attempts, begin_at_handler, describe_error, pack_attempts, unpack_attempts
+from flowli_core._wire.attempts import (
+    Attempts,
+    KeptAttempt,
+    begin_at_handler,
+    describe_error,
+    pack_attempts,
+    unpack_attempts,
+)
 from flowli_core._wire.codec import pack_result
 from flowli_core._wire.policy import Policy
 from flowli_core._wire.trace import trace_of, without_trace
@@ -60,6 +67,7 @@ class Attempt:
     """
 
     reserved: Reserved
+    worker: str
     definition: Definition
     policy: Policy
     runtime: Runtime
@@ -256,7 +264,7 @@ class Attempt:
                     pass  # The handler raised the CancelledError itself: an error like any other.
         begin_at_handler(error)
         self.error, self.described = error, describe_error(error)
-        attempts = self.earlier.failed(self.described)
+        attempts = self._attempts_with(self.described)
         delay = next_delay(
             error,
             attempt=self.number,
@@ -299,7 +307,17 @@ class Attempt:
         begin_at_handler(error)
         described = describe_error(error)
         self.error, self.described = error, replace(described, message=described.message + note)
-        return Failed(pack_attempts(self.earlier.failed(self.described)))
+        return Failed(pack_attempts(self._attempts_with(self.described)))
+
+    def _attempts_with(self, error: LastError) -> Attempts:
+        """Return the attempts of the record, with this one as failed."""
+        this = KeptAttempt(
+            number=self.number,
+            started_at=self.started_at,
+            duration=timedelta(seconds=time.monotonic() - self.started),
+            worker=self.worker,
+        )
+        return self.earlier.failed(this, error, recoveries=self.reserved.recoveries)
 
     def _timeout_error(self) -> JobTimeout:
         timeout = self.policy.timeout

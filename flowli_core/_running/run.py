@@ -61,6 +61,7 @@ class Run:
         self._slots = Slots(
             runtime,
             options,
+            worker=worker,
             events=self._events,
             pacer=self._pacer,
             on_interrupt=lambda: self.begin_stop(DRAIN),

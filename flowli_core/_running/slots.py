@@ -55,6 +55,7 @@ class Slots:
         runtime: Runtime,
         options: RunnerOptions,
         *,
+        worker: str,
         events: Events,
         pacer: Pacer,
         on_interrupt: Callable[[], None],
@@ -71,6 +72,7 @@ class Slots:
         self._sent: list[tuple[Ack, Attempt | None]] = []
         self._next_warning = 0.0
         self._runtime = runtime
+        self._worker = worker
         self._concurrency = options.concurrency
         self._lease = options.lease.total_seconds()
         self._cancel_grace = options.cancel_grace
@@ -213,6 +215,7 @@ class Slots:
             self._end_lost(earlier)
         attempt = Attempt(
             reserved=reserved,
+            worker=self._worker,
             definition=definition,
             policy=policy,
             runtime=self._runtime,

@@ -1,4 +1,4 @@
-"""The attempts of a record so far: how many it has made, how many failed, and the last error."""
+"""The attempts of a record so far: how many it has made, how many failed, the last error, and the last ten attempts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import contextlib
 import os
 import traceback
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -25,6 +26,10 @@ UNKNOWN_JOB, NEWER_RECORD = "UnknownJob", "NewerRecord"
 PARKED = frozenset({UNKNOWN_JOB, NEWER_RECORD})
 """The types of the errors for which a worker returns a record to the queue without running it."""
 
+_MOST_KEPT = 10
+_LONGEST_KEPT_MESSAGE = 500
+_LONGEST_KEPT_TRACEBACK = 4_000
+
 _LONGEST_MESSAGE = 2_000
 _LONGEST_TRACEBACK = 16_000
 _MOST_LEAVES = 5
@@ -39,37 +44,77 @@ _OWN_FILES = (
 """The files of frames above a handler: those of this library, and of what it uses to call handlers and contexts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAttempt:
+    """An attempt that failed, or that lost its worker: then only its number is known.
+
+    `error` is None if it is the last error of the record. That of an earlier attempt is shortened.
+    """
+
+    number: int
+    started_at: datetime | None = None
+    duration: timedelta | None = None
+    worker: str | None = None
+    error: LastError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
     """The attempts and failures of a record so far.
 
     `attempts_made` counts the attempts that ended, but not those that were released. A requeue resets it, while
-    `failure_count` goes on counting.
+    `failure_count` goes on counting. `kept` are the last ten attempts that failed or lost their worker, newest last.
+    `recoveries` is the number of the recoveries for which `kept` has, or had, an attempt.
+
+    The last error is written first: a search of the stored bytes finds the records that failed with an error.
     """
 
+    last_error: LastError | None = None
     attempts_made: int = 0
     failure_count: int = 0
-    last_error: LastError | None = None
+    recoveries: int = 0
+    kept: tuple[KeptAttempt, ...] = ()
 
-    def failed(self, error: LastError) -> Attempts:
-        """Return them after one more that failed."""
-        return Attempts(self.attempts_made + 1, self.failure_count + 1, error)
+    def failed(self, attempt: KeptAttempt, error: LastError, *, recoveries: int) -> Attempts:
+        """Return them after one more attempt that failed, of a record that was recovered so often."""
+        before = self.with_lost(recoveries).noted(error)
+        return replace(
+            before,
+            attempts_made=self.attempts_made + 1,
+            failure_count=self.failure_count + 1,
+            kept=(*before.kept, attempt)[-_MOST_KEPT:],
+        )
 
     def noted(self, error: LastError) -> Attempts:
         """Return them after a delivery that could not be run here, which counts as none."""
-        return replace(self, last_error=error)
+        last = None if self.last_error is None else _shorten(self.last_error)
+        return replace(self, last_error=error, kept=tuple([replace(one, error=one.error or last) for one in self.kept]))
 
-    def renewed(self) -> Attempts:
-        """Return them with none made, for a record that is requeued."""
-        return replace(self, attempts_made=0)
+    def with_lost(self, recoveries: int) -> Attempts:
+        """Return them with an attempt for each recovery that has none yet."""
+        lost = KeptAttempt(number=self.attempts_made + 1, error=_WORKER_LOST)
+        new = min(max(recoveries - self.recoveries, 0), _MOST_KEPT)
+        return replace(self, recoveries=recoveries, kept=(*self.kept, *[lost] * new)[-_MOST_KEPT:])
+
+    def renewed(self, recoveries: int) -> Attempts:
+        """Return them with none made, for a record that was recovered so often and is requeued."""
+        return replace(self.with_lost(recoveries), attempts_made=0, recoveries=0)
 
 
 FRESH = Attempts()
 
+_WORKER_LOST = LastError("WorkerLost", "its worker died, or did not renew the lease in time")
+
 
 def pack_attempts(attempts: Attempts) -> bytes:
     """Write the attempts of a record as JSON."""
-    return _adapter().dump_json(attempts)
+    return _adapter().dump_json(attempts, exclude_none=True)
+
+
+def renew_attempts(wire: bytes | None, recoveries: int) -> bytes | None:
+    """Return the attempts of a record that is requeued. A record that has none gets none."""
+    attempts = unpack_attempts(wire).renewed(recoveries)
+    return None if attempts == FRESH else pack_attempts(attempts)
 
 
 def unpack_attempts(wire: bytes | None) -> Attempts:
@@ -127,6 +172,11 @@ def describe_error(error: BaseException) -> LastError:
     except Exception as inner:  # noqa: BLE001 - a user's __str__, or an error in the chain of causes, may raise anything
         trace = f"<its traceback cannot be read: {type(inner).__name__}>"
     return LastError(kind, _encodable(message[:_LONGEST_MESSAGE]), _encodable(trace[-_LONGEST_TRACEBACK:]))
+
+
+def _shorten(error: LastError) -> LastError:
+    """Return an error as it is kept for an attempt that was not the last one."""
+    return LastError(error.type, error.message[:_LONGEST_KEPT_MESSAGE], error.traceback[-_LONGEST_KEPT_TRACEBACK:])
 
 
 def _message(error: BaseException) -> str:

@@ -96,6 +96,7 @@ def test_the_router_counts_lists_and_shows_jobs(client: TestClient, jobs: Secret
     assert (failed["id"], failed["name"], failed["attempts_made"]) == ("failed", "fail", 1)
     assert failed == client.get("/admin/jobs/failed").json()
     assert failed["last_error"] == {"type": "ValueError"}
+    assert [(one["number"], one["error"]) for one in failed["attempts"]] == [(1, {"type": "ValueError"})]
 
 
 def test_the_router_shows_a_job_whose_id_holds_a_slash(client: TestClient, jobs: SecretJobs) -> None:

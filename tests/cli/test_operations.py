@@ -329,6 +329,13 @@ def test_a_job_is_shown_with_its_attempt_its_backoff_and_the_frames_of_its_handl
     assert shown["last_error"] == "RuntimeError: no \\x1b[31mnight\\nforged"
     assert "flowli_core" not in shown["traceback"]
     assert "in nightly" in shown["traceback"]
+    assert re.fullmatch(
+        r"1 \d{4}-\d\d-\d\d \d\d:\d\d:\d\d for \S+ on \S+, RuntimeError: no .*night.*forged", shown["attempts"]
+    )
+    shown = dict(line.split("\t", 1) for line in flowli("jobs", "show", job_id, "--traceback").lines)
+    assert "in nightly" in shown["attempts"]
+    (attempt,) = flowli("jobs", "show", job_id, "--json").json["attempts"]
+    assert (attempt["number"], attempt["error"]["type"]) == (1, "RuntimeError")
 
 
 def test_a_running_job_is_shown_with_its_lease_and_the_request_to_cancel_it(flowli: Callable[..., Output]) -> None:

@@ -30,6 +30,7 @@ from flowli_core import (
     LogLine,
     Middleware,
     Page,
+    PastAttempt,
     PerJob,
     Proceed,
     Progress,
@@ -714,6 +715,7 @@ async def inspects(jobs: AppJobs) -> None:
     assert result is None
     assert_type(record.backoff, Fixed | Exponential | None)
     assert_type(record.last_error, LastError | None)
+    assert_type(record.attempts, tuple[PastAttempt, ...])
     assert_type(record.progress, Progress | None)
     assert_type(record.log, tuple[LogLine, ...])
     if record.progress is not None:

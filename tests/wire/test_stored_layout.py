@@ -13,7 +13,7 @@ from flowli_core import AllMissed, Exponential, Fixed, exponential, fixed
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import FORMAT, ScheduleSpec, read
 from flowli_core._schedules.timing import Timing
-from flowli_core._wire.attempts import Attempts, pack_attempts, unpack_attempts
+from flowli_core._wire.attempts import Attempts, KeptAttempt, pack_attempts, unpack_attempts
 from flowli_core._wire.policy import Policy, pack_policy, unpack_policy
 from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import NewRecord
@@ -44,6 +44,12 @@ NIGHTLY = ScheduleSpec(
     overlap="skip",
     record=NewRecord(id="", name="clean", queue="default", input=b'"all"', policy=b'{"v":1}'),
 )
+KEPT = (
+    KeptAttempt(number=1, error=LastError("WorkerLost", "gone")),
+    KeptAttempt(
+        number=2, started_at=datetime(2030, 1, 1, tzinfo=UTC), duration=timedelta(milliseconds=500), worker="there"
+    ),
+)
 HOURLY = replace(
     NIGHTLY,
     timing=Timing(rule=Every(timedelta(hours=1)), start=datetime(2026, 1, 1, tzinfo=UTC)),
@@ -70,8 +76,11 @@ def test_the_stored_bytes_stay_as_they_are() -> None:
     assert pack_policy(Policy(max_attempts=1, backoff=fixed("5s"))) == (
         b'{"v":1,"max_attempts":1,"backoff":{"delay":"PT5S"}}'
     )
-    assert pack_attempts(Attempts(2, 3, LastError("ValueError", "no", "at"))) == (
-        b'{"attempts_made":2,"failure_count":3,"last_error":{"type":"ValueError","message":"no","traceback":"at"}}'
+    error = LastError("ValueError", "no", "at")
+    assert pack_attempts(Attempts(last_error=error, attempts_made=2, failure_count=3, recoveries=1, kept=KEPT)) == (
+        b'{"last_error":{"type":"ValueError","message":"no","traceback":"at"},"attempts_made":2,"failure_count":3,'
+        b'"recoveries":1,"kept":[{"number":1,"error":{"type":"WorkerLost","message":"gone","traceback":""}},'
+        b'{"number":2,"started_at":"2030-01-01T00:00:00Z","duration":"PT0.5S","worker":"there"}]}'
     )
     assert FORMAT.pack(NIGHTLY) == (
         b'{"v":1,"timing":{"rule":{"expression":"0 3 * * *","timezone":"Europe/Paris"},"end":"2030-01-01T00:00:00Z"},'
@@ -85,7 +94,28 @@ def test_a_policy_is_read_as_it_was_written(policy: Policy) -> None:
     assert unpack_policy(pack_policy(policy)) == policy
 
 
-@given(st.builds(Attempts, st.integers(0), st.integers(0), st.none() | st.builds(LastError, *[st.text()] * 3)))
+errors = st.none() | st.builds(LastError, *[st.text()] * 3)
+counts = st.integers(0)
+kept = st.builds(
+    KeptAttempt,
+    number=counts,
+    started_at=st.none() | st.datetimes(timezones=st.just(UTC)),
+    duration=st.none() | durations,
+    worker=st.none() | st.text(),
+    error=errors,
+)
+
+
+@given(
+    st.builds(
+        Attempts,
+        last_error=errors,
+        attempts_made=counts,
+        failure_count=counts,
+        recoveries=counts,
+        kept=st.lists(kept, max_size=3).map(tuple),
+    )
+)
 def test_attempts_are_read_as_they_were_written(attempts: Attempts) -> None:
     assert unpack_attempts(pack_attempts(attempts)) == attempts
 

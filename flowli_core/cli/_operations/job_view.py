@@ -5,12 +5,13 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+from flowli_core._jobs.past_attempts import PastAttempt
 from flowli_core._jobs.records import JobRecord
 from flowli_core._jobs.workers import WORKER_ALIVE
-from flowli_core._progress import LogLine, Progress
+from flowli_core._progress import Progress
 from flowli_core._text import escape_controls
 from flowli_core.cli._common.show import format_fields, format_moment, format_table, is_terminal
-from flowli_core.durations import format_duration
+from flowli_core.durations import format_duration, format_elapsed
 from flowli_core.retry import Backoff, Fixed
 from flowli_core.stored import STATES, Overview, State, StateCounts
 
@@ -36,8 +37,8 @@ def explain_no_jobs(state: State, counts: StateCounts) -> str:
     return f"no {state} jobs, but {found}: flowli jobs list {next(iter(others))}"
 
 
-def format_job(record: JobRecord, overview: Overview) -> str:
-    """Format all that is known of a job."""
+def format_job(record: JobRecord, overview: Overview, *, tracebacks: bool = False) -> str:
+    """Format all that is known of a job, with the tracebacks of earlier attempts if these are wanted."""
     shown: dict[str, object] = {}
     for field in fields(record):
         if field.name == "attempts_made":
@@ -58,8 +59,11 @@ def format_job(record: JobRecord, overview: Overview) -> str:
     shown["cancel_requested"] = record.cancel_requested or None
     if record.progress is not None:
         shown["progress"] = format_progress(record.progress, overview.now)
-    del shown["log"]
-    return format_fields([*[pair for pair in shown.items() if pair[1] is not None], *_log_fields(record.log)])
+    del shown["log"], shown["attempts"]
+    pairs = [pair for pair in shown.items() if pair[1] is not None]
+    attempts = [_format_past_attempt(attempt, traceback=tracebacks) for attempt in record.attempts]
+    log = [f"{line.at:%Y-%m-%d %H:%M:%S} {escape_controls(line.text)}" for line in record.log]
+    return format_fields([*pairs, *_fields_of_lines("attempts", attempts), *_fields_of_lines("log", log)])
 
 
 def format_progress(progress: Progress, now: datetime) -> str:
@@ -99,12 +103,25 @@ def is_silent(worker: str, overview: Overview) -> bool:
     return known is None or overview.now - known.seen >= WORKER_ALIVE
 
 
-def _log_fields(log: Sequence[LogLine]) -> list[tuple[str, object]]:
-    """Return the field of a log, which has several lines on a terminal. In a pipe, each line is a field of its own."""
-    lines = [f"{line.at:%Y-%m-%d %H:%M:%S} {escape_controls(line.text)}" for line in log]
+def _fields_of_lines(name: str, lines: Sequence[str]) -> list[tuple[str, object]]:
+    """Return the field of some lines, all in one on a terminal. In a pipe, each line is a field of its own."""
     if not lines:
         return []
-    return [("log", "\n".join(lines))] if is_terminal() else [("log", line) for line in lines]
+    return [(name, "\n".join(lines))] if is_terminal() else [(name, line) for line in lines]
+
+
+def _format_past_attempt(attempt: PastAttempt, *, traceback: bool) -> str:
+    """Return a line with the number, start, duration, worker and error of an attempt, and its traceback if wanted."""
+    parts = [str(attempt.number)]
+    if attempt.started_at is not None:
+        parts.append(f"{attempt.started_at:%Y-%m-%d %H:%M:%S}")
+    if attempt.duration is not None:
+        parts.append(f"for {format_elapsed(attempt.duration)}")
+    if attempt.worker is not None:
+        parts.append(f"on {attempt.worker}")
+    error = attempt.error
+    line = escape_controls(f"{' '.join(parts)}, {error.type}: {error.message}")
+    return f"{line}\n{error.traceback.rstrip()}" if traceback and error.traceback else line
 
 
 def _row(record: JobRecord) -> list[object]:

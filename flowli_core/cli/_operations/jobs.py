@@ -63,16 +63,17 @@ async def list_jobs(registry: Jobs[Any], *, state: State, limit: int, cursor: st
 
 @jobs.command()
 @click.argument("id")
+@click.option("--traceback", "tracebacks", is_flag=True, help="Print the tracebacks of earlier attempts, too.")
 @json_option
 @operation
-async def show(registry: Jobs[Any], *, id: str, is_json: bool) -> int:
+async def show(registry: Jobs[Any], *, id: str, tracebacks: bool, is_json: bool) -> int:
     """Show everything that is stored about the job with this ID."""
     record = await registry.inspect.get_job(id)
     if record is None:
         return _fail_unknown(id)
     if is_json:
         return succeed(format_json(record))
-    return succeed(format_job(record, await registry.inspect.get_overview()))
+    return succeed(format_job(record, await registry.inspect.get_overview(), tracebacks=tracebacks))
 
 
 @jobs.command()
