@@ -22,6 +22,7 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.durations import ZERO
+from flowli_core.history import MOST_HISTORY_JOBS
 from flowli_core.limits import Keep
 from flowli_core.reports import Report
 from flowli_core.stored import STATES, Position, State, StateCounts, StoredRecord, position
@@ -180,6 +181,13 @@ async def finish(driver: Driver, record_id: str, outcome: Outcome, *, queue: str
     worker = Worker(driver, f"finisher of {record_id}", queues=(queue,))
     await driver.enqueue([record(record_id, queue=queue)])
     assert await worker.settle(await worker.take_one(), outcome) == "ok"
+
+
+async def fill_history(driver: Driver) -> None:
+    """Count so many jobs that the total counts all later ones together. Their records are removed."""
+    await driver.enqueue([record(name=f"job {number}", queue="many jobs") for number in range(MOST_HISTORY_JOBS)])
+    worker = Worker(driver, "many jobs", queues=("many jobs",))
+    await worker.step(*[ack(held) for held in await worker.take(MOST_HISTORY_JOBS)], keep=Keep(completed=0))
 
 
 async def lose(driver: Driver, clock: ManualClock, want: int = 1) -> StepAnswer:

@@ -30,6 +30,7 @@ from flowli_core.durations import ZERO
 from flowli_core.limits import MOST_LOG_LINES, MOST_TAKEN_BACK, WORKER_MEMORY
 from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
+from tests.conformance.model_history import HistoryModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,6 +132,7 @@ class Model:
     calls: dict[str, Call] = field(default_factory=dict[str, Call])
     workers: dict[str, Worker] = field(default_factory=dict[str, Worker])
     tokens: list[int] = field(default_factory=lambda: [0])
+    history: HistoryModel = field(default_factory=HistoryModel)
     taken_back: int = 0
     """The number of recoveries that were taken back."""
 
@@ -164,6 +166,7 @@ class Model:
         due = new.due if isinstance(new.due, datetime) else self.now + new.due
         call = self.calls[new.id] = Call(new, self.now, self.now, "queued")
         self._wait(call, max(due, self.now))
+        self.history.count(self.now, new, "enqueued")
         return call.enqueued("accepted")
 
     def step(self, step: Step, answer: StepAnswer) -> None:
@@ -297,6 +300,8 @@ class Model:
             return "duplicate" if call is not None and call.settled == ack.token else "lost"
         call.token, call.settled, call.ends = None, ack.token, None
         call.started_at = ack.started_at or call.started_at
+        if not isinstance(ack.outcome, Released):
+            self.history.count_attempt(self.now, call.new, due=call.due, started=call.started_at)
         match ack.outcome:
             case Completed(result):
                 call.result = result
@@ -306,6 +311,8 @@ class Model:
                 self._finish(call, "failed")
             case Retried(delay, attempts):
                 call.attempts, call.failed_at = attempts, self.now
+                if not call.cancel:
+                    self.history.count(self.now, call.new, "retried")
                 self._wait(call, self.now + delay)
             case Released(delay, attempts):
                 call.attempts = call.attempts if attempts is None else attempts
@@ -324,6 +331,7 @@ class Model:
             if call.worker != step.worker:
                 call.recoveries, call.recovered_token = call.recoveries + 1, call.token
             call.token = call.ends = None
+            self.history.count(self.now, call.new, "recovered")
             if call.recoveries > call.new.max_recoveries and not call.cancel:
                 self._finish(call, "failed")
             else:
@@ -399,6 +407,7 @@ class Model:
     def _finish(self, call: Call, state: FinishedState) -> None:
         call.state = state
         call.finished_at = self.now
+        self.history.count(self.now, call.new, state)
 
     def _holder(self, key: str | None) -> Call | None:
         unfinished = [call for call in self.calls.values() if call.state not in FINISHED]

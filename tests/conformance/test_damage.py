@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flowli_core.history import HistoryQuery
 from tests.conformance.builders import HOUR, LEASE, Worker, ack, everything, ids, record, soon, stored, waiting_step
 from tests.conformance.drivers import CANDIDATES
 
@@ -42,6 +43,22 @@ async def test_a_due_record_that_cannot_be_read_is_set_aside_and_reported_once(
     assert (shown.state, shown.damage) == ("failed", found.damage)
     assert await everything(driver, "failed") == [shown]
     assert (await driver.overview()).counts.failed == 1
+
+
+async def test_a_record_that_is_set_aside_counts_as_enqueued_only(
+    driver: Driver, worker: Worker, spoil: Callable[[str], None]
+) -> None:
+    """It has not failed: nobody ran it. Neither does it count if it is cancelled."""
+    await driver.enqueue([record(name) for name in "abc"])
+    spoil("b")
+    spoil("c")
+    await driver.cancel("c")
+    await worker.step(*[ack(held) for held in await worker.take(3)])
+    try:
+        _, (entry,) = await driver.history(HistoryQuery(resolution="total"))
+    except NotImplementedError:
+        pytest.skip("this driver has no history yet")
+    assert (entry.enqueued, entry.completed, entry.failed, entry.cancelled) == (3, 1, 0, 0)
 
 
 async def test_a_waiting_step_sets_a_record_aside(driver: Driver, spoil: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from flowli_core.driver import Cancelled, Retried
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.durations import ZERO
-from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, lease_of, record, step
+from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, fill_history, lease_of, record, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +64,7 @@ async def live_and_die(driver: MemoryDriver, clock: ManualClock, *, rounds: int)
 async def test_nothing_is_left_of_jobs_that_are_gone(clock: ManualClock) -> None:
     """After retention the driver needs as much memory as after far fewer jobs."""
     driver = MemoryDriver(clock=clock)
+    await fill_history(driver)
     await live_and_die(driver, clock, rounds=20)
     before = in_use()
     await live_and_die(driver, clock, rounds=400)

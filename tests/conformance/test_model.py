@@ -39,11 +39,12 @@ from flowli_core.driver import (
     Step,
 )
 from flowli_core.durations import ZERO
+from flowli_core.history import HistoryQuery
 from flowli_core.limits import MOST_LOG_LINES, Keep
 from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, STATES
 from flowli_core.testing import ManualClock
-from tests.conformance.builders import everything, ids, record, step, stored
+from tests.conformance.builders import HOUR, everything, ids, record, step, stored
 from tests.conformance.drivers import CANDIDATES, Candidate
 from tests.conformance.model import Model
 
@@ -97,6 +98,7 @@ MUST_REACH = (
     "zombie lost",
     "clock back",
     "recovery taken back",
+    "history read",
     "reserved, recovered 0 times",
     "reserved, recovered 1 times",
     "reserved, recovered 2 times",
@@ -144,6 +146,13 @@ records = st.builds(
 )
 keeps = st.builds(Keep, st.sampled_from([100, 100, 3, 1]), st.sampled_from([100, 100, 2, 0]), st.sampled_from([100, 1]))
 picks = st.integers(0, 200)
+histories = st.builds(
+    HistoryQuery,
+    resolution=st.sampled_from(["minute", "minute", "hour", "total"]),
+    periods=st.sampled_from([150, 100, 2, 1]),
+    name=st.sampled_from([None, None, "send_email", "nobody"]),
+    queue=st.sampled_from([None, None, "q1", "q2"]),
+)
 
 
 # Few numbers, so that lines come again, in part or after a gap; and sometimes more lines than are kept.
@@ -188,6 +197,8 @@ class DriverMachine(RuleBasedStateMachine):
         return self.loop.run(call)
 
     def teardown(self) -> None:
+        for resolution in ("minute", "hour", "total"):
+            self.read_history(HistoryQuery(resolution=resolution, periods=150), HOUR)
         self.run(self.driver.close())
         self.loop.close()
 
@@ -460,6 +471,17 @@ class DriverMachine(RuleBasedStateMachine):
         self.model.back(by)
         self.step((worker + 1) % 3, draft, [])
         self.reached["clock back"] += 1
+
+    @rule(query=histories, before=st.sampled_from([None, ZERO, 60 * SECOND, 3600 * SECOND, -61 * SECOND]))
+    def read_history(self, query: HistoryQuery, before: timedelta | None) -> None:
+        now = self.clock.now()
+        query = replace(query, before=None if before is None else now + before)
+        try:
+            answer = self.run(self.driver.history(query))
+        except NotImplementedError:
+            answer = (now, self.model.history.read(query, now))
+        assert answer == (now, self.model.history.read(query, now))
+        self.reached["history read"] += bool(answer[1])
 
     def time_passes_by(self, by: timedelta) -> None:
         self.clock.advance(by)

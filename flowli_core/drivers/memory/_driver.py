@@ -219,7 +219,8 @@ class MemoryDriver:
             return self._watchers.call(Watch(watcher=watch.watcher), now)
 
     async def history(self, query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
-        raise NotImplementedError
+        with self._transition() as now:
+            return moment(now), self._store.history.read(query, now)
 
     async def pause_queue(self, queue: str, *, paused: bool) -> bool:
         raise NotImplementedError

@@ -102,6 +102,9 @@ class Steps:
         store.take_out(record)
         record.settled = ack.token
         record.started = record.started if ack.started_at is None else stamp(ack.started_at)
+        if not isinstance(ack.outcome, Released):
+            started = record.started or store.now
+            store.history.count_attempt(store.now, record.new, due=record.due, started=started)
         match ack.outcome:
             case Completed(result):
                 record.result = result
@@ -109,6 +112,8 @@ class Steps:
             case Retried(delay, attempts):
                 record.attempts, record.failed = attempts, store.now
                 store.make_waiting(record, store.now + milliseconds(delay))
+                if record.status == "waiting":  # else it was cancelled
+                    store.history.count(store.now, record.new, "retried")
             case Failed(attempts):
                 record.attempts, record.failed = attempts, store.now
                 store.finish(record, "failed")
@@ -136,6 +141,7 @@ class Steps:
             if not is_own:
                 record.recoveries, record.recovered_token = record.recoveries + 1, record.token
             store.take_out(record)
+            store.history.count(store.now, new, "recovered")
             state: Literal["queued", "failed", "cancelled"]
             if record.cancel_requested:
                 state = "cancelled"

@@ -7,6 +7,7 @@ from typing import Literal
 from flowli_core.driver import Enqueued, NewRecord, Reserved
 from flowli_core.drivers._logs import NO_LOG, Log
 from flowli_core.drivers._times import SKIPPED_NUMBERS, milliseconds, moment, moment_or_none, stamp
+from flowli_core.drivers.memory._history import History
 from flowli_core.limits import MOST_TAKEN_BACK, MOST_TAKEN_IDS
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord, StoredSchedule
 
@@ -189,11 +190,13 @@ class Store:
         self.moved: list[str] = []
         self.schedules: dict[str, StoredSchedule] = {}
         self.ticks = Index()
+        self.history = History()
         self._revision = 0
 
     def follow_clock(self, now: int) -> None:
         """Note the time. If the clock was set back, what was due stays due, and leases keep the time they had left."""
         seen, self.now = self.now, now
+        self.history.follow_clock(now)
         if now < seen:
             self.token += SKIPPED_NUMBERS
             self._revision += SKIPPED_NUMBERS
@@ -221,6 +224,7 @@ class Store:
             return self.records[holder].enqueued("existing", self.now)
         record = self.records[new.id] = Record(new, due=due, created=self.now, updated=self.now)
         self.make_waiting(record, due)
+        self.history.count(self.now, new, "enqueued")
         return record.enqueued("accepted", self.now)
 
     def due(self, queue: str, limit: int, *, suspect: bool = False) -> list[Entry]:
@@ -297,8 +301,9 @@ class Store:
             self._add_waiting(record)  # it may be no suspect any more
 
     def finish(self, record: Record, state: FinishedState) -> None:
-        """Finish a record, and free its key."""
+        """Finish a record, count it, and free its key."""
         new = record.new
+        self.history.count(self.now, new, state)
         record.status, record.updated, record.finished = state, self.now, self.now
         record.expiry = self.now + milliseconds(new.keep_completed if state == "completed" else new.keep_failed)
         self.finished[state].add(self.now, new.id)
