@@ -17,11 +17,7 @@ from flowli_core._running.hooks import Hook, Hooks, JobEvent, Observer
 from flowli_core._running.runner import Health, Runner
 from flowli_core._schedules.timing import AllMissed, Missed, Overlap
 from flowli_core._sync import run_sync
-from flowli_core.driver import (
-    CancelAnswer,
-    Driver,
-    RequeueAnswer,
-)
+from flowli_core.driver import Driver
 from flowli_core.errors import (
     DefinitionError,
     DriverError,
@@ -41,6 +37,7 @@ from flowli_core.errors import (
 from flowli_core.limits import Keep
 from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
 from flowli_core.stored import FinishedState, Overview, QueueCounts, State, StateCounts
+from flowli_core.targets import CancelAnswer, RequeueAnswer
 
 __all__ = [
     "Abort",

@@ -33,16 +33,17 @@ from flowli_core.limits import Keep
 from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
+    Found,
     Overview,
     RecordQuery,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
     State,
-    StoredRecord,
     StoredSchedule,
     Watch,
 )
+from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,15 +285,6 @@ class HeartbeatAnswer:
     cancelled: frozenset[str] = frozenset()
 
 
-CancelAnswer = Literal["cancelled", "requested", "finished", "unknown"]
-"""cancelled: it had not started and never will. requested: it is active; the next heartbeat of its worker returns it.
-finished: it had finished, or it was a damaged record that waited, which is now set aside."""
-
-RequeueAnswer = Literal["requeued", "unfinished", "key_taken", "damaged", "unknown"]
-"""requeued: it is due now. unfinished: it is queued or active. key_taken: another record holds its key. damaged: it
-cannot be read, and nothing was done."""
-
-
 class Driver(Protocol):
     """A store of records and schedules. The top of this module says what holds for every method."""
 
@@ -318,27 +310,32 @@ class Driver(Protocol):
         """Extend the leases that are still the worker's, to `lease` from now; and store the reports."""
         ...
 
-    async def cancel(self, record_id: str) -> CancelAnswer:
-        """Cancel a waiting record now, or request the cancellation of an active one.
+    async def cancel(self, targets: Sequence[Target]) -> list[CancelAnswer]:
+        """Cancel a waiting record now, or request the cancellation of an active one, for up to MOST_TARGETS records.
 
         If its worker completes or fails the record all the same, that outcome counts. If the record would otherwise
         wait again, because it is retried, released or recovered, it becomes `cancelled`.
         """
         ...
 
-    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
-        """Return a finished or scheduled record to its queue, due now.
+    async def requeue(self, targets: Sequence[Target]) -> list[RequeueAnswer]:
+        """Return finished or scheduled records to their queues, due now; up to MOST_TARGETS of them.
 
-        It has these attempts, no recoveries and no progress.
+        They have the attempts of their targets, no recoveries and no progress.
         """
         ...
 
-    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
-        """Remove up to `limit` records that finished in this state more than `older_than` ago. Return how many."""
+    async def purge(
+        self, state: FinishedState, *, older_than: timedelta, limit: int, ids: Sequence[str] | None = None
+    ) -> int:
+        """Remove up to `limit` records that finished in this state more than `older_than` ago. Return how many.
+
+        With `ids`, only those of them, up to MOST_TARGETS.
+        """
         ...
 
-    async def records(self, query: RecordQuery) -> list[StoredRecord]:
-        """Return the records that the query asks for.
+    async def records(self, query: RecordQuery) -> Found:
+        """Return the records that the query finds, and the position from which a listing continues.
 
         A driver may search the queues one after another. A record that stays in a state meanwhile is listed once; one
         that moves may be left out.

@@ -13,6 +13,9 @@ Other calls wait for the store meanwhile."""
 RECOVER_PER_STEP, TRIM_PER_STEP = 64, 1000
 """The most expired leases that a step recovers, and the most finished records that it removes."""
 
+MOST_LOOKED_AT = 250
+"""The most records that one call of `records` looks at to filter them."""
+
 MOST_LOG_LINES = 100
 """A driver keeps the last lines of a record's log, up to this many."""
 

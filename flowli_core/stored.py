@@ -104,15 +104,41 @@ class RecordsInState:
     """Lists up to `limit` records in a state in the order of their positions, from the first behind `after`.
 
     Without `payloads`, a record has an empty input, and None as meta and result.
+
+    The filters `name`, `queue` and `attempts_hold` (bytes that its attempts contain) leave out other records, and
+    `older_than` those whose time is not more than this long ago. The time of a finished record is when it finished,
+    that of a waiting one when it is due, and that of an active one when it was reserved.
     """
 
     state: State
     limit: int
     after: Position | None = None
     payloads: bool = True
+    name: str | None = None
+    queue: str | None = None
+    attempts_hold: bytes | None = None
+    older_than: timedelta | None = None
+
+    def is_filtered(self) -> bool:
+        """Return True if it has a filter."""
+        return (self.name, self.queue, self.attempts_hold, self.older_than) != (None, None, None, None)
 
 
 RecordQuery = RecordById | RecordsById | RecordsInState
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The records that a query has found.
+
+    `rest` is the position behind which a listing goes on, or None if it has no other records. `looked_at` is the number
+    of records that the call has looked at. With filters that is at most MOST_LOOKED_AT, and less if they are large, so
+    that no call blocks the store. So fewer records than the `limit`, or none, may come with a `rest`.
+    """
+
+    records: list[StoredRecord]
+    rest: Position | None = None
+    looked_at: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from flowli_core._jobs.records import Receipt, to_receipt
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules import changes
 from flowli_core._wire.attempts import renew_attempts
-from flowli_core.driver import CancelAnswer, RequeueAnswer
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError
 from flowli_core.stored import FINISHED, FinishedState
+from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
 _PURGED_AT_ONCE = 500
 
@@ -34,7 +34,8 @@ class Control:
         was done.
         """
         record_id = _checks.record_id(id)
-        return await (await self._runtime.store()).cancel(record_id)
+        (answer,) = await (await self._runtime.store()).cancel([Target(id=record_id)])
+        return answer
 
     async def requeue(self, id: str) -> RequeueAnswer:
         """Run a finished or scheduled job now, with its attempts and recoveries reset.
@@ -45,7 +46,8 @@ class Control:
         stored = await self._runtime.find_record(id)
         # A damaged record that is in no index is not found, but can be requeued.
         renewed = None if stored is None else renew_attempts(stored.attempts, stored.recoveries)
-        return await (await self._runtime.store()).requeue(id, attempts=renewed)
+        (answer,) = await (await self._runtime.store()).requeue([Target(id=id, attempts=renewed)])
+        return answer
 
     async def purge(self, state: FinishedState, *, older_than: Duration = "0s") -> int:
         """Remove the jobs that finished in this state more than `older_than` ago, and return their number."""

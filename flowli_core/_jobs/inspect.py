@@ -116,7 +116,8 @@ class Inspect:
 
         async def read(count: int, last: StoredRecord | None) -> list[StoredRecord]:
             behind = after if last is None else position(last)
-            return await driver.records(RecordsInState(state=state, limit=count, after=behind, payloads=payloads))
+            query = RecordsInState(state=state, limit=count, after=behind, payloads=payloads)
+            return (await driver.records(query)).records
 
         first, most = (_FIRST_CALL, _MOST_PER_CALL) if payloads else (_MOST_WITHOUT_PAYLOADS, _MOST_WITHOUT_PAYLOADS)
         found, has_more = await _read_page(read, limit, size=_size, first=first, most=most)

@@ -98,12 +98,12 @@ class Runtime:
     async def find_record(self, id: str) -> StoredRecord | None:
         """Return the stored record with this id, or None. Raises ValidationError for an invalid id."""
         query = RecordById(_checks.record_id(id))
-        found = await (await self.store()).records(query)
+        found = (await (await self.store()).records(query)).records
         return found[0] if found else None
 
     async def find_state(self, id: str) -> StoredRecord | None:
         """Return the stored record with this id, without its input, meta and log, or None."""
-        found = await (await self.store()).records(RecordsById(ids=(id,)))
+        found = (await (await self.store()).records(RecordsById(ids=(id,)))).records
         return found[0] if found else None
 
     async def follow(self, id: str) -> AsyncGenerator[StoredRecord]:

@@ -228,7 +228,7 @@ async def _find(driver: Driver, ids: tuple[str, ...]) -> dict[str, StoredRecord]
     """Read records by their ids, in as many calls as it takes."""
     found: dict[str, StoredRecord] = {}
     while ids:
-        part = await driver.records(RecordsById(ids=ids))
+        part = (await driver.records(RecordsById(ids=ids))).records
         found |= {record.id: record for record in part}
         ids = ids[ids.index(part[-1].id) + 1 :] if part else ()
     return found

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Step
-    from flowli_core.stored import RecordQuery, StoredRecord
+    from flowli_core.stored import Found, RecordQuery
 
 PATIENCE = 20
 """Seconds after which a test that waits for an event fails instead of hanging. No test takes nearly that long."""
@@ -97,7 +97,7 @@ class UnreachableDriver(MemoryDriver):
             raise StoreUnavailable("the store is unreachable")
         return await super().step(step)
 
-    async def records(self, query: RecordQuery) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> Found:
         if self.is_unreachable:
             raise StoreUnavailable("the store is unreachable")
         return await super().records(query)

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 from flowli_core import Hooks, Runner
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.healthz import Healthz
-from flowli_core.stored import RecordQuery, StoredRecord
+from flowli_core.stored import Found, RecordQuery
 from flowli_starlette import jobs_lifespan
 from tests.adapters.apps import PATIENCE, BuggyDriver, EventJobs, Events, UnreachableDriver
 
@@ -129,7 +129,7 @@ def test_a_store_that_does_not_answer_in_time_is_not_ready(monkeypatch: pytest.M
     monkeypatch.setattr("flowli_core.healthz._ANSWER_WITHIN", timedelta(milliseconds=10))
 
     class HungDriver(MemoryDriver):
-        async def records(self, query: RecordQuery) -> list[StoredRecord]:
+        async def records(self, query: RecordQuery) -> Found:
             await asyncio.sleep(PATIENCE)
             return await super().records(query)
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tests.conformance.builders import record
+from tests.support.store import requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ def store_parked_jobs() -> None:
         await driver.enqueue([record(name="renamed", queue="mail", policy=POLICY) for _ in range(2)])
         await driver.enqueue([record(name="send_email", queue="mail", policy=b'{"v":9}')])
         await driver.enqueue([record("n", name="nightly", queue="default", policy=POLICY, due=timedelta(hours=1))])
-        await driver.requeue("n", attempts=b'{"v":9}')
+        await requeue_one(driver, "n", attempts=b'{"v":9}')
         await driver.close()
 
     asyncio.run(store())

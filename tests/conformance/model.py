@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 from flowli_core.driver import (
     Ack,
     AckAnswer,
-    CancelAnswer,
     Cancelled,
     Completed,
     Enqueued,
@@ -21,7 +20,6 @@ from flowli_core.driver import (
     Lease,
     NewRecord,
     Released,
-    RequeueAnswer,
     Retried,
     Step,
     StepAnswer,
@@ -30,6 +28,7 @@ from flowli_core.durations import ZERO
 from flowli_core.limits import MOST_LOG_LINES, MOST_TAKEN_BACK, WORKER_MEMORY
 from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
+from flowli_core.targets import CancelAnswer, RequeueAnswer
 from tests.conformance.model_history import HistoryModel
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import pytest
 from flowli_core.driver import Cancelled, HeartbeatAnswer, Released, Retried
 from flowli_core.durations import ZERO
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, everything, finish, lease_of, lose, record, stored
+from tests.support.store import cancel_one, requeue_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -21,7 +22,7 @@ async def test_a_queued_record_is_cancelled_at_once(driver: Driver, worker: Work
     """A cancelled record is never reserved."""
     await driver.enqueue([record("a")])
     clock.advance("1s")
-    assert await driver.cancel("a") == "cancelled"
+    assert await cancel_one(driver, "a") == "cancelled"
     found = await stored(driver, "a")
     assert (found.state, found.finished_at, found.updated_at) == ("cancelled", clock.now(), clock.now())
     assert await worker.take() == ()
@@ -30,7 +31,7 @@ async def test_a_queued_record_is_cancelled_at_once(driver: Driver, worker: Work
 async def test_a_scheduled_record_is_cancelled_at_once(driver: Driver, worker: Worker, clock: ManualClock) -> None:
     """A cancelled record does not become due."""
     await driver.enqueue([record("a", due=timedelta(seconds=5))])
-    assert await driver.cancel("a") == "cancelled"
+    assert await cancel_one(driver, "a") == "cancelled"
     assert (await worker.step()).next_due is None
     clock.advance("5s")
     assert await worker.take() == ()
@@ -40,7 +41,7 @@ async def test_a_suspect_is_cancelled_at_once(driver: Driver, worker: Worker, cl
     """A waiting suspect can be cancelled like any other record."""
     await driver.enqueue([record("a", max_recoveries=1)])
     await lose(driver, clock)
-    assert await driver.cancel("a") == "cancelled"
+    assert await cancel_one(driver, "a") == "cancelled"
     assert await worker.take() == ()
 
 
@@ -48,8 +49,8 @@ async def test_the_cancellation_of_an_active_record_is_requested(driver: Driver,
     """The worker gets it with its next heartbeats; the record stays active until it is settled."""
     await driver.enqueue([record("a"), record("b")])
     a, b = await worker.take(2)
-    assert await driver.cancel("a") == "requested"
-    assert await driver.cancel("a") == "requested"
+    assert await cancel_one(driver, "a") == "requested"
+    assert await cancel_one(driver, "a") == "requested"
     assert (await stored(driver, "a")).state == "active"
     for _ in range(2):
         answer = await driver.heartbeat("w", [lease_of(a), lease_of(b)], LEASE)
@@ -64,12 +65,12 @@ async def test_a_record_shows_that_its_cancellation_was_requested_while_it_is_ac
     await driver.enqueue([record("a"), record("b", key="k")])
     a, b = await worker.take(2)
     assert not (await stored(driver, "a")).cancel_requested
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     assert {one.id: one.cancel_requested for one in await everything(driver, "active")} == {"a": True, "b": False}
     await worker.settle(a, outcome)
     await worker.settle(b)
     assert not (await stored(driver, "a")).cancel_requested
-    await driver.requeue("a", attempts=None)
+    await requeue_one(driver, "a", attempts=None)
     await worker.take_one()
     assert not (await stored(driver, "a")).cancel_requested
 
@@ -81,7 +82,7 @@ async def test_a_record_that_finishes_in_spite_of_a_request_keeps_its_outcome(
     """The handler was faster than the cancellation."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     assert await worker.settle(held, outcome) == "ok"
     assert (await stored(driver, "a")).state == state
 
@@ -95,7 +96,7 @@ async def test_a_requested_record_that_would_run_again_is_cancelled(
     """A retry or a release cancels it, and frees its key."""
     await driver.enqueue([record("a", key="k")])
     held = await worker.take_one()
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     clock.advance("1s")
     assert await worker.settle(held, outcome) == "ok"
     found = await stored(driver, "a")
@@ -113,7 +114,7 @@ async def test_recovery_cancels_a_requested_record(
     """It does so whether or not the record may be recovered again."""
     await driver.enqueue([record("a", max_recoveries=limit)])
     await worker.take_one()
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     clock.advance(LEASE)
     answer = await worker.step(want=1)
     assert [(one.id, one.state) for one in answer.recovered] == [("a", "cancelled")]
@@ -127,16 +128,16 @@ async def test_a_finished_record_cannot_be_cancelled(driver: Driver) -> None:
     await finish(driver, "a", DONE)
     await finish(driver, "b", BROKEN)
     before = [await stored(driver, name) for name in "ab"]
-    assert [await driver.cancel(name) for name in "ab"] == ["finished", "finished"]
+    assert [await cancel_one(driver, name) for name in "ab"] == ["finished", "finished"]
     assert [await stored(driver, name) for name in "ab"] == before
 
 
 async def test_cancelling_again_answers_finished(driver: Driver) -> None:
     """A record is cancelled once."""
     await driver.enqueue([record("a")])
-    assert [await driver.cancel("a"), await driver.cancel("a")] == ["cancelled", "finished"]
+    assert [await cancel_one(driver, "a"), await cancel_one(driver, "a")] == ["cancelled", "finished"]
 
 
 async def test_an_unknown_record_cannot_be_cancelled(driver: Driver) -> None:
     """There is nothing to cancel."""
-    assert await driver.cancel("nobody") == "unknown"
+    assert await cancel_one(driver, "nobody") == "unknown"

@@ -10,6 +10,7 @@ import pytest
 from flowli_core.history import HistoryQuery
 from tests.conformance.builders import HOUR, LEASE, Worker, ack, everything, ids, record, soon, stored, waiting_step
 from tests.conformance.drivers import CANDIDATES
+from tests.support.store import cancel_one, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,7 +53,7 @@ async def test_a_record_that_is_set_aside_counts_as_enqueued_only(
     await driver.enqueue([record(name) for name in "abc"])
     spoil("b")
     spoil("c")
-    await driver.cancel("c")
+    await cancel_one(driver, "c")
     await worker.step(*[ack(held) for held in await worker.take(3)])
     try:
         _, (entry,) = await driver.history(HistoryQuery(resolution="total"))
@@ -85,7 +86,7 @@ async def test_a_listing_shows_damaged_records_in_their_order(
             ("a", False),
         ]
     for name in "be":
-        assert await driver.cancel(name) == "finished"
+        assert await cancel_one(driver, name) == "finished"
     assert ids(await everything(driver, "scheduled")) == ["d", "c", "a"]
 
 
@@ -131,8 +132,8 @@ async def test_the_id_of_a_damaged_record_stays_taken_and_its_key_is_free(
     await driver.enqueue([record("a", key="k")])
     spoil("a")
     await worker.step(want=1)
-    assert await driver.requeue("a") == "damaged"
-    assert await driver.cancel("a") == "finished"
+    assert await requeue_one(driver, "a") == "damaged"
+    assert await cancel_one(driver, "a") == "finished"
     answers = await driver.enqueue([record("a"), record("b", key="k")])
     assert [(one.id, one.disposition) for one in answers] == [("a", "duplicate"), ("b", "accepted")]
     assert answers[0].state == "failed"

@@ -37,7 +37,7 @@ from tests.conformance.builders import (
     stored,
     waiting_step,
 )
-from tests.support.store import find_schedule, put
+from tests.support.store import cancel_one, find_schedule, put, requeue_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver
@@ -188,7 +188,7 @@ async def test_a_cancelled_active_record_counts_by_the_state_in_which_it_finishe
     """The request counts as nothing. An attempt that would be retried, and is cancelled, is not retried."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     assert await total(driver) == {"enqueued": 1}
     await worker.settle(held, outcome)
     assert await total(driver) == {"enqueued": 1, **counted}
@@ -199,7 +199,7 @@ async def test_a_cancelled_waiting_record_counts_once(driver: Driver, due: timed
     """It has not run, so there are no durations."""
     await driver.enqueue([record("a", due=due)])
     for _ in range(2):
-        await driver.cancel("a")
+        await cancel_one(driver, "a")
     assert await total(driver) == {"enqueued": 1, "cancelled": 1}
 
 
@@ -330,7 +330,7 @@ async def test_a_recovery_that_finishes_a_record_counts_as_that_too(driver: Driv
     await lose(driver, clock)
     await driver.enqueue([record("cancelled", name="cancelled")])
     assert len(await Worker(driver, "a worker that dies").take()) == 1
-    await driver.cancel("cancelled")
+    await cancel_one(driver, "cancelled")
     clock.advance(LEASE)
     await Worker(driver, "another").step()
     assert {one.name: numbers(one) for one in await read(driver)} == {
@@ -350,7 +350,7 @@ async def test_a_waiting_step_counts_what_it_recovers(driver: Driver, clock: Man
 async def test_a_record_that_is_requeued_counts_when_it_finishes_again(driver: Driver, worker: Worker) -> None:
     """It is not enqueued again."""
     await finish(driver, "a", BROKEN)
-    await driver.requeue("a")
+    await requeue_one(driver, "a")
     await worker.settle(await worker.take_one())
     assert await total(driver) == {"enqueued": 1, "failed": 1, "completed": 1, "waits": 2, "runs": 2}
 

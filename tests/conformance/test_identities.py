@@ -9,7 +9,7 @@ import pytest
 
 from flowli_core.driver import Cancelled, Released, Retried
 from tests.conformance.builders import BROKEN, DONE, Worker, finish, ids, lose, record, stored
-from tests.support.store import find
+from tests.support.store import cancel_one, find
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -137,7 +137,7 @@ async def test_a_record_that_runs_again_keeps_its_key(driver: Driver, worker: Wo
 async def test_cancelling_a_waiting_record_frees_its_key(driver: Driver) -> None:
     """A cancelled record holds no key."""
     await driver.enqueue([record("a", key="k")])
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     (answer,) = await driver.enqueue([record("b", key="k")])
     assert answer.disposition == "accepted"
 
@@ -157,7 +157,7 @@ async def test_the_end_of_one_record_does_not_free_the_key_of_the_next(driver: D
     await worker.settle(held)
     await driver.enqueue([record("b", key="k")])
     assert await worker.settle(held) == "duplicate"
-    assert await driver.cancel("a") == "finished"
+    assert await cancel_one(driver, "a") == "finished"
     (answer,) = await driver.enqueue([record("c", key="k")])
     assert (answer.id, answer.disposition) == ("b", "existing")
 
@@ -165,7 +165,7 @@ async def test_the_end_of_one_record_does_not_free_the_key_of_the_next(driver: D
 async def test_removing_a_finished_record_does_not_free_the_key_of_the_next(driver: Driver, clock: ManualClock) -> None:
     """Purging the earlier holder leaves the key with the current one."""
     await driver.enqueue([record("a", key="k")])
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     await driver.enqueue([record("b", key="k")])
     clock.advance("1m")
     assert await driver.purge("cancelled", older_than=timedelta(seconds=1), limit=10) == 1

@@ -23,6 +23,7 @@ from tests.conformance.builders import (
     stored,
     waiting_step,
 )
+from tests.support.store import requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,7 +221,7 @@ async def test_a_report_from_before_a_requeue_changes_nothing(
     """A requeued record has no recoveries."""
     await driver.enqueue([record("a", max_recoveries=0)])
     held = await stand_still(driver, clock, worker)
-    assert await driver.requeue("a") == "requeued"
+    assert await requeue_one(driver, "a") == "requeued"
     await report(worker, held)
     assert await recoveries(driver) == 0
     assert (await worker.take_one()).suspect

@@ -12,7 +12,6 @@ import pytest
 from flowli_core.driver import Ack, Cancelled, HeartbeatAnswer, Lease, Recovered, Released, Retried
 from flowli_core.durations import ZERO
 from flowli_core.limits import RECOVER_PER_STEP
-from flowli_core.stored import RecordsInState
 from tests.conformance.builders import (
     BROKEN,
     DONE,
@@ -28,6 +27,7 @@ from tests.conformance.builders import (
     step,
     stored,
 )
+from tests.support.store import cancel_one, read_page
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -190,7 +190,7 @@ async def test_a_recovered_record_is_reported_with_its_meta(
     metas = {"a": b"@{}\n\n 5\n", "b": b"", "c": None, "d": b"\x00\xff"}
     await driver.enqueue([record(name, meta=meta, max_recoveries=1) for name, meta in metas.items()])
     await worker.take(4)
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     clock.advance(LEASE)
     answer = await other.step()
     assert {one.id: one.meta for one in answer.recovered} == metas
@@ -549,7 +549,7 @@ async def test_a_clock_set_back_hides_no_due_record_from_readers(
     overview = await driver.overview()
     assert (overview.counts.queued, overview.counts.scheduled, set(overview.oldest)) == (1, 1, {"q"})
     assert (await stored(driver, "a")).state == "queued"
-    assert ids(await driver.records(RecordsInState(state="queued", limit=5))) == ["a"]
+    assert ids(await read_page(driver, "queued", limit=5)) == ["a"]
 
 
 async def test_a_clock_set_back_delays_no_due_record(driver: Driver, worker: Worker, clock: ManualClock) -> None:
@@ -564,5 +564,5 @@ async def test_a_clock_set_back_delays_no_due_record(driver: Driver, worker: Wor
 async def test_an_invented_token_is_lost(driver: Driver, worker: Worker) -> None:
     """Zero is no token: a record that was never settled does not count as settled under it."""
     await driver.enqueue([record("a", due=HOUR)])
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     assert (await worker.step(Ack("a", 0, DONE))).acks == ("lost",)

@@ -17,7 +17,7 @@ from flowli_core.driver import (
 )
 from flowli_core.durations import ZERO
 from flowli_core.limits import Keep
-from flowli_core.stored import FINISHED, STATES, Position, QueueCounts, RecordsInState, StateCounts, position
+from flowli_core.stored import FINISHED, STATES, Position, QueueCounts, StateCounts, position
 from tests.conformance.builders import (
     BROKEN,
     DONE,
@@ -31,7 +31,7 @@ from tests.conformance.builders import (
     record,
     stored,
 )
-from tests.support.store import read_page
+from tests.support.store import cancel_one, read_page, requeue_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -124,8 +124,8 @@ async def test_pages_are_stable_while_records_are_removed(
     """A page continues where the last one ended, also if the last record of that page is gone."""
     await fill(driver, state, "abcde", clock)
     first = await read_page(driver, state, limit=2)
-    await driver.requeue("d")
-    await driver.requeue("e")
+    await requeue_one(driver, "d")
+    await requeue_one(driver, "e")
     second = await read_page(driver, state, limit=2, after=position(first[-1]))
     assert (ids(first), ids(second)) == (["e", "d"], ["c", "b"])
 
@@ -229,9 +229,9 @@ async def test_counts_agree_with_the_listings_after_every_transition(
     await worker.step()
     await holds()
     for name in "abcdefghij":
-        await driver.cancel(name)
+        await cancel_one(driver, name)
         await holds()
-        await driver.requeue(name)
+        await requeue_one(driver, name)
         await holds()
     await worker.step(*[ack(one, Failed(b"{}")) for one in await worker.take(3)], keep=Keep(failed=1))
     await holds()
@@ -246,9 +246,9 @@ async def test_counts_agree_with_the_listings_after_every_transition(
 async def test_a_listing_without_payloads_has_everything_else(driver: Driver, clock: ManualClock, state: State) -> None:
     await fill(driver, state, "abc", clock)
     await driver.enqueue([record("with all", due=timedelta(hours=2), meta=b'"m"', key="k with spaces")])
-    whole = await driver.records(RecordsInState(state=state, limit=10))
+    whole = await read_page(driver, state, limit=10)
     assert whole
-    assert await driver.records(RecordsInState(state=state, limit=10, payloads=False)) == [
+    assert await read_page(driver, state, limit=10, payloads=False) == [
         replace(one, input=b"", meta=None, result=None) for one in whole
     ]
 

@@ -14,6 +14,7 @@ from flowli_core.driver import Cancelled, Retried
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.durations import ZERO
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, fill_history, lease_of, record, step
+from tests.support.store import cancel_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ async def live_and_die(driver: MemoryDriver, clock: ManualClock, *, rounds: int)
         queue = f"queue-{number}"
         names = [f"{number}-{which}" for which in range(10)]
         await driver.enqueue([record(name, queue=queue, key=name, due=LEASE) for name in names])
-        await driver.cancel(names[0])
+        await cancel_one(driver, names[0])
         clock.advance(LEASE)
         worker = Worker(driver, f"worker-{number}", queues=(queue,))
         held = await worker.take(10)
@@ -92,7 +93,7 @@ async def test_cancelled_scheduled_records_take_no_memory(clock: ManualClock) ->
     before = in_use()
     for number in range(5000):
         await driver.enqueue([record(f"r{number}", due=timedelta(days=200), keep_failed=ZERO)])
-        await driver.cancel(f"r{number}")
+        await cancel_one(driver, f"r{number}")
         await worker.step()
     assert in_use() - before < SPARE
 
@@ -113,7 +114,7 @@ async def test_the_ids_of_cancelled_scheduled_records_are_freed(clock: ManualClo
     await driver.enqueue([record(one, due=timedelta(days=200), keep_failed=ZERO) for one in made])
     del made
     for number in range(1500):
-        await driver.cancel(f"r{number}")
+        await cancel_one(driver, f"r{number}")
     await worker.step()
     await worker.step()
     gc.collect()

@@ -47,6 +47,7 @@ from flowli_core.testing import ManualClock
 from tests.conformance.builders import HOUR, everything, ids, record, step, stored
 from tests.conformance.drivers import CANDIDATES, Candidate
 from tests.conformance.model import Model
+from tests.support.store import cancel_one, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -397,7 +398,7 @@ class DriverMachine(RuleBasedStateMachine):
         self.beat(worker or "", {call.new.id: call.token for call in calls if call.token is not None}, lease)
 
     def cancel_one(self, record_id: str) -> None:
-        answer = self.run(self.driver.cancel(record_id))
+        answer = self.run(cancel_one(self.driver, record_id))
         assert answer == self.model.cancel(record_id)
         self.reached[f"cancel {answer}"] += 1
 
@@ -420,7 +421,7 @@ class DriverMachine(RuleBasedStateMachine):
         self.requeue_one(old.id, None)
 
     def requeue_one(self, record_id: str, attempts: bytes | None) -> None:
-        answer = self.run(self.driver.requeue(record_id, attempts=attempts))
+        answer = self.run(requeue_one(self.driver, record_id, attempts=attempts))
         assert answer == self.model.requeue(record_id, attempts)
         self.reached[f"requeue {answer}"] += 1
 

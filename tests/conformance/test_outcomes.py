@@ -11,6 +11,7 @@ import pytest
 from flowli_core.driver import Cancelled, Completed, Failed, Released, Retried
 from flowli_core.durations import ZERO
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, ids, record, stored
+from tests.support.store import cancel_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import AckAnswer, Driver, Outcome
@@ -102,7 +103,7 @@ async def test_cancelled_finishes_a_record(driver: Driver, worker: Worker, clock
     """A handler that was cancelled on request leaves a cancelled record."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     clock.advance("1s")
     assert await worker.settle(held, Cancelled()) == "ok"
     found = await stored(driver, "a")

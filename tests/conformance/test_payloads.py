@@ -11,6 +11,7 @@ import pytest
 from flowli_core.driver import Completed, Failed, Released, Retried
 from flowli_core.durations import ZERO
 from tests.conformance.builders import DONE, Worker, ids, record, stored
+from tests.support.store import requeue_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver
@@ -55,7 +56,7 @@ async def test_attempts_are_stored_by_every_outcome_that_carries_them(driver: Dr
     await worker.settle(b, Retried(ZERO, payload))
     await worker.settle(c, Released(attempts=payload))
     assert [(await stored(driver, name)).attempts for name in "abc"] == [payload] * 3
-    await driver.requeue("a", attempts=payload[::-1])
+    await requeue_one(driver, "a", attempts=payload[::-1])
     assert (await stored(driver, "a")).attempts == payload[::-1]
 
 

@@ -27,6 +27,7 @@ from tests.conformance.builders import (
     record,
     stored,
 )
+from tests.support.store import requeue_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome, Reserved
@@ -176,7 +177,7 @@ async def test_a_recovered_record_keeps_what_was_reported(driver: Driver, worker
 async def test_a_requeue_removes_the_progress_and_keeps_the_log(driver: Driver, worker: Worker) -> None:
     held = await start(driver, worker)
     await worker.step(ack(held, BROKEN), reports=(report(held, b"9", b"end"),))
-    await driver.requeue("a")
+    await requeue_one(driver, "a")
     assert await reported(driver) == (None, (b"end",))
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from flowli_core.driver import Ack, Cancelled, HeartbeatAnswer, Released, Retried
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, finish, ids, lease_of, lose, record, stored
+from tests.support.store import cancel_one, requeue_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Outcome
@@ -23,7 +24,7 @@ async def test_a_finished_record_runs_again(
     await finish(driver, "a", outcome)
     before = await stored(driver, "a")
     clock.advance("1m")
-    assert await driver.requeue("a") == "requeued"
+    assert await requeue_one(driver, "a") == "requeued"
     found = await stored(driver, "a")
     assert (found.state, found.scheduled_for, found.updated_at) == ("queued", clock.now(), clock.now())
     assert (found.result, found.finished_at, found.attempts, found.recoveries) == (None, None, None, 0)
@@ -36,7 +37,7 @@ async def test_a_finished_record_runs_again(
 async def test_a_requeued_record_has_the_given_attempts(driver: Driver, worker: Worker) -> None:
     """The core decides the history that it starts with."""
     await finish(driver, "a", BROKEN)
-    assert await driver.requeue("a", attempts=b'{"failures":0}') == "requeued"
+    assert await requeue_one(driver, "a", attempts=b'{"failures":0}') == "requeued"
     assert (await worker.take_one()).attempts == b'{"failures":0}'
 
 
@@ -48,7 +49,7 @@ async def test_a_requeued_record_is_ordered_by_its_new_due_time(
     clock.advance("1s")
     await driver.enqueue([record("z")])
     clock.advance("1s")
-    await driver.requeue("a")
+    await requeue_one(driver, "a")
     assert ids(await worker.take(2)) == ["z", "a"]
 
 
@@ -56,7 +57,7 @@ async def test_a_scheduled_record_is_made_due(driver: Driver, worker: Worker) ->
     """A delayed or retried record need not wait any longer."""
     await driver.enqueue([record("a", due=timedelta(hours=1), key="k"), record("b")])
     await worker.settle(await worker.take_one(), Retried(timedelta(hours=1), b"1"))
-    assert [await driver.requeue("a"), await driver.requeue("b", attempts=b"2")] == ["requeued", "requeued"]
+    assert [await requeue_one(driver, "a"), await requeue_one(driver, "b", attempts=b"2")] == ["requeued", "requeued"]
     assert [(held.id, held.attempts) for held in await worker.take(5)] == [("a", None), ("b", b"2")]
     (answer,) = await driver.enqueue([record("c", key="k")])
     assert (answer.id, answer.disposition) == ("a", "existing")
@@ -68,7 +69,7 @@ async def test_a_suspect_is_cleared(driver: Driver, worker: Worker, clock: Manua
     await lose(driver, clock)
     await worker.settle(await worker.take_one(), Released(timedelta(hours=1)))
     assert (await stored(driver, "a")).recoveries == 1
-    assert await driver.requeue("a") == "requeued"
+    assert await requeue_one(driver, "a") == "requeued"
     assert ids(await worker.take(1, suspect=False)) == ["a"]
 
 
@@ -78,7 +79,7 @@ async def test_a_record_that_failed_by_recovery_may_run_again(driver: Driver, cl
     for _ in range(2):
         await lose(driver, clock)
     assert (await stored(driver, "a")).state == "failed"
-    assert await driver.requeue("a") == "requeued"
+    assert await requeue_one(driver, "a") == "requeued"
     answer = await lose(driver, clock)
     assert [(one.recoveries, one.state) for one in answer.recovered] == [(1, "queued")]
 
@@ -87,9 +88,9 @@ async def test_a_requeue_withdraws_a_request_to_cancel(driver: Driver, worker: W
     """A record that was cancelled while it was active runs to its end once it is requeued."""
     await driver.enqueue([record("a")])
     held = await worker.take_one()
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     await worker.settle(held, Cancelled())
-    await driver.requeue("a")
+    await requeue_one(driver, "a")
     held = await worker.take_one()
     assert await driver.heartbeat("w", [lease_of(held)], LEASE) == HeartbeatAnswer()
     await worker.settle(held, Retried(timedelta(seconds=1), b"{}"))
@@ -101,20 +102,20 @@ async def test_a_queued_or_active_record_cannot_be_requeued(driver: Driver, work
     await driver.enqueue([record("a"), record("b")])
     await worker.take_one()
     before = [await stored(driver, name) for name in "ab"]
-    assert [await driver.requeue(name, attempts=b"1") for name in "ab"] == ["unfinished", "unfinished"]
+    assert [await requeue_one(driver, name, attempts=b"1") for name in "ab"] == ["unfinished", "unfinished"]
     assert [await stored(driver, name) for name in "ab"] == before
 
 
 async def test_an_unknown_record_cannot_be_requeued(driver: Driver) -> None:
     """There is nothing to requeue."""
-    assert await driver.requeue("nobody") == "unknown"
+    assert await requeue_one(driver, "nobody") == "unknown"
 
 
 async def test_a_requeued_record_takes_its_key_again(driver: Driver) -> None:
     """An unfinished record holds its key, also the second time."""
     await driver.enqueue([record("a", key="k")])
-    await driver.cancel("a")
-    assert await driver.requeue("a") == "requeued"
+    await cancel_one(driver, "a")
+    assert await requeue_one(driver, "a") == "requeued"
     (answer,) = await driver.enqueue([record("b", key="k")])
     assert (answer.id, answer.disposition) == ("a", "existing")
 
@@ -122,13 +123,13 @@ async def test_a_requeued_record_takes_its_key_again(driver: Driver) -> None:
 async def test_a_record_whose_key_another_holds_cannot_be_requeued(driver: Driver) -> None:
     """It can be requeued once that key is free again."""
     await driver.enqueue([record("a", key="k")])
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     await driver.enqueue([record("b", key="k")])
     before = await stored(driver, "a")
-    assert await driver.requeue("a") == "key_taken"
+    assert await requeue_one(driver, "a") == "key_taken"
     assert await stored(driver, "a") == before
-    await driver.cancel("b")
-    assert await driver.requeue("a") == "requeued"
+    await cancel_one(driver, "b")
+    assert await requeue_one(driver, "a") == "requeued"
 
 
 async def test_a_token_from_before_a_requeue_settles_nothing(driver: Driver, worker: Worker) -> None:
@@ -136,7 +137,7 @@ async def test_a_token_from_before_a_requeue_settles_nothing(driver: Driver, wor
     await driver.enqueue([record("a")])
     old = await worker.take_one()
     await worker.settle(old, BROKEN)
-    await driver.requeue("a")
+    await requeue_one(driver, "a")
     assert (await worker.step(Ack("a", old.token, DONE))).acks == ("duplicate",)
     new = await worker.take_one()
     assert (await worker.step(Ack("a", old.token, DONE))).acks == ("duplicate",)
@@ -148,7 +149,7 @@ async def test_a_requeued_record_is_not_trimmed(driver: Driver, worker: Worker, 
     """A waiting record is not removed when its earlier retention time ends."""
     await driver.enqueue([record("a", keep_failed=timedelta(seconds=10))])
     await worker.settle(await worker.take_one(), BROKEN)
-    await driver.requeue("a")
+    await requeue_one(driver, "a")
     clock.advance("1h")
     await worker.step()
     assert (await stored(driver, "a")).state == "queued"

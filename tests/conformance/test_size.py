@@ -19,7 +19,7 @@ from flowli_core.limits import Keep
 from flowli_core.stored import StoredSchedule
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, fill_history, record, stored, waiting_step
 from tests.conformance.drivers import CANDIDATES
-from tests.support.store import find_schedule, put, read_page
+from tests.support.store import cancel_one, find_schedule, put, read_page, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,18 +42,18 @@ async def use_a_queue(driver: Driver, clock: ManualClock, number: int) -> None:
     names = [f"{number:03d}-{which}" for which in range(6)]
     await driver.enqueue([record(name, queue=queue, key=name, policy=name.encode()) for name in names])
     await driver.enqueue([record(f"later-{number:03d}", queue=queue, due=LEASE)])
-    await driver.cancel(names[0])
+    await cancel_one(driver, names[0])
     worker = Worker(driver, f"worker-{number:03d}", queues=(queue,))
     await worker.step(*[ack(held, Retried(ZERO, b"{}")) for held in await worker.take(5)])
     held = await worker.take(5)
-    await driver.cancel(held[-1].id)
+    await cancel_one(driver, held[-1].id)
     await worker.step(*[ack(one, ENDS[place % 3]) for place, one in enumerate(held[:-1])])
     clock.advance(LEASE)
     for _ in range(2):  # the last is recovered, which cancels it; then there is only the one that was delayed
         await worker.step(*[ack(one) for one in await worker.take(5)])
     await driver.enqueue([record(f"unserved-{number:03d}", queue=f"unserved-{number:03d}")])
-    await driver.cancel(f"unserved-{number:03d}")
-    await driver.requeue(names[1])
+    await cancel_one(driver, f"unserved-{number:03d}")
+    await requeue_one(driver, names[1])
     await worker.step(*[ack(one) for one in await worker.take(5)])
 
 
@@ -103,20 +103,20 @@ async def test_the_size_does_not_depend_on_what_is_gone(
 
 
 async def leave_waiting(driver: Driver, worker: Worker) -> None:
-    assert await driver.requeue("stays") == "requeued"
+    assert await requeue_one(driver, "stays") == "requeued"
 
 
 async def leave_scheduled(driver: Driver, worker: Worker) -> None:
-    await driver.requeue("stays")
+    await requeue_one(driver, "stays")
     await worker.settle(await worker.take_one(), Retried(LEASE, b"{}"))
 
 
 async def leave_suspect(driver: Driver, worker: Worker) -> None:
-    await driver.requeue("suspect")
+    await requeue_one(driver, "suspect")
 
 
 async def leave_active(driver: Driver, worker: Worker) -> None:
-    await driver.requeue("stays")
+    await requeue_one(driver, "stays")
     await worker.take_one()
 
 
@@ -136,8 +136,8 @@ async def test_a_queue_and_its_policies_stay_until_the_last_record_is_removed(
     await leave(driver, worker)
     before = await stored(driver, left)
     for name in {"goes", "goes too", "suspect", "stays"} - {left}:
-        await driver.requeue(name)
-        await driver.cancel(name)
+        await requeue_one(driver, name)
+        await cancel_one(driver, name)
     clock.advance(MOMENT)
     assert await driver.purge("cancelled", older_than=ZERO, limit=5) == 3
     assert await stored(driver, left) == before

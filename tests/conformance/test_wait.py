@@ -30,6 +30,7 @@ from tests.conformance.builders import (
     step,
     waiting_step,
 )
+from tests.support.store import requeue_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Step, StepAnswer
@@ -127,7 +128,7 @@ async def test_a_requeue_wakes_a_waiter(driver: Driver) -> None:
     """A record that is returned to its queue by hand is due."""
     await finish(driver, "a", BROKEN)
     waiter = await waiting(driver)
-    await driver.requeue("a")
+    await requeue_one(driver, "a")
     assert await soon(waiter) == ["a"]
 
 

@@ -21,6 +21,7 @@ from flowli_core.reports import Report
 from flowli_core.stored import RecordsById, Watch
 from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, PATIENCE, Worker, ack, record, soon
 from tests.conformance.drivers import CANDIDATES
+from tests.support.store import cancel_one, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -119,12 +120,12 @@ async def test_a_watcher_learns_of_what_a_handler_reports(driver: Driver, worker
 async def test_a_watcher_learns_of_what_operators_do(driver: Driver, clock: ManualClock) -> None:
     await stored(driver, "a", "b", due=HOUR)
     await watched(driver, "a", "b")
-    assert await driver.cancel("a") == "cancelled"
+    assert await cancel_one(driver, "a") == "cancelled"
     assert await changes(driver) == ["a"]
-    assert await driver.requeue("a") == "requeued"
-    assert await driver.requeue("b") == "requeued"
+    assert await requeue_one(driver, "a") == "requeued"
+    assert await requeue_one(driver, "b") == "requeued"
     assert await changes(driver) == ["a", "b"]
-    await driver.cancel("a")
+    await cancel_one(driver, "a")
     await changes(driver)
     clock.advance(timedelta(seconds=1))
     assert await driver.purge("cancelled", older_than=ZERO, limit=10) == 1
@@ -271,12 +272,12 @@ async def test_records_are_read_by_their_ids_with_their_results_only(driver: Dri
     await driver.enqueue([record(one, input=b"[1]", meta=b"[2]") for one in ("a", "b", "c")])
     (held,) = (await worker.step(want=1)).reserved
     await worker.step(ack(held, DONE))
-    found = await driver.records(RecordsById(ids=("c", "nobody", "a")))
+    found = (await driver.records(RecordsById(ids=("c", "nobody", "a")))).records
     assert [(one.id, one.state, one.input, one.meta, one.result) for one in found] == [
         ("c", "queued", b"", None, None),
         ("a", "completed", b"", None, DONE.result),
     ]
-    assert await driver.records(RecordsById(ids=())) == []
+    assert (await driver.records(RecordsById(ids=()))).records == []
 
 
 async def test_large_results_are_read_in_several_calls(driver: Driver, worker: Worker) -> None:
@@ -286,7 +287,7 @@ async def test_large_results_are_read_in_several_calls(driver: Driver, worker: W
         await worker.step(ack(one, Completed(b"x" * 700_000)))
     found: list[str] = []
     while left := ids[len(found) :]:
-        answer = await driver.records(RecordsById(ids=left))
+        answer = (await driver.records(RecordsById(ids=left))).records
         assert answer
         found += [one.id for one in answer]
     assert tuple(found) == ids

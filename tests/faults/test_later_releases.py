@@ -15,7 +15,7 @@ from flowli_core.stored import StoredSchedule
 from tests.faults.scene import Scene, scene, stopped
 from tests.redis.server import Server
 from tests.support.figures import note_figures
-from tests.support.store import find, put
+from tests.support.store import find, put, requeue_one
 
 OFFERS = int(os.environ.get("FLOWLI_LATER_OFFERS", "3"))
 """A parked job is offered to the worker so many times, once in 30 seconds."""
@@ -37,7 +37,7 @@ async def store_from_a_later_release(place: Scene, driver: RedisDriver, schedule
         assert await put(driver, schedule)
     ids = [(await place.jobs.quick.delay("1s", number)).id for number in range(PARKED)]
     for record_id in ids:
-        assert await driver.requeue(record_id, attempts=LATER) == "requeued"
+        assert await requeue_one(driver, record_id, attempts=LATER) == "requeued"
     return ids
 
 

@@ -12,6 +12,8 @@ from tests.support.counting import CountingDriver
 from tests.support.mailing import AppJobs, ran, recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flowli_core.stored import FinishedState
 
 
@@ -123,8 +125,10 @@ class BusyDriver(CountingDriver):
         super().__init__()
         self.jobs = AppJobs(context=None, driver=self)
 
-    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
-        removed = await super().purge(state, older_than=older_than, limit=limit)
+    async def purge(
+        self, state: FinishedState, *, older_than: timedelta, limit: int, ids: Sequence[str] | None = None
+    ) -> int:
+        removed = await super().purge(state, older_than=older_than, limit=limit, ids=ids)
         await self.jobs.send.enqueue(to="a")
         await drain(self.jobs)
         await asyncio.sleep(0.002)  # so that the job is older than 0 s, and the next call could remove it

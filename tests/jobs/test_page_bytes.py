@@ -7,7 +7,7 @@ import pytest
 from flowli_core import JobRecord, Jobs, job
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.limits import MAX_BATCH_BYTES
-from flowli_core.stored import RecordQuery, StoredRecord
+from flowli_core.stored import Found, RecordQuery
 from flowli_core.testing import drain
 
 LARGE = "x" * 250 * 1024
@@ -20,9 +20,9 @@ class PageDriver(MemoryDriver):
         super().__init__()
         self.sizes: list[int] = []
 
-    async def records(self, query: RecordQuery) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> Found:
         found = await super().records(query)
-        self.sizes.append(sum(len(record.input) + len(record.result or b"") for record in found))
+        self.sizes.append(sum(len(record.input) + len(record.result or b"") for record in found.records))
         return found
 
 

@@ -19,7 +19,7 @@ from flowli_core.reports import Report
 from flowli_core.stored import STATES, StoredSchedule
 from tests.conformance.builders import DONE, LEASE, Worker, ack, everything, ids, lease_of, record, stored
 from tests.redis.server import fresh_prefix
-from tests.support.store import due_schedules, find_schedule, page_schedules, put
+from tests.support.store import cancel_one, due_schedules, find_schedule, page_schedules, put, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,8 +94,8 @@ async def test_a_damaged_record_is_set_aside(
     assert (found.id, found.queue, found.damage) == ("a", "q", "the head of its record cannot be read")
     assert foreign.hget(key("record"), "a") == blob
     assert (await driver.overview()).counts.failed == 1
-    assert await driver.requeue("a") == "damaged"
-    assert await driver.cancel("a") == "finished"
+    assert await requeue_one(driver, "a") == "damaged"
+    assert await cancel_one(driver, "a") == "finished"
     answers = await driver.enqueue([record("a"), record("d", key="k")])
     assert [(one.id, one.disposition) for one in answers] == [("a", "duplicate"), ("d", "accepted")]
     assert await driver.purge("failed", older_than=timedelta(milliseconds=-1), limit=5) == 1
@@ -125,7 +125,7 @@ async def test_a_listing_goes_on_behind_damaged_records(driver: RedisDriver, key
 async def test_a_cancelled_damaged_record_is_set_aside(driver: RedisDriver, key: Any, foreign: Any) -> None:
     await driver.enqueue([record("a", due=timedelta(hours=1))])
     foreign.hset(key("record"), "a", b"junk")
-    assert await driver.cancel("a") == "finished"
+    assert await cancel_one(driver, "a") == "finished"
     assert ids(await everything(driver, "failed")) == ["a"]
     assert await everything(driver, "scheduled") == []
 
@@ -142,7 +142,7 @@ async def test_a_record_whose_shape_is_damaged_runs_again_once_the_shape_is_repa
     assert (ids(answer.reserved), [one.damage for one in answer.damaged]) == (["b"], [UNREADABLE_SHAPE])
     foreign.hset(key("shape"), digest, shapes[digest])
     assert (await stored(driver, "a")).damage == UNREADABLE_SHAPE
-    assert await driver.requeue("a") == "requeued"
+    assert await requeue_one(driver, "a") == "requeued"
     assert (await worker.take_one()).id == "a"
 
 

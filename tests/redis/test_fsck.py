@@ -15,7 +15,7 @@ from flowli_core.drivers.redis._packing import shape_of
 from flowli_core.stored import StoredSchedule
 from tests.conformance.builders import BROKEN, LEASE, Worker, ack, finish, record
 from tests.redis.server import connect, fresh_prefix, shared_url
-from tests.support.store import put
+from tests.support.store import cancel_one, put
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -55,7 +55,7 @@ class Store:
         await worker.settle(held["suspect"], Released())
         waits = record("waits", key="k", due=timedelta(hours=1))
         await self.driver.enqueue([waits, record("gone", key="k3", due=LEASE)])
-        await self.driver.cancel("gone")
+        await cancel_one(self.driver, "gone")
         await self.driver.enqueue([record("elsewhere", queue="p", due=LEASE)])
         tick = datetime(2026, 12, 24, tzinfo=UTC)
         for key, next_tick in (("daily", tick), ("ended", None)):

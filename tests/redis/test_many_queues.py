@@ -17,6 +17,7 @@ from tests.conformance.builders import BROKEN, Worker, ack, lose, record
 from tests.redis.server import Server, connect
 from tests.support.figures import note_figures
 from tests.support.running import Work
+from tests.support.store import read_page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -109,7 +110,7 @@ async def test_a_listing_of_damaged_records_costs_the_same_with_many_queues(
         if turn == 2:
             await driver.enqueue([record(queue=queue, due=LATER) for queue in TENANTS])
         before = cost(server)
-        assert len(await driver.records(RecordsInState(state="failed", limit=50))) == 20
+        assert len(await read_page(driver, "failed", limit=50)) == 20
         costs.append(cost(server)[0] - before[0])
     assert costs[2] == costs[1]
     admin.flushall()
@@ -144,9 +145,9 @@ async def test_a_long_page_without_payloads_searches_many_queues_once(
         clock.advance("1ms")
         await driver.enqueue([record(name, queue=f"queue {name}") for name in names[start : start + 200]])
     admin.config_resetstat()
-    page = await driver.records(RecordsInState(state="queued", limit=700, payloads=False))
+    page = await read_page(driver, "queued", limit=700, payloads=False)
     searches = admin.info("commandstats")["cmdstat_zrevrangebyscore"]["calls"]
-    rest = await driver.records(RecordsInState(state="queued", limit=700, after=position(page[-1]), payloads=False))
+    rest = await read_page(driver, "queued", limit=700, after=position(page[-1]), payloads=False)
     assert [one.id for one in page + rest] == [*reversed(names), "suspect"]
     assert searches < 2 * len(names)  # the first call finds that there are many queues
     admin.close()

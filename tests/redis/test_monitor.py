@@ -14,7 +14,7 @@ from flowli_core.stored import FINISHED, STATES
 from tests.conformance.builders import BROKEN, DONE, LEASE, Worker, ack, everything, lease_of, record
 from tests.redis.server import Server, connect
 from tests.support.running import Work, running
-from tests.support.store import find
+from tests.support.store import cancel_one, find, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -106,7 +106,7 @@ async def _do_everything(driver: RedisDriver) -> None:
     await driver.enqueue([record("suspect", max_recoveries=0), record("later", due=LEASE)])
     held = await worker.take(8)
     await driver.heartbeat("w", [lease_of(one) for one in held], LEASE)
-    await driver.cancel(held[0].id)
+    await cancel_one(driver, held[0].id)
     outcomes: list[Outcome] = [DONE, BROKEN, Retried(LEASE, b"{}"), DONE]
     await worker.step(*[ack(one, outcome) for one, outcome in zip(held, outcomes, strict=False)], want=1)
     await worker.again()
@@ -114,7 +114,7 @@ async def _do_everything(driver: RedisDriver) -> None:
     while not (await worker.step()).recovered:
         pass
     for one in ("later", held[1].id, "nobody"):
-        await driver.requeue(one)
+        await requeue_one(driver, one)
         await find(driver, one)
     for state in STATES:
         await everything(driver, state, limit=3)

@@ -19,7 +19,7 @@ from tests.redis.clients import OwningDriver, client_of
 from tests.redis.proxy import Proxy
 from tests.redis.server import Server, connect
 from tests.support.running import Duties, Work, running, until
-from tests.support.store import find
+from tests.support.store import cancel_one, find
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -58,7 +58,7 @@ async def test_a_full_server_refuses_only_new_records(server: Server) -> None:
             recovered = {one.id for one in (await worker.step()).recovered}
         assert recovered == {abandoned.id}
         held = await worker.take_one()
-        assert await driver.cancel(held.id) == "requested"
+        assert await cancel_one(driver, held.id) == "requested"
         assert (await driver.heartbeat("w", [lease_of(held)], LEASE)).cancelled == {held.id}
         assert (await Worker(driver, "idle").step()).reserved == ()
         admin.config_set("maxmemory", 0)
@@ -130,7 +130,7 @@ async def test_a_server_that_refuses_writes_raises_store_unavailable(
             admin.replicaof("127.0.0.1", 1)
         else:
             admin.config_set(*setting)
-        for call in (driver.enqueue([record("b")]), worker.step(ack(held)), driver.cancel("a")):
+        for call in (driver.enqueue([record("b")]), worker.step(ack(held)), cancel_one(driver, "a")):
             with pytest.raises(StoreUnavailable, match=word):
                 await call
         if word == "READONLY":

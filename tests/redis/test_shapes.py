@@ -19,7 +19,7 @@ from tests.conformance.builders import Worker, ack, fresh_id, ids, record
 from tests.conformance.drivers import count_objects
 from tests.redis.server import shared_url
 from tests.support.running import Work
-from tests.support.store import find_schedule, put, read_page
+from tests.support.store import cancel_one, find_schedule, put, read_page, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -212,9 +212,9 @@ async def test_a_record_that_was_set_aside_for_its_shape_runs_after_an_equal_cal
     assert damaged.damage == (
         "its name, queue and limits are missing; enqueue a job with the same ones, then requeue this one"
     )
-    assert await driver.requeue("a") == "damaged"
+    assert await requeue_one(driver, "a") == "damaged"
     await driver.enqueue([record("b")])
-    assert await driver.requeue("a") == "requeued"
+    assert await requeue_one(driver, "a") == "requeued"
     assert {one.id for one in await worker.take(5)} == {"a", "b"}
     assert await driver.fsck() == ()
 
@@ -247,7 +247,7 @@ async def test_a_listing_leaves_out_records_that_are_removed_while_it_is_read(
 
     async def remove_first(self: Connections, *words: Any) -> Any:
         if words[0] == "HMGET":
-            await driver.cancel("goes")
+            await cancel_one(driver, "goes")
             await asyncio.sleep(0.002)
             assert await driver.purge("cancelled", older_than=ZERO, limit=5) == 1
         return await execute(self, *words)

@@ -77,7 +77,7 @@ class Store:
             for limit in (4, 32, 256):
                 query = RecordsInState(state=state, limit=limit, after=after, payloads=limit < 256)
                 await self.watch(f"list {state}", partial(self.driver.records, query))
-                page = await self.driver.records(query)
+                page = (await self.driver.records(query)).records
                 after = position(page[-1]) if page else None
         await self.watch("open", self.driver.open)
         await self.watch("fsck", self.driver.fsck)

@@ -9,15 +9,13 @@ import pytest
 
 from flowli_core import Hooks, JobEvent, LastError, RunCounts, StoreDamaged, ValidationError
 from flowli_core.driver import Damaged
-from flowli_core.stored import StoredSchedule
+from flowli_core.stored import Found, StoredSchedule
 from tests.support.running import Work
 from tests.support.store import find_schedule, put
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flowli_core.driver import Step, StepAnswer
-    from flowli_core.stored import RecordById, RecordsInState, StoredRecord
+    from flowli_core.stored import RecordById, RecordsInState
 
 DAMAGE = "its head cannot be read"
 
@@ -48,9 +46,11 @@ async def test_a_damaged_record_is_shown_with_what_is_damaged(monkeypatch: pytes
     (sound, bad) = await work.add(1, 2)
     records = work.driver.records
 
-    async def read_with_damage(query: RecordById | RecordsInState) -> Sequence[StoredRecord]:
+    async def read_with_damage(query: RecordById | RecordsInState) -> Found:
         found = await records(query)
-        return [replace(one, name="", input=b"", damage=DAMAGE) if one.id == bad else one for one in found]
+        return Found(
+            [replace(one, name="", input=b"", damage=DAMAGE) if one.id == bad else one for one in found.records]
+        )
 
     monkeypatch.setattr(work.driver, "records", read_with_damage)
     page = await work.jobs.inspect.get_jobs_by_state("queued")

@@ -6,7 +6,7 @@ from flowli_core import Jobs, RunCounts, Runner, job
 from flowli_core.driver import NewRecord
 from flowli_core.testing import ManualClock
 from tests.support.running import Deeds, Work
-from tests.support.store import find
+from tests.support.store import find, requeue_one
 
 POLICY = b'{"v":1,"max_attempts":3,"backoff":{"delay":"PT0S"}}'
 
@@ -97,7 +97,9 @@ async def test_unreadable_attempts_do_not_end_the_runner() -> None:
     clock = ManualClock()
     work = Work(clock=clock)
     receipt = await work.jobs.act.delay("1s", 1)
-    await work.driver.requeue(receipt.id, attempts=b'{"attempts_made":"three","failure_count":null,"last_error":7}')
+    await requeue_one(
+        work.driver, receipt.id, attempts=b'{"attempts_made":"three","failure_count":null,"last_error":7}'
+    )
     assert await work.run() == RunCounts(completed=1)
 
 
@@ -108,7 +110,7 @@ async def test_attempts_of_a_later_release_wait_unchanged_for_a_worker_of_that_r
     work = Work(clock=clock)
     later = b'{"v":2,"tries":[1,2]}'
     receipt = await work.jobs.act.delay("1s", 1)
-    await work.driver.requeue(receipt.id, attempts=later)
+    await requeue_one(work.driver, receipt.id, attempts=later)
     for _ in range(5):
         assert await work.run() == RunCounts()
         stored = await find(work.driver, receipt.id)
@@ -123,7 +125,7 @@ async def test_a_job_that_is_unknown_here_keeps_attempts_of_a_later_release() ->
     work = Work()
     later = b'{"v":2,"tries":[1,2]}'
     receipt = await NewerDuties(context=work.deeds, driver=work.driver).newly_made.delay("1s", 1)
-    await work.driver.requeue(receipt.id, attempts=later)
+    await requeue_one(work.driver, receipt.id, attempts=later)
     assert await work.run() == RunCounts()
     stored = await find(work.driver, receipt.id)
     assert stored is not None

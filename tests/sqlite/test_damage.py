@@ -31,7 +31,7 @@ from tests.conformance.builders import (
     stored,
     waiting_step,
 )
-from tests.support.store import read_page
+from tests.support.store import cancel_one, read_page, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -178,12 +178,12 @@ async def test_a_damaged_record_is_requeued_once_it_can_be_read_again(
 ) -> None:
     await driver.enqueue([record("a", input=b"1", key="k")])
     damage(foreign, "name = x'ff'")
-    assert await driver.cancel("a") == "finished"
+    assert await cancel_one(driver, "a") == "finished"
     before = foreign.execute("SELECT * FROM record").fetchall()
-    assert await driver.requeue("a") == "damaged"
+    assert await requeue_one(driver, "a") == "damaged"
     assert foreign.execute("SELECT * FROM record").fetchall() == before
     damage(foreign, "name = 'n'")
-    assert await driver.requeue("a") == "requeued"
+    assert await requeue_one(driver, "a") == "requeued"
     held = await Worker(driver).take_one()
     assert (held.name, held.input) == ("n", b"1")
 
@@ -338,8 +338,8 @@ async def test_a_clock_that_was_set_back_by_years_is_followed(
     elif write == "reserve":
         await Worker(driver, "lost").take(1)
     else:
-        await driver.cancel("a")
-        await driver.requeue("a")
+        await cancel_one(driver, "a")
+        await requeue_one(driver, "a")
     clock.back(timedelta(days=3000))
     due = {"enqueue": ["a", "b", "c"], "reserve": ["c"], "requeue": ["a", "c"]}[write]
     assert sorted(ids(await everything(driver, "queued"))) == due

@@ -17,7 +17,7 @@ from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.errors import DriverError, StoreUnavailable
 from flowli_core.stored import SchedulesDue
 from tests.conformance.builders import HOUR, LEASE, PATIENCE, Worker, lease_of, record, soon, step, waiting_step
-from tests.support.store import read_page
+from tests.support.store import cancel_one, read_page, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -30,8 +30,8 @@ CALLS: dict[str, Callable[[SqliteDriver], Awaitable[object]]] = {
     "step": lambda driver: driver.step(step()),
     "wait": lambda driver: driver.step(waiting_step()),
     "heartbeat": lambda driver: driver.heartbeat("w", [], LEASE),
-    "cancel": lambda driver: driver.cancel("a"),
-    "requeue": lambda driver: driver.requeue("a"),
+    "cancel": lambda driver: cancel_one(driver, "a"),
+    "requeue": lambda driver: requeue_one(driver, "a"),
     "purge": lambda driver: driver.purge("failed", older_than=HOUR, limit=1),
     "records": lambda driver: read_page(driver, "failed", limit=1),
     "overview": lambda driver: driver.overview(),
@@ -185,7 +185,7 @@ async def test_a_cancelled_enqueue_that_has_begun_stores_all(stoppable: SqliteDr
     assert enqueueing.cancelled()
     clock.go_on.set()
     # This call waits behind it in the same lane.
-    assert await stoppable.cancel("unknown") == "unknown"
+    assert await cancel_one(stoppable, "unknown") == "unknown"
     assert (await stoppable.overview()).counts.queued == 100
     await stoppable.close()
 
@@ -203,7 +203,7 @@ async def test_a_cancelled_enqueue_that_has_not_begun_stores_nothing(
     await asyncio.wait([second])
     clock.go_on.set()
     await first
-    assert await stoppable.cancel("unknown") == "unknown"
+    assert await cancel_one(stoppable, "unknown") == "unknown"
     assert (await stoppable.overview()).counts.queued == 1
     await stoppable.close()
 

@@ -10,6 +10,7 @@ from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.limits import WORKER_MEMORY
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import HOUR, LEASE, Worker, ack, ids, lease_of, record
+from tests.support.store import cancel_one
 
 if TYPE_CHECKING:
     import sqlite3
@@ -107,7 +108,7 @@ async def test_a_step_sent_again_keeps_a_worker_from_being_forgotten(driver: Sql
 async def test_a_removed_record_leaves_no_row(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
     await driver.enqueue([record("a", input=b"x" * 100_000), record("b", queue="other")])
     for record_id in ("a", "b"):
-        await driver.cancel(record_id)
+        await cancel_one(driver, record_id)
     assert await driver.purge("cancelled", older_than=-LEASE, limit=10) == 2
     for table in ("record", "payload", "counts"):
         assert foreign.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # noqa: S608 - from the list above

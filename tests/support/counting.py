@@ -12,13 +12,11 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from flowli_core.driver import (
-        CancelAnswer,
         Driver,
         Enqueued,
         HeartbeatAnswer,
         Lease,
         NewRecord,
-        RequeueAnswer,
         Step,
         StepAnswer,
     )
@@ -26,15 +24,16 @@ if TYPE_CHECKING:
     from flowli_core.reports import Report
     from flowli_core.stored import (
         FinishedState,
+        Found,
         Overview,
         RecordQuery,
         ScheduleByKey,
         SchedulesAfter,
         SchedulesDue,
-        StoredRecord,
         StoredSchedule,
         Watch,
     )
+    from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
 WRITES = frozenset(
     {"enqueue", "step", "wait", "heartbeat", "cancel", "requeue", "purge", "pause_queue", "put_schedule"}
@@ -85,19 +84,21 @@ class CountingDriver:
         self.calls["heartbeat"] += 1
         return await self.inner.heartbeat(worker, leases, lease, reports)
 
-    async def cancel(self, record_id: str) -> CancelAnswer:
+    async def cancel(self, targets: Sequence[Target]) -> list[CancelAnswer]:
         self.calls["cancel"] += 1
-        return await self.inner.cancel(record_id)
+        return await self.inner.cancel(targets)
 
-    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
+    async def requeue(self, targets: Sequence[Target]) -> list[RequeueAnswer]:
         self.calls["requeue"] += 1
-        return await self.inner.requeue(record_id, attempts=attempts)
+        return await self.inner.requeue(targets)
 
-    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
+    async def purge(
+        self, state: FinishedState, *, older_than: timedelta, limit: int, ids: Sequence[str] | None = None
+    ) -> int:
         self.calls["purge"] += 1
-        return await self.inner.purge(state, older_than=older_than, limit=limit)
+        return await self.inner.purge(state, older_than=older_than, limit=limit, ids=ids)
 
-    async def records(self, query: RecordQuery) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> Found:
         self.calls["records"] += 1
         return await self.inner.records(query)
 

@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flowli_core.driver import (
-        CancelAnswer,
         Driver,
         Enqueued,
         HeartbeatAnswer,
         Lease,
         NewRecord,
-        RequeueAnswer,
         Step,
         StepAnswer,
     )
@@ -29,15 +27,16 @@ if TYPE_CHECKING:
     from flowli_core.reports import Report
     from flowli_core.stored import (
         FinishedState,
+        Found,
         Overview,
         RecordQuery,
         ScheduleByKey,
         SchedulesAfter,
         SchedulesDue,
-        StoredRecord,
         StoredSchedule,
         Watch,
     )
+    from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
 T = TypeVar("T")
 
@@ -178,16 +177,18 @@ class FaultyDriver:
         answer = await self._call("heartbeat", lambda: self.inner.heartbeat(worker, leases, lease, reports))
         return replace(answer, lost=answer.lost | {held.id for held in leases if held.id in self.taken})
 
-    async def cancel(self, record_id: str) -> CancelAnswer:
-        return await self._call("cancel", lambda: self.inner.cancel(record_id))
+    async def cancel(self, targets: Sequence[Target]) -> list[CancelAnswer]:
+        return await self._call("cancel", lambda: self.inner.cancel(targets))
 
-    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
-        return await self._call("requeue", lambda: self.inner.requeue(record_id, attempts=attempts))
+    async def requeue(self, targets: Sequence[Target]) -> list[RequeueAnswer]:
+        return await self._call("requeue", lambda: self.inner.requeue(targets))
 
-    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
-        return await self._call("purge", lambda: self.inner.purge(state, older_than=older_than, limit=limit))
+    async def purge(
+        self, state: FinishedState, *, older_than: timedelta, limit: int, ids: Sequence[str] | None = None
+    ) -> int:
+        return await self._call("purge", lambda: self.inner.purge(state, older_than=older_than, limit=limit, ids=ids))
 
-    async def records(self, query: RecordQuery) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> Found:
         return await self._call("records", lambda: self.inner.records(query))
 
     async def watch(self, watch: Watch) -> list[str]:

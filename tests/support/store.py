@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowli_core.stored import RecordById, RecordsInState, ScheduleByKey, SchedulesAfter, SchedulesDue
+from flowli_core.targets import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flowli_core.driver import Driver, NewRecord
     from flowli_core.stored import Position, State, StoredRecord, StoredSchedule
+    from flowli_core.targets import CancelAnswer, RequeueAnswer
 
 
 async def find(driver: Driver, record_id: str) -> StoredRecord | None:
     """Return the record with this id, or None."""
-    found = await driver.records(RecordById(record_id))
+    found = (await driver.records(RecordById(record_id))).records
     return found[0] if found else None
 
 
@@ -23,7 +25,22 @@ async def read_page(
     driver: Driver, state: State, *, limit: int, after: Position | None = None, payloads: bool = True
 ) -> list[StoredRecord]:
     """Return a page of the records in a state."""
-    return await driver.records(RecordsInState(state=state, limit=limit, after=after, payloads=payloads))
+    query = RecordsInState(state=state, limit=limit, after=after, payloads=payloads)
+    return (await driver.records(query)).records
+
+
+async def cancel_one(driver: Driver, record_id: str, *, state: State | None = None) -> CancelAnswer:
+    """Cancel one record."""
+    (answer,) = await driver.cancel([Target(id=record_id, state=state)])
+    return answer
+
+
+async def requeue_one(
+    driver: Driver, record_id: str, *, attempts: bytes | None = None, state: State | None = None
+) -> RequeueAnswer:
+    """Requeue one record."""
+    (answer,) = await driver.requeue([Target(id=record_id, state=state, attempts=attempts)])
+    return answer
 
 
 async def put(driver: Driver, schedule: StoredSchedule, records: Sequence[NewRecord] = ()) -> bool:

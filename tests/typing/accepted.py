@@ -52,7 +52,7 @@ from flowli_core import (
     per_job,
     run_sync,
 )
-from flowli_core.driver import CancelAnswer, RequeueAnswer
+from flowli_core import CancelAnswer, RequeueAnswer
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core._jobs.job import NoMeta
 from pydantic import BaseModel, Field

@@ -15,7 +15,7 @@ from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.support.refusals import SECRET
-from tests.support.store import find
+from tests.support.store import find, requeue_one
 
 ran: list[object] = []
 POLICY = {"v": 1, "max_attempts": 3, "backoff": {"delay": "PT0S"}}
@@ -195,7 +195,7 @@ async def test_a_policy_of_a_later_release_waits_for_a_newer_worker(jobs: AppJob
 async def test_unreadable_attempts_count_as_none(attempts: bytes, jobs: AppJobs, driver: MemoryDriver) -> None:
     """Case 50: losing the history of its failures is better than losing the job."""
     receipt = await jobs.deliver.delay("1h", to="a")
-    await driver.requeue(receipt.id, attempts=attempts)
+    await requeue_one(driver, receipt.id, attempts=attempts)
     found = await jobs.inspect.get_job(receipt.id)
     assert found is not None
     assert (found.attempts_made, found.failure_count, found.last_error) == (0, 0, None)

@@ -110,7 +110,7 @@ async def cancel(registry: Jobs[Any], *, id: str) -> int:
             return succeed(explain_cancel(record.worker, record.lease_until, overview))
         case "finished":
             return fail(f"{escape_controls(id)} has already finished")
-        case "unknown":
+        case "unknown" | "changed":  # changed is answered only to a caller that named a state
             return _fail_unknown(id)
 
 
@@ -128,7 +128,7 @@ async def requeue(registry: Jobs[Any], *, id: str) -> int:
             return fail(f"another unfinished job has the idempotency key of {escape_controls(id)}")
         case "damaged":
             return fail(f"{escape_controls(id)} is damaged, so it cannot run; flowli jobs show {escape_controls(id)}")
-        case "unknown":
+        case "unknown" | "changed":  # changed is answered only to a caller that named a state
             return _fail_unknown(id)
 
 

@@ -12,12 +12,10 @@ from heapq import nlargest, nsmallest
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.diagnosis import Check
 from flowli_core.driver import (
-    CancelAnswer,
     Enqueued,
     HeartbeatAnswer,
     Lease,
     NewRecord,
-    RequeueAnswer,
     Step,
     StepAnswer,
 )
@@ -29,11 +27,13 @@ from flowli_core.drivers.memory._watchers import Watchers
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
 from flowli_core.history import HistoryEntry, HistoryQuery
-from flowli_core.limits import WORKER_LISTED
+from flowli_core.limits import MOST_LOOKED_AT, WORKER_LISTED
 from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
+    Found,
     Overview,
+    Position,
     QueueCounts,
     RecordById,
     RecordQuery,
@@ -47,6 +47,7 @@ from flowli_core.stored import (
     StoredSchedule,
     Watch,
 )
+from flowli_core.targets import CancelAnswer, RequeueAnswer, Target, check_number
 
 
 class MemoryDriver:
@@ -148,61 +149,89 @@ class MemoryDriver:
                     cancelled.add(held.id)
         return HeartbeatAnswer(frozenset(lost), frozenset(cancelled))
 
-    async def cancel(self, record_id: str) -> CancelAnswer:
+    async def cancel(self, targets: Sequence[Target]) -> list[CancelAnswer]:
+        check_number(targets)
         with self._transition():
-            record = self._store.records.get(record_id)
-            if record is None:
-                return "unknown"
-            if record.status == "active":
-                record.cancel_requested = True
-                return "requested"
-            if record.status != "waiting":
-                return "finished"
-            self._store.take_out(record)
-            self._store.finish(record, "cancelled")
-            return "cancelled"
+            return [self._cancel(target) for target in targets]
 
-    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
-        with self._transition() as now:
-            record = self._store.records.get(record_id)
-            if record is None:
-                return "unknown"
-            if record.state(now) in {"queued", "active"}:
-                return "unfinished"
-            key = record.new.key
-            if key is not None and self._store.keys.setdefault(key, record_id) != record_id:
-                return "key_taken"
-            self._store.take_out(record)
-            record.attempts, record.progress, record.result, record.finished = attempts, None, None, None
-            record.cancel_requested, record.recoveries = False, 0
-            record.recovered_token, record.taken_back = None, 0
-            self._store.make_waiting(record, now)
-            return "requeued"
+    def _cancel(self, target: Target) -> CancelAnswer:
+        record = self._store.records.get(target.id)
+        if record is None:
+            return "unknown"
+        if target.state not in {None, record.state(self._store.now)}:
+            return "changed"
+        if record.status == "active":
+            record.cancel_requested = True
+            return "requested"
+        if record.status != "waiting":
+            return "finished"
+        self._store.take_out(record)
+        self._store.finish(record, "cancelled")
+        return "cancelled"
 
-    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
+    async def requeue(self, targets: Sequence[Target]) -> list[RequeueAnswer]:
+        check_number(targets)
+        with self._transition():
+            return [self._requeue(target) for target in targets]
+
+    def _requeue(self, target: Target) -> RequeueAnswer:
+        record, now = self._store.records.get(target.id), self._store.now
+        if record is None:
+            return "unknown"
+        if target.state not in {None, record.state(now)}:
+            return "changed"
+        if record.state(now) in {"queued", "active"}:
+            return "unfinished"
+        key = record.new.key
+        if key is not None and self._store.keys.setdefault(key, target.id) != target.id:
+            return "key_taken"
+        self._store.take_out(record)
+        record.attempts, record.progress, record.result, record.finished = target.attempts, None, None, None
+        record.cancel_requested, record.recoveries = False, 0
+        record.recovered_token, record.taken_back = None, 0
+        self._store.make_waiting(record, now)
+        return "requeued"
+
+    async def purge(
+        self, state: FinishedState, *, older_than: timedelta, limit: int, ids: Sequence[str] | None = None
+    ) -> int:
+        check_number(ids or ())
         with self._transition() as now:
-            old = self._store.finished[state].until(now - milliseconds(older_than) - 1, limit)
+            before = now - milliseconds(older_than)
+            old = self._store.finished[state].until(before - 1, limit if ids is None else None)
+            if ids is not None:
+                old = [entry for entry in old if entry[1] in ids][: max(limit, 0)]
             return self._store.remove(old)
 
-    async def records(self, query: RecordQuery) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> Found:
         with self._transition() as now:
+            if isinstance(query, RecordsInState):
+                return self._list(query, now)
             records = self._store.records
-            if isinstance(query, RecordById):
-                return [records[query.id].stored(now)] if query.id in records else []
-            ids = query.ids if isinstance(query, RecordsById) else self._page(query)
-            found = [replace(records[record_id].stored(now), log=()) for record_id in ids if record_id in records]
+            ids = (query.id,) if isinstance(query, RecordById) else query.ids
+            found = [records[record_id].stored(now) for record_id in ids if record_id in records]
             if isinstance(query, RecordsById):
-                return [replace(record, input=b"", meta=None) for record in found]
-            if query.payloads:
-                return found
-            return [replace(record, input=b"", meta=None, result=None) for record in found]
+                found = [replace(record, input=b"", meta=None, log=()) for record in found]
+            return Found(found, looked_at=len(found))
 
-    def _page(self, query: RecordsInState) -> list[str]:
+    def _list(self, query: RecordsInState, now: int) -> Found:
         entries = self._store.list_state(query.state)
         if query.after is not None:
             after = (stamp(query.after.at), query.after.id)
             entries = [entry for entry in entries if entry < after]
-        return [record_id for _, record_id in nlargest(query.limit, entries)]
+        page = nlargest(MOST_LOOKED_AT if query.is_filtered() else query.limit, entries)
+        found, looked_at = list[StoredRecord](), 0
+        for _, record_id in page:
+            looked_at += 1
+            record = self._store.records[record_id]
+            if record.matches(query, now):
+                found.append(replace(record.stored(now), log=()))
+            if len(found) == query.limit:
+                break
+        if not query.payloads:
+            found = [replace(record, input=b"", meta=None, result=None) for record in found]
+        rest = page[looked_at - 1] if 0 < looked_at < len(entries) else None
+        return Found(found, rest and Position(moment(rest[0]), rest[1]), looked_at)
 
     async def watch(self, watch: Watch) -> list[str]:
         waiter = Waiter()

@@ -9,7 +9,7 @@ from flowli_core.drivers._logs import NO_LOG, Log
 from flowli_core.drivers._times import SKIPPED_NUMBERS, milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.memory._history import History
 from flowli_core.limits import MOST_TAKEN_BACK, MOST_TAKEN_IDS
-from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord, StoredSchedule
+from flowli_core.stored import FINISHED, FinishedState, RecordsInState, State, StoredRecord, StoredSchedule
 
 Entry = tuple[int, str]
 """A time and an id."""
@@ -78,6 +78,16 @@ class Record:
         if self.status == "waiting":
             return "queued" if self.due <= now else "scheduled"
         return self.status
+
+    def matches(self, query: RecordsInState, now: int) -> bool:
+        """Return True if no filter of a query leaves it out."""
+        time = self.started if self.status == "active" else self.finished or self.due
+        return (
+            query.name in {None, self.new.name}
+            and query.queue in {None, self.new.queue}
+            and (query.attempts_hold is None or query.attempts_hold in (self.attempts or b""))
+            and (query.older_than is None or (time or 0) < now - milliseconds(query.older_than))
+        )
 
     def is_held(self, token: int, worker: str) -> bool:
         """Return True if this worker holds it under this token."""

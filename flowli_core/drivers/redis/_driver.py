@@ -20,19 +20,18 @@ the clients of a cluster. Without `+info` the version and the eviction policy ar
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from flowli_core import _checks
 from flowli_core.clock import Clock
 from flowli_core.diagnosis import Check
 from flowli_core.driver import (
-    CancelAnswer,
     Enqueued,
     HeartbeatAnswer,
     Lease,
     NewRecord,
-    RequeueAnswer,
     Step,
     StepAnswer,
 )
@@ -53,18 +52,23 @@ from flowli_core.drivers.redis._server import check_server
 from flowli_core.durations import Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
 from flowli_core.history import HistoryEntry, HistoryQuery
+from flowli_core.limits import MOST_LOOKED_AT
 from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
+    Found,
     Overview,
     RecordQuery,
+    RecordsInState,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
     StoredRecord,
     StoredSchedule,
     Watch,
+    position,
 )
+from flowli_core.targets import CancelAnswer, RequeueAnswer, Target, check_number
 
 _LEAST_PATIENCE, _MOST_PATIENCE = timedelta(milliseconds=100), timedelta(seconds=60)
 
@@ -218,19 +222,42 @@ class RedisDriver:
             await self._scripts.take_back([held for held in leases if held.id in lost])
         return HeartbeatAnswer(lost, cancelled)
 
-    async def cancel(self, record_id: str) -> CancelAnswer:
-        answer: CancelAnswer = (await self._scripts.cancel(record_id)).decode()
-        return answer
+    async def cancel(self, targets: Sequence[Target]) -> list[CancelAnswer]:
+        check_number(targets)
+        return [(await self._scripts.cancel(target.id)).decode() for target in targets]
 
-    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
-        answer: RequeueAnswer = (await self._scripts.requeue(record_id, attempts=attempts)).decode()
-        return answer
+    async def requeue(self, targets: Sequence[Target]) -> list[RequeueAnswer]:
+        check_number(targets)
+        return [(await self._scripts.requeue(target.id, attempts=target.attempts)).decode() for target in targets]
 
-    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
-        return int(await self._scripts.purge(state, older_than=older_than, limit=limit))
+    async def purge(
+        self, state: FinishedState, *, older_than: timedelta, limit: int, ids: Sequence[str] | None = None
+    ) -> int:
+        check_number(ids or ())
+        return int(await self._scripts.purge(state, older_than=older_than, limit=limit, ids=ids))
 
-    async def records(self, query: RecordQuery) -> list[StoredRecord]:
-        return await self._replies.to_records(await read_rows(self._scripts, query))
+    async def records(self, query: RecordQuery) -> Found:
+        if not isinstance(query, RecordsInState):
+            found = await self._replies.to_records(await read_rows(self._scripts, query))
+            return Found(found, looked_at=len(found))
+        most = MOST_LOOKED_AT if query.is_filtered() else query.limit
+        page = replace(query, limit=most)
+        entries = await self._replies.to_records(await read_rows(self._scripts, page))
+        before = None if query.older_than is None else datetime.now(UTC) - query.older_than
+        found, looked_at = list[StoredRecord](), 0
+        for record in entries:
+            looked_at += 1
+            if (
+                query.name in {None, record.name}
+                and query.queue in {None, record.queue}
+                and (query.attempts_hold is None or query.attempts_hold in (record.attempts or b""))
+                and (before is None or (record.finished_at or record.scheduled_for) < before)
+            ):
+                found.append(record)
+            if len(found) == query.limit:
+                break
+        has_more = len(entries) == most or looked_at < len(entries)
+        return Found(found, position(entries[looked_at - 1]) if has_more and looked_at else None, looked_at)
 
     async def watch(self, watch: Watch) -> list[str]:
         changed = await self._scripts.watch(watch)

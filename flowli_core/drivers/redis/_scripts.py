@@ -129,8 +129,9 @@ class Scripts:
     async def requeue(self, record_id: str, *, attempts: bytes | None) -> Any:
         return await self._call("requeue", [record_id, int(attempts is not None), attempts or b""])
 
-    async def purge(self, state: State, *, older_than: timedelta, limit: int) -> Any:
-        return await self._call("purge", [state, milliseconds(older_than), limit])
+    async def purge(self, state: State, *, older_than: timedelta, limit: int, ids: Sequence[str] | None) -> Any:
+        chosen: Sequence[Word] = ("all",) if ids is None else ("ids", *ids)
+        return await self._call("purge", [state, milliseconds(older_than), limit, *chosen])
 
     async def watch(self, watch: Watch) -> Any:
         return await self._evaluate(self._scripts["watch"], self._watch_words(watch), self._client)

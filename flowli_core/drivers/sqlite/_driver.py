@@ -26,12 +26,10 @@ from flowli_core import _checks
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.diagnosis import Check
 from flowli_core.driver import (
-    CancelAnswer,
     Enqueued,
     HeartbeatAnswer,
     Lease,
     NewRecord,
-    RequeueAnswer,
     Step,
     StepAnswer,
 )
@@ -66,15 +64,16 @@ from flowli_core.history import HistoryEntry, HistoryQuery
 from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
+    Found,
     Overview,
     RecordQuery,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
-    StoredRecord,
     StoredSchedule,
     Watch,
 )
+from flowli_core.targets import CancelAnswer, RequeueAnswer, Target, check_number
 
 T = TypeVar("T")
 
@@ -220,16 +219,24 @@ class SqliteDriver:
 
         return await self._write(beat)
 
-    async def cancel(self, record_id: str) -> CancelAnswer:
-        return await self._write(lambda transaction: cancel(transaction, record_id))
+    async def cancel(self, targets: Sequence[Target]) -> list[CancelAnswer]:
+        check_number(targets)
+        chosen = tuple(targets)
+        return await self._write(lambda transaction: [cancel(transaction, target) for target in chosen])
 
-    async def requeue(self, record_id: str, *, attempts: bytes | None = None) -> RequeueAnswer:
-        return await self._write(lambda transaction: requeue(transaction, record_id, attempts))
+    async def requeue(self, targets: Sequence[Target]) -> list[RequeueAnswer]:
+        check_number(targets)
+        chosen = tuple(targets)
+        return await self._write(lambda transaction: [requeue(transaction, target) for target in chosen])
 
-    async def purge(self, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
-        return await self._write(lambda transaction: purge(transaction, state, older_than=older_than, limit=limit))
+    async def purge(
+        self, state: FinishedState, *, older_than: timedelta, limit: int, ids: Sequence[str] | None = None
+    ) -> int:
+        check_number(ids or ())
+        chosen = None if ids is None else tuple(ids)
+        return await self._write(partial(purge, state=state, older_than=older_than, limit=limit, ids=chosen))
 
-    async def records(self, query: RecordQuery) -> list[StoredRecord]:
+    async def records(self, query: RecordQuery) -> Found:
         return await self._read(lambda connection: read_records(connection, query, self._now()))
 
     async def watch(self, watch: Watch) -> list[str]:

@@ -12,13 +12,14 @@ from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._reports import split_lines
 from flowli_core.drivers.sqlite._sql import run
 from flowli_core.drivers.sqlite._transaction import read_time, snapshot
-from flowli_core.limits import WORKER_LISTED
+from flowli_core.limits import MOST_LOOKED_AT, WORKER_LISTED
 from flowli_core.stored import (
+    Found,
     Overview,
+    Position,
     QueueCounts,
     RecordById,
     RecordQuery,
-    RecordsById,
     RecordsInState,
     StateCounts,
     StoredRecord,
@@ -28,22 +29,52 @@ from flowli_core.stored import (
 _LAST_TIME = 2**63 - 1
 _AFTER_ALL_IDS = "\U0010ffff"
 
+_MOST_BYTES = 1024 * 1024
+"""A call with filters ends once it has read this much of attempts."""
+
 _Entry = tuple[int, str]
 """The position of a record in a listing."""
 
 
-def read_records(connection: sqlite3.Connection, query: RecordQuery, now: int) -> list[StoredRecord]:
+def read_records(connection: sqlite3.Connection, query: RecordQuery, now: int) -> Found:
     """Return the records that a query asks for."""
     now = read_time(connection, now)
-    if isinstance(query, RecordById):
-        return list(_find(connection, [query.id], now, payloads=True, log=True).values())
-    if isinstance(query, RecordsById):
-        found = _find(connection, list(query.ids), now, payloads=False, results=True)
-        return [found[record_id] for record_id in query.ids if record_id in found]
-    with snapshot(connection):
-        ids = [record_id for _, record_id in _page(connection, query, now)]
-        found = _find(connection, ids, now, payloads=query.payloads)
-    return [found[record_id] for record_id in ids]
+    if isinstance(query, RecordsInState):
+        with snapshot(connection):
+            return _list(connection, query, now)
+    ids, by_id = ([query.id], True) if isinstance(query, RecordById) else (list(query.ids), False)
+    stored = _find(connection, ids, now, payloads=by_id, results=not by_id, log=by_id)
+    found = [stored[record_id] for record_id in ids if record_id in stored]
+    return Found(found, looked_at=len(found))
+
+
+def _list(connection: sqlite3.Connection, query: RecordsInState, now: int) -> Found:
+    is_filtered = query.is_filtered()
+    most = MOST_LOOKED_AT if is_filtered else max(query.limit, 0)
+    entries = _page(connection, query, now, most)
+    has_more = len(entries) == most
+    if is_filtered:
+        ids, looked_at = _filter(connection, query, now, [record_id for _, record_id in entries])
+    else:
+        ids, looked_at = [record_id for _, record_id in entries], len(entries)
+    found = _find(connection, ids, now, payloads=query.payloads)
+    has_more = has_more or looked_at < len(entries)
+    rest = Position(moment(entries[looked_at - 1][0]), entries[looked_at - 1][1]) if has_more and looked_at else None
+    return Found([found[record_id] for record_id in ids], rest, looked_at)
+
+
+def _filter(connection: sqlite3.Connection, query: RecordsInState, now: int, ids: list[str]) -> tuple[list[str], int]:
+    """Return the first ids whose records match the query, and how many records it took to find them."""
+    matching, looked_at, size = list[str](), 0, 0
+    before = None if query.older_than is None else now - milliseconds(query.older_than)
+    filters = {"name": query.name, "queue": query.queue, "hold": query.attempts_hold, "before": before}
+    for record_id, does_match, length in run(connection, "match", ids=json.dumps(ids), **filters):
+        looked_at, size = looked_at + 1, size + length
+        if does_match:
+            matching.append(record_id)
+        if len(matching) == query.limit or size > _MOST_BYTES:
+            break
+    return matching, looked_at
 
 
 def _find(
@@ -68,20 +99,23 @@ def _find(
     return {row["id"]: _stored(row, now) for row in rows}
 
 
-def _page(connection: sqlite3.Connection, query: RecordsInState, now: int) -> list[_Entry]:
-    state, limit, after = query.state, query.limit, query.after
+def _page(connection: sqlite3.Connection, query: RecordsInState, now: int, limit: int) -> list[_Entry]:
+    state, after = query.state, query.after
     # An empty id comes before all others, so at the last time no record is behind this position.
     time, record_id = (_LAST_TIME, "") if after is None else (stamp(after.at), after.id)
     if state == "active":
         before = _AFTER_ALL_IDS if after is None else record_id
         return _take(run(connection, "page_active", id=before), limit)
+    if query.older_than is not None:
+        time, record_id = min((time, record_id), (now - milliseconds(query.older_than), ""))
     if state not in {"queued", "scheduled"}:
         return _take(run(connection, "page_finished", state=state, time=time, id=record_id), limit)
     if state == "queued" and time > now:
         time, record_id = now + 1, ""  # scheduled records come before the queued ones
     page: list[_Entry] = []
     later_than = now if state == "scheduled" else -1
-    for queue, suspect, latest in run(connection, "find_latest_due", after=later_than, time=time):
+    queues = run(connection, "find_latest_due", after=later_than, time=time, queue=query.queue)
+    for queue, suspect, latest in queues:
         if len(page) == limit and latest < page[-1][0]:
             break  # the other queues have earlier due times only
         limits = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}

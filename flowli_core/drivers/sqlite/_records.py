@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from flowli_core.driver import CancelAnswer, HeartbeatAnswer, Lease, RequeueAnswer
+from flowli_core.driver import HeartbeatAnswer, Lease
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._damage import DamagedRowError, Status, is_damaged
 from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.limits import MOST_TAKEN_BACK
 from flowli_core.stored import FinishedState, State
+from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
 
 @dataclass(slots=True)
@@ -126,11 +127,16 @@ def take_back_recovery(transaction: Transaction, record_id: str, token: int) -> 
         transaction.note_due(found[0])  # it may be no suspect any more
 
 
-def cancel(transaction: Transaction, record_id: str) -> CancelAnswer:
+def cancel(transaction: Transaction, target: Target) -> CancelAnswer:
     """Cancel a waiting record now, or request that of an active one."""
-    row = find(transaction, [record_id]).get(record_id)
+    row = find(transaction, [target.id]).get(target.id)
     if row is None:
-        return "unknown" if _find_set_aside(transaction, record_id) is None else "finished"
+        set_aside = _find_set_aside(transaction, target.id)
+        if set_aside is None:
+            return "unknown"
+        return "finished" if target.state in {None, set_aside.state} else "changed"
+    if target.state not in {None, state_of(row.status, row.due, transaction.now)}:
+        return "changed"
     if row.status == "waiting":
         row.finish("cancelled", transaction.now)
         write(transaction, [row])
@@ -141,21 +147,24 @@ def cancel(transaction: Transaction, record_id: str) -> CancelAnswer:
     return "finished"
 
 
-def requeue(transaction: Transaction, record_id: str, attempts: bytes | None) -> RequeueAnswer:
+def requeue(transaction: Transaction, target: Target) -> RequeueAnswer:
     """Return a finished or scheduled record to its queue, due now, with no recoveries."""
-    set_aside = _find_set_aside(transaction, record_id)
+    set_aside = _find_set_aside(transaction, target.id)
     if set_aside is not None:
-        if is_damaged(transaction.connection, set_aside):
+        if is_damaged(transaction.connection, set_aside.number):
             return "damaged"
-        transaction.run("note_damage", number=set_aside, damage=None)
-    row = find(transaction, [record_id]).get(record_id)
+        transaction.run("note_damage", number=set_aside.number, damage=None)
+    row = find(transaction, [target.id]).get(target.id)
     if row is None:
         return "unknown"
-    if state_of(row.status, row.due, transaction.now) in {"queued", "active"}:
+    state = state_of(row.status, row.due, transaction.now)
+    if target.state not in {None, state}:
+        return "changed"
+    if state in {"queued", "active"}:
         return "unfinished"
     if row.key is not None and transaction.run("is_key_held", key=row.key, number=row.number).fetchone() is not None:
         return "key_taken"
-    row.recoveries, row.cancel_requested, row.attempts = 0, False, attempts
+    row.recoveries, row.cancel_requested, row.attempts = 0, False, target.attempts
     transaction.run("forget_recoveries", number=row.number)
     row.make_waiting(transaction.now, transaction.now)
     write(transaction, [row])
@@ -163,12 +172,21 @@ def requeue(transaction: Transaction, record_id: str, attempts: bytes | None) ->
     return "requeued"
 
 
-def _find_set_aside(transaction: Transaction, record_id: str) -> int | None:
+class _SetAside(NamedTuple):
+    number: int
+    state: str
+
+
+def _find_set_aside(transaction: Transaction, record_id: str) -> _SetAside | None:
     row = transaction.run("find_one_set_aside", id=record_id).fetchone()
-    return None if row is None else row[0]
+    return None if row is None else _SetAside(*row)
 
 
-def purge(transaction: Transaction, state: FinishedState, *, older_than: timedelta, limit: int) -> int:
+def purge(
+    transaction: Transaction, *, state: FinishedState, older_than: timedelta, limit: int, ids: Sequence[str] | None
+) -> int:
     """Remove up to `limit` records that finished in this state more than `older_than` ago, the oldest first."""
-    before = transaction.now - milliseconds(older_than)
-    return transaction.run("purge", state=state, before=before, limit=max(limit, 0)).rowcount
+    parameters = {"state": state, "before": transaction.now - milliseconds(older_than), "limit": max(limit, 0)}
+    if ids is None:
+        return transaction.run("purge", **parameters).rowcount
+    return transaction.run("purge_ids", **parameters, ids=json.dumps(ids)).rowcount

@@ -23,3 +23,11 @@ SELECT 1 FROM record WHERE key = :key AND number <> :number AND key IS NOT NULL 
 DELETE FROM record WHERE number IN (
     SELECT number FROM record WHERE state = :state AND finished_at < :before ORDER BY finished_at, id LIMIT :limit
 );
+
+-- name: purge_ids
+-- The plus keeps SQLite from walking all records in the state.
+DELETE FROM record WHERE number IN (
+    SELECT number FROM record
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND +state = :state AND finished_at < :before
+    ORDER BY finished_at, id LIMIT :limit
+);

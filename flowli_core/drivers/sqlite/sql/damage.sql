@@ -43,7 +43,7 @@ SELECT max(number) FROM (SELECT number FROM record WHERE number > :after ORDER B
 SELECT id, damage FROM record WHERE damage IS NOT NULL;
 
 -- name: find_one_set_aside
-SELECT number FROM record WHERE id = :id AND damage IS NOT NULL AND finished_at IS NOT NULL;
+SELECT number, state FROM record WHERE id = :id AND damage IS NOT NULL AND finished_at IS NOT NULL;
 
 -- name: set_aside
 -- Keep what cannot be read. Only replace a queue that is NULL, because the counts need a value.

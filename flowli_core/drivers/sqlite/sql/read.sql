@@ -24,7 +24,7 @@ SELECT
 FROM record WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: find_latest_due
--- The queues with records that are due after :after and not after :time, each with suspects and other records apart: the one
+-- The queues, or the one of :queue, with records that are due after :after and not after :time, each with suspects and other records apart: the one
 -- with the latest due time first.
 SELECT queue, suspect, latest FROM (
     SELECT counts.queue, is_suspect.value AS suspect, (
@@ -32,7 +32,8 @@ SELECT queue, suspect, latest FROM (
         WHERE queue = counts.queue AND state = 'waiting' AND suspect = is_suspect.value AND due > :after AND due <= :time
         ORDER BY due DESC LIMIT 1
     ) AS latest
-    FROM counts, json_each('[0, 1]') AS is_suspect WHERE counts.state = 'waiting' AND counts.n > 0
+    FROM counts, json_each('[0, 1]') AS is_suspect
+    WHERE counts.state = 'waiting' AND counts.n > 0 AND (:queue IS NULL OR counts.queue = :queue)
 )
 WHERE latest IS NOT NULL ORDER BY latest DESC;
 
@@ -50,6 +51,18 @@ SELECT 0, id FROM record WHERE lease_end IS NOT NULL AND +id < :id ORDER BY +id 
 SELECT finished_at, id FROM record
 WHERE state = :state AND finished_at IS NOT NULL AND (finished_at, id) < (:time, :id)
 ORDER BY finished_at DESC, id DESC;
+
+-- name: match
+-- For each id in order: if the record matches the filters, and the size of what was read for that. A cross join reads the
+-- records in this order, and one that is ordered by it would read all of them first.
+SELECT
+    ids.value,
+    (:name IS NULL OR name = :name)
+        AND (:queue IS NULL OR queue = :queue)
+        AND (:before IS NULL OR state <> 'active' OR started_at < :before)
+        AND (:hold IS NULL OR instr(CAST(attempts AS BLOB), :hold) > 0),
+    iif(:hold IS NULL, 0, ifnull(length(CAST(attempts AS BLOB)), 0))
+FROM json_each(:ids) AS ids CROSS JOIN record ON record.id = ids.value;
 
 -- name: read_counts
 SELECT queue, state, n FROM counts WHERE n > 0;
