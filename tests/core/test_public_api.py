@@ -50,6 +50,7 @@ PUBLIC_MODULES = {
         "reports",
         "retry",
         "stored",
+        "targets",
         "testing",
         "testing.pytest_plugin",
         "tracing",
