@@ -5,6 +5,7 @@ from flowli_core._jobs.context import PerJob, per_job
 from flowli_core._jobs.declare import With, job
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.execution import Execution, Middleware, Proceed
+from flowli_core._jobs.history import Durations, History, HistoryNumbers, HistoryPoint, JobHistory
 from flowli_core._jobs.job import BoundJob, Job, NoMeta
 from flowli_core._jobs.past_attempts import PastAttempt
 from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
@@ -50,12 +51,16 @@ __all__ = [
     "DefinitionError",
     "Driver",
     "DriverError",
+    "Durations",
     "Execution",
     "Exponential",
     "FinishedState",
     "Fixed",
     "FlowliError",
     "Health",
+    "History",
+    "HistoryNumbers",
+    "HistoryPoint",
     "Hook",
     "Hooks",
     "Issue",
@@ -63,6 +68,7 @@ __all__ = [
     "JobCancelled",
     "JobEvent",
     "JobFailed",
+    "JobHistory",
     "JobRecord",
     "JobTimeout",
     "JobUpdate",

@@ -7,12 +7,14 @@ from typing import TypeVar
 
 from flowli_core import _checks
 from flowli_core._jobs.cursor import decode_cursor, encode_cursor
+from flowli_core._jobs.history import History, read_history
 from flowli_core._jobs.parked import PARKED_DELAY, ParkedJobs, group_parked
 from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord, to_job_record, to_schedule_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.updates import JobUpdate, to_update
 from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
+from flowli_core.durations import Duration
 from flowli_core.errors import ValidationError
 from flowli_core.limits import MAX_BATCH_BYTES
 from flowli_core.stored import (
@@ -79,6 +81,18 @@ class Inspect:
     async def get_workers(self) -> tuple[WorkerRecord, ...]:
         """Return the workers that were seen within the last minute, except those that have stopped."""
         return to_workers(await self.get_overview())
+
+    async def history(self, last: Duration = "1h", *, job: str | None = None, queue: str | None = None) -> History:
+        """Count the jobs that were enqueued, and how they ended, within the `last` minutes or hours, at most "7d".
+
+        The history has a point for each minute, or for each hour if `last` is longer than "3h". Only the numbers of
+        this job or this queue are returned, if one is named. All workers count together, in the store.
+        """
+        if job is not None:
+            _checks.name(job, argument="job", error=ValidationError)
+        if queue is not None:
+            _checks.name(queue, argument="queue", error=ValidationError)
+        return await read_history(await self._runtime.store(), last, job=job, queue=queue)
 
     async def get_parked(self, overview: Overview | None = None) -> tuple[ParkedJobs, ...]:
         """Return the jobs that wait because no worker that met them could run them, by name and reason.
