@@ -360,7 +360,8 @@ class Driver(Protocol):
 
         Workers reserve nothing from a paused queue, also those that run already. Its active records go on. Its due
         records are nothing to do: they wake no step, and are in no `next_due`. When it is resumed, a waiting step is
-        woken if records are due. A queue stays paused until it is resumed, even if it has no records.
+        woken if records are due. A queue stays paused until it is resumed, even if it has no records. A store that
+        loses its last writes may lose a pause. Raises DriverError if MOST_PAUSED queues are paused already.
         """
         ...
 

@@ -32,6 +32,9 @@ bytes, so a million take 120 MB. Without a limit, a store that is full of ids co
 WORKER_LISTED = timedelta(minutes=1)
 """A worker is listed if it was last seen less than this long ago, unless it has left."""
 
+MOST_PAUSED = 1_000
+"""The most queues that are paused at a time."""
+
 LAST_SEEN_PRECISION = timedelta(seconds=15)
 """A driver records when it last saw a worker at most this often, so an idle worker costs hardly any writes."""
 

@@ -134,6 +134,8 @@ class Model:
     history: HistoryModel = field(default_factory=HistoryModel)
     taken_back: int = 0
     """The number of recoveries that were taken back."""
+    paused: set[str] = field(default_factory=set[str])
+    """The paused queues."""
 
     def advance(self, by: timedelta) -> None:
         """Let time pass: scheduled records become due, and workers not seen for long are forgotten."""
@@ -380,12 +382,15 @@ class Model:
         return [(call.new.id, token) for call in expected]
 
     def _due(self, queue: str) -> list[Call]:
+        if queue in self.paused:
+            return []
         here = [call for call in self.calls.values() if call.new.queue == queue and call.state == "queued"]
         return sorted(here, key=lambda call: (call.due, call.new.id))
 
     def _next_due(self, step: Step) -> timedelta | None:
         waits = [call.ends - self.now for call in self.calls.values() if call.ends is not None]
-        served = [call for call in self.calls.values() if call.new.queue in step.queues]
+        queues = set(step.queues) - self.paused
+        served = [call for call in self.calls.values() if call.new.queue in queues]
         waits += [call.due - self.now for call in served if call.state == "scheduled"]
         waits += [ZERO for call in served if call.state == "queued" and not call.is_suspect()]
         return max(min(waits), ZERO) if waits else None

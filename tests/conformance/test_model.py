@@ -82,6 +82,7 @@ MUST_REACH = (
     "enqueue existing",
     "heartbeat cancelled",
     "heartbeat lost",
+    "left in a paused queue",
     "log cut",
     "log of a record that is active",
     "log of a record that is completed",
@@ -235,6 +236,21 @@ class DriverMachine(RuleBasedStateMachine):
             batch = [record(one.id, queue=one.queue, key=one.key, due=self.clock.now() - SECOND) for one in batch]
         self.batches.append(batch)
         self.send_batch(batch)
+
+    @rule(queue=st.sampled_from(QUEUES), worker=st.integers(0, 2), draft=drafts, outcome=outcomes)
+    def a_queue_is_paused(self, queue: str, worker: int, draft: Step, outcome: Outcome) -> None:
+        assert self.run(self.driver.pause_queue(queue, paused=True)) == (queue not in self.model.paused)
+        self.model.paused.add(queue)
+        self.settle_all(worker, replace(draft, want=4), outcome)
+        left = [call for call in self.model.calls.values() if call.new.queue == queue and call.state == "queued"]
+        self.reached["left in a paused queue"] += bool(left)
+
+    @precondition(lambda self: self.model.paused)
+    @rule(pick=picks)
+    def a_queue_is_resumed(self, pick: int) -> None:
+        queue = QUEUES[pick % 3]
+        assert self.run(self.driver.pause_queue(queue, paused=False)) == (queue in self.model.paused)
+        self.model.paused.discard(queue)
 
     @rule(pick=picks)
     def an_enqueue_is_sent_again(self, pick: int) -> None:
@@ -504,10 +520,12 @@ class DriverMachine(RuleBasedStateMachine):
                     self.reached["log cut"] += len(log) == MOST_LOG_LINES
                     self.reached[f"log of a record that is {state}"] += 1
                 by_queue[one.queue, state] = by_queue.get((one.queue, state), 0) + 1
-        counts = (await self.driver.overview()).counts
+        overview = await self.driver.overview()
+        counts = overview.counts
         counted = {(queue, state): getattr(some, state) for queue, some in counts.by_queue.items() for state in STATES}
         assert {place: number for place, number in counted.items() if number} == by_queue
         assert {queue for queue, _ in counted} == {queue for queue, _ in by_queue}
+        assert set(overview.paused) == self.model.paused
         for state in STATES:
             assert getattr(counts, state) == len(self.model.listed(state))
 

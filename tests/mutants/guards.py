@@ -14,6 +14,20 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
         ("heartbeat does not check the token", "AND (id, token) IN (", "AND (id, 1) IN (SELECT id, 1 UNION "),
         ("heartbeat does not check the worker", "    AND worker = :worker\n"),
     ),
+    ("sql/step.sql", "tests/conformance/test_pause.py"): (
+        ("a paused queue is reserved from", "WHERE paused_queue.queue", "WHERE 0 AND paused_queue.queue"),
+    ),
+    ("sql/time.sql", "tests/conformance/test_pause.py"): (
+        ("a paused queue is something to do", "WHERE paused_queue.queue", "WHERE 0 AND paused_queue.queue"),
+    ),
+    ("_records.py", "tests/conformance/test_pause.py"): (
+        (
+            "a resume wakes nobody",
+            '    transaction.note_due(queue)\n    return transaction.run("resume',
+            '    return transaction.run("resume',
+        ),
+        ("any number of queues is paused", "> MOST_PAUSED:", "> 10**9:"),
+    ),
     ("sql/step.sql", "tests/conformance/test_late_reports.py"): (
         ("a recovery is taken back for any token", "AND recovered_token = :token AND", "AND"),
         ("recoveries are taken back without a limit", " AND taken_back < :most"),
@@ -179,6 +193,15 @@ _MEMORY: dict[tuple[str, str], _Changes] = {
     ),
     ("_store.py", "tests/conformance/test_steps.py"): (
         ("a token is used again at once", "max(last + 1, known + 1, 1000 * self.now)", "1000 * self.now"),
+    ),
+    ("_store.py", "tests/conformance/test_pause.py"): (
+        ("a paused queue is reserved from", "if index is None or queue in self.paused else", "if index is None else"),
+        ("an enqueue to a paused queue wakes a waiter", "if new.queue not in self.paused and (", "if ("),
+        ("a resume wakes nobody", "            self.changed.add(queue)  # wake", "            pass  # wake"),
+        ("any number of queues is paused", "len(self.paused) >= MOST_PAUSED", "False"),
+    ),
+    ("_step.py", "tests/conformance/test_pause.py"): (
+        ("a paused queue is something to do", "if queue not in store.paused]", "]"),
     ),
     ("_store.py", "tests/conformance/test_identities.py"): (
         (

@@ -508,6 +508,32 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("the list of watched records stays", "call('PEXPIRE', WATCHED, WATCHER_MEMORY)"),
         ("a record has any number of watchers", "#names >= MOST_WATCHERS", "false"),
     ),
+    ("step.lua", "tests/conformance/test_pause.py"): (
+        ("a paused queue is reserved from", "reserve(open, left_own", "reserve(served, left_own"),
+        ("a paused queue is something to do", "find_next(open, first", "find_next(served, first"),
+    ),
+    ("shared/moves.lua", "tests/conformance/test_pause.py"): (
+        ("a retry in a paused queue wakes a waiter", "if paused_since(queue) then", "if false then"),
+    ),
+    ("shared/add_records.lua", "tests/conformance/test_pause.py"): (
+        ("an enqueue to a paused queue wakes a waiter", "if added == 1 and paused_since(queue) then", "if false then"),
+    ),
+    ("shared/paused.lua", "tests/conformance/test_pause.py"): (
+        ("a queue with a similar name is paused", "string.gsub(queue, '%p', '%%%0')", "queue"),
+    ),
+    ("shared/paused.lua", "tests/redis/test_pause.py"): (
+        ("a damaged time pauses a queue", "number_or(text, 1e14) < 1e14 and text", "text"),
+    ),
+    ("shared/list_paused.lua", "tests/redis/test_pause.py"): (
+        ("a damaged name is kept", "and is_text(queue) then", "then"),
+    ),
+    ("pause_queue.lua", "tests/conformance/test_pause.py"): (
+        ("a resume wakes nobody", "if not is_to_pause and call('EXISTS'", "if false and call('EXISTS'"),
+        ("a queue is paused again", "if is_to_pause == (since and true or false) then", "if false then"),
+    ),
+    ("pause_queue.lua", "tests/redis/test_pause.py"): (
+        ("any number of queues is paused", "#lines >= most then", "false then"),
+    ),
     ("purge.lua", "tests/conformance/test_retention.py"): (
         ("purge ignores the age", "format_ms(now - older_ms)", "now_text"),
         ("purge ignores the limit", "'LIMIT', 0, limit", "'LIMIT', 0, 1000"),

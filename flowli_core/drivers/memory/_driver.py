@@ -252,7 +252,8 @@ class MemoryDriver:
             return moment(now), self._store.history.read(query, now)
 
     async def pause_queue(self, queue: str, *, paused: bool) -> bool:
-        raise NotImplementedError
+        with self._transition():
+            return self._store.pause(queue) if paused else self._store.resume(queue)
 
     async def overview(self) -> Overview:
         with self._transition() as now:
@@ -269,6 +270,7 @@ class MemoryDriver:
                 counts=QueueCounts.of({queue: StateCounts(**states) for queue, states in counts.items()}),
                 oldest=oldest,
                 workers=self._steps.seen_since(now - milliseconds(WORKER_LISTED)),
+                paused={queue: moment(since) for queue, since in self._store.paused.items()},
             )
 
     async def put_schedule(

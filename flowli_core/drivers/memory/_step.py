@@ -214,7 +214,7 @@ class Steps:
         store = self._store
         tick = store.ticks.first_time()
         times = [store.leases.first_time(), tick if tick is not None and tick > store.now else None]
-        for queue in step.queues:
+        for queue in [queue for queue in step.queues if queue not in store.paused]:
             if ordinary := store.waiting.get((queue, False)):
                 times.append(ordinary.first_time())
             if suspects := store.waiting.get((queue, True)):

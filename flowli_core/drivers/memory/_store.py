@@ -6,9 +6,10 @@ from typing import Literal
 
 from flowli_core.driver import Enqueued, NewRecord, Reserved
 from flowli_core.drivers._logs import NO_LOG, Log
+from flowli_core.drivers._paused import too_many_paused
 from flowli_core.drivers._times import SKIPPED_NUMBERS, milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.memory._history import History
-from flowli_core.limits import MOST_TAKEN_BACK, MOST_TAKEN_IDS
+from flowli_core.limits import MOST_PAUSED, MOST_TAKEN_BACK, MOST_TAKEN_IDS
 from flowli_core.stored import FINISHED, FinishedState, RecordsInState, State, StoredRecord, StoredSchedule
 
 Entry = tuple[int, str]
@@ -201,6 +202,8 @@ class Store:
         self.schedules: dict[str, StoredSchedule] = {}
         self.ticks = Index()
         self.history = History()
+        self.paused: dict[str, int] = {}
+        """The paused queues, and when each was paused."""
         self._revision = 0
 
     def follow_clock(self, now: int) -> None:
@@ -238,9 +241,9 @@ class Store:
         return record.enqueued("accepted", self.now)
 
     def due(self, queue: str, limit: int, *, suspect: bool = False) -> list[Entry]:
-        """Return the first due records of a queue: its suspects, or the others."""
+        """Return the first due records of a queue: its suspects, or the others. None of a paused queue is due."""
         index = self.waiting.get((queue, suspect))
-        return [] if index is None else index.until(self.now, limit)
+        return [] if index is None or queue in self.paused else index.until(self.now, limit)
 
     def list_state(self, state: State) -> list[Entry]:
         """Return the position of each record in a state."""
@@ -282,7 +285,7 @@ class Store:
         new, due = record.new, record.due
         index = self.waiting.setdefault((new.queue, record.is_suspect()), Index())
         index.add(due, new.id)
-        if due <= self.now or index.entries[0] == (due, new.id):
+        if new.queue not in self.paused and (due <= self.now or index.entries[0] == (due, new.id)):
             self.changed.add(new.queue)  # wake a waiter for the record, or to wait for less long
 
     def make_active(self, record: Record, *, worker: str, token: int, lease_end: int) -> None:
@@ -326,6 +329,23 @@ class Store:
         self.leases.remove(record.lease_end, record.new.id)
         record.lease_end = lease_end
         self.leases.add(lease_end, record.new.id)
+
+    def pause(self, queue: str) -> bool:
+        """Pause a queue. Return False if it was paused already."""
+        if queue in self.paused:
+            return False
+        if len(self.paused) >= MOST_PAUSED:
+            raise too_many_paused()
+        self.paused[queue] = self.now
+        return True
+
+    def resume(self, queue: str) -> bool:
+        """Resume a queue. Return False if it was not paused."""
+        if self.paused.pop(queue, None) is None:
+            return False
+        if (queue, False) in self.waiting or (queue, True) in self.waiting:
+            self.changed.add(queue)  # wake a waiter for what is due, or to wait for less long
+        return True
 
     def put_schedule(self, key: str, schedule: StoredSchedule | None, *, last_record_id: str | None) -> None:
         """Store a schedule under a new revision and with this last record, if any; or remove it if it is None."""

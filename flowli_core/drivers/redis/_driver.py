@@ -35,6 +35,7 @@ from flowli_core.driver import (
     Step,
     StepAnswer,
 )
+from flowli_core.drivers._paused import too_many_paused
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
 from flowli_core.drivers.redis._audit import Audit, Finding
@@ -283,7 +284,10 @@ class RedisDriver:
         raise NotImplementedError
 
     async def pause_queue(self, queue: str, *, paused: bool) -> bool:
-        raise NotImplementedError
+        changed = int(await self._scripts.pause_queue(queue, paused=paused))
+        if changed < 0:
+            raise too_many_paused()
+        return changed > 0
 
     async def overview(self) -> Overview:
         return to_overview(*await read_overview(self._scripts))

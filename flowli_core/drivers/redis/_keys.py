@@ -29,7 +29,7 @@ cancelling                 set   ids of active records to cancel; when they are 
 counts                     hash  "state queue" -> records that are active, completed, failed, cancelled; with the queue
 queues                     set   names of queues; with the last record of the queue
 taken                      zset  id of a removed record -> when it is free again, and the state; then, or if too many
-serial                     hash  last token, last revision of a schedule, time of the last step; never
+serial                     hash  last token, last revision of a schedule, time of the last step, paused queues; never
 workers                    zset  worker -> last seen; when it leaves, or 10 minutes after that, by any worker's step
 tick                       zset  schedule key -> next tick; when it has no next tick or is removed
 schedule                   hash  schedule key -> revision, ticks, queue, spec; when it is removed

@@ -19,15 +19,15 @@ _Behind = tuple[int, Word]
 """The ms and the id of the position behind which a page begins."""
 
 
-async def read_overview(scripts: Scripts) -> tuple[int, list[Any], list[Any], list[Any]]:
-    """Return the server's time and the rows of all queues, counts and workers, as overview.lua returns them."""
-    latest, cursor, queues, counts, workers = await scripts.overview(cursor=b"0", most=_QUEUES_PER_CALL)
+async def read_overview(scripts: Scripts) -> tuple[int, list[Any], list[Any], list[Any], list[Any]]:
+    """Return the server's time and the rows of all queues, counts, workers and paused queues, as overview.lua does."""
+    latest, cursor, queues, counts, workers, paused = await scripts.overview(cursor=b"0", most=_QUEUES_PER_CALL)
     while cursor != b"0":
-        now, cursor, more_queues, more_counts, _ = await scripts.overview(cursor=cursor, most=_QUEUES_PER_CALL)
+        now, cursor, more_queues, more_counts, *_ = await scripts.overview(cursor=cursor, most=_QUEUES_PER_CALL)
         latest = max(latest, now)
         queues += more_queues
         counts += more_counts
-    return latest, queues, counts, workers
+    return latest, queues, counts, workers, paused
 
 
 async def read_rows(scripts: Scripts, query: RecordQuery) -> list[Any]:

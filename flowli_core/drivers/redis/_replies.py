@@ -159,7 +159,7 @@ def _to_recovered(row: Any) -> Recovered:
     )
 
 
-def to_overview(now: int, queues: list[Any], counts: list[Any], workers: list[Any]) -> Overview:
+def to_overview(now: int, queues: list[Any], counts: list[Any], workers: list[Any], paused: list[Any]) -> Overview:
     """Read the replies of overview.lua. A count that is damaged is left out: fsck reports it."""
     found: dict[str, StateCounts] = {}
     oldest: dict[str, datetime] = {}
@@ -177,4 +177,5 @@ def to_overview(now: int, queues: list[Any], counts: list[Any], workers: list[An
             to_text(name): StoredWorker(seen=moment(read_number(seen) or now), about=about)
             for name, seen, about in workers
         },
+        paused={to_text(queue): moment(int(since)) for queue, since in paused},
     )

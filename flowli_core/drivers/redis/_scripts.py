@@ -24,6 +24,7 @@ from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.limits import (
     LAST_SEEN_PRECISION,
     MAX_BATCH_BYTES,
+    MOST_PAUSED,
     MOST_TAKEN_BACK,
     MOST_TAKEN_IDS,
     RECOVER_PER_STEP,
@@ -132,6 +133,9 @@ class Scripts:
     async def purge(self, state: State, *, older_than: timedelta, limit: int, ids: Sequence[str] | None) -> Any:
         chosen: Sequence[Word] = ("all",) if ids is None else ("ids", *ids)
         return await self._call("purge", [state, milliseconds(older_than), limit, *chosen])
+
+    async def pause_queue(self, queue: str, *, paused: bool) -> Any:
+        return await self._call("pause_queue", [queue, int(paused), MOST_PAUSED])
 
     async def watch(self, watch: Watch) -> Any:
         return await self._evaluate(self._scripts["watch"], self._watch_words(watch), self._client)

@@ -51,7 +51,7 @@ from flowli_core.drivers.sqlite._file import (
 from flowli_core.drivers.sqlite._lane import Lane
 from flowli_core.drivers.sqlite._path import checked_path
 from flowli_core.drivers.sqlite._read import read_overview, read_records
-from flowli_core.drivers.sqlite._records import cancel, heartbeat, purge, requeue
+from flowli_core.drivers.sqlite._records import cancel, heartbeat, pause_queue, purge, requeue, resume_queue
 from flowli_core.drivers.sqlite._reports import store_reports
 from flowli_core.drivers.sqlite._schedules import find_schedules, put_schedule
 from flowli_core.drivers.sqlite._step import IdleSteps, take_step
@@ -266,7 +266,8 @@ class SqliteDriver:
         raise NotImplementedError
 
     async def pause_queue(self, queue: str, *, paused: bool) -> bool:
-        raise NotImplementedError
+        change = pause_queue if paused else resume_queue
+        return await self._write(lambda transaction: change(transaction, queue))
 
     async def overview(self) -> Overview:
         return await self._read(lambda connection: read_overview(connection, self._now()))

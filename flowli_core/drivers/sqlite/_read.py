@@ -149,6 +149,7 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
             counts["queued"] = n - counts["scheduled"]
             dues = [due for due in first_dues if due is not None]
             oldest |= {queue: moment(min(dues))} if dues else {}
+        paused = run(connection, "read_paused").fetchall()
     if not all(type(name) is str for name, _, _ in workers):
         raise DamagedRowError
     return Overview(
@@ -159,6 +160,7 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
             name: StoredWorker(seen=moment(seen), about=about if type(about) is bytes else b"")
             for name, seen, about in workers
         },
+        paused={queue: moment(int(since)) for queue, since in paused if type(queue) is str},
     )
 
 

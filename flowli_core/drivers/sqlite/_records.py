@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from flowli_core.driver import HeartbeatAnswer, Lease
+from flowli_core.drivers._paused import too_many_paused
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._damage import DamagedRowError, Status, is_damaged
 from flowli_core.drivers.sqlite._transaction import Transaction
-from flowli_core.limits import MOST_TAKEN_BACK
+from flowli_core.limits import MOST_PAUSED, MOST_TAKEN_BACK
 from flowli_core.stored import FinishedState, State
 from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
@@ -190,3 +191,20 @@ def purge(
     if ids is None:
         return transaction.run("purge", **parameters).rowcount
     return transaction.run("purge_ids", **parameters, ids=json.dumps(ids)).rowcount
+
+
+def pause_queue(transaction: Transaction, queue: str) -> bool:
+    """Pause a queue. Return False if it was paused already."""
+    transaction.run("drop_damaged_pauses")
+    if transaction.run("pause_queue", queue=queue, now=transaction.now).rowcount == 0:
+        return False
+    if transaction.run("count_paused").fetchone()[0] > MOST_PAUSED:
+        raise too_many_paused()
+    return True
+
+
+def resume_queue(transaction: Transaction, queue: str) -> bool:
+    """Resume a queue, and let a waiter be woken. Return False if it was not paused."""
+    transaction.run("drop_damaged_pauses")
+    transaction.note_due(queue)
+    return transaction.run("resume_queue", queue=queue).rowcount > 0

@@ -1,5 +1,5 @@
 -- Cancel a waiting record, or request that of an active one. Set aside a waiting one that cannot be read.
--- Needs: shared/columns shared/watchers shared/moves
+-- Needs: shared/columns shared/watchers shared/paused shared/moves
 -- ARGV[first]: id.
 -- Answers 'cancelled', 'requested', 'finished' or 'unknown'.
 -- First write: SADD cancelling, or a ZREM.

@@ -1,10 +1,11 @@
 -- Count the records and find the oldest due record of some queues, and list the workers.
--- Needs: shared/columns shared/clock
+-- Needs: shared/columns shared/clock shared/text shared/paused shared/list_paused
 -- ARGV[first..]: a cursor of the queues, '0' at the start, about how many queues to read, and for how many ms a worker is listed
 --                after it was last seen.
 -- Answers {now, cursor of the next queues or '0', {queue, number of queued, number of scheduled, when the oldest due record is due
 --          or -1} for each queue, the numbers of active, completed, failed and cancelled for each queue, {worker, when it was last
---          seen, its description} for each worker}. The workers are answered with the first queues only.
+--          seen, its description} for each worker, {queue, since} for each paused queue}. The workers and the paused queues are
+--          answered with the first queues only.
 -- Writes nothing.
 read_as_of_last_step()
 local cursor, most, listed_ms = unpack(ARGV, first, first + 2)
@@ -52,4 +53,4 @@ for i = 1, #seen, 2 do
   local about = redis.pcall('HGET', root .. 'worker:' .. seen[i], 'about')
   workers[#workers + 1] = { seen[i], seen[i + 1], type(about) == 'string' and about or '' }
 end
-return { now, scan[1], queues, read_counts(fields), workers }
+return { now, scan[1], queues, read_counts(fields), workers, cursor == '0' and list_paused() or {} }

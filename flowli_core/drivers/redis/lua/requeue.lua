@@ -1,5 +1,5 @@
 -- Return a finished or scheduled record to its queue: due now, with new attempts (or none stored) and no recoveries.
--- Needs: shared/columns shared/watchers shared/moves
+-- Needs: shared/columns shared/watchers shared/paused shared/moves
 -- ARGV[first..]: id, 1 if attempts follow, attempts.
 -- Answers 'requeued', 'unfinished', 'key_taken', 'damaged' or 'unknown'.
 -- First write: HSET holder, or a ZREM.

@@ -1,5 +1,5 @@
 -- Do the step of a worker: settle, recover, reserve, trim, next. A step that is sent again gets its first answer again.
--- Needs: shared/columns shared/tokens shared/clock shared/watchers shared/moves shared/uses shared/remove shared/reports step/settle step/recover step/reserve step/trim step/next
+-- Needs: shared/columns shared/tokens shared/clock shared/watchers shared/paused shared/moves shared/uses shared/remove shared/reports step/settle step/recover step/reserve step/trim step/next
 -- KEYS[#KEYS]: the worker: its last step of each sequence (sequence, acks, token, batch), when it was seen, when listed.
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 to reserve a suspect, most bytes, most to recover, most to trim, how many
 --                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a
@@ -30,11 +30,23 @@ local lease_end = format_ms(now + lease_ms)
 -- A stored sequence number that is greater than that of the step by more than this is damaged.
 local MOST_BEHIND = 1000
 
-local serial = call('HMGET', SERIAL, 'now', 'token')
+local serial = call('HMGET', SERIAL, 'now', 'token', 'paused')
 if follow_clock(number_or(serial[1], 0)) then
   serial[2] = call('HGET', SERIAL, 'token')
 end
 call('ZREM', LEASE, '')
+
+-- Reserve nothing from paused queues, and do not count their records as something to do.
+paused_text = serial[3]
+local open = served
+if paused_text then
+  open = {}
+  for _, queue in ipairs(served) do
+    if not paused_since(queue) then
+      open[#open + 1] = queue
+    end
+  end
+end
 
 -- Waiting steps have a sequence of their own.
 local field = is_waiting and 'wait_' or ''
@@ -56,7 +68,7 @@ if not last_sequence or sequence > last_sequence then
   acks = settle(acks_from, ack_count, worker)
   recovered, first_end, left_own = recover(most_recovered, worker, is_waiting, served[1])
   token = next_number(serial[2], known_token)
-  reserve(served, left_own and 0 or tonumber(want), {
+  reserve(open, left_own and 0 or tonumber(want), {
     worker = worker, token = token, lease_end = lease_end, with_suspect = with_suspect and not is_waiting,
     most_bytes = tonumber(most_bytes),
   })
@@ -113,7 +125,7 @@ if is_leaving == '1' then
 end
 write_counts()
 local is_unknown = not is_waiting and sequence > 1 and (not last_sequence or last_sequence < sequence - 1)
-local next_ms, tick_ms, is_suspect_first = find_next(served, first_end, lease_ms)
+local next_ms, tick_ms, is_suspect_first = find_next(open, first_end, lease_ms)
 return {
   now, acks, batch.ids, batch.blobs, batch.histories, token or 0, recovered, set_asides, next_ms, tick_ms,
   is_suspect_first and 1 or 0, is_unknown and 1 or 0,

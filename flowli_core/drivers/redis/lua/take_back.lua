@@ -1,6 +1,6 @@
 -- Take back recoveries: their workers have named leases that they no longer hold, so they are alive. The driver calls this only
 -- after a step or a heartbeat with such a lease, so it costs nothing otherwise.
--- Needs: shared/columns shared/clock shared/watchers shared/moves
+-- Needs: shared/columns shared/clock shared/watchers shared/paused shared/moves
 -- ARGV[first..]: how many recoveries of a record are taken back at most, and for each lost lease: id, token.
 -- Answers how many were taken back.
 -- First write: a ZREM of nothing, so that the records run even if memory is full.

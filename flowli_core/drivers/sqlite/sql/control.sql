@@ -19,6 +19,18 @@ UPDATE record SET recovered_token = NULL, taken_back = 0 WHERE number = :number;
 -- name: is_key_held
 SELECT 1 FROM record WHERE key = :key AND number <> :number AND key IS NOT NULL AND finished_at IS NULL;
 
+-- name: drop_damaged_pauses
+DELETE FROM paused_queue WHERE typeof(queue) <> 'text' OR typeof(since) <> 'integer' OR since NOT BETWEEN 0 AND 1e14;
+
+-- name: pause_queue
+INSERT INTO paused_queue (queue, since) VALUES (:queue, :now) ON CONFLICT DO NOTHING;
+
+-- name: count_paused
+SELECT count(*) FROM paused_queue;
+
+-- name: resume_queue
+DELETE FROM paused_queue WHERE queue = :queue;
+
 -- name: purge
 DELETE FROM record WHERE number IN (
     SELECT number FROM record WHERE state = :state AND finished_at < :before ORDER BY finished_at, id LIMIT :limit

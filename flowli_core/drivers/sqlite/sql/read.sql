@@ -79,6 +79,10 @@ SELECT
         ORDER BY due LIMIT 1)
 FROM counts WHERE state = 'waiting' AND n > 0;
 
+-- name: read_paused
+-- A time that is damaged pauses nothing.
+SELECT queue, since FROM paused_queue WHERE since BETWEEN 0 AND 1e14;
+
 -- name: find_workers
 SELECT id, max(seen), max(about) FROM worker WHERE seen > :since GROUP BY id;
 

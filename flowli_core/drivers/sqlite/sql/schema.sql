@@ -1,5 +1,5 @@
 -- name: schema
--- Layout 8. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- Layout 9. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
 -- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -117,6 +117,11 @@ CREATE TABLE schedule (
     damage TEXT                                  -- what cannot be read, if it was stopped for that
 ) WITHOUT ROWID;
 CREATE INDEX schedule_tick ON schedule (next_tick) WHERE next_tick IS NOT NULL;
+
+CREATE TABLE paused_queue (
+    queue TEXT PRIMARY KEY CHECK (typeof(queue) = 'text'),
+    since INTEGER NOT NULL CHECK (typeof(since) = 'integer')
+) WITHOUT ROWID;
 
 -- The ids of removed records that are still taken, in the order of their removal.
 CREATE TABLE taken_id (

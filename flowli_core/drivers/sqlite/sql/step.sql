@@ -60,9 +60,11 @@ WHERE id = :id AND recovered_token = :token AND state IN ('waiting', 'active') A
 RETURNING queue, state;
 
 -- name: find_due
--- The due records of a queue: its suspects, or the others.
+-- The due records of a queue: its suspects, or the others; none if the queue is paused.
 SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy
-FROM stored WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due <= :now ORDER BY due, id LIMIT :limit;
+FROM stored WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due <= :now
+    AND NOT EXISTS (SELECT 1 FROM paused_queue WHERE paused_queue.queue = :queue AND since BETWEEN 0 AND 1e14)
+ORDER BY due, id LIMIT :limit;
 
 -- name: next_token
 -- Greater than the one that the worker knows, and at least the time in microseconds, so no token is used again after the

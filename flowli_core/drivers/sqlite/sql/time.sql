@@ -22,10 +22,12 @@ UPDATE store SET
     revision = iif(typeof(revision) = 'integer', revision + :skipped, revision);
 
 -- name: find_first_due
--- The first due time after :after, of the suspects of a queue or of its other records. A damaged one may be a text,
--- which is greater than any number.
+-- The first due time after :after, of the suspects of a queue or of its other records; none if the queue is paused. A
+-- damaged one may be a text, which is greater than any number.
 SELECT due FROM record
-WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due > :after AND due < 1e18 ORDER BY due LIMIT 1;
+WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due > :after AND due < 1e18
+    AND NOT EXISTS (SELECT 1 FROM paused_queue WHERE paused_queue.queue = :queue AND since BETWEEN 0 AND 1e14)
+ORDER BY due LIMIT 1;
 
 -- name: find_first_lease
 -- The end of the lease that ends first.

@@ -1,4 +1,4 @@
--- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua.
+-- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua, paused.lua.
 
 -- Find a record that is stored already, or was added by this call and is due at `due`. Returns its state and when it is due.
 -- The state is nil if it is not stored, or in no index: then it is stored anew.
@@ -109,12 +109,17 @@ local function add_records(first)
   end
   call_with_all('HSET', HOLDER, holders, 2)
   for queue, due in pairs(first_due) do
-    -- Wake a waiter for what is due, and for an earlier due time than the one that it knows.
+    -- Wake a waiter for what is due, and for an earlier due time than the one that it knows, unless the queue is paused. A
+    -- waiter is woken when the script has ended, and only by a new wake-up. So only after that is it read if it is paused.
     local head = due > now and tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
-    if (not head or due < head) and type(redis.pcall('ZADD', WAKE[queue], 0, '0')) == 'table' then
+    local added = (not head or due < head) and redis.pcall('ZADD', WAKE[queue], 0, '0')
+    if type(added) == 'table' then
       -- It has another type. If the script failed here, the records would be counted again when it is called again.
       call('DEL', WAKE[queue])
-      call('ZADD', WAKE[queue], 0, '0')
+      added = call('ZADD', WAKE[queue], 0, '0')
+    end
+    if added == 1 and paused_since(queue) then
+      call('DEL', WAKE[queue])
     end
   end
   for index, members in pairs(entries) do

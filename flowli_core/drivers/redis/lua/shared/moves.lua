@@ -1,4 +1,4 @@
--- How records are moved between indexes and counted. Needs columns.lua, watchers.lua.
+-- How records are moved between indexes and counted. Needs columns.lua, watchers.lua, paused.lua.
 
 -- Counts are collected, and written once, together with the states that they count.
 local changes = {}
@@ -91,13 +91,17 @@ local function release_key(id, kind)
 end
 
 -- Make a record wait; the caller has removed it from its previous index. Wake one waiter if the record is due, or if it is
--- now the first of its index: the waiter must learn of the earlier time. `announced` are the queues with such a time.
+-- now the first of its index: the waiter must learn of the earlier time. `announced` are the queues with such a time. A
+-- record of a paused queue wakes nobody.
 local announced = {}
 local function add_waiting(id, shape, due)
   local queue = shape.queue
   local recoveries = number_or(string.match(call('HGET', RECOVERIES, id) or '', '^%d+'), 0)
   local index = recoveries >= shape.max_recoveries and SUSPECT[queue] or DUE[queue]
   call('ZADD', index, due, id)
+  if paused_since(queue) then
+    return
+  end
   local is_next = due > now and call('ZRANGE', index, 0, 0)[1] == id
   announced[queue] = announced[queue] or is_next
   if due <= now or is_next then
