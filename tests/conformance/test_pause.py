@@ -28,7 +28,7 @@ from tests.conformance.builders import (
     stored,
     waiting_step,
 )
-from tests.support.store import put
+from tests.support.store import cancel_one, put, requeue_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver
@@ -186,9 +186,9 @@ async def test_records_of_a_paused_queue_are_cancelled_and_requeued(
     """An operator may change them; what is requeued waits."""
     await driver.enqueue([record("a"), record("b")])
     await pause(driver)
-    assert await driver.cancel("a") == "cancelled"
-    assert await driver.requeue("a") == "requeued"
-    assert await driver.cancel("b") == "cancelled"
+    assert await cancel_one(driver, "a") == "cancelled"
+    assert await requeue_one(driver, "a") == "requeued"
+    assert await cancel_one(driver, "b") == "cancelled"
     assert await worker.take(5) == ()
     await resume(driver)
     assert ids(await worker.take(5)) == ["a"]
