@@ -245,7 +245,7 @@ async def test_an_enqueue_to_a_paused_queue_wakes_no_step(live_driver: Driver) -
 
 
 async def test_no_step_waits_shorter_for_records_of_a_paused_queue(live_driver: Driver) -> None:
-    """What waits in it when the wait begins ends no wait."""
+    """Records that wait in it already end no wait."""
     await live_driver.enqueue([record(), record(due=timedelta(milliseconds=50))])
     await pause(live_driver)
     await Worker(live_driver).step()
