@@ -25,6 +25,7 @@ _UNITS = {
 }
 _WRITTEN = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)", re.ASCII)
 _LARGEST = 10**9
+_MINUTE = 60
 _ALMOST = re.compile(r"\s*([0-9.]+)\s*((?:milli|sec|min|h|d|)[a-z]*)\s*", re.ASCII)
 _CURE = 'write it as "250ms", "30s", "10m", "2h", "1d" or as a timedelta'
 
@@ -79,6 +80,19 @@ def format_duration(value: timedelta) -> str:
 def format_elapsed(value: timedelta) -> str:
     """Write a measured duration shortly, in milliseconds or in seconds."""
     return format_duration(value) if value < _UNITS["s"] else f"{value / _UNITS['s']:.1f}s"
+
+
+def format_span(span: timedelta) -> str:
+    """Format a length of time in its two largest units."""
+    seconds = int(span.total_seconds())
+    if seconds < _MINUTE:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, _MINUTE)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def _parsed(value: object, argument: str, error: type[FlowliError]) -> timedelta:

@@ -15,11 +15,10 @@ from pydantic_core import to_jsonable_python
 
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
-from flowli_core.durations import format_duration
+from flowli_core.durations import format_duration, format_span
 
 _NARROWEST = 20
 _GAP = "  "
-_MINUTE = 60
 _SHOW_DATE_FROM = timedelta(hours=12)
 
 
@@ -111,19 +110,6 @@ def format_moment(moment: datetime | None, now: datetime) -> str:
     distance = format_span(abs(ahead))
     words = "now" if distance == "0 s" else f"in {distance}" if ahead > timedelta(0) else f"{distance} ago"
     return words if abs(ahead) < _SHOW_DATE_FROM else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({words})"
-
-
-def format_span(span: timedelta) -> str:
-    """Format a length of time in its two largest units."""
-    seconds = int(span.total_seconds())
-    if seconds < _MINUTE:
-        return f"{seconds} s"
-    minutes, seconds = divmod(seconds, _MINUTE)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def succeed(text: str) -> int:

@@ -12,9 +12,9 @@ from flowli_core._jobs.workers import to_workers
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
-from flowli_core.cli._common.show import format_json, format_span
+from flowli_core.cli._common.show import format_json
 from flowli_core.cli._operations.served import complain_of_unserved, format_parked, is_here
-from flowli_core.durations import format_duration
+from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
 
 

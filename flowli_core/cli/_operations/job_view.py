@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
 
+from flowli_core._jobs.describe import describe_attempt, describe_backoff
 from flowli_core._jobs.past_attempts import PastAttempt
 from flowli_core._jobs.records import JobRecord
 from flowli_core._jobs.workers import WORKER_ALIVE
 from flowli_core._progress import Progress
 from flowli_core._text import escape_controls
 from flowli_core.cli._common.show import format_fields, format_moment, format_table, is_terminal
-from flowli_core.durations import format_duration, format_elapsed
-from flowli_core.retry import Backoff, Fixed
+from flowli_core.durations import format_elapsed
 from flowli_core.stored import STATES, Overview, State, StateCounts
 
 _BAR = 20
@@ -42,11 +41,11 @@ def format_job(record: JobRecord, overview: Overview, *, tracebacks: bool = Fals
     shown: dict[str, object] = {}
     for field in fields(record):
         if field.name == "attempts_made":
-            shown["attempt"] = _format_attempt(record)
+            shown["attempt"] = describe_attempt(record)
         elif field.name not in ("max_attempts", "backoff", "last_error"):
             shown[field.name] = getattr(record, field.name)
     if record.backoff is not None and record.max_attempts != 1:
-        shown["backoff"] = _format_backoff(record.backoff)
+        shown["backoff"] = describe_backoff(record.backoff)
     if record.state == "active" and record.worker is not None:
         shown["worker"] = f"{record.worker} ({describe_worker(record.worker, overview)})"
     if record.lease_until is not None:
@@ -130,19 +129,4 @@ def _row(record: JobRecord) -> list[object]:
     if record.state not in ("queued", "scheduled"):
         at = record.started_at if record.state == "active" else record.finished_at
     message = "" if error is None else f"{error.type}: {error.message}"
-    return [record.id, record.name, record.queue, _format_attempt(record), at, message]
-
-
-def _format_attempt(record: JobRecord[Any, Any, Any]) -> str:
-    """Return the number of the attempt that runs, or of those that were made, and the limit."""
-    number = record.attempts_made + (record.state == "active")
-    return f"{number} of {record.max_attempts}" if record.max_attempts is not None else str(number)
-
-
-def _format_backoff(backoff: Backoff) -> str:
-    if isinstance(backoff, Fixed):
-        text = f"{format_duration(backoff.delay)} each time"
-    else:
-        longest = format_duration(backoff.max_delay)
-        text = f"{format_duration(backoff.first)}, then {backoff.factor:g} times as long, at most {longest}"
-    return text if backoff.jitter is None else f"{text}, with jitter"
+    return [record.id, record.name, record.queue, describe_attempt(record), at, message]

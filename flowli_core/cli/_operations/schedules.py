@@ -19,11 +19,10 @@ from flowli_core.cli._common.show import (
     format_json,
     format_moment,
     format_record,
-    format_span,
     format_table,
     succeed,
 )
-from flowli_core.durations import format_duration
+from flowli_core.durations import format_duration, format_span
 
 _NEXT_RUNS = 5
 

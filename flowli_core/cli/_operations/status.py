@@ -21,13 +21,12 @@ from flowli_core.cli._common.show import (
     format_fields,
     format_json,
     format_moment,
-    format_span,
     format_table,
     is_terminal,
 )
 from flowli_core.cli._operations.schedules import format_schedules
 from flowli_core.cli._operations.served import format_parked, name_some
-from flowli_core.durations import format_duration
+from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
 from flowli_core.stored import STATES, QueueCounts, StateCounts
 

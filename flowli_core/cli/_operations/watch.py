@@ -17,8 +17,9 @@ from flowli_core._jobs.workers import to_workers, unserved_queues
 from flowli_core._logger import logger
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
-from flowli_core.cli._common.show import fail, format_cell, format_span
+from flowli_core.cli._common.show import fail, format_cell
 from flowli_core.cli._operations.job_view import format_amount
+from flowli_core.durations import format_span
 from flowli_core.stored import Overview
 
 _REDRAW_EVERY = 1.0

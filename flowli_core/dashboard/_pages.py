@@ -1,0 +1,169 @@
+"""The pages: what each reads and shows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from flowli_core._jobs.inspect import MOST_PER_PAGE
+from flowli_core._jobs.parked import ParkedJobs
+from flowli_core._jobs.records import JobRecord, ScheduleRecord
+from flowli_core._jobs.registry import runtime_of
+from flowli_core._jobs.workers import WorkerRecord, to_workers
+from flowli_core.dashboard._attention import Situation, find_problems
+from flowli_core.dashboard._site import Site
+from flowli_core.dashboard._timeline import tell_story
+from flowli_core.stored import STATES, Overview, StateCounts
+
+PER_PAGE = 50
+
+_MOST_NEXT = 5
+_MOST_QUEUES = 100
+_SLOWLY = 10.0
+"""Seconds for which the answers of longer reads are kept."""
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRow:
+    """A queue in the table of the overview. `workers` counts the living ones that serve it."""
+
+    name: str
+    counts: StateCounts
+    oldest: datetime | None
+    paused: datetime | None
+    workers: int
+
+
+class Pages:
+    """The pages of a dashboard."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._inspect = site.jobs.inspect
+
+    async def overview(self, request: Request) -> Response:
+        """Show what needs attention, the queues, the workers and the next schedules."""
+        await self._site.admit(request)
+        overview = await self._site.overview()
+        workers = to_workers(overview)
+        schedules = await self._schedules()
+        found = Situation(
+            overview=overview,
+            workers=workers,
+            parked=await self._parked(),
+            schedules=schedules,
+            jobs={name: settings.queue for name, settings in runtime_of(self._site.jobs).settings.items()},
+        )
+        upcoming = sorted((one for one in schedules if one.next_tick), key=lambda one: one.next_tick or _NEVER)
+        values = {
+            "overview": overview,
+            "problems": find_problems(found),
+            "queues": _queue_rows(overview, workers),
+            "workers": workers,
+            "upcoming": upcoming[:_MOST_NEXT],
+        }
+        return self._site.render(request, "overview.html", values)
+
+    async def jobs(self, request: Request) -> Response:
+        """List the jobs of a state, newest first."""
+        await self._site.admit(request)
+        query = request.query_params
+        overview = await self._site.overview()
+        state = query.get("state") or _first_state(overview.counts)
+        page = await self._inspect.get_jobs_by_state(
+            state,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - it is checked there
+            limit=PER_PAGE,
+            cursor=query.get("cursor") or None,
+            payloads=False,
+        )
+        values = {"overview": overview, "state": state, "page": page, "cursor": query.get("cursor")}
+        return self._site.render(request, "jobs.html", values)
+
+    async def job(self, request: Request) -> Response:
+        """Show a job."""
+        await self._site.admit(request)
+        record = await self._inspect.get_job(request.query_params.get("id", ""))
+        if record is None:
+            why = "There is no job with this id. It was never stored, or it was removed after its retention time."
+            raise HTTPException(HTTPStatus.NOT_FOUND, why)
+        overview = await self._site.overview()
+        values = {"overview": overview, "record": record, "story": tell_story(record, overview.now)}
+        return self._site.render(request, "job.html", values)
+
+    async def schedules(self, request: Request) -> Response:
+        """List the schedules with their next runs."""
+        await self._site.admit(request)
+        overview = await self._site.overview()
+        page = await self._inspect.get_schedules(limit=PER_PAGE, cursor=request.query_params.get("cursor") or None)
+        runs = {one.key: await self._inspect.next_runs(one.key) for one in page.items if one.next_tick}
+        declared = {spec.key for spec in runtime_of(self._site.jobs).schedules}
+        values = {"overview": overview, "page": page, "runs": runs, "declared": declared}
+        return self._site.render(request, "schedules.html", values)
+
+    async def workers(self, request: Request) -> Response:
+        """List the workers with the jobs that they run."""
+        await self._site.admit(request)
+        overview = await self._site.overview()
+        active = await self._site.shared.get("active", self._read_active)
+        workers = to_workers(overview)
+        names = {worker.name for worker in workers}
+        values = {
+            "overview": overview,
+            "workers": workers,
+            "running": _by_worker(active),
+            "orphans": [record for record in active if record.worker not in names],
+            "most": MOST_PER_PAGE,
+        }
+        return self._site.render(request, "workers.html", values)
+
+    async def _read_active(self) -> tuple[JobRecord, ...]:
+        return (await self._inspect.get_jobs_by_state("active", limit=MOST_PER_PAGE, payloads=False)).items
+
+    async def _parked(self) -> tuple[ParkedJobs, ...]:
+        return await self._site.shared.get("parked", self._inspect.get_parked, seconds=_SLOWLY)
+
+    async def _schedules(self) -> tuple[ScheduleRecord, ...]:
+        async def read() -> tuple[ScheduleRecord, ...]:
+            return (await self._inspect.get_schedules(limit=MOST_PER_PAGE)).items
+
+        return await self._site.shared.get("schedules", read, seconds=_SLOWLY)
+
+
+def _first_state(counts: StateCounts) -> str:
+    """Return the state that a list begins with: failed jobs, if there are any, else the first state that has jobs."""
+    return next((state for state in ("failed", *STATES) if getattr(counts, state)), "failed")
+
+
+def _queue_rows(overview: Overview, workers: Iterable[WorkerRecord]) -> list[QueueRow]:
+    """Return the queues with the most waiting and running jobs, in the order of their names."""
+    alive = [worker for worker in workers if worker.is_alive]
+    served = {queue for worker in alive for queue in worker.queues or ()}
+    counts = overview.counts.by_queue
+    names = sorted({*counts, *overview.paused, *served}, key=lambda name: _load(counts.get(name)), reverse=True)
+    return [
+        QueueRow(
+            name=name,
+            counts=counts.get(name, StateCounts()),
+            oldest=overview.oldest.get(name),
+            paused=overview.paused.get(name),
+            workers=sum(worker.serves(name) for worker in alive),
+        )
+        for name in sorted(names[:_MOST_QUEUES])
+    ]
+
+
+def _load(counts: StateCounts | None) -> int:
+    return 0 if counts is None else counts.queued + counts.active
+
+
+def _by_worker(records: Iterable[JobRecord]) -> dict[str, list[JobRecord]]:
+    found: dict[str, list[JobRecord]] = {}
+    for record in records:
+        found.setdefault(record.worker or "", []).append(record)
+    return found

@@ -1,0 +1,43 @@
+"""Reads of the store that all viewers share, so that fifty of them cost what one costs."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+
+_MOST_ENTRIES = 200
+
+
+@dataclass(slots=True)
+class _Entry:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    value: Any = None
+    read_at: float = float("-inf")
+
+
+class Shared:
+    """Values that were read a moment ago, by key, for each event loop. A failed read is not kept."""
+
+    def __init__(self) -> None:
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Entry]] = WeakKeyDictionary()
+
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[T]], *, seconds: float = 1.0) -> T:
+        """Return the value of a key, read at most so many seconds ago. Callers that come meanwhile wait for one read."""
+        entries = self._loops.setdefault(asyncio.get_running_loop(), {})
+        entry = entries.pop(key, None) or _Entry()
+        entries[key] = entry
+        if len(entries) > _MOST_ENTRIES:
+            del entries[next(iter(entries))]
+        async with entry.lock:
+            if time.monotonic() - entry.read_at > seconds:
+                value = await read()
+                entry.value, entry.read_at = value, time.monotonic()
+            return entry.value
+
+    def forget(self) -> None:
+        """Forget all values of this event loop, because something was changed."""
+        self._loops.pop(asyncio.get_running_loop(), None)

@@ -1,0 +1,118 @@
+"""The parts that all pages share: the registry, the clients that it admits, and the templates."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from flowli_core._jobs.registry import Jobs
+from flowli_core._text import escape_controls
+from flowli_core.dashboard import _texts
+from flowli_core.dashboard._access import CSRF_COOKIE, Access, Viewer, csrf_token
+from flowli_core.dashboard._notices import read_notice
+from flowli_core.dashboard._shared import Shared
+from flowli_core.stored import FINISHED, STATES, Overview
+
+THEMES = ("auto", "light", "dark")
+THEME_COOKIE = "flowli_theme"
+
+
+class Site:
+    """A registry as a dashboard shows it."""
+
+    def __init__(self, jobs: Jobs[Any], access: Access, *, title: str) -> None:
+        self.jobs = jobs
+        self.access = access
+        self.shared = Shared()
+        self._title = title
+        self._templates = _environment()
+
+    async def admit(self, request: Request) -> Viewer:
+        """Return the client of a page, if it may see it."""
+        request.state.viewer = viewer = await self.access.admit(request)
+        return viewer
+
+    async def overview(self) -> Overview:
+        """Return the overview of the store, which all viewers share."""
+        return await self.shared.get("overview", self.jobs.inspect.get_overview)
+
+    def render(
+        self,
+        request: Request,
+        template: str,
+        values: Mapping[str, object],
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Respond with a page."""
+        token, is_new = csrf_token(request)
+        theme = request.cookies.get(THEME_COOKIE)
+        text = self._templates.get_template(template).render(
+            **values,
+            url=lambda path, **query: url(request, path, **query),
+            here=here(request),
+            path=_path(request),
+            viewer=getattr(request.state, "viewer", None),
+            title=self._title,
+            theme=theme if theme in THEMES else "auto",
+            csrf=token,
+            notice=read_notice(request.query_params),
+        )
+        response = HTMLResponse(text, status, headers)
+        if is_new:
+            set_cookie(request, response, CSRF_COOKIE, token)
+        return response
+
+
+def url(request: Request, path: str, **query: object) -> str:
+    """Return the URL of a page below the path where the dashboard is mounted. Parameters that are empty are left out."""
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    return root(request) + path + (f"?{urlencode(given)}" if given else "")
+
+
+def root(request: Request) -> str:
+    """Return the path where the dashboard is mounted, without a slash at its end."""
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+def here(request: Request) -> str:
+    """Return the page of a request below the path where the dashboard is mounted, without its notice."""
+    query = [(name, value) for name, value in request.query_params.multi_items() if not name.startswith("notice")]
+    return _path(request) + (f"?{urlencode(query)}" if query else "")
+
+
+def set_cookie(request: Request, response: Response, name: str, value: str) -> None:
+    """Set a cookie for the pages of this dashboard. Scripts cannot read it, and other sites cannot make use of it."""
+    is_secure = request.url.scheme == "https"
+    response.set_cookie(name, value, path=f"{root(request)}/", secure=is_secure, httponly=True, samesite="strict")
+
+
+def _path(request: Request) -> str:
+    path, prefix = str(request.scope["path"]), root(request)
+    return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
+
+
+def _environment() -> Environment:
+    templates = Environment(
+        loader=PackageLoader("flowli_core.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    templates.globals.update(STATES=STATES, FINISHED=FINISHED, THEMES=THEMES)
+    templates.filters.update(_texts.FILTERS)
+    return templates
+
+
+def _finalize(value: object) -> object:
+    """Escape the control characters of a text, such as those that change the direction of writing. None is empty."""
+    if value is None:
+        return ""
+    return escape_controls(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
