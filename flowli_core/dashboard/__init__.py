@@ -7,11 +7,8 @@
 
 from importlib.util import find_spec
 
-for _needed in ("jinja2", "starlette"):
-    if find_spec(_needed) is None:
-        raise ModuleNotFoundError(
-            f"flowli_core.dashboard needs {_needed}: pip install 'flowli[dashboard]'", name=_needed
-        )
+if find_spec("jinja2") is None or find_spec("starlette") is None:
+    raise ModuleNotFoundError("flowli_core.dashboard needs jinja2 and starlette: pip install 'flowli[dashboard]'")
 
 from flowli_core.dashboard._access import Action, Authorize
 from flowli_core.dashboard._app import Dashboard

@@ -85,14 +85,16 @@ class Access:
         """Return the name of the client if it may do this, else None."""
         if self._authorize is None:
             return _name_of(request)
-        answer: object = self._authorize(request, action)
-        if isawaitable(answer):
-            answer = await answer
-        if isinstance(answer, str):
-            return answer or None
-        if not isinstance(answer, bool):
-            raise DefinitionError(f"authorize must return True, False or a name, got {type(answer).__name__}")
-        return _name_of(request) if answer else None
+        answer = self._authorize(request, action)
+        return _name_from(await answer if isawaitable(answer) else answer, request)
+
+
+def _name_from(answer: object, request: Request) -> str | None:
+    if isinstance(answer, str):
+        return answer or None
+    if not isinstance(answer, bool):
+        raise DefinitionError(f"authorize must return True, False or a name, got {type(answer).__name__}")
+    return _name_of(request) if answer else None
 
 
 def csrf_token(request: Request) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""What needs attention: the answer to "is all well, and if not, what is wrong?"."""
+"""The problems that need attention: "is all well, and if not, what is wrong?"."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What was read of a store. `jobs` are the declared jobs with their queues."""
+    """The parts of a store in which problems are found. `jobs` are the declared jobs with their queues."""
 
     overview: Overview
     workers: Sequence[WorkerRecord]

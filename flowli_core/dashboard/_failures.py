@@ -20,16 +20,28 @@ def failure_handlers(site: Site) -> Mapping[Any, Handler]:
     """Return the handlers of errors, by their class."""
 
     async def handle(request: Request, error: Exception) -> Response:
-        status, title, text, headers = _describe(error)
-        if HTTPStatus(status).is_redirection:
+        status, heading, text, headers = _describe(error)
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise error  # the server logs it, and `crash` responds
+        if status < HTTPStatus.BAD_REQUEST:
             return Response(status_code=status, headers=headers)
-        values = {"status": status, "heading": title, "text": text, "retry": None}
-        if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            values["retry"] = _RETRY_SECONDS
-            headers = {**headers, "retry-after": str(_RETRY_SECONDS)}
+        retry = _RETRY_SECONDS if isinstance(error, DriverError) else None
+        if retry is not None:
+            headers = {**headers, "retry-after": str(retry)}
+        values = {"status": status, "heading": heading, "text": text, "retry": retry}
         return site.render(request, "failure.html", values, status=status, headers=headers)
 
-    return dict.fromkeys((HTTPException, FlowliError, Exception), handle)
+    async def crash(request: Request, error: Exception) -> Response:
+        del error
+        values = {
+            "status": 500,
+            "heading": "This page has failed",
+            "text": "The log of the server says why.",
+            "retry": None,
+        }
+        return site.render(request, "failure.html", values, status=500)
+
+    return {HTTPException: handle, FlowliError: handle, Exception: crash}
 
 
 def _describe(error: Exception) -> tuple[int, str, str, Mapping[str, str]]:
@@ -48,4 +60,4 @@ def _describe(error: Exception) -> tuple[int, str, str, Mapping[str, str]]:
         case FlowliError() if not error.is_internal:
             return 400, "Invalid request", str(error), {}
         case _:
-            return 500, "This page has failed", "The log of the server says why.", {}
+            return 500, "", "", {}

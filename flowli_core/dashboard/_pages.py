@@ -1,4 +1,4 @@
-"""The pages: what each reads and shows."""
+"""The pages of the dashboard, and the data that each of them reads."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ class Pages:
             why = "There is no job with this id. It was never stored, or it was removed after its retention time."
             raise HTTPException(HTTPStatus.NOT_FOUND, why)
         overview = await self._site.overview()
-        values = {"overview": overview, "record": record, "story": tell_story(record, overview.now)}
+        values = {"overview": overview, "record": record, "story": tell_story(record)}
         return self._site.render(request, "job.html", values)
 
     async def schedules(self, request: Request) -> Response:

@@ -26,7 +26,7 @@ class Shared:
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Entry]] = WeakKeyDictionary()
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[T]], *, seconds: float = 1.0) -> T:
-        """Return the value of a key, read at most so many seconds ago. Callers that come meanwhile wait for one read."""
+        """Return the value of a key, read at most so many seconds ago. Callers that come together share one read."""
         entries = self._loops.setdefault(asyncio.get_running_loop(), {})
         entry = entries.pop(key, None) or _Entry()
         entries[key] = entry
@@ -34,9 +34,10 @@ class Shared:
             del entries[next(iter(entries))]
         async with entry.lock:
             if time.monotonic() - entry.read_at > seconds:
-                value = await read()
-                entry.value, entry.read_at = value, time.monotonic()
-            return entry.value
+                entry.value = await read()
+                entry.read_at = time.monotonic()
+            value: T = entry.value
+            return value
 
     def forget(self) -> None:
         """Forget all values of this event loop, because something was changed."""

@@ -1,6 +1,7 @@
 """The parts that all pages share: the registry, the clients that it admits, and the templates."""
 
 from collections.abc import Mapping
+from functools import cache, partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -54,7 +55,9 @@ class Site:
         theme = request.cookies.get(THEME_COOKIE)
         text = self._templates.get_template(template).render(
             **values,
-            url=lambda path, **query: url(request, path, **query),
+            STATES=STATES,
+            FINISHED=FINISHED,
+            url=partial(url, request),
             here=here(request),
             path=_path(request),
             viewer=getattr(request.state, "viewer", None),
@@ -70,7 +73,7 @@ class Site:
 
 
 def url(request: Request, path: str, **query: object) -> str:
-    """Return the URL of a page below the path where the dashboard is mounted. Parameters that are empty are left out."""
+    """Return the URL of a page of this dashboard. Parameters that are empty are left out."""
     given = {name: value for name, value in query.items() if value not in (None, "")}
     return root(request) + path + (f"?{urlencode(given)}" if given else "")
 
@@ -97,6 +100,7 @@ def _path(request: Request) -> str:
     return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
 
 
+@cache
 def _environment() -> Environment:
     templates = Environment(
         loader=PackageLoader("flowli_core.dashboard"),
@@ -106,7 +110,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    templates.globals.update(STATES=STATES, FINISHED=FINISHED, THEMES=THEMES)
     templates.filters.update(_texts.FILTERS)
     return templates
 

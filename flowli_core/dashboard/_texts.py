@@ -42,7 +42,7 @@ def show_number(value: float) -> str:
 def show_duration(value: timedelta | None) -> str:
     """Return a measured duration shortly, or a dash if there is none."""
     if value is None:
-        return "–"
+        return "-"
     return format_elapsed(value) if value < _MINUTE else format_span(value)
 
 

@@ -12,6 +12,7 @@ import pytest
         ("flowli_fastapi", "fastapi", "fastapi"),
         ("flowli_starlette", "starlette", "starlette"),
         ("flowli_litestar", "litestar", "litestar"),
+        ("flowli_core.dashboard", "jinja2", "dashboard"),
         ("flowli_core.metrics", "prometheus_client", "metrics"),
         ("flowli_core.tracing", "opentelemetry", "otel"),
     ],

@@ -33,6 +33,7 @@ PUBLIC_MODULES = {
     "flowli_core": {
         "cli",
         "clock",
+        "dashboard",
         "diagnosis",
         "driver",
         "drivers",

@@ -1,0 +1,97 @@
+"""Each page shows what the store holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowli_core.testing import ManualClock, drain
+from tests.dashboard.shop import ShopJobs
+from tests.dashboard.visitor import Visitor, visiting
+
+PAGES = ("/", "/jobs", "/schedules", "/workers")
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_of_an_empty_store_says_that_there_is_nothing(jobs: ShopJobs, path: str) -> None:
+    async with visiting(jobs) as visitor:
+        page = await visitor.visit(path)
+    assert page.status == 200
+    assert "No " in page.text or "no " in page.text
+
+
+async def test_the_overview_says_that_all_is_well_when_nothing_waits(jobs: ShopJobs) -> None:
+    async with visiting(jobs) as visitor:
+        assert "All is well" in (await visitor.visit("/")).text
+
+
+async def test_the_overview_says_that_no_worker_is_alive(visitor: Visitor, clock: ManualClock) -> None:
+    clock.advance("2m")
+    page = await visitor.visit("/")
+    assert "1 thing needs attention" in page.text
+    assert "No worker is alive, so no job runs." in page.text
+
+
+async def test_the_overview_counts_the_jobs_of_each_queue(visitor: Visitor) -> None:
+    page = await visitor.visit("/")
+    assert "1 queued 1 scheduled 0 active" in page.text
+    assert page.links["mail"] == "/admin/jobs/jobs?state=queued&queue=mail"
+
+
+@pytest.mark.parametrize("state", ["queued", "scheduled", "completed", "failed", "cancelled"])
+async def test_the_jobs_page_lists_the_jobs_of_a_state(visitor: Visitor, state: str) -> None:
+    page = await visitor.visit("/jobs", state=state)
+    assert page.links[state] == f"/admin/jobs/job?id={state}"
+
+
+async def test_the_jobs_page_begins_with_the_failed_jobs(visitor: Visitor) -> None:
+    assert "ConnectionError" in (await visitor.visit("/jobs")).text
+
+
+async def test_a_state_that_does_not_exist_is_an_invalid_request(visitor: Visitor) -> None:
+    page = await visitor.visit("/jobs", state="lost")
+    assert page.status == 400
+    assert "state must be" in page.text
+
+
+async def test_pages_of_a_list_stay_put_while_jobs_are_added(jobs: ShopJobs, clock: ManualClock) -> None:
+    for number in range(60):
+        clock.advance("1s")
+        await jobs.send_email.options(id=f"job{number}").enqueue(to="a@example.com")
+    async with visiting(jobs) as visitor:
+        first = await visitor.visit("/jobs", state="queued")
+        assert "job59" in first.links
+        assert "job9" not in first.links
+        await jobs.send_email.options(id="new").enqueue(to="a@example.com")
+        second = await visitor.visit(first.links["Older"].removeprefix("/admin/jobs"))
+    assert [text for text in second.links if text.startswith("job")] == [f"job{number}" for number in range(9, -1, -1)]
+
+
+async def test_the_page_of_a_job_shows_its_input_result_and_log(visitor: Visitor) -> None:
+    page = await visitor.visit("/job", id="completed")
+    assert '"to": "ada@example.com"' in page.text
+    assert '"sent to ada@example.com"' in page.text
+    assert "connecting for ada@example.com" in page.text
+    assert "1 of 4" in page.text
+
+
+async def test_the_page_of_a_failed_job_shows_its_errors_and_its_timeline(visitor: Visitor) -> None:
+    page = await visitor.visit("/job", id="failed")
+    assert "the server refused bounce@example.com" in page.text
+    assert "Traceback (most recent call last)" in page.source
+    assert "attempt 1 failed" in page.text
+    assert "attempt 2 failed" in page.text
+
+
+async def test_a_job_that_does_not_exist_has_a_page_that_says_so(visitor: Visitor) -> None:
+    page = await visitor.visit("/job", id="lost")
+    assert page.status == 404
+    assert "There is no job with this id." in page.text
+
+
+async def test_the_schedules_page_shows_rules_in_words_and_the_next_runs(jobs: ShopJobs) -> None:
+    await drain(jobs)
+    async with visiting(jobs) as visitor:
+        page = await visitor.visit("/schedules")
+    assert "every day at 03:00" in page.text
+    assert "every 15m" in page.text
+    assert page.text.count("2026-01-0") >= 10
