@@ -313,6 +313,8 @@ class Driver(Protocol):
     async def cancel(self, targets: Sequence[Target]) -> list[CancelAnswer]:
         """Cancel a waiting record now, or request the cancellation of an active one, for up to MOST_TARGETS records.
 
+        Each of them is a transition of its own, in their order. The same holds for `requeue`.
+
         If its worker completes or fails the record all the same, that outcome counts. If the record would otherwise
         wait again, because it is retried, released or recovered, it becomes `cancelled`.
         """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core.history import HistoryQuery
+from flowli_core.targets import Target
 from tests.conformance.builders import HOUR, LEASE, Worker, ack, everything, ids, record, soon, stored, waiting_step
 from tests.conformance.drivers import CANDIDATES
 from tests.support.store import cancel_one, requeue_one
@@ -137,3 +138,22 @@ async def test_the_id_of_a_damaged_record_stays_taken_and_its_key_is_free(
     answers = await driver.enqueue([record("a"), record("b", key="k")])
     assert [(one.id, one.disposition) for one in answers] == [("a", "duplicate"), ("b", "accepted")]
     assert answers[0].state == "failed"
+
+
+async def test_a_damaged_record_affects_no_other_that_is_changed_with_it(
+    driver: Driver, spoil: Callable[[str], None]
+) -> None:
+    await driver.enqueue([record(name, due=HOUR) for name in "abcde"])
+    for name in "bd":
+        spoil(name)
+    answers = await driver.cancel([Target(id=name, state="scheduled") for name in "abcd"])
+    assert (answers[0], answers[2]) == ("cancelled", "cancelled")
+    assert sorted(ids(await everything(driver, "failed"))) == ["b", "d"]
+    assert await driver.requeue([Target(id=name) for name in "abcde"]) == [
+        "requeued",
+        "damaged",
+        "requeued",
+        "damaged",
+        "requeued",
+    ]
+    assert sorted(ids(await everything(driver, "queued"))) == ["a", "c", "e"]

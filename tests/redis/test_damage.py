@@ -17,6 +17,7 @@ from flowli_core.driver import (
 from flowli_core.drivers.redis._packing import DIGEST
 from flowli_core.reports import Report
 from flowli_core.stored import STATES, StoredSchedule
+from flowli_core.targets import Target
 from tests.conformance.builders import DONE, LEASE, Worker, ack, everything, ids, lease_of, record, stored
 from tests.redis.server import fresh_prefix
 from tests.support.store import cancel_one, due_schedules, find_schedule, page_schedules, put, requeue_one
@@ -128,6 +129,20 @@ async def test_a_cancelled_damaged_record_is_set_aside(driver: RedisDriver, key:
     assert await cancel_one(driver, "a") == "finished"
     assert ids(await everything(driver, "failed")) == ["a"]
     assert await everything(driver, "scheduled") == []
+
+
+async def test_damaged_records_are_cancelled_in_one_call_wherever_they_wait(
+    driver: RedisDriver, key: Any, foreign: Any
+) -> None:
+    """Each search of the queues is a call of its own, so that none holds up the server for long."""
+    await driver.enqueue([record(name, queue=name, due=timedelta(hours=1)) for name in "abcd"])
+    for name in "abd":
+        foreign.hset(key("record"), name, b"junk")
+    foreign.config_resetstat()
+    answers = await driver.cancel([Target(id=name) for name in "abcda"])
+    assert answers == ["finished", "finished", "cancelled", "finished", "finished"]
+    assert foreign.info("commandstats")["cmdstat_evalsha"]["calls"] == 4
+    assert [(one.id, one.queue) for one in await everything(driver, "failed")] == [("d", "d"), ("b", "b"), ("a", "a")]
 
 
 async def test_a_record_whose_shape_is_damaged_runs_again_once_the_shape_is_repaired(

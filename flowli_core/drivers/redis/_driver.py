@@ -45,7 +45,12 @@ from flowli_core.drivers.redis._connections import Connections, Line
 from flowli_core.drivers.redis._due_times import DueTimes
 from flowli_core.drivers.redis._keys import DEFAULT_PREFIX, Keys
 from flowli_core.drivers.redis._packing import to_text, unpack_schedule
-from flowli_core.drivers.redis._patience import StepPatience, more_time_for, more_time_for_reports
+from flowli_core.drivers.redis._patience import (
+    StepPatience,
+    more_time_for,
+    more_time_for_reports,
+    more_time_for_targets,
+)
 from flowli_core.drivers.redis._reads import read_overview, read_rows
 from flowli_core.drivers.redis._replies import Replies, to_overview
 from flowli_core.drivers.redis._scripts import Scripts, wrong_type
@@ -225,11 +230,18 @@ class RedisDriver:
 
     async def cancel(self, targets: Sequence[Target]) -> list[CancelAnswer]:
         check_number(targets)
-        return [(await self._scripts.cancel(target.id)).decode() for target in targets]
+        answers = list[CancelAnswer]()
+        while len(answers) < len(targets):  # a script may change only the first of them: see targets.lua
+            answers += [answer.decode() for answer in await self._scripts.cancel(targets[len(answers) :])]
+        return answers
 
     async def requeue(self, targets: Sequence[Target]) -> list[RequeueAnswer]:
         check_number(targets)
-        return [(await self._scripts.requeue(target.id, attempts=target.attempts)).decode() for target in targets]
+        answers = list[RequeueAnswer]()
+        with more_time_for_targets(targets):
+            while len(answers) < len(targets):
+                answers += [answer.decode() for answer in await self._scripts.requeue(targets[len(answers) :])]
+        return answers
 
     async def purge(
         self, state: FinishedState, *, older_than: timedelta, limit: int, ids: Sequence[str] | None = None

@@ -15,6 +15,7 @@ from flowli_core.driver import (
 from flowli_core.drivers.redis._clients._limits import extra_patience
 from flowli_core.errors import StoreUnavailable
 from flowli_core.reports import Report
+from flowli_core.targets import Target
 
 _BYTES_PER_SECOND = 256 * 1024
 """The slowest network for which a call has enough time at its first try."""
@@ -57,6 +58,11 @@ def more_time_for(records: Sequence[NewRecord]) -> contextlib.AbstractContextMan
 def more_time_for_reports(reports: Sequence[Report]) -> contextlib.AbstractContextManager[None]:
     """Lengthen the time limit of calls in a `with` block by the time that it takes to send these reports."""
     return _extra(min(_seconds_for(_report_sizes(reports)), _MOST_EXTRA))
+
+
+def more_time_for_targets(targets: Sequence[Target]) -> contextlib.AbstractContextManager[None]:
+    """Lengthen the time limit of calls in a `with` block by the time that it takes to send the new attempts."""
+    return _extra(min(_seconds_for(len(target.attempts or b"") for target in targets), _MOST_EXTRA))
 
 
 def _report_sizes(reports: Sequence[Report]) -> Iterable[int]:

@@ -44,6 +44,7 @@ from flowli_core.stored import (
     StoredSchedule,
     Watch,
 )
+from flowli_core.targets import Target
 
 _LUA = resources.files("flowli_core.drivers.redis").joinpath("lua")
 
@@ -121,14 +122,20 @@ class Scripts:
             words += (lost.id, lost.token)
         return await self._call("take_back", words)
 
-    async def cancel(self, record_id: str) -> Any:
-        return await self._call("cancel", [record_id])
+    async def cancel(self, targets: Sequence[Target]) -> Any:
+        words: list[Word] = []
+        for target in targets:
+            words += (target.id, target.state or "-")
+        return await self._call("cancel", words)
 
     async def recount(self, digest: bytes, wrong: bytes, *, counted: int) -> Any:
         return await self._call("recount", [digest, wrong, counted])
 
-    async def requeue(self, record_id: str, *, attempts: bytes | None) -> Any:
-        return await self._call("requeue", [record_id, int(attempts is not None), attempts or b""])
+    async def requeue(self, targets: Sequence[Target]) -> Any:
+        words: list[Word] = []
+        for target in targets:
+            words += (target.id, target.state or "-", int(target.attempts is not None), target.attempts or b"")
+        return await self._call("requeue", words)
 
     async def purge(self, state: State, *, older_than: timedelta, limit: int, ids: Sequence[str] | None) -> Any:
         chosen: Sequence[Word] = ("all",) if ids is None else ("ids", *ids)

@@ -1,31 +1,44 @@
--- Cancel a waiting record, or request that of an active one. Set aside a waiting one that cannot be read.
--- Needs: shared/columns shared/watchers shared/paused shared/moves
--- ARGV[first]: id.
--- Answers 'cancelled', 'requested', 'finished' or 'unknown'.
--- First write: SADD cancelling, or a ZREM.
-local id = ARGV[first]
-local blob = call('HGET', RECORD, id)
-if not blob then
-  return 'unknown'
-end
-local kind, shape = parse_record(blob)
-local state, due, _, last, queue = locate(id, kind and shape)
-if state == 'active' then
-  call('ZREM', LEASE, '')
-  call('SADD', CANCELLING, id)
-  return 'requested'
-elseif state ~= 'queued' and state ~= 'scheduled' then
-  return 'finished'
-end
-call('ZREM', DUE[queue], id)
-call('ZREM', SUSPECT[queue], id)
-if kind then
-  local _, settled, started, failed, worker = parse_outcome(last)
-  call('HSET', OUTCOME, id, format_outcome('cancelled', settled, started, failed, format_ms(due), kind, worker, ''))
+-- Cancel waiting records, and request the cancellation of active ones. Set aside waiting ones that cannot be read.
+-- Needs: shared/columns shared/watchers shared/paused shared/moves shared/targets
+-- ARGV[first..]: for each record its id, and the state in which it must be or -.
+-- Answers for each record 'cancelled', 'requested', 'finished', 'changed' or 'unknown'. It may answer for the first of them only: see
+-- targets.lua.
+-- First write: ZREM lease, or a ZREM.
+local answers, cancelled = {}, {}
+
+local function cancel(record)
+  local id, kind, shape = record.id, record.kind, record.shape
+  call('ZREM', DUE[record.queue], id)
+  call('ZREM', SUSPECT[record.queue], id)
+  if not kind then
+    set_aside(id, record.queue, shape)
+    record.state = 'failed'
+    return 'finished'
+  end
+  local _, settled, started, failed, worker = parse_outcome(record.outcome)
+  local outcome = format_outcome('cancelled', settled, started, failed, format_ms(record.due), kind, worker, '')
+  call('HSET', OUTCOME, id, outcome)
   add_finished(id, kind, shape, 'cancelled')
-  notify({ id })
-else
-  set_aside(id, queue, shape)
+  cancelled[#cancelled + 1], record.state = id, 'cancelled'
+  return 'cancelled'
 end
+
+for i, target in ipairs(read_targets(2)) do
+  local record, wanted = unpack(target)
+  if not record.is_stored then
+    answers[i] = 'unknown'
+  elseif wanted ~= '-' and wanted ~= record.state then
+    answers[i] = 'changed'
+  elseif record.state == 'active' then
+    call('ZREM', LEASE, '')
+    call('SADD', CANCELLING, record.id)
+    answers[i] = 'requested'
+  elseif record.state == 'queued' or record.state == 'scheduled' then
+    answers[i] = cancel(record)
+  else
+    answers[i] = 'finished'
+  end
+end
+notify(cancelled)
 write_counts()
-return kind and 'cancelled' or 'finished'
+return answers

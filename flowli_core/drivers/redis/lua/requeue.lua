@@ -1,47 +1,62 @@
--- Return a finished or scheduled record to its queue: due now, with new attempts (or none stored) and no recoveries.
--- Needs: shared/columns shared/watchers shared/paused shared/moves
--- ARGV[first..]: id, 1 if attempts follow, attempts.
--- Answers 'requeued', 'unfinished', 'key_taken', 'damaged' or 'unknown'.
+-- Return finished or scheduled records to their queues: due now, with new attempts (or none stored) and no recoveries.
+-- Needs: shared/columns shared/watchers shared/paused shared/moves shared/targets
+-- ARGV[first..]: for each record its id, the state in which it must be or -, 1 if attempts follow, attempts.
+-- Answers for each record 'requeued', 'unfinished', 'key_taken', 'damaged', 'changed' or 'unknown'. It may answer for the first of
+-- them only: see targets.lua.
 -- First write: HSET holder, or a ZREM.
-local id, has_attempts, attempts = unpack(ARGV, first, first + 2)
-local blob = call('HGET', RECORD, id)
-if not blob then
-  return 'unknown'
+local targets, answers, requeued, holders = read_targets(4), {}, {}, {}
+for _, target in ipairs(targets) do
+  local key = target[1].key
+  if key and key ~= '' then
+    holders[key] = call('HGET', HOLDER, key)
+  end
 end
-local kind, shape = parse_record(blob)
-if not kind then
-  return 'damaged'
+
+local function requeue(record, attempts)
+  local id, kind, shape, key, state = record.id, record.kind, record.shape, record.key, record.state
+  if key ~= '' and not holders[key] then
+    call('HSET', HOLDER, key, id)
+    holders[key] = id
+  end
+  call('ZREM', DUE[shape.queue], id)
+  call('ZREM', SUSPECT[shape.queue], id)
+  local _, settled, started, failed, worker, _, last_kind = parse_outcome(record.outcome)
+  if FINISHED[state] then
+    call('ZREM', FINISHED[state], id)
+    call('ZREM', EXPIRY, id)
+    -- A record that was set aside is counted in the queue whose index held it.
+    count(state, (shape_of(last_kind or kind) or shape).queue, -1)
+  end
+  call('HDEL', RECOVERIES, id)
+  call('HDEL', PROGRESS, id)
+  if attempts then
+    call('HSET', ATTEMPTS, id, attempts)
+  else
+    call('HDEL', ATTEMPTS, id)
+  end
+  call('HSET', OUTCOME, id, format_outcome('-', settled, started, failed, now_text, kind, worker, ''))
+  add_waiting(id, shape, now)
+  requeued[#requeued + 1], record.state = id, 'queued'
 end
-local state, _, _, last = locate(id, shape)
-if state == 'active' or state == 'queued' then
-  return 'unfinished'
+
+for i, target in ipairs(targets) do
+  local record, wanted, from = unpack(target)
+  local holder = holders[record.key]
+  if not record.is_stored then
+    answers[i] = 'unknown'
+  elseif not record.kind then
+    answers[i] = 'damaged'
+  elseif wanted ~= '-' and wanted ~= record.state then
+    answers[i] = 'changed'
+  elseif record.state == 'active' or record.state == 'queued' then
+    answers[i] = 'unfinished'
+  elseif holder and holder ~= record.id then
+    answers[i] = 'key_taken'
+  else
+    requeue(record, ARGV[from] == '1' and ARGV[from + 1])
+    answers[i] = 'requeued'
+  end
 end
-local key = parse_head(blob)
-local holder = key ~= '' and call('HGET', HOLDER, key)
-if holder and holder ~= id then
-  return 'key_taken'
-end
-if key ~= '' and not holder then
-  call('HSET', HOLDER, key, id)
-end
-call('ZREM', DUE[shape.queue], id)
-call('ZREM', SUSPECT[shape.queue], id)
-local _, settled, started, failed, worker, _, last_kind = parse_outcome(last)
-if FINISHED[state] then
-  call('ZREM', FINISHED[state], id)
-  call('ZREM', EXPIRY, id)
-  -- A record that was set aside is counted in the queue whose index held it.
-  count(state, (shape_of(last_kind or kind) or shape).queue, -1)
-end
-call('HDEL', RECOVERIES, id)
-call('HDEL', PROGRESS, id)
-if has_attempts == '1' then
-  call('HSET', ATTEMPTS, id, attempts)
-else
-  call('HDEL', ATTEMPTS, id)
-end
-call('HSET', OUTCOME, id, format_outcome('-', settled, started, failed, now_text, kind, worker, ''))
-add_waiting(id, shape, now)
-notify({ id })
+notify(requeued)
 write_counts()
-return 'requeued'
+return answers
