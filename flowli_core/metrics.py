@@ -8,8 +8,10 @@ PrometheusMetrics per Prometheus registry.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from heapq import nlargest
 from importlib.util import find_spec
+from itertools import accumulate
 from typing import Any
 
 if find_spec("prometheus_client") is None:
@@ -26,42 +28,52 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from flowli_core._jobs.registry import Jobs
+from flowli_core._jobs.history import Durations, HistoryNumbers, sum_entries
+from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.workers import to_workers, unserved_queues
 from flowli_core._running.hooks import EventKind, JobEvent
 from flowli_core._running.runner import Runner
-from flowli_core.stored import STATES
+from flowli_core.history import OTHERS, HistoryEntry, HistoryQuery
+from flowli_core.stored import FINISHED, STATES
 
 _OTHERS = "(others)"
-"""The label of all queues beyond the first hundred. No queue can have this name."""
+"""The label of all queues beyond the first hundred, and of jobs that the store counts together. No queue or job can
+have this name."""
 
 _MOST_QUEUES = 100
 _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
+_LABELS = ("job", "queue")
 
 
 class PrometheusMetrics:
     """Counts the attempts of a runner, and shows the state of the store as `read_store` last found it.
 
-    After `watch_runner`, `flowli_hung_slots` is the number of slots held by handlers that did not end when asked to.
+    These are of the runner: `flowli_attempts_total` by outcome (completed, failed, retried, released, cancelled, lost),
+    `flowli_attempt_seconds` (duration), `flowli_recoveries_total` (expired leases that it recovered) and, after
+    `watch_runner`, `flowli_hung_slots` (held by handlers that did not end when asked to).
 
-    The runner counts `flowli_attempts_total` by outcome (completed, failed, retried, released, cancelled, lost),
-    `flowli_attempt_seconds` (duration), and `flowli_recoveries_total` (expired leases that were recovered). The store
-    gives `flowli_jobs` by queue and state, `flowli_lag_seconds` (how long the first due job of a queue has waited),
-    `flowli_workers` (living ones), `flowli_unserved_jobs` (waiting in queues that no living worker serves) and
-    `flowli_parked_jobs` (returned by the workers that met them, because they could not run them). There are labels for
-    a hundred queues; the others share "(others)".
+    All others are of the store, so each worker shows the same: do not add them up over workers. `flowli_jobs` by queue
+    and state, `flowli_lag_seconds` (how long the first due job of a queue has waited), `flowli_workers` (living ones),
+    `flowli_unserved_jobs` (waiting in queues that no living worker serves) and `flowli_parked_jobs` (returned by the
+    workers that met them, because they could not run them). `flowli_jobs_enqueued_total`, `flowli_jobs_finished_total`
+    by state, `flowli_jobs_retried_total` and `flowli_jobs_recovered_total` count since the store was made, as do the
+    histograms `flowli_job_wait_seconds` (from when a job was due until its handler started) and
+    `flowli_job_run_seconds` (duration of handlers), which have no sum.
+
+    There are labels for a hundred queues; the others share "(others)".
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
-        self._counted: set[str] = set()
-        labels = ("job", "queue")
-        self._attempts = Counter("flowli_attempts", "Attempts that ended", (*labels, "outcome"), registry=registry)
+        self._runner_queues, self._store_queues = _QueueLabels(), _QueueLabels()
+        self._attempts = Counter("flowli_attempts", "Attempts that ended", (*_LABELS, "outcome"), registry=registry)
         self._seconds = Histogram(
-            "flowli_attempt_seconds", "Duration of attempts", labels, registry=registry, buckets=_BUCKETS
+            "flowli_attempt_seconds", "Duration of attempts", _LABELS, registry=registry, buckets=_BUCKETS
         )
-        self._recoveries = Counter("flowli_recoveries", "Expired leases recovered", labels, registry=registry)
+        self._recoveries = Counter("flowli_recoveries", "Expired leases recovered", _LABELS, registry=registry)
         self._jobs = Gauge("flowli_jobs", "Stored jobs", ("queue", "state"), registry=registry)
         self._lag = Gauge("flowli_lag_seconds", "How long the first due job has waited", ("queue",), registry=registry)
         self._workers = Gauge("flowli_workers", "Living workers", registry=registry)
@@ -73,13 +85,15 @@ class PrometheusMetrics:
         )
         self._hung = Gauge("flowli_hung_slots", "Slots of handlers that did not end when asked to", registry=registry)
         self._parked = Gauge("flowli_parked_jobs", "Jobs that no worker could run so far", ("job",), registry=registry)
+        self._history = _HistoryCollector()
+        registry.register(self._history)
 
     def observe(self, kind: EventKind, event: JobEvent) -> None:
         """Count an event. A Runner calls this: see `Observer`."""
         if kind == "recovered":
-            self._recoveries.labels(event.name, self._label(event.queue)).inc()
+            self._recoveries.labels(event.name, self._runner_queues.label(event.queue)).inc()
         elif kind != "started":
-            queue = self._label(event.queue)
+            queue = self._runner_queues.label(event.queue)
             self._attempts.labels(event.name, queue, kind).inc()
             if event.duration is not None:
                 self._seconds.labels(event.name, queue).observe(event.duration.total_seconds())
@@ -89,9 +103,13 @@ class PrometheusMetrics:
         self._hung.set_function(lambda: runner.health().hung)
 
     async def read_store(self, jobs: Jobs[Any]) -> None:
-        """Read the state of the store into the gauges. Raises DriverError; then the gauges are unchanged."""
+        """Read the state and the history of the store. Raises DriverError; then no metric has changed."""
         overview = await jobs.inspect.get_overview()
         parked = await jobs.inspect.get_parked(overview)
+        try:
+            _, totals = await (await runtime_of(jobs).store()).history(HistoryQuery(resolution="total"))
+        except NotImplementedError:
+            totals = []
         by_queue = overview.counts.by_queue
         shown = set(nlargest(_MOST_QUEUES, by_queue, key=lambda queue: by_queue[queue].queued + by_queue[queue].active))
         workers = to_workers(overview)
@@ -119,12 +137,61 @@ class PrometheusMetrics:
         self._parked.clear()
         for one in parked:
             self._parked.labels(one.name).inc(one.count)
+        self._history.numbers = self._sum_by_label(totals)
 
-    def _label(self, queue: str) -> str:
-        if len(self._counted) < _MOST_QUEUES:
-            self._counted.add(queue)
-        return queue if queue in self._counted else _OTHERS
+    def _sum_by_label(self, totals: list[HistoryEntry]) -> dict[tuple[str, str], HistoryNumbers]:
+        by_label = defaultdict[tuple[str, str], list[HistoryEntry]](list)
+        for entry in sorted(totals, key=lambda entry: -entry.enqueued):  # the busiest queues get labels of their own
+            is_other = entry.name == OTHERS
+            by_label[(_OTHERS, _OTHERS) if is_other else (entry.name, self._store_queues.label(entry.queue))].append(
+                entry
+            )
+        return {label: sum_entries(entries) for label, entries in by_label.items()}
 
     def text(self) -> tuple[str, bytes]:
         """Return the content type and the text of all metrics in the Prometheus registry."""
         return CONTENT_TYPE_LATEST, generate_latest(self._registry)
+
+
+class _QueueLabels:
+    """The labels of queues. The first hundred keep their names, because a counter must not decrease."""
+
+    def __init__(self) -> None:
+        self._named: set[str] = set()
+
+    def label(self, queue: str) -> str:
+        """Return the label of a queue."""
+        if len(self._named) < _MOST_QUEUES:
+            self._named.add(queue)
+        return queue if queue in self._named else _OTHERS
+
+
+class _HistoryCollector(Collector):
+    """The counters and histograms of the store's history: each collection shows the numbers that were last read."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[tuple[str, str], HistoryNumbers] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics."""
+        enqueued = CounterMetricFamily("flowli_jobs_enqueued", "Jobs that were enqueued", labels=_LABELS)
+        finished = CounterMetricFamily("flowli_jobs_finished", "Jobs that finished", labels=(*_LABELS, "state"))
+        retried = CounterMetricFamily("flowli_jobs_retried", "Attempts followed by another", labels=_LABELS)
+        recovered = CounterMetricFamily("flowli_jobs_recovered", "Expired leases of the store", labels=_LABELS)
+        waits = HistogramMetricFamily("flowli_job_wait_seconds", "Time from due to start", labels=_LABELS)
+        runs = HistogramMetricFamily("flowli_job_run_seconds", "Duration of handlers", labels=_LABELS)
+        for labels, numbers in self.numbers.items():
+            enqueued.add_metric(labels, numbers.enqueued)
+            for state in FINISHED:
+                finished.add_metric((*labels, state), getattr(numbers, state))
+            retried.add_metric(labels, numbers.retried)
+            recovered.add_metric(labels, numbers.recovered)
+            waits.add_metric(labels, _cumulate(numbers.waits), None)
+            runs.add_metric(labels, _cumulate(numbers.runs), None)
+        return enqueued, finished, retried, recovered, waits, runs
+
+
+def _cumulate(durations: Durations) -> list[tuple[str, float]]:
+    """Return every second bucket as Prometheus wants it: its upper bound in seconds, and the number of all up to it."""
+    *below, count = accumulate(durations.counts)
+    return [*[(str(2**bucket / 1000), below[bucket]) for bucket in range(0, len(below), 2)], ("+Inf", count)]

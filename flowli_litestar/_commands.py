@@ -8,7 +8,18 @@ from typing import Any
 import click
 from litestar import Litestar
 
-from flowli_core.cli import RegistryLoader, RunOptions, Worker, enqueue, jobs, run, run_options, schedules, status
+from flowli_core.cli import (
+    RegistryLoader,
+    RunOptions,
+    Worker,
+    enqueue,
+    history,
+    jobs,
+    run,
+    run_options,
+    schedules,
+    status,
+)
 from flowli_litestar._application import ApplicationPlugin
 
 
@@ -46,7 +57,7 @@ def run_jobs(context: click.Context, /, **given: Any) -> None:
     context.exit(run(_run_in_lifespan(registry.app, worker)))
 
 
-for _command in (status, schedules, enqueue, *jobs.commands.values()):
+for _command in (status, history, schedules, enqueue, *jobs.commands.values()):
     jobs_group.add_command(_command)
 
 

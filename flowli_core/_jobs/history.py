@@ -35,6 +35,10 @@ class Durations:
         """The number of all durations."""
         return sum(self.counts)
 
+    def __add__(self, other: "Durations") -> "Durations":
+        """Return the histogram of both."""
+        return Durations(tuple(map(sum, zip(self.counts, other.counts, strict=True))))
+
     def quantile(self, q: float) -> timedelta | None:
         """Estimate the duration that a share `q` (0 to 1) of all durations did not exceed. None if there are none.
 
@@ -139,8 +143,13 @@ def _summarize(
         by_job=tuple(
             [JobHistory(job=job, queue=queue, **_add_up(part)) for (job, queue), part in sorted(by_job.items())]
         ),
-        total=HistoryNumbers(**_add_up(entries)),
+        total=sum_entries(entries),
     )
+
+
+def sum_entries(entries: list[HistoryEntry]) -> HistoryNumbers:
+    """Return the sums of entries."""
+    return HistoryNumbers(**_add_up(entries))
 
 
 def _add_up(entries: list[HistoryEntry]) -> dict[str, Any]:

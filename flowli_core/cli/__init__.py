@@ -10,6 +10,7 @@ command that runs a worker takes `run_options`, makes `RunOptions` of them, and 
 from flowli_core.cli._common.operation import RegistryLoader
 from flowli_core.cli._common.process import run
 from flowli_core.cli._main import main
+from flowli_core.cli._operations.history import history
 from flowli_core.cli._operations.jobs import enqueue, jobs
 from flowli_core.cli._operations.schedules import schedules
 from flowli_core.cli._operations.status import status
@@ -21,6 +22,7 @@ __all__ = [
     "RunOptions",
     "Worker",
     "enqueue",
+    "history",
     "jobs",
     "main",
     "run",

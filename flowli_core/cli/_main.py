@@ -9,6 +9,7 @@ from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import with_target
 from flowli_core.cli._operations.check import check
 from flowli_core.cli._operations.doctor import doctor
+from flowli_core.cli._operations.history import history
 from flowli_core.cli._operations.jobs import enqueue, jobs, run_job
 from flowli_core.cli._operations.schedules import schedules
 from flowli_core.cli._operations.status import status
@@ -32,7 +33,7 @@ def flowli() -> None:
 
 
 flowli.add_command(worker)
-for _command in (status, jobs, schedules, enqueue, run_job, check, doctor):
+for _command in (status, history, jobs, schedules, enqueue, run_job, check, doctor):
     flowli.add_command(with_target(_command))
 
 

@@ -1,10 +1,13 @@
 """The calls of observers, and the Prometheus metrics made of them."""
 
+from datetime import datetime
+
 import pytest
 from prometheus_client import CollectorRegistry
 
 from flowli_core import DefinitionError, JobEvent, Retry, Runner, StoreUnavailable, fixed
 from flowli_core._running.hooks import EventKind
+from flowli_core.history import MOST_HISTORY_JOBS, HistoryEntry, HistoryQuery
 from flowli_core.metrics import PrometheusMetrics
 from flowli_core.stored import RecordQuery, StoredRecord
 from flowli_core.testing import ManualClock
@@ -121,7 +124,64 @@ async def test_prometheus_has_labels_for_a_hundred_queues() -> None:
     assert sample("flowli_unserved_jobs", queue="(others)") == 100
     assert sample("flowli_attempts_total", job="act", queue="tenant-99", outcome="completed") == 1
     assert sample("flowli_attempts_total", job="act", queue="(others)", outcome="completed") == 100
-    assert metrics.text()[1].count(b"\nflowli_") < 2000
+    assert sample("flowli_jobs_enqueued_total", job="send_email", queue="busy") == 2
+    assert sample("flowli_jobs_enqueued_total", job="send_email", queue="(others)") == 100
+    assert metrics.text()[1].count(b"\nflowli_") < 6000
+
+
+async def test_prometheus_shows_the_history_of_the_whole_store() -> None:
+    """It counts what all workers have done. A bucket holds all durations up to its bound."""
+    clock = ManualClock()
+    work, registry = Work(clock=clock), CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    await work.add(1, 2)
+    clock.advance("1500ms")
+    await work.run()
+    (last,) = await work.add(3)
+    await work.jobs.control.cancel(last)
+    await metrics.read_store(work.jobs)
+
+    def sample(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"job": "act", "queue": "default", **labels})
+
+    assert sample("flowli_jobs_enqueued_total") == 3
+    assert [sample("flowli_jobs_finished_total", state=state) for state in ("completed", "failed", "cancelled")] == [
+        2,
+        0,
+        1,
+    ]
+    assert sample("flowli_jobs_retried_total") == sample("flowli_jobs_recovered_total") == 0
+    bounds = ("0.001", "1.024", "4.096", "67108.864", "+Inf")
+    assert [sample("flowli_job_wait_seconds_bucket", le=bound) for bound in bounds] == [0, 0, 2, 2, 2]
+    assert [sample("flowli_job_run_seconds_bucket", le=bound) for bound in bounds] == [2, 2, 2, 2, 2]
+
+
+async def test_jobs_that_the_store_counts_together_share_a_label() -> None:
+    """They are all pairs of job and queue beyond the limit of the history."""
+    work, registry = Work(), CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    await work.driver.enqueue([record(name=f"job-{number}") for number in range(MOST_HISTORY_JOBS)])
+    await work.driver.enqueue([record(name="one more"), record(name="another")])
+    await metrics.read_store(work.jobs)
+    labels = {"job": "(others)", "queue": "(others)"}
+    assert registry.get_sample_value("flowli_jobs_enqueued_total", labels) == 2
+    assert registry.get_sample_value("flowli_jobs_enqueued_total", {"job": "job-0", "queue": "q"}) == 1
+
+
+async def test_a_history_that_cannot_be_read_leaves_all_metrics_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    work, metrics = Work(), PrometheusMetrics(CollectorRegistry())
+    await work.add(1)
+    await metrics.read_store(work.jobs)
+    shown = metrics.text()
+    await work.add(2)
+
+    async def fail(query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(work.driver, "history", fail)
+    with pytest.raises(StoreUnavailable):
+        await metrics.read_store(work.jobs)
+    assert metrics.text() == shown
 
 
 async def test_a_read_that_fails_half_way_changes_no_gauge(monkeypatch: pytest.MonkeyPatch) -> None:
