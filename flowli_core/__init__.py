@@ -1,6 +1,7 @@
 """Typed background jobs for ASGI backends: declare once, run in a request, in a test or in a durable worker."""
 
 from flowli_core._current import CurrentJob, current_job
+from flowli_core._jobs.bulk import BulkResult
 from flowli_core._jobs.context import PerJob, per_job
 from flowli_core._jobs.declare import With, job
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
@@ -44,6 +45,7 @@ __all__ = [
     "Abort",
     "AllMissed",
     "BoundJob",
+    "BulkResult",
     "CancelAnswer",
     "CurrentJob",
     "DeclaredSchedule",

@@ -68,7 +68,7 @@ def jobs_router(
         state: State, limit: Limit = DEFAULT_PER_PAGE, cursor: Cursor = None, jobs: Jobs[Any] = registry
     ) -> object:
         with as_http_errors("query", "cursor"):
-            return await jobs.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor, payloads=show_payloads)
+            return await jobs.inspect.find(state, limit=limit, cursor=cursor, payloads=show_payloads)
 
     @router.get("/schedules", summary="List the schedules", response_model=PageOut[schedule])
     async def list_schedules(

@@ -1,19 +1,24 @@
 """Changes of stored jobs and schedules: `jobs.control`."""
 
-import time
-from datetime import timedelta
+from typing import Literal, get_args
 
 from flowli_core import _checks
+from flowli_core._jobs.bulk import BulkResult, OnProgress, cancel_records, change_all, purge_all, requeue_records
+from flowli_core._jobs.finding import check_filters
 from flowli_core._jobs.records import Receipt, to_receipt
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._schedules import changes
 from flowli_core._wire.attempts import renew_attempts
-from flowli_core.durations import Duration, duration
+from flowli_core.durations import Duration
 from flowli_core.errors import ValidationError
 from flowli_core.stored import FINISHED, FinishedState
 from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
-_PURGED_AT_ONCE = 500
+UnfinishedState = Literal["queued", "scheduled", "active"]
+RequeuableState = Literal["failed", "completed", "cancelled", "scheduled"]
+
+UNFINISHED: tuple[UnfinishedState, ...] = get_args(UnfinishedState)
+REQUEUABLE: tuple[RequeuableState, ...] = get_args(RequeuableState)
 
 
 class Control:
@@ -49,19 +54,64 @@ class Control:
         (answer,) = await (await self._runtime.store()).requeue([Target(id=id, attempts=renewed)])
         return answer
 
-    async def purge(self, state: FinishedState, *, older_than: Duration = "0s") -> int:
-        """Remove the jobs that finished in this state more than `older_than` ago, and return their number."""
-        cure = "; cancel waiting jobs first"
-        _checks.one_of(state, FINISHED, argument="state", cure=cure, error=ValidationError)
-        age = duration(older_than, argument="older_than", zero=True, error=ValidationError)
-        driver = await self._runtime.store()
-        removed, started = 0, time.monotonic()
-        # Leave out the jobs that finish meanwhile, or this might never end.
-        while found := await driver.purge(
-            state, older_than=age + timedelta(seconds=time.monotonic() - started), limit=_PURGED_AT_ONCE
-        ):
-            removed += found
-        return removed
+    async def cancel_all(
+        self,
+        state: UnfinishedState = "queued",
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        error: str | None = None,
+        older_than: Duration | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> BulkResult:
+        """Cancel all jobs in a state, as `cancel` does; with the filters of `inspect.find`, those that it finds.
+
+        Each round trip changes up to 100 jobs. After it, `on_progress(looked_at, changed)` is called. A job that
+        changes its state meanwhile is skipped, and one that comes into the state after the start is left alone.
+
+        If the call is interrupted, repeat it: it goes on with the jobs that are still in the state. StoreUnavailable
+        says how many were changed before.
+        """
+        _checks.one_of(state, UNFINISHED, argument="state", error=ValidationError)
+        filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
+        return await change_all(await self._runtime.store(), filters, cancel_records, on_progress)
+
+    async def requeue_all(
+        self,
+        state: RequeuableState = "failed",
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        error: str | None = None,
+        older_than: Duration | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> BulkResult:
+        """Run all jobs in a state now, as `requeue` does; with the filters of `inspect.find`, those that it finds.
+
+        It skips jobs that are damaged, or whose key another unfinished job has. It is bounded, reports its progress and
+        can be repeated as `cancel_all`.
+        """
+        _checks.one_of(state, REQUEUABLE, argument="state", error=ValidationError)
+        filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
+        return await change_all(await self._runtime.store(), filters, requeue_records, on_progress)
+
+    async def purge_all(
+        self,
+        state: FinishedState = "completed",
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        error: str | None = None,
+        older_than: Duration | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> BulkResult:
+        """Remove all jobs that finished in a state; with the filters of `inspect.find`, those that it finds.
+
+        It is bounded, reports its progress and can be repeated as `cancel_all`.
+        """
+        _checks.one_of(state, FINISHED, argument="state", cure="; cancel waiting jobs first", error=ValidationError)
+        filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
+        return await purge_all(await self._runtime.store(), state, filters, on_progress)
 
     async def unschedule(self, key: str) -> bool:
         """Remove a schedule, but not the jobs that it has made. Return False if there is no such schedule.

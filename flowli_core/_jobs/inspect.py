@@ -1,13 +1,14 @@
 """Reads of stored jobs and schedules: `jobs.inspect`."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from flowli_core import _checks
 from flowli_core._jobs.cursor import decode_cursor, encode_cursor
+from flowli_core._jobs.finding import check_filters, count_records, find_page
 from flowli_core._jobs.history import History, read_history
+from flowli_core._jobs.pages import read_page
 from flowli_core._jobs.parked import PARKED_DELAY, ParkedJobs, group_parked
 from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord, to_job_record, to_schedule_record
 from flowli_core._jobs.runtime import Runtime
@@ -16,34 +17,25 @@ from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
 from flowli_core.durations import Duration
 from flowli_core.errors import ValidationError
-from flowli_core.limits import MAX_BATCH_BYTES
 from flowli_core.stored import (
-    STATES,
     Overview,
     Position,
     QueueCounts,
-    RecordsInState,
     ScheduleByKey,
     SchedulesAfter,
     State,
     StoredRecord,
     StoredSchedule,
-    position,
 )
 
 MOST_PER_PAGE = 1_000
 DEFAULT_PER_PAGE = 25
 
-_FIRST_CALL, _MOST_PER_CALL, _MOST_WITHOUT_PAYLOADS = 4, 32, MOST_PER_PAGE + 1
-_BYTES_PER_CALL = 1024 * 1024
-"""A call reads few entries until their size is known, and then about this much: an answer must pass a slow network
-within the time limit of a call. The payloads of a record may be three quarters of a mebibyte. Without them, one call
-reads a whole page: a driver that has to search many queues then does so once."""
+_FIRST_CALL, _MOST_PER_CALL = 4, 32
+"""The number of schedules that a call reads. The first reads few, until their size is known."""
 
 _LAST_ID = "~"
 _SPARE = timedelta(seconds=1)
-
-T = TypeVar("T")
 
 
 class Inspect:
@@ -106,38 +98,60 @@ class Inspect:
         found: list[JobRecord] = []
         if overview.counts.scheduled:
             soon = encode_cursor((overview.now + PARKED_DELAY + _SPARE).isoformat(), _LAST_ID)
-            page = await self.get_jobs_by_state("scheduled", limit=MOST_PER_PAGE, cursor=soon, payloads=False)
+            page = await self.find("scheduled", limit=MOST_PER_PAGE, cursor=soon, payloads=False)
             found += page.items
         if overview.counts.queued:
-            found += (await self.get_jobs_by_state("queued", limit=MOST_PER_PAGE, payloads=False)).items
+            found += (await self.find("queued", limit=MOST_PER_PAGE, payloads=False)).items
         return group_parked(found)
 
-    async def get_jobs_by_state(
-        self, state: State, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None, payloads: bool = True
+    async def find(
+        self,
+        state: State = "failed",
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        error: str | None = None,
+        older_than: Duration | None = None,
+        limit: int = DEFAULT_PER_PAGE,
+        cursor: str | None = None,
+        payloads: bool = True,
     ) -> Page[JobRecord]:
         """Return a page of `limit` (1 to 1,000) records in a state, newest first. `cursor` is that of the page before.
 
-        Finished records are ordered by the time of finishing, waiting ones by due time, and active ones by id. Pages
-        are stable: a record that is added or removed between two pages neither repeats nor hides another.
+        The filters leave out other records. `error` is the class of the last error, with or without its module:
+        "ConnectionError" or "app.mail.MailboxError". `older_than` compares the time by which the records are ordered:
+        when a finished one finished, or when a waiting one is due; and for an active one, when it was started.
 
-        A page ends early once its payloads exceed 8 MiB. Without `payloads`, the input, meta and result of each record
-        are None, and are not read.
+        Active records are ordered by id. Pages are stable: a record that is added or removed between two pages neither
+        repeats nor hides another.
+
+        A page ends early once its payloads exceed 8 MiB; with filters, also after about a second. It may then have few
+        records or none: go on as long as there is a `cursor`. Without `payloads`, the input, meta and result of each
+        record are None, and are not read.
         """
-        _checks.one_of(state, STATES, argument="state", error=ValidationError)
+        filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
         _check_limit(limit)
         after = None if cursor is None else decode_cursor(cursor, _read_position)
         driver = await self._runtime.store()
-
-        async def read(count: int, last: StoredRecord | None) -> list[StoredRecord]:
-            behind = after if last is None else position(last)
-            query = RecordsInState(state=state, limit=count, after=behind, payloads=payloads)
-            return (await driver.records(query)).records
-
-        first, most = (_FIRST_CALL, _MOST_PER_CALL) if payloads else (_MOST_WITHOUT_PAYLOADS, _MOST_WITHOUT_PAYLOADS)
-        found, has_more = await _read_page(read, limit, size=_size, first=first, most=most)
-        last = position(found[-1]) if has_more else None
+        found, rest = await find_page(driver, filters, limit=limit, after=after, payloads=payloads)
         items = tuple(map(self._to_job_record, found))
-        return Page(items, None if last is None else encode_cursor(last.at.isoformat(), last.id))
+        return Page(items, None if rest is None else encode_cursor(rest.at.isoformat(), rest.id))
+
+    async def count(
+        self,
+        state: State = "failed",
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        error: str | None = None,
+        older_than: Duration | None = None,
+    ) -> int:
+        """Count the records in a state; with the filters of `find`, those that it finds.
+
+        With a `name`, an `error` or `older_than`, all records of the state are read for it, in many short calls.
+        """
+        filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
+        return await count_records(await self._runtime.store(), filters)
 
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
         """Return a schedule, or None if there is none with this key."""
@@ -154,13 +168,15 @@ class Inspect:
         after = None if cursor is None else decode_cursor(cursor, _checks.key)
         driver = await self._runtime.store()
 
-        async def read(count: int, last: StoredSchedule | None) -> list[StoredSchedule]:
-            query = SchedulesAfter(limit=count, after=after if last is None else last.key)
-            return (await driver.schedules(query))[1]
+        async def read(count: int, position: str | None) -> tuple[list[StoredSchedule], str | None]:
+            found = (await driver.schedules(SchedulesAfter(limit=count + 1, after=position)))[1]
+            return found[:count], found[count - 1].key if len(found) > count else None
 
-        found, has_more = await _read_page(read, limit, size=lambda schedule: len(schedule.spec))
+        found, rest = await read_page(
+            read, limit, after=after, size=lambda schedule: len(schedule.spec), first=_FIRST_CALL, most=_MOST_PER_CALL
+        )
         items = tuple(to_schedule_record(schedule, self._runtime.jobs) for schedule in found)
-        return Page(items, encode_cursor(found[-1].key) if has_more else None)
+        return Page(items, None if rest is None else encode_cursor(rest))
 
     async def next_runs(self, key: str, n: int = DEFAULT_RUNS) -> tuple[datetime, ...]:
         """Return the next `n` (1 to 1,000) ticks of a schedule, in UTC.
@@ -174,39 +190,6 @@ class Inspect:
 
     def _to_job_record(self, stored: StoredRecord) -> JobRecord:
         return to_job_record(stored, self._runtime.jobs.get(stored.name))
-
-
-async def _read_page(
-    read: Callable[[int, T | None], Awaitable[list[T]]],
-    limit: int,
-    *,
-    size: Callable[[T], int],
-    first: int = _FIRST_CALL,
-    most: int = _MOST_PER_CALL,
-) -> tuple[list[T], bool]:
-    """Read a page in parts, so that no call holds up the store. Return it, and True if there is more behind it.
-
-    `read` returns up to so many entries behind the given one. The first call reads `first` of them, and each later one
-    as many as fit by their `size`, but not more than `most`.
-    """
-    found: list[T] = []
-    total = 0
-    while True:
-        fitting = _BYTES_PER_CALL * len(found) // max(total, 1) if found else first
-        count = min(limit + 1 - len(found), max(fitting, 1), most)
-        part = await read(count, found[-1] if found else None)
-        found += part
-        total += sum(map(size, part))
-        if len(found) > limit:
-            return found[:limit], True
-        if len(part) < count:
-            return found, False
-        if total > MAX_BATCH_BYTES:
-            return found, True
-
-
-def _size(record: StoredRecord) -> int:
-    return len(record.input) + len(record.meta or b"") + len(record.result or b"")
 
 
 def _read_position(at: str, id: str) -> Position:

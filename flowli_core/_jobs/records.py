@@ -10,19 +10,18 @@ from typing_extensions import TypeVar
 
 from flowli_core._checks import internal
 from flowli_core._jobs.definition import Definition
-from flowli_core._jobs.past_attempts import PastAttempt, to_past_attempts
+from flowli_core._jobs.past_attempts import PastAttempt, find_last_error, is_lost, to_past_attempts
 from flowli_core._jobs.result_codec import ResultCodec
 from flowli_core._progress import LogLine, Progress
 from flowli_core._schedules.rules import Cron, Every
 from flowli_core._schedules.spec import ScheduleDisposition, read_or_none
 from flowli_core._schedules.timing import Missed, Overlap
-from flowli_core._wire.attempts import NEWER_RECORD, check_attempts_version, unpack_attempts
+from flowli_core._wire.attempts import unpack_attempts
 from flowli_core._wire.codec import Codec
 from flowli_core._wire.keys import given_key
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.reports import unpack_log, unpack_progress
 from flowli_core._wire.trace import without_trace
-from flowli_core._wire.versioned import NewerVersionError
 from flowli_core.driver import Disposition, Enqueued
 from flowli_core.errors import LastError, ValidationError
 from flowli_core.retry import Backoff
@@ -167,7 +166,7 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
     """
     policy = _policy(stored)
     attempts = unpack_attempts(stored.attempts)
-    lost = stored.state == "failed" and stored.recoveries > stored.max_recoveries
+    lost = is_lost(stored)
     retrying = stored.state == "scheduled" and attempts.failure_count > 0
     return JobRecord(
         id=stored.id,
@@ -185,7 +184,7 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         recoveries=stored.recoveries,
         max_attempts=policy.max_attempts if policy else None,
         backoff=policy.backoff if policy else None,
-        last_error=_last_error(stored, attempts.last_error, lost=lost),
+        last_error=find_last_error(stored, attempts),
         last_failed_at=stored.finished_at if lost else stored.failed_at,
         next_retry_at=stored.scheduled_for if retrying else None,
         started_at=stored.started_at,
@@ -196,7 +195,7 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         cancel_requested=stored.cancel_requested,
         progress=unpack_progress(stored.progress),
         log=unpack_log(stored.log),
-        attempts=to_past_attempts(stored, attempts, lost=lost),
+        attempts=to_past_attempts(stored, attempts),
         damage=stored.damage,
     )
 
@@ -256,19 +255,6 @@ def to_schedule_record(stored: StoredSchedule, jobs: Mapping[str, Definition]) -
         declared_by=spec.declared_by,
         readable=True,
     )
-
-
-def _last_error(stored: StoredRecord, error: LastError | None, *, lost: bool) -> LastError | None:
-    if stored.damage is not None:
-        return LastError("StoreDamaged", f"this job cannot run, because {stored.damage}")
-    if not lost:
-        try:
-            check_attempts_version(stored.attempts)
-        except NewerVersionError as newer:
-            return LastError(NEWER_RECORD, str(newer))
-        return error
-    message = f"worker lost: its lease expired {stored.recoveries} times, so this job may be crashing its workers"
-    return LastError("WorkerLost", message)
 
 
 def _policy(stored: StoredRecord) -> Policy | None:

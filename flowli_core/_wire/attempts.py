@@ -22,9 +22,11 @@ from flowli_core.retry import leaf_errors
 VERSION = 1
 """The version of the layout. Attempts that name no version have this one."""
 
-UNKNOWN_JOB, NEWER_RECORD = "UnknownJob", "NewerRecord"
+UNKNOWN_JOB, NEWER_RECORD, WORKER_LOST = "UnknownJob", "NewerRecord", "WorkerLost"
 PARKED = frozenset({UNKNOWN_JOB, NEWER_RECORD})
 """The types of the errors for which a worker returns a record to the queue without running it."""
+
+_LOST = LastError(WORKER_LOST, "its worker died, or did not renew the lease in time")
 
 _MOST_KEPT = 10
 _LONGEST_KEPT_MESSAGE = 500
@@ -92,7 +94,7 @@ class Attempts:
 
     def with_lost(self, recoveries: int) -> Attempts:
         """Return them with an attempt for each recovery that has none yet."""
-        lost = KeptAttempt(number=self.attempts_made + 1, error=_WORKER_LOST)
+        lost = KeptAttempt(number=self.attempts_made + 1, error=_LOST)
         new = min(max(recoveries - self.recoveries, 0), _MOST_KEPT)
         return replace(self, recoveries=recoveries, kept=(*self.kept, *[lost] * new)[-_MOST_KEPT:])
 
@@ -102,8 +104,6 @@ class Attempts:
 
 
 FRESH = Attempts()
-
-_WORKER_LOST = LastError("WorkerLost", "its worker died, or did not renew the lease in time")
 
 
 def pack_attempts(attempts: Attempts) -> bytes:

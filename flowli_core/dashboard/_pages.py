@@ -76,7 +76,7 @@ class Pages:
         query = request.query_params
         overview = await self._site.overview()
         state = query.get("state") or _first_state(overview.counts)
-        page = await self._inspect.get_jobs_by_state(
+        page = await self._inspect.find(
             state,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - it is checked there
             limit=PER_PAGE,
             cursor=query.get("cursor") or None,
@@ -123,7 +123,7 @@ class Pages:
         return self._site.render(request, "workers.html", values)
 
     async def _read_active(self) -> tuple[JobRecord, ...]:
-        return (await self._inspect.get_jobs_by_state("active", limit=MOST_PER_PAGE, payloads=False)).items
+        return (await self._inspect.find("active", limit=MOST_PER_PAGE, payloads=False)).items
 
     async def _parked(self) -> tuple[ParkedJobs, ...]:
         return await self._site.shared.get("parked", self._inspect.get_parked, seconds=_SLOWLY)

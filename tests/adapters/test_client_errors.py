@@ -84,7 +84,7 @@ async def key_of_another_type(request: Any) -> None:
 
 
 async def limit_of_another_type(_: Any) -> None:
-    await jobs.inspect.get_jobs_by_state("failed", limit="9")
+    await jobs.inspect.find("failed", limit="9")
 
 
 async def unknown_option(request: Any) -> None:
@@ -173,7 +173,7 @@ async def fixed_id(_: Any) -> None:
 
 
 async def fixed_state(_: Any) -> None:
-    await jobs.inspect.get_jobs_by_state("lost")
+    await jobs.inspect.find("lost")
 
 
 FIXED: list[Handler] = [
@@ -210,7 +210,7 @@ async def meta(request: Any) -> None:
 
 
 async def state(request: Any) -> None:
-    await jobs.inspect.get_jobs_by_state((await request.json())["copies"])
+    await jobs.inspect.find((await request.json())["copies"])
 
 
 CLIENT: list[Handler] = [field, fields, model, many, meta, state]
@@ -260,7 +260,7 @@ async def computed_key(request: Any) -> None:
 
 
 async def computed_limit(request: Any) -> None:
-    await jobs.inspect.get_jobs_by_state("failed", limit=-await number(request))
+    await jobs.inspect.find("failed", limit=-await number(request))
 
 
 COMPUTED: list[Handler] = [

@@ -88,7 +88,7 @@ async def test_a_cancelled_request_stores_at_most_one_job_and_leaves_the_connect
                 record = await jobs.inspect.get_job(await task)
                 assert record is not None
                 assert record.input == number
-        pages = [await jobs.inspect.get_jobs_by_state(state, limit=1000) for state in STATES]
+        pages = [await jobs.inspect.find(state, limit=1000) for state in STATES]
     found = Counter(record.input for page in pages for record in page.items)
     assert set(found.values()) == {1}
     assert len(found) >= 2 * TURNS

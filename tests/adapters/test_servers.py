@@ -68,7 +68,7 @@ async def stored(folder: Path, redis_url: str | None) -> list[JobRecord]:
         for state in STATES:
             cursor: str | None = None
             while True:
-                page = await jobs.inspect.get_jobs_by_state(state, limit=1000, cursor=cursor)
+                page = await jobs.inspect.find(state, limit=1000, cursor=cursor)
                 found += page.items
                 cursor = page.cursor
                 if cursor is None:

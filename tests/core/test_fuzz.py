@@ -80,7 +80,7 @@ def test_an_id_key_or_queue_is_accepted_or_a_validation_error(given: Any) -> Non
 @given(long_texts | st.text("abcdefghijklmnopqrstuvwxyzABCDEFG0123456789-_", max_size=200))
 async def test_a_cursor_is_accepted_or_a_validation_error(cursor: str) -> None:
     inspect = AppJobs(context=None, driver=MemoryDriver()).inspect
-    for page in (inspect.get_schedules(cursor=cursor), inspect.get_jobs_by_state("failed", cursor=cursor)):
+    for page in (inspect.get_schedules(cursor=cursor), inspect.find("failed", cursor=cursor)):
         try:
             await page
         except ValidationError as refused:
@@ -92,7 +92,7 @@ async def test_a_cursor_is_accepted_or_a_validation_error(cursor: str) -> None:
 @example(object())
 async def test_a_state_is_accepted_or_a_validation_error(given: Any) -> None:
     try:
-        await AppJobs(context=None, driver=MemoryDriver()).inspect.get_jobs_by_state(given)
+        await AppJobs(context=None, driver=MemoryDriver()).inspect.find(given)
     except ValidationError as refused:
         assert_short(refused)
 
@@ -100,7 +100,7 @@ async def test_a_state_is_accepted_or_a_validation_error(given: Any) -> None:
 @given(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=50) | times)
 async def test_a_limit_is_accepted_or_a_validation_error(given: Any) -> None:
     try:
-        await AppJobs(context=None, driver=MemoryDriver()).inspect.get_jobs_by_state("failed", limit=given)
+        await AppJobs(context=None, driver=MemoryDriver()).inspect.find("failed", limit=given)
     except ValidationError as refused:
         assert_short(refused)
 

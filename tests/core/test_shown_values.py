@@ -103,10 +103,10 @@ async def test_a_wrong_value_of_a_call_is_shown_shortly(wrong: Any) -> None:
     async with AppJobs(context=None, driver=MemoryDriver()) as opened:
         any_opened: Any = opened
         calls: list[Callable[[], Any]] = [
-            lambda: any_opened.inspect.get_jobs_by_state(wrong),
-            lambda: any_opened.inspect.get_jobs_by_state("queued", limit=wrong),
+            lambda: any_opened.inspect.find(wrong),
+            lambda: any_opened.inspect.find("queued", limit=wrong),
             lambda: any_opened.inspect.get_schedules(limit=wrong),
-            lambda: any_opened.control.purge("completed", older_than=wrong),
+            lambda: any_opened.control.purge_all("completed", older_than=wrong),
             lambda: any_opened.act.delay(wrong, 1),
         ]
         for call in calls:

@@ -38,7 +38,7 @@ async def finished(place: Scene, state: FinishedState) -> set[str]:
     found: set[str] = set()
     cursor: str | None = None
     while True:
-        page = await place.jobs.inspect.get_jobs_by_state(state, limit=500, cursor=cursor)
+        page = await place.jobs.inspect.find(state, limit=500, cursor=cursor)
         found |= {record.id for record in page.items}
         cursor = page.cursor
         if cursor is None:

@@ -82,7 +82,7 @@ def delayed(case: int, what: str, delay: object, *says: str) -> Refused:
 
 def listed(case: int, what: str, *says: str, state: object = "queued", **options: Any) -> Refused:
     """Describe a listing that is refused."""
-    return Refused(case, what, lambda jobs: jobs.inspect.get_jobs_by_state(state, **options), ValidationError, says)
+    return Refused(case, what, lambda jobs: jobs.inspect.find(state, **options), ValidationError, says)
 
 
 OPTIONS = [
@@ -173,9 +173,9 @@ LISTINGS = [
     Refused(70, "schedules, limit 0", lambda jobs: jobs.inspect.get_schedules(limit=0), ValidationError, ("limit",)),
     Refused(70, "schedules, cursor", lambda jobs: jobs.inspect.get_schedules(cursor="?"), ValidationError, ("cursor",)),
     Refused(70, "schedule, key", lambda jobs: jobs.inspect.get_schedule("\n"), ValidationError, ("key",)),
-    Refused(70, "purge of waiting jobs", lambda jobs: jobs.control.purge("queued"), ValidationError,
+    Refused(70, "purge of waiting jobs", lambda jobs: jobs.control.purge_all("queued"), ValidationError,
             ('"completed", "failed" or "cancelled"', "cancel waiting jobs first")),
-    Refused(70, "purge of a negative age", lambda jobs: jobs.control.purge("failed", older_than=timedelta(-1)),
+    Refused(70, "purge of a negative age", lambda jobs: jobs.control.purge_all("failed", older_than=timedelta(-1)),
             ValidationError, ("older_than must not be negative",)),
 ]  # fmt: skip
 

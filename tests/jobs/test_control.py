@@ -76,11 +76,11 @@ async def test_purge_removes_jobs_that_finished_long_enough_ago(jobs: AppJobs, c
     young = await jobs.send.enqueue(to="nobody")
     await drain(jobs)
     clock.advance("1m")
-    assert await jobs.control.purge("completed") == 0
-    assert await jobs.control.purge("failed", older_than="30m") == 1
+    assert (await jobs.control.purge_all("completed")).changed == 0
+    assert (await jobs.control.purge_all("failed", older_than="30m")).changed == 1
     assert await jobs.inspect.get_job(old.id) is None
-    assert await jobs.control.purge("failed", older_than=timedelta(minutes=2)) == 0
-    assert await jobs.control.purge("failed") == 1
+    assert (await jobs.control.purge_all("failed", older_than=timedelta(minutes=2))).changed == 0
+    assert (await jobs.control.purge_all("failed")).changed == 1
     assert await jobs.inspect.get_job(young.id) is None
 
 
@@ -90,7 +90,7 @@ async def test_purge_removes_many_jobs_in_calls_of_bounded_size(
     for receipt in await jobs.slow.enqueue_many(map(str, range(1_100))):
         await jobs.control.cancel(receipt.id)
     clock.advance("1s")
-    assert await jobs.control.purge("cancelled") == 1_100
+    assert (await jobs.control.purge_all("cancelled")).changed == 1_100
     assert driver.calls["purge"] == 4
 
 
@@ -142,5 +142,5 @@ async def test_a_purge_ends_although_jobs_keep_finishing() -> None:
     await drain(driver.jobs)
     await asyncio.sleep(0.01)  # so that the job is older than 0 s
     async with asyncio.timeout(20):
-        assert await driver.jobs.control.purge("completed") >= 1
+        assert (await driver.jobs.control.purge_all("completed")).changed >= 1
     assert await driver.jobs.inspect.get_job(receipt.id) is None

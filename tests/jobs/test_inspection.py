@@ -133,42 +133,42 @@ async def test_pages_are_newest_first_and_the_last_has_no_cursor(jobs: AppJobs, 
     for _ in range(5):
         ids.append((await jobs.send.enqueue(to="a")).id)
         clock.advance("1s")
-    first = await jobs.inspect.get_jobs_by_state("queued", limit=2)
-    second = await jobs.inspect.get_jobs_by_state("queued", limit=2, cursor=first.cursor)
-    third = await jobs.inspect.get_jobs_by_state("queued", limit=2, cursor=second.cursor)
+    first = await jobs.inspect.find("queued", limit=2)
+    second = await jobs.inspect.find("queued", limit=2, cursor=first.cursor)
+    third = await jobs.inspect.find("queued", limit=2, cursor=second.cursor)
     assert [[record.id for record in page.items] for page in (first, second, third)] == [
         [ids[4], ids[3]],
         [ids[2], ids[1]],
         [ids[0]],
     ]
     assert third.cursor is None
-    exact = await jobs.inspect.get_jobs_by_state("queued", limit=5)
+    exact = await jobs.inspect.find("queued", limit=5)
     assert (len(exact.items), exact.cursor) == (5, None)
 
 
 async def test_pages_are_stable_while_jobs_are_added_and_removed(jobs: AppJobs, clock: ManualClock) -> None:
     """No job is listed twice, and none that existed all the time is left out."""
     ids = [(await jobs.send.enqueue(to="a")).id for _ in range(6)]
-    page = await jobs.inspect.get_jobs_by_state("queued", limit=2)
+    page = await jobs.inspect.find("queued", limit=2)
     shown = [record.id for record in page.items]
     while page.cursor is not None:
         clock.advance("1s")
         await jobs.send.enqueue(to="new")
         if shown[-1] in {ids[4], ids[3]}:
             await jobs.control.cancel(shown[-1])
-        page = await jobs.inspect.get_jobs_by_state("queued", limit=1, cursor=page.cursor)
+        page = await jobs.inspect.find("queued", limit=1, cursor=page.cursor)
         shown += [record.id for record in page.items]
     assert shown == ids[::-1]
 
 
 @pytest.mark.parametrize("state", STATES)
 async def test_each_state_can_be_paged_through(state: State, jobs: AppJobs, driver: CountingDriver) -> None:
-    assert await jobs.inspect.get_jobs_by_state(state) == Page((), None)
+    assert await jobs.inspect.find(state) == Page((), None)
     await _bring(jobs, driver, state, 3)
     found: list[str] = []
     cursor: str | None = None
     while True:
-        page = await jobs.inspect.get_jobs_by_state(state, limit=1, cursor=cursor)
+        page = await jobs.inspect.find(state, limit=1, cursor=cursor)
         found += [record.id for record in page.items]
         assert {record.state for record in page.items} == {state}
         if (cursor := page.cursor) is None:
@@ -220,7 +220,7 @@ async def test_an_error_of_the_driver_is_raised_to_the_caller() -> None:
             raise DriverError("no such table; run the migration")
 
     jobs = AppJobs(context=None, driver=Refusing())
-    for asked in (jobs.inspect.get_job("a"), jobs.control.purge("failed"), jobs.send.enqueue(to="a")):
+    for asked in (jobs.inspect.get_job("a"), jobs.control.purge_all("failed"), jobs.send.enqueue(to="a")):
         with pytest.raises(DriverError, match="run the migration"):
             await asked
 

@@ -52,7 +52,7 @@ async def test_a_page_with_payloads_ends_early_and_its_cursor_gets_the_rest(jobs
     cursor: str | None = None
     pages = 0
     while pages == 0 or cursor is not None:
-        page = await jobs.inspect.get_jobs_by_state("completed", limit=1_000, cursor=cursor)
+        page = await jobs.inspect.find("completed", limit=1_000, cursor=cursor)
         found += page.items
         cursor, pages = page.cursor, pages + 1
     assert sorted(record.id for record in found) == sorted(receipt.id for receipt in receipts)
@@ -64,7 +64,7 @@ async def test_a_page_without_payloads_reads_none(jobs: EchoJobs, driver: PageDr
     await jobs.echo.enqueue_many([LARGE] * 100)
     await drain(jobs)
     driver.sizes.clear()
-    page = await jobs.inspect.get_jobs_by_state("completed", limit=1_000, payloads=False)
+    page = await jobs.inspect.find("completed", limit=1_000, payloads=False)
     assert (len(page.items), page.cursor) == (100, None)
     assert set(driver.sizes) == {0}
     assert {(record.input, record.meta, record.result) for record in page.items} == {(None, None, None)}
@@ -77,7 +77,7 @@ async def test_pages_of_any_size_follow_each_other_without_gap_or_repetition(job
     found: list[str] = []
     cursor: str | None = None
     while not found or cursor is not None:
-        page = await jobs.inspect.get_jobs_by_state("queued", limit=limit, cursor=cursor)
+        page = await jobs.inspect.find("queued", limit=limit, cursor=cursor)
         assert len(page.items) == min(limit, 70 - len(found))
         found += [record.id for record in page.items]
         cursor = page.cursor

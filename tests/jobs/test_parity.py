@@ -303,7 +303,7 @@ async def test_15_counts_take_one_call_and_pages_are_newest_first(app: App) -> N
         await drain(app.jobs)
     app.driver.calls.clear()
     assert (await app.jobs.inspect.get_queue_counts()).completed == 3
-    page = await app.jobs.inspect.get_jobs_by_state("completed", limit=2)
+    page = await app.jobs.inspect.find("completed", limit=2)
     assert [record.result for record in page.items] == [2, 1]
     assert app.driver.calls == {"overview": 1, "records": 1}
 
@@ -322,7 +322,7 @@ async def test_16_a_runner_that_dies_while_it_fires_a_schedule_does_not_fire_it_
     await asyncio.wait((dying,))
     for _ in range(3):
         await Runner(app.jobs).run_once()
-    page = await app.jobs.inspect.get_jobs_by_state("completed")
+    page = await app.jobs.inspect.find("completed")
     assert len(page.items) == 1
     assert app.log.ran == {1: 1}
 

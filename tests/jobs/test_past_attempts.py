@@ -95,7 +95,7 @@ async def test_a_record_that_never_failed_stores_no_attempts(jobs: AppJobs, driv
     await drain(jobs)
     assert (await recorded(jobs, receipt.id)).attempts == ()
     assert (await jobs.send.options(id=receipt.id).enqueue(to="a")).attempts_made == 0
-    (stored,) = (await jobs.inspect.get_jobs_by_state("completed")).items
+    (stored,) = (await jobs.inspect.find("completed")).items
     assert stored.attempts == ()
 
 

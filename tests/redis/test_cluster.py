@@ -64,7 +64,7 @@ async def test_wake_ups_and_calls_from_another_loop_find_the_node(
             for receipt in (now, later):
                 await work.until(receipt.id, "completed")
             assert Rival(driver).step_from_a_thread().reserved == ()
-        page = await work.jobs.inspect.get_jobs_by_state("completed")
+        page = await work.jobs.inspect.find("completed")
         assert {one.id for one in page.items} == {now.id, later.id}
 
 

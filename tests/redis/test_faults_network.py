@@ -189,7 +189,7 @@ async def test_a_listing_of_large_inputs_passes_a_slow_network(server: Server, t
         async with TextJobs(context=None, driver=RedisDriver.from_url(proxy.url)) as jobs:
             await jobs.inspect.get_queue_counts()
             proxy.rate = 800_000
-            page = await jobs.inspect.get_jobs_by_state("queued", limit=32)
+            page = await jobs.inspect.find("queued", limit=32)
             assert len(page.items) == 32
 
 

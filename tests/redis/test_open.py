@@ -234,7 +234,7 @@ async def test_the_documented_permissions_suffice(server: Server) -> None:
             await work.jobs.control.cancel(far.id)
             await work.jobs.control.requeue(far.id)
             await work.until(far.id, "completed")
-        page = await work.jobs.inspect.get_jobs_by_state("completed")
+        page = await work.jobs.inspect.find("completed")
         assert {one.id for one in page.items} == {now.id, later.id, far.id}
         await driver.purge("completed", older_than=timedelta(0), limit=10)
         assert (await driver.overview()).counts.active == 0

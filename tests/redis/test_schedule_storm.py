@@ -57,7 +57,7 @@ async def records_by_tick(jobs: Ticking) -> dict[str, list[str]]:
     for state in ("queued", "scheduled", "active", "completed", "failed", "cancelled"):
         cursor = None
         while True:
-            page = await jobs.inspect.get_jobs_by_state(state, limit=1000, cursor=cursor)
+            page = await jobs.inspect.find(state, limit=1000, cursor=cursor)
             for record in page.items:
                 found.setdefault(record.id, []).append(record.name)
             cursor = page.cursor
@@ -99,7 +99,7 @@ async def test_each_tick_has_one_record_while_runners_are_killed(server: Server)
             if key == "second":
                 assert len(ticks) >= SECONDS
         note_figures(f"{kills} kills, {len(found)} ticks, each with one record")
-        assert await jobs.inspect.get_jobs_by_state("failed") == await jobs.inspect.get_jobs_by_state("cancelled")
+        assert await jobs.inspect.find("failed") == await jobs.inspect.find("cancelled")
 
 
 async def test_a_deploy_while_a_tick_is_due_fires_it_exactly_once(server: Server) -> None:

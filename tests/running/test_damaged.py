@@ -53,7 +53,7 @@ async def test_a_damaged_record_is_shown_with_what_is_damaged(monkeypatch: pytes
         )
 
     monkeypatch.setattr(work.driver, "records", read_with_damage)
-    page = await work.jobs.inspect.get_jobs_by_state("queued")
+    page = await work.jobs.inspect.find("queued")
     assert {one.id: one.damage for one in page.items} == {sound: None, bad: DAMAGE}
     shown = await work.job(bad)
     assert shown.last_error == LastError("StoreDamaged", f"this job cannot run, because {DAMAGE}")

@@ -418,7 +418,7 @@ async def test_a_tick_that_becomes_due_while_the_due_schedules_are_read_fires_at
             clock.advance("1h")
             ticker.after_step(StepAnswer(now=clock.now(), next_tick=timedelta(0)))
             release.set()
-        queued = await jobs.inspect.get_jobs_by_state("queued")
+        queued = await jobs.inspect.find("queued")
     assert {job.id.partition("@")[0] for job in queued.items} == {"first", "second"}
 
 

@@ -137,7 +137,7 @@ class Scene:
             await jobs.two.options(id="job-recovered").enqueue("job-recovered")
             await _take(driver, 1)
             self.clock.advance("31s")
-            await jobs.control.purge("completed")
+            await jobs.control.purge_all("completed")
             assert [one.id for one in (await driver.step(_step(worker="alive"))).recovered] == ["job-recovered"]
             await enqueue(jobs, "old-completed", "old-failed", "old-cancelling", "job-retried")
             await enqueue(jobs, "job-active-1", "job-active-2")
@@ -182,7 +182,7 @@ class Scene:
                     with contextlib.suppress(ValidationError):  # its id was damaged, so that no call can name it
                         assert await jobs.inspect.get_job(record.id) is not None, f"{record.id} is listed but not found"
                     found[record.id] = record
-                await jobs.inspect.get_jobs_by_state(state, limit=100, payloads=False)
+                await jobs.inspect.find(state, limit=100, payloads=False)
             for schedule in (await jobs.inspect.get_schedules(limit=100)).items:
                 with contextlib.suppress(ValidationError):  # the same of its key
                     await jobs.inspect.next_runs(schedule.key)
@@ -210,7 +210,7 @@ async def _list(jobs: Duties, state: State) -> AsyncIterator[JobRecord]:
     """Read all pages of a listing."""
     cursor = None
     while True:
-        page = await jobs.inspect.get_jobs_by_state(state, limit=100, cursor=cursor)
+        page = await jobs.inspect.find(state, limit=100, cursor=cursor)
         for record in page.items:
             yield record
         cursor = page.cursor

@@ -16,6 +16,7 @@ from flowli_core import (
     Abort,
     AllMissed,
     BoundJob,
+    BulkResult,
     CurrentJob,
     Defaults,
     Execution,
@@ -726,7 +727,7 @@ async def inspects(jobs: AppJobs) -> None:
     assert_type(counts, QueueCounts)
     assert_type(counts.queued, int)
     assert_type(counts.by_queue["default"], StateCounts)
-    page = await jobs.inspect.get_jobs_by_state("queued", limit=1, cursor=None)
+    page = await jobs.inspect.find("queued", limit=1, cursor=None)
     assert_type(page, Page[JobRecord])
     assert_type(page.items, tuple[JobRecord, ...])
     assert_type(page.cursor, str | None)
@@ -736,8 +737,11 @@ async def controls(jobs: AppJobs) -> None:
     receipt = await jobs.send.enqueue(to="a")
     assert_type(await jobs.control.cancel(receipt.id), CancelAnswer)
     assert_type(await jobs.control.requeue(receipt.id), RequeueAnswer)
-    assert_type(await jobs.control.purge("completed", older_than="1h"), int)
-    assert_type(await jobs.control.purge("failed", older_than=timedelta(hours=1)), int)
+    assert_type(await jobs.control.purge_all("completed", older_than="1h"), BulkResult)
+    assert_type(await jobs.control.purge_all("failed", older_than=timedelta(hours=1)), BulkResult)
+    assert_type(await jobs.control.requeue_all("scheduled", name="send", on_progress=print), BulkResult)
+    assert_type(await jobs.control.cancel_all("active", queue="q"), BulkResult)
+    assert_type(await jobs.inspect.count("failed", error="ValueError", older_than="1h"), int)
 
 
 # Jobs as values

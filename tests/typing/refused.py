@@ -448,13 +448,13 @@ async def wrong_results(any_receipt: Receipt) -> None:
     # a receipt does not change
     (await jobs.send.enqueue(to="a")).state = "failed"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     # no such state
-    await jobs.inspect.get_jobs_by_state("done")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await jobs.inspect.find("done")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # an id is text
     await jobs.inspect.get_job(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # only finished records can be purged
-    await jobs.control.purge("queued")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await jobs.control.purge_all("queued")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # an age without its unit
-    await jobs.control.purge("failed", older_than=3600)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await jobs.control.purge_all("failed", older_than=3600)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     del text, number, soon, wrong, result, other, receipts
 
 

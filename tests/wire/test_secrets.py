@@ -223,7 +223,7 @@ async def test_a_stored_secret_is_masked_where_a_record_is_shown() -> None:
         await jobs.work.schedule("k", every="1h", input=given, meta={"password": CLEAR})
         await drain(jobs)
         record = await jobs.inspect.get_job(receipt.id)
-        page = await jobs.inspect.get_jobs_by_state("completed")
+        page = await jobs.inspect.find("completed")
         schedule = await jobs.inspect.get_schedule("k")
         schedules = await jobs.inspect.get_schedules()
         typed = await jobs.work.get(receipt)
@@ -258,5 +258,5 @@ async def test_a_payload_that_cannot_be_read_any_more_is_masked_if_it_may_hold_a
         work = any_job(Login, name="work")(handler)
 
     await Old(context=None, driver=memory).work.enqueue({"passwd": CLEAR})
-    (record,) = (await New(context=None, driver=memory).inspect.get_jobs_by_state("queued")).items
+    (record,) = (await New(context=None, driver=memory).inspect.find("queued")).items
     assert record.input == "**********"

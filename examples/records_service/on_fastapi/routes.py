@@ -104,7 +104,7 @@ async def count_jobs(jobs: AppJobsDep) -> QueueCounts:
 @router.get("/jobs")
 async def list_jobs(jobs: AppJobsDep, state: State, limit: Limit = 100, cursor: str | None = None) -> Page[JobRecord]:
     """List the jobs in a state, newest first. `cursor` is that of the previous page."""
-    return await jobs.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor)
+    return await jobs.inspect.find(state, limit=limit, cursor=cursor)
 
 
 @router.get("/jobs/{job_id}")

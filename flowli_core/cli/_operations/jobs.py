@@ -49,7 +49,7 @@ def jobs() -> None:
 @operation
 async def list_jobs(registry: Jobs[Any], *, state: State, limit: int, cursor: str | None, is_json: bool) -> None:
     """List the jobs in STATE, newest first. Without STATE, list the failed jobs."""
-    page = await registry.inspect.get_jobs_by_state(state, limit=limit, cursor=cursor, payloads=is_json)
+    page = await registry.inspect.find(state, limit=limit, cursor=cursor, payloads=is_json)
     if is_json:
         click.echo(format_json(page))
         return
@@ -150,7 +150,7 @@ async def purge(registry: Jobs[Any], *, state: FinishedState, older_than: timede
             raise click.UsageError("there is no terminal to ask for confirmation; give --yes to remove without asking")
         age = f" that finished more than {format_duration(older_than)} ago" if older_than else ""
         click.confirm(f"Remove all {state} jobs{age}?", abort=True, err=True)
-    return succeed(f"{await registry.control.purge(state, older_than=older_than)} removed")
+    return succeed(f"{(await registry.control.purge_all(state, older_than=older_than)).changed} removed")
 
 
 @click.command()
