@@ -1,9 +1,9 @@
 """Changing many stored jobs: the same change to all that some filters find."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-import time
 
 from flowli_core._jobs.finding import Filters, find_all
 from flowli_core._wire.attempts import renew_attempts
