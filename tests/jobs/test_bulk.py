@@ -64,7 +64,7 @@ async def test_many_jobs_are_changed_in_calls_of_bounded_size(
 ) -> None:
     seen: list[tuple[int, int]] = []
     await jobs.slow.enqueue_many(["x"] * 250)
-    await jobs.control.cancel_all("queued", on_progress=lambda *counts: seen.append(counts))
+    await jobs.control.cancel_all("queued", on_progress=lambda looked_at, changed: seen.append((looked_at, changed)))
     assert seen == [(100, 100), (200, 200), (250, 250)]
     assert driver.calls["cancel"] == 3
     clock.advance("1s")
@@ -178,7 +178,9 @@ async def test_a_purge_that_is_interrupted_says_how_many_were_removed(clock: Man
     await cancel_some(jobs, 600)
     clock.advance("1s")
     with pytest.raises(StoreUnavailable, match="500 jobs had been changed"):
-        await jobs.control.purge_all("cancelled", on_progress=lambda *_: driver.fail("purge", times=1))
+        await jobs.control.purge_all(
+            "cancelled", on_progress=lambda _looked_at, _changed: driver.fail("purge", times=1)
+        )
     assert await jobs.control.purge_all("cancelled") == BulkResult(changed=100)
 
 
