@@ -7,7 +7,8 @@ without a due time is never due. A step that finds nothing to do looks for them 
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from types import NoneType
 from typing import Any, Literal
@@ -193,14 +194,21 @@ def _find_damaged(
     return [(row, damage) for row in rows if (damage := find_damage(row, RECORD)) is not None]
 
 
-def _read(connection: sqlite3.Connection, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+@contextmanager
+def decoding(connection: sqlite3.Connection) -> Generator[None]:
+    """Let a connection that writes read texts that are not UTF-8, as bytes."""
     factory, connection.text_factory = connection.text_factory, decode
     try:
+        yield
+    finally:
+        connection.text_factory = factory
+
+
+def _read(connection: sqlite3.Connection, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+    with decoding(connection):
         cursor = run(connection, statement, **parameters)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, tuple(row), strict=True)) for row in cursor]
-    finally:
-        connection.text_factory = factory
 
 
 def _set_aside(connection: sqlite3.Connection, now: int, *, after: int, until: int, also_future: bool) -> list[Damaged]:

@@ -48,6 +48,7 @@ from flowli_core.drivers.sqlite._file import (
     connect_writer,
     has_room,
 )
+from flowli_core.drivers.sqlite._history import History, read_history
 from flowli_core.drivers.sqlite._lane import Lane
 from flowli_core.drivers.sqlite._path import checked_path
 from flowli_core.drivers.sqlite._read import read_overview, read_records
@@ -145,6 +146,7 @@ class SqliteDriver:
         self._clock: Clock = clock or SystemClock()
         self._idle = IdleSteps()
         self._changes = Changes()
+        self._history = History()
         self._repairer = Repairer()
         self._lock = threading.Lock()
         self._session: _Session | None = None
@@ -263,7 +265,7 @@ class SqliteDriver:
         return await self._read(lambda connection: self._changes.find(connection, watch, self._now()))
 
     async def history(self, query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
-        raise NotImplementedError
+        return await self._read(lambda connection: read_history(connection, query, self._now()))
 
     async def pause_queue(self, queue: str, *, paused: bool) -> bool:
         change = pause_queue if paused else resume_queue
@@ -302,6 +304,7 @@ class SqliteDriver:
         session = self._opened()
 
         def commit(transaction: Transaction) -> None:
+            self._history.write(transaction)
             changed = transaction.changed
             first_due = {queue: transaction.first_due(queue) for queue in changed | transaction.left}
             with session.publishing:

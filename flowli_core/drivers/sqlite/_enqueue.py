@@ -35,6 +35,7 @@ def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqu
             if new.key is not None:
                 holders[new.key] = answers[-1]
             transaction.changed.add(new.queue)
+            transaction.count(new.name, new.queue, "enqueued")
     transaction.run_many("add_record", rows)
     transaction.run_many("add_payload", rows)
     return answers

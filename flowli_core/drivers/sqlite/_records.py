@@ -140,6 +140,7 @@ def cancel(transaction: Transaction, target: Target) -> CancelAnswer:
         return "changed"
     if row.status == "waiting":
         row.finish("cancelled", transaction.now)
+        transaction.count(row.name, row.queue, "cancelled")
         write(transaction, [row])
         return "cancelled"
     if row.status == "active":

@@ -17,6 +17,7 @@ from flowli_core.driver import (
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.sqlite._records import Row, find, read_row, write
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.history import bucket_of
 from flowli_core.limits import MOST_TAKEN_IDS, RECOVER_PER_STEP, TRIM_PER_STEP, Keep
 from flowli_core.stored import FINISHED
 
@@ -35,7 +36,9 @@ def settle(transaction: Transaction, acks: Sequence[Ack], worker: str) -> tuple[
         elif row.token != ack.token or row.worker != worker:
             answers.append("duplicate" if row.settled == ack.token else "lost")
         else:
+            due = row.due
             _settle(row, ack, transaction.now)
+            _count(transaction, row, ack, due)
             settled[row.id] = row
             answers.append("ok")
     write(transaction, settled.values())
@@ -64,6 +67,17 @@ def _settle(row: Row, ack: Ack, now: int) -> None:
             assert_never(never)
 
 
+def _count(transaction: Transaction, row: Row, ack: Ack, due: int) -> None:
+    """Count how an attempt ended, with how long its record was due before, and how long its handler ran."""
+    if not isinstance(ack.outcome, Released):
+        state = "retried" if row.status == "waiting" else row.status
+        started = row.started_at or transaction.now
+        event = f"{state} {bucket_of(started - due)} {bucket_of(transaction.now - started)}"
+        transaction.count(row.name, row.queue, event)
+    elif row.status == "cancelled":
+        transaction.count(row.name, row.queue, "cancelled")
+
+
 def recover(transaction: Transaction, step: Step) -> tuple[tuple[Recovered, ...], bool]:
     """Return records whose lease has expired to their queues; those recovered too often fail.
 
@@ -87,6 +101,8 @@ def recover(transaction: Transaction, step: Step) -> tuple[tuple[Recovered, ...]
             row.finish("failed", now)
         else:
             row.make_waiting(min(row.due, now), now)
+        for event in ("recovered", row.status) if row.status != "waiting" else ("recovered",):
+            transaction.count(row.name, row.queue, event)
         recovered.append(
             Recovered(id=row.id, name=row.name, queue=row.queue, meta=meta, recoveries=row.recoveries, state=state)
         )

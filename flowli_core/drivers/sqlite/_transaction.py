@@ -11,6 +11,9 @@ from flowli_core.drivers.sqlite._sql import SQL, run
 
 T = TypeVar("T")
 
+Pair = tuple[str, str]
+"""The name of a job, and a queue."""
+
 _DAY = 24 * 60 * 60 * 1000
 
 
@@ -26,7 +29,8 @@ class Transaction:
     """A write transaction at the time `now`.
 
     `changed` are the queues in which records may have become due. `left` are those in which a step may have left due
-    records. `tick_moved` is the queue of a schedule that now ticks before all others.
+    records. `tick_moved` is the queue of a schedule that now ticks before all others. `counted` is for the history: how
+    often what has happened to the jobs of each name and queue.
     """
 
     connection: sqlite3.Connection
@@ -35,19 +39,25 @@ class Transaction:
     changed: set[str] = field(default_factory=set[str])
     left: set[str] = field(default_factory=set[str])
     tick_moved: str | None = None
+    counted: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
     _first_due: dict[str, FirstDue] = field(default_factory=dict[str, FirstDue])
 
     def run(self, statement: str, **parameters: Any) -> sqlite3.Cursor:
         """Run the statement with this name."""
         return run(self.connection, statement, **parameters)
 
-    def run_many(self, statement: str, rows: Iterable[dict[str, Any]]) -> None:
+    def run_many(self, statement: str, rows: Iterable[dict[str, Any] | tuple[Any, ...]]) -> None:
         """Run the statement with this name once for each row."""
         self.connection.executemany(SQL[statement], rows)
 
     def has_written(self) -> bool:
         """Return True if a row has been changed."""
         return self.connection.total_changes != self.changes_before
+
+    def count(self, name: str, queue: str, event: str) -> None:
+        """Count an event for the history."""
+        key = (name, queue, event)
+        self.counted[key] = self.counted.get(key, 0) + 1
 
     def note_due(self, queue: str) -> None:
         """Note that a record of a queue may have become due, after `first_due` was called."""

@@ -132,6 +132,18 @@ CREATE TABLE taken_id (
 );
 CREATE INDEX taken_id_until ON taken_id (until);
 
+-- How many jobs were enqueued and how they ended, by name and queue: in the running minute (recent), in a minute, in an
+-- hour, and since the store was made (total).
+CREATE TABLE history (
+    kind TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    metric TEXT NOT NULL,                        -- see _history.py
+    n INTEGER NOT NULL,
+    PRIMARY KEY (kind, start, name, queue, metric)
+) WITHOUT ROWID;
+
 CREATE TABLE counts (
     queue TEXT NOT NULL,
     state TEXT NOT NULL,

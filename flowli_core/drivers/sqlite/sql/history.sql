@@ -1,0 +1,24 @@
+-- name: add_count
+-- A damaged count is replaced.
+INSERT INTO history (kind, start, name, queue, metric, n)
+VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET
+    n = iif(typeof(n) = 'integer' AND n BETWEEN 0 AND 1 << 60, n, 0) + excluded.n;
+
+-- name: find_pairs
+SELECT DISTINCT name, queue FROM history WHERE kind = :kind AND start = :start;
+
+-- name: find_counts
+-- The counts of the periods that start from :first to :last, except those that are damaged.
+SELECT kind, start, name, queue, metric, n FROM history
+WHERE kind = :kind AND start >= :first AND start <= :last
+    AND (:name IS NULL OR name = :name) AND (:queue IS NULL OR queue = :queue)
+    AND typeof(start) = 'integer' AND typeof(n) = 'integer' AND n BETWEEN 0 AND 1 << 60;
+
+-- name: remove_ended_counts
+DELETE FROM history WHERE kind = 'recent' AND start <> :minute;
+
+-- name: remove_old_counts
+-- Remove the first periods that have ended until :until, and start in a :span of time.
+DELETE FROM history
+WHERE kind = :kind AND start <= min(:until, (SELECT start FROM history WHERE kind = :kind ORDER BY start LIMIT 1) + :span);
