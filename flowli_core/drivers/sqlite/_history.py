@@ -32,8 +32,8 @@ _LAST_TIME = 2**62
 _LENGTHS: dict[Resolution, int] = {"minute": 60_000, "hour": 3_600_000, "total": _LAST_TIME}
 _KEPT: dict[Resolution, int] = {"minute": milliseconds(MINUTES_KEPT), "hour": milliseconds(HOURS_KEPT)}
 
-_REMOVED_PERIODS = 5
-"""At most so many old periods are removed at a time, so that no transaction takes long."""
+_REMOVED = 5_000
+"""Once so many old rows were removed, the next period waits for another minute: no transaction takes long."""
 
 _OTHERS: Pair = (OTHERS, OTHERS)
 
@@ -62,19 +62,19 @@ class History:
 
     def write(self, transaction: Transaction) -> None:
         """Store what a transaction has counted. The first one in a minute also sums the minutes before it."""
-        if not transaction.counted:
-            return
         minute = _start_of("minute", transaction.now)
         if minute != self._minute:
             _sum_ended(transaction, minute)
             self._minute, self._pairs = minute, set()
+        if not transaction.counted:
+            return
         counts: list[_Count] = []
         for (name, queue, event), n in transaction.counted.items():
             if (name, queue) not in self._pairs and len(self._pairs) < MOST_HISTORY_JOBS:
                 # Another process may have counted it.
                 self._pairs |= _find_pairs(transaction.connection, "recent", minute)
             counts.append(_Count("recent", minute, *_counted_as((name, queue), self._pairs), event, n))
-        transaction.run_many("add_count", counts)
+        _add(transaction, counts)
 
 
 def read_history(connection: sqlite3.Connection, query: HistoryQuery, now: int) -> tuple[datetime, list[HistoryEntry]]:
@@ -99,11 +99,15 @@ def _sum_ended(transaction: Transaction, minute: int) -> None:
     connection = transaction.connection
     ended = [count for count in _find(connection, "recent", 0, _LAST_TIME) if count.start != minute]
     for resolution, length in _LENGTHS.items():
-        transaction.run_many("add_count", _in_periods(connection, resolution, ended))
+        _add(transaction, _in_periods(connection, resolution, ended))
         if resolution in _KEPT:
             until = transaction.now - _KEPT[resolution] - length
-            transaction.run("remove_old_counts", kind=resolution, until=until, span=(_REMOVED_PERIODS - 1) * length)
+            transaction.run("remove_old_counts", kind=resolution, until=until, limit=_REMOVED)
     transaction.run("remove_ended_counts", minute=minute)
+
+
+def _add(transaction: Transaction, counts: Iterable[_Count]) -> None:
+    transaction.run_many("add_count", [count._asdict() for count in counts])
 
 
 def _in_periods(connection: sqlite3.Connection, resolution: Resolution, recent: Iterable[_Count]) -> list[_Count]:

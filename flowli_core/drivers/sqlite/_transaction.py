@@ -46,7 +46,7 @@ class Transaction:
         """Run the statement with this name."""
         return run(self.connection, statement, **parameters)
 
-    def run_many(self, statement: str, rows: Iterable[dict[str, Any] | tuple[Any, ...]]) -> None:
+    def run_many(self, statement: str, rows: Iterable[dict[str, Any]]) -> None:
         """Run the statement with this name once for each row."""
         self.connection.executemany(SQL[statement], rows)
 

@@ -1,7 +1,7 @@
 -- name: add_count
 -- A damaged count is replaced.
 INSERT INTO history (kind, start, name, queue, metric, n)
-VALUES (?, ?, ?, ?, ?, ?)
+VALUES (:kind, :start, :name, :queue, :metric, :n)
 ON CONFLICT DO UPDATE SET
     n = iif(typeof(n) = 'integer' AND n BETWEEN 0 AND 1 << 60, n, 0) + excluded.n;
 
@@ -19,6 +19,8 @@ WHERE kind = :kind AND start >= :first AND start <= :last
 DELETE FROM history WHERE kind = 'recent' AND start <> :minute;
 
 -- name: remove_old_counts
--- Remove the first periods that have ended until :until, and start in a :span of time.
-DELETE FROM history
-WHERE kind = :kind AND start <= min(:until, (SELECT start FROM history WHERE kind = :kind ORDER BY start LIMIT 1) + :span);
+-- Remove the periods that started until :until, or only the first of them if these have :limit rows.
+DELETE FROM history WHERE kind = :kind AND start <= min(
+    :until,
+    ifnull((SELECT start FROM history WHERE kind = :kind ORDER BY start LIMIT 1 OFFSET :limit), :until)
+);
