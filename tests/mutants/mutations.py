@@ -54,14 +54,14 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ),
     ("read_records.lua", "tests/redis/test_damage.py"): (
         ("a record is listed in a state that it is not in", "if in_state == state and", "if in_state and"),
-        ("an invalid id is listed", " and is_text(position[2]) then", " then"),
-        ("a listing ends at a missing record", "#positions == most and {", "false and {"),
+        ("an invalid id is listed", "== state and is_valid and", "== state and"),
+        ("a listing ends at a missing record", "#positions == most or looked_at", "looked_at"),
         ("a record that was set aside is shown as sound", "if not kind or is_set_aside then", "if not kind then"),
     ),
     ("read_records.lua", "tests/conformance/test_listing.py"): (
         (
             "a listing forgets the positions that it found",
-            "for i = first + 8, #ARGV, 3 do",
+            "for i = first + 13, #ARGV, 3 do",
             "for i = 1, 0 do",
         ),
         ("suspects are not listed", "#indexes > 6000 or (#indexes > 0 and", "#indexes > 6000 and (#indexes > 0 and"),

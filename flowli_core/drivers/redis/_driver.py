@@ -20,8 +20,7 @@ the clients of a cluster. Without `+info` the version and the eviction policy ar
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from flowli_core import _checks
@@ -58,21 +57,18 @@ from flowli_core.drivers.redis._server import check_server
 from flowli_core.durations import Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
 from flowli_core.history import HistoryEntry, HistoryQuery
-from flowli_core.limits import MOST_LOOKED_AT
 from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
     Found,
     Overview,
+    Position,
     RecordQuery,
-    RecordsInState,
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
-    StoredRecord,
     StoredSchedule,
     Watch,
-    position,
 )
 from flowli_core.targets import CancelAnswer, RequeueAnswer, Target, check_number
 
@@ -250,27 +246,9 @@ class RedisDriver:
         return int(await self._scripts.purge(state, older_than=older_than, limit=limit, ids=ids))
 
     async def records(self, query: RecordQuery) -> Found:
-        if not isinstance(query, RecordsInState):
-            found = await self._replies.to_records(await read_rows(self._scripts, query))
-            return Found(found, looked_at=len(found))
-        most = MOST_LOOKED_AT if query.is_filtered() else query.limit
-        page = replace(query, limit=most)
-        entries = await self._replies.to_records(await read_rows(self._scripts, page))
-        before = None if query.older_than is None else datetime.now(UTC) - query.older_than
-        found, looked_at = list[StoredRecord](), 0
-        for record in entries:
-            looked_at += 1
-            if (
-                query.name in {None, record.name}
-                and query.queue in {None, record.queue}
-                and (query.attempts_hold is None or query.attempts_hold in (record.attempts or b""))
-                and (before is None or (record.finished_at or record.scheduled_for) < before)
-            ):
-                found.append(record)
-            if len(found) == query.limit:
-                break
-        has_more = len(entries) == most or looked_at < len(entries)
-        return Found(found, position(entries[looked_at - 1]) if has_more and looked_at else None, looked_at)
+        rows, behind, looked_at = await read_rows(self._scripts, query)
+        rest = None if behind is None else Position(moment(int(behind[0])), behind[1].decode())
+        return Found(await self._replies.to_records(rows), rest, looked_at)
 
     async def watch(self, watch: Watch) -> list[str]:
         changed = await self._scripts.watch(watch)

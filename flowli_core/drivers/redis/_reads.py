@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from flowli_core.drivers._times import stamp
-from flowli_core.drivers.redis._packing import Word
+from flowli_core.drivers.redis._packing import is_text
 from flowli_core.drivers.redis._scripts import Scripts
-from flowli_core.stored import RecordById, RecordQuery, RecordsById, RecordsInState
+from flowli_core.limits import MOST_LOOKED_AT
+from flowli_core.stored import RecordQuery, RecordsById, RecordsInState
 
 _QUEUES_PER_CALL, _RECORDS_PER_CALL = 250, 256
 
@@ -15,8 +16,11 @@ _MOST_POSITIONS = 1024
 _SPARE_POSITIONS = 50
 """The extra positions that are found, for entries whose record is missing or has moved to another state meanwhile."""
 
-_Behind = tuple[int, Word]
+_Behind = tuple[int, bytes]
 """The ms and the id of the position behind which a page begins."""
+
+_Found = tuple[int, bytes, bytes]
+"""The ms, the id and the queue of a waiting record."""
 
 
 async def read_overview(scripts: Scripts) -> tuple[int, list[Any], list[Any], list[Any], list[Any]]:
@@ -30,52 +34,65 @@ async def read_overview(scripts: Scripts) -> tuple[int, list[Any], list[Any], li
     return latest, queues, counts, workers, paused
 
 
-async def read_rows(scripts: Scripts, query: RecordQuery) -> list[Any]:
-    """Return the rows of the records that a query asks for, as read_records.lua returns them."""
-    if isinstance(query, RecordById):
-        _, found = await scripts.read_records(query)
-        return list(found)
-    if isinstance(query, RecordsById):
-        if not query.ids:
-            return []
-        _, found = await scripts.read_records(query)
-        return list(found)
-    after: _Behind | None = (-1, "") if query.after is None else (stamp(query.after.at), query.after.id)
-    rows = list[Any]()
+async def read_rows(scripts: Scripts, query: RecordQuery) -> tuple[list[Any], _Behind | None, int]:
+    """Return the rows of the records that a query asks for, as read_records.lua returns them.
+
+    Return also the position behind which a listing goes on, or None, and how many records were looked at.
+    """
+    if not isinstance(query, RecordsInState):
+        if isinstance(query, RecordsById) and not query.ids:
+            return [], None, 0
+        _, rows = await scripts.read_records(query)
+        return rows, None, len(rows)
+    after: _Behind | None = (-1, b"") if query.after is None else (stamp(query.after.at), query.after.id.encode())
+    rows, total = list[Any](), 0
     while after is not None and len(rows) < query.limit:
-        more, after = await _read_part(scripts, query, limit=query.limit - len(rows), after=after)
+        more, after, looked_at = await _read_part(scripts, query, limit=query.limit - len(rows), after=after)
         rows += more
-    return rows
+        total += looked_at
+        if query.is_filtered():
+            break
+    return rows, after if total else None, total
 
 
 async def _read_part(
     scripts: Scripts, query: RecordsInState, *, limit: int, after: _Behind
-) -> tuple[list[Any], _Behind | None]:
-    """Return up to `limit` rows behind a position, and the position behind which there may be more.
+) -> tuple[list[Any], _Behind | None, int]:
+    """Return up to `limit` rows behind a position, and the rest as `read_rows` does.
 
     The first call searches some of the queues. If there are no others, it reads their records too.
     """
     count = min(limit, _RECORDS_PER_CALL)
-    most = max(count, _SPARE_POSITIONS)
+    most = MOST_LOOKED_AT if query.is_filtered() else max(count, _SPARE_POSITIONS)
     cursor, *found = await scripts.read_records(query, limit=count, after=after, most=most)
     if cursor == b"0":
-        rows, *behind = found
-        return rows, behind[0] if behind else None
-    most = min(limit, _MOST_POSITIONS) + _SPARE_POSITIONS
+        rows, looked_at, *behind = found
+        return rows, behind[0] if behind else None, looked_at
+    if not query.is_filtered():
+        most = min(limit, _MOST_POSITIONS) + _SPARE_POSITIONS
     positions = await _find_positions(scripts, query, most=most, after=after)
-    rows, start = list[Any](), 0
-    while len(rows) < limit and start < len(positions):
-        part = positions[start : start + _RECORDS_PER_CALL]
-        _, more = await scripts.read_records(query, limit=limit - len(rows), cursor=b"-", positions=part)
+    rows, total = list[Any](), 0
+    while len(rows) < limit and total < len(positions):
+        part = positions[total : total + _RECORDS_PER_CALL]
+        _, more, looked_at, *_ = await scripts.read_records(query, limit=limit - len(rows), cursor=b"-", positions=part)
         rows += more
-        start += len(part)
-    return rows, positions[-1][:2] if len(positions) == most else None
+        total += looked_at
+        if looked_at < len(part):
+            break
+    has_more = len(positions) == most or total < len(positions)
+    return rows, _last_valid(positions[:total]) if has_more else None, total
 
 
-async def _find_positions(
-    scripts: Scripts, query: RecordsInState, *, most: int, after: _Behind
-) -> list[tuple[int, Word, Word]]:
-    """Return the ms, id and queue of the first `most` waiting records behind a position.
+def _last_valid(positions: list[_Found]) -> _Behind | None:
+    """Return the last position with a valid id: no other can be named. If there is none, return one before all ids."""
+    for ms, record_id, _ in reversed(positions):
+        if is_text(record_id):
+            return ms, record_id
+    return (positions[-1][0], b"") if positions else None
+
+
+async def _find_positions(scripts: Scripts, query: RecordsInState, *, most: int, after: _Behind) -> list[_Found]:
+    """Return the first `most` waiting records behind a position.
 
     Each call searches some of the queues. Once `most` positions are found, it returns none that is behind all of them.
     """

@@ -167,6 +167,8 @@ class Scripts:
         if isinstance(query, RecordsById):
             return await self._call("read_records", ["ids", *query.ids])
         words: list[Word] = [query.state, *after, limit, int(query.payloads), most, lowest, cursor]
+        words += (int(query.is_filtered()), query.name or "", query.queue or "", query.attempts_hold or b"")
+        words.append("" if query.older_than is None else milliseconds(query.older_than))
         for one in positions:
             words += one
         return await self._call("read_records", words)

@@ -1,20 +1,19 @@
 -- Read one record, or a part of the page of the records in a state, newest first. A page may take several calls, because each
 -- reads a limited number of entries: _reads.py repeats them. They find the positions of the page first, then read its records.
--- Needs: shared/columns shared/clock shared/watchers shared/paused shared/moves shared/text
+-- Needs: shared/columns shared/clock shared/watchers shared/paused shared/moves shared/text read_records/filter
 -- ARGV[first..]: an id; or "ids" and ids, of which it reads fewer once the answer is large; or
 --                state, the ms and the id of the position after which the page begins (-1: at the start), how many records to
 --                read or 0 to find positions only, 1 to answer the payloads or 0 to leave them out, how many positions to find,
---                the least ms of a position that is wanted or -1, and a cursor of the queues, or - and the ms, id and queue of
---                each position to read.
--- Answers {'0', records, position to go on behind or nothing}; or, if it only finds positions or there are more queues to search,
---          {cursor, ms, id and queue of each position found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome,
+--                the least ms of a position that is wanted or -1, a cursor of the queues, or - if positions follow, the five
+--                arguments of filter.lua, and the ms, id and queue of each position to read.
+-- Answers {'0', records}, and for a page also how many records it has looked at, and the position to go on behind, if there may be
+--          more; or, if it only finds positions or there are more queues to search, {cursor, ms, id and queue of each position
+--          found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome,
 --          finished, end of the lease, 1 if its cancellation was requested, progress, log}; a record of a page has no log.
 --          Without payloads the outcome ends before its newline. A record that cannot be read is {id, state, due, finished,
 --          queue, damage}.
 -- Writes nothing.
 read_as_of_last_step()
-local MOST_BYTES = 1048576
-
 -- Read a time from a score. One out of range is damaged.
 local LAST_TIME = 253402300799999
 local function time_of(score)
@@ -36,6 +35,7 @@ local function read_record(id, payloads, queue, with_log)
   local kind, shape = parse_record(blob)
   local state, due, token, outcome, waits_in = locate(id, kind and shape, queue)
   token, outcome = cut(token), cut(outcome)
+  bytes_read = bytes_read + #blob + #(outcome or '')
   if not state then
     return nil
   end
@@ -89,7 +89,7 @@ local MOST_DAMAGED = 200
 
 -- Positions are {ms, id, queue}. Those before `lowest` are of no interest.
 local positions, highest = {}, after_ms < 0 and LAST_TIME or after_ms
-for i = first + 8, #ARGV, 3 do
+for i = first + 13, #ARGV, 3 do
   positions[#positions + 1] = { tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2] }
 end
 
@@ -202,6 +202,9 @@ local function collect_queues()
   until cursor == '0' or work > MOST_WORK
 end
 
+if older_ms ~= '' and state ~= 'active' then
+  highest = math.min(highest, now - older_ms - 1)
+end
 if cursor == '-' then
   cursor = '0'
 elseif state == 'queued' or state == 'scheduled' then
@@ -210,7 +213,12 @@ elseif state == 'queued' or state == 'scheduled' then
   else
     lowest = math.max(lowest, now + 1)
   end
-  collect_queues()
+  if wanted_queue ~= '' then
+    collect(DUE[wanted_queue], wanted_queue)
+    collect(SUSPECT[wanted_queue], wanted_queue)
+  else
+    collect_queues()
+  end
   -- A caller that asks for positions only sorts those of all its calls.
   if limit > 0 or #positions > most then
     keep_first()
@@ -237,15 +245,20 @@ if limit == 0 or cursor ~= '0' then
 end
 
 -- An entry whose record is missing, is in another state or has an invalid id is passed over. If the caller needs more records, it
--- goes on behind the last entry that was read.
-local records, last = {}, nil
-for _, position in ipairs(positions) do
-  if #records < limit then
+-- goes on behind the last entry that was looked at and has a valid id: no other can be named.
+local records, looked_at, last = {}, 0, nil
+for i, position in ipairs(positions) do
+  if #records == limit or (is_filtered and bytes_read > MOST_BYTES) then
+    break
+  end
+  local is_valid = is_text(position[2])
+  looked_at, last = i, is_valid and position or last or { position[1], '' }
+  if not is_filtered or matches(position, state) then
     local record, in_state = read_record(position[2], payloads, position[3])
-    last = position
-    if in_state == state and is_text(position[2]) then
+    if in_state == state and is_valid and (not is_filtered or is_sound_enough(record)) then
       records[#records + 1] = record
     end
   end
 end
-return { '0', records, #positions == most and { last[1], last[2] } or nil }
+local has_more = #positions == most or looked_at < #positions
+return { '0', records, looked_at, has_more and last and { last[1], last[2] } or nil }
