@@ -17,6 +17,7 @@ from flowli_core import DriverError, Jobs, RecordNotFound, SchedulingError, Vali
 from flowli_core.embedded import check_runner, embedded
 from flowli_core.healthz import Healthz
 from flowli_litestar._config import FlowliConfig
+from flowli_litestar._dashboard import dashboard_route
 from flowli_litestar._errors import on_invalid, on_not_found, on_store_failure
 
 
@@ -34,7 +35,7 @@ class ApplicationPlugin(InitPlugin):
         return self.config.jobs
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add the dependency, the state and the lifespan, and if configured the error handlers and the health route."""
+        """Add the dependency, the state and the lifespan, and if configured handlers of errors and routes."""
         jobs, config = self.config.jobs, self.config
         app: Any = app_config  # some of its types are incomplete
         if config.dependency_key in app_config.dependencies:
@@ -62,6 +63,10 @@ class ApplicationPlugin(InitPlugin):
             app.exception_handlers = {**handlers, **app.exception_handlers}
         if config.health_path is not None:
             app.route_handlers.append(_health_route(config.health_path, Healthz(jobs)))
+        if config.dashboard is not None:
+            app.route_handlers.append(
+                dashboard_route(config.dashboard, config.dashboard_path, app_path=app_config.path or "")
+            )
         return app_config
 
     @asynccontextmanager

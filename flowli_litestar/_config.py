@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowli_core import Jobs, Runner
 from flowli_core.durations import Duration
+
+if TYPE_CHECKING:
+    from flowli_core.dashboard import Dashboard  # it needs Jinja, which is optional
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,5 +33,10 @@ class FlowliConfig:
     health_path: str | None = None
     """The path of a route that says whether the runner is ready, such as "/healthz". It is excluded from authentication
     (`exclude_from_auth`)."""
+    dashboard: Dashboard | None = None
+    """The dashboard of the registry: `Dashboard(jobs, authorize=...)`. Its requests pass through the application's
+    authentication first, so `authorize` may read `request.scope["user"]`."""
+    dashboard_path: str = "/jobs"
+    """The path of the dashboard."""
     exception_handlers: bool = True
     """Turn DriverError into 503, and ValidationError and SchedulingError into 422, unless the app handles them."""
