@@ -7,6 +7,7 @@ import click
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import with_target
+from flowli_core.cli._dashboard.command import dashboard
 from flowli_core.cli._operations.check import check
 from flowli_core.cli._operations.doctor import doctor
 from flowli_core.cli._operations.history import history
@@ -33,7 +34,7 @@ def flowli() -> None:
 
 
 flowli.add_command(worker)
-for _command in (status, history, jobs, schedules, enqueue, run_job, check, doctor):
+for _command in (status, history, jobs, schedules, enqueue, run_job, check, doctor, dashboard):
     flowli.add_command(with_target(_command))
 
 
