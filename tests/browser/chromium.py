@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,9 @@ IN_CHROMIUM = [
 """The marks of tests that use the browser, which has one event loop."""
 
 PATIENCE_MS = 30_000
+
+LOST_CONNECTION = r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)"
+"""The problem of a page whose server has ended."""
 
 _OPTIONS = (
     "--disable-gpu",
@@ -83,3 +87,15 @@ async def opened(browser: Browser, **options: Any) -> AsyncGenerator[Tab]:
         tab.page.set_default_timeout(PATIENCE_MS)
         yield tab
         assert tab.problems == []
+
+
+async def find_faults(page: Page) -> list[str]:
+    """Return the serious faults of accessibility that axe-core finds on a page."""
+    axe: Any = import_module("axe_playwright_python.async_playwright")  # it has no types
+    found: list[dict[str, Any]] = (await axe.Axe().run(page)).response["violations"]
+    return [
+        f"{page.url}: {fault['id']} {node['target']}: {node['failureSummary']}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]

@@ -8,6 +8,7 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.browser.chromium import PATIENCE_MS, Tab, chromium, opened
+from tests.browser.warehouse import Shop, Site, opened_shop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -29,3 +30,20 @@ async def tab(browser: Browser) -> AsyncGenerator[Tab]:
     """A page of a user without cookies. The test fails if the page has problems that the test does not forgive."""
     async with opened(browser) as page:
         yield page
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def site() -> AsyncGenerator[Site]:
+    """The server of all dashboards."""
+    site = Site()
+    await site.start()
+    yield site
+    await site.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def shop(site: Site) -> AsyncGenerator[Shop]:
+    """A registry with jobs in every state, and its dashboard."""
+    async with opened_shop(site) as shop:
+        await shop.fill()
+        yield shop

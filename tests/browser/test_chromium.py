@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.chromium import IN_CHROMIUM
+from tests.browser.chromium import IN_CHROMIUM, find_faults
 
 if TYPE_CHECKING:
     from playwright.async_api import Route
@@ -42,3 +42,9 @@ async def test_a_problem_of_a_page_is_noticed(tab: Tab, body: str, headers: dict
     await tab.page.goto("http://127.0.0.1/")
     assert tab.forgive(problem)
     tab.forgive("404")
+
+
+async def test_a_fault_of_accessibility_is_noticed(tab: Tab) -> None:
+    await tab.page.set_content("<html lang=en><title>A</title><main><button></button><h1>A</h1></main>")
+    (fault,) = await find_faults(tab.page)
+    assert "button-name" in fault

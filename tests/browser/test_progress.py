@@ -15,7 +15,7 @@ from playwright.async_api import Route, expect
 from flowli_core import Runner
 from tests.adapters.servers import FRAMEWORKS, Framework, Server, free_port, serving
 from tests.browser.books import BookJobs, Press, make_driver
-from tests.browser.chromium import IN_CHROMIUM
+from tests.browser.chromium import IN_CHROMIUM, LOST_CONNECTION
 from tests.redis.server import Server as RedisServer
 from tests.support.figures import note_figures
 from tests.support.running import running
@@ -31,8 +31,6 @@ pytestmark = [
     *IN_CHROMIUM,
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that stops a process"),
 ]
-
-LOST_CONNECTION = r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)"
 
 
 async def sees(tab: Tab, value: int, text: str) -> None:
