@@ -87,7 +87,7 @@ ACROSS_MOUNTS = pytest.mark.parametrize("mount", MOUNTS, ids=lambda mount: mount
 
 @dataclass
 class Links(HTMLParser):
-    """What a page refers to, and the fields of its forms by their action."""
+    """The links of a page, and the fields of its forms by their action."""
 
     found: list[str] = field(default_factory=list[str])
     forms: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
