@@ -57,8 +57,9 @@ class PrometheusMetrics:
 
     All others are of the store, so each worker shows the same: do not add them up over workers. `flowli_jobs` by queue
     and state, `flowli_lag_seconds` (how long the first due job of a queue has waited), `flowli_workers` (living ones),
-    `flowli_unserved_jobs` (waiting in queues that no living worker serves) and `flowli_parked_jobs` (returned by the
-    workers that met them, because they could not run them). `flowli_jobs_enqueued_total`, `flowli_jobs_finished_total`
+    `flowli_queue_paused` (1 if a queue is paused, else 0), `flowli_unserved_jobs` (waiting in queues that no living
+    worker serves) and `flowli_parked_jobs` (returned by the workers that met them, because they could not run them);
+    the last two leave out paused queues. `flowli_jobs_enqueued_total`, `flowli_jobs_finished_total`
     by state, `flowli_jobs_retried_total` and `flowli_jobs_recovered_total` count since the store was made, as do the
     histograms `flowli_job_wait_seconds` (from when a job was due until its handler started) and
     `flowli_job_run_seconds` (duration of handlers), which have no sum.
@@ -76,6 +77,7 @@ class PrometheusMetrics:
         self._recoveries = Counter("flowli_recoveries", "Expired leases recovered", _LABELS, registry=registry)
         self._jobs = Gauge("flowli_jobs", "Stored jobs", ("queue", "state"), registry=registry)
         self._lag = Gauge("flowli_lag_seconds", "How long the first due job has waited", ("queue",), registry=registry)
+        self._paused = Gauge("flowli_queue_paused", "1 if the queue is paused", ("queue",), registry=registry)
         self._workers = Gauge("flowli_workers", "Living workers", registry=registry)
         self._unserved = Gauge(
             "flowli_unserved_jobs",
@@ -111,7 +113,9 @@ class PrometheusMetrics:
         except NotImplementedError:
             totals = []
         by_queue = overview.counts.by_queue
-        shown = set(nlargest(_MOST_QUEUES, by_queue, key=lambda queue: by_queue[queue].queued + by_queue[queue].active))
+        paused = overview.paused
+        sizes = dict.fromkeys(paused, 0) | {queue: some.queued + some.active for queue, some in by_queue.items()}
+        shown = set(nlargest(_MOST_QUEUES, sizes, key=sizes.__getitem__))
         workers = to_workers(overview)
         # Sums of numbers first: with thousands of queues, a call of the library for each would block the event loop.
         counts, unserved = defaultdict[tuple[str, str], int](int), defaultdict[str, int](int)
@@ -130,6 +134,9 @@ class PrometheusMetrics:
         self._lag.clear()
         for label, seconds in lags.items():
             self._lag.labels(label).set(seconds)
+        self._paused.clear()
+        for label in {queue if queue in shown else _OTHERS for queue in sizes}:
+            self._paused.labels(label).set(label in paused or (label == _OTHERS and not shown.issuperset(paused)))
         self._workers.set(sum(worker.is_alive for worker in workers))
         self._unserved.clear()
         for label, count in unserved.items():

@@ -15,6 +15,7 @@ from flowli_core.cli import (
     enqueue,
     history,
     jobs,
+    queues,
     run,
     run_options,
     schedules,
@@ -57,7 +58,7 @@ def run_jobs(context: click.Context, /, **given: Any) -> None:
     context.exit(run(_run_in_lifespan(registry.app, worker)))
 
 
-for _command in (status, history, schedules, enqueue, *jobs.commands.values()):
+for _command in (status, history, queues, schedules, enqueue, *jobs.commands.values()):
     jobs_group.add_command(_command)
 
 

@@ -22,7 +22,7 @@ REQUEUABLE: tuple[RequeuableState, ...] = get_args(RequeuableState)
 
 
 class Control:
-    """Cancels, requeues and purges jobs; removes, pauses, resumes and triggers schedules.
+    """Cancels, requeues and purges jobs; pauses and resumes queues; removes, pauses, resumes and triggers schedules.
 
     Every method raises StrategyError if the registry has no driver, DriverError if the store fails, and ValidationError
     for an invalid argument.
@@ -112,6 +112,28 @@ class Control:
         _checks.one_of(state, FINISHED, argument="state", cure="; cancel waiting jobs first", error=ValidationError)
         filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
         return await purge_all(await self._runtime.store(), state, filters, on_progress)
+
+    async def pause_queue(self, queue: str) -> bool:
+        """Let no worker take jobs from a queue, until `resume_queue`. Return False if it was paused already.
+
+        Jobs that are running go on, jobs that are enqueued wait, and schedules go on to enqueue theirs. A deploy does
+        not resume the queue; a store that loses its last writes may. Raises ValidationError if the registry does not
+        declare the queue.
+        """
+        name = _checks.name(queue, argument="queue", error=ValidationError)
+        self._runtime.check_queue(name)
+        return await (await self._runtime.store()).pause_queue(name, paused=True)
+
+    async def resume_queue(self, queue: str) -> bool:
+        """Let workers take jobs from a paused queue again. Return False if it was not paused.
+
+        A paused queue that is no longer declared can be resumed, too.
+        """
+        name = _checks.name(queue, argument="queue", error=ValidationError)
+        is_resumed = await (await self._runtime.store()).pause_queue(name, paused=False)
+        if not is_resumed:
+            self._runtime.check_queue(name)
+        return is_resumed
 
     async def unschedule(self, key: str) -> bool:
         """Remove a schedule, but not the jobs that it has made. Return False if there is no such schedule.

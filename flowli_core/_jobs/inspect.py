@@ -67,7 +67,7 @@ class Inspect:
         return (await self.get_overview()).counts
 
     async def get_overview(self) -> Overview:
-        """Count the records, list the workers that were seen, and find the oldest due job of each queue."""
+        """Count the records, find the oldest due job of each queue, and list workers and paused queues."""
         return await (await self._runtime.store()).overview()
 
     async def get_workers(self) -> tuple[WorkerRecord, ...]:
@@ -89,6 +89,8 @@ class Inspect:
     async def get_parked(self, overview: Overview | None = None) -> tuple[ParkedJobs, ...]:
         """Return the jobs that wait because no worker that met them could run them, by name and reason.
 
+        Jobs in paused queues are left out, because those wait for the queue.
+
         Give the `overview` if it was just read, to save a call of the store.
 
         A parked job is due again half a minute after a worker has met it. So it is among the jobs that become due until
@@ -102,7 +104,7 @@ class Inspect:
             found += page.items
         if overview.counts.queued:
             found += (await self.find("queued", limit=MOST_PER_PAGE, payloads=False)).items
-        return group_parked(found)
+        return group_parked([record for record in found if record.queue not in overview.paused])
 
     async def find(
         self,

@@ -52,11 +52,13 @@ def to_workers(overview: Overview) -> tuple[WorkerRecord, ...]:
 
 
 def unserved_queues(overview: Overview, workers: Iterable[WorkerRecord]) -> dict[str, int]:
-    """Return the queues that no living worker serves, and how many jobs wait in each."""
+    """Return the queues that no living worker serves and that are not paused, and how many jobs wait in each."""
     alive = [worker for worker in workers if worker.is_alive]
     waiting = {queue: counts.queued + counts.scheduled for queue, counts in overview.counts.by_queue.items()}
     return {
-        queue: count for queue, count in waiting.items() if count and not any(worker.serves(queue) for worker in alive)
+        queue: count
+        for queue, count in waiting.items()
+        if count and queue not in overview.paused and not any(worker.serves(queue) for worker in alive)
     }
 
 

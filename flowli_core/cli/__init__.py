@@ -12,6 +12,7 @@ from flowli_core.cli._common.process import run
 from flowli_core.cli._main import main
 from flowli_core.cli._operations.history import history
 from flowli_core.cli._operations.jobs import enqueue, jobs
+from flowli_core.cli._operations.queues import queues
 from flowli_core.cli._operations.schedules import schedules
 from flowli_core.cli._operations.status import status
 from flowli_core.cli._worker.options import RunOptions, run_options
@@ -25,6 +26,7 @@ __all__ = [
     "history",
     "jobs",
     "main",
+    "queues",
     "run",
     "run_options",
     "schedules",

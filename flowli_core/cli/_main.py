@@ -12,6 +12,7 @@ from flowli_core.cli._operations.check import check
 from flowli_core.cli._operations.doctor import doctor
 from flowli_core.cli._operations.history import history
 from flowli_core.cli._operations.jobs import enqueue, jobs, run_job
+from flowli_core.cli._operations.queues import queues
 from flowli_core.cli._operations.schedules import schedules
 from flowli_core.cli._operations.status import status
 from flowli_core.cli._worker.command import worker
@@ -34,7 +35,7 @@ def flowli() -> None:
 
 
 flowli.add_command(worker)
-for _command in (status, history, jobs, schedules, enqueue, run_job, check, doctor, dashboard):
+for _command in (status, history, jobs, queues, schedules, enqueue, run_job, check, doctor, dashboard):
     flowli.add_command(with_target(_command))
 
 

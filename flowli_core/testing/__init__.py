@@ -42,6 +42,8 @@ class ManualClock:
 async def drain(jobs: Jobs[Any], *, concurrency: int = 10, at_most: int = 10_000) -> RunCounts:
     """Run all jobs of all queues that are due, and those that these make due at once. Return the counts.
 
+    The jobs of a paused queue stay, as with a worker.
+
     With a ManualClock no other job becomes due until the clock is advanced, so a test never sleeps. Raises
     StrategyError after `at_most` attempts, because a job that enqueues itself, or is always retried at once, never
     ends.

@@ -213,7 +213,7 @@ def test_check_prints_json_for_programs(flowli: Callable[..., Output]) -> None:
     output = flowli("check", "--json", "--workers", "0")
     assert (output.code, output.json) == (
         0,
-        {"ok": True, "workers": 0, "last_seen": None, "oldest": None, "complaints": []},
+        {"ok": True, "workers": 0, "last_seen": None, "oldest": None, "paused": [], "complaints": []},
     )
     flowli("enqueue", "nightly")
     output = flowli("check", "--oldest", "0s", "--json")

@@ -94,6 +94,27 @@ async def test_prometheus_shows_counts_durations_retries_recoveries_and_lag() ->
     assert b"flowli_workers" in text
 
 
+async def test_prometheus_shows_paused_queues() -> None:
+    """Their jobs are not called unserved. Paused queues beyond the hundredth share a label."""
+    work = Work(clock=ManualClock())
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    await work.driver.enqueue([record(queue=f"tenant-{number:03}") for number in range(100)])
+    await work.driver.pause_queue("tenant-000", paused=True)
+    await metrics.read_store(work.jobs)
+
+    def sample(name: str, queue: str) -> float | None:
+        return registry.get_sample_value(name, {"queue": queue})
+
+    assert sample("flowli_queue_paused", "tenant-000") == 1
+    assert sample("flowli_queue_paused", "tenant-001") == 0
+    assert sample("flowli_unserved_jobs", "tenant-000") is None
+    assert sample("flowli_unserved_jobs", "tenant-001") == 1
+    await work.driver.pause_queue("empty", paused=True)
+    await metrics.read_store(work.jobs)
+    assert sample("flowli_queue_paused", "(others)") == 1
+
+
 def test_an_invalid_observer_is_refused() -> None:
     work = Work()
     for wrong in (Notes, [print], "notes", [object()]):

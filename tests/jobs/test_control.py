@@ -6,7 +6,9 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowli_core import Jobs, Retry, RunCounts, Runner, fixed, job
+import pytest
+
+from flowli_core import Jobs, Retry, RunCounts, Runner, ValidationError, fixed, job
 from flowli_core.testing import ManualClock, drain
 from tests.support.counting import CountingDriver
 from tests.support.mailing import AppJobs, ran, recorded
@@ -25,6 +27,31 @@ async def test_a_waiting_job_that_is_cancelled_never_runs(jobs: AppJobs) -> None
     assert await jobs.control.cancel(queued.id) == "finished"
     assert await jobs.control.cancel("nobody-made-this") == "unknown"
     assert (await recorded(jobs, queued.id)).state == "cancelled"
+
+
+async def test_a_paused_queue_waits_until_it_is_resumed(jobs: AppJobs) -> None:
+    await jobs.send.enqueue(to="a")
+    assert await jobs.control.pause_queue("default")
+    assert not await jobs.control.pause_queue("default")
+    assert set((await jobs.inspect.get_overview()).paused) == {"default"}
+    await jobs.send.enqueue(to="b")
+    assert await drain(jobs) == RunCounts()
+    assert await jobs.control.resume_queue("default")
+    assert not await jobs.control.resume_queue("default")
+    assert (await drain(jobs)).completed == 2
+
+
+async def test_a_queue_that_is_not_declared_is_not_paused(jobs: AppJobs) -> None:
+    for change in (jobs.control.pause_queue, jobs.control.resume_queue):
+        with pytest.raises(ValidationError, match=r"declares no queue 'defualt'; did you mean 'default'\?"):
+            await change("defualt")
+        with pytest.raises(ValidationError, match="queue may have letters"):
+            await change("a b")
+
+
+async def test_a_paused_queue_that_is_no_longer_declared_can_be_resumed(jobs: AppJobs, driver: CountingDriver) -> None:
+    await driver.pause_queue("old", paused=True)
+    assert await jobs.control.resume_queue("old")
 
 
 async def test_requeue_runs_a_failed_job_again_with_its_attempts_reset(jobs: AppJobs, clock: ManualClock) -> None:

@@ -102,6 +102,7 @@ def _read_schedule_keys(jobs: Jobs[Any]) -> list[str]:
 
 
 complete_job_name = _completion(lambda jobs: runtime_of(jobs).jobs)
+complete_queue = _completion(lambda jobs: runtime_of(jobs).queues)
 complete_schedule_key = _completion(_read_schedule_keys)
 
 

@@ -9,11 +9,12 @@ import click
 
 from flowli_core._jobs.registry import Jobs
 from flowli_core._jobs.workers import to_workers
+from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
 from flowli_core.cli._common.show import format_json
-from flowli_core.cli._operations.served import complain_of_unserved, format_parked, is_here
+from flowli_core.cli._operations.served import MOST_NAMED, complain_of_unserved, format_parked, is_here
 from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
 
@@ -24,12 +25,14 @@ class Checked:
 
     `workers` counts the living ones. `last_seen` is how many seconds ago one of them was last seen. Both are None if
     the store did not answer. `oldest` is for how many seconds the oldest due job has waited; None if none waits.
+    `paused` are the paused queues.
     """
 
     ok: bool = False
     workers: int | None = None
     last_seen: float | None = None
     oldest: float | None = None
+    paused: tuple[str, ...] = ()
     complaints: tuple[str, ...]
 
 
@@ -68,6 +71,9 @@ async def check(
     worker is alive until it stops, or has not been seen for 30 seconds; so one that was killed may count for that long.
     No job may wait in a queue that no worker serves, or because no worker can run it.
 
+    A paused queue is named, but fails the check only by the age of its jobs, with --oldest: whoever has paused it wants
+    its jobs to wait, and containers need no restart for it.
+
     With --workers 0 it passes even if no worker runs. For the health of one worker, use its --health-port. The exit
     code is 0 if all is well, and 1 if not.
     """
@@ -88,6 +94,10 @@ async def check(
             click.echo(complaint, err=True)
         if found.ok:
             click.echo(_format_ok(found))
+        if found.paused:
+            more = f" and {len(found.paused) - MOST_NAMED} more" if len(found.paused) > MOST_NAMED else ""
+            names = escape_controls(", ".join(found.paused[:MOST_NAMED]))
+            click.echo(f"paused queues: {names}{more}", err=not found.ok)
     return exits.DONE if found.ok else exits.FAILED
 
 
@@ -110,15 +120,18 @@ async def _check(jobs: Jobs[Any], limits: _Limits) -> Checked:
     if limits.workers and any(worker.is_alive for worker in workers):
         complaints += complain_of_unserved(jobs, overview, workers)
     complaints += [f"parked: {one}" for one in format_parked(await jobs.inspect.get_parked(overview), overview.now)]
-    waited = max((overview.now - since for since in overview.oldest.values()), default=None)
+    oldest = min(overview.oldest, key=overview.oldest.__getitem__, default=None)
+    waited = None if oldest is None else overview.now - overview.oldest[oldest]
     if limits.oldest is not None and waited is not None and waited > limits.oldest:
+        where = f" in the queue {oldest}, which is paused" if oldest in overview.paused else ""
         longer = format_duration(limits.oldest)
-        complaints.append(f"a due job has waited for {format_span(waited)}, longer than {longer}")
+        complaints.append(f"a due job has waited for {format_span(waited)}{where}, longer than {longer}")
     unseen = min((overview.now - worker.seen for worker in counted), default=None)
     return Checked(
         ok=not complaints,
         workers=len(counted),
         last_seen=None if unseen is None else unseen.total_seconds(),
         oldest=None if waited is None else waited.total_seconds(),
+        paused=tuple(sorted(overview.paused)),
         complaints=tuple(complaints),
     )

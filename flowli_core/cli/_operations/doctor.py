@@ -14,7 +14,7 @@ from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option
 from flowli_core.cli._common.show import format_json, format_table, is_terminal, styled, wrap
-from flowli_core.cli._operations.served import complain_of_unserved, format_parked
+from flowli_core.cli._operations.served import complain_of_unserved, format_parked, format_paused
 from flowli_core.diagnosis import Check, Diagnosable
 from flowli_core.stored import Overview
 
@@ -36,7 +36,11 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
     else:
         checks.append(Check(name="diagnosis", value="not offered by this driver"))
     overview = await jobs.inspect.get_overview()
-    checks += [_check_workers(jobs, overview), check_parked(await jobs.inspect.get_parked(overview), overview.now)]
+    checks += [
+        _check_workers(jobs, overview),
+        _check_paused(overview),
+        check_parked(await jobs.inspect.get_parked(overview), overview.now),
+    ]
     click.echo(format_json(checks) if is_json else _format_checks(checks))
     return exits.FAILED if any(one.verdict == "bad" for one in checks) else exits.DONE
 
@@ -45,7 +49,7 @@ def _check_workers(jobs: Jobs[Any], overview: Overview) -> Check:
     workers = to_workers(overview)
     alive = sum(worker.is_alive for worker in workers)
     value = f"{alive} alive"
-    if overview.oldest and not alive:
+    if not alive and overview.oldest.keys() - overview.paused.keys():
         cure = "jobs are waiting and no worker runs: start one with flowli worker"
         return Check(name="workers", value=value, verdict="bad", cure=cure)
     complaints = complain_of_unserved(jobs, overview, workers) if alive else []
@@ -53,6 +57,13 @@ def _check_workers(jobs: Jobs[Any], overview: Overview) -> Check:
         cure = "start a worker of the current release that serves all queues"
         return Check(name="workers", value="\n".join([value, *complaints]), verdict="bad", cure=cure)
     return Check(name="workers", value=value)
+
+
+def _check_paused(overview: Overview) -> Check:
+    if not overview.paused:
+        return Check(name="paused queues", value="none")
+    cure = "resume a queue with flowli queues resume NAME; no worker takes jobs from it before that"
+    return Check(name="paused queues", value="\n".join(format_paused(overview)), verdict="warning", cure=cure)
 
 
 def check_parked(parked: Sequence[ParkedJobs], now: datetime) -> Check:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from heapq import nlargest
 from typing import Any
 
 import click
@@ -21,18 +20,17 @@ from flowli_core.cli._common.show import (
     format_fields,
     format_json,
     format_moment,
-    format_table,
     is_terminal,
 )
+from flowli_core.cli._operations.queues import format_queues
 from flowli_core.cli._operations.schedules import format_schedules
 from flowli_core.cli._operations.served import format_parked, name_some
 from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
-from flowli_core.stored import STATES, QueueCounts, StateCounts
+from flowli_core.stored import Overview, QueueCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
 _MOST_WORKERS = 8
-_MOST_QUEUES = 100
 _MOST_SCHEDULES = 10
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -44,6 +42,7 @@ class Status:
     now: datetime
     counts: QueueCounts
     oldest: Mapping[str, datetime]
+    paused: Mapping[str, datetime]
     workers: tuple[WorkerRecord, ...]
     driver: str
     parked: tuple[ParkedJobs, ...]
@@ -59,6 +58,7 @@ async def read_status(jobs: Jobs[Any]) -> Status:
         now=overview.now,
         counts=overview.counts,
         oldest=overview.oldest,
+        paused=overview.paused,
         workers=to_workers(overview),
         driver=repr(runtime_of(jobs).require_driver()),
         parked=await jobs.inspect.get_parked(overview),
@@ -78,7 +78,8 @@ def format_status(status: Status, declared: Collection[str]) -> str:
     undeclared = _format_undeclared(status.counts, declared)
     if undeclared:
         head.append(("undeclared", ("\n" if is_terminal() else ", ").join(undeclared)))
-    parts = [format_fields(head), _format_queues(status)]
+    overview = Overview(now=status.now, counts=status.counts, oldest=status.oldest, paused=status.paused)
+    parts = [format_fields(head), format_queues(overview, status.workers)]
     if status.schedules:
         parts.append(format_schedules(status.schedules, status.now))
     return "\n\n".join(parts)
@@ -93,10 +94,10 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
     """Show queues, workers and the next schedule runs.
 
     For each queue: the number of jobs in each state, how long its oldest due job has waited, and how many living
-    workers serve it. The 100 queues with the most due and running jobs have a row each, and the others share one. Use
-    --json to list all. Parked jobs wait for another worker, because the one that met them does not know them, or a
-    later release wrote them. A queue with waiting jobs is called undeclared if the registry does not declare it. A
-    worker that was killed counts as alive for up to 30 seconds, and is listed for a minute.
+    workers serve it. A paused queue is marked. The 100 queues with the most due and running jobs have a row each, and
+    the others share one. Use --json to list all. Parked jobs wait for another worker, because the one that met them
+    does not know them, or a later release wrote them. A queue with waiting jobs is called undeclared if the registry
+    does not declare it. A worker that was killed counts as alive for up to 30 seconds, and is listed for a minute.
 
     The exit code is 0 whatever is shown, and 1 if the store is unreachable: for alerts, use flowli check.
     """
@@ -133,7 +134,8 @@ def _format_oldest(status: Status) -> str:
     if not status.oldest:
         return "no due job is waiting"
     queue, since = min(status.oldest.items(), key=lambda pair: pair[1])
-    return f"waiting for {format_span(status.now - since)} in queue {queue}"
+    paused = ", which is paused" if queue in status.paused else ""
+    return f"waiting for {format_span(status.now - since)} in queue {queue}{paused}"
 
 
 def _format_undeclared(counts: QueueCounts, declared: Collection[str]) -> list[str]:
@@ -143,26 +145,3 @@ def _format_undeclared(counts: QueueCounts, declared: Collection[str]) -> list[s
     named, others, count = name_some(queues)
     lines = [f"{name} ({queues[name]} waiting): only workers with --queues serve it" for name in named]
     return [*lines, f"other queues: {others} ({count} waiting)"] if others else lines
-
-
-def _format_queues(status: Status) -> str:
-    oldest, alive = status.oldest, [worker for worker in status.workers if worker.is_alive]
-    by_queue = status.counts.by_queue
-    shown = nlargest(_MOST_QUEUES, sorted(by_queue), key=lambda name: by_queue[name].queued + by_queue[name].active)
-    rows: list[list[object]] = []
-    for name in sorted(shown):
-        serving = sum(worker.serves(name) for worker in alive)
-        rows.append(_queue_row(name, by_queue[name], oldest.get(name), status.now, serving))
-    others = by_queue.keys() - shown
-    if others:
-        counts = QueueCounts.of({name: by_queue[name] for name in others})
-        since = min((oldest[name] for name in others if name in oldest), default=None)
-        rows.append([*_queue_row(f"({len(others)} others)", counts, since, status.now, 0)[:-1], ""])
-    rows.append(_queue_row("all", status.counts, min(oldest.values(), default=None), status.now, len(alive)))
-    return format_table(["queue", *STATES, "oldest", "workers"], rows, right=[*STATES, "oldest", "workers"])
-
-
-def _queue_row(name: str, counts: StateCounts, oldest: datetime | None, now: datetime, workers: int) -> list[object]:
-    waited = "" if oldest is None else format_span(now - oldest)
-    is_unserved = not workers and (counts.queued or counts.scheduled)
-    return [name, *(getattr(counts, state) for state in STATES), waited, "none" if is_unserved else workers]

@@ -25,6 +25,7 @@ from flowli_core.cli._worker.parent_link import EXIT_AT, STOP_SIGNALS, STOPPING,
 from flowli_core.durations import ZERO, format_duration
 from flowli_core.embedded import close_registry
 from flowli_core.healthz import STUCK
+from flowli_core.stored import StateCounts
 
 _SHOWN_SCHEDULES = 10
 
@@ -123,6 +124,7 @@ class Worker:
             if self._options.burst:
                 raise
             logger.warning("starting although the store is unreachable: %s", error)
+        await self._warn_of_paused_queues()
         started = await self._gather_facts()
         if self._parent is not None:
             self._parent.report(UP)
@@ -133,6 +135,7 @@ class Worker:
             return
         if self._options.burst:
             counts = await self.runner.run_once()
+            await self._warn_of_paused_queues(with_jobs=True)
             logger.info("burst finished: %s", ", ".join(f"{getattr(counts, name)} {name}" for name in counts.__slots__))
         else:
             watch = asyncio.create_task(self._stop_if_stuck())
@@ -140,6 +143,15 @@ class Worker:
                 await self.runner.run()
             finally:
                 watch.cancel()
+
+    async def _warn_of_paused_queues(self, *, with_jobs: bool = False) -> None:
+        """Log which queues of the runner are paused. If `with_jobs`, leave out those in which no due jobs wait."""
+        with contextlib.suppress(FlowliError):
+            overview = await self._jobs.inspect.get_overview()
+            for queue in [queue for queue in self.runner.queues if queue in overview.paused]:
+                waiting = overview.counts.by_queue.get(queue, StateCounts()).queued
+                if waiting or not with_jobs:
+                    logger.warning("the queue %s is paused; due jobs that wait in it: %d", queue, waiting)
 
     async def _stop_if_stuck(self) -> None:
         """Stop once every slot has been held for `stall_limit` by handlers that never end."""
