@@ -65,7 +65,7 @@ def test_a_paused_queue_without_jobs_has_a_row_in_the_status(flowli: Callable[..
 
 
 def test_check_names_a_paused_queue_and_fails_only_by_its_age(flowli: Callable[..., Output]) -> None:
-    """Nobody is told to start a worker for it."""
+    """Its message does not say that a worker is missing."""
     enqueue(flowli)
     flowli("queues", "pause", "mail")
     passed = flowli("check", "--workers", "0")
