@@ -205,7 +205,6 @@ def pause_queue(transaction: Transaction, queue: str) -> bool:
 
 
 def resume_queue(transaction: Transaction, queue: str) -> bool:
-    """Resume a queue, and let a waiter be woken. Return False if it was not paused."""
+    """Resume a queue. Return False if it was not paused. The thread that polls for commits wakes a waiter."""
     transaction.run("drop_damaged_pauses")
-    transaction.note_due(queue)
     return transaction.run("resume_queue", queue=queue).rowcount > 0
