@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 COMMAND = [sys.executable, "-m", "flowli_core.cli"]
 
 
-def run_in_terminal(folder: Path, *words: str, **environ: str) -> str:
-    """Run a command in a new terminal, and return what it wrote."""
+def run_in_terminal(folder: Path, *words: str, answer: str = "", **environ: str) -> str:
+    """Run a command in a new terminal into which `answer` was typed, and return what it wrote."""
     ours, theirs = pty.openpty()
     known = {"FLOWLI_TEST_FOLDER": str(folder), "FLOWLI_APP": "tests.cli.app:jobs", "TERM": "xterm", "COLUMNS": "80"}
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | known | environ
@@ -33,6 +33,7 @@ def run_in_terminal(folder: Path, *words: str, **environ: str) -> str:
         [*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ROOT
     ) as run:
         os.close(theirs)
+        os.write(ours, answer.encode())
         written = b""
         try:
             while part := os.read(ours, 65536):

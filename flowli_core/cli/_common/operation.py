@@ -122,15 +122,14 @@ def is_private(jobs: Jobs[Any]) -> bool:
 def with_target(command: C) -> C:
     """Return a copy of a command or a group that also takes the options that name the registry.
 
-    If the command has no optional arguments, the registry may also be its last argument, as in `flowli worker`.
+    The registry may also be the last argument, as in `flowli worker`, if all other arguments are given.
     """
     command = copy.copy(command)
     if isinstance(command, click.Group):
         command.commands = {name: with_target(one) for name, one in command.commands.items()}
         return command
-    has_optional = any(isinstance(one, click.Argument) and not one.required for one in command.params)
-    target = [] if has_optional else [click.Argument(["target"], metavar="[APP]", required=False)]
-    command.params = [*command.params, *target, *parameters_of(target_options)]
+    target = click.Argument(["target"], metavar="[APP]", required=False)
+    command.params = [*command.params, target, *parameters_of(target_options)]
     wrapped = command.callback
 
     def callback(*, app: str | None, app_dir: str, factory: bool, target: str | None = None, **options: Any) -> Any:

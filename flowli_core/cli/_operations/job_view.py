@@ -27,6 +27,11 @@ def format_jobs(records: Sequence[JobRecord], state: State) -> str:
     return format_table(headers, [_row(record) for record in records], right=["attempts"])
 
 
+def describe_unknown(id: str) -> str:
+    """Return the message for an id that no job has."""
+    return f"there is no job with the id {escape_controls(id)}; finished jobs are removed after a while"
+
+
 def explain_no_jobs(state: State, counts: StateCounts) -> str:
     """Return a text for an empty list: it names the states in which there are jobs."""
     others = {name: count for name in STATES if name != state and (count := getattr(counts, name))}

@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import functools
 import re
 import sys
 import traceback
@@ -28,11 +29,12 @@ from flowli_core.cli._common.operation import (
 )
 from flowli_core.cli._common.options import TARGET, DurationType, choice, json_option, page_options
 from flowli_core.cli._common.show import fail, format_json, succeed
-from flowli_core.cli._operations.job_view import explain_cancel, explain_no_jobs, format_job, format_jobs
+from flowli_core.cli._operations.change import cancel, describe_jobs, filter_options, purge, requeue
+from flowli_core.cli._operations.job_view import describe_unknown, explain_no_jobs, format_job, format_jobs
 from flowli_core.cli._operations.watch import Display, follow, report_outcome
 from flowli_core.durations import ZERO, format_duration
 from flowli_core.errors import FlowliError, RecordNotFound
-from flowli_core.stored import FINISHED, STATES, FinishedState, State
+from flowli_core.stored import STATES, State
 
 _WORD = re.compile(r"[\w .:@/+-]+")
 
@@ -44,17 +46,25 @@ def jobs() -> None:
 
 @jobs.command("list")
 @click.argument("state", type=choice(*STATES), default="failed")
+@filter_options
 @page_options
 @json_option
 @operation
-async def list_jobs(registry: Jobs[Any], *, state: State, limit: int, cursor: str | None, is_json: bool) -> None:
+async def list_jobs(
+    registry: Jobs[Any], *, state: State, limit: int, cursor: str | None, is_json: bool, **filters: Any
+) -> None:
     """List the jobs in STATE, newest first. Without STATE, list the failed jobs."""
-    page = await registry.inspect.find(state, limit=limit, cursor=cursor, payloads=is_json)
+    find = functools.partial(registry.inspect.find, state, **filters, limit=limit, payloads=is_json)
+    page = await find(cursor=cursor)
+    while not page.items and page.cursor is not None:
+        page = await find(cursor=page.cursor)  # a long search returns empty pages
     if is_json:
         click.echo(format_json(page))
         return
     if page.items:
         click.echo(format_jobs(page.items, state))
+    elif any(value is not None for value in filters.values()):
+        click.echo(describe_jobs(0, state, filters), err=True)
     elif cursor is None:
         click.echo(explain_no_jobs(state, await registry.inspect.get_queue_counts()), err=True)
     if page.cursor is not None:
@@ -70,7 +80,7 @@ async def show(registry: Jobs[Any], *, id: str, tracebacks: bool, is_json: bool)
     """Show everything that is stored about the job with this ID."""
     record = await registry.inspect.get_job(id)
     if record is None:
-        return _fail_unknown(id)
+        return fail(describe_unknown(id))
     if is_json:
         return succeed(format_json(record))
     return succeed(format_job(record, await registry.inspect.get_overview(), tracebacks=tracebacks))
@@ -91,66 +101,11 @@ async def watch(registry: Jobs[Any], *, id: str, is_json: bool) -> int:
     try:
         return report_outcome(await follow(registry, id, Display(sys.stdout, is_json=is_json)))
     except RecordNotFound:
-        raise exits.WrongUsageError(_describe_unknown(id)) from None
+        raise exits.WrongUsageError(describe_unknown(id)) from None
 
 
-@jobs.command()
-@click.argument("id")
-@operation
-async def cancel(registry: Jobs[Any], *, id: str) -> int:
-    """Cancel the job with this ID. A running job is cancelled at its worker's next heartbeat."""
-    match await registry.control.cancel(id):
-        case "cancelled":
-            return succeed("cancelled")
-        case "requested":
-            record = await registry.inspect.get_job(id)
-            if record is None or record.worker is None or record.lease_until is None:
-                return succeed("requested")  # it has ended meanwhile
-            overview = await registry.inspect.get_overview()
-            return succeed(explain_cancel(record.worker, record.lease_until, overview))
-        case "finished":
-            return fail(f"{escape_controls(id)} has already finished")
-        case "unknown" | "changed":  # changed is answered only to a caller that named a state
-            return _fail_unknown(id)
-
-
-@jobs.command()
-@click.argument("id")
-@operation
-async def requeue(registry: Jobs[Any], *, id: str) -> int:
-    """Run the finished or scheduled job with this ID now, with its attempts reset."""
-    match await registry.control.requeue(id):
-        case "requeued":
-            return succeed("requeued")
-        case "unfinished":
-            return fail(f"{escape_controls(id)} is already waiting or running")
-        case "key_taken":
-            return fail(f"another unfinished job has the idempotency key of {escape_controls(id)}")
-        case "damaged":
-            return fail(f"{escape_controls(id)} is damaged, so it cannot run; flowli jobs show {escape_controls(id)}")
-        case "unknown" | "changed":  # changed is answered only to a caller that named a state
-            return _fail_unknown(id)
-
-
-@jobs.command()
-@click.argument("state", type=choice(*FINISHED))
-@click.option(
-    "--older-than",
-    type=DurationType(zero=True),
-    default="0s",
-    help="Only jobs that finished longer ago than this.",
-    show_default=True,
-)
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@operation
-async def purge(registry: Jobs[Any], *, state: FinishedState, older_than: timedelta, yes: bool) -> int:
-    """Remove the jobs that finished in STATE."""
-    if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("there is no terminal to ask for confirmation; give --yes to remove without asking")
-        age = f" that finished more than {format_duration(older_than)} ago" if older_than else ""
-        click.confirm(f"Remove all {state} jobs{age}?", abort=True, err=True)
-    return succeed(f"{(await registry.control.purge_all(state, older_than=older_than)).changed} removed")
+for _command in (cancel, requeue, purge):
+    jobs.add_command(_command)
 
 
 @click.command()
@@ -283,11 +238,3 @@ def _json(text: str, what: str) -> bytes:
             cure = f"; write a string as '\"{text}\"'"
         raise exits.WrongUsageError(f"{what} is not JSON: {error}{cure}") from None
     return wire
-
-
-def _fail_unknown(id: str) -> int:
-    return fail(_describe_unknown(id))
-
-
-def _describe_unknown(id: str) -> str:
-    return f"there is no job with the id {escape_controls(id)}; finished jobs are removed after a while"
