@@ -12,6 +12,8 @@ from flowli_core.cli import (
     RegistryLoader,
     RunOptions,
     Worker,
+    check,
+    doctor,
     enqueue,
     history,
     jobs,
@@ -58,7 +60,7 @@ def run_jobs(context: click.Context, /, **given: Any) -> None:
     context.exit(run(_run_in_lifespan(registry.app, worker)))
 
 
-for _command in (status, history, queues, schedules, enqueue, *jobs.commands.values()):
+for _command in (status, history, queues, schedules, enqueue, check, doctor, *jobs.commands.values()):
     jobs_group.add_command(_command)
 
 

@@ -10,6 +10,8 @@ command that runs a worker takes `run_options`, makes `RunOptions` of them, and 
 from flowli_core.cli._common.operation import RegistryLoader
 from flowli_core.cli._common.process import run
 from flowli_core.cli._main import main
+from flowli_core.cli._operations.check import check
+from flowli_core.cli._operations.doctor import doctor
 from flowli_core.cli._operations.history import history
 from flowli_core.cli._operations.jobs import enqueue, jobs
 from flowli_core.cli._operations.queues import queues
@@ -22,6 +24,8 @@ __all__ = [
     "RegistryLoader",
     "RunOptions",
     "Worker",
+    "check",
+    "doctor",
     "enqueue",
     "history",
     "jobs",

@@ -374,6 +374,22 @@ def test_schedules_shows_and_changes_the_registry(two_registries: Any, monkeypat
     assert "there is no schedule with the key nobody" in done.output
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["list", "queued", "--name", "double"], 0, "no queued jobs of double\n"),
+        (["requeue", "--all", "--error", "ValueError", "--yes"], 0, "0 requeued\n"),
+        (["cancel", "--all", "--dry-run"], 0, "no queued jobs; nothing was changed\n"),
+        (["check", "--workers", "0"], 0, "ok"),
+        (["doctor"], 1, "MemoryDriver"),
+    ],
+)
+def test_litestar_jobs_has_the_commands_of_flowli(two_registries: Any, words: list[str], code: int, says: str) -> None:
+    done = CliRunner().invoke(jobs_group, ["--key", "jobs", *words], obj=two_registries)
+    assert done.exit_code == code
+    assert says in done.output
+
+
 def test_jobs_are_enqueued_and_watched(two_registries: Any) -> None:
     words = ["--key", "jobs", "enqueue", "double", "21", "--json"]
     done = CliRunner().invoke(jobs_group, words, obj=two_registries)

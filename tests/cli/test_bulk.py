@@ -124,7 +124,9 @@ def test_ctrl_c_says_how_far_it_came_and_the_same_command_goes_on(
 
 async def test_a_terminal_is_asked_and_sees_a_progress_bar(tmp_path: Path, jobs: WorkerJobs) -> None:
     await jobs.count.enqueue(7)
-    text = await asyncio.to_thread(run_in_terminal, tmp_path, "jobs", "cancel", "--all", "--name", "count", answer="y\n")
+    text = await asyncio.to_thread(
+        run_in_terminal, tmp_path, "jobs", "cancel", "--all", "--name", "count", answer="y\n"
+    )
     assert "1 queued job of count: cancel? [y/N]: " in text
     assert "100%" in text
     assert text.endswith("1 cancelled\r\n")
