@@ -47,6 +47,7 @@ def test_all_queues_are_listed(flowli: Callable[..., Output]) -> None:
     head, *rows = [line.split("\t") for line in flowli("queues", "list").lines]
     assert head[-2:] == ["oldest", "workers"]
     assert [row[0] for row in rows] == ["bulk", "default", "mail", "all"]
+    assert flowli("queues").lines[0].split("\t") == head
     flowli("queues", "pause", "mail")
     for command in (("queues", "list"), ("status",)):
         rows = [line.split("\t") for line in flowli(*command).lines]

@@ -21,11 +21,6 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
         ("a paused queue is something to do", "WHERE paused_queue.queue", "WHERE 0 AND paused_queue.queue"),
     ),
     ("_records.py", "tests/conformance/test_pause.py"): (
-        (
-            "a resume wakes nobody",
-            '    transaction.note_due(queue)\n    return transaction.run("resume',
-            '    return transaction.run("resume',
-        ),
         ("any number of queues is paused", "> MOST_PAUSED:", "> 10**9:"),
     ),
     ("sql/step.sql", "tests/conformance/test_late_reports.py"): (

@@ -30,7 +30,14 @@ class Queue:
     served_by: tuple[str, ...]
 
 
-@click.group()
+class _ListByDefault(click.Group):
+    """A group that runs its command `list` if no other is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["list"])
+
+
+@click.group(cls=_ListByDefault)
 def queues() -> None:
     """List, pause and resume queues."""
 
