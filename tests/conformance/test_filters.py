@@ -159,6 +159,19 @@ async def test_a_call_looks_at_a_limited_number_of_records(driver: Driver, state
     assert [len(answer.records) for answer in answers if answer.records] == [1, 1, 1, 1]
 
 
+async def test_a_call_looks_at_fewer_records_if_they_are_large(driver: Driver, driver_name: str) -> None:
+    """The memory driver reads nothing that it would have to copy."""
+    attempts = b'"' + b"x" * 300_000 + b'"'
+    await driver.enqueue([record(name, due=HOUR) for name in "abcdefgh"])
+    for name in "abcdefgh":
+        await requeue_one(driver, name, attempts=attempts)
+    query = RecordsInState(state="queued", limit=100, attempts_hold=b"KeyError")
+    found, answers = await read_all(driver, query)
+    assert found == []
+    assert sum(answer.looked_at for answer in answers) == 8
+    assert max(answer.looked_at for answer in answers) <= (8 if driver_name == "memory" else 4)
+
+
 @pytest.mark.parametrize("state", ["queued", "scheduled"])
 async def test_a_queue_among_many_is_listed(driver: Driver, clock: ManualClock, state: State) -> None:
     """Also its suspects, and with other filters."""

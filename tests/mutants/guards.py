@@ -44,7 +44,34 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
         ("a requeued record takes a held key", "WHERE key = :key AND number <> :number", "WHERE 0"),
     ),
     ("sql/control.sql", "tests/conformance/test_retention.py"): (
-        ("purge ignores the age", "finished_at < :before", "finished_at IS NOT NULL"),
+        ("purge ignores the age", "finished_at < :before ORDER", "finished_at IS NOT NULL ORDER"),
+    ),
+    ("sql/control.sql", "tests/conformance/test_batches.py"): (
+        ("a purge of named records removes others", "id IN (SELECT value FROM json_each(:ids)) AND +state", "+state"),
+        ("a purge of named records removes those in other states", "AND +state = :state"),
+        ("a purge of named records ignores the age", "AND finished_at < :before\n", "\n"),
+    ),
+    ("_records.py", "tests/conformance/test_batches.py"): (
+        (
+            "a record in another state is cancelled",
+            "if target.state not in {None, state_of(row.status, row.due, transaction.now)}:",
+            "if False:",
+        ),
+        ("a record in another state is requeued", "if target.state not in {None, state}:", "if False:"),
+    ),
+    ("_driver.py", "tests/conformance/test_batches.py"): (
+        ("any number of named records is purged", "check_number(ids or ())"),
+    ),
+    ("sql/read.sql", "tests/conformance/test_filters.py"): (
+        ("a filter by name lists all", "(:name IS NULL OR name = :name)", "1"),
+        ("a filter by queue lists all", "(:queue IS NULL OR queue = :queue)", "1"),
+        ("a filter by age lists younger active records", "state <> 'active' OR started_at < :before", "1"),
+        ("a filter by attempts lists all", ":hold IS NULL OR instr(CAST(attempts AS BLOB), :hold) > 0", "1"),
+    ),
+    ("_read.py", "tests/conformance/test_filters.py"): (
+        ("a filtered listing ends before its end", "len(entries) == most or looked_at", "looked_at"),
+        ("a filter by age lists younger records", "if query.older_than is not None:", "if False:"),
+        ("a filtered call reads large records without a limit", " or size > _MOST_BYTES"),
     ),
     ("sql/step.sql", "tests/conformance/test_leases.py"): (
         ("a lease is recovered before it ends", "WHERE lease_end <= :now AND", "WHERE lease_end <= :now + 60000 AND"),
@@ -174,6 +201,21 @@ _MEMORY: dict[tuple[str, str], _Changes] = {
             "if record.is_held(last.token, step.worker)]",
             "]",
         ),
+    ),
+    ("_driver.py", "tests/conformance/test_batches.py"): (
+        (
+            "more records than allowed are cancelled",
+            "check_number(targets)\n        with self._transition():\n            return [self._cancel",
+            "with self._transition():\n            return [self._cancel",
+        ),
+    ),
+    ("_driver.py", "tests/conformance/test_filters.py"): (
+        (
+            "a filtered call looks at all records",
+            "nlargest(MOST_LOOKED_AT if query.is_filtered() else query.limit, entries)",
+            "nlargest(10**9, entries)",
+        ),
+        ("a listing repeats its last record", "if entry < after]", "if entry <= after]"),
     ),
     ("_driver.py", "tests/conformance/test_schedules.py"): (
         ("a schedule is changed at any revision", "if revision != (", "if False and revision != ("),

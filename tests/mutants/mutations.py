@@ -72,6 +72,17 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ),
         ("a listing keeps the wrong positions", "lowest = math.max(lowest, positions[most][1])", "lowest = math.huge"),
     ),
+    ("read_records.lua", "tests/conformance/test_filters.py"): (
+        ("a filtered call reads large records without a limit", "is_filtered and bytes_read > MOST_BYTES", "false"),
+        ("a filter by age lists younger records", "highest = math.min(highest, now - older_ms - 1)"),
+        ("a filter by queue lists no suspects", "    collect(SUSPECT[wanted_queue], wanted_queue)\n"),
+    ),
+    ("read_records/filter.lua", "tests/conformance/test_filters.py"): (
+        ("a filter by name lists all", "(wanted_name ~= '' and shape.name ~= wanted_name)", "false"),
+        ("a filter by queue lists all", "wanted_queue == '' or queue == wanted_queue", "true"),
+        ("a filter by age lists younger active records", "or is_old_enough(id)", "or true"),
+        ("the wanted part of the attempts is a pattern", "wanted_part, 1, true)", "wanted_part)"),
+    ),
     ("read_schedules.lua", "tests/redis/test_damage.py"): (
         ("a damaged schedule is due", "(mode ~= 'due' or parse_schedule(texts[i]))", "true"),
     ),

@@ -16,6 +16,9 @@ _MOST_POSITIONS = 1024
 _SPARE_POSITIONS = 50
 """The extra positions that are found, for entries whose record is missing or has moved to another state meanwhile."""
 
+_MOST_AT_FIRST = 100
+"""The positions that are found to filter their records, if each of some queues may have that many."""
+
 _Behind = tuple[int, bytes]
 """The ms and the id of the position behind which a page begins."""
 
@@ -63,13 +66,15 @@ async def _read_part(
     The first call searches some of the queues. If there are no others, it reads their records too.
     """
     count = min(limit, _RECORDS_PER_CALL)
-    most = MOST_LOOKED_AT if query.is_filtered() else max(count, _SPARE_POSITIONS)
+    most = max(count, _SPARE_POSITIONS)
+    if query.is_filtered():
+        searches_queues = query.state in {"queued", "scheduled"} and query.queue is None
+        most = _MOST_AT_FIRST if searches_queues else MOST_LOOKED_AT
     cursor, *found = await scripts.read_records(query, limit=count, after=after, most=most)
     if cursor == b"0":
         rows, looked_at, *behind = found
         return rows, behind[0] if behind else None, looked_at
-    if not query.is_filtered():
-        most = min(limit, _MOST_POSITIONS) + _SPARE_POSITIONS
+    most = MOST_LOOKED_AT if query.is_filtered() else min(limit, _MOST_POSITIONS) + _SPARE_POSITIONS
     positions = await _find_positions(scripts, query, most=most, after=after)
     rows, total = list[Any](), 0
     while len(rows) < limit and total < len(positions):

@@ -52,14 +52,13 @@ def _list(connection: sqlite3.Connection, query: RecordsInState, now: int) -> Fo
     is_filtered = query.is_filtered()
     most = MOST_LOOKED_AT if is_filtered else max(query.limit, 0)
     entries = _page(connection, query, now, most)
-    has_more = len(entries) == most
+    ids, looked_at = [record_id for _, record_id in entries], len(entries)
     if is_filtered:
-        ids, looked_at = _filter(connection, query, now, [record_id for _, record_id in entries])
-    else:
-        ids, looked_at = [record_id for _, record_id in entries], len(entries)
+        ids, looked_at = _filter(connection, query, now, ids)
     found = _find(connection, ids, now, payloads=query.payloads)
-    has_more = has_more or looked_at < len(entries)
-    rest = Position(moment(entries[looked_at - 1][0]), entries[looked_at - 1][1]) if has_more and looked_at else None
+    has_more = len(entries) == most or looked_at < len(entries)
+    time, last_id = entries[looked_at - 1] if looked_at else (0, "")
+    rest = Position(moment(time), last_id) if looked_at and has_more else None
     return Found([found[record_id] for record_id in ids], rest, looked_at)
 
 

@@ -14,39 +14,39 @@ local function read_field(key, id)
   return text
 end
 
--- Returns a text that begins with the digest of the shape of a record; and when it was reserved, if it is active. It reads neither an
--- input nor a result if something smaller is stored.
-local function read_digest(id, state)
+-- Returns the shape of a record, or nil. It reads neither an input nor a result if something smaller is stored.
+local function read_shape(id, state)
+  local kind, _
   if state == 'active' then
-    local _, reserved, _, kind = parse_token(read_field(TOKEN, id) or '')
-    if kind then
-      return kind, tonumber(reserved)
-    end
+    _, _, _, kind = parse_token(read_field(TOKEN, id) or '')
   elseif state ~= 'completed' or call('HSTRLEN', OUTCOME, id) < call('HSTRLEN', RECORD, id) then
-    local _, _, _, _, _, _, kind = parse_outcome(read_field(OUTCOME, id))
-    if kind then
-      return kind
-    end
+    _, _, _, _, _, _, kind = parse_outcome(read_field(OUTCOME, id))
   end
-  return read_field(RECORD, id)
+  local text = kind or read_field(RECORD, id)
+  return text and shape_of(text)
 end
 
--- Returns true if no filter leaves out the record of a position, {ms, id, queue}. One that cannot be read has no name.
+local function is_old_enough(id)
+  local _, reserved = parse_token(read_field(TOKEN, id) or '')
+  return number_or(reserved, now) < now - older_ms
+end
+
+-- Returns true if no filter leaves out the record of a position, {ms, id, queue if it waits}. One that cannot be read has no name.
 local function matches(position, state)
-  local id = position[2]
-  local text, reserved = read_digest(id, state)
-  local shape = text and shape_of(text)
-  local queue = shape and shape.queue or position[3]
-  if (wanted_name ~= '' and (not shape or shape.name ~= wanted_name)) or (wanted_queue ~= '' and queue ~= wanted_queue) then
-    return false
+  local id, queue = position[2], position[3]
+  if wanted_name ~= '' or (wanted_queue ~= '' and not queue) then
+    local shape = read_shape(id, state)
+    if not shape or (wanted_name ~= '' and shape.name ~= wanted_name) then
+      return false
+    end
+    queue = shape.queue
   end
-  if older_ms ~= '' and state == 'active' and not (reserved and reserved < now - older_ms) then
-    return false
-  end
-  return wanted_part == '' or string.find(read_field(ATTEMPTS, id) or '', wanted_part, 1, true) ~= nil
+  return (wanted_queue == '' or queue == wanted_queue)
+    and (older_ms == '' or state ~= 'active' or is_old_enough(id))
+    and (wanted_part == '' or string.find(read_field(ATTEMPTS, id) or '', wanted_part, 1, true) ~= nil)
 end
 
--- Returns true if the filters do not leave out a record that was read: they need what cannot be read of a damaged one.
+-- Returns true if no filter leaves out a record that was read: a damaged one has no name and no attempts.
 local function is_sound_enough(record)
   return #record > 6 or (wanted_name == '' and wanted_part == '')
 end
