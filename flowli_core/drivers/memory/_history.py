@@ -14,7 +14,6 @@ from flowli_core.history import (
     HistoryEntry,
     HistoryQuery,
     Resolution,
-    bucket_of,
 )
 
 Pair = tuple[str, str]
@@ -22,6 +21,7 @@ Pair = tuple[str, str]
 
 Event = Literal["enqueued", "completed", "failed", "cancelled", "retried", "recovered"]
 Bucket = tuple[Literal["waits", "runs"], int]
+Numbers = Counter[Event | Bucket]
 
 _LENGTHS: dict[Resolution, int] = {"minute": 60_000, "hour": 3_600_000}
 _KEPT: dict[Resolution, int] = {"minute": milliseconds(MINUTES_KEPT), "hour": milliseconds(HOURS_KEPT)}
@@ -31,38 +31,38 @@ class History:
     """The numbers of each pair of job and queue in each period. The total is one period that starts at 0."""
 
     def __init__(self) -> None:
-        self._periods: dict[Resolution, dict[int, dict[Pair, Counter[Event | Bucket]]]] = {
-            "minute": {},
-            "hour": {},
-            "total": {},
-        }
-        self._minute = 0
+        self._periods: dict[Resolution, dict[int, dict[Pair, Numbers]]] = {"minute": {}, "hour": {}, "total": {}}
+        self._minute = -1
+        self._current: dict[Pair, list[Numbers]] = {}
+        """The numbers of the current minute, hour and total, so that they need not be searched for each record."""
 
     def follow_clock(self, now: int) -> None:
-        """Remove the periods that ended too long ago, once a minute."""
+        """Begin a new minute when its time has come, and remove the periods that ended too long ago."""
         minute = _start("minute", now)
         if minute == self._minute:
             return
         self._minute = minute
+        self._current.clear()
         for resolution, kept in _KEPT.items():
             periods = self._periods[resolution]
             for start in [start for start in periods if start + _LENGTHS[resolution] <= now - kept]:
                 del periods[start]
 
-    def count(self, now: int, new: NewRecord, *counted: Event | Bucket) -> None:
+    def count(self, new: NewRecord, *counted: Event | Bucket) -> None:
         """Count what happens to a record now."""
-        for resolution, periods in self._periods.items():
-            numbers = periods.setdefault(_start(resolution, now), {})
-            pair = (new.name, new.queue)
-            if pair not in numbers and len(numbers) >= MOST_HISTORY_JOBS:
-                pair = (OTHERS, OTHERS)
-            counter = numbers.setdefault(pair, Counter())
+        pair = (new.name, new.queue)
+        if pair not in self._current:
+            self._current[pair] = [self._find_numbers(resolution, pair) for resolution in self._periods]
+        for numbers in self._current[pair]:
             for one in counted:
-                counter[one] += 1
+                numbers[one] += 1
 
-    def count_attempt(self, now: int, new: NewRecord, *, due: int, started: int) -> None:
-        """Count how long a record was due before its handler started, and how long the handler ran until now."""
-        self.count(now, new, ("waits", bucket_of(started - due)), ("runs", bucket_of(now - started)))
+    def _find_numbers(self, resolution: Resolution, pair: Pair) -> Numbers:
+        """Return the numbers that count a pair in the current period."""
+        period = self._periods[resolution].setdefault(_start(resolution, self._minute), {})
+        if pair not in period and len(period) >= MOST_HISTORY_JOBS:
+            pair = (OTHERS, OTHERS)
+        return period.setdefault(pair, Counter())
 
     def read(self, query: HistoryQuery, now: int) -> list[HistoryEntry]:
         """Return the entries that the query finds."""
@@ -73,9 +73,9 @@ class History:
             first = last - (query.periods - 1) * _LENGTHS[query.resolution]
             starts = [start for start in starts if first <= start <= last]
         return [
-            _entry(start, pair, counter)
+            _entry(start, pair, numbers)
             for start in starts
-            for pair, counter in sorted(periods[start].items())
+            for pair, numbers in sorted(periods[start].items())
             if query.name in {None, pair[0]} and query.queue in {None, pair[1]}
         ]
 
@@ -85,17 +85,17 @@ def _start(resolution: Resolution, time: int) -> int:
     return 0 if resolution == "total" else time - time % _LENGTHS[resolution]
 
 
-def _entry(start: int, pair: Pair, counter: Counter[Event | Bucket]) -> HistoryEntry:
+def _entry(start: int, pair: Pair, numbers: Numbers) -> HistoryEntry:
     return HistoryEntry(
         start=moment(start),
         name=pair[0],
         queue=pair[1],
-        enqueued=counter["enqueued"],
-        completed=counter["completed"],
-        failed=counter["failed"],
-        cancelled=counter["cancelled"],
-        retried=counter["retried"],
-        recovered=counter["recovered"],
-        waits=tuple([counter["waits", bucket] for bucket in range(DURATION_BUCKETS)]),
-        runs=tuple([counter["runs", bucket] for bucket in range(DURATION_BUCKETS)]),
+        enqueued=numbers["enqueued"],
+        completed=numbers["completed"],
+        failed=numbers["failed"],
+        cancelled=numbers["cancelled"],
+        retried=numbers["retried"],
+        recovered=numbers["recovered"],
+        waits=tuple([numbers["waits", bucket] for bucket in range(DURATION_BUCKETS)]),
+        runs=tuple([numbers["runs", bucket] for bucket in range(DURATION_BUCKETS)]),
     )

@@ -20,6 +20,7 @@ from flowli_core.driver import (
 )
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
 from flowli_core.drivers.memory._store import Record, Store
+from flowli_core.history import bucket_of
 from flowli_core.limits import MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY, Keep
 from flowli_core.reports import Report
 from flowli_core.stored import FinishedState, StoredWorker
@@ -104,7 +105,8 @@ class Steps:
         record.started = record.started if ack.started_at is None else stamp(ack.started_at)
         if not isinstance(ack.outcome, Released):
             started = record.started or store.now
-            store.history.count_attempt(store.now, record.new, due=record.due, started=started)
+            waited, ran = bucket_of(started - record.due), bucket_of(store.now - started)
+            store.history.count(record.new, ("waits", waited), ("runs", ran))
         match ack.outcome:
             case Completed(result):
                 record.result = result
@@ -113,7 +115,7 @@ class Steps:
                 record.attempts, record.failed = attempts, store.now
                 store.make_waiting(record, store.now + milliseconds(delay))
                 if record.status == "waiting":  # else it was cancelled
-                    store.history.count(store.now, record.new, "retried")
+                    store.history.count(record.new, "retried")
             case Failed(attempts):
                 record.attempts, record.failed = attempts, store.now
                 store.finish(record, "failed")
@@ -141,7 +143,7 @@ class Steps:
             if not is_own:
                 record.recoveries, record.recovered_token = record.recoveries + 1, record.token
             store.take_out(record)
-            store.history.count(store.now, new, "recovered")
+            store.history.count(new, "recovered")
             state: Literal["queued", "failed", "cancelled"]
             if record.cancel_requested:
                 state = "cancelled"

@@ -237,7 +237,7 @@ class Store:
             return self.records[holder].enqueued("existing", self.now)
         record = self.records[new.id] = Record(new, due=due, created=self.now, updated=self.now)
         self.make_waiting(record, due)
-        self.history.count(self.now, new, "enqueued")
+        self.history.count(new, "enqueued")
         return record.enqueued("accepted", self.now)
 
     def due(self, queue: str, limit: int, *, suspect: bool = False) -> list[Entry]:
@@ -316,7 +316,7 @@ class Store:
     def finish(self, record: Record, state: FinishedState) -> None:
         """Finish a record, count it, and free its key."""
         new = record.new
-        self.history.count(self.now, new, state)
+        self.history.count(new, state)
         record.status, record.updated, record.finished = state, self.now, self.now
         record.expiry = self.now + milliseconds(new.keep_completed if state == "completed" else new.keep_failed)
         self.finished[state].add(self.now, new.id)
