@@ -493,6 +493,10 @@ async def test_pairs_of_job_and_queue_beyond_the_limit_are_counted_together(
             **{one.name: 1 + (one.name == "job 001") for one in known},
         }
     clock.advance(MINUTE)
-    await driver.enqueue([record(name="x", queue="q2")])
-    assert [(one.name, one.queue) for one in await read(driver, "minute", 1)] == [("x", "q2")]
-    assert (await read(driver))[0].enqueued == 7
+    await driver.enqueue([record(name="x", queue="q2"), record(name="job 002")])
+    assert [(one.name, one.queue) for one in await read(driver, "minute", 1)] == [("job 002", "q"), ("x", "q2")]
+    assert {one.name: one.enqueued for one in await read(driver) if one.enqueued > 1} == {
+        OTHERS: 7,
+        "job 001": 2,
+        "job 002": 2,
+    }

@@ -16,6 +16,7 @@ from flowli_core.driver import (
 )
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.history import HOURS_KEPT
 from flowli_core.limits import WATCHER_MEMORY
 from flowli_core.reports import Report
 from flowli_core.stored import RecordsById, Watch
@@ -256,8 +257,9 @@ async def test_nothing_is_left_of_watchers_that_died(
     driver_name: str, driver: Driver, worker: Worker, clock: ManualClock, tmp_path: Path
 ) -> None:
     await stored(driver, "a", "b")
-    await watched(driver, "a", "b", by="no-00")
     (held,) = (await worker.step(want=1)).reserved
+    clock.advance(2 * HOURS_KEPT)
+    await watched(driver, "a", "b", by="no-00")
     size = CANDIDATES[driver_name].size
     before = size(driver, tmp_path)
     for n in range(10, 60):

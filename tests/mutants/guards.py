@@ -182,6 +182,23 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
 }
 
 _MEMORY: dict[tuple[str, str], _Changes] = {
+    ("_step.py", "tests/conformance/test_history.py"): (
+        ("a released attempt counts", "if not isinstance(ack.outcome, Released):", "if True:"),
+        ("a cancelled record counts as retried", 'if record.status == "waiting":  # else', "if True:  # else"),
+        ("an expired lease does not count", '            store.history.count(new, "recovered")\n'),
+        ("a wait counts from the reservation", "bucket_of(started - record.due)", "bucket_of(store.now - started)"),
+    ),
+    ("_store.py", "tests/conformance/test_history.py"): (
+        ("an accepted record does not count", '        self.history.count(new, "enqueued")\n'),
+        ("a finished record does not count", "        self.history.count(new, state)\n"),
+    ),
+    ("_history.py", "tests/conformance/test_history.py"): (
+        ("old periods are kept", "                del periods[start]\n", "                pass\n"),
+        ("periods are removed too early", "start + _LENGTHS[resolution] <= now - kept", "start <= now - kept"),
+        ("pairs are counted without a limit", "and len(period) >= MOST_HISTORY_JOBS", "and False"),
+        ("a pair beyond the limit takes the place of a known one", "pair not in period and len", "len"),
+        ("a new minute counts into the old one", "        self._current.clear()\n"),
+    ),
     ("_store.py", "tests/conformance/test_late_reports.py"): (
         ("a recovery is taken back for any token", "record.recovered_token != token or", ""),
         ("recoveries are taken back without a limit", "record.taken_back >= MOST_TAKEN_BACK", "False"),
