@@ -8,21 +8,7 @@ from typing import Any
 import click
 from litestar import Litestar
 
-from flowli_core.cli import (
-    RegistryLoader,
-    RunOptions,
-    Worker,
-    check,
-    doctor,
-    enqueue,
-    history,
-    jobs,
-    queues,
-    run,
-    run_options,
-    schedules,
-    status,
-)
+from flowli_core.cli import RegistryLoader, RunOptions, Worker, operations, run, run_options
 from flowli_litestar._application import ApplicationPlugin
 
 
@@ -60,8 +46,12 @@ def run_jobs(context: click.Context, /, **given: Any) -> None:
     context.exit(run(_run_in_lifespan(registry.app, worker)))
 
 
-for _command in (status, history, queues, schedules, enqueue, check, doctor, *jobs.commands.values()):
-    jobs_group.add_command(_command)
+for _operation in operations:
+    if _operation.name == "jobs" and isinstance(_operation, click.Group):
+        for _command in _operation.commands.values():
+            jobs_group.add_command(_command)
+    elif _operation.name != "run":  # `litestar jobs run` is the worker
+        jobs_group.add_command(_operation)
 
 
 async def _run_in_lifespan(app: Litestar, worker: Worker) -> int:

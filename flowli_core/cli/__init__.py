@@ -3,20 +3,13 @@
 `flowli` is built with click, which is small, has no dependencies, comes with uvicorn, and brings shell completion.
 `import flowli_core` does not import this package.
 
-An adapter makes a click group whose context object is a `RegistryLoader`, and adds operations such as `status` to it. A
+An adapter makes a click group whose context object is a `RegistryLoader`, and adds the `operations` to it. A
 command that runs a worker takes `run_options`, makes `RunOptions` of them, and runs `Worker(...).run()` with `run`.
 """
 
 from flowli_core.cli._common.operation import RegistryLoader
 from flowli_core.cli._common.process import run
-from flowli_core.cli._main import main
-from flowli_core.cli._operations.check import check
-from flowli_core.cli._operations.doctor import doctor
-from flowli_core.cli._operations.history import history
-from flowli_core.cli._operations.jobs import enqueue, jobs
-from flowli_core.cli._operations.queues import queues
-from flowli_core.cli._operations.schedules import schedules
-from flowli_core.cli._operations.status import status
+from flowli_core.cli._main import main, operations
 from flowli_core.cli._worker.options import RunOptions, run_options
 from flowli_core.cli._worker.serve import Worker
 
@@ -24,15 +17,8 @@ __all__ = [
     "RegistryLoader",
     "RunOptions",
     "Worker",
-    "check",
-    "doctor",
-    "enqueue",
-    "history",
-    "jobs",
     "main",
-    "queues",
+    "operations",
     "run",
     "run_options",
-    "schedules",
-    "status",
 ]

@@ -34,9 +34,23 @@ def flowli() -> None:
     """  # noqa: D301 - click reads the escape
 
 
+operations: tuple[click.Command, ...] = (
+    status,
+    history,
+    jobs,
+    queues,
+    schedules,
+    enqueue,
+    run_job,
+    check,
+    doctor,
+    dashboard,
+)
+"""The commands that open a registry, do one thing and exit."""
+
 flowli.add_command(worker)
-for _command in (status, history, jobs, queues, schedules, enqueue, run_job, check, doctor, dashboard):
-    flowli.add_command(with_target(_command))
+for _operation in operations:
+    flowli.add_command(with_target(_operation))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient as StarletteClient
 
 from flowli_core import DefinitionError, Hooks, Runner, StoreUnavailable, StrategyError
+from flowli_core.cli._main import flowli
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_litestar import FlowliConfig, FlowliPlugin
 from flowli_litestar._commands import jobs_group
@@ -384,10 +385,15 @@ def test_schedules_shows_and_changes_the_registry(two_registries: Any, monkeypat
         (["doctor"], 1, "MemoryDriver"),
     ],
 )
-def test_litestar_jobs_has_the_commands_of_flowli(two_registries: Any, words: list[str], code: int, says: str) -> None:
+def test_litestar_jobs_runs_the_commands_of_flowli(two_registries: Any, words: list[str], code: int, says: str) -> None:
     done = CliRunner().invoke(jobs_group, ["--key", "jobs", *words], obj=two_registries)
     assert done.exit_code == code
     assert says in done.output
+
+
+def test_litestar_jobs_has_every_command_of_flowli() -> None:
+    ours: Any = flowli.commands
+    assert {*ours, *ours["jobs"].commands} - {"jobs", "worker"} == set(jobs_group.commands)
 
 
 def test_jobs_are_enqueued_and_watched(two_registries: Any) -> None:
