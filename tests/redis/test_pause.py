@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ from flowli_core.drivers.redis import RedisDriver
 from flowli_core.errors import DriverError
 from flowli_core.limits import MOST_PAUSED
 from tests.conformance.builders import Worker, ids, record
-from tests.redis.server import shared_url
+from tests.redis.server import Server, connect, shared_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,6 +33,41 @@ async def test_another_driver_sees_a_pause_at_its_next_step(driver: RedisDriver,
     assert await worker.take() == ()
     await driver.pause_queue("q", paused=False)
     assert ids(await worker.take()) == ["a"]
+
+
+async def test_queues_are_paused_and_resumed_when_memory_is_full(server: Server) -> None:
+    """An operator who wants to stop work can do so even then."""
+    full = RedisDriver.from_url(server.url)
+    await full.open()
+    await full.enqueue([record("a")])
+    admin: Any = connect(server.url)
+    admin.config_set("maxmemory", 1)
+    worker = Worker(full)
+    assert await full.pause_queue("q", paused=True)
+    assert await worker.take() == ()
+    assert await full.pause_queue("q", paused=False)
+    assert ids(await worker.take()) == ["a"]
+    admin.close()
+    await full.close()
+
+
+async def test_a_pause_outlives_a_restart_of_the_server() -> None:
+    """It is saved with the records."""
+    with Server("--dbfilename", "dump.rdb") as server:
+        driver = RedisDriver.from_url(server.url)
+        await driver.open()
+        await driver.enqueue([record("a")])
+        await driver.pause_queue("q", paused=True)
+        admin: Any = connect(server.url)
+        admin.save()
+        admin.close()
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        worker = Worker(driver)
+        assert await worker.take() == ()
+        assert await driver.pause_queue("q", paused=False)
+        assert ids(await worker.take()) == ["a"]
+        await driver.close()
 
 
 DAMAGED = {

@@ -683,6 +683,8 @@ class ScheduledInAList(AppJobs):
 
 
 async def steers_schedules(jobs: AppJobs) -> None:
+    assert_type(await jobs.control.pause_queue("mail"), bool)
+    assert_type(await jobs.control.resume_queue("mail"), bool)
     assert_type(await jobs.control.unschedule("daily"), bool)
     assert_type(await jobs.control.pause("daily"), bool)
     assert_type(await jobs.control.resume("daily"), bool)
