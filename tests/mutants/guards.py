@@ -127,6 +127,27 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
     ("sql/enqueue.sql", "tests/conformance/test_identities.py"): (
         ("a finished record keeps its key", "key IS NOT NULL AND finished_at IS NULL", "key IS NOT NULL"),
     ),
+    ("sql/history.sql", "tests/sqlite/test_history.py"): (
+        ("a damaged count is added to", "iif(typeof(n) = 'integer' AND n BETWEEN 0 AND 1 << 60, n, 0)", "n"),
+        ("an ended minute is summed again", "kind = 'recent' AND start <> :minute", "kind = 'recent' AND 0"),
+        ("many old counts are removed at a time", "ORDER BY start LIMIT 1 OFFSET :limit), :until", "LIMIT 0), :until"),
+    ),
+    ("sql/history.sql", "tests/conformance/test_history.py"): (
+        ("old counts are kept", "kind = :kind AND start <= min(", "kind = :kind AND 0 AND start <= min("),
+    ),
+    ("_history.py", "tests/sqlite/test_history.py"): (
+        ("the drivers of a file count more pairs", "self._pairs |= _find_pairs", "_find_pairs"),
+        ("the texts of a count are not checked", "if type(count.name) is type(count.queue)", "if str"),
+    ),
+    ("_history.py", "tests/conformance/test_history.py"): (
+        ("the limit of pairs is ignored", "len(pairs) >= MOST_HISTORY_JOBS", "False"),
+        ("all other pairs take the place of a pair", "pair == _OTHERS or", "False or"),
+        ("the running minute is not read", "        counts += [count for", "        [count for"),
+    ),
+    ("_settle.py", "tests/conformance/test_history.py"): (
+        ("a release counts as an attempt", "    if not isinstance(ack.outcome, Released):\n", "    if True:\n"),
+        ("a cancelled attempt counts as retried", 'if row.status == "waiting" else row.status\n', "\n"),
+    ),
     ("_settle.py", "tests/conformance/test_leases.py"): (
         ("settle does not check the token", "row.token != ack.token or", "row.token is None or"),
         ("a recovery by its own worker counts", "        if row.worker != step.worker:\n", "        if True:\n"),

@@ -105,6 +105,10 @@ def check_file(path: Path, stored: list[str]) -> None:
         assert connection.execute("SELECT * FROM counts WHERE n <> 0 ORDER BY 1, 2").fetchall() == counted
         numbers = connection.execute("SELECT number FROM record ORDER BY 1").fetchall()
         assert connection.execute("SELECT number FROM payload ORDER BY 1").fetchall() == numbers
+        completed = sum(n for _, state, n in counted if state == "completed")
+        for metric, n in (("enqueued*", len(numbers)), ("completed*", completed)):
+            query = "SELECT ifnull(sum(n), 0) FROM history WHERE kind IN ('recent', 'total') AND metric GLOB ?"
+            assert connection.execute(query, (metric,)).fetchone() == (n,)
         there = {row[0] for row in connection.execute("SELECT id FROM record")}
         assert set(stored) <= there
     finally:
