@@ -83,7 +83,7 @@ async def test_a_minute_that_ended_while_no_driver_was_open_is_summed(
 
 
 async def test_drivers_of_a_file_share_the_limit_of_pairs(driver: SqliteDriver, peer: SqliteDriver) -> None:
-    """What one of them counts apart, the other counts apart as well."""
+    """A pair that one of them counts apart is counted apart by the other too."""
     await driver.enqueue([record(name="first")])
     await peer.enqueue([record(name="second")])
     await driver.enqueue([record(name=f"job {number}") for number in range(MOST_HISTORY_JOBS - 2)])
