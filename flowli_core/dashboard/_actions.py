@@ -78,6 +78,14 @@ async def _requeue(jobs: Jobs[Any], id: str) -> str:
     return await jobs.control.requeue(id)
 
 
+async def _pause_queue(jobs: Jobs[Any], queue: str) -> str:
+    return "queue_paused" if await jobs.control.pause_queue(queue) else "unchanged"
+
+
+async def _resume_queue(jobs: Jobs[Any], queue: str) -> str:
+    return "queue_resumed" if await jobs.control.resume_queue(queue) else "unchanged"
+
+
 async def _pause(jobs: Jobs[Any], key: str) -> str:
     return "paused" if await jobs.control.pause(key) else "unknown"
 
@@ -100,6 +108,8 @@ async def _remove(jobs: Jobs[Any], key: str) -> str:
 _ACTIONS: Mapping[str, Callable[[Jobs[Any], str], Awaitable[str]]] = {
     "cancel": _cancel,
     "requeue": _requeue,
+    "pause-queue": _pause_queue,
+    "resume-queue": _resume_queue,
     "pause-schedule": _pause,
     "resume-schedule": _resume,
     "trigger-schedule": _trigger,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from flowli_core._jobs.history import JobHistory
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.workers import WorkerRecord, unserved_jobs, unserved_queues
@@ -18,6 +19,9 @@ LONG_WAIT = timedelta(minutes=5)
 
 OVERDUE = timedelta(minutes=1)
 """A schedule that is due for longer is fired by no worker."""
+
+MANY_FAILURES = 0.05
+"""The part of the finished jobs that may fail before it needs attention."""
 
 _MOST_OF_A_KIND = 5
 _LEVELS: tuple[Level, ...] = ("bad", "warning", "note")
@@ -42,11 +46,20 @@ class Situation:
     parked: Sequence[ParkedJobs]
     schedules: Sequence[ScheduleRecord]
     jobs: Mapping[str, str]
+    last_hour: Sequence[JobHistory]
 
 
 def find_problems(found: Situation) -> list[Problem]:
     """Return what needs attention, the worst first."""
-    kinds = (_workers(found), _unserved(found), _parked(found), _waiting(found), _schedules(found), _paused(found))
+    kinds = (
+        _workers(found),
+        _unserved(found),
+        _parked(found),
+        _failing(found),
+        _waiting(found),
+        _schedules(found),
+        _paused(found),
+    )
     problems = [problem for kind in kinds for problem in _some(kind)]
     return sorted(problems, key=lambda problem: _LEVELS.index(problem.level))
 
@@ -89,6 +102,15 @@ def _parked(found: Situation) -> Iterator[Problem]:
         age = format_span(found.overview.now - one.oldest)
         text = f"{jobs} of {one.name} cannot run, the oldest for {age}: {one.reason}"
         yield Problem(level="bad", text=text, path="/jobs", query={"state": "scheduled", "name": one.name})
+
+
+def _failing(found: Situation) -> Iterator[Problem]:
+    for one in sorted(found.last_hour, key=lambda one: -one.failed):
+        finished = one.failed + one.completed
+        if one.failed and one.job:
+            text = f"{one.failed:,} of {finished:,} jobs of {one.job} failed in the last hour."
+            level: Level = "warning" if one.failed >= MANY_FAILURES * finished else "note"
+            yield Problem(level=level, text=text, path="/jobs", query={"state": "failed", "name": one.job})
 
 
 def _waiting(found: Situation) -> Iterator[Problem]:

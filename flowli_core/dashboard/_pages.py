@@ -9,12 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from flowli_core._jobs.history import History
 from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import JobRecord, ScheduleRecord
 from flowli_core._jobs.registry import runtime_of
 from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core.dashboard._attention import Situation, find_problems
+from flowli_core.dashboard._charts import make_charts
 from flowli_core.dashboard._site import Site
 from flowli_core.dashboard._timeline import tell_story
 from flowli_core.stored import STATES, Overview, StateCounts
@@ -22,6 +24,9 @@ from flowli_core.stored import STATES, Overview, StateCounts
 PER_PAGE = 50
 
 _MOST_NEXT = 5
+_MOST_JOBS = 15
+_SPANS = {"1h": "hour", "1d": "day", "7d": "week"}
+"""The spans of the charts, and their names."""
 _MOST_QUEUES = 100
 _SLOWLY = 10.0
 """Seconds for which the answers of longer reads are kept."""
@@ -59,10 +64,20 @@ class Pages:
             parked=await self._parked(),
             schedules=schedules,
             jobs={name: settings.queue for name, settings in runtime_of(self._site.jobs).settings.items()},
+            last_hour=(await self._history("1h")).by_job,
         )
         upcoming = sorted((one for one in schedules if one.next_tick), key=lambda one: one.next_tick or _NEVER)
+        last = request.query_params.get("last", "1h")
+        history = await self._history(last if last in _SPANS else "1h")
+        by_job = sorted(history.by_job, key=lambda one: (one.failed, one.completed), reverse=True)
         values = {
             "overview": overview,
+            "history": history,
+            "charts": make_charts(history),
+            "spans": _SPANS,
+            "last": last if last in _SPANS else "1h",
+            "busiest": by_job[:_MOST_JOBS],
+            "others": len(by_job[_MOST_JOBS:]),
             "problems": find_problems(found),
             "queues": _queue_rows(overview, workers),
             "workers": workers,
@@ -124,6 +139,12 @@ class Pages:
 
     async def _read_active(self) -> tuple[JobRecord, ...]:
         return (await self._inspect.find("active", limit=MOST_PER_PAGE, payloads=False)).items
+
+    async def _history(self, last: str) -> History:
+        async def read() -> History:
+            return await self._inspect.history(last)
+
+        return await self._site.shared.get(("history", last), read, seconds=2.0 if last == "1h" else _SLOWLY)
 
     async def _parked(self) -> tuple[ParkedJobs, ...]:
         return await self._site.shared.get("parked", self._inspect.get_parked, seconds=_SLOWLY)

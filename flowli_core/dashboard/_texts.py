@@ -10,10 +10,10 @@ from pydantic_core import to_jsonable_python
 from flowli_core._jobs.describe import describe_attempt, describe_backoff
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core.dashboard._recurrence import describe_cron
-from flowli_core.durations import format_duration, format_elapsed, format_span
+from flowli_core.durations import format_duration, format_span
 
 _TIME = Markup('<time datetime="{iso}" title="{utc} UTC"{attribute}>{text}</time>')
-_SECOND, _MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+_MS, _SECOND, _MINUTE = timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=1)
 
 
 def show_time(moment: datetime | None) -> Markup:
@@ -43,7 +43,9 @@ def show_duration(value: timedelta | None) -> str:
     """Return a measured duration shortly, or a dash if there is none."""
     if value is None:
         return "-"
-    return format_elapsed(value) if value < _MINUTE else format_span(value)
+    if value < _SECOND:
+        return f"{value / _MS:.0f} ms"
+    return f"{value / _SECOND:.1f} s" if value < _MINUTE else format_span(value)
 
 
 def show_json(value: object) -> str:

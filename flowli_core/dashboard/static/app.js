@@ -44,6 +44,7 @@ async function refresh() {
       localise(fresh);
       morph(document.getElementById("main"), fresh);
       document.title = page.title;
+      document.dispatchEvent(new Event("refreshed"));
     } catch { /* the stream shows that the server is unreachable */ }
   } while (again);
   loading = false;
