@@ -19,10 +19,10 @@ from flowli_core.web._stopping import server_stops
 MOST_STREAMS = 200
 """The most streams that a dashboard has open in one process."""
 
-_LOOK_EVERY = 2.0
+LOOK_EVERY = 2.0
 """Seconds between two looks at the overview, while somebody watches."""
 
-_TICK_EVERY = 10.0
+TICK_EVERY = 10.0
 """Seconds without a change after which the page is loaded again: it shows ages. It also ends the streams of clients
 that have gone."""
 
@@ -56,7 +56,7 @@ class Live:
             yield b"retry: 2000\n\n"
             while True:
                 waited: tuple[asyncio.Future[Any], ...] = (stopped, pending)
-                await asyncio.wait(waited, timeout=_TICK_EVERY, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waited, timeout=TICK_EVERY, return_when=asyncio.FIRST_COMPLETED)
                 if stopped.done():
                     return
                 if pending.done():
@@ -80,7 +80,7 @@ class Live:
             if seen not in (None, shown):
                 yield True
             seen = shown
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(LOOK_EVERY)
 
     async def _job_changes(self, id: str) -> AsyncGenerator[bool]:
         """Yield when a job has changed. A finished job may be requeued, so it is looked at again, but less often."""
@@ -92,7 +92,7 @@ class Live:
                         if seen not in (None, update):
                             yield True
                         seen = update
-            await asyncio.sleep(_TICK_EVERY)
+            await asyncio.sleep(TICK_EVERY)
 
 
 def _shown(overview: Overview) -> object:

@@ -17,7 +17,7 @@ from flowli_core._jobs.registry import runtime_of
 from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core.dashboard._attention import Situation, find_problems
 from flowli_core.dashboard._charts import make_charts
-from flowli_core.dashboard._site import Site
+from flowli_core.dashboard._site import KEPT_SECONDS, Site
 from flowli_core.dashboard._timeline import tell_story
 from flowli_core.stored import STATES, Overview, StateCounts
 
@@ -125,7 +125,7 @@ class Pages:
         """List the workers with the jobs that they run."""
         await self._site.admit(request)
         overview = await self._site.overview()
-        active = await self._site.shared.get("active", self._read_active)
+        active = await self._site.shared.get("active", self._read_active, seconds=KEPT_SECONDS)
         workers = to_workers(overview)
         names = {worker.name for worker in workers}
         values = {

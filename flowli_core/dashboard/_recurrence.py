@@ -1,6 +1,9 @@
-"""Common cron expressions in words."""
+"""Intervals and common cron expressions in words."""
 
 import re
+from datetime import timedelta
+
+from flowli_core.durations import ZERO, format_duration
 
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _SHORT_DAYS = {day[:3].lower(): number for number, day in enumerate(_DAYS[:7])}
@@ -13,7 +16,22 @@ _NAMED = {
     "@yearly": "every January 1 at 00:00",
     "@annually": "every January 1 at 00:00",
 }
+_UNITS = (
+    ("day", timedelta(days=1)),
+    ("hour", timedelta(hours=1)),
+    ("minute", timedelta(minutes=1)),
+    ("second", timedelta(seconds=1)),
+)
 _EVERY = re.compile(r"\*/(\d+)")
+
+
+def describe_interval(interval: timedelta) -> str:
+    """Return an interval in words, in the largest unit that gives a whole number."""
+    for unit, length in _UNITS:
+        if interval % length == ZERO:
+            number = interval // length
+            return f"every {unit}" if number == 1 else f"every {number} {unit}s"
+    return f"every {format_duration(interval)}"
 
 
 def describe_cron(expression: str) -> str:

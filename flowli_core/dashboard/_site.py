@@ -18,6 +18,9 @@ from flowli_core.dashboard._notices import read_notice
 from flowli_core.dashboard._shared import Shared
 from flowli_core.stored import FINISHED, STATES, Overview
 
+KEPT_SECONDS = 1.0
+"""Seconds for which an overview is shown to other viewers."""
+
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "flowli_theme"
 
@@ -39,7 +42,7 @@ class Site:
 
     async def overview(self) -> Overview:
         """Return the overview of the store, which all viewers share."""
-        return await self.shared.get("overview", self.jobs.inspect.get_overview)
+        return await self.shared.get("overview", self.jobs.inspect.get_overview, seconds=KEPT_SECONDS)
 
     def render(
         self,

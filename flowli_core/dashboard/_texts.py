@@ -9,8 +9,8 @@ from pydantic_core import to_jsonable_python
 
 from flowli_core._jobs.describe import describe_attempt, describe_backoff
 from flowli_core._jobs.records import ScheduleRecord
-from flowli_core.dashboard._recurrence import describe_cron
-from flowli_core.durations import format_duration, format_span
+from flowli_core.dashboard._recurrence import describe_cron, describe_interval
+from flowli_core.durations import format_span
 
 _TIME = Markup('<time datetime="{iso}" title="{utc} UTC"{attribute}>{text}</time>')
 _MS, _SECOND, _MINUTE = timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=1)
@@ -21,6 +21,11 @@ def show_time(moment: datetime | None) -> Markup:
     if moment is None:
         return Markup()
     return _time(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", Markup(" data-local"))
+
+
+def show_clock(moment: datetime) -> Markup:
+    """Return an element for a time like `show_time`, which the script shows without its date."""
+    return _time(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", Markup(' data-local="clock"'))
 
 
 def show_distance(moment: datetime | None, now: datetime) -> Markup:
@@ -56,7 +61,7 @@ def show_json(value: object) -> str:
 def show_rule(schedule: ScheduleRecord) -> str:
     """Return the rule of a schedule in words, or an empty text if only its expression says it."""
     if schedule.every is not None:
-        return f"every {format_duration(schedule.every)}"
+        return describe_interval(schedule.every)
     return "" if schedule.cron is None else describe_cron(schedule.cron)
 
 
@@ -70,6 +75,7 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "at": show_time,
     "attempt": describe_attempt,
     "backoff": describe_backoff,
+    "clock": show_clock,
     "distance": show_distance,
     "duration": show_duration,
     "json": show_json,

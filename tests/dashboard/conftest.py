@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flowli_core import Driver
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.dashboard.shop import ShopJobs
@@ -22,9 +23,15 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def jobs(clock: ManualClock) -> AsyncGenerator[ShopJobs]:
-    """A registry over an empty store."""
-    async with ShopJobs(context=None, driver=MemoryDriver(clock=clock)) as jobs:
+def driver(clock: ManualClock) -> MemoryDriver:
+    """An empty store."""
+    return MemoryDriver(clock=clock)
+
+
+@pytest.fixture
+async def jobs(driver: Driver) -> AsyncGenerator[ShopJobs]:
+    """A registry over the store."""
+    async with ShopJobs(context=None, driver=driver) as jobs:
         yield jobs
 
 

@@ -1,10 +1,13 @@
 // Keeps a page up to date, and shows times in the reader's zone. Every page also works without this script.
 "use strict";
 
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 function localise(root) {
-  for (const time of root.querySelectorAll("time[data-local]")) time.textContent = local.format(new Date(time.dateTime));
+  for (const time of root.querySelectorAll("time[data-local]")) {
+    time.textContent = (time.dataset.local ? clock : local).format(new Date(time.dateTime));
+  }
 }
 
 // Make `old` equal to `fresh`, but keep the elements themselves: so the focus, the scroll position and what the reader
@@ -62,13 +65,12 @@ function show(on) {
 function connect() {
   clearTimeout(retry);
   if (stream || document.hidden) return;
-  let missed = false;
   stream = new EventSource(document.body.dataset.events);
-  stream.onopen = () => { show(true); if (missed) refresh(); missed = false; };
+  // Something may have changed since the page was loaded, or while there was no stream.
+  stream.onopen = () => { show(true); refresh(); };
   stream.addEventListener("change", refresh);
   stream.onerror = () => {
     show(false);
-    missed = true;
     if (stream.readyState !== EventSource.CLOSED) return;
     disconnect();
     retry = setTimeout(connect, 15000);
@@ -91,7 +93,6 @@ connect();
 // A hidden page needs no stream. When it is shown again, it is loaded again.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) { disconnect(); return; }
-  refresh();
   connect();
 });
 addEventListener("pagehide", disconnect);
