@@ -9,6 +9,8 @@ from typing import Literal
 
 Tone = Literal["good", "bad"]
 
+_MOST_DIGITS = 12
+
 _TEXTS: Mapping[str, tuple[Tone, str]] = {
     "cancelled": ("good", "The job is cancelled."),
     "requested": ("good", "The job is running. Its worker cancels it at the next heartbeat."),
@@ -27,8 +29,39 @@ _TEXTS: Mapping[str, tuple[Tone, str]] = {
     "overlapping": ("bad", "The job of an earlier run is unfinished, so no other was queued."),
     "removed": ("good", "The schedule is removed. Its jobs stay. If code declares it, the next worker start adds it."),
     "unknown": ("bad", "It does not exist any more. Nothing was done."),
+    "cancelled_all": ("good", "Jobs cancelled, or to be cancelled by their workers: {changed}."),
+    "requeued_all": ("good", "Jobs queued again: {changed}."),
+    "purged_all": ("good", "Jobs removed: {changed}."),
     "unchanged": ("bad", "It is in this state already. Nothing was done."),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an action has done: the code of a sentence, and for a change of many jobs their numbers.
+
+    A partial one has stopped because it took too long.
+    """
+
+    code: str
+    changed: int | None = None
+    skipped: int = 0
+    is_partial: bool = False
+
+    def __str__(self) -> str:
+        """Return it for the log."""
+        if self.changed is None:
+            return self.code
+        more = ", stopped because it took too long" if self.is_partial else ""
+        return f"{self.code}: {self.changed} changed, {self.skipped} skipped{more}"
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of the page after the action."""
+        query = {"notice": self.code}
+        if self.changed is not None:
+            query |= {"notice_changed": str(self.changed), "notice_skipped": str(self.skipped)}
+        return query | ({"notice_partial": "1"} if self.is_partial else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,4 +75,17 @@ class Notice:
 def read_notice(query: Mapping[str, str]) -> Notice | None:
     """Return the notice in the parameters of a page, if there is a valid one."""
     found = _TEXTS.get(query.get("notice", ""))
-    return None if found is None else Notice(tone=found[0], text=found[1])
+    if found is None:
+        return None
+    tone, text = found
+    text = text.format(changed=_number(query, "notice_changed"))
+    if (skipped := _number(query, "notice_skipped")) != "0":
+        text += f" Skipped, because they had changed or could not be changed: {skipped}."
+    if query.get("notice_partial"):
+        text += " This took long, so it was stopped. Repeat it to go on."
+    return Notice(tone=tone, text=text)
+
+
+def _number(query: Mapping[str, str], name: str) -> str:
+    text = query.get(name, "")
+    return f"{int(text):,}" if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else "0"

@@ -12,13 +12,15 @@ from starlette.responses import Response
 from flowli_core._jobs.history import History
 from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.parked import ParkedJobs
-from flowli_core._jobs.records import JobRecord, ScheduleRecord
+from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord
 from flowli_core._jobs.registry import runtime_of
 from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core.dashboard._attention import Situation, find_problems
 from flowli_core.dashboard._charts import make_charts
+from flowli_core.dashboard._filters import read_filters
 from flowli_core.dashboard._site import KEPT_SECONDS, Site
 from flowli_core.dashboard._timeline import tell_story
+from flowli_core.errors import ValidationError
 from flowli_core.stored import STATES, Overview, StateCounts
 
 PER_PAGE = 50
@@ -88,17 +90,28 @@ class Pages:
     async def jobs(self, request: Request) -> Response:
         """List the jobs of a state, newest first."""
         await self._site.admit(request)
-        query = request.query_params
         overview = await self._site.overview()
-        state = query.get("state") or _first_state(overview.counts)
-        page = await self._inspect.find(
-            state,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - it is checked there
-            limit=PER_PAGE,
-            cursor=query.get("cursor") or None,
-            payloads=False,
-        )
-        values = {"overview": overview, "state": state, "page": page, "cursor": query.get("cursor")}
-        return self._site.render(request, "jobs.html", values)
+        filters = read_filters(request.query_params, state=_first_state(overview.counts))
+        cursor = request.query_params.get("cursor") or None
+
+        async def read() -> Page[JobRecord]:
+            return await self._inspect.find(**filters.arguments, limit=PER_PAGE, cursor=cursor, payloads=False)
+
+        problem: str | None = None
+        page: Page[JobRecord] = Page(())
+        try:
+            page = await self._site.shared.get(("jobs", filters, cursor), read, seconds=KEPT_SECONDS)
+        except ValidationError as error:
+            problem = str(error)
+        values = {
+            "overview": overview,
+            "filters": filters,
+            "page": page,
+            "cursor": cursor,
+            "problem": problem,
+            "names": sorted(runtime_of(self._site.jobs).jobs),
+        }
+        return self._site.render(request, "jobs.html", values, status=400 if problem else 200)
 
     async def job(self, request: Request) -> Response:
         """Show a job."""

@@ -1,5 +1,6 @@
 """The parts that all pages share: the registry, the clients that it admits, and the templates."""
 
+import asyncio
 from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any
@@ -14,6 +15,7 @@ from flowli_core._jobs.registry import Jobs
 from flowli_core._text import escape_controls
 from flowli_core.dashboard import _texts
 from flowli_core.dashboard._access import CSRF_COOKIE, Access, Viewer, csrf_token
+from flowli_core.dashboard._filters import JobFilters
 from flowli_core.dashboard._notices import read_notice
 from flowli_core.dashboard._shared import Shared
 from flowli_core.stored import FINISHED, STATES, Overview
@@ -43,6 +45,14 @@ class Site:
     async def overview(self) -> Overview:
         """Return the overview of the store, which all viewers share."""
         return await self.shared.get("overview", self.jobs.inspect.get_overview, seconds=KEPT_SECONDS)
+
+    async def count(self, filters: JobFilters, *, within: float) -> int | None:
+        """Count the jobs that filters find. Return None if that takes longer than so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                return await self.jobs.inspect.count(**filters.arguments)
+        except TimeoutError:
+            return None
 
     def render(
         self,
