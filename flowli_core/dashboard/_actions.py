@@ -32,15 +32,16 @@ class Actions:
         who, form = await self._site.access.admit_form(request)
         name = request.path_params["action"]
         target = read_filters(form).describe() if name in BULK_CHANGES else form.get("target", "")
+        verb = name.removesuffix("-all").replace("-", " ")
         change = CHANGES.get(name) or BULK_CHANGES.get(name)
         if change is None:
             raise _unknown_action()
         try:
             outcome = await change(self._site.jobs, form)
         except FlowliError as error:
-            logger.warning("dashboard: %s asked to %s %s, which failed: %s", who, name, target, error)
+            logger.warning("dashboard: %s asked to %s %s, which failed: %s", who, verb, target, error)
             raise
-        logger.info("dashboard: %s asked to %s %s: %s", who, name, target, outcome)
+        logger.info("dashboard: %s asked to %s %s: %s", who, verb, target, outcome)
         self._site.shared.forget()
         return _go_back(request, form, outcome)
 

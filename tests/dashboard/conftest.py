@@ -47,6 +47,7 @@ async def busy(jobs: ShopJobs, clock: ManualClock) -> ShopJobs:
         await jobs.send_email.options(id=state).enqueue(to=f"{state}@example.com")
     await jobs.control.cancel("cancelled")
     await jobs.send_email.options(id="scheduled").delay("1h", to="later@example.com")
+    clock.advance("1s")
     return jobs
 
 

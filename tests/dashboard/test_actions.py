@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from flowli_core import Runner, StoreUnavailable
+from flowli_core.dashboard import _changes
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import drain
 from tests.dashboard.shop import ShopJobs
@@ -104,3 +107,72 @@ async def test_an_action_fails_while_the_store_is_unreachable(caplog: pytest.Log
     assert answer.status == 503
     assert "the server is down" in answer.text
     assert "which failed: the server is down" in caplog.text
+
+
+async def test_purge_removes_a_finished_job(busy: ShopJobs, visitor: Visitor) -> None:
+    page = await visitor.submit((await visitor.visit("/job", id="failed")).form("Purge"), back="/jobs")
+    assert "The job is removed." in (await visitor.follow(page)).text
+    assert await busy.inspect.get_job("failed") is None
+
+
+async def test_purge_leaves_a_job_that_was_requeued_meanwhile(busy: ShopJobs, visitor: Visitor) -> None:
+    form = (await visitor.visit("/job", id="failed")).form("Purge")
+    await busy.control.requeue("failed")
+    assert "The job has changed meanwhile." in (await visitor.follow(await visitor.submit(form))).text
+    assert await state(busy, "failed") == "queued"
+
+
+async def test_requeue_all_asks_first_and_names_the_number_of_jobs(busy: ShopJobs, visitor: Visitor) -> None:
+    page = await visitor.visit("/jobs", state="failed", error="ConnectionError")
+    confirm = await visitor.visit(page.links["Requeue all…"].removeprefix("/admin/jobs"))
+    assert "Requeue 1 failed job with ConnectionError?" in confirm.text
+    assert await state(busy, "failed") == "failed"
+    done = await visitor.press(confirm, "Requeue 1 failed job with ConnectionError")
+    assert "Jobs queued again: 1." in done.text
+    assert await state(busy, "failed") == "queued"
+
+
+async def test_purge_all_removes_the_jobs_of_a_filter(busy: ShopJobs, visitor: Visitor) -> None:
+    page = await visitor.visit("/jobs", state="failed", name="send_email")
+    confirm = await visitor.visit(page.links["Purge all…"].removeprefix("/admin/jobs"))
+    assert "This cannot be undone." in confirm.text
+    done = await visitor.press(confirm, "Purge 1 failed job of send_email")
+    assert "Jobs removed: 1." in done.text
+    assert await busy.inspect.get_job("failed") is None
+    assert await state(busy, "completed") == "completed"
+
+
+async def test_cancel_all_cancels_the_waiting_jobs_of_a_queue(
+    busy: ShopJobs, visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flowli")
+    await busy.clean_up.options(id="other").enqueue()
+    page = await visitor.visit("/jobs", state="queued", queue="mail")
+    assert "other" not in page.links
+    confirm = await visitor.visit(page.links["Cancel all…"].removeprefix("/admin/jobs"))
+    await visitor.press(confirm, "Cancel 1 queued job in the queue mail")
+    assert (await state(busy, "queued"), await state(busy, "other")) == ("cancelled", "queued")
+    said = "dashboard: 127.0.0.1 asked to cancel all queued jobs in the queue mail: cancelled_all: 1 changed, 0 skipped"
+    assert caplog.messages[-1] == said
+
+
+async def test_a_change_of_many_jobs_that_takes_too_long_stops_and_can_be_repeated(
+    jobs: ShopJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await jobs.clean_up.enqueue_many([None] * 130)
+    monkeypatch.setattr(_changes, "BULK_SECONDS", -1.0)
+    async with visiting(jobs) as visitor:
+        confirm = await visitor.visit("/confirm", action="cancel-all", state="queued")
+        page = await visitor.press(confirm, "Cancel 130 queued jobs")
+        assert "to be cancelled by their workers: 100." in page.text
+        assert "Repeat it to go on." in page.text
+        await visitor.press(confirm, "Cancel 130 queued jobs")
+    assert (await jobs.inspect.get_queue_counts()).cancelled == 130
+
+
+async def test_a_confirmation_needs_a_known_action_and_valid_filters(visitor: Visitor) -> None:
+    assert (await visitor.visit("/confirm", action="drop-all")).status == 404
+    assert (await visitor.visit("/confirm", action="purge-all", state="failed", older_than="soon")).status == 400
+    page = await visitor.visit("/jobs", state="failed", older_than="soon")
+    assert page.status == 400
+    assert "older_than is not a duration" in page.text
