@@ -40,7 +40,7 @@
     const axis = { stroke: muted, grid, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const state = { chart, text: figure.dataset.chart };
     state.plot = new uPlot({
-      width: box.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 8, 0, 0],
+      width: box.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 20, 0, 0],
       cursor: { sync: { key: "flowli" }, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
         x: { range: () => [state.chart.times[0], state.chart.times.at(-1) + state.chart.step] },
