@@ -27,7 +27,7 @@ class Stream:
         self.status = 0
 
     async def run(self) -> None:
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "method": "GET",
             "path": "/events",
