@@ -38,7 +38,7 @@ _TEXTS: Mapping[str, tuple[Tone, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an action has done: the code of a sentence, and for a change of many jobs their numbers.
+    """The result of an action: the code of a sentence, and for a change of many jobs their numbers.
 
     A partial one has stopped because it took too long.
     """
