@@ -30,7 +30,7 @@ from flowli_core.driver import (
     Step,
 )
 from flowli_core.reports import Report
-from flowli_core.stored import STATES
+from flowli_core.stored import FINISHED, STATES
 from flowli_core.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -183,10 +183,22 @@ class Scene:
                         assert await jobs.inspect.get_job(record.id) is not None, f"{record.id} is listed but not found"
                     found[record.id] = record
                 await jobs.inspect.find(state, limit=100, payloads=False)
+                await jobs.inspect.find(state, name="one", queue="a", error="KeyError", older_than="0s")
+                await jobs.inspect.count(state, error="StoreDamaged")
             for schedule in (await jobs.inspect.get_schedules(limit=100)).items:
                 with contextlib.suppress(ValidationError):  # the same of its key
                     await jobs.inspect.next_runs(schedule.key)
         return found
+
+    async def change_all(self) -> None:
+        """Change all finished jobs as an operator does: those that cannot be changed are skipped."""
+        async with self.registry() as jobs:
+            await jobs.control.requeue_all("cancelled", older_than="0s")
+            await jobs.control.cancel_all("queued", queue="a")
+            await jobs.control.requeue_all("failed", error="StoreDamaged")
+            for state in FINISHED:
+                await jobs.control.purge_all(state, name="one")
+                await jobs.control.purge_all(state)
 
     def command(self, *words: str) -> str:
         """Run a command as an operator does, and return its output. It may end only with an exit code."""
@@ -241,6 +253,7 @@ async def outlive(store: DamagedStore, figures: Figures) -> None:
         await scene.work_on()
         found = await scene.read()
         await scene.commands()
+        await scene.change_all()
         untouched = (INNOCENTS | NEW) - damage.victims
         states = {record_id: found[record_id].state if record_id in found else "gone" for record_id in untouched}
         assert set(states.values()) <= {"completed"}, states
