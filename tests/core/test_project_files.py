@@ -4,13 +4,15 @@ import inspect
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from flowli_core._wire.codec import MAX_DEPTH, MAX_PAYLOAD
+from flowli_core.cli._dashboard.command import dashboard
 from flowli_core.cli._worker.health_server import MAX_CONNECTIONS
+from flowli_core.dashboard import Action, Dashboard
 from flowli_core.drivers.redis._keys import COLUMNS
 from flowli_fastapi import Healthz, jobs_router
 
@@ -83,9 +85,17 @@ def anchors(path: Path) -> set[str]:
 def test_the_security_page_names_options_and_limits_that_exist() -> None:
     """A promise about an option that was renamed misleads those who rely on it."""
     text = (ROOT / "SECURITY.md").read_text()
-    for function, option in ((jobs_router, "allow_anonymous"), (jobs_router, "show_payloads"), (Healthz, "errors")):
-        assert option in inspect.signature(function).parameters
-        assert f"`{option}=True`" in text
+    for function, *options in (
+        (jobs_router, "allow_anonymous", "show_payloads"),
+        (Healthz, "errors"),
+        (Dashboard, "allow_anonymous", "show_payloads", "read_only"),
+    ):
+        for option in options:
+            assert option in inspect.signature(function).parameters
+            assert f"`{option}=True`" in text
+    for action in get_args(Action):
+        assert f'`"{action}"`' in text
+    assert "--allow-remote" in {name for option in dashboard.params for name in option.opts}
     for limit in (f"{MAX_PAYLOAD // 1024} KiB", f"{MAX_DEPTH} levels", f"{MAX_CONNECTIONS} connections"):
         assert limit in text
 

@@ -51,6 +51,17 @@ with TestClient(app, headers={"X-Forwarded-User": "ada"}) as client:
     print(names[-1], client.get(path).json()["result"])
 """
 
+ADMIN_CLIENT = """
+from fastapi.testclient import TestClient
+from admin import app
+
+with TestClient(app) as client:
+    id = client.post("/reports", json={"customer": "Ada"}).json()["id"]
+    for user in ("ada", "eve", ""):
+        response = client.get("/jobs/job", params={"id": id}, headers={"X-Forwarded-User": user})
+        print(user, response.status_code, "customer" in response.text)
+"""
+
 OTHER_CLIENT = """
 import time
 from {framework}.{module} import TestClient
@@ -89,6 +100,7 @@ def test_every_python_snippet_has_a_name_and_is_run_here() -> None:
         "starlette_app.py",
         "litestar_app.py",
         "live.py",
+        "admin.py",
         *PRINTING,
         *TESTS,
     }
@@ -105,6 +117,10 @@ def test_the_fastapi_application_answers_with_the_result_of_its_job(folder: Path
 
 def test_a_client_follows_a_job_through_its_routes(folder: Path) -> None:
     assert run(folder, "-c", LIVE_CLIENT) == "event: end The report of Ada\n"
+
+
+def test_the_dashboard_lets_in_whom_its_application_authorizes(folder: Path) -> None:
+    assert run(folder, "-c", ADMIN_CLIENT) == "ada 200 True\neve 200 False\n 403 False\n"
 
 
 @pytest.mark.parametrize(("framework", "module"), [("starlette", "testclient"), ("litestar", "testing")])
