@@ -28,7 +28,7 @@ from flowli_core.durations import ZERO
 from flowli_core.limits import MOST_LOG_LINES, MOST_TAKEN_BACK, WORKER_MEMORY
 from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
-from flowli_core.targets import CancelAnswer, RequeueAnswer
+from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 from tests.conformance.model_history import HistoryModel
 
 if TYPE_CHECKING:
@@ -232,11 +232,13 @@ class Model:
                 self._take_back_recovery(lease_of.id, lease_of.token)
         return HeartbeatAnswer(lost, frozenset(one for one in held if self.calls[one].cancel))
 
-    def cancel(self, record_id: str) -> CancelAnswer:
+    def cancel(self, target: Target) -> CancelAnswer:
         """Cancel a record, or request it."""
-        call = self.calls.get(record_id)
+        call = self.calls.get(target.id)
         if call is None:
             return "unknown"
+        if target.state not in {None, call.state}:
+            return "changed"
         if call.state == "active":
             call.cancel = True
             return "requested"
@@ -245,25 +247,34 @@ class Model:
         self._finish(call, "cancelled")
         return "cancelled"
 
-    def requeue(self, record_id: str, attempts: bytes | None) -> RequeueAnswer:
+    def requeue(self, target: Target) -> RequeueAnswer:
         """Return a record to its queue."""
-        call = self.calls.get(record_id)
+        call = self.calls.get(target.id)
         if call is None:
             return "unknown"
+        if target.state not in {None, call.state}:
+            return "changed"
         if call.state in {"queued", "active"}:
             return "unfinished"
         holder = self._holder(call.new.key)
         if holder is not None and holder is not call:
             return "key_taken"
         call.recovered_token, call.taken_back = None, 0
-        call.recoveries, call.cancel, call.attempts, call.result, call.finished_at = 0, False, attempts, None, None
+        call.recoveries, call.cancel, call.attempts, call.result, call.finished_at = (
+            0,
+            False,
+            target.attempts,
+            None,
+            None,
+        )
         call.progress = None
         self._wait(call, self.now)
         return "requeued"
 
-    def purge(self, state: FinishedState, older_than: timedelta, limit: int) -> int:
-        """Remove the oldest finished records."""
-        old = [call for call in self.oldest_first(state) if _end(call) < self.now - older_than][:limit]
+    def purge(self, state: FinishedState, older_than: timedelta, limit: int, ids: Sequence[str] | None) -> int:
+        """Remove the oldest finished records, or the oldest of some."""
+        old = [call for call in self.oldest_first(state) if _end(call) < self.now - older_than]
+        old = [call for call in old if ids is None or call.new.id in ids][:limit]
         for call in old:
             del self.calls[call.new.id]
         return len(old)

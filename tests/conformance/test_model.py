@@ -43,19 +43,19 @@ from flowli_core.history import HistoryQuery
 from flowli_core.limits import MOST_LOG_LINES, Keep
 from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, STATES
+from flowli_core.targets import Target
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import HOUR, everything, ids, record, step, stored
 from tests.conformance.drivers import CANDIDATES, Candidate
 from tests.conformance.model import Model
-from tests.support.store import cancel_one, requeue_one
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
     from pathlib import Path
 
     import pytest
 
-    from flowli_core.stored import FinishedState
+    from flowli_core.stored import FinishedState, State
 
 T = TypeVar("T")
 
@@ -74,6 +74,7 @@ MUST_REACH = (
     "ack duplicate",
     "ack lost",
     "cancel cancelled",
+    "cancel changed",
     "cancel finished",
     "cancel requested",
     "cancel unknown",
@@ -90,6 +91,7 @@ MUST_REACH = (
     "recovered cancelled",
     "recovered failed",
     "recovered queued",
+    "requeue changed",
     "requeue key_taken",
     "requeue requeued",
     "requeue unfinished",
@@ -399,34 +401,38 @@ class DriverMachine(RuleBasedStateMachine):
         """Return the id of a record or, now and then, of none."""
         return sorted([*self.model.calls, "nobody"])[pick % (len(self.model.calls) + 1)]
 
-    @rule(pick=picks)
-    def cancel(self, pick: int) -> None:
-        self.cancel_one(self.known(pick))
+    @rule(some=st.lists(picks, min_size=1, max_size=4), state=st.none() | st.sampled_from(STATES))
+    def cancel(self, some: list[int], state: State | None) -> None:
+        self.cancel_all(Target(id=self.known(pick), state=state) for pick in some)
 
     @precondition(lambda self: any(call.state == "active" for call in self.model.calls.values()))
     @rule(pick=picks, lease=leases)
     def cancel_an_active_record(self, pick: int, lease: timedelta) -> None:
         """Request to cancel a record, and let its worker send a heartbeat."""
         active = self.model.listed("active")
-        self.cancel_one(active[pick % len(active)])
+        self.cancel_all([Target(id=active[pick % len(active)])])
         worker = self.model.calls[active[pick % len(active)]].worker
         calls = [call for call in self.model.calls.values() if call.worker == worker]
         self.beat(worker or "", {call.new.id: call.token for call in calls if call.token is not None}, lease)
 
-    def cancel_one(self, record_id: str) -> None:
-        answer = self.run(cancel_one(self.driver, record_id))
-        assert answer == self.model.cancel(record_id)
-        self.reached[f"cancel {answer}"] += 1
+    def cancel_all(self, targets: Iterable[Target]) -> None:
+        chosen = list(targets)
+        answers = self.run(self.driver.cancel(chosen))
+        assert answers == [self.model.cancel(target) for target in chosen]
+        self.reached.update([f"cancel {answer}" for answer in answers])
 
-    @rule(pick=picks, attempts=st.none() | payloads)
-    def requeue(self, pick: int, attempts: bytes | None) -> None:
-        self.requeue_one(self.known(pick), attempts)
+    @rule(
+        some=st.lists(st.tuples(picks, st.none() | payloads), min_size=1, max_size=4),
+        state=st.none() | st.sampled_from(STATES),
+    )
+    def requeue(self, some: list[tuple[int, bytes | None]], state: State | None) -> None:
+        self.requeue_all(Target(id=self.known(pick), state=state, attempts=attempts) for pick, attempts in some)
 
     @precondition(lambda self: any(call.state in FINISHED for call in self.model.calls.values()))
     @rule(pick=picks, attempts=st.none() | payloads)
     def requeue_what_has_finished(self, pick: int, attempts: bytes | None) -> None:
         finished = [one for state in FINISHED for one in self.model.listed(state)]
-        self.requeue_one(finished[pick % len(finished)], attempts)
+        self.requeue_all([Target(id=finished[pick % len(finished)], attempts=attempts)])
 
     @precondition(lambda self: any(call.state in FINISHED and call.new.key for call in self.model.calls.values()))
     @rule(pick=picks, new=records)
@@ -434,12 +440,13 @@ class DriverMachine(RuleBasedStateMachine):
         finished = [call.new for call in self.model.calls.values() if call.state in FINISHED and call.new.key]
         old = finished[pick % len(finished)]
         self.enqueue([replace(new, key=old.key)], past=False)
-        self.requeue_one(old.id, None)
+        self.requeue_all([Target(id=old.id)])
 
-    def requeue_one(self, record_id: str, attempts: bytes | None) -> None:
-        answer = self.run(requeue_one(self.driver, record_id, attempts=attempts))
-        assert answer == self.model.requeue(record_id, attempts)
-        self.reached[f"requeue {answer}"] += 1
+    def requeue_all(self, targets: Iterable[Target]) -> None:
+        chosen = list(targets)
+        answers = self.run(self.driver.requeue(chosen))
+        assert answers == [self.model.requeue(target) for target in chosen]
+        self.reached.update([f"requeue {answer}" for answer in answers])
 
     @precondition(lambda self: any(call.state in FINISHED for call in self.model.calls.values()))
     @rule(
@@ -447,13 +454,15 @@ class DriverMachine(RuleBasedStateMachine):
         after=st.sampled_from([timedelta(milliseconds=1), SECOND, ZERO]),
         older_than=st.sampled_from([ZERO, SECOND]),
         limit=st.sampled_from([3, 1, 0]),
+        named=st.none() | st.lists(picks, max_size=4),
     )
-    def purge(self, pick: int, after: timedelta, older_than: timedelta, limit: int) -> None:
+    def purge(self, pick: int, after: timedelta, older_than: timedelta, limit: int, named: list[int] | None) -> None:
         states: list[FinishedState] = [state for state in FINISHED if self.model.listed(state)]
         state = states[pick % len(states)]
         self.time_passes_by(after)
-        answer = self.run(self.driver.purge(state, older_than=older_than, limit=limit))
-        assert answer == self.model.purge(state, older_than, limit)
+        ids = None if named is None else [self.known(pick) for pick in named]
+        answer = self.run(self.driver.purge(state, older_than=older_than, limit=limit, ids=ids))
+        assert answer == self.model.purge(state, older_than, limit, ids)
         self.reached["purged"] += answer
 
     @rule(by=st.sampled_from([timedelta(milliseconds=1), SECOND, SECOND, 10 * SECOND, 30 * SECOND, 300 * SECOND]))
