@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from flowli_core import _checks
 from flowli_core._checks import internal
 from flowli_core._jobs.arguments import BESIDE_INPUT, CallOptions, Fields, Given, Input, build_input, pack_input
+from flowli_core._jobs.collector import count_batch
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition
-from flowli_core._jobs.outbox import count_batch
 from flowli_core._jobs.records import JobRecord, Receipt, to_receipt, to_typed_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import JobSettings
@@ -211,7 +211,7 @@ class Call:
                 await asyncio.sleep(0)  # Storing in memory does not wait for anything.
             batch = rest[: count_batch(rest)]
             try:
-                answers = await self.runtime.outbox.enqueue(driver, batch)
+                answers = await self.runtime.collector.enqueue(driver, batch)
             except DriverError as error:
                 error.ids = error.ids or tuple(record.id for record in batch)
                 raise

@@ -10,10 +10,10 @@ from typing import Any
 
 from flowli_core import _checks
 from flowli_core._current import CurrentJob, as_current
+from flowli_core._jobs.collector import Collector
 from flowli_core._jobs.context import CLOSED, ContextScope
 from flowli_core._jobs.definition import Definition
 from flowli_core._jobs.execution import CallHandler, Middleware, Replaced, call_handler, call_in_thread, call_through
-from flowli_core._jobs.outbox import Outbox
 from flowli_core._jobs.settings import Defaults, JobSettings
 from flowli_core._jobs.tracer import Tracer
 from flowli_core._jobs.watching import Watching, not_found
@@ -51,7 +51,7 @@ class Runtime:
     defaults: Defaults
     tracer: Tracer | None
     middleware: tuple[Middleware[Any], ...] = ()
-    outbox: Outbox = field(default_factory=Outbox)
+    collector: Collector = field(default_factory=Collector)
     watching: Watching = field(default_factory=Watching)
     host: object = None
     variables: contextvars.Context = field(default_factory=contextvars.copy_context)

@@ -45,7 +45,7 @@ async def test_a_cancelled_enqueue_leaves_no_reply_for_the_next(driver: RedisDri
 
 
 async def test_jobs_sent_together_with_a_cancelled_enqueue_are_stored(driver: RedisDriver) -> None:
-    """Cancel each of five enqueues that the outbox sends together: the others get their own receipts, once."""
+    """Cancel each of five enqueues that the collector sends together: the others get their own receipts, once."""
     work = Work(driver)
     for victim in range(5):
         for turns in count():

@@ -136,7 +136,7 @@ async def test_each_caller_gets_its_own_copy_of_an_error() -> None:
         assert all(len(one) == 1 for one in ids)
         assert len(set(ids)) == 4
         driver.is_unreachable = False
-        assert (await jobs.work.enqueue(5)).disposition == "accepted", "the outbox works again"
+        assert (await jobs.work.enqueue(5)).disposition == "accepted", "the collector works again"
 
 
 async def test_a_call_that_a_client_sends_twice_is_accepted_once() -> None:

@@ -1,4 +1,4 @@
-"""The outbox: single enqueues that are made while another is in flight are sent together, in one call of the driver."""
+"""The collector: sends single enqueues that are made while another is in flight together, in one call of the driver."""
 
 import asyncio
 import copy
@@ -55,7 +55,7 @@ class _Queue:
         self.is_busy = False
 
 
-class Outbox:
+class Collector:
     """Sends records to a driver, one call at a time for each event loop.
 
     If no call is in flight, a caller calls the driver itself, so a single enqueue is not delayed. Callers that arrive
