@@ -100,6 +100,11 @@ def _at_exit() -> None:
     _background.end()
 
 
+def background_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop of `run_sync`, running."""
+    return _background.start()
+
+
 def is_background(loop: asyncio.AbstractEventLoop) -> bool:
     """Return True for the event loop of `run_sync`."""
     return loop is _background.loop

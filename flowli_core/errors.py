@@ -8,6 +8,7 @@ FlowliError
 ├── RecordNotFound       no record has this id: it was never stored, or its retention time is over
 ├── JobFailed            the job whose result is awaited has failed
 ├── JobCancelled         the job whose result is awaited was cancelled
+├── OutboxUnavailable    the database of an outbox failed; the same call may be repeated
 └── DriverError          the store refused a call, or failed
     ├── StoreUnavailable     the store is unreachable or full; the same call may be repeated
     ├── StoreDamaged         stored data cannot be read
@@ -96,6 +97,10 @@ class JobFailed(FlowliError):
 
 class JobCancelled(FlowliError):
     """The job whose result is awaited was cancelled."""
+
+
+class OutboxUnavailable(FlowliError):
+    """The database of an outbox failed. The same call may be repeated."""
 
 
 class DriverError(FlowliError):

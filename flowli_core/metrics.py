@@ -37,6 +37,7 @@ from flowli_core._jobs.workers import to_workers, unserved_queues
 from flowli_core._running.hooks import EventKind, JobEvent
 from flowli_core._running.runner import Runner
 from flowli_core.history import OTHERS, HistoryEntry, HistoryQuery
+from flowli_core.outbox import Backlog
 from flowli_core.stored import FINISHED, STATES
 
 _OTHERS = "(others)"
@@ -59,7 +60,8 @@ class PrometheusMetrics:
     and state, `flowli_lag_seconds` (how long the first due job of a queue has waited), `flowli_workers` (living ones),
     `flowli_queue_paused` (1 if a queue is paused, else 0), `flowli_unserved_jobs` (waiting in queues that no living
     worker serves) and `flowli_parked_jobs` (returned by the workers that met them, because they could not run them);
-    the last two leave out paused queues. `flowli_jobs_enqueued_total`, `flowli_jobs_finished_total`
+    the last two leave out paused queues. `flowli_outbox_jobs` wait in the outbox of the registry, the oldest for
+    `flowli_outbox_age_seconds`. `flowli_jobs_enqueued_total`, `flowli_jobs_finished_total`
     by state, `flowli_jobs_retried_total` and `flowli_jobs_recovered_total` count since the store was made, as do the
     histograms `flowli_job_wait_seconds` (from when a job was due until its handler started) and
     `flowli_job_run_seconds` (duration of handlers), which have no sum.
@@ -86,6 +88,10 @@ class PrometheusMetrics:
             registry=registry,
         )
         self._hung = Gauge("flowli_hung_slots", "Slots of handlers that did not end when asked to", registry=registry)
+        self._outbox = Gauge("flowli_outbox_jobs", "Jobs that wait in the outbox", registry=registry)
+        self._outbox_age = Gauge(
+            "flowli_outbox_age_seconds", "How long the oldest job has waited in the outbox", registry=registry
+        )
         self._parked = Gauge("flowli_parked_jobs", "Jobs that no worker could run so far", ("job",), registry=registry)
         self._history = _HistoryCollector()
         registry.register(self._history)
@@ -112,6 +118,7 @@ class PrometheusMetrics:
             _, totals = await (await runtime_of(jobs).store()).history(HistoryQuery(resolution="total"))
         except NotImplementedError:
             totals = []
+        backlog = await jobs.inspect.get_outbox() or Backlog()
         by_queue = overview.counts.by_queue
         paused = overview.paused
         sizes = dict.fromkeys(paused, 0) | {queue: some.queued + some.active for queue, some in by_queue.items()}
@@ -141,6 +148,8 @@ class PrometheusMetrics:
         self._unserved.clear()
         for label, count in unserved.items():
             self._unserved.labels(label).set(count)
+        self._outbox.set(backlog.count)
+        self._outbox_age.set(backlog.age.total_seconds())
         self._parked.clear()
         for one in parked:
             self._parked.labels(one.name).inc(one.count)

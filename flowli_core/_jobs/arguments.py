@@ -10,6 +10,7 @@ from flowli_core import _checks
 from flowli_core._jobs.definition import Definition
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import ValidationError
+from flowli_core.outbox import Transaction
 from flowli_core.retry import Retry
 
 BESIDE_INPUT = frozenset({"meta", "queue", "key"})
@@ -48,6 +49,7 @@ class CallOptions:
     id: str | None = None
     retry: Retry | None = None
     timeout: timedelta | None = None
+    session: Transaction | None = None
 
     def over(
         self,
@@ -58,6 +60,7 @@ class CallOptions:
         id: str | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        session: Transaction | None = None,
     ) -> CallOptions:
         """Return these options, overridden by those that are given. Raises ValidationError for an invalid one."""
         return CallOptions(
@@ -67,6 +70,7 @@ class CallOptions:
             id=self.id if id is None else _call_id(id),
             retry=self.retry if retry is None else _call_retry(retry),
             timeout=self.timeout if timeout is None else duration(timeout, argument="timeout", error=ValidationError),
+            session=self.session if session is None else session,
         )
 
 

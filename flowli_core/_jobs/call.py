@@ -28,17 +28,22 @@ from flowli_core._wire.codec import Codec
 from flowli_core._wire.keys import key_of_call
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
+from flowli_core.clock import SystemClock
 from flowli_core.driver import Disposition, NewRecord
 from flowli_core.durations import ZERO, Duration, duration, format_duration
 from flowli_core.errors import DriverError, Issue, StoreUnavailable, StrategyError, ValidationError
 from flowli_core.limits import MAX_ENQUEUE_RECORDS
-from flowli_core.stored import FINISHED, StoredRecord
+from flowli_core.outbox import Transaction
+from flowli_core.stored import FINISHED, State, StoredRecord
 
 _KEEP_ID = timedelta(minutes=5)
 """An id that a caller gave stays taken for this time after its job has ended. Nobody repeats a call for so long."""
 
+_KEEP_ID_OF_OUTBOX = timedelta(hours=1)
+"""The same for the ids of jobs in an outbox: a process that dies may leave rows of jobs that it has sent."""
+
 _CHECKED_AT_ONCE = 250
-_OPTIONS = frozenset({"meta", "queue", "key", "id", "retry", "timeout", "delay"})
+_OPTIONS = frozenset({"meta", "queue", "key", "id", "retry", "timeout", "session", "delay"})
 
 
 @dataclass(slots=True, eq=False)
@@ -201,6 +206,8 @@ class Call:
             return await self._send(records, trace)
 
     async def _send(self, records: Sequence[NewRecord], trace: bytes = b"") -> list[Receipt[Any]]:
+        if self.options.session is not None:
+            return await self._send_with(self.options.session, records, trace)
         driver = await self.runtime.store()
         receipts: list[Receipt[Any]] = []
         while len(receipts) < len(records):
@@ -223,6 +230,21 @@ class Call:
             receipts += [to_receipt(self.definition.name, answer, duplicate) for answer in answers]
         return receipts
 
+    async def _send_with(self, session: Transaction, records: Sequence[NewRecord], trace: bytes) -> list[Receipt[Any]]:
+        """Store records in the transaction of a session. A delay counts from now, not from the commit."""
+        now = SystemClock().now()
+        stored = [
+            replace(
+                record,
+                due=now + record.due if isinstance(record.due, timedelta) and record.due else record.due,
+                keep_id=max(record.keep_id, _KEEP_ID_OF_OUTBOX),
+                meta=with_trace(record.meta, trace),
+            )
+            for record in records
+        ]
+        await self.runtime.require_deliveries().add(session, stored)
+        return [_outbox_receipt(record, now) for record in stored]
+
     async def _refuse_other_job(self, id: str) -> None:
         """Refuse an id whose record is one of another job: a receipt would say that this call was stored."""
         stored = await self.runtime.find_record(id)
@@ -235,6 +257,12 @@ class Call:
     def _check_registered(self) -> None:
         if self.runtime.jobs.get(self.definition.name) is not self.definition:
             raise StrategyError(f"{self.definition.name!r} is not in this registry; make it an attribute of the class")
+
+
+def _outbox_receipt(record: NewRecord, now: datetime) -> Receipt[Any]:
+    due = record.due if isinstance(record.due, datetime) else now
+    state: State = "scheduled" if due > now else "queued"
+    return Receipt(id=record.id, name=record.name, state=state, scheduled_for=max(due, now), disposition="outbox")
 
 
 def make_record(
@@ -264,9 +292,12 @@ def make_record(
 
 def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: CallOptions) -> ScheduleSpec:
     """Return what is stored of a schedule. Its own options override `options`. Raises ValidationError."""
-    if options.key is not None or options.id is not None:
+    if options.key is not None or options.id is not None or options.session is not None:
         raise internal(
-            ValidationError("a schedule has its own key and makes the ids of its jobs: leave out options(key=, id=)")
+            ValidationError(
+                "a schedule has its own key, makes the ids of its jobs, and is stored at once: leave out "
+                "options(key=, id=, session=)"
+            )
         )
     options = options.over(meta=schedule.options.meta, retry=schedule.options.retry)
     record = make_record(schedule.definition, settings, options, Given(schedule.input), due=ZERO)

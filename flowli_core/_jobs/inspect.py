@@ -17,6 +17,7 @@ from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
 from flowli_core.durations import Duration
 from flowli_core.errors import ValidationError
+from flowli_core.outbox import Backlog
 from flowli_core.stored import (
     Overview,
     Position,
@@ -85,6 +86,14 @@ class Inspect:
         if queue is not None:
             _checks.name(queue, argument="queue", error=ValidationError)
         return await read_history(await self._runtime.store(), last, job=job, queue=queue)
+
+    async def get_outbox(self) -> Backlog | None:
+        """Count the jobs of committed transactions that wait in the outbox. Return None if the registry has no outbox.
+
+        Raises OutboxUnavailable if its database fails.
+        """
+        outbox = self._runtime.outbox
+        return None if outbox is None else await outbox.backlog()
 
     async def get_parked(self, overview: Overview | None = None) -> tuple[ParkedJobs, ...]:
         """Return the jobs that wait because no worker that met them could run them, by name and reason.

@@ -21,6 +21,7 @@ from flowli_core._schedules.timing import Missed, Overlap
 from flowli_core.clock import SystemClock
 from flowli_core.durations import ZERO, Duration, When, due
 from flowli_core.errors import SchedulingError, ValidationError
+from flowli_core.outbox import Transaction
 from flowli_core.retry import Retry
 
 P = ParamSpec("P")
@@ -128,6 +129,7 @@ class BoundJob(Generic[P, In, M, R]):
         id: str | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        session: Transaction | None = None,
     ) -> Self:
         """Return this job with options for its next calls. They override those of the job and of the registry.
 
@@ -137,8 +139,12 @@ class BoundJob(Generic[P, In, M, R]):
         that record. `id` is the id of the record, unique among all jobs: enqueueing it again stores nothing. A `queue`
         that no job declares is served only by workers that list it. `retry` may set `max_attempts` and `backoff`;
         `retry_on` and `give_up_on` belong to `@job(...)`. `run` uses `meta` and `queue`, and ignores the rest.
+
+        With a `session` of SQLAlchemy, the job exists if and only if the transaction of the session commits: see
+        `flowli_core.sqlalchemy`. The receipt has the disposition "outbox", and `result` finds the job after the commit.
         """
-        return type(self)(self._call.over(meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout))
+        call = self._call.over(meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout, session=session)
+        return type(self)(call)
 
     @overload
     async def run(self, input: In, /, *, meta: M | None = ...) -> R: ...

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic
+from typing import Any, Generic, Literal
 
 from pydantic_core import from_json
 from typing_extensions import TypeVar
@@ -38,7 +38,8 @@ class Receipt(Generic[R_co]):
     """The answer to an enqueued call of a job that returns `R_co`.
 
     `disposition` is "accepted" if the call was stored, "duplicate" if there was a record with this id already, and
-    "existing" if an unfinished record of this job has the same key; then the receipt is that of the other record.
+    "existing" if an unfinished record of this job has the same key; then the receipt is that of the other record. It is
+    "outbox" if the call waits for the commit of its session.
     """
 
     id: str
@@ -46,7 +47,7 @@ class Receipt(Generic[R_co]):
     state: State
     scheduled_for: datetime
     attempts_made: int = 0
-    disposition: Disposition = "accepted"
+    disposition: Disposition | Literal["outbox"] = "accepted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

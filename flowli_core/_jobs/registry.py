@@ -25,6 +25,7 @@ from flowli_core._jobs.tracer import Tracer
 from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core.driver import Driver
 from flowli_core.errors import DefinitionError, StrategyError
+from flowli_core.outbox import Outbox
 
 C_co = TypeVar("C_co", covariant=True)
 
@@ -62,6 +63,7 @@ class Jobs(Generic[C_co]):
         defaults: Defaults | None = None,
         tracer: Tracer | None = None,
         middleware: Sequence[Middleware[C_co]] = (),
+        outbox: Outbox | None = None,
     ) -> None:
         _check_driver(driver)
         defaults = Defaults() if defaults is None else _checks.instance(defaults, Defaults, argument="defaults")
@@ -83,6 +85,7 @@ class Jobs(Generic[C_co]):
             defaults=defaults,
             tracer=_check_tracer(tracer),
             middleware=check_middleware(middleware),
+            outbox=_check_outbox(outbox),
         )
         self._inspect = Inspect(self._runtime)
         self._control = Control(self._runtime)
@@ -264,6 +267,12 @@ def _check_tracer(tracer: Tracer | None) -> Tracer | None:
     if tracer is not None and (isinstance(tracer, type) or not callable(getattr(tracer, "enqueueing", None))):
         raise DefinitionError(f"tracer must be an OpenTelemetry() of flowli_core.tracing, got {_described(tracer)}")
     return tracer
+
+
+def _check_outbox(outbox: Outbox | None) -> Outbox | None:
+    if outbox is not None and (isinstance(outbox, type) or not callable(getattr(outbox, "claim", None))):
+        raise DefinitionError(f"outbox must be a SqlOutbox(engine, table), got {_described(outbox)}")
+    return outbox
 
 
 def _described(value: object) -> str:

@@ -13,6 +13,7 @@ from flowli_core._current import CurrentJob, as_current
 from flowli_core._jobs.collector import Collector
 from flowli_core._jobs.context import CLOSED, ContextScope
 from flowli_core._jobs.definition import Definition
+from flowli_core._jobs.deliveries import Deliveries
 from flowli_core._jobs.execution import CallHandler, Middleware, Replaced, call_handler, call_in_thread, call_through
 from flowli_core._jobs.settings import Defaults, JobSettings
 from flowli_core._jobs.tracer import Tracer
@@ -22,6 +23,7 @@ from flowli_core._schedules.spec import ScheduleSpec
 from flowli_core._sync import is_background
 from flowli_core.driver import Driver
 from flowli_core.errors import StrategyError, ValidationError
+from flowli_core.outbox import Outbox
 from flowli_core.stored import FINISHED, RecordById, RecordsById, StoredRecord
 
 
@@ -51,6 +53,7 @@ class Runtime:
     defaults: Defaults
     tracer: Tracer | None
     middleware: tuple[Middleware[Any], ...] = ()
+    outbox: Outbox | None = None
     collector: Collector = field(default_factory=Collector)
     watching: Watching = field(default_factory=Watching)
     host: object = None
@@ -58,11 +61,14 @@ class Runtime:
     _open_lock: LoopLock = field(default_factory=LoopLock)
     _is_open: bool = False
     _is_closed: bool = False
+    deliveries: Deliveries | None = field(init=False)
+    """Sends the records of the outbox, if there is one."""
     call_handler: CallHandler = field(init=False)
     """Calls a handler, through the middleware if there is any."""
     _by_alias: Mapping[str, Definition] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.deliveries = None if self.outbox is None else Deliveries(self.outbox, self.store)
         self.call_handler = partial(call_through, self.middleware) if self.middleware else call_handler
         self._by_alias = {alias: job for job in self.jobs.values() for alias in job.aliases}
 
@@ -128,6 +134,16 @@ class Runtime:
             )
         return self.driver
 
+    def require_deliveries(self) -> Deliveries:
+        """Return the way through the outbox. Raises StrategyError if there is no outbox, or no driver."""
+        self.require_driver()
+        if self.deliveries is None:
+            raise StrategyError(
+                "this registry has no outbox for the jobs of a session: AppJobs(..., outbox=SqlOutbox(engine, table)), "
+                "with `from flowli_core.sqlalchemy import SqlOutbox, outbox_table`"
+            )
+        return self.deliveries
+
     async def open(self) -> None:
         """Open the driver, if there is one, and make the shared context."""
         self._refuse_closed()
@@ -137,6 +153,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Close the context, and the driver if it was opened here. A second call does nothing."""
+        if self.deliveries is not None:
+            await self.deliveries.close()
         self._is_closed = True
         await self.watching.close()
         try:

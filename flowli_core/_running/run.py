@@ -19,6 +19,7 @@ from flowli_core._running.leases import MAX_INTERVAL, LeaseRenewer
 from flowli_core._running.next import Facts, next_action
 from flowli_core._running.options import DRAIN, TRIES_ONCE, RunnerOptions
 from flowli_core._running.pacer import Pacer
+from flowli_core._running.relay import relay_all, relay_for_ever
 from flowli_core._running.reports import ReportSender
 from flowli_core._running.slots import Slots
 from flowli_core._running.steps import StepClient, StepResult
@@ -154,6 +155,7 @@ class Run:
         )
         try:
             async with self._tasks:
+                relay = await self._start_relay()
                 self._ticker.start()
                 try:
                     with renewer:
@@ -165,12 +167,24 @@ class Run:
                     self._pacer.close()
                     self._ticker.close()
                     self._slots.abandon_all()
+                    if relay is not None:
+                        relay.cancel()
         finally:
             self._events.close()
             await renewer.ended()
             await self._leave()
         if failure is not None:
             raise failure
+
+    async def _start_relay(self) -> asyncio.Task[None] | None:
+        """Serve the outbox, if the registry has one, for as long as the run lasts. With `once`, send what waits now."""
+        deliveries = self._runtime.deliveries
+        if deliveries is None:
+            return None
+        if self._once:
+            await relay_all(deliveries)
+            return None
+        return self._tasks.create_task(relay_for_ever(deliveries))
 
     async def _leave(self) -> None:
         """Send the last step of this worker, if the store is reachable and no leases are held."""

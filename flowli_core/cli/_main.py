@@ -13,6 +13,7 @@ from flowli_core.cli._operations.doctor import doctor
 from flowli_core.cli._operations.history import history
 from flowli_core.cli._operations.jobs import enqueue, jobs, run_job
 from flowli_core.cli._operations.queues import queues
+from flowli_core.cli._operations.relay import relay
 from flowli_core.cli._operations.schedules import schedules
 from flowli_core.cli._operations.status import status
 from flowli_core.cli._worker.command import worker
@@ -45,6 +46,7 @@ operations: tuple[click.Command, ...] = (
     check,
     doctor,
     dashboard,
+    relay,
 )
 """The commands that open a registry, do one thing and exit."""
 

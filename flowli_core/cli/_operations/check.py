@@ -15,8 +15,12 @@ from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
 from flowli_core.cli._common.show import format_json
 from flowli_core.cli._operations.served import MOST_NAMED, complain_of_unserved, format_parked, is_here
+from flowli_core.cli._operations.status import format_backlog
 from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
+
+_OUTBOX_WITHIN = timedelta(minutes=1)
+"""Jobs that wait in the outbox for longer are not being sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +73,7 @@ async def check(
 
     The store must answer, and each job of the registry needs a living worker that serves its queue and knows the job. A
     worker is alive until it stops, or has not been seen for 30 seconds; so one that was killed may count for that long.
-    No job may wait in a queue that no worker serves, or because no worker can run it.
+    No job may wait in a queue that no worker serves, because no worker can run it, or in the outbox for over a minute.
 
     A paused queue is named, but fails the check only by the age of its jobs, with --oldest: whoever has paused it wants
     its jobs to wait, and containers need no restart for it.
@@ -120,6 +124,9 @@ async def _check(jobs: Jobs[Any], limits: _Limits) -> Checked:
     if limits.workers and any(worker.is_alive for worker in workers):
         complaints += complain_of_unserved(jobs, overview, workers)
     complaints += [f"parked: {one}" for one in format_parked(await jobs.inspect.get_parked(overview), overview.now)]
+    backlog = await jobs.inspect.get_outbox()
+    if backlog is not None and backlog.age > _OUTBOX_WITHIN:
+        complaints.append(f"outbox: {format_backlog(backlog)}")
     oldest = min(overview.oldest, key=overview.oldest.__getitem__, default=None)
     waited = None if oldest is None else overview.now - overview.oldest[oldest]
     if limits.oldest is not None and waited is not None and waited > limits.oldest:

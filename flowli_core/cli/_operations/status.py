@@ -27,6 +27,7 @@ from flowli_core.cli._operations.schedules import format_schedules
 from flowli_core.cli._operations.served import format_parked, name_some
 from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
+from flowli_core.outbox import Backlog
 from flowli_core.stored import Overview, QueueCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
@@ -46,6 +47,7 @@ class Status:
     workers: tuple[WorkerRecord, ...]
     driver: str
     parked: tuple[ParkedJobs, ...]
+    outbox: Backlog | None
     schedules: tuple[ScheduleRecord, ...]
 
 
@@ -62,6 +64,7 @@ async def read_status(jobs: Jobs[Any]) -> Status:
         workers=to_workers(overview),
         driver=repr(runtime_of(jobs).require_driver()),
         parked=await jobs.inspect.get_parked(overview),
+        outbox=await jobs.inspect.get_outbox(),
         schedules=tuple(schedules[:_MOST_SCHEDULES]),
     )
 
@@ -73,6 +76,8 @@ def format_status(status: Status, declared: Collection[str]) -> str:
         ("workers", _format_workers(status.workers, status.now)),
         ("oldest", _format_oldest(status)),
     ]
+    if status.outbox is not None:
+        head.append(("outbox", format_backlog(status.outbox)))
     if status.parked:
         head.append(("parked", ("\n" if is_terminal() else ", ").join(format_parked(status.parked, status.now))))
     undeclared = _format_undeclared(status.counts, declared)
@@ -128,6 +133,13 @@ def _format_workers(workers: Sequence[WorkerRecord], now: datetime) -> str:
     if len(workers) > _MOST_WORKERS:
         lines.append(f"and {len(workers) - _MOST_WORKERS} more")
     return ("\n" if is_terminal() else ", ").join(lines)
+
+
+def format_backlog(backlog: Backlog) -> str:
+    """Say how many jobs wait in the outbox, and for how long."""
+    if not backlog.count:
+        return "nothing waits"
+    return f"{backlog.count} wait to be sent to the store, the oldest for {format_span(backlog.age)}"
 
 
 def _format_oldest(status: Status) -> str:

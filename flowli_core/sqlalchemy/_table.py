@@ -1,0 +1,96 @@
+"""The table of an outbox, and the layout of its rows."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table
+
+from flowli_core.driver import NewRecord
+
+VERSION = 1
+"""The version of the layout of a stored record."""
+
+_LONGEST_TEXT = 255
+_LONGEST_RECORD = 2**24 - 1
+"""MySQL chooses the type of a column by this length: one with up to 16 MiB."""
+
+
+def outbox_table(metadata: MetaData, *, name: str = "flowli_outbox", schema: str | None = None) -> Table:
+    """Add the table of an outbox to a MetaData, so that `create_all` and Alembic see it. Return it.
+
+    Times are in milliseconds since 1970. A row exists from the commit of its transaction until the store has accepted
+    its record. `claimed_until` is when another process may send it.
+    """
+    return Table(
+        name,
+        metadata,
+        Column("number", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+        Column("id", String(_LONGEST_TEXT), nullable=False),
+        Column("transaction_id", String(36), nullable=False),
+        Column("job", String(_LONGEST_TEXT), nullable=False),
+        Column("queue", String(_LONGEST_TEXT), nullable=False),
+        Column("created_at", BigInteger(), nullable=False),
+        Column("claimed_until", BigInteger(), nullable=False),
+        Column("claimed_by", String(36), nullable=True),
+        Column("record", LargeBinary(_LONGEST_RECORD), nullable=False),
+        Index(f"{name}_id", "id"),
+        Index(f"{name}_transaction", "transaction_id", "number"),
+        schema=schema,
+    )
+
+
+def make_rows(
+    records: Sequence[NewRecord], *, transaction: str, now: int, claimed_until: int
+) -> list[dict[str, object]]:
+    """Return the rows of records that one transaction stores at `now`."""
+    return [
+        {
+            "id": record.id,
+            "transaction_id": transaction,
+            "job": record.name,
+            "queue": record.queue,
+            "created_at": now,
+            "claimed_until": claimed_until,
+            "claimed_by": None,
+            "record": pack(record),
+        }
+        for record in records
+    ]
+
+
+def pack(record: NewRecord) -> bytes:
+    """Write a record as JSON."""
+    return json.dumps({"version": VERSION, **{name: _plain(value) for name, value in asdict(record).items()}}).encode()
+
+
+def unpack(wire: bytes) -> NewRecord:
+    """Read a record. Raises ValueError if it cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads(wire)
+        version = found.pop("version")
+        if version != VERSION:
+            raise ValueError(f"its layout is {version!r}, and this release reads {VERSION}")
+        due = found["due"]
+        found["due"] = datetime.fromisoformat(due) if isinstance(due, str) else timedelta(milliseconds=due)
+        for name in ("input", "meta", "policy"):
+            found[name] = None if found[name] is None else found[name].encode("utf-8", "surrogateescape")
+        for name in ("keep_completed", "keep_failed", "keep_id"):
+            found[name] = timedelta(milliseconds=found[name])
+        return NewRecord(**found)
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _plain(value: object) -> object:
+    match value:
+        case bytes():
+            return value.decode("utf-8", "surrogateescape")
+        case timedelta():
+            return value // timedelta(milliseconds=1)
+        case datetime():
+            return value.isoformat()
+        case _:
+            return value
