@@ -56,17 +56,21 @@ class Deliveries:
 
     async def sent(self) -> None:
         """Wait until what was committed on this event loop is sent, or has failed."""
-        sender = self._senders.get(asyncio.get_running_loop())
-        if sender is not None and sender.task is not None:
-            await asyncio.wait((sender.task,))
+        task = self._task_here()
+        if task is not None:
+            await asyncio.wait((task,))
 
     async def close(self) -> None:
         """Wait for what is being sent on this event loop, but only for seconds: the rows of the rest stay."""
+        task = self._task_here()
+        if task is not None:
+            await asyncio.wait((task,), timeout=_END_WITHIN)
+            task.cancel()
+            await asyncio.wait((task,))
+
+    def _task_here(self) -> asyncio.Task[None] | None:
         sender = self._senders.get(asyncio.get_running_loop())
-        if sender is not None and sender.task is not None:
-            await asyncio.wait((sender.task,), timeout=_END_WITHIN)
-            sender.task.cancel()
-            await asyncio.wait((sender.task,))
+        return None if sender is None else sender.task
 
     def _send_soon(self, records: Sequence[NewRecord]) -> None:
         """Send the records of a transaction that was committed in this thread, or search for them if there are none."""

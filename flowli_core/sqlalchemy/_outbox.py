@@ -82,7 +82,7 @@ class SqlOutbox:
         values = {"claimed_until": _now() + _POSTPONE_MS, "claimed_by": _REFUSED}
         await self._run(lambda connection: connection.execute(update(self._table).where(rows).values(values)))
 
-    def _claim(self, connection: Connection) -> list[tuple[int, str, bytes]]:
+    def _claim(self, connection: Connection) -> list[tuple[int, str, str]]:
         """Claim the oldest rows. Return number, id and record of each.
 
         A claim is a time in the row, not a lock: the transaction does not stay open while the store is called.

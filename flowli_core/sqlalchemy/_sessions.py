@@ -48,7 +48,8 @@ async def add(session: object, table: Table, records: Sequence[NewRecord], *, no
         case Session():
             _add_to_session(session, table, records, now, on_commit)
         case scoped_session():
-            _add_to_session(session(), table, records, now, on_commit)
+            # `run_sync` calls this in another thread, which has another session.
+            raise DefinitionError("give the session of this thread, not its scoped_session: options(session=session())")
         case AsyncConnection():
             await session.run_sync(_add_to_connection, table, records, now, on_commit)
         case Connection():

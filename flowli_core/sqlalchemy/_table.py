@@ -6,7 +6,8 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
 from flowli_core.driver import NewRecord
 
@@ -14,8 +15,8 @@ VERSION = 1
 """The version of the layout of a stored record."""
 
 _LONGEST_TEXT = 255
-_LONGEST_RECORD = 2**24 - 1
-"""MySQL chooses the type of a column by this length: one with up to 16 MiB."""
+_LONG_TEXT = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+"""A TEXT of MySQL holds 64 KiB only."""
 
 
 def outbox_table(metadata: MetaData, *, name: str = "flowli_outbox", schema: str | None = None) -> Table:
@@ -35,7 +36,7 @@ def outbox_table(metadata: MetaData, *, name: str = "flowli_outbox", schema: str
         Column("created_at", BigInteger(), nullable=False),
         Column("claimed_until", BigInteger(), nullable=False),
         Column("claimed_by", String(36), nullable=True),
-        Column("record", LargeBinary(_LONGEST_RECORD), nullable=False),
+        Column("record", _LONG_TEXT, nullable=False),
         Index(f"{name}_id", "id"),
         Index(f"{name}_transaction", "transaction_id", "number"),
         schema=schema,
@@ -61,12 +62,12 @@ def make_rows(
     ]
 
 
-def pack(record: NewRecord) -> bytes:
-    """Write a record as JSON."""
-    return json.dumps({"version": VERSION, **{name: _plain(value) for name, value in asdict(record).items()}}).encode()
+def pack(record: NewRecord) -> str:
+    """Write a record as JSON, in ASCII."""
+    return json.dumps({"version": VERSION, **{name: _plain(value) for name, value in asdict(record).items()}})
 
 
-def unpack(wire: bytes) -> NewRecord:
+def unpack(wire: str) -> NewRecord:
     """Read a record. Raises ValueError if it cannot be read."""
     try:
         found: dict[str, Any] = json.loads(wire)

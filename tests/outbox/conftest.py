@@ -1,0 +1,88 @@
+"""A registry with an outbox, in each database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import Column, Integer, MetaData, Table, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from flowli_core import Jobs, job
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.sqlalchemy import SqlOutbox, outbox_table
+from tests.outbox.databases import DATABASES, new_database
+from tests.support.faulty import FaultyDriver
+
+metadata = MetaData()
+rows = outbox_table(metadata)
+orders = Table("orders", metadata, Column("id", Integer, primary_key=True, autoincrement=False))
+
+
+@job(int, meta=str)
+async def ship(input: int, meta: str | None) -> int:
+    return input
+
+
+class AppJobs(Jobs[None]):
+    ship = ship
+    queues = ("default", "mail")
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """An application with orders, and a job for each."""
+
+    jobs: AppJobs
+    engine: AsyncEngine
+    outbox: SqlOutbox
+    store: FaultyDriver
+
+    async def waiting(self) -> list[str]:
+        """Return the ids of the records in the store, in the order in which they run."""
+        page = await self.jobs.inspect.get_jobs_by_state("queued", limit=1000)
+        return [record.id for record in reversed(page.items)]
+
+    async def left(self) -> int:
+        """Count the rows of the outbox."""
+        async with self.engine.connect() as connection:
+            return (await connection.execute(select(func.count()).select_from(rows))).scalar_one()
+
+    async def is_empty(self) -> bool:
+        """Return True if the outbox is empty."""
+        return not await self.left()
+
+    async def sent(self, *ids: str) -> None:
+        """Wait until exactly these records are in the store, and the outbox is empty."""
+        await until(lambda: self._is_sent(ids))
+
+    async def _is_sent(self, ids: tuple[str, ...]) -> bool:
+        return await self.waiting() == list(ids) and not await self.left()
+
+
+async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a check succeeds."""
+    async with asyncio.timeout(20):
+        while not await is_so():  # noqa: ASYNC110 - no event says that a database has changed
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture(params=DATABASES)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_asyncio.fixture
+async def shop(kind: str, tmp_path: Path) -> AsyncIterator[Shop]:
+    engine = create_async_engine(new_database(kind, tmp_path))
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    store = FaultyDriver(MemoryDriver())
+    outbox = SqlOutbox(engine, rows)
+    async with AppJobs(context=None, driver=store, outbox=outbox) as jobs:
+        yield Shop(jobs, engine, outbox, store)
+    await engine.dispose()
