@@ -91,24 +91,22 @@ class Deliveries:
             sender.task = loop.create_task(self._send(sender))
 
     async def _send(self, sender: _Sender) -> None:
+        batch: list[NewRecord] = []
         try:
             while sender.records or sender.searches:
                 if sender.records:
                     batch = [sender.records.popleft() for _ in range(count_batch(sender.records))]
                     await self._deliver(batch)
+                    batch = []
                 else:
                     await asyncio.sleep(sender.searches.popleft())
                     while await self.relay():
                         pass
         except FlowliError as error:
-            count = len(sender.records)
+            count = len(batch) + len(sender.records)
             sender.records.clear()
             sender.searches.clear()
-            logger.warning(
-                "jobs of committed transactions stay in the outbox, and are sent later (%d of them were waiting): %s",
-                count,
-                error,
-            )
+            logger.warning("committed jobs stay in the outbox (%d), and are sent later: %s", count, error)
         finally:
             sender.task = None
 

@@ -75,7 +75,8 @@ class SqlOutbox:
     async def backlog(self) -> Backlog:
         """Count the rows."""
         statement = select(func.count(), func.min(self._table.c.created_at))
-        count, oldest = (await self._run(lambda connection: connection.execute(statement).one())).t
+        row = await self._run(lambda connection: connection.execute(statement).one())
+        count, oldest = row[0], row[1]
         return Backlog(count, timedelta(milliseconds=max(_now() - oldest, 0)) if count else timedelta(0))
 
     async def _refuse(self, rows: ColumnElement[bool]) -> None:

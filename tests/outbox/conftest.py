@@ -44,7 +44,7 @@ class Shop:
 
     async def waiting(self) -> list[str]:
         """Return the ids of the records in the store, in the order in which they run."""
-        page = await self.jobs.inspect.get_jobs_by_state("queued", limit=1000)
+        page = await self.jobs.inspect.find("queued", limit=1000)
         return [record.id for record in reversed(page.items)]
 
     async def left(self) -> int:

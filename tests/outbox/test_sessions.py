@@ -188,7 +188,7 @@ def test_the_scoped_session_of_a_thread_is_refused(shop_of_plain_code: tuple[App
     jobs, engine = shop_of_plain_code
     session = scoped_session(sessionmaker(engine))
     with pytest.raises(DefinitionError, match=r"session=session\(\)"):
-        run_sync(jobs.ship.options(session=session).enqueue(1))
+        run_sync(jobs.ship.options(session=session).enqueue(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     receipt = run_sync(jobs.ship.options(session=session()).enqueue(1))
     session.commit()
     while run_sync(jobs.inspect.get_job(receipt.id)) is None:
