@@ -21,7 +21,7 @@ _END_WITHIN = 5.0
 
 
 class _Sender:
-    """What is sent on one event loop, and the task that sends it."""
+    """The records that are sent on one event loop, and the task that sends them."""
 
     def __init__(self) -> None:
         self.records: deque[NewRecord] = deque()
