@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -149,7 +149,8 @@ class SqlOutbox:
 def _check(engine: object, table: object) -> None:
     if not isinstance(engine, AsyncEngine | Engine):
         raise DefinitionError(f"engine must be an AsyncEngine or an Engine, got {type(engine).__name__}")
-    if not isinstance(table, Table) or not all(name in table.c for name in ("claimed_until", "record")):
+    # isinstance cannot see the type parameter that Table has in later releases.
+    if not isinstance(table, Table) or "claimed_until" not in cast("Table", table).c:
         raise DefinitionError("table must be made by outbox_table(metadata)")
 
 
