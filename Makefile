@@ -11,9 +11,9 @@ LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not 
 
 .PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser test-faults test-lowest fuzz soak mutants lint check format bench clean
 
-# Send requests to a real service with jobs, and account for every job.
+# Send requests to a real service with jobs, and account for every job. KEEP=1 keeps its dashboard up until Ctrl-C.
 demo: .venv/ready
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
 
 # Run the example service in one of the frameworks, with its files in .example, until Ctrl-C.
 example-fastapi example-starlette example-litestar: example-%: .venv/ready

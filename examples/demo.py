@@ -1,11 +1,11 @@
 """`make demo`: send requests to a real service, and account for every job.
 
-    python examples/demo.py [records.csv] [--limit 45]
+    python examples/demo.py [records.csv] [--limit 45] [--keep]
 
 The program starts records_service under uvicorn, sends each row of a CSV file, waits until all jobs have finished, and
 compares the service's records and jobs with the rows sent. Then it orders reports, which take some seconds, draws their
 progress, and compares their results with the rows sent. Its exit code is 0 only if no job was lost, is stuck or has
-failed, and every record and report is as it should be.
+failed, and every record and report is as it should be. With `--keep` the service and its dashboard stay up to Ctrl-C.
 """
 
 from __future__ import annotations
@@ -142,13 +142,14 @@ async def running_service(folder: Path, problems: list[str]) -> AsyncGenerator[s
             "--no-access-log",
             stdout=log,
             stderr=log,
-            env={**os.environ, "RECORDS_FOLDER": str(folder)},
+            env={**os.environ, "RECORDS_FOLDER": str(folder), "RECORDS_DASHBOARD": "1"},
             start_new_session=True,  # so that Ctrl-C in the terminal reaches only this program, which stops the service
         )
     address = f"http://127.0.0.1:{port}"
     print(f"the service runs at {address}, as process {process.pid}", flush=True)
     try:
         await _until_ready(address, process)
+        print(f"the dashboard of its jobs is at {address}/dashboard/", flush=True)
         yield address
     finally:
         if process.returncode is not None:
@@ -319,8 +320,8 @@ def _expected(one: Accepted) -> dict[str, object]:
     }
 
 
-async def demonstrate(rows: list[Row], limit: float, findings: Findings) -> None:
-    """Run the demonstration, and store the results in `findings`."""
+async def demonstrate(rows: list[Row], limit: float, findings: Findings, *, keep: bool) -> None:
+    """Run the demonstration, with `keep` until Ctrl-C, and store the results in `findings`."""
     screen, left = Screen(), iter(rows)
     with tempfile.TemporaryDirectory(prefix="flowli-demo-") as name:
         folder = Path(name)
@@ -343,6 +344,10 @@ async def demonstrate(rows: list[Row], limit: float, findings: Findings) -> None
                     async with asyncio.timeout(limit):
                         await check_reports(client, screen, findings)
                     screen.end()
+                if keep:
+                    print("all jobs have finished, and the service stays up until Ctrl-C", flush=True)
+                    with suppress(asyncio.CancelledError):  # which is Ctrl-C
+                        await asyncio.Event().wait()
         except* (httpx2.HTTPError, TimeoutError) as errors:
             findings.problems += sorted({f"{type(error).__name__}: {error}" for error in errors.exceptions})
             findings.problems.append((folder / "service.log").read_text(errors="replace")[-2000:])
@@ -372,10 +377,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Send records to a real service, and account for every job.")
     parser.add_argument("csv", nargs="?", type=Path, default=HERE / "records.csv", help="the rows to send")
     parser.add_argument("--limit", type=float, default=45.0, help="seconds until all must be done")
+    parser.add_argument("--keep", action="store_true", help="keep the service and its dashboard up until Ctrl-C")
     options = parser.parse_args()
     findings, started = Findings(), time.monotonic()
     try:
-        asyncio.run(demonstrate(read_rows(options.csv), options.limit, findings))
+        asyncio.run(demonstrate(read_rows(options.csv), options.limit, findings, keep=options.keep))
     except KeyboardInterrupt:
         print("interrupted: the service is stopped, and its files are removed", file=sys.stderr)
         return 130

@@ -12,6 +12,7 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import httpx2
 import pytest
 from pydantic import ValidationError
 
@@ -152,10 +153,29 @@ def test_ctrl_c_leaves_nothing_running() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         service = int(demo.stdout.readline().rpartition(" ")[2])
-        demo.stdout.readline()  # the first line of progress, so the service is up
+        demo.stdout.readline()  # the address of the dashboard, so the service is up
         demo.send_signal(signal.SIGINT)
         _, errors = demo.communicate(timeout=PATIENCE)
     assert demo.returncode == 130
     assert errors == "interrupted: the service is stopped, and its files are removed\n"
     with pytest.raises(ProcessLookupError):
         os.kill(service, 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process there")
+def test_the_service_and_its_dashboard_can_be_kept_up(tmp_path: Path) -> None:
+    """Ctrl-C ends them, and the results are printed."""
+    command = [sys.executable, str(EXAMPLES / "demo.py"), write_csv(tmp_path, GOOD), "--keep"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        lines = iter(demo.stdout.readline, "")
+        url = next(line for line in lines if "dashboard" in line).split()[-1]
+        next(line for line in lines if "stays up" in line)
+        assert "default" in httpx2.get(url).raise_for_status().text
+        demo.send_signal(signal.SIGINT)
+        printed, errors = demo.communicate(timeout=PATIENCE)
+    assert (demo.returncode, errors) == (0, "")
+    assert table(printed)["jobs completed"] == "2"
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(url)

@@ -12,6 +12,7 @@ import pytest
 from examples.records_service.domain.mailer import PretendedMailer
 from examples.records_service.domain.service import Parts
 from flowli_core import Hooks, RunCounts, Runner
+from flowli_core.dashboard import Dashboard
 from flowli_core.testing import ManualClock
 from tests.examples.frameworks import FRAMEWORKS, PAYMENT, Framework, post
 
@@ -111,3 +112,11 @@ def test_an_embedded_runner_runs_the_jobs(framework: Framework, parts: Parts, ma
         assert is_done.wait(PATIENCE)
         assert list(mailer.sent) == [made["jobs"]["notification"]]
         assert client.get("/health", follow_redirects=False).json()["status"] == "ready"
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_dashboard_is_there_if_the_settings_say_so(name: str, parts: Parts) -> None:
+    dashboard = Dashboard(parts.jobs, allow_anonymous=True)
+    for given, status in ((None, 404), (dashboard, 200)):
+        with FRAMEWORKS[name].client(FRAMEWORKS[name].create_app(replace(parts, dashboard=given))) as client:
+            assert client.get("/dashboard/").status_code == status

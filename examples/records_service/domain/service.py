@@ -10,6 +10,7 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowli_core import Defaults, Keep, Receipt, Runner
+from flowli_core.dashboard import Dashboard
 from flowli_core.drivers.sqlite import SqliteDriver
 
 from .context import make_context
@@ -33,6 +34,7 @@ class Parts:
     store: RecordStore
     engine: AsyncEngine
     runner: Runner | None = None
+    dashboard: Dashboard | None = None
 
     @classmethod
     def make(cls, settings: Settings) -> Self:
@@ -44,7 +46,9 @@ class Parts:
             defaults=Defaults(keep=Keep(completed=settings.keep_completed), keep_completed="1d"),
         )
         runner = Runner(jobs, concurrency=settings.concurrency, queues=["mail", "default"])  # mail first
-        return cls(jobs=jobs, store=store, engine=engine, runner=runner)
+        # A service with users passes authorize=..., which decides for each request.
+        dashboard = Dashboard(jobs, allow_anonymous=True, show_payloads=True) if settings.dashboard else None
+        return cls(jobs=jobs, store=store, engine=engine, runner=runner, dashboard=dashboard)
 
     async def __aenter__(self) -> Self:
         self.store.__enter__()

@@ -31,4 +31,6 @@ def create_app(parts: Parts) -> FastAPI:
         exception_handlers=jobs_exception_handlers(),
     )
     app.include_router(router)
+    if parts.dashboard is not None:
+        app.mount("/dashboard", parts.dashboard)
     return app

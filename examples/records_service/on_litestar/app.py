@@ -27,9 +27,16 @@ def create_app(parts: Parts) -> Litestar:
     def provide_store() -> RecordStore:
         return parts.store
 
+    config = FlowliConfig(
+        jobs=parts.jobs,
+        runner=parts.runner,
+        health_path="/health",
+        dashboard=parts.dashboard,
+        dashboard_path="/dashboard",
+    )
     return Litestar(
         ROUTES,
         dependencies={"store": Provide(provide_store, sync_to_thread=False)},
         lifespan=[lifespan],
-        plugins=[FlowliPlugin(FlowliConfig(jobs=parts.jobs, runner=parts.runner, health_path="/health"))],
+        plugins=[FlowliPlugin(config)],
     )

@@ -33,8 +33,11 @@ def create_app(parts: Parts) -> Starlette:
         async with parts:
             yield {"store": parts.store}
 
-    return Starlette(
+    app = Starlette(
         routes=[*ROUTES, Route("/health", Healthz(parts.jobs))],
         lifespan=jobs_lifespan(parts.jobs, parts.runner, lifespan),
         exception_handlers={**jobs_exception_handlers(), ValidationError: refuse},
     )
+    if parts.dashboard is not None:
+        app.mount("/dashboard", parts.dashboard)
+    return app
