@@ -30,8 +30,10 @@ _MOST_JOBS = 15
 _SPANS = {"1h": "hour", "1d": "day", "7d": "week"}
 """The spans of the charts, and their names."""
 _MOST_QUEUES = 100
+_SEARCH_KEPT = 5.0
 _SLOWLY = 10.0
-"""Seconds for which the answers of longer reads are kept."""
+"""Seconds for which the answers of longer reads are kept. A list that is kept under the time of the overview is read
+again with the next overview, so that no page shows an older list beside it."""
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -100,7 +102,10 @@ class Pages:
         problem: str | None = None
         page: Page[JobRecord] = Page(())
         try:
-            page = await self._site.shared.get(("jobs", filters, cursor), read, seconds=KEPT_SECONDS)
+            if filters.is_narrow:  # a search may take a second
+                page = await self._site.shared.get(("jobs", filters, cursor), read, seconds=_SEARCH_KEPT)
+            else:
+                page = await self._site.shared.get(("jobs", filters, cursor, overview.now), read, seconds=KEPT_SECONDS)
         except ValidationError as error:
             problem = str(error)
         values = {
@@ -138,7 +143,7 @@ class Pages:
         """List the workers with the jobs that they run."""
         await self._site.admit(request)
         overview = await self._site.overview()
-        active = await self._site.shared.get("active", self._read_active, seconds=KEPT_SECONDS)
+        active = await self._site.shared.get(("active", overview.now), self._read_active, seconds=KEPT_SECONDS)
         workers = to_workers(overview)
         names = {worker.name for worker in workers}
         values = {

@@ -23,6 +23,9 @@ from flowli_core.stored import FINISHED, STATES, Overview
 KEPT_SECONDS = 1.0
 """Seconds for which an overview is shown to other viewers."""
 
+_VIEWER = "flowli.viewer"
+"""The key in the scope of a request under which the pages find its client."""
+
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "flowli_theme"
 
@@ -39,7 +42,7 @@ class Site:
 
     async def admit(self, request: Request) -> Viewer:
         """Return the client of a page, if it may see it."""
-        request.state.viewer = viewer = await self.access.admit(request)
+        request.scope[_VIEWER] = viewer = await self.access.admit(request)
         return viewer
 
     async def overview(self) -> Overview:
@@ -73,7 +76,7 @@ class Site:
             url=partial(url, request),
             here=here(request),
             path=_path(request),
-            viewer=getattr(request.state, "viewer", None),
+            viewer=request.scope.get(_VIEWER),
             title=self._title,
             theme=theme if theme in THEMES else "auto",
             csrf=token,

@@ -64,7 +64,7 @@ function show(on) {
 
 function connect() {
   clearTimeout(retry);
-  if (stream || document.hidden) return;
+  if (stream || document.hidden || !document.body.dataset.events) return;
   stream = new EventSource(document.body.dataset.events);
   // Something may have changed since the page was loaded, or while there was no stream.
   stream.onopen = () => { show(true); refresh(); };
