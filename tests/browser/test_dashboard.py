@@ -23,7 +23,8 @@ def pages_of(shop: Shop) -> list[str]:
     """Return the addresses of pages that show everything between them."""
     lists = [f"{shop.url}jobs?state={state}" for state in ("queued", "active", "failed")]
     jobs = [shop.job_url(state) for state in ("scheduled", "active", "completed", "failed")]
-    return [shop.url, *lists, *jobs, f"{shop.url}schedules", f"{shop.url}workers"]
+    others = ("schedules", "workers", "confirm?action=requeue-all&state=failed")
+    return [shop.url, *lists, *jobs, *(f"{shop.url}{path}" for path in others)]
 
 
 async def widths_of(page: Page) -> tuple[int, int]:
