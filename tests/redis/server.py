@@ -29,11 +29,12 @@ PERMANENT = frozenset(
         *("record", "shape", "token", "attempts", "outcome", "recoveries", "lease", "completed", "failed", "cancelled"),
         *("progress", "log"),
         *("expiry", "holder", "cancelling", "counts", "queues", "serial", "workers", "taken"),
-        *("uses", "tick", "schedule", "schedules"),
+        *("uses", "tick", "schedule", "schedules", "history:jobs", "history:total"),
     }
 )
 PERMANENT_OF_QUEUES = ("due", "suspect", "wake")
-"""The keys that may stay: one for each column, and three for each stored queue. All others must expire."""
+"""The keys that may stay: one for each column, three for each stored queue, and one for each job whose history is not
+folded. All others must expire."""
 
 _numbers = itertools.count(1)
 _spoiled: set[str] = set()
@@ -275,6 +276,8 @@ def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
             name = str(key.decode()).removeprefix(root)
             kind, _, queue = name.partition(":")
             may_stay = name in PERMANENT or (kind in PERMANENT_OF_QUEUES and admin.sismember(f"{root}queues", queue))
+            pair = name.removeprefix("history:job:")
+            may_stay = may_stay or (pair != name and admin.zscore(f"{root}history:jobs", pair) is not None)
             if not may_stay and admin.pttl(key) < 0:
                 leaked.append(key.decode())
     admin.close()
@@ -295,10 +298,14 @@ def spoil(record_id: str) -> None:
 
 
 def size() -> int:
-    """Return how many bytes the keys that never expire have, of the prefix that was used last."""
+    """Return how many bytes the keys that never expire have, of the prefix that was used last.
+
+    The history is left out: it has a limit of its own, and its numbers get longer.
+    """
     url, prefix = _used[-1]
     admin = connect(url)
-    keys = [key for key in admin.scan_iter(match=f"{{{prefix}}}*", count=1000) if admin.pttl(key) < 0]
+    everything = admin.scan_iter(match=f"{{{prefix}}}*", count=1000)
+    keys = [key for key in everything if admin.pttl(key) < 0 and b":history" not in key]
     total = sum(len(key) + len(admin.dump(key)) for key in keys)
     admin.close()
     return total

@@ -154,8 +154,8 @@ async def test_a_long_page_without_payloads_searches_many_queues_once(
 
 
 def everything(admin: Any) -> bytes:
-    """Return all keys of a server with their values."""
-    return b"".join(key + admin.dump(key) for key in admin.scan_iter())
+    """Return all keys of a server with their values, except the history, which has a limit of its own."""
+    return b"".join(key + admin.dump(key) for key in admin.scan_iter() if b":history" not in key)
 
 
 @pytest.mark.faults

@@ -104,7 +104,7 @@ class RedisStore:
             case _:
                 self._admin.xadd(key, {"x": "1"})
         name = key.removeprefix(self._root)
-        return Damage(f"{name} is a {new}", stops_all=not name.startswith(("wake:", "worker:")))
+        return Damage(f"{name} is a {new}", stops_all=not name.startswith(("wake:", "worker:", "history")))
 
     def _victims(self, name: str, field: bytes, value: bytes = b"") -> frozenset[str]:
         """Return what a damage to a field of a key touches."""

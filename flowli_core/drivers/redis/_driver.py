@@ -9,11 +9,11 @@ The scripts use keys that a call does not name: see _keys.py. Some servers allow
 These are all the permissions that a Redis user needs for the prefix "app" (`open` names a command that is missing):
 
     ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +type +del
-      +pexpire +hget +hstrlen +hmget +hscan +hset +hincrby +hdel +scard +smembers +sismember +sscan +sadd +srem
-      +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +zrangebylex
+      +pexpire +hget +hlen +hstrlen +hmget +hscan +hset +hincrby +hdel +scard +smembers +sismember +sscan +sadd
+      +srem +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +zrangebylex
       +bzpopmin
 
-Add `+select` if the URL names a database, `+hgetall +hlen +zscan` for `fsck`, and `+cluster|slots +command` for
+Add `+select` if the URL names a database, `+hgetall +zscan` for `fsck`, and `+cluster|slots +command` for
 the clients of a cluster. Without `+info` the version and the eviction policy are not checked.
 """
 
@@ -42,6 +42,7 @@ from flowli_core.drivers.redis._clients import Client, UserClient, adopt, from_u
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, PermissionMissingError, WrongTypeError
 from flowli_core.drivers.redis._connections import Connections, Line
 from flowli_core.drivers.redis._due_times import DueTimes
+from flowli_core.drivers.redis._history import read_history
 from flowli_core.drivers.redis._keys import DEFAULT_PREFIX, Keys
 from flowli_core.drivers.redis._packing import to_text, unpack_schedule
 from flowli_core.drivers.redis._patience import (
@@ -271,7 +272,8 @@ class RedisDriver:
         return await self._scripts.watch(again)
 
     async def history(self, query: HistoryQuery) -> tuple[datetime, list[HistoryEntry]]:
-        raise NotImplementedError
+        now, entries = await read_history(self._scripts, query)
+        return moment(now), entries
 
     async def pause_queue(self, queue: str, *, paused: bool) -> bool:
         changed = int(await self._scripts.pause_queue(queue, paused=paused))

@@ -1,4 +1,4 @@
-"""The keys of a prefix. All have the prefix as their hash tag, so that a cluster stores them on one node.
+r"""The keys of a prefix. All have the prefix as their hash tag, so that a cluster stores them on one node.
 
 A call names the keys that all queues share. The scripts make the keys of queues themselves, because a call would have
 to name those of all queues, and 10,000 queues would make each call a hundred times as slow. Redis wants a call to name
@@ -39,6 +39,12 @@ suspect:QUEUE              zset  the same for suspects
 wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a step that leaves nothing due; expires if
                                  the queue has no records
 worker:WORKER              hash  last steps and description of a worker; when it leaves, or 10 minutes after it was seen
+history:job:QUEUE\nNAME   hash  minute and metric -> number, of the last minute in which a job was counted; when it is
+                                 counted in another minute, or the history is read
+history:jobs               zset  "QUEUE\nNAME" -> when it was first counted in that minute; the same
+history:minute:MINUTE      hash  "QUEUE\nNAME" -> its numbers in a minute; after 3 hours
+history:hour:HOUR          hash  "QUEUE\nNAME" -> its numbers in an hour; after 7 days
+history:total              hash  "QUEUE\nNAME" -> its numbers since the first; never
 scratch                    any   what `open` tries commands on; at once
 watched                    hash  id -> names of its watchers; with the record, or when nobody watches it
 watchers                   zset  watcher -> when it last called; 30 seconds after that

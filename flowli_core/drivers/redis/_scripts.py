@@ -176,6 +176,12 @@ class Scripts:
     async def overview(self, *, cursor: bytes, most: int) -> Any:
         return await self._call("overview", [cursor, most, milliseconds(WORKER_LISTED)])
 
+    async def fold_history(self, *, most: int) -> Any:
+        return await self._call("fold_history", [most])
+
+    async def read_history(self, periods: Iterable[str], *, most: int) -> Any:
+        return await self._call("read_history", [most, *periods])
+
     async def put_schedule(
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord]
     ) -> Any:

@@ -1,10 +1,10 @@
 -- Cancel waiting records, and request the cancellation of active ones. Set aside waiting ones that cannot be read.
--- Needs: shared/columns shared/watchers shared/paused shared/moves shared/targets
+-- Needs: shared/columns shared/watchers shared/paused shared/add_history shared/moves shared/targets
 -- ARGV[first..]: for each record its id, and the state in which it must be or -.
 -- Answers for each record 'cancelled', 'requested', 'finished', 'changed' or 'unknown'. It may answer for the first of them only: see
 -- targets.lua.
 -- First write: ZREM lease, or a ZREM.
-local answers, cancelled = {}, {}
+local answers, cancelled, number_of = {}, {}, {}
 
 local function cancel(record)
   local id, kind, shape = record.id, record.kind, record.shape
@@ -20,6 +20,7 @@ local function cancel(record)
   call('HSET', OUTCOME, id, outcome)
   add_finished(id, kind, shape, 'cancelled')
   cancelled[#cancelled + 1], record.state = id, 'cancelled'
+  number_of[shape] = (number_of[shape] or 0) + 1
   return 'cancelled'
 end
 
@@ -40,5 +41,8 @@ for i, target in ipairs(read_targets(2)) do
   end
 end
 notify(cancelled)
+for shape, number in pairs(number_of) do
+  add_history('X', shape.queue, shape.name, number)
+end
 write_counts()
 return answers

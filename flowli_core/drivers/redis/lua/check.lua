@@ -5,8 +5,9 @@
 --              member for a minute, for the wait that the caller tries next.
 local SCRATCH = KEYS[1]
 local tries = {
-  { 'DEL', SCRATCH }, { 'TIME' }, { 'EXISTS', SCRATCH }, { 'TYPE', SCRATCH }, { 'HGET', SCRATCH, 'f' }, { 'HSTRLEN', SCRATCH, 'f' },
-  { 'HMGET', SCRATCH, 'f' }, { 'HSCAN', SCRATCH, '0' }, { 'HDEL', SCRATCH, 'f' }, { 'SCARD', SCRATCH },
+  { 'DEL', SCRATCH }, { 'TIME' }, { 'EXISTS', SCRATCH }, { 'TYPE', SCRATCH }, { 'HGET', SCRATCH, 'f' },
+  { 'HLEN', SCRATCH }, { 'HSTRLEN', SCRATCH, 'f' }, { 'HMGET', SCRATCH, 'f' },
+  { 'HSCAN', SCRATCH, '0' }, { 'HDEL', SCRATCH, 'f' }, { 'SCARD', SCRATCH },
   { 'SMEMBERS', SCRATCH }, { 'SSCAN', SCRATCH, '0' }, { 'SISMEMBER', SCRATCH, 'm' }, { 'SREM', SCRATCH, 'm' },
   { 'ZCARD', SCRATCH }, { 'ZCOUNT', SCRATCH, 0, 0 },
   { 'ZRANGE', SCRATCH, 0, 0 }, { 'ZRANGEBYSCORE', SCRATCH, 0, 0 }, { 'ZREVRANGEBYSCORE', SCRATCH, 0, 0 },

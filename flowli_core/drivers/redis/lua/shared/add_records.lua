@@ -1,4 +1,5 @@
--- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua, paused.lua.
+-- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua, paused.lua,
+-- add_history.lua.
 
 -- Find a record that is stored already, or was added by this call and is due at `due`. Returns its state and when it is due.
 -- The state is nil if it is not stored, or in no index: then it is stored anew.
@@ -39,13 +40,13 @@ local function add_records(first)
   local given, differing, at = {}, {}, first + 1
   for _ = 1, tonumber(ARGV[first]) do
     local digest, text = ARGV[at], ARGV[at + 1]
-    local max_recoveries, _, _, keep_id, queue = parse_shape(text)
+    local max_recoveries, _, _, keep_id, queue, name = parse_shape(text)
     local stored = call('HGET', SHAPE, digest)
     if stored and stored ~= text then
       append(differing, digest, stored)
     end
     given[digest] = {
-      text = text, is_stored = stored, uses = 0, queue = queue, keeps_id = keep_id ~= '0',
+      text = text, is_stored = stored, uses = 0, queue = queue, name = name, keeps_id = keep_id ~= '0',
       index = (max_recoveries == '0' and SUSPECT or DUE)[queue],
     }
     at = at + 2
@@ -124,6 +125,12 @@ local function add_records(first)
   end
   for index, members in pairs(entries) do
     call_with_all('ZADD', index, members, 2)
+  end
+  for i = first + 1, at - 1, 2 do
+    local shape = given[ARGV[i]]
+    if shape.uses > 0 then
+      add_history('e', shape.queue, shape.name, shape.uses)
+    end
   end
   return refused, {}
 end

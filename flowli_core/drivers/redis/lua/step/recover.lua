@@ -1,5 +1,5 @@
 -- Recover: return the records of expired leases to their queues, or end those that were recovered too often. Needs
--- columns.lua, moves.lua.
+-- columns.lua, moves.lua, add_history.lua.
 
 -- Returns the meta of a record, or false if it has none or cannot be read: see parse_head.
 local function meta_of(blob)
@@ -87,6 +87,13 @@ local function recover(most, stepping, is_waiting, queue)
   end
   call_with_all('ZREM', LEASE, ids, 1)
   call_with_all('HDEL', TOKEN, ids, 1)
+  for _, one in ipairs(recovered) do
+    local _, name, job_queue, _, _, state = unpack(one)
+    add_history('v', job_queue, name, 1)
+    if state ~= 'queued' then
+      add_history(state == 'failed' and 'F' or 'X', job_queue, name, 1)
+    end
+  end
   notify(ids)
   return recovered, first_lease_end(), left_own
 end

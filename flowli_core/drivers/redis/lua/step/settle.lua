@@ -1,4 +1,5 @@
--- Settle: apply the outcomes that a worker reports, and move each record on. Needs columns.lua, moves.lua.
+-- Settle: apply the outcomes that a worker reports, and move each record on. Needs
+-- columns.lua, add_history.lua, moves.lua.
 -- An ack is six arguments: id, token, kind, started ms or '', delay ms, data.
 
 -- The acks that finish a record. After another the record waits again, unless its cancellation was requested.
@@ -23,8 +24,8 @@ local function settle(from, ack_count, stepping)
     ids[k] = ARGV[from + 6 * (k - 1)]
   end
   local tokens, outcomes = read_fields(TOKEN, ids), read_fields(OUTCOME, ids)
-  local any_cancelling = call('SCARD', CANCELLING) > 0
-  local settled, new_outcomes, attempts, expiries, waiting = {}, {}, {}, {}, {}
+  local frexp, any_cancelling = math.frexp, call('SCARD', CANCELLING) > 0
+  local settled, new_outcomes, attempts, expiries, waiting, counted = {}, {}, {}, {}, {}, {}
   local finished = { completed = {}, failed = {}, cancelled = {} }
   for k = 1, ack_count do
     local at = from + 6 * (k - 1)
@@ -48,6 +49,25 @@ local function settle(from, ack_count, stepping)
       end
       local is_cancelled = any_cancelling and call('SISMEMBER', CANCELLING, id) == 1
       local state = STATE_AFTER[ack] or (is_cancelled and 'cancelled') or '-'
+      started = started ~= '' and started or reserved
+      local numbers = shape.numbers
+      if not numbers then
+        numbers = { w = {}, [ack] = {} }
+        shape.numbers, counted[#counted + 1] = numbers, shape
+      end
+      if ack ~= 'g' and ack ~= 'p' then
+        local run = now - started
+        local wait = now - due - run
+        local _, run_bucket = frexp(run > 0 and run or 0)
+        local _, wait_bucket = frexp(wait > 0 and wait or 0)
+        local letter, waits = is_cancelled and ack == 'r' and 'x' or ack, numbers.w
+        local runs = numbers[letter] or {}
+        runs[run_bucket] = (runs[run_bucket] or 0) + 1
+        waits[wait_bucket] = (waits[wait_bucket] or 0) + 1
+        numbers[letter] = runs
+      elseif is_cancelled then
+        numbers.X = { [-1] = (numbers.X and numbers.X[-1] or 0) + 1 }
+      end
       if state == '-' then
         local due_ms = due_after(ack, tonumber(delay), number_or(due, now))
         due = format_ms(due_ms)
@@ -58,7 +78,6 @@ local function settle(from, ack_count, stepping)
         count(state, shape.queue, 1)
         release_key(id, kind)
       end
-      started = started ~= '' and started or reserved
       local result = ack == 'c' and data or ''
       new_outcomes[2 * n + 1] = id
       new_outcomes[2 * n + 2] = format_outcome(state, token, started, failed, due, kind, worker, result)
@@ -83,6 +102,14 @@ local function settle(from, ack_count, stepping)
   end
   call_with_all('ZREM', LEASE, settled, 1)
   call_with_all('HDEL', TOKEN, settled, 1)
+  for _, shape in ipairs(counted) do
+    for letter, buckets in pairs(shape.numbers) do
+      for bucket, number in pairs(buckets) do
+        local at = math.min(bucket, 27) + 1
+        add_history(letter .. string.sub('0123456789abcdefghijklmnopqr', at, at), shape.queue, shape.name, number)
+      end
+    end
+  end
   notify(settled)
   return table.concat(answers)
 end
