@@ -114,10 +114,7 @@ class PrometheusMetrics:
         """Read the state and the history of the store. Raises DriverError; then no metric has changed."""
         overview = await jobs.inspect.get_overview()
         parked = await jobs.inspect.get_parked(overview)
-        try:
-            _, totals = await (await runtime_of(jobs).store()).history(HistoryQuery(resolution="total"))
-        except NotImplementedError:
-            totals = []
+        _, totals = await (await runtime_of(jobs).store()).history(HistoryQuery(resolution="total"))
         backlog = await jobs.inspect.get_outbox() or Backlog()
         by_queue = overview.counts.by_queue
         paused = overview.paused

@@ -49,15 +49,6 @@ ALL = 1_000
 """More periods than are kept."""
 
 
-@pytest.fixture(autouse=True)
-async def has_history(driver: Driver) -> None:
-    """Skip the tests of a driver that has no history yet."""
-    try:
-        await driver.history(HistoryQuery(resolution="total"))
-    except NotImplementedError:
-        pytest.skip("this driver has no history yet")
-
-
 async def read(
     driver: Driver,
     resolution: Resolution = "total",

@@ -502,10 +502,7 @@ class DriverMachine(RuleBasedStateMachine):
     def read_history(self, query: HistoryQuery, before: timedelta | None) -> None:
         now = self.clock.now()
         query = replace(query, before=None if before is None else now + before)
-        try:
-            answer = self.run(self.driver.history(query))
-        except NotImplementedError:
-            answer = (now, self.model.history.read(query, now))
+        answer = self.run(self.driver.history(query))
         assert answer == (now, self.model.history.read(query, now))
         self.reached["history read"] += bool(answer[1])
 

@@ -14,6 +14,7 @@ from flowli_core.testing import ManualClock
 from tests.conformance.builders import Worker, ack, record
 from tests.redis.server import Server, connect, fresh_prefix, shared_url
 from tests.support.figures import note_figures
+from tests.support.store import cancel_one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -63,7 +64,7 @@ async def use(driver: RedisDriver, worker: Worker) -> None:
     await driver.enqueue([record()])
     held = await worker.take_one()
     await driver.enqueue([waiting])
-    await driver.cancel(waiting.id)
+    await cancel_one(driver, waiting.id)
     assert await worker.settle(held) == "ok"
 
 
