@@ -48,29 +48,29 @@ async def read_history(scripts: Scripts, query: HistoryQuery) -> tuple[int, list
         await scripts.fold_history(most=_PAIRS_PER_CALL)
     entries, periods = list[HistoryEntry](), _periods(query, now)
     while periods:
-        read, found = await scripts.read_history(list(periods), most=_ENTRIES_PER_CALL)
-        starts = list(periods.values())
+        read, found = await scripts.read_history([key for key, _ in periods], most=_ENTRIES_PER_CALL)
         for position, pair, numbers in zip(found[::3], found[1::3], found[2::3], strict=True):
             names = _PAIR.fullmatch(pair)
             if names is None or not is_text(pair):
                 continue
             queue, name = names[1].decode(), names[2].decode()
             if query.name in {None, name} and query.queue in {None, queue}:
-                entries.append(_to_entry(starts[position], name, queue, numbers))
-        periods = dict(list(periods.items())[read:])
+                _, start = periods[int(position)]
+                entries.append(_to_entry(start, name, queue, numbers))
+        periods = periods[read:]
     return now, sorted(entries, key=lambda one: (one.start, one.name, one.queue))
 
 
-def _periods(query: HistoryQuery, now: int) -> dict[str, int]:
-    """Return the start of each period that a query is about, by the end of its key."""
+def _periods(query: HistoryQuery, now: int) -> list[tuple[str, int]]:
+    """Return the end of the key and the start of each period that a query is about."""
     if query.resolution == "total":
-        return {"total": 0}
+        return [("total", 0)]
     length, kept = _LENGTHS[query.resolution], _KEPT[query.resolution]
     last = (now if query.before is None else stamp(query.before) - 1) // length
     first = max(last - query.periods + 1, (now - kept) // length)
     # There may be later periods than the present one if the clock was set back.
     numbers = range(first, min(last, (now + kept) // length) + 1)
-    return {f"{query.resolution}:{number}": number * length for number in numbers}
+    return [(f"{query.resolution}:{number}", number * length) for number in numbers]
 
 
 def _to_entry(start: int, name: str, queue: str, numbers: bytes) -> HistoryEntry:
