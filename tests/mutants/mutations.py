@@ -469,23 +469,11 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ),
     ("cancel.lua", "tests/conformance/test_cancel.py"): (
         ("a requested cancellation is not stored", "call('SADD', CANCELLING, record.id)"),
-        ("a record in another state is cancelled", "wanted ~= '-' and wanted ~= record.state", "false"),
-        (
-            "a record that is named twice is cancelled twice",
-            "cancelled[#cancelled + 1], record.state = id, 'cancelled'",
-        ),
         ("a cancelled suspect still waits", "call('ZREM', SUSPECT[record.queue], id)"),
         ("cancel counts nothing", "write_counts()"),
     ),
     ("requeue.lua", "tests/conformance/test_requeue.py"): (
         ("a requeued record takes a held key", "holder and holder ~= record.id", "false"),
-        ("two records of a call take one key", "    holders[key] = id\n"),
-        ("a record in another state is requeued", "wanted ~= '-' and wanted ~= record.state", "false"),
-        (
-            "a record that is named twice is requeued twice",
-            "record.state = id, 'queued'",
-            "record.state = id, 'failed'",
-        ),
         ("a requeued record keeps its recoveries", "call('HDEL', RECOVERIES, id)"),
         ("a requeued record is trimmed", "call('ZREM', EXPIRY, id)"),
         (
@@ -493,6 +481,33 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
             "record.state == 'active' or record.state == 'queued' then",
             "record.state == 'active' then",
         ),
+    ),
+    ("cancel.lua", "tests/conformance/test_batches.py"): (
+        ("a record in another state is cancelled", "wanted ~= '-' and wanted ~= record.state", "false"),
+        (
+            "a record that is named twice is cancelled twice",
+            "cancelled[#cancelled + 1], record.state = id, 'cancelled'",
+        ),
+    ),
+    ("requeue.lua", "tests/conformance/test_batches.py"): (
+        ("two records of a call take one key", "    holders[key] = id\n"),
+        ("a record in another state is requeued", "wanted ~= '-' and wanted ~= record.state", "false"),
+        (
+            "a record that is named twice is requeued twice",
+            "record.state = id, 'queued'",
+            "record.state = id, 'failed'",
+        ),
+    ),
+    ("purge.lua", "tests/conformance/test_batches.py"): (
+        ("purge of named records ignores the age", "finished and finished < before", "finished"),
+        ("a record that is named twice is removed twice", "not is_known[id] and tonumber", "tonumber"),
+        ("purge of named records ignores the limit", "math.min(#entries, limit)", "#entries"),
+    ),
+    ("shared/targets.lua", "tests/redis/test_damage.py"): (
+        ("a call searches the queues for two records", "if not kind and has_searched then", "if false then"),
+    ),
+    ("shared/targets.lua", "tests/redis/test_slow_calls.py"): (
+        ("a batch of large records is read in one call", "if bytes > MOST_BYTES then", "if false then"),
     ),
     ("overview.lua", "tests/conformance/test_overview.py"): (
         ("waiting suspects are not counted", "count_waiting(SUSPECT[name])", "0, 0, math.huge"),
@@ -561,9 +576,6 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ),
     ("purge.lua", "tests/conformance/test_retention.py"): (
         ("purge ignores the age", "now - older_ms", "now"),
-        ("purge of named records ignores the age", "finished and finished < before", "finished"),
-        ("a record that is named twice is removed twice", "not is_known[id] and tonumber", "tonumber"),
-        ("purge of named records ignores the limit", "math.min(#entries, limit)", "#entries"),
         ("purge ignores the limit", "'LIMIT', 0, limit", "'LIMIT', 0, 1000"),
     ),
 }

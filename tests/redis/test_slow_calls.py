@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -17,9 +18,11 @@ from flowli_core.driver import (
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.durations import ZERO
 from flowli_core.limits import Keep
-from flowli_core.stored import STATES, FinishedState, Position, RecordsInState, position
+from flowli_core.stored import STATES, FinishedState, Position, RecordsInState, State, position
+from flowli_core.targets import MOST_TARGETS, Target
 from tests.conformance.builders import BROKEN, LEASE, Worker, ack, lease_of, record
 from tests.redis.server import Server, connect
+from tests.support.figures import note_figures
 
 SLOW = 50_000
 """In microseconds: a call that takes longer delays everyone else on the server."""
@@ -82,6 +85,37 @@ class Store:
         await self.watch("open", self.driver.open)
         await self.watch("fsck", self.driver.fsck)
 
+    async def filter(self, pages: int) -> None:
+        """Read some pages of each state with filters that match nothing, everything, or the records of one queue."""
+        for state in STATES:
+            start = RecordsInState(state=state, limit=100, payloads=False)
+            for query in (
+                replace(start, name="nobody"),
+                replace(start, attempts_hold=b"nobody", older_than=-2 * LATER),
+                replace(start, older_than=-2 * LATER),
+                replace(start, queue="q"),
+            ):
+                page: RecordsInState | None = query
+                for _ in range(pages):
+                    if page is not None:
+                        await self.watch(f"filter {state}", partial(self.driver.records, page))
+                        rest = (await self.driver.records(page)).rest
+                        page = None if rest is None else replace(query, after=rest)
+
+    async def change(self) -> None:
+        """Cancel, requeue and purge as many records as one call may name, of those that were stored last."""
+        targets = [Target(id=one) for one in await self._newest("queued")]
+        await self.watch("cancel", partial(self.driver.cancel, targets))
+        await self.watch(
+            "requeue", partial(self.driver.requeue, [replace(one, attempts=b"x" * 5000) for one in targets])
+        )
+        finished = await self._newest("failed")
+        await self.watch("purge", partial(self.driver.purge, "failed", older_than=-LEASE, limit=100, ids=finished))
+
+    async def _newest(self, state: State) -> list[str]:
+        query = RecordsInState(state=state, limit=MOST_TARGETS, payloads=False)
+        return [one.id for one in (await self.driver.records(query)).records]
+
     async def purge(self, *states: FinishedState) -> None:
         """Remove what has finished."""
         for state in states:
@@ -116,6 +150,32 @@ async def test_no_call_takes_a_server_50_ms(store: Store, queues: int, records: 
     await store.add(records, queue="q")
     await store.work(results)
     await store.read()
+    await store.filter(pages=2)
+    await store.change()
     await store.purge("completed", "failed")
     print({name: f"{time:.1f} ms" for name, time in sorted(store.slowest.items())})  # noqa: T201 - shown by make test-faults
     assert {name: time for name, time in store.slowest.items() if time * 1000 >= SLOW} == {}
+
+
+@pytest.mark.faults
+async def test_no_filtered_call_takes_a_server_50_ms_with_a_million_records(store: Store) -> None:
+    await store.add(1_000_000, queue="q")
+    for _ in range(20):
+        await store.work(0)
+    await store.filter(pages=20)
+    await store.change()
+    times = ", ".join(f"{name} {time:.1f} ms" for name, time in sorted(store.slowest.items()))
+    note_figures(f"the slowest calls with a million records: {times}")
+    assert {name: time for name, time in store.slowest.items() if time * 1000 >= SLOW} == {}
+
+
+async def test_large_records_are_changed_in_several_calls_of_the_script(store: Store, server: Server) -> None:
+    """Each reads about a mebibyte."""
+    admin: Any = connect(server.url)
+    names = [f"r{number}" for number in range(9)]
+    await store.driver.enqueue([record(name, input=b'"' + b"x" * 350 * 1024 + b'"') for name in names])
+    await store.driver.cancel([Target(id="nobody")])  # the first call loads the script
+    admin.config_resetstat()
+    assert await store.driver.cancel([Target(id=name) for name in names]) == ["cancelled"] * 9
+    assert admin.info("commandstats")["cmdstat_evalsha"]["calls"] == 3
+    admin.close()

@@ -79,9 +79,10 @@ end
 
 local state, after_ms, after_id, limit, payloads, most, lowest, cursor = unpack(ARGV, first, first + 7)
 after_ms, limit, most, lowest = tonumber(after_ms), tonumber(limit), tonumber(most), tonumber(lowest)
--- A call searches about as many queues as have MOST_WORK entries. Each queue counts as QUEUE_WORK of them. A call ends between
+-- A call searches about as many queues as have MOST_WORK entries, and fewer if it filters, because a search of many jobs takes
+-- many calls, beside which others must go on. Each queue counts as QUEUE_WORK of them. A call ends between
 -- two scans, so a scan returns few queues, and fewer if many entries of each are read.
-local MOST_WORK, QUEUE_WORK = 2000, 4
+local MOST_WORK, QUEUE_WORK = is_filtered and 500 or 2000, 4
 local QUEUES_PER_SCAN = math.min(20, math.ceil(5000 / most))
 
 -- Entries whose scores are damaged are not in the order of their positions, so some more are read then.
