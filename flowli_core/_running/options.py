@@ -1,6 +1,6 @@
 """The checked options of a runner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,6 +19,7 @@ class RunnerOptions:
 
     concurrency: int
     queues: tuple[str, ...]
+    weights: Mapping[str, int] | None
     lease: timedelta
     hooks: Hooks
     cancel_grace: timedelta

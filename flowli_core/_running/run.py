@@ -19,6 +19,7 @@ from flowli_core._running.leases import MAX_INTERVAL, LeaseRenewer
 from flowli_core._running.next import Facts, next_action
 from flowli_core._running.options import DRAIN, TRIES_ONCE, RunnerOptions
 from flowli_core._running.pacer import Pacer
+from flowli_core._running.queue_order import QueueOrder
 from flowli_core._running.relay import relay_all, relay_for_ever
 from flowli_core._running.reports import ReportSender
 from flowli_core._running.slots import Slots
@@ -53,7 +54,8 @@ class Run:
         self._batches = Batches(max((options.concurrency + 1) // 2, _MIN_BATCH))
         self._tasks = asyncio.TaskGroup()
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self.client = StepClient(runtime, worker=worker, queues=options.queues, lease=options.lease)
+        order = QueueOrder(options.queues, options.weights)
+        self.client = StepClient(runtime, worker=worker, queues=order, lease=options.lease)
         self._stop = Stop(self.client)
         self._pacer = Pacer(self.client, self._tasks, on_result=self._take)
         calls = HookCalls(options.hooks, self._tasks, variables=runtime.variables)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -55,7 +55,9 @@ class Runner:
     """Reserves jobs of a registry and runs at most `concurrency` of them at a time.
 
     `queues` are the queues to serve: a step reserves from the first one that has due jobs. By default these are those
-    that the registry declares: first those of its jobs, in the order of the jobs, and then its `queues`.
+    that the registry declares: first those of its jobs, in the order of the jobs, and then its `queues`. A dict gives
+    each queue a weight from 1 to 100: `{"mail": 3, "bulk": 1}` starts three jobs of mail for each of bulk while both
+    have due jobs.
 
     A job may run for longer than `lease`: its lease is renewed at a third of its length. The jobs of a worker that dies
     are recovered once their lease has expired.
@@ -77,7 +79,7 @@ class Runner:
         jobs: Jobs[Any],
         *,
         concurrency: int = 10,
-        queues: list[str] | tuple[str, ...] | None = None,
+        queues: list[str] | tuple[str, ...] | Mapping[str, int] | None = None,
         lease: Duration = "30s",
         hooks: Hooks | None = None,
         cancel_grace: Duration = "5s",
@@ -91,6 +93,7 @@ class Runner:
         self._options = RunnerOptions(
             concurrency=_checks.whole_number(concurrency, argument="concurrency", low=1, high=MAX_CONCURRENCY),
             queues=_check_queues(queues) or runtime_of(jobs).queues,
+            weights=_check_weights(queues),
             lease=_check_lease(lease),
             hooks=Hooks() if hooks is None else _checks.instance(hooks, Hooks, argument="hooks"),
             cancel_grace=duration(cancel_grace, argument="cancel_grace"),
@@ -195,10 +198,22 @@ class Runner:
 def _check_queues(queues: object) -> tuple[str, ...] | None:
     if queues is None:
         return None
-    if isinstance(queues, str) or not isinstance(queues, list | tuple) or not queues:
-        raise DefinitionError("queues must be a list of at least one name, in the order in which they are served")
-    names = cast("list[object] | tuple[object, ...]", queues)
+    if isinstance(queues, str) or not isinstance(queues, list | tuple | Mapping) or not queues:
+        raise DefinitionError(
+            "queues must be a list of at least one name, in the order in which they are served, or a dict of weights"
+        )
+    names = cast("Iterable[object]", queues)
     return tuple(dict.fromkeys(_checks.name(name, argument="queues") for name in names))
+
+
+def _check_weights(queues: object) -> Mapping[str, int] | None:
+    if not isinstance(queues, Mapping):
+        return None
+    given = cast("Mapping[str, object]", queues)
+    return {
+        queue: _checks.whole_number(weight, argument=f"the weight of {queue}", low=1, high=100)
+        for queue, weight in given.items()
+    }
 
 
 def _check_lease(lease: Duration) -> timedelta:

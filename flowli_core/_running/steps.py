@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._logger import logger
+from flowli_core._running.queue_order import QueueOrder
 from flowli_core._wire.about import pack_about
 from flowli_core.driver import (
     Ack,
@@ -35,7 +36,7 @@ class StepClient:
     Ordinary steps and waiting steps have a sequence each, so both may be in flight at a time.
     """
 
-    def __init__(self, runtime: Runtime, *, worker: str, queues: tuple[str, ...], lease: timedelta) -> None:
+    def __init__(self, runtime: Runtime, *, worker: str, queues: QueueOrder, lease: timedelta) -> None:
         self.worker = worker
         self.last_error: str | None = None
         """The error of the last call, None if it succeeded."""
@@ -43,7 +44,7 @@ class StepClient:
         self._queues = queues
         self._lease = lease
         self._keep = runtime.defaults.keep
-        self._about = pack_about(queues, runtime.known_names)
+        self._about = pack_about(queues.names, runtime.known_names)
         self._must_send_about = True
         self._steps = 0
         """The sequence number of the last step."""
@@ -144,7 +145,7 @@ class StepClient:
         return Step(
             worker=self.worker,
             sequence=sequence,
-            queues=self._queues,
+            queues=self._queues.next(),
             want=want,
             lease=self._lease,
             acks=acks,
@@ -159,6 +160,7 @@ class StepClient:
         self._last_since = since
         self._answered_at = time.monotonic()
         self._last_time = answer.now
+        self._queues.note(reserved.queue for reserved in answer.reserved)
         self._last_token = max([self._last_token, *[reserved.token for reserved in answer.reserved]])
         if step.wait is None:
             self._must_send_about = answer.forgot

@@ -30,7 +30,7 @@ def parse(*words: str) -> WorkerOptions:
     [
         "-A app:jobs",
         "-A app:jobs --health-port 8000 --health-host ::1 --workers 4 --reload",
-        "-A app:make --factory --app-dir src --queues a,b -c 3 --burst --drain 0s --lease 90s --stall-limit 1500ms",
+        "-A app:make --factory --app-dir src --queues a=2,b=1 -c 3 --burst --drain 0s --lease 90s --stall-limit 1500ms",
         "-A app:jobs --log-level debug --log-format json",
     ],
 )

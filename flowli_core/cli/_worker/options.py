@@ -31,7 +31,7 @@ run_options = combine(
         "-q --queues",
         str,
         None,
-        "Queues to serve, separated by commas, the first served first.",
+        "Queues to serve, separated by commas, the first served first; or with their weights: mail=3,bulk=1.",
         callback=split_names,
         show_default="those of the jobs",
     ),
@@ -99,7 +99,7 @@ class RunOptions:
             return Runner(
                 jobs,
                 concurrency=self.concurrency,
-                queues=self.queues or None,
+                queues=_weights_of(self.queues) or self.queues or None,
                 lease=self.lease,
                 stall_limit=self.stall_limit,
                 on_stall=on_stall,
@@ -130,6 +130,19 @@ class WorkerOptions(RunOptions):
         if self.health_port is not None:
             values["health_port"] = self.health_port + number
         return {variable(name): _as_text(value) for name, value in values.items()}
+
+
+def _weights_of(queues: tuple[str, ...]) -> dict[str, int]:
+    """Return the weights of queues that are given as NAME=WEIGHT. Raises UsageError if only some have one."""
+    pairs = [queue.partition("=") for queue in queues]
+    if not any(mark for _, mark, _ in pairs):
+        return {}
+    try:
+        return {name: int(weight) for name, _, weight in pairs}
+    except ValueError:
+        raise click.UsageError(
+            f"--queues: give a whole number as weight to each queue, as in mail=3,bulk=1, got {','.join(queues)}"
+        ) from None
 
 
 def _as_text(value: object) -> str:
