@@ -19,7 +19,7 @@ class QueueOrder:
         self._had = dict.fromkeys(queues, 0.0)
         """The number of records of each queue, divided by its weight."""
         self._level = 0.0
-        """What the queue had that was served last, before that."""
+        """The same for the queue that was served last, before its last records."""
 
     def next(self) -> tuple[str, ...]:
         """Return the queues in the order for the next step."""
