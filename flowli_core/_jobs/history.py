@@ -1,6 +1,6 @@
 """The history of jobs as `jobs.inspect` returns it: sums, quantiles, and the reads of a span in parts."""
 
-from collections.abc import Iterable
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -65,14 +65,19 @@ class HistoryNumbers:
     when a job was due until its handler started, and `runs` the durations of handlers, both of the attempts that ended.
     """
 
-    enqueued: int
-    completed: int
-    failed: int
-    cancelled: int
-    retried: int
-    recovered: int
-    waits: Durations
-    runs: Durations
+    enqueued: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    retried: int = 0
+    recovered: int = 0
+    waits: Durations = Durations()
+    runs: Durations = Durations()
+
+    def __add__(self, other: "HistoryNumbers") -> "HistoryNumbers":
+        """Return the sums of both, so that `sum(points, HistoryNumbers())` are those of several points."""
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return HistoryNumbers(**counts, waits=self.waits + other.waits, runs=self.runs + other.runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,31 +124,23 @@ async def read_history(driver: Driver, last: Duration, *, job: str | None, queue
     per_call = max(ENTRIES_PER_CALL // max(len(totals), 1), 1)
     end = now - (now - _EPOCH) % length + length
     starts = [end - ago * length for ago in range(-(-span // length), 0, -1)]
-    entries: list[HistoryEntry] = []
+    points: list[HistoryPoint] = []
+    by_job: defaultdict[tuple[str, str], list[HistoryEntry]] = defaultdict(list)
     for first in range(0, len(starts), per_call):
         part = starts[first : first + per_call]
         before = part[-1] + length
         query = HistoryQuery(resolution=resolution, periods=len(part), before=before, name=job, queue=queue)
-        entries += (await driver.history(query))[1]
-    return _summarize(entries, starts, now=now, resolution=length)
-
-
-def _summarize(
-    entries: list[HistoryEntry], starts: Iterable[datetime], *, now: datetime, resolution: timedelta
-) -> History:
-    by_start: dict[datetime, list[HistoryEntry]] = {start: [] for start in starts}
-    by_job: dict[tuple[str, str], list[HistoryEntry]] = {}
-    for entry in entries:
-        by_start[entry.start].append(entry)
-        by_job.setdefault((entry.name, entry.queue), []).append(entry)
+        by_start: defaultdict[datetime, list[HistoryEntry]] = defaultdict(list)
+        for entry in (await driver.history(query))[1]:
+            by_start[entry.start].append(entry)
+            by_job[entry.name, entry.queue].append(entry)
+        points += [HistoryPoint(start=start, **_add_up(by_start[start])) for start in part]
     return History(
         now=now,
-        resolution=resolution,
-        points=tuple([HistoryPoint(start=start, **_add_up(part)) for start, part in by_start.items()]),
-        by_job=tuple(
-            [JobHistory(job=job, queue=queue, **_add_up(part)) for (job, queue), part in sorted(by_job.items())]
-        ),
-        total=sum_entries(entries),
+        resolution=length,
+        points=tuple(points),
+        by_job=tuple([JobHistory(job=one, queue=of, **_add_up(some)) for (one, of), some in sorted(by_job.items())]),
+        total=sum(points, HistoryNumbers()),
     )
 
 

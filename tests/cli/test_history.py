@@ -6,14 +6,20 @@ import io
 import re
 import sys
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flowli_core import History, Jobs
-from flowli_core.cli._operations.history import format_history, format_last_hour
+from flowli_core.cli._operations.history import format_history, format_numbers
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import BROKEN, DONE, Worker, ack, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.operated import Output
 
 HOUR = timedelta(hours=1)
 
@@ -104,7 +110,41 @@ async def test_a_terminal_without_block_characters_gets_ascii(monkeypatch: pytes
     assert text.isascii()
 
 
-async def test_the_last_hour_fits_in_a_line(used: Jobs[None], clock: ManualClock) -> None:
-    assert format_last_hour((await used.inspect.history()).total) == "45 completed, 10 failed, p95 wait 125 ms"
+async def test_the_most_important_numbers_fit_in_a_line(used: Jobs[None], clock: ManualClock) -> None:
+    assert format_numbers((await used.inspect.history()).total) == "45 completed, 10 failed, p95 wait 125 ms"
     clock.advance("1h")
-    assert format_last_hour((await used.inspect.history()).total) == "0 completed, 0 failed"
+    assert format_numbers((await used.inspect.history()).total) == "0 completed, 0 failed"
+
+
+def test_the_history_of_jobs_that_ran_is_shown(flowli: Callable[..., Output]) -> None:
+    """The status has the last hour in one line."""
+    assert "last hour\t0 completed, 0 failed" in flowli("status").lines
+    flowli("enqueue", "send_email", '{"to": "ada"}')
+    flowli("enqueue", "nightly")
+    flowli("worker", "--burst")
+    found = flowli("history", "--json").json
+    assert (len(found["points"]), found["total"]["enqueued"], found["total"]["waits"]["count"]) == (60, 2, 2)
+    assert [(one["job"], one["queue"], one["completed"], one["failed"]) for one in found["by_job"]] == [
+        ("nightly", "default", 0, 1),
+        ("send_email", "mail", 1, 0),
+    ]
+    (only,) = flowli("history", "--last", "2h", "--job", "send_email", "--queue", "mail", "--json").json["by_job"]
+    assert (only["job"], only["runs"]["count"]) == ("send_email", 1)
+    assert flowli("history").lines[-2].startswith("nightly\tdefault\t1\t0\t1\t")
+    (line,) = [line for line in flowli("status").lines if line.startswith("last hour\t")]
+    assert line.startswith("last hour\t1 completed, 1 failed, p95 wait ")
+    assert flowli("status", "--json").json["last_hour"]["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--last", "8d"], "last must be at most 7d, got 8d"),
+        (["--last", "0s"], "last must be longer than zero"),
+        (["--job", "a b"], "job may have letters, digits"),
+    ],
+)
+def test_a_wrong_history_is_refused(flowli: Callable[..., Output], words: list[str], message: str) -> None:
+    refused = flowli("history", *words)
+    assert refused.code == 2
+    assert message in refused.err

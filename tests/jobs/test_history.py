@@ -147,6 +147,18 @@ async def test_a_long_history_is_read_in_parts(clock: ManualClock, pairs: int, m
     assert len(driver.read) <= most_calls
 
 
+async def test_points_can_be_added_up(jobs: AppJobs, clock: ManualClock) -> None:
+    """The sum of all points is the total."""
+    for _ in range(3):
+        await jobs.send.enqueue(to="somebody")
+        clock.advance("1m")
+        await drain(jobs)
+    found = await jobs.inspect.history("10m")
+    assert sum(found.points, HistoryNumbers()) == sum(found.by_job, HistoryNumbers()) == found.total
+    assert (found.points[-1] + found.points[-2]).waits == histogram(MINUTE, MINUTE)
+    assert sum((), HistoryNumbers()) == (await jobs.inspect.history(job="unknown")).total
+
+
 def test_a_quantile_of_nothing_is_none() -> None:
     assert Durations().quantile(0.5) is None
     assert Durations().count == 0

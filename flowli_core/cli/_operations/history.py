@@ -64,8 +64,8 @@ def format_history(history: History, last: timedelta) -> str:
     return f"{head}\n\n{format_table(['job', 'queue', *names], rows, right=names)}"
 
 
-def format_last_hour(numbers: HistoryNumbers) -> str:
-    """Format the sums of an hour in one line."""
+def format_numbers(numbers: HistoryNumbers) -> str:
+    """Format the most important numbers in one line."""
     p95 = numbers.waits.quantile(0.95)
     wait = "" if p95 is None else f", p95 wait {_format_estimate(p95)}"
     return f"{numbers.completed:,} completed, {numbers.failed:,} failed{wait}"
@@ -98,14 +98,14 @@ def _draw(history: History, last: timedelta) -> str:
     """Draw a sparkline for each of the most important numbers. If there are many points, a bar shows several."""
     points, total = history.points, history.total
     per_bar = -(-len(points) // max(shutil.get_terminal_size().columns - _SIDES, _NARROWEST))
-    bars = [points[first : first + per_bar] for first in range(0, len(points), per_bar)]
+    bars = [sum(points[first : first + per_bar], HistoryNumbers()) for first in range(0, len(points), per_bar)]
     span, bar_span = format_duration(last), format_duration(per_bar * history.resolution)
     lines = [f"last {span}, each bar {bar_span}, up to {history.now:%Y-%m-%d %H:%M} UTC"]
     for name in _COUNTS:
-        counts = [sum([getattr(point, name) for point in bar]) for bar in bars]
+        counts = [getattr(bar, name) for bar in bars]
         lines.append(_line(name, counts, getattr(total, name), "{:,}".format))
     for name, of in (("wait p95", attrgetter("waits")), ("run p95", attrgetter("runs"))):
-        p95 = [sum(map(of, bar), Durations()).quantile(0.95) or ZERO for bar in bars]
+        p95 = [of(bar).quantile(0.95) or ZERO for bar in bars]
         lines.append(_line(name, p95, of(total).quantile(0.95), _format_estimate))
     return "\n".join(lines)
 

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
+from flowli_core._jobs.history import HistoryNumbers
 from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import ScheduleRecord
@@ -22,6 +23,7 @@ from flowli_core.cli._common.show import (
     format_moment,
     is_terminal,
 )
+from flowli_core.cli._operations.history import format_numbers, to_json
 from flowli_core.cli._operations.queues import format_queues
 from flowli_core.cli._operations.schedules import format_schedules
 from flowli_core.cli._operations.served import format_parked, name_some
@@ -38,7 +40,10 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The state of a store. `schedules` are those that run next, out of the first 1,000 by key."""
+    """The state of a store, and what it counted within an hour.
+
+    `schedules` are those that run next, out of the first 1,000 by key.
+    """
 
     now: datetime
     counts: QueueCounts
@@ -46,6 +51,7 @@ class Status:
     paused: Mapping[str, datetime]
     workers: tuple[WorkerRecord, ...]
     driver: str
+    last_hour: HistoryNumbers
     parked: tuple[ParkedJobs, ...]
     outbox: Backlog | None
     schedules: tuple[ScheduleRecord, ...]
@@ -63,6 +69,7 @@ async def read_status(jobs: Jobs[Any]) -> Status:
         paused=overview.paused,
         workers=to_workers(overview),
         driver=repr(runtime_of(jobs).require_driver()),
+        last_hour=(await jobs.inspect.history("1h")).total,
         parked=await jobs.inspect.get_parked(overview),
         outbox=await jobs.inspect.get_outbox(),
         schedules=tuple(schedules[:_MOST_SCHEDULES]),
@@ -75,6 +82,7 @@ def format_status(status: Status, declared: Collection[str]) -> str:
         ("driver", status.driver),
         ("workers", _format_workers(status.workers, status.now)),
         ("oldest", _format_oldest(status)),
+        ("last hour", format_numbers(status.last_hour)),
     ]
     if status.outbox is not None:
         head.append(("outbox", format_backlog(status.outbox)))
@@ -102,7 +110,8 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
     workers serve it. A paused queue is marked. The 100 queues with the most due and running jobs have a row each, and
     the others share one. Use --json to list all. Parked jobs wait for another worker, because the one that met them
     does not know them, or a later release wrote them. A queue with waiting jobs is called undeclared if the registry
-    does not declare it. A worker that was killed counts as alive for up to 30 seconds, and is listed for a minute.
+    does not declare it. A worker that was killed counts as alive for up to 30 seconds, and is listed for a minute. The
+    last hour is that of flowli history.
 
     The exit code is 0 whatever is shown, and 1 if the store is unreachable: for alerts, use flowli check.
     """
@@ -114,13 +123,18 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
                 raise
             click.echo(f"flowli: {escape_controls(error)}", err=True)  # and go on: the store may come back
         else:
-            text = format_json(found) if is_json else format_status(found, runtime_of(jobs).queues)
+            text = _format_json(found) if is_json else format_status(found, runtime_of(jobs).queues)
             if watch and not is_json:
                 text = f"every {format_duration(every)}, {found.now:%H:%M:%S} UTC, until Ctrl-C\n\n{text}"
             click.echo((_CLEAR if watch and is_terminal() else "") + text)
         if not watch:
             return
         await asyncio.sleep(every.total_seconds())
+
+
+def _format_json(status: Status) -> str:
+    values = {field.name: getattr(status, field.name) for field in fields(status)}
+    return format_json(values | {"last_hour": to_json(status.last_hour)})
 
 
 def _format_workers(workers: Sequence[WorkerRecord], now: datetime) -> str:
