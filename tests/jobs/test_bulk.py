@@ -14,7 +14,7 @@ from tests.conformance.builders import Worker
 from tests.support.counting import CountingDriver
 from tests.support.faulty import FaultyDriver
 from tests.support.mailing import AppJobs, Email, recorded
-from tests.support.store import requeue_one
+from tests.support.store import cancel_one, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,22 +128,25 @@ async def test_scheduled_jobs_that_are_retried_soon_are_requeued_once(clock: Man
 
 
 class ChangingDriver(CountingDriver):
-    """A driver in which another operator requeues a record just before each bulk requeue."""
+    """A driver in which another operator requeues records just before a bulk requeue, and cancels the first."""
 
-    first = ""
+    others: tuple[str, ...] = ()
 
     async def requeue(self, targets: Sequence[Target]) -> list[RequeueAnswer]:
-        if self.first:
-            first, self.first = self.first, ""
-            assert await requeue_one(self.inner, first) == "requeued"
+        for record_id in self.others:
+            assert await requeue_one(self.inner, record_id) == "requeued"
+        for record_id in self.others[:1]:
+            assert await cancel_one(self.inner, record_id) == "cancelled"
         return await super().requeue(targets)
 
 
-async def test_a_job_that_has_changed_its_state_meanwhile_is_skipped(clock: ManualClock) -> None:
+async def test_jobs_that_have_changed_their_state_meanwhile_are_skipped(clock: ManualClock) -> None:
     driver = ChangingDriver(MemoryDriver(clock=clock))
     jobs = AppJobs(context=None, driver=driver)
-    driver.first, _ = await fail_some(jobs, 2)
-    assert await jobs.control.requeue_all() == BulkResult(changed=1, skipped=1)
+    cancelled, queued, _ = await fail_some(jobs, 3)
+    driver.others = (cancelled, queued)
+    assert await jobs.control.requeue_all() == BulkResult(changed=1, skipped=2)
+    assert (await recorded(jobs, cancelled)).state == "cancelled"
 
 
 async def test_the_same_call_goes_on_after_the_store_was_unreachable(clock: ManualClock) -> None:

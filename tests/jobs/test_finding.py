@@ -13,6 +13,7 @@ from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.conformance.builders import Worker
 from tests.support.counting import CountingDriver
+from tests.support.store import requeue_one
 
 if TYPE_CHECKING:
     from flowli_core import State
@@ -171,34 +172,28 @@ async def test_a_long_search_returns_a_short_page_with_a_cursor(
 
 
 class MovingDriver(CountingDriver):
-    """A driver that moves a scheduled record down its listing while a page is read."""
+    """A driver in which a scheduled record fails, and moves down its listing, after the first call that lists it."""
 
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__(MemoryDriver(clock=clock))
-        self._reserved: Any = None
-        self._worker = Worker(self, queues=("slow",))
-
-    async def reserve(self) -> None:
-        """Reserve the record that will move."""
-        self._reserved = await self._worker.take_one()
+    moves: str | None = None
 
     async def records(self, query: RecordQuery) -> Found:
         found = await super().records(query)
-        if self._reserved is not None:
-            reserved, self._reserved = self._reserved, None
-            await self._worker.settle(reserved, Retried(timedelta(seconds=1), b"{}"))
+        if self.moves is not None:
+            worker, moves, self.moves = Worker(self.inner, queues=("slow",)), self.moves, None
+            assert await requeue_one(self.inner, moves) == "requeued"
+            await worker.settle(await worker.take_one(), Retried(timedelta(seconds=1), b"{}"))
         return found
 
 
 async def test_a_page_holds_no_record_twice_although_it_moves_meanwhile(clock: ManualClock) -> None:
-    driver = MovingDriver(clock)
+    driver = MovingDriver(MemoryDriver(clock=clock))
     mail = Mail(context=None, driver=driver)
-    await mail.fax.options(id="moves").enqueue("ValueError")
-    await driver.reserve()
-    for number in range(1, 7):
-        await mail.fax.options(id=f"stays-{number}").delay(f"{number}m", "ValueError")
-    page = await mail.inspect.find("scheduled")
-    assert [record.id for record in page.items] == [*[f"stays-{number}" for number in range(6, 0, -1)], "moves"]
+    ids = [f"{number}" for number in range(7)]
+    for number in ids:
+        await mail.fax.options(id=number).delay(f"{number}1m", "ValueError")
+    driver.moves = ids[-1]
+    assert [record.id for record in (await mail.inspect.find("scheduled")).items] == ids[::-1]
+    assert [record.id for record in (await mail.inspect.find("scheduled")).items] == [*ids[-2::-1], ids[-1]]
 
 
 @pytest.mark.parametrize("wrong", [{"name": ""}, {"queue": "a b"}, {"error": "\n"}, {"older_than": 3}, {"name": 3}])

@@ -5,6 +5,7 @@ They are sorted by the file that they break, and by the tests that must notice t
 
 from __future__ import annotations
 
+from tests.mutants.bulk import BULK
 from tests.mutants.mutation import Mutation
 
 _Changes = tuple[tuple[str, str] | tuple[str, str, str], ...]
@@ -361,6 +362,7 @@ _SETS = (
     ("flowli_core/drivers/sqlite/", ("-k", "sqlite"), _SQLITE),
     ("flowli_core/drivers/memory/", ("-k", "memory"), _MEMORY),
     ("flowli_core/_running/", (), _RUNNING),
+    ("flowli_core/", (), BULK),
 )
 
 GUARDS = tuple(
