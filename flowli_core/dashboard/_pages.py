@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +20,7 @@ from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core.dashboard._attention import Situation, find_problems
 from flowli_core.dashboard._charts import make_charts
 from flowli_core.dashboard._filters import read_filters
-from flowli_core.dashboard._site import KEPT_SECONDS, Site
+from flowli_core.dashboard._site import KEPT_SECONDS, Site, root
 from flowli_core.dashboard._timeline import tell_story
 from flowli_core.errors import ValidationError
 from flowli_core.stored import STATES, Overview, StateCounts
@@ -71,15 +73,14 @@ class Pages:
             last_hour=(await self._history("1h")).by_job,
         )
         upcoming = sorted((one for one in schedules if one.next_tick), key=lambda one: one.next_tick or _NEVER)
-        last = request.query_params.get("last", "1h")
-        history = await self._history(last if last in _SPANS else "1h")
+        last = request.query_params.get("last", "")
+        last = last if last in _SPANS else "1h"
+        history = await self._history(last)
         by_job = sorted(history.by_job, key=lambda one: (one.failed, one.completed), reverse=True)
         values = {
             "overview": overview,
-            "history": history,
-            "charts": make_charts(history),
-            "spans": _SPANS,
-            "last": last if last in _SPANS else "1h",
+            "charts": await self._draw(request, history, last),
+            "span": _SPANS[last],
             "busiest": by_job[:_MOST_JOBS],
             "others": len(by_job[_MOST_JOBS:]),
             "problems": find_problems(found),
@@ -163,6 +164,11 @@ class Pages:
             return await self._inspect.history(last)
 
         return await self._site.shared.get(("history", last), read, seconds=2.0 if last == "1h" else _SLOWLY)
+
+    async def _draw(self, request: Request, history: History, last: str) -> Markup:
+        values = {"history": history, "charts": make_charts(history), "spans": _SPANS, "last": last}
+        draw = partial(self._site.part, request, "charts.html", values)
+        return await self._site.shared.get(("charts", root(request), last, history.now), draw, seconds=_SLOWLY)
 
     async def _parked(self) -> tuple[ParkedJobs, ...]:
         return await self._site.shared.get("parked", self._inspect.get_parked, seconds=_SLOWLY)

@@ -57,6 +57,11 @@ class Site:
         except TimeoutError:
             return None
 
+    async def part(self, request: Request, template: str, values: Mapping[str, object]) -> Markup:
+        """Return a part of a page that is the same for all viewers."""
+        text = self._templates.get_template(template).render(**values, url=partial(url, request))
+        return Markup(text)  # noqa: S704 - the template escapes
+
     def render(
         self,
         request: Request,

@@ -34,14 +34,14 @@
       const color = getComputedStyle(swatches[index]).backgroundColor, isLine = one.kind === "line";
       return {
         label: one.label, stroke: color, fill: isLine ? undefined : color, width: isLine ? 1.5 : 0, paths: isLine ? undefined : bars,
-        points: { show: isLine && isTime, size: 4, fill: color }, spanGaps: true,
+        points: { show: isLine && isTime && one.values.filter((value) => value !== null).length < 20, size: 4, fill: color }, spanGaps: true,
       };
     });
     const axis = { stroke: muted, grid, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const state = { chart, text: figure.dataset.chart };
     state.plot = new uPlot({
       width: box.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 20, 0, 0],
-      cursor: { sync: { key: "flowli" }, drag: { x: false, y: false }, points: { size: 6 } },
+      cursor: { y: false, sync: { key: "flowli" }, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
         x: { range: () => [state.chart.times[0], state.chart.times.at(-1) + state.chart.step] },
         y: { range: (_, low, high) => [0, Math.max(high * 1.1, isTime ? 10 : 4)] },
