@@ -13,6 +13,7 @@ from flowli_core.dashboard._recurrence import describe_cron, describe_interval
 from flowli_core.durations import format_span
 
 _TIME = Markup('<time datetime="{iso}" title="{utc} UTC"{attribute}>{text}</time>')
+_MANY = 10
 _MS, _SECOND, _MINUTE = timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=1)
 
 
@@ -33,7 +34,7 @@ def show_distance(moment: datetime | None, now: datetime) -> Markup:
     if moment is None:
         return Markup()
     ahead = moment - now
-    distance = format_span(abs(ahead))
+    distance = _shorten(format_span(abs(ahead)))
     if abs(ahead) < _SECOND:
         return _time(moment, "now")
     return _time(moment, f"in {distance}" if ahead > timedelta(0) else f"{distance} ago")
@@ -63,6 +64,12 @@ def show_rule(schedule: ScheduleRecord) -> str:
     if schedule.every is not None:
         return describe_interval(schedule.every)
     return "" if schedule.cron is None else describe_cron(schedule.cron)
+
+
+def _shorten(span: str) -> str:
+    """Return a span without its smaller unit, if that says little beside ten or more of the larger one."""
+    number, unit, *_ = span.split()
+    return f"{number} {unit}" if int(number) >= _MANY else span
 
 
 def _time(moment: datetime, text: str, attribute: Markup = Markup()) -> Markup:  # noqa: B008 - it cannot change
