@@ -131,9 +131,9 @@ RecordQuery = RecordById | RecordsById | RecordsInState
 class Found:
     """The records that a query has found.
 
-    `rest` is the position behind which a listing goes on, or None if it has no other records. `looked_at` is the number
-    of records that the call has looked at. With filters that is at most MOST_LOOKED_AT, and less if they are large, so
-    that no call blocks the store. So fewer records than the `limit`, or none, may come with a `rest`.
+    `rest` is the position behind which a listing may go on, or None at its end. `looked_at` is the number of records
+    that the call has looked at. With filters that is at most MOST_LOOKED_AT, and less if they are large, so that no
+    call blocks the store. So fewer records than the `limit`, or none, may come with a `rest`.
     """
 
     records: list[StoredRecord]

@@ -8,12 +8,12 @@
 --                arguments of filter.lua, and the ms, id and queue of each position to read.
 -- Answers {'0', records}, and for a page also how many records it has looked at, and the position to go on behind, if there may be
 --          more; or, if it only finds positions or there are more queues to search, {cursor, ms, id and queue of each position
---          found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome,
---          finished, end of the lease, 1 if its cancellation was requested, progress, log}; a record of a page has no log.
---          Without payloads the outcome ends before its newline. A record that cannot be read is {id, state, due, finished,
---          queue, damage}.
+--          found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome, finished, end of the lease, 1 if its
+--          cancellation was requested, progress, log}; a record of a page has no log. Without payloads the outcome ends before
+--          its newline. A record that cannot be read is {id, state, due, finished, queue, damage}.
 -- Writes nothing.
 read_as_of_last_step()
+
 -- Read a time from a score. One out of range is damaged.
 local LAST_TIME = 253402300799999
 local function time_of(score)
@@ -79,9 +79,9 @@ end
 
 local state, after_ms, after_id, limit, payloads, most, lowest, cursor = unpack(ARGV, first, first + 7)
 after_ms, limit, most, lowest = tonumber(after_ms), tonumber(limit), tonumber(most), tonumber(lowest)
--- A call searches about as many queues as have MOST_WORK entries, and fewer if it filters, because a search of many jobs takes
--- many calls, beside which others must go on. Each queue counts as QUEUE_WORK of them. A call ends between
--- two scans, so a scan returns few queues, and fewer if many entries of each are read.
+-- A call searches about as many queues as have MOST_WORK entries, and fewer with filters, because such a listing may take many
+-- calls. Each queue counts as QUEUE_WORK of them. A call ends between two scans, so a scan returns few queues, and fewer if many
+-- entries of each are read.
 local MOST_WORK, QUEUE_WORK = is_filtered and 500 or 2000, 4
 local QUEUES_PER_SCAN = math.min(20, math.ceil(5000 / most))
 

@@ -1,7 +1,7 @@
 -- The filters of a listing. Needs columns.lua.
 
--- Whether there are any, and what a record must have or '' for each: a name, a queue, a part of its attempts, and the number of ms
--- that it must be older than.
+-- 1 if there are any; then the name of a record, its queue, a part of its attempts, and the ms that it must be older than. Each is
+-- '' if it leaves out nothing.
 local is_filtered, wanted_name, wanted_queue, wanted_part, older_ms = unpack(ARGV, first + 8, first + 12)
 is_filtered = is_filtered == '1'
 
@@ -31,7 +31,7 @@ local function is_old_enough(id)
   return number_or(reserved, now) < now - older_ms
 end
 
--- Returns true if no filter leaves out the record of a position, {ms, id, queue if it waits}. One that cannot be read has no name.
+-- Returns true if no filter leaves out the record of a position, {ms, id, queue if it waits}. A damaged record has no name.
 local function matches(position, state)
   local id, queue = position[2], position[3]
   if wanted_name ~= '' or (wanted_queue ~= '' and not queue) then

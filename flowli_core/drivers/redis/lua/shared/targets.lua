@@ -4,9 +4,10 @@
 local MOST_BYTES = 1048576
 
 -- ARGV[first..] has `width` arguments for each target: an id, the state in which the record must be or -, and others. Returns for
--- each target its record, this state, and the position of its other arguments. All is read before the script writes, so a key of
--- another type fails the script before it has changed anything; a record that is named twice is read once. There are fewer targets
--- than were named if these are large, or if the queues would be searched for a second record that cannot be read: see locate.
+-- each target its record, this state, and the position of its other arguments. A record that is named twice is read once.
+--
+-- All is read before the script writes: so a key of another type fails the script before it has changed anything. It returns only
+-- the first targets if they are large, or if the queues would be searched for a second damaged record: see locate.
 local function read_targets(width)
   local targets, records, bytes = {}, {}, 0
   for i = first, #ARGV, width do
