@@ -85,7 +85,13 @@ class Dashboard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        await self._app(_with_full_path(scope), receive, send_with_headers)
+
+
+def _with_full_path(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the prefix that a proxy has removed from the path, if `FastAPI(root_path=...)` names it: mounts expect it."""
+    prefix, path = scope.get("app_root_path", ""), scope.get("path", "")
+    return scope if path.startswith(prefix) else {**scope, "path": prefix + path}
 
 
 def _routes(site: Site) -> list[BaseRoute]:
