@@ -26,6 +26,7 @@ from flowli_core import (
     JobCancelled,
     JobFailed,
     LeaseLost,
+    OutboxUnavailable,
     RecordNotFound,
     SchedulingError,
     StoreDamaged,
@@ -53,6 +54,8 @@ STATUSES: dict[type[FlowliError], int] = {
     FlowliError: 500,
     DefinitionError: 500,
     StrategyError: 500,
+    # The database of the application failed, whose other errors are a 500 too.
+    OutboxUnavailable: 500,
     # The end of another job is not that of this request, unless the application says so.
     JobFailed: 500,
     JobCancelled: 500,
