@@ -83,7 +83,7 @@ after_ms, limit, most, lowest = tonumber(after_ms), tonumber(limit), tonumber(mo
 -- calls. Each queue counts as QUEUE_WORK of them. A call ends between two scans, so a scan returns few queues, and fewer if many
 -- entries of each are read.
 local MOST_WORK, QUEUE_WORK = is_filtered and 500 or 2000, 4
-local QUEUES_PER_SCAN = math.min(20, math.ceil(5000 / most))
+local QUEUES_PER_SCAN = math.min(20, math.ceil((is_filtered and 1000 or 5000) / most))
 
 -- Entries whose scores are damaged are not in the order of their positions, so some more are read then.
 local MOST_DAMAGED = 200
