@@ -1,4 +1,4 @@
-"""The decision who may see and do what, and the checks that a form was sent from a page of this dashboard."""
+"""Authorization of clients, and the checks that a form was sent from a page of this dashboard."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from inspect import isawaitable
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,7 +20,8 @@ Action = Literal["view", "payloads", "act"]
 Authorize = Callable[[Request, Action], bool | str | Awaitable[bool | str]]
 """Decides if the client of a request may do this: True, False, or a name, which allows it and goes into the log.
 
-It may raise an HTTPException of Starlette, such as one that redirects to a login.
+It is called on the event loop, once for each action that a page depends on. It may raise an HTTPException of Starlette,
+such as one that redirects to a login.
 """
 
 CSRF_COOKIE = "flowli_csrf"
@@ -34,7 +35,7 @@ _TOKEN_LENGTH = 43
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """The client of a request, and what it may do."""
+    """The client of a request, with its permissions."""
 
     name: str
     sees_payloads: bool
@@ -42,7 +43,7 @@ class Viewer:
 
 
 class Access:
-    """Admits clients to pages and actions. Whoever is refused gets an HTTPException."""
+    """Admits clients to pages and actions. A client that is refused gets an HTTPException."""
 
     def __init__(self, authorize: Authorize | None, *, read_only: bool, show_payloads: bool) -> None:
         self._authorize = authorize
@@ -122,9 +123,10 @@ def check_same_origin(request: Request) -> None:
     Browsers say where a form comes from: in Sec-Fetch-Site, but over plain HTTP only in Origin. The schemes are not
     compared, because a proxy may have ended TLS.
     """
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")
-    same = site in ("same-origin", "none") if site else urlsplit(origin).netloc == request.headers.get("host", "-")
-    if not same:
+    site, host = request.headers.get("sec-fetch-site"), request.headers.get("host")
+    origin = request.headers.get("origin", "").partition("://")[2]
+    is_same = site in ("same-origin", "none") if site else bool(host) and origin == host
+    if not is_same:
         raise _refused("this form was not sent from a page of this host")
 
 

@@ -17,7 +17,7 @@ from flowli_core.errors import FlowliError
 
 PAGES = ("/", "/jobs", "/job", "/schedules", "/workers")
 
-_COUNT_SECONDS = 5.0
+_COUNT_SECONDS = 2.0
 """Seconds after which a confirmation gives up to count the jobs."""
 
 

@@ -29,7 +29,6 @@ _CSP = (
 )
 _HEADERS = {
     "content-security-policy": _CSP,
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
@@ -53,8 +52,8 @@ class Dashboard:
     metas, keys, results, logs and the texts of errors (which may quote them) are shown only with `show_payloads`, and
     only to those who may see "payloads".
 
-    Each action is logged with who did it, and what was changed. Raises DefinitionError for invalid options, and
-    StrategyError if the registry has no driver.
+    Each action is logged, with the name of the client and the number of changes. Raises DefinitionError for invalid
+    options, and StrategyError if the registry has no driver.
     """
 
     def __init__(

@@ -19,12 +19,12 @@ from flowli_core.web._stopping import server_stops
 MOST_STREAMS = 200
 """The most streams that a dashboard has open in one process."""
 
-LOOK_EVERY = 2.0
-"""Seconds between two looks at the overview, while somebody watches."""
+READ_EVERY = 2.0
+"""Seconds between two reads of the overview, while a page is open."""
 
 TICK_EVERY = 10.0
-"""Seconds without a change after which the page is loaded again: it shows ages. It also ends the streams of clients
-that have gone."""
+"""Seconds without a change after which the page is loaded again, because it shows ages. Sending the event also ends the
+streams of clients that have disconnected."""
 
 _RETRY_SECONDS = 15
 _EVENT = b"event: change\ndata:\n\n"
@@ -70,7 +70,7 @@ class Live:
             await asyncio.gather(pending, return_exceptions=True)
 
     async def _overview_changes(self) -> AsyncGenerator[bool]:
-        """Yield when the overview shows something else. Pages then show that the store is unreachable, or is again."""
+        """Yield when the overview has changed, and when the store becomes unreachable or reachable."""
         seen: object = None
         while True:
             try:
@@ -80,10 +80,10 @@ class Live:
             if seen not in (None, shown):
                 yield True
             seen = shown
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(READ_EVERY)
 
     async def _job_changes(self, id: str) -> AsyncGenerator[bool]:
-        """Yield when a job has changed. A finished job may be requeued, so it is looked at again, but less often."""
+        """Yield when a job has changed. A finished job may be requeued, so it is read again, but less often."""
         seen: JobUpdate | None = None
         while True:
             with suppress(FlowliError):
@@ -96,5 +96,5 @@ class Live:
 
 
 def _shown(overview: Overview) -> object:
-    """Return what pages show of an overview, apart from ages."""
+    """Return the parts of an overview that pages show, without ages."""
     return overview.counts, overview.paused, tuple((one.name, one.is_alive) for one in to_workers(overview))

@@ -21,7 +21,7 @@ from flowli_core.dashboard._attention import Situation, find_problems
 from flowli_core.dashboard._charts import make_charts
 from flowli_core.dashboard._filters import read_filters
 from flowli_core.dashboard._site import KEPT_SECONDS, Site, root
-from flowli_core.dashboard._timeline import tell_story
+from flowli_core.dashboard._timeline import make_timeline
 from flowli_core.errors import ValidationError
 from flowli_core.stored import STATES, Overview, StateCounts
 
@@ -127,7 +127,7 @@ class Pages:
             why = "There is no job with this id. It was never stored, or it was removed after its retention time."
             raise HTTPException(HTTPStatus.NOT_FOUND, why)
         overview = await self._site.overview()
-        values = {"overview": overview, "record": record, "story": tell_story(record)}
+        values = {"overview": overview, "record": record, "timeline": make_timeline(record)}
         return self._site.render(request, "job.html", values)
 
     async def schedules(self, request: Request) -> Response:

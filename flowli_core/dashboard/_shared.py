@@ -1,4 +1,4 @@
-"""Reads of the store that all viewers share, so that fifty of them cost what one costs."""
+"""Reads of the store that all viewers share, so that many cost no more than one."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The story of a job: what has happened to it, and when."""
+"""The timeline of a job: its attempts and changes of state, with their times."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +11,8 @@ from flowli_core.durations import ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
-    """A line of the story. `tone` is the name of a state, which gives the colour."""
+class TimelineEntry:
+    """An entry of the timeline. `tone` is the name of a state, which gives the colour."""
 
     at: datetime | None
     text: str
@@ -20,30 +20,30 @@ class Happening:
     more: str = ""
 
 
-def tell_story(record: JobRecord[Any, Any, Any]) -> list[Happening]:
-    """Return what has happened to a job, the oldest first, and what happens next. Only its last attempts are known."""
-    story = [Happening(at=record.created_at, text="enqueued", tone="queued")]
-    story += map(_attempt, record.attempts)
+def make_timeline(record: JobRecord[Any, Any, Any]) -> list[TimelineEntry]:
+    """Return the past of a job, the oldest first, and its next attempt. Only its last ten failed attempts are known."""
+    entries = [TimelineEntry(at=record.created_at, text="enqueued", tone="queued")]
+    entries += map(_attempt, record.attempts)
     started = record.started_at
     if started is not None and record.state in ("active", "completed"):
         waited = max(started - record.scheduled_for, ZERO)
         number = record.attempts_made + (record.state == "active")
         more = f"after a wait of {show_duration(waited)}" if number == 1 else ""
-        story.append(Happening(at=started, text=f"attempt {number} started", tone="active", more=more))
+        entries.append(TimelineEntry(at=started, text=f"attempt {number} started", tone="active", more=more))
     if record.finished_at is not None:
         ran = None if started is None or record.state != "completed" else record.finished_at - started
         more = "" if ran is None else f"it ran for {show_duration(ran)}"
-        story.append(Happening(at=record.finished_at, text=record.state, tone=record.state, more=more))
+        entries.append(TimelineEntry(at=record.finished_at, text=record.state, tone=record.state, more=more))
     elif record.state == "scheduled":
         text = "next attempt" if record.next_retry_at else "due"
-        story.append(Happening(at=record.scheduled_for, text=text, tone="scheduled"))
+        entries.append(TimelineEntry(at=record.scheduled_for, text=text, tone="scheduled"))
     elif record.state == "queued" and record.scheduled_for > record.created_at:
-        story.append(Happening(at=record.scheduled_for, text="due", tone="queued"))
-    return story
+        entries.append(TimelineEntry(at=record.scheduled_for, text="due", tone="queued"))
+    return entries
 
 
-def _attempt(attempt: PastAttempt) -> Happening:
+def _attempt(attempt: PastAttempt) -> TimelineEntry:
     ran = "" if attempt.duration is None else f", after {show_duration(attempt.duration)}"
     worker = "" if attempt.worker is None else f" on {attempt.worker}"
     text = f"attempt {attempt.number} failed"
-    return Happening(at=attempt.started_at, text=text, tone="failed", more=f"{attempt.error.type}{ran}{worker}")
+    return TimelineEntry(at=attempt.started_at, text=text, tone="failed", more=f"{attempt.error.type}{ran}{worker}")

@@ -74,8 +74,8 @@ def driver() -> FaultyDriver:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the store more often than in use."""
-    monkeypatch.setattr(_live, "LOOK_EVERY", 0.01)
+    """Read the store more often than in use."""
+    monkeypatch.setattr(_live, "READ_EVERY", 0.01)
     monkeypatch.setattr(_site, "KEPT_SECONDS", 0.0)
 
 

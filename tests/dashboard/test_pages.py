@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
+from flowli_core import JobRecord
+from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
 from tests.dashboard.shop import ShopJobs
 from tests.dashboard.visitor import Visitor, visiting
+from tests.support.running import Rival
 
 PAGES = ("/", "/jobs", "/schedules", "/workers")
 
@@ -94,3 +100,41 @@ async def test_the_schedules_page_shows_rules_in_words_and_the_next_runs(jobs: S
     assert "every day at 03:00" in page.text
     assert "every 15 minutes" in page.text
     assert page.text.count("2026-01-0") >= 10
+
+
+async def test_the_page_of_a_damaged_record_says_what_cannot_be_read(
+    busy: ShopJobs, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = await busy.inspect.get_job("completed")
+    assert record is not None
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    damaged = replace(record, name="", input=None, damage="its input is not JSON", created_at=epoch, max_attempts=None)
+
+    async def get_job(inspect: object, record_id: str) -> JobRecord:
+        return damaged
+
+    monkeypatch.setattr(type(busy.inspect), "get_job", get_job)
+    page = await visitor.visit("/job", id="completed")
+    assert "This record is damaged: its input is not JSON. Its stored data is kept." in page.text
+
+
+async def test_the_timeline_of_a_job_has_its_attempts_and_its_end(visitor: Visitor) -> None:
+    failed = (await visitor.visit("/job", id="failed")).text
+    order = ["enqueued", "attempt 1 failed", "attempt 2 failed", "failed 2026-01-01 00:00:10 UTC"]
+    positions = [failed.index(text, failed.index("Timeline")) for text in order]
+    assert positions == sorted(positions)
+    completed = (await visitor.visit("/job", id="completed")).text
+    assert "attempt 1 started" in completed
+    assert "it ran for" in completed
+    assert "due 2026-01-01 01:00" in (await visitor.visit("/job", id="scheduled")).text
+
+
+async def test_a_running_job_shows_its_worker_and_lease(jobs: ShopJobs, driver: MemoryDriver) -> None:
+    await jobs.clean_up.options(id="running").enqueue()
+    await Rival(driver).step()
+    async with visiting(jobs) as visitor:
+        job = (await visitor.visit("/job", id="running")).text
+        workers = (await visitor.visit("/workers")).text
+    assert "Worker rival Running for 0 ms Lease expires in 30 s" in job
+    assert "rival last seen now" in workers
+    assert "clean_up running 0 ms in 30 s" in workers
