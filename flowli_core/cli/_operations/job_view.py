@@ -42,7 +42,7 @@ def explain_no_jobs(state: State, counts: StateCounts) -> str:
 
 
 def format_job(record: JobRecord, overview: Overview, *, tracebacks: bool = False) -> str:
-    """Format all that is known of a job, with the tracebacks of earlier attempts if these are wanted."""
+    """Format all that is known of a job, with the traceback of each attempt if wanted."""
     shown: dict[str, object] = {}
     for field in fields(record):
         if field.name == "attempts_made":

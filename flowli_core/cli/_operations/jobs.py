@@ -73,7 +73,7 @@ async def list_jobs(
 
 @jobs.command()
 @click.argument("id")
-@click.option("--traceback", "tracebacks", is_flag=True, help="Print the tracebacks of earlier attempts, too.")
+@click.option("--traceback", "tracebacks", is_flag=True, help="Print the traceback of each attempt.")
 @json_option
 @operation
 async def show(registry: Jobs[Any], *, id: str, tracebacks: bool, is_json: bool) -> int:
