@@ -8,10 +8,11 @@ from weakref import WeakKeyDictionary
 
 from flowli_core._jobs.collector import count_batch
 from flowli_core._logger import logger
+from flowli_core._loops import run_on
 from flowli_core._sync import background_loop
 from flowli_core.driver import Driver, NewRecord
 from flowli_core.errors import DriverError, FlowliError, StoreUnavailable
-from flowli_core.outbox import Outbox, Transaction
+from flowli_core.outbox import MOST_ROWS, Outbox, Transaction
 
 _SEARCHES = (0.001, 0.02, 0.2)
 """Seconds before each search for rows whose commit was under way. After the last, the runners search on."""
@@ -21,11 +22,17 @@ _END_WITHIN = 5.0
 
 
 class _Sender:
-    """The records that are sent on one event loop, and the task that sends them."""
+    """The records that are sent on one event loop, and the task that sends them.
+
+    `accepted` are the ids of records that the store has, and whose rows are not removed yet. `is_stored` is set while
+    no record waits for the store.
+    """
 
     def __init__(self) -> None:
         self.records: deque[NewRecord] = deque()
+        self.accepted: list[str] = []
         self.searches: deque[float] = deque()
+        self.is_stored = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
 
@@ -40,6 +47,8 @@ class Deliveries:
         self._outbox = outbox
         self._store = store
         self._senders: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sender] = WeakKeyDictionary()
+        self.count = 0
+        """How many records the store has accepted here."""
 
     async def add(self, session: Transaction, records: Sequence[NewRecord]) -> None:
         """Store records with the transaction of a session. They are sent after its commit."""
@@ -50,87 +59,133 @@ class Deliveries:
 
         Raises OutboxUnavailable if the database fails, and StoreUnavailable if the store does.
         """
-        records = await self._outbox.claim()
-        await self._deliver(records)
-        return len(records)
+        found = rest = await self._outbox.claim()
+        while rest:
+            batch, rest = rest[: (count := count_batch(rest))], rest[count:]
+            await self._remove(await self._accept(batch))
+        return len(found)
 
-    async def sent(self) -> None:
-        """Wait until what was committed on this event loop is sent, or has failed."""
-        task = self._task_here()
-        if task is not None:
-            await asyncio.wait((task,))
+    async def stored(self) -> None:
+        """Wait until the store has what was committed on this event loop, or has failed."""
+        sender = self._senders.get(asyncio.get_running_loop())
+        if sender is not None and sender.task is not None and not sender.task.done():
+            await sender.is_stored.wait()
+
+    async def finish(self) -> None:
+        """Wait until all that was committed in this process is sent, or has failed."""
+        here = asyncio.get_running_loop()
+        for loop in list(self._senders):
+            if loop is here:
+                await self._finish_here()
+            elif loop.is_running():
+                await run_on(loop, self._finish_here())
 
     async def close(self) -> None:
         """Wait for what is being sent on this event loop, but only for seconds: the rows of the rest stay."""
-        task = self._task_here()
+        task = await self._finish_here(timeout=_END_WITHIN)
         if task is not None:
-            await asyncio.wait((task,), timeout=_END_WITHIN)
             task.cancel()
             await asyncio.wait((task,))
 
-    def _task_here(self) -> asyncio.Task[None] | None:
+    async def _finish_here(self, timeout: float | None = None) -> asyncio.Task[None] | None:
+        """Wait for the task of this event loop. Return it if it has not ended."""
         sender = self._senders.get(asyncio.get_running_loop())
-        return None if sender is None else sender.task
+        if sender is None or sender.task is None:
+            return None
+        task = sender.task
+        _, unfinished = await asyncio.wait((task,), timeout=timeout)
+        return task if unfinished else None
 
     def _send_soon(self, records: Sequence[NewRecord]) -> None:
-        """Send the records of a transaction that was committed in this thread, or search for them if there are none."""
+        """Send the records of a transaction that was committed in this thread, or search for them if there are none.
+
+        It raises no error: the transaction is committed.
+        """
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            loop = background_loop()
-            loop.call_soon_threadsafe(self._start, loop, records)
+            try:
+                loop = background_loop()
+                sender = self._senders.setdefault(loop, _Sender())
+                loop.call_soon_threadsafe(self._start, sender, records)
+            except RuntimeError as error:  # Python ends, and starts no thread.
+                _log_failure(error, len(records))
         else:
-            self._start(loop, records)
+            self._start(self._senders.setdefault(loop, _Sender()), records)
 
-    def _start(self, loop: asyncio.AbstractEventLoop, records: Sequence[NewRecord]) -> None:
-        sender = self._senders.setdefault(loop, _Sender())
-        sender.records += records
-        if not records:
+    def _start(self, sender: _Sender, records: Sequence[NewRecord]) -> None:
+        if records:
+            sender.records += records
+            sender.is_stored.clear()
+        else:
             sender.searches = deque(_SEARCHES)
-        if sender.task is None:
-            sender.task = loop.create_task(self._send(sender))
+        if sender.task is None or sender.task.done():
+            sender.task = asyncio.get_running_loop().create_task(self._send(sender))
 
     async def _send(self, sender: _Sender) -> None:
-        batch: list[NewRecord] = []
         try:
-            while sender.records or sender.searches:
-                if sender.records:
-                    batch = [sender.records.popleft() for _ in range(count_batch(sender.records))]
-                    await self._deliver(batch)
-                    batch = []
+            while sender.records or sender.accepted or sender.searches:
+                if sender.records and len(sender.accepted) < MOST_ROWS:
+                    await self._send_batch(sender)
+                elif sender.accepted:
+                    await self._remove_accepted(sender)
                 else:
-                    await asyncio.sleep(sender.searches.popleft())
-                    while await self.relay():
-                        pass
-        except FlowliError as error:
-            count = len(batch) + len(sender.records)
-            sender.records.clear()
-            sender.searches.clear()
-            logger.warning("committed jobs stay in the outbox (%d), and are sent later: %s", count, error)
+                    await self._search(sender)
         finally:
+            sender.is_stored.set()
             sender.task = None
 
-    async def _deliver(self, records: Sequence[NewRecord]) -> None:
-        """Send records in batches, and remove the rows of each batch that the store has accepted."""
-        driver, rest = await self._store(), list(records)
-        while rest:
-            batch, rest = rest[: (count := count_batch(rest))], rest[count:]
-            accepted = await self._accept(driver, batch)
-            if accepted:
-                await self._outbox.remove([record.id for record in accepted])
+    async def _send_batch(self, sender: _Sender) -> None:
+        batch = [sender.records.popleft() for _ in range(count_batch(sender.records))]
+        try:
+            sender.accepted += await self._accept(batch)
+        except Exception as error:  # noqa: BLE001 - logged: a runner sends them
+            # Those behind it are not tried, because they may be of the same transaction.
+            _log_failure(error, len(batch) + len(sender.records))
+            sender.records.clear()
+        if not sender.records:
+            sender.is_stored.set()
 
-    async def _accept(self, driver: Driver, batch: list[NewRecord]) -> list[NewRecord]:
-        """Store a batch. Return its records that the store has accepted, or had before, and postpone the others."""
+    async def _remove_accepted(self, sender: _Sender) -> None:
+        ids, sender.accepted = sender.accepted, []
+        try:
+            await self._remove(ids)
+        except Exception as error:  # noqa: BLE001 - logged: a runner sends them again, and the store has their ids
+            _log_failure(error, len(ids), "jobs that were sent stay in the outbox (%d), and are removed later: %s")
+
+    async def _search(self, sender: _Sender) -> None:
+        await asyncio.sleep(sender.searches.popleft())
+        try:
+            while await self.relay():
+                pass
+        except Exception as error:  # noqa: BLE001 - logged: a runner sends them
+            sender.searches.clear()
+            _log_failure(error, 0, "%d committed jobs of connections were found, and the others are sent later: %s")
+
+    async def _remove(self, ids: list[str]) -> None:
+        if ids:
+            await self._outbox.remove(ids)
+
+    async def _accept(self, batch: list[NewRecord]) -> list[str]:
+        """Store a batch. Return the ids that the store has accepted, or had before, and postpone the others."""
+        driver = await self._store()
         try:
             await driver.enqueue(batch)
         except StoreUnavailable:
             raise
         except DriverError as error:
             if len(batch) > 1:
-                return list(chain.from_iterable([await self._accept(driver, [record]) for record in batch]))
+                return list(chain.from_iterable([await self._accept([record]) for record in batch]))
             (record,) = batch
             described = (record.id, record.name, error)
             logger.error("the store refuses the job %s (%s) of the outbox: %s", *described)  # noqa: TRY400 - a refusal
             await self._outbox.postpone([record.id])
             return []
-        return batch
+        self.count += len(batch)
+        return [record.id for record in batch]
+
+
+def _log_failure(
+    error: BaseException, count: int, text: str = "committed jobs stay in the outbox (%d), and are sent later: %s"
+) -> None:
+    logger.warning(text, count, error, exc_info=None if isinstance(error, FlowliError) else error)

@@ -104,11 +104,13 @@ class Runtime:
     async def find_record(self, id: str) -> StoredRecord | None:
         """Return the stored record with this id, or None. Raises ValidationError for an invalid id."""
         query = RecordById(_checks.record_id(id))
+        await self._until_stored()
         found = (await (await self.store()).records(query)).records
         return found[0] if found else None
 
     async def find_state(self, id: str) -> StoredRecord | None:
         """Return the stored record with this id, without its input, meta and log, or None."""
+        await self._until_stored()
         found = (await (await self.store()).records(RecordsById(ids=(id,)))).records
         return found[0] if found else None
 
@@ -117,6 +119,7 @@ class Runtime:
 
         One wait serves all callers of this event loop. Raises RecordNotFound if there is no such record.
         """
+        await self._until_stored()
         async with self.watching.follow(self.store, id) as follower:
             while True:
                 stored = await follower.next()
@@ -125,6 +128,11 @@ class Runtime:
                 yield stored
                 if stored.state in FINISHED:
                     return
+
+    async def _until_stored(self) -> None:
+        """Wait until the store has the jobs that were just committed on this event loop."""
+        if self.deliveries is not None:
+            await self.deliveries.stored()
 
     def require_driver(self) -> Driver:
         """Return the driver, open or not. Raises StrategyError if there is none."""

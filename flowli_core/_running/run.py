@@ -78,6 +78,7 @@ class Run:
             remove_vanished=options.remove_vanished_schedules,
             once=once,
         )
+        self._relayed = 0 if runtime.deliveries is None else runtime.deliveries.count
         self._ended = asyncio.Event()
         self.loop = asyncio.get_running_loop()
 
@@ -157,7 +158,7 @@ class Run:
         )
         try:
             async with self._tasks:
-                relay = await self._start_relay()
+                relay = self._start_relay()
                 self._ticker.start()
                 try:
                     with renewer:
@@ -178,13 +179,10 @@ class Run:
         if failure is not None:
             raise failure
 
-    async def _start_relay(self) -> asyncio.Task[None] | None:
-        """Serve the outbox, if the registry has one, for as long as the run lasts. With `once`, send what waits now."""
+    def _start_relay(self) -> asyncio.Task[None] | None:
+        """Serve the outbox, if the registry has one, for as long as the run lasts."""
         deliveries = self._runtime.deliveries
-        if deliveries is None:
-            return None
-        if self._once:
-            await relay_all(deliveries)
+        if deliveries is None or self._once:
             return None
         return self._tasks.create_task(relay_for_ever(deliveries))
 
@@ -234,11 +232,26 @@ class Run:
                 case "sleep":
                     await self._pacer.wait(self._slots.turns.seconds_until_change())
                 case "finish":
-                    if self._ticker.failure is not None:
-                        raise self._ticker.failure
-                    return
+                    if await self._is_finished(facts):
+                        return
                 case _ as never:
                     assert_never(never)
+
+    async def _is_finished(self, facts: Facts) -> bool:
+        """With `once`, send what waits in the outbox. Return False if the store got jobs that way.
+
+        Raises the error of a schedule.
+        """
+        deliveries = self._runtime.deliveries
+        if self._once and not facts.is_stopping and deliveries is not None:
+            await relay_all(deliveries)
+            before, self._relayed = self._relayed, deliveries.count
+            if self._relayed != before:
+                self._pacer.step_soon()
+                return False
+        if self._ticker.failure is not None:
+            raise self._ticker.failure
+        return True
 
     async def _renew_expired(self) -> None:
         """Renew the leases that expired while the process stood still: a step would take them from this worker."""

@@ -3,19 +3,22 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar, cast
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, false, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from flowli_core._logger import logger
+from flowli_core._loops import run_on
+from flowli_core._sync import is_background
 from flowli_core.driver import NewRecord
-from flowli_core.errors import DefinitionError, OutboxUnavailable
+from flowli_core.errors import DefinitionError, OutboxUnavailable, StrategyError
 from flowli_core.outbox import MOST_ROWS, Backlog, OnCommit, Transaction
-from flowli_core.sqlalchemy._sessions import add
+from flowli_core.sqlalchemy._sessions import Target, add
 from flowli_core.sqlalchemy._table import unpack
 
 T = TypeVar("T")
@@ -29,24 +32,28 @@ _REFUSED = "refused"
 class SqlOutbox:
     """An outbox in a database of SQLAlchemy, for the `outbox` of a registry. `table` is made by `outbox_table`.
 
-    `engine` is that of the database in which the sessions store, an AsyncEngine or an Engine. The calls of an Engine
-    run in threads. The clocks of the machines should agree to within a few seconds: otherwise two processes may send
-    the same record, which the store then stores once.
+    `engine` is that of the database in which the sessions store: an Engine, whose calls run in threads, or an
+    AsyncEngine, unless the process commits in plain code only. Registries may share a table if they share their store.
+    The clocks of the machines should agree to within a few seconds: otherwise two processes may send the same record,
+    which the store then stores once.
 
-    Raises DefinitionError for another engine or table.
+    Raises DefinitionError for another engine or table, and for a SQLite database in memory.
     """
 
     def __init__(self, engine: AsyncEngine | Engine, table: Table) -> None:
         _check(engine, table)
         self._engine = engine
         self._table = table
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"SqlOutbox({self._engine.url.render_as_string()}, {self._table.fullname})"
 
     async def add(self, session: Transaction, records: Sequence[NewRecord], *, on_commit: OnCommit) -> None:
         """Store the records with the transaction of the session: see `Outbox`."""
-        await add(session, self._table, records, now=_now, on_commit=on_commit)
+        if isinstance(session, AsyncSession | AsyncConnection | async_scoped_session):
+            self._loop = asyncio.get_running_loop()
+        await add(session, records, Target(self._table, _now, on_commit))
 
     async def claim(self) -> list[NewRecord]:
         """Return committed records that wait, and claim them for half a minute: see `Outbox`."""
@@ -89,69 +96,80 @@ class SqlOutbox:
         A claim is a time in the row, not a lock: the transaction does not stay open while the store is called.
         """
         table, now, claimant = self._table, _now(), uuid.uuid4().hex
+        if connection.dialect.name == "sqlite":
+            # Take the lock for writing first: SQLite refuses a write after a read if another process has written since.
+            connection.execute(update(table).where(false()).values(claimed_by=None))
         free = table.c.claimed_until <= now
         oldest = select(table.c.number).where(free).order_by(table.c.number).limit(MOST_ROWS)
-        if connection.dialect.name == "sqlite":
-            numbers = table.c.number.in_(oldest)  # One statement: a read before a write cannot wait for another writer.
-        else:
-            # Other claims skip these rows instead of waiting for them.
-            found = connection.scalars(oldest.with_for_update(skip_locked=True)).all()
-            if not found:
-                return []
-            numbers = table.c.number.in_(found)
-        values = {"claimed_until": now + _CLAIM_MS, "claimed_by": claimant}
-        claimed = connection.execute(update(table).where(and_(numbers, free)).values(values))
-        if not claimed.rowcount:
+        # Other claims skip these rows instead of waiting for them.
+        numbers = connection.scalars(oldest.with_for_update(skip_locked=True)).all()
+        if not numbers:
             return []
-        mine = table.c.claimed_by == claimant
-        rows = connection.execute(
-            select(table.c.number, table.c.id, table.c.record, table.c.transaction_id)
-            .where(mine)
-            .order_by(table.c.number)
-        ).all()
-        held = self._find_held_up(connection, {row.transaction_id for row in rows}, claimant)
+        values = {"claimed_until": now + _CLAIM_MS, "claimed_by": claimant}
+        connection.execute(update(table).where(table.c.number.in_(numbers), free).values(values))
+        mine = and_(table.c.number.in_(numbers), table.c.claimed_by == claimant)
+        columns = (table.c.number, table.c.id, table.c.record, table.c.transaction_id)
+        rows = connection.execute(select(*columns).where(mine).order_by(table.c.number)).all()
+        first = {row.transaction_id: row.number for row in reversed(rows)}
+        held = self._find_held_up(connection, first, claimant)
         if held:
             late = and_(mine, table.c.transaction_id.in_(held))
             connection.execute(update(table).where(late).values(claimed_until=0, claimed_by=None))
         return [(row.number, row.id, row.record) for row in rows if row.transaction_id not in held]
 
-    def _find_held_up(self, connection: Connection, transactions: set[str], claimant: str) -> set[str]:
-        """Return the transactions of which another process is sending an earlier row."""
+    def _find_held_up(self, connection: Connection, first: Mapping[str, int], claimant: str) -> set[str]:
+        """Return the transactions of which another process is sending a row before the `first` that is claimed here."""
         table = self._table
-        is_mine = table.c.claimed_by == claimant
         others = or_(table.c.claimed_by.is_(None), table.c.claimed_by.not_in((claimant, _REFUSED)))
-        first_of_mine = (
-            select(table.c.transaction_id, func.min(table.c.number).label("number"))
-            .where(is_mine, table.c.transaction_id.in_(transactions))
+        earliest = (
+            select(table.c.transaction_id, func.min(table.c.number))
+            .where(table.c.transaction_id.in_(first), others)
             .group_by(table.c.transaction_id)
-            .subquery()
         )
-        earlier = (
-            select(table.c.transaction_id)
-            .join(first_of_mine, first_of_mine.c.transaction_id == table.c.transaction_id)
-            .where(table.c.number < first_of_mine.c.number, others)
-            .distinct()
-        )
-        return set(connection.scalars(earlier))
+        return {transaction for transaction, number in connection.execute(earliest) if number < first[transaction]}
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         """Do work in a transaction. Raises OutboxUnavailable if the database fails."""
         try:
             if isinstance(self._engine, AsyncEngine):
-                async with self._engine.begin() as connection:
-                    return await connection.run_sync(work)
+                return await self._run_on_its_loop(self._engine, work)
             return await asyncio.to_thread(_run_in, self._engine, work)
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, RuntimeError) as error:  # RuntimeError: an event loop or a process ends
             cause = getattr(error, "orig", None) or error
             raise OutboxUnavailable(f"the database of {self!r} failed: {type(cause).__name__}: {cause}") from error
+
+    async def _run_on_its_loop(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+        """Do work on the event loop of the engine, because its connections belong to that loop."""
+        here = asyncio.get_running_loop()
+        if self._loop is None or not self._loop.is_running():
+            if is_background(here):
+                # Connections that are made here could not be used by the loop that uses the engine later.
+                raise OutboxUnavailable(f"{self!r} has an AsyncEngine, and plain code needs an Engine")
+            self._loop = here
+        if self._loop is here:
+            return await _run_in_task(engine, work)
+        try:
+            return await run_on(self._loop, _run_in_task(engine, work))
+        except StrategyError as error:
+            raise OutboxUnavailable(f"the event loop of {self!r} has ended") from error
 
 
 def _check(engine: object, table: object) -> None:
     if not isinstance(engine, AsyncEngine | Engine):
         raise DefinitionError(f"engine must be an AsyncEngine or an Engine, got {type(engine).__name__}")
+    if isinstance(engine.pool, StaticPool | SingletonThreadPool):
+        raise DefinitionError(
+            "engine has one connection for all, so an outbox would commit the transactions of sessions: use a database "
+            "in a file"
+        )
     # isinstance cannot see the type parameter that Table has in later releases.
     if not isinstance(table, Table) or "claimed_until" not in cast("Table", table).c:
         raise DefinitionError("table must be made by outbox_table(metadata)")
+
+
+async def _run_in_task(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+    async with engine.begin() as connection:
+        return await connection.run_sync(work)
 
 
 def _run_in(engine: Engine, work: Callable[[Connection], T]) -> T:

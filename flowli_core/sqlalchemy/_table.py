@@ -7,14 +7,30 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
-from sqlalchemy.dialects.mysql import MEDIUMTEXT
+from sqlalchemy.dialects.mysql import MEDIUMTEXT, VARCHAR
 
 from flowli_core.driver import NewRecord
 
 VERSION = 1
 """The version of the layout of a stored record."""
 
+_KINDS = {
+    "id": str,
+    "name": str,
+    "queue": str,
+    "input": bytes,
+    "key": str | None,
+    "policy": bytes,
+    "max_recoveries": int,
+}
+"""The types of the fields of a record that JSON does not ensure."""
+
 _LONGEST_TEXT = 255
+_ID = String(_LONGEST_TEXT).with_variant(
+    VARCHAR(_LONGEST_TEXT, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+)
+"""MySQL compares texts without regard to case, but ids are ASCII texts whose case matters."""
+
 _LONG_TEXT = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 """A TEXT of MySQL holds 64 KiB only."""
 
@@ -29,7 +45,7 @@ def outbox_table(metadata: MetaData, *, name: str = "flowli_outbox", schema: str
         name,
         metadata,
         Column("number", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
-        Column("id", String(_LONGEST_TEXT), nullable=False),
+        Column("id", _ID, nullable=False),
         Column("transaction_id", String(36), nullable=False),
         Column("job", String(_LONGEST_TEXT), nullable=False),
         Column("queue", String(_LONGEST_TEXT), nullable=False),
@@ -80,9 +96,13 @@ def unpack(wire: str) -> NewRecord:
             found[name] = None if found[name] is None else found[name].encode("utf-8", "surrogateescape")
         for name in ("keep_completed", "keep_failed", "keep_id"):
             found[name] = timedelta(milliseconds=found[name])
-        return NewRecord(**found)
+        record = NewRecord(**found)
     except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
+    for name, kind in _KINDS.items():
+        if not isinstance(value := getattr(record, name), kind):
+            raise ValueError(f"its {name} is of the type {type(value).__name__}")  # noqa: TRY004 - a damaged row
+    return record
 
 
 def _plain(value: object) -> object:

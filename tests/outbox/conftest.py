@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Column, Integer, MetaData, Table, func, select
+from sqlalchemy import Column, Integer, MetaData, Table, create_engine, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from flowli_core import Jobs, job
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.sqlalchemy import SqlOutbox, outbox_table
-from tests.outbox.databases import DATABASES, new_database
+from tests.outbox.databases import DATABASES, for_plain_code, new_database, shared_database
 from tests.support.faulty import FaultyDriver
 
 metadata = MetaData()
@@ -76,11 +76,22 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture
+def url(kind: str, tmp_path: Path) -> str:
+    """Return the address of a database with empty tables. The tests of a server share one."""
+    found = new_database(kind, tmp_path) if kind == "sqlite" else shared_database(kind)
+    engine = create_engine(for_plain_code(found))
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        for table in metadata.sorted_tables:
+            connection.execute(delete(table))
+    engine.dispose()
+    return found
+
+
 @pytest_asyncio.fixture
-async def shop(kind: str, tmp_path: Path) -> AsyncIterator[Shop]:
-    engine = create_async_engine(new_database(kind, tmp_path))
-    async with engine.begin() as connection:
-        await connection.run_sync(metadata.create_all)
+async def shop(url: str) -> AsyncIterator[Shop]:
+    engine = create_async_engine(url)
     store = FaultyDriver(MemoryDriver())
     outbox = SqlOutbox(engine, rows)
     async with AppJobs(context=None, driver=store, outbox=outbox) as jobs:

@@ -136,6 +136,10 @@ def mariadb() -> DatabaseServer:
             "--port={port}",
             "--socket={folder}/socket",
             "--bind-address=127.0.0.1",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-flush-method=nosync",
+            "--innodb-doublewrite=0",
+            "--innodb-buffer-pool-size=32M",
         ],
         url="mysql://root@127.0.0.1:{port}/mysql",
     )
@@ -156,6 +160,12 @@ def new_database(kind: str, folder: Path) -> str:
         return f"sqlite+aiosqlite:///{folder / 'application.db'}"
     url = (mariadb() if kind == "mariadb" else postgres()).new_database()
     return f"{DATABASES[kind]}:{url.partition(':')[2]}"
+
+
+@cache
+def shared_database(kind: str) -> str:
+    """Make the database that the tests of a server share, and return its address. SQLite has none."""
+    return new_database(kind, Path())
 
 
 def for_plain_code(url: str) -> str:

@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from flowli_core import DefinitionError, StrategyError, ValidationError, run_sync
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.sqlalchemy import SqlOutbox
-from tests.outbox.conftest import AppJobs, Shop, metadata, orders, rows, until
-from tests.outbox.databases import for_plain_code, new_database
+from tests.outbox.conftest import AppJobs, Shop, orders, rows, until
+from tests.outbox.databases import for_plain_code
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -162,7 +162,7 @@ async def test_two_sessions_do_not_mix(shop: Shop) -> None:
     await shop.sent(kept.id)
 
 
-def test_plain_sessions_in_threads_store_jobs(kind: str, shop_of_plain_code: tuple[AppJobs, Engine]) -> None:
+def test_plain_sessions_in_threads_store_jobs(shop_of_plain_code: tuple[AppJobs, Engine]) -> None:
     """A Session and a Connection, committed in a thread without an event loop."""
     jobs, engine = shop_of_plain_code
 
@@ -197,9 +197,8 @@ def test_the_scoped_session_of_a_thread_is_refused(shop_of_plain_code: tuple[App
 
 
 @pytest.fixture
-def shop_of_plain_code(kind: str, tmp_path: Any) -> Generator[tuple[AppJobs, Engine]]:
-    engine = create_engine(for_plain_code(new_database(kind, tmp_path)))
-    metadata.create_all(engine)
+def shop_of_plain_code(url: str) -> Generator[tuple[AppJobs, Engine]]:
+    engine = create_engine(for_plain_code(url))
     jobs = AppJobs(context=None, driver=MemoryDriver(), outbox=SqlOutbox(engine, rows))
     yield jobs, engine
     run_sync(jobs.aclose())
@@ -244,6 +243,8 @@ def test_wrong_parts_of_an_outbox_are_refused() -> None:
     with pytest.raises(DefinitionError, match="engine must be"):
         SqlOutbox("sqlite://", rows)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(DefinitionError, match="outbox_table"):
-        SqlOutbox(create_engine("sqlite://"), orders)
+        SqlOutbox(create_engine("sqlite:///unused.db"), orders)
+    with pytest.raises(DefinitionError, match="in a file"):
+        SqlOutbox(create_engine("sqlite://"), rows)
     with pytest.raises(DefinitionError, match="outbox must be"):
         AppJobs(context=None, driver=MemoryDriver(), outbox=SqlOutbox)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
