@@ -48,7 +48,7 @@ class Deliveries:
         self._store = store
         self._senders: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sender] = WeakKeyDictionary()
         self.count = 0
-        """How many records the store has accepted here."""
+        """The number of records that the store has accepted here."""
 
     async def add(self, session: Transaction, records: Sequence[NewRecord]) -> None:
         """Store records with the transaction of a session. They are sent after its commit."""
