@@ -114,7 +114,7 @@ def postgres() -> DatabaseServer:
         [str(programs / "initdb"), "-D", "{data}", "-A", "trust", "-U", "flowli", "--no-sync"],
         [
             *(str(programs / "postgres"), "-D", "{data}", "-p", "{port}", "-k", "{folder}", "-F"),
-            *("-c", "listen_addresses=127.0.0.1"),
+            *("-c", "listen_addresses=127.0.0.1", "-c", "max_prepared_transactions=4"),
         ],
         url="postgresql://flowli@127.0.0.1:{port}/postgres",
     )
