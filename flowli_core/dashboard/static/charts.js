@@ -15,13 +15,19 @@
     return ms < 60000 ? `${+(ms / 1000).toFixed(1)} s` : `${+(ms / 60000).toFixed(1)} min`;
   }
 
+  // Bars are drawn first, the last of them before those on which they stand.
+  function inDrawingOrder(chart, values) {
+    const isLine = (index) => chart.series[index].kind === "line";
+    return chart.series.map((_, index) => index).sort((a, b) => isLine(a) - isLine(b) || b - a).map((index) => values[index]);
+  }
+
   // Bars stand on those of the series before.
   function stacked(chart) {
     let below = chart.times.map(() => 0);
-    return [chart.times, ...chart.series.map((series) => {
+    return [chart.times, ...inDrawingOrder(chart, chart.series.map((series) => {
       if (series.kind === "line") return series.values;
       return (below = series.values.map((value, index) => value + below[index]));
-    })];
+    }))];
   }
 
   function draw(figure) {
@@ -50,8 +56,7 @@
         { ...axis, grid: { show: false }, space: 64, size: 26, values: (_, times) => times.map((at) => (chart.step * chart.times.length <= 86400 ? hour : day).format(at * 1000)) },
         { ...axis, size: isTime ? 56 : 40, space: 36, values: (_, values) => values.map((one) => (isTime ? span(one) : Number.isInteger(one) ? short.format(one) : "")) },
       ],
-      // Later bars are drawn first, so that those which they stand on are in front of them.
-      series: [{}, ...series], drawOrder: ["axes", "series"],
+      series: [{}, ...inDrawingOrder(chart, series)], drawOrder: ["axes", "series"],
       hooks: { setCursor: [({ cursor: { idx } }) => {
         const at = state.chart.times[idx];
         caption.textContent = idx === null || idx === undefined ? title : clock.format(at * 1000);
