@@ -9,7 +9,7 @@ LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not 
 	tests/jobs tests/schedules tests/running tests/conformance tests/adapters tests/cli tests/redis/test_clients.py \
 	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser test-faults test-lowest fuzz soak mutants lint check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants lint check format bench clean
 
 # Send requests to a real service with jobs, and account for every job. KEEP=1 keeps its dashboard up until Ctrl-C.
 demo: .venv/ready
@@ -32,6 +32,10 @@ coverage: .venv/ready
 # Run the tests of pages in Chromium. Without it they are skipped.
 test-browser: .venv/ready
 	$(BIN)/python -m pytest -m "not soak" tests/browser $(PYTEST_ARGS)
+
+# Take the pictures of the dashboard in docs/screenshots, in Chromium. SCREENSHOTS=overview takes only that one.
+screenshots: .venv/ready
+	$(BIN)/python -m tests.browser.screenshots $(SCREENSHOTS)
 
 # Run the long tests: processes and servers that die, poison jobs, slow lines, full servers. They show their figures.
 test-faults: .venv/ready
