@@ -214,7 +214,7 @@ class Bookshop:
             patches.enter_context(patch("flowli_core._running.attempt.time", stopwatch))
             patches.enter_context(patch("socket.gethostname", lambda: "worker-2"))
             patches.enter_context(patch("os.getpid", lambda: 4187))
-            patches.enter_context(patch("secrets.token_hex", lambda size: self.random.randbytes(size).hex()))
+            patches.enter_context(patch("secrets.token_hex", self._make_token))
             patches.enter_context(patch("traceback.format_exception", _format_exception))
             while self.clock.now() < NOW - _MINUTE / 2:
                 await self._let_customers_come()
@@ -291,6 +291,9 @@ class Bookshop:
         step = Step(worker=worker, sequence=sequence, queues=queues, want=1, lease=lease, about=about)
         self._held += [(held, worker) for held in (await self.driver.step(step)).reserved]
 
+    def _make_token(self, size: int) -> str:
+        return self.random.randbytes(size).hex()
+
     def _order(self) -> Order:
         self._orders += 1
         customer = self.random.choice(["ada", "grace", "katherine", "annie", "radia", "barbara", "hedy"])
@@ -304,7 +307,7 @@ class Bookshop:
 _format = traceback.format_exception
 
 
-def _format_exception(*args: object, **options: object) -> list[str]:
+def _format_exception(error: BaseException, limit: int | None = None) -> list[str]:
     """Format an error with the paths of a server."""
     folder = str(Path(__file__).parent)
-    return [line.replace(folder, "/srv") for line in _format(*args, **options)]  # type: ignore[call-overload]
+    return [line.replace(folder, "/srv") for line in _format(error, limit=limit)]
