@@ -3,10 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from http import HTTPStatus
 
-from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,7 +18,7 @@ from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core.dashboard._attention import Situation, find_problems
 from flowli_core.dashboard._charts import make_charts
 from flowli_core.dashboard._filters import read_filters
-from flowli_core.dashboard._site import KEPT_SECONDS, Site, root
+from flowli_core.dashboard._site import KEPT_SECONDS, Drawn, Site
 from flowli_core.dashboard._timeline import make_timeline
 from flowli_core.errors import ValidationError
 from flowli_core.stored import STATES, Overview, StateCounts
@@ -60,8 +58,9 @@ class Pages:
 
     async def overview(self, request: Request) -> Response:
         """Show what needs attention, the queues, the workers and the next schedules."""
-        await self._site.admit(request)
-        overview = await self._site.overview()
+        return await self._site.share(request, self._draw_overview)
+
+    async def _draw_overview(self, request: Request, overview: Overview) -> Drawn:
         workers = to_workers(overview)
         schedules = await self._schedules()
         found = Situation(
@@ -79,7 +78,10 @@ class Pages:
         by_job = sorted(history.by_job, key=lambda one: (one.failed, one.completed), reverse=True)
         values = {
             "overview": overview,
-            "charts": await self._draw(request, history, last),
+            "history": history,
+            "charts": make_charts(history),
+            "spans": _SPANS,
+            "last": last,
             "span": _SPANS[last],
             "busiest": by_job[:_MOST_JOBS],
             "others": len(by_job[_MOST_JOBS:]),
@@ -88,12 +90,13 @@ class Pages:
             "workers": workers,
             "upcoming": upcoming[:_MOST_NEXT],
         }
-        return self._site.render(request, "overview.html", values)
+        return self._site.draw(request, "overview.html", values)
 
     async def jobs(self, request: Request) -> Response:
         """List the jobs of a state, newest first."""
-        await self._site.admit(request)
-        overview = await self._site.overview()
+        return await self._site.share(request, self._draw_jobs)
+
+    async def _draw_jobs(self, request: Request, overview: Overview) -> Drawn:
         filters = read_filters(request.query_params, state=_first_state(overview.counts))
         cursor = request.query_params.get("cursor") or None
 
@@ -117,7 +120,7 @@ class Pages:
             "problem": problem,
             "names": sorted(runtime_of(self._site.jobs).jobs),
         }
-        return self._site.render(request, "jobs.html", values, status=400 if problem else 200)
+        return self._site.draw(request, "jobs.html", values, status=400 if problem else 200)
 
     async def job(self, request: Request) -> Response:
         """Show a job."""
@@ -132,18 +135,20 @@ class Pages:
 
     async def schedules(self, request: Request) -> Response:
         """List the schedules with their next runs."""
-        await self._site.admit(request)
-        overview = await self._site.overview()
+        return await self._site.share(request, self._draw_schedules)
+
+    async def _draw_schedules(self, request: Request, overview: Overview) -> Drawn:
         page = await self._inspect.get_schedules(limit=PER_PAGE, cursor=request.query_params.get("cursor") or None)
         runs = {one.key: await self._inspect.next_runs(one.key) for one in page.items if one.next_tick}
         declared = {spec.key for spec in runtime_of(self._site.jobs).schedules}
         values = {"overview": overview, "page": page, "runs": runs, "declared": declared}
-        return self._site.render(request, "schedules.html", values)
+        return self._site.draw(request, "schedules.html", values)
 
     async def workers(self, request: Request) -> Response:
         """List the workers with the jobs that they run."""
-        await self._site.admit(request)
-        overview = await self._site.overview()
+        return await self._site.share(request, self._draw_workers)
+
+    async def _draw_workers(self, request: Request, overview: Overview) -> Drawn:
         active = await self._site.shared.get(("active", overview.now), self._read_active, seconds=KEPT_SECONDS)
         workers = to_workers(overview)
         names = {worker.name for worker in workers}
@@ -154,7 +159,7 @@ class Pages:
             "orphans": [record for record in active if record.worker not in names],
             "most": MOST_PER_PAGE,
         }
-        return self._site.render(request, "workers.html", values)
+        return self._site.draw(request, "workers.html", values)
 
     async def _read_active(self) -> tuple[JobRecord, ...]:
         return (await self._inspect.find("active", limit=MOST_PER_PAGE, payloads=False)).items
@@ -164,11 +169,6 @@ class Pages:
             return await self._inspect.history(last)
 
         return await self._site.shared.get(("history", last), read, seconds=2.0 if last == "1h" else _SLOWLY)
-
-    async def _draw(self, request: Request, history: History, last: str) -> Markup:
-        values = {"history": history, "charts": make_charts(history), "spans": _SPANS, "last": last}
-        draw = partial(self._site.part, request, "charts.html", values)
-        return await self._site.shared.get(("charts", root(request), last, history.now), draw, seconds=_SLOWLY)
 
     async def _parked(self) -> tuple[ParkedJobs, ...]:
         return await self._site.shared.get("parked", self._inspect.get_parked, seconds=_SLOWLY)

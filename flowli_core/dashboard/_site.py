@@ -1,7 +1,9 @@
 """The parts that all pages share: the registry, the clients that it admits, and the templates."""
 
 import asyncio
-from collections.abc import Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 from urllib.parse import urlencode
@@ -30,6 +32,14 @@ THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "flowli_theme"
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A page without the token of its reader."""
+
+    text: str
+    status: int
+
+
 class Site:
     """A registry as a dashboard shows it."""
 
@@ -38,6 +48,8 @@ class Site:
         self.access = access
         self.shared = Shared()
         self._title = title
+        self._token = secrets.token_hex()
+        """The text in the place of the token in a page that was drawn."""
         self._templates = _environment()
 
     async def admit(self, request: Request) -> Viewer:
@@ -57,10 +69,32 @@ class Site:
         except TimeoutError:
             return None
 
-    async def part(self, request: Request, template: str, values: Mapping[str, object]) -> Markup:
-        """Return a part of a page that is the same for all viewers."""
-        text = self._templates.get_template(template).render(**values, url=partial(url, request))
-        return Markup(text)  # noqa: S704 - the template escapes
+    async def share(self, request: Request, draw: Callable[[Request, Overview], Awaitable[Drawn]]) -> Response:
+        """Respond with a page that is drawn once for all readers with the same rights, and again for each overview."""
+        viewer = await self.admit(request)
+        overview = await self.overview()
+        rights = (viewer.sees_payloads, viewer.may_act)
+        key = (root(request), _path(request), request.url.query, _theme(request), rights, overview.now)
+        return self._respond(
+            request, await self.shared.get(key, partial(draw, request, overview), seconds=KEPT_SECONDS)
+        )
+
+    def draw(self, request: Request, template: str, values: Mapping[str, object], *, status: int = 200) -> Drawn:
+        """Draw a page."""
+        text = self._templates.get_template(template).render(
+            **values,
+            STATES=STATES,
+            FINISHED=FINISHED,
+            url=partial(url, request),
+            here=here(request),
+            path=_path(request),
+            viewer=request.scope.get(_VIEWER),
+            title=self._title,
+            theme=_theme(request),
+            csrf=self._token,
+            notice=read_notice(request.query_params),
+        )
+        return Drawn(text, status)
 
     def render(
         self,
@@ -71,23 +105,12 @@ class Site:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Respond with a page."""
+        """Respond with a page that is drawn for this reader alone."""
+        return self._respond(request, self.draw(request, template, values, status=status), headers)
+
+    def _respond(self, request: Request, drawn: Drawn, headers: Mapping[str, str] | None = None) -> Response:
         token, is_new = csrf_token(request)
-        theme = request.cookies.get(THEME_COOKIE)
-        text = self._templates.get_template(template).render(
-            **values,
-            STATES=STATES,
-            FINISHED=FINISHED,
-            url=partial(url, request),
-            here=here(request),
-            path=_path(request),
-            viewer=request.scope.get(_VIEWER),
-            title=self._title,
-            theme=theme if theme in THEMES else "auto",
-            csrf=token,
-            notice=read_notice(request.query_params),
-        )
-        response = HTMLResponse(text, status, headers)
+        response = HTMLResponse(drawn.text.replace(self._token, token), drawn.status, headers)
         if is_new:
             set_cookie(request, response, CSRF_COOKIE, token)
         return response
@@ -114,6 +137,11 @@ def set_cookie(request: Request, response: Response, name: str, value: str) -> N
     """Set a cookie for the pages of this dashboard. Scripts cannot read it, and other sites cannot make use of it."""
     is_secure = request.url.scheme == "https"
     response.set_cookie(name, value, path=f"{root(request)}/", secure=is_secure, httponly=True, samesite="strict")
+
+
+def _theme(request: Request) -> str:
+    theme = request.cookies.get(THEME_COOKIE)
+    return theme if theme in THEMES else "auto"
 
 
 def _path(request: Request) -> str:
