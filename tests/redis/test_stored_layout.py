@@ -61,7 +61,7 @@ async def test_the_stored_bytes_stay_as_they_are(foreign: Any, prefix: str) -> N
         "schedule": {"s": f"{NOW}000 0 1767232800000 - - mail\n{{}}"},
         "schedules": {"s": 0},
         "tick": {"s": 1767232800000},
-        "history:job:mail\nsend": {"29453760e": "3", "29453760c0": "1", "29453760r0": "1", "29453760w0": "2"},
+        "history:job:mail\nsend": {"29453760e": "3", "29453760c00": "1", "29453760r00": "1"},
         "history:jobs": {"mail\nsend": int(NOW)},
         "serial": {"now": NOW, "revision": f"{NOW}000", "token": f"{NOW}002"},
         "workers": {"w 1": int(NOW)},

@@ -7,8 +7,9 @@
 -- These are hashes, pair -> "metric number metric number ...". The pair '\n', which has no names, counts all pairs beyond the
 -- first 250 of a period.
 --
--- Metrics: e enqueued, v recovered; F failed and X cancelled without an attempt; and for an attempt two: c (completed),
--- f (failed), r (retried) or x (cancelled) with the bucket of its run, and w with the bucket of its wait: a digit from 0 to r.
+-- Metrics: e enqueued, v recovered; F failed and X cancelled without an attempt; and for an attempt c (completed), f (failed),
+-- r (retried) or x (cancelled), with the bucket of its run, a digit from 0 to r. In history:job the bucket of its wait follows;
+-- elsewhere the waits have a metric of their own, w with their bucket.
 
 -- Returns two functions, `fold` and `begin`. They are made when they are needed, because a function in a script costs each of its
 -- calls.
@@ -36,7 +37,7 @@ local function make_history()
     end
     for metric, number in pairs(numbers) do
       if not sums[metric] then
-        words[#words + 1] = metric .. ' ' .. number
+        words[#words + 1] = metric .. ' ' .. format_ms(number)
       end
     end
     table.sort(words)
@@ -57,18 +58,22 @@ local function make_history()
   -- Fold the numbers of a pair, except those of the minute `except`.
   local function fold(pair, except)
     local fields, by_minute = {}, {}
-    local found = redis.pcall('HSCAN', OF_JOB .. pair, '0', 'COUNT', 1000)
+    local found = redis.pcall('HSCAN', OF_JOB .. pair, '0', 'COUNT', 10000)
     if found.err then
       call('DEL', OF_JOB .. pair)
     end
     local values = found[2] or {}
     for i = 1, #values, 2 do
-      local minute, metric = string.match(values[i], '^(%d+)(%a%w?)$')
+      local minute, metric, wait = string.match(values[i], '^(%d+)(%a%w?)(%w?)$')
+      local number = number_or(values[i + 1], 0)
       if not minute or minute ~= except then
         fields[#fields + 1] = values[i]
-        if number_or(minute) and number_or(values[i + 1], 0) > 0 then
-          by_minute[minute] = by_minute[minute] or {}
-          by_minute[minute][metric] = values[i + 1]
+        if number_or(minute) and number > 0 then
+          local numbers = by_minute[minute] or {}
+          by_minute[minute], numbers[metric] = numbers, (numbers[metric] or 0) + number
+          if wait ~= '' then
+            numbers['w' .. wait] = (numbers['w' .. wait] or 0) + number
+          end
         end
       end
     end

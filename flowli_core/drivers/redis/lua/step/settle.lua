@@ -19,6 +19,7 @@ local function settle(from, ack_count, stepping)
   if ack_count == 0 then
     return ''
   end
+  local BUCKETS = '0123456789abcdefghijklmnopqr'
   local ids, answers, settled_now = {}, {}, {}
   for k = 1, ack_count do
     ids[k] = ARGV[from + 6 * (k - 1)]
@@ -50,23 +51,26 @@ local function settle(from, ack_count, stepping)
       local is_cancelled = any_cancelling and call('SISMEMBER', CANCELLING, id) == 1
       local state = STATE_AFTER[ack] or (is_cancelled and 'cancelled') or '-'
       started = started ~= '' and started or reserved
-      local numbers = shape.numbers
-      if not numbers then
-        numbers = { w = {}, [ack] = {} }
-        shape.numbers, counted[#counted + 1] = numbers, shape
-      end
-      if ack ~= 'g' and ack ~= 'p' then
+      -- For the history. Both buckets are one number, because a batch makes no text for each record.
+      local letter, buckets = is_cancelled and ack == 'r' and 'x' or ack, 0
+      if ack == 'g' or ack == 'p' then
+        letter = is_cancelled and 'X' or nil
+      else
         local run = now - started
         local wait = now - due - run
         local _, run_bucket = frexp(run > 0 and run or 0)
         local _, wait_bucket = frexp(wait > 0 and wait or 0)
-        local letter, waits = is_cancelled and ack == 'r' and 'x' or ack, numbers.w
-        local runs = numbers[letter] or {}
-        runs[run_bucket] = (runs[run_bucket] or 0) + 1
-        waits[wait_bucket] = (waits[wait_bucket] or 0) + 1
-        numbers[letter] = runs
-      elseif is_cancelled then
-        numbers.X = { [-1] = (numbers.X and numbers.X[-1] or 0) + 1 }
+        buckets = 100 * run_bucket + wait_bucket
+      end
+      if letter then
+        local numbers = shape.numbers
+        if not numbers then
+          numbers = { [letter] = {} }
+          shape.numbers, counted[#counted + 1] = numbers, shape
+        end
+        local of_letter = numbers[letter] or {}
+        of_letter[buckets] = (of_letter[buckets] or 0) + 1
+        numbers[letter] = of_letter
       end
       if state == '-' then
         local due_ms = due_after(ack, tonumber(delay), number_or(due, now))
@@ -103,10 +107,11 @@ local function settle(from, ack_count, stepping)
   call_with_all('ZREM', LEASE, settled, 1)
   call_with_all('HDEL', TOKEN, settled, 1)
   for _, shape in ipairs(counted) do
-    for letter, buckets in pairs(shape.numbers) do
-      for bucket, number in pairs(buckets) do
-        local at = math.min(bucket, 27) + 1
-        add_history(letter .. string.sub('0123456789abcdefghijklmnopqr', at, at), shape.queue, shape.name, number)
+    for letter, numbers in pairs(shape.numbers) do
+      for buckets, number in pairs(numbers) do
+        local run, wait = math.min(math.floor(buckets / 100), 27) + 1, math.min(buckets % 100, 27) + 1
+        local metric = letter == 'X' and 'X' or letter .. string.sub(BUCKETS, run, run) .. string.sub(BUCKETS, wait, wait)
+        add_history(metric, shape.queue, shape.name, number)
       end
     end
   end
