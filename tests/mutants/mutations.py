@@ -548,6 +548,60 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("the list of watched records stays", "call('PEXPIRE', WATCHED, WATCHER_MEMORY)"),
         ("a record has any number of watchers", "#names >= MOST_WATCHERS", "false"),
     ),
+    ("step/settle.lua", "tests/conformance/test_history.py"): (
+        ("a bucket is one too high", "math.floor(buckets / 100), 27) + 1", "math.floor(buckets / 100), 27) + 2"),
+        ("the last bucket is missing", "math.min(buckets % 100, 27) + 1", "math.min(buckets % 100, 26) + 1"),
+        (
+            "the durations of the last attempt count again",
+            "if started ~= last_started or due ~= last_due then",
+            "if not last_due then",
+        ),
+        ("a retry that is cancelled counts as retried", "is_cancelled and ack == 'r' and 'x' or ack, 0", "ack, 0"),
+        ("a release counts as cancelled", "letter = is_cancelled and 'X' or nil", "letter = 'X'"),
+        ("a run may be negative", "frexp(run > 0 and run or 0)", "frexp(run)"),
+    ),
+    ("step/recover.lua", "tests/conformance/test_history.py"): (
+        ("a recovery that fails a record does not count as failed", "if state ~= 'queued' then", "if false then"),
+    ),
+    ("cancel.lua", "tests/conformance/test_history.py"): (
+        ("a cancelled record that waits does not count", "add_history('X', shape.queue, shape.name, number)"),
+    ),
+    ("shared/add_records.lua", "tests/redis/test_history.py"): (
+        (
+            "an enqueue that fails half-way is counted",
+            "  call_with_all('HSET', RECORD, blobs, 2)\n",
+            "  call_with_all('HSET', RECORD, blobs, 2)\n  add_history('e', 'q', 'send_email', 1)\n",
+        ),
+    ),
+    ("shared/add_history.lua", "tests/conformance/test_history.py"): (
+        ("numbers are folded twice", "call_with_all('HDEL', OF_JOB .. pair, fields, 1)"),
+        ("the numbers of this minute are folded as those of another", "fold(pair, minute)\n"),
+        ("there is no limit of jobs in a minute", "if is_now(oldest_since) then", "if false then"),
+        (
+            "there is no limit of jobs in a period",
+            "if length - (others and 1 or 0) >= MOST_PAIRS then",
+            "if false then",
+        ),
+        ("the others count as a job", "length - (others and 1 or 0)", "length"),
+        (
+            "a fold replaces the numbers of a period",
+            "sums[metric] = number_or(number, 0) + (numbers[metric] or 0)",
+            "sums[metric] = numbers[metric] or 0",
+        ),
+    ),
+    ("shared/add_history.lua", "tests/redis/test_history.py"): (
+        ("a period does not expire", "if kept and length == 0 then", "if false then"),
+        ("a clock that was set back keeps a period for long", "math.min(kept, 2 * most)", "kept"),
+        ("a period that is over is stored", "if kept > 0 then", "if true then"),
+        ("a damaged number ends the script", "redis.pcall('HINCRBY', root", "call('HINCRBY', root"),
+        ("a damaged key of a job ends the script", "redis.pcall('HSCAN', OF_JOB", "call('HSCAN', OF_JOB"),
+        ("a damaged index ends the script", "redis.pcall('ZSCORE', PAIRS", "call('ZSCORE', PAIRS"),
+        ("a damaged period ends the script", "redis.pcall('HLEN', key)", "call('HLEN', key)"),
+        ("the oldest job is not folded to make room", "      fold(oldest)\n"),
+    ),
+    ("fold_history.lua", "tests/redis/test_history.py"): (
+        ("a history cannot be read when memory is full", "call('ZREM', LEASE, '')"),
+    ),
     ("step.lua", "tests/conformance/test_pause.py"): (
         ("a paused queue is reserved from", "reserve(open, left_own", "reserve(served, left_own"),
         ("a paused queue is something to do", "find_next(open, first", "find_next(served, first"),

@@ -19,7 +19,7 @@ local function settle(from, ack_count, stepping)
   if ack_count == 0 then
     return ''
   end
-  local BUCKETS = '0123456789abcdefghijklmnopqr'
+  local BUCKETS, last_started, last_due, last_buckets = '0123456789abcdefghijklmnopqr', nil, nil, nil
   local ids, answers, settled_now = {}, {}, {}
   for k = 1, ack_count do
     ids[k] = ARGV[from + 6 * (k - 1)]
@@ -56,11 +56,15 @@ local function settle(from, ack_count, stepping)
       if ack == 'g' or ack == 'p' then
         letter = is_cancelled and 'X' or nil
       else
-        local run = now - started
-        local wait = now - due - run
-        local _, run_bucket = frexp(run > 0 and run or 0)
-        local _, wait_bucket = frexp(wait > 0 and wait or 0)
-        buckets = 100 * run_bucket + wait_bucket
+        -- Many records of a batch have the same times.
+        if started ~= last_started or due ~= last_due then
+          local run = now - started
+          local wait = now - due - run
+          local _, run_bucket = frexp(run > 0 and run or 0)
+          local _, wait_bucket = frexp(wait > 0 and wait or 0)
+          last_started, last_due, last_buckets = started, due, 100 * run_bucket + wait_bucket
+        end
+        buckets = last_buckets
       end
       if letter then
         local numbers = shape.numbers
