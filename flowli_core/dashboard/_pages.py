@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -66,7 +67,7 @@ class Pages:
         found = Situation(
             overview=overview,
             workers=workers,
-            parked=await self._parked(),
+            parked=await self._parked(overview),
             schedules=schedules,
             jobs={name: settings.queue for name, settings in runtime_of(self._site.jobs).settings.items()},
             last_hour=(await self._history("1h")).by_job,
@@ -170,8 +171,8 @@ class Pages:
 
         return await self._site.shared.get(("history", last), read, seconds=2.0 if last == "1h" else _SLOWLY)
 
-    async def _parked(self) -> tuple[ParkedJobs, ...]:
-        return await self._site.shared.get("parked", self._inspect.get_parked, seconds=_SLOWLY)
+    async def _parked(self, overview: Overview) -> tuple[ParkedJobs, ...]:
+        return await self._site.shared.get("parked", partial(self._inspect.get_parked, overview), seconds=_SLOWLY)
 
     async def _schedules(self) -> tuple[ScheduleRecord, ...]:
         async def read() -> tuple[ScheduleRecord, ...]:
