@@ -63,7 +63,7 @@ async def test_a_reader_sees_times_in_their_zone_and_utc_beside(browser: Browser
     assert record.finished_at is not None
     async with opened(browser, timezone_id="Asia/Tokyo", locale="en-GB") as tab:
         await tab.page.goto(shop.job_url("completed"))
-        times = tab.page.locator("ol.story time")
+        times = tab.page.locator("ol.timeline time")
         tokyo = record.finished_at.astimezone(ZoneInfo("Asia/Tokyo"))
         await expect(times.first).to_contain_text(f"{tokyo:%H:%M}:")
         utc = record.finished_at.strftime("%Y-%m-%d %H:%M")

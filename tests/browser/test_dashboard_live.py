@@ -36,6 +36,20 @@ async def test_the_overview_counts_while_jobs_move(tab: Tab, shop: Shop) -> None
     await expect(page.locator(".tiles .failed b")).to_have_text("2")
 
 
+async def test_a_list_does_not_move_under_the_pointer(tab: Tab, shop: Shop) -> None:
+    page = tab.page
+    await page.goto(f"{shop.url}jobs?state=failed")
+    rows = page.locator("tbody tr")
+    count = await rows.count()
+    await rows.first.hover()
+    await shop.jobs.bill.enqueue(number=8)
+    await expect(page.locator(".tabs .failed b")).to_have_text(str(count + 1))
+    assert await rows.count() == count
+    await page.mouse.move(0, 0)
+    await page.evaluate("refresh()")
+    await expect(rows).to_have_count(count + 1)
+
+
 async def test_what_a_reader_has_opened_and_focused_stays_so(tab: Tab, shop: Shop) -> None:
     page = tab.page
     await page.goto(shop.job_url("active"))

@@ -34,6 +34,7 @@ async def test_the_overview_says_that_no_worker_is_alive(visitor: Visitor, clock
     clock.advance("2m")
     page = await visitor.visit("/")
     assert "No worker is alive, so no job runs." in page.text
+    assert "<title>(2) Overview" in page.source
 
 
 async def test_the_overview_counts_the_jobs_of_each_queue(visitor: Visitor) -> None:

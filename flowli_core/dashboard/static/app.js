@@ -11,9 +11,9 @@ function localise(root) {
 }
 
 // Make `old` equal to `fresh`, but keep the elements themselves: so the focus, the scroll position and what the reader
-// has opened or typed stay.
+// has opened or typed stay. A list of jobs does not move under the pointer.
 function morph(old, fresh) {
-  if (old.isEqualNode(fresh) || old.hasAttribute("data-keep")) return;
+  if (old.isEqualNode(fresh) || old.matches("[data-keep], [data-still]:hover")) return;
   for (const { name } of [...old.attributes]) {
     if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   }
