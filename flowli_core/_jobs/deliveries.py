@@ -25,7 +25,7 @@ class _Sender:
     """The records that are sent on one event loop, and the task that sends them.
 
     `accepted` are the ids of records that the store has, and whose rows are not removed yet. `is_stored` is set while
-    no record waits for the store.
+    the store has all that was committed, as far as this process knows.
     """
 
     def __init__(self) -> None:
@@ -114,10 +114,9 @@ class Deliveries:
             self._start(self._senders.setdefault(loop, _Sender()), records)
 
     def _start(self, sender: _Sender, records: Sequence[NewRecord]) -> None:
-        if records:
-            sender.records += records
-            sender.is_stored.clear()
-        else:
+        sender.is_stored.clear()
+        sender.records += records
+        if not records:
             sender.searches = deque(_SEARCHES)
         if sender.task is None or sender.task.done():
             sender.task = asyncio.get_running_loop().create_task(self._send(sender))
@@ -143,7 +142,7 @@ class Deliveries:
             # Those behind it are not tried, because they may be of the same transaction.
             _log_failure(error, len(batch) + len(sender.records))
             sender.records.clear()
-        if not sender.records:
+        if not (sender.records or sender.searches):
             sender.is_stored.set()
 
     async def _remove_accepted(self, sender: _Sender) -> None:
@@ -157,7 +156,7 @@ class Deliveries:
         await asyncio.sleep(sender.searches.popleft())
         try:
             while await self.relay():
-                pass
+                sender.is_stored.set()
         except Exception as error:  # noqa: BLE001 - logged: a runner sends them
             sender.searches.clear()
             _log_failure(error, 0, "%d committed jobs of connections were found, and the others are sent later: %s")
@@ -188,4 +187,6 @@ class Deliveries:
 def _log_failure(
     error: BaseException, count: int, text: str = "committed jobs stay in the outbox (%d), and are sent later: %s"
 ) -> None:
-    logger.warning(text, count, error, exc_info=None if isinstance(error, FlowliError) else error)
+    # When a process ends, Python starts no more threads, and says so by a RuntimeError.
+    is_expected = isinstance(error, FlowliError) or "interpreter shutdown" in str(error)
+    logger.warning(text, count, error, exc_info=None if is_expected else error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import create_engine, event, insert
@@ -16,6 +17,9 @@ from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.sqlalchemy import SqlOutbox, outbox_table
 from tests.outbox.conftest import AppJobs, Shop, metadata, orders, rows, until
 from tests.outbox.databases import for_plain_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Order:
@@ -169,7 +173,10 @@ async def test_a_session_whose_binds_lack_the_table_is_refused_at_the_call(shop:
 
 async def test_sessions_and_connections_are_forgotten(shop: Shop) -> None:
     async with AsyncSession(shop.engine) as session, shop.engine.connect() as connection:
-        references = [weakref.ref(session.sync_session), weakref.ref(connection.sync_connection)]
+        references: list[Callable[[], object]] = [
+            weakref.ref(session.sync_session),
+            weakref.ref(connection.sync_connection),
+        ]
         for one in (session, connection):
             await shop.jobs.ship.options(session=one).enqueue(1)
             await one.commit()
