@@ -7,6 +7,7 @@ The metrics are registered in prometheus_client's default registry, or in the on
 PrometheusMetrics per Prometheus registry.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from heapq import nlargest
@@ -32,12 +33,12 @@ from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricF
 from prometheus_client.registry import Collector
 
 from flowli_core._jobs.history import Durations, HistoryNumbers, sum_entries
+from flowli_core._jobs.outbox_state import OutboxState, read_outbox
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.workers import to_workers, unserved_queues
 from flowli_core._running.hooks import EventKind, JobEvent
 from flowli_core._running.runner import Runner
 from flowli_core.history import OTHERS, HistoryEntry, HistoryQuery
-from flowli_core.outbox import Backlog
 from flowli_core.stored import FINISHED, STATES
 
 _OTHERS = "(others)"
@@ -56,15 +57,16 @@ class PrometheusMetrics:
     `flowli_attempt_seconds` (duration), `flowli_recoveries_total` (expired leases that it recovered) and, after
     `watch_runner`, `flowli_hung_slots` (held by handlers that did not end when asked to).
 
-    All others are of the store, so each worker shows the same: do not add them up over workers. `flowli_jobs` by queue
-    and state, `flowli_lag_seconds` (how long the first due job of a queue has waited), `flowli_workers` (living ones),
-    `flowli_queue_paused` (1 if a queue is paused, else 0), `flowli_unserved_jobs` (waiting in queues that no living
-    worker serves) and `flowli_parked_jobs` (returned by the workers that met them, because they could not run them);
-    the last two leave out paused queues. `flowli_outbox_jobs` wait in the outbox of the registry, the oldest for
-    `flowli_outbox_age_seconds`. `flowli_jobs_enqueued_total`, `flowli_jobs_finished_total`
-    by state, `flowli_jobs_retried_total` and `flowli_jobs_recovered_total` count since the store was made, as do the
-    histograms `flowli_job_wait_seconds` (from when a job was due until its handler started) and
-    `flowli_job_run_seconds` (duration of handlers), which have no sum.
+    All others are of the store, so each worker shows the same: do not add them up over workers. `flowli_jobs` by
+    queue and state, `flowli_lag_seconds` (how long the first due job of a queue has waited), `flowli_workers`
+    (living ones), `flowli_queue_paused` (1 if a queue is paused, else 0), `flowli_unserved_jobs` (waiting in queues
+    that no living worker serves) and `flowli_parked_jobs` (returned by the workers that met them, because they
+    could not run them); the last two leave out paused queues. `flowli_outbox_jobs` wait in the outbox of the
+    registry, the oldest for `flowli_outbox_age_seconds`; both are NaN if its database fails.
+    `flowli_jobs_enqueued_total`, `flowli_jobs_finished_total` by state, `flowli_jobs_retried_total` and
+    `flowli_jobs_recovered_total` count since the store was made, as do the histograms `flowli_job_wait_seconds`
+    (from when a job was due until its handler started) and `flowli_job_run_seconds` (duration of handlers), which
+    have no sum.
 
     There are labels for a hundred queues; the others share "(others)".
     """
@@ -115,7 +117,7 @@ class PrometheusMetrics:
         overview = await jobs.inspect.get_overview()
         parked = await jobs.inspect.get_parked(overview)
         _, totals = await (await runtime_of(jobs).store()).history(HistoryQuery(resolution="total"))
-        backlog = await jobs.inspect.get_outbox() or Backlog()
+        outbox = await read_outbox(jobs) or OutboxState()
         by_queue = overview.counts.by_queue
         paused = overview.paused
         sizes = dict.fromkeys(paused, 0) | {queue: some.queued + some.active for queue, some in by_queue.items()}
@@ -145,8 +147,8 @@ class PrometheusMetrics:
         self._unserved.clear()
         for label, count in unserved.items():
             self._unserved.labels(label).set(count)
-        self._outbox.set(backlog.count)
-        self._outbox_age.set(backlog.age.total_seconds())
+        self._outbox.set(outbox.count if outbox.error is None else math.nan)
+        self._outbox_age.set(outbox.age.total_seconds() if outbox.error is None else math.nan)
         self._parked.clear()
         for one in parked:
             self._parked.labels(one.name).inc(one.count)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Literal
 
 from flowli_core._jobs.history import JobHistory
+from flowli_core._jobs.outbox_state import OutboxState
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.workers import WorkerRecord, unserved_jobs, unserved_queues
@@ -47,6 +48,7 @@ class Situation:
     schedules: Sequence[ScheduleRecord]
     jobs: Mapping[str, str]
     last_hour: Sequence[JobHistory]
+    outbox: OutboxState | None = None
 
 
 def find_problems(found: Situation) -> list[Problem]:
@@ -55,6 +57,7 @@ def find_problems(found: Situation) -> list[Problem]:
         _workers(found),
         _unserved(found),
         _parked(found),
+        _outbox(found),
         _failing(found),
         _waiting(found),
         _schedules(found),
@@ -102,6 +105,11 @@ def _parked(found: Situation) -> Iterator[Problem]:
         age = format_span(found.overview.now - one.oldest)
         text = f"{jobs} of {one.name} cannot run, the oldest for {age}: {one.reason}"
         yield Problem(level="bad", text=text, path="/jobs", query={"state": "scheduled", "name": one.name})
+
+
+def _outbox(found: Situation) -> Iterator[Problem]:
+    if found.outbox is not None and found.outbox.needs_attention:
+        yield Problem(level="bad", text=f"Outbox: {found.outbox}.", path="/")
 
 
 def _failing(found: Situation) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from flowli_core._jobs.history import History
 from flowli_core._jobs.inspect import MOST_PER_PAGE
+from flowli_core._jobs.outbox_state import OutboxState, read_outbox
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord
 from flowli_core._jobs.registry import runtime_of
@@ -71,6 +72,7 @@ class Pages:
             schedules=schedules,
             jobs={name: settings.queue for name, settings in runtime_of(self._site.jobs).settings.items()},
             last_hour=(await self._history("1h")).by_job,
+            outbox=await self._outbox(),
         )
         upcoming = sorted((one for one in schedules if one.next_tick), key=lambda one: one.next_tick or _NEVER)
         last = request.query_params.get("last", "")
@@ -79,6 +81,7 @@ class Pages:
         by_job = sorted(history.by_job, key=lambda one: (one.failed, one.completed), reverse=True)
         values = {
             "overview": overview,
+            "outbox": found.outbox,
             "history": history,
             "charts": make_charts(history),
             "spans": _SPANS,
@@ -173,6 +176,9 @@ class Pages:
 
     async def _parked(self, overview: Overview) -> tuple[ParkedJobs, ...]:
         return await self._site.shared.get("parked", partial(self._inspect.get_parked, overview), seconds=_SLOWLY)
+
+    async def _outbox(self) -> OutboxState | None:
+        return await self._site.shared.get("outbox", lambda: read_outbox(self._site.jobs), seconds=_SLOWLY)
 
     async def _schedules(self) -> tuple[ScheduleRecord, ...]:
         async def read() -> tuple[ScheduleRecord, ...]:

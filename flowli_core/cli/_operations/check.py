@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flowli_core._jobs.outbox_state import read_outbox
 from flowli_core._jobs.registry import Jobs
 from flowli_core._jobs.workers import to_workers
 from flowli_core._text import escape_controls
@@ -15,12 +16,8 @@ from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
 from flowli_core.cli._common.show import format_json
 from flowli_core.cli._operations.served import MOST_NAMED, complain_of_unserved, format_parked, is_here
-from flowli_core.cli._operations.status import format_backlog
 from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
-
-_OUTBOX_WITHIN = timedelta(minutes=1)
-"""Jobs that wait in the outbox for longer are not being sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +121,9 @@ async def _check(jobs: Jobs[Any], limits: _Limits) -> Checked:
     if limits.workers and any(worker.is_alive for worker in workers):
         complaints += complain_of_unserved(jobs, overview, workers)
     complaints += [f"parked: {one}" for one in format_parked(await jobs.inspect.get_parked(overview), overview.now)]
-    backlog = await jobs.inspect.get_outbox()
-    if backlog is not None and backlog.age > _OUTBOX_WITHIN:
-        complaints.append(f"outbox: {format_backlog(backlog)}")
+    outbox = await read_outbox(jobs)
+    if outbox is not None and outbox.needs_attention:
+        complaints.append(f"outbox: {outbox}")
     oldest = min(overview.oldest, key=overview.oldest.__getitem__, default=None)
     waited = None if oldest is None else overview.now - overview.oldest[oldest]
     if limits.oldest is not None and waited is not None and waited > limits.oldest:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from flowli_core._jobs.outbox_state import read_outbox
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.workers import to_workers
@@ -41,6 +42,7 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
         _check_paused(overview),
         check_parked(await jobs.inspect.get_parked(overview), overview.now),
     ]
+    checks += await _check_outbox(jobs)
     click.echo(format_json(checks) if is_json else _format_checks(checks))
     return exits.FAILED if any(one.verdict == "bad" for one in checks) else exits.DONE
 
@@ -64,6 +66,17 @@ def _check_paused(overview: Overview) -> Check:
         return Check(name="paused queues", value="none")
     cure = "resume a queue with flowli queues resume NAME; no worker takes jobs from it before that"
     return Check(name="paused queues", value="\n".join(format_paused(overview)), verdict="warning", cure=cure)
+
+
+async def _check_outbox(jobs: Jobs[Any]) -> list[Check]:
+    """Return the finding about the outbox, if the registry has one."""
+    outbox = await read_outbox(jobs)
+    if outbox is None:
+        return []
+    if not outbox.needs_attention:
+        return [Check(name="outbox", value=str(outbox))]
+    cure = "start a worker that reaches the database, or flowli relay; their logs say what fails"
+    return [Check(name="outbox", value=str(outbox), verdict="bad", cure=cure)]
 
 
 def check_parked(parked: Sequence[ParkedJobs], now: datetime) -> Check:

@@ -10,6 +10,7 @@ import click
 
 from flowli_core._jobs.history import HistoryNumbers
 from flowli_core._jobs.inspect import MOST_PER_PAGE
+from flowli_core._jobs.outbox_state import OutboxState, read_outbox
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.registry import Jobs, runtime_of
@@ -29,7 +30,6 @@ from flowli_core.cli._operations.schedules import format_schedules
 from flowli_core.cli._operations.served import format_parked, name_some
 from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
-from flowli_core.outbox import Backlog
 from flowli_core.stored import Overview, QueueCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
@@ -53,7 +53,7 @@ class Status:
     driver: str
     last_hour: HistoryNumbers
     parked: tuple[ParkedJobs, ...]
-    outbox: Backlog | None
+    outbox: OutboxState | None
     schedules: tuple[ScheduleRecord, ...]
 
 
@@ -71,7 +71,7 @@ async def read_status(jobs: Jobs[Any]) -> Status:
         driver=repr(runtime_of(jobs).require_driver()),
         last_hour=(await jobs.inspect.history("1h")).total,
         parked=await jobs.inspect.get_parked(overview),
-        outbox=await jobs.inspect.get_outbox(),
+        outbox=await read_outbox(jobs),
         schedules=tuple(schedules[:_MOST_SCHEDULES]),
     )
 
@@ -85,7 +85,7 @@ def format_status(status: Status, declared: Collection[str]) -> str:
         ("last hour", format_numbers(status.last_hour)),
     ]
     if status.outbox is not None:
-        head.append(("outbox", format_backlog(status.outbox)))
+        head.append(("outbox", str(status.outbox)))
     if status.parked:
         head.append(("parked", ("\n" if is_terminal() else ", ").join(format_parked(status.parked, status.now))))
     undeclared = _format_undeclared(status.counts, declared)
@@ -147,13 +147,6 @@ def _format_workers(workers: Sequence[WorkerRecord], now: datetime) -> str:
     if len(workers) > _MOST_WORKERS:
         lines.append(f"and {len(workers) - _MOST_WORKERS} more")
     return ("\n" if is_terminal() else ", ").join(lines)
-
-
-def format_backlog(backlog: Backlog) -> str:
-    """Say how many jobs wait in the outbox, and for how long."""
-    if not backlog.count:
-        return "nothing waits"
-    return f"{backlog.count} wait to be sent to the store, the oldest for {format_span(backlog.age)}"
 
 
 def _format_oldest(status: Status) -> str:
