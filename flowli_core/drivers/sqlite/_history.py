@@ -8,7 +8,7 @@ and the total. So a transaction writes few rows, most often one.
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from flowli_core.drivers._times import milliseconds, moment, stamp
 from flowli_core.drivers.sqlite._damage import decoding
@@ -68,13 +68,14 @@ class History:
             self._minute, self._pairs = minute, set()
         if not transaction.counted:
             return
-        counts: list[_Count] = []
-        for (name, queue, event), n in transaction.counted.items():
-            if (name, queue) not in self._pairs and len(self._pairs) < MOST_HISTORY_JOBS:
+        rows: list[dict[str, Any]] = []
+        for (pair, event), n in transaction.counted.items():
+            if pair not in self._pairs and len(self._pairs) < MOST_HISTORY_JOBS:
                 # Another process may have counted it.
                 self._pairs |= _find_pairs(transaction.connection, "recent", minute)
-            counts.append(_Count("recent", minute, *_counted_as((name, queue), self._pairs), event, n))
-        _add(transaction, counts)
+            name, queue = _counted_as(pair, self._pairs)
+            rows.append({"kind": "recent", "start": minute, "name": name, "queue": queue, "metric": event, "n": n})
+        transaction.run_many("add_count", rows)
 
 
 def read_history(connection: sqlite3.Connection, query: HistoryQuery, now: int) -> tuple[datetime, list[HistoryEntry]]:
@@ -99,15 +100,12 @@ def _sum_ended(transaction: Transaction, minute: int) -> None:
     connection = transaction.connection
     ended = [count for count in _find(connection, "recent", 0, _LAST_TIME) if count.start != minute]
     for resolution, length in _LENGTHS.items():
-        _add(transaction, _in_periods(connection, resolution, ended))
+        counts = _in_periods(connection, resolution, ended)
+        transaction.run_many("add_count", [count._asdict() for count in counts])
         if resolution in _KEPT:
             until = transaction.now - _KEPT[resolution] - length
             transaction.run("remove_old_counts", kind=resolution, until=until, limit=_REMOVED)
     transaction.run("remove_ended_counts", minute=minute)
-
-
-def _add(transaction: Transaction, counts: Iterable[_Count]) -> None:
-    transaction.run_many("add_count", [count._asdict() for count in counts])
 
 
 def _in_periods(connection: sqlite3.Connection, resolution: Resolution, recent: Iterable[_Count]) -> list[_Count]:

@@ -39,7 +39,7 @@ class Transaction:
     changed: set[str] = field(default_factory=set[str])
     left: set[str] = field(default_factory=set[str])
     tick_moved: str | None = None
-    counted: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
+    counted: dict[tuple[Pair, str], int] = field(default_factory=dict[tuple[Pair, str], int])
     _first_due: dict[str, FirstDue] = field(default_factory=dict[str, FirstDue])
 
     def run(self, statement: str, **parameters: Any) -> sqlite3.Cursor:
@@ -56,7 +56,7 @@ class Transaction:
 
     def count(self, name: str, queue: str, event: str) -> None:
         """Count an event for the history."""
-        key = (name, queue, event)
+        key = ((name, queue), event)
         self.counted[key] = self.counted.get(key, 0) + 1
 
     def note_due(self, queue: str) -> None:
