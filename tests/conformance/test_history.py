@@ -220,6 +220,17 @@ async def test_without_a_start_the_durations_count_from_the_reservation(
     assert (entry.waits, entry.runs) == (one_in(bucket_of(2_000)), one_in(1))
 
 
+async def test_the_attempts_of_one_step_have_their_own_durations(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    await driver.enqueue([record("a"), record("b")])
+    held, start = await worker.take(2), clock.now()
+    clock.advance(4 * SECOND)
+    await worker.step(ack(held[0], started_at=start), ack(held[1], started_at=start + 3 * SECOND))
+    (entry,) = await read(driver)
+    assert (entry.runs[bucket_of(4_000)], entry.runs[bucket_of(1_000)]) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("milliseconds", "bucket"),
     [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (1023, 10), (1024, 11), (2**26 - 1, 26), (2**26, 27), (2**30, 27)],

@@ -575,8 +575,6 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ),
     ("shared/add_history.lua", "tests/conformance/test_history.py"): (
         ("numbers are folded twice", "call_with_all('HDEL', OF_JOB .. pair, fields, 1)"),
-        ("the numbers of this minute are folded as those of another", "fold(pair, minute)\n"),
-        ("there is no limit of jobs in a minute", "if is_now(oldest_since) then", "if false then"),
         (
             "there is no limit of jobs in a period",
             "if length - (others and 1 or 0) >= MOST_PAIRS then",
@@ -592,7 +590,6 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("shared/add_history.lua", "tests/redis/test_history.py"): (
         ("a period does not expire", "if kept and length == 0 then", "if false then"),
         ("a clock that was set back keeps a period for long", "math.min(kept, 2 * most)", "kept"),
-        ("a period that is over is stored", "if kept > 0 then", "if true then"),
         ("a damaged number ends the script", "redis.pcall('HINCRBY', root", "call('HINCRBY', root"),
         ("a damaged key of a job ends the script", "redis.pcall('HSCAN', OF_JOB", "call('HSCAN', OF_JOB"),
         ("a damaged index ends the script", "redis.pcall('ZSCORE', PAIRS", "call('ZSCORE', PAIRS"),

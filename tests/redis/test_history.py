@@ -155,6 +155,9 @@ async def test_a_key_of_another_type_stops_nothing(
         await use(driver, worker)
         foreign.delete(damaged)
         foreign.set(damaged, "x")
+        await read(driver)
+        foreign.delete(damaged)
+        foreign.set(damaged, "x")
         await use(driver, worker)
         for resolution in ("minute", "hour", "total"):
             assert sum(one.completed for one in await read(driver, resolution)) <= 4
