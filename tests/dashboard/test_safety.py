@@ -71,6 +71,28 @@ async def test_authorize_may_send_a_stranger_to_a_login(busy: ShopJobs) -> None:
     assert (page.status, page.address) == (303, "/login")
 
 
+async def test_authorize_may_ask_for_a_password(busy: ShopJobs) -> None:
+    def authorize(request: Request, action: Action) -> bool:
+        raise HTTPException(401, headers={"WWW-Authenticate": "Basic"})
+
+    async with visiting(busy, authorize=authorize) as visitor:
+        page = await visitor.visit("/")
+    assert (page.status, page.headers["www-authenticate"]) == (401, "Basic")
+
+
+async def test_rights_that_authorize_refuses_with_an_error_are_missing_on_pages(busy: ShopJobs) -> None:
+    def authorize(request: Request, action: Action) -> bool:
+        if action != "view":
+            raise HTTPException(403, "only for operators")
+        return True
+
+    async with visiting(busy, authorize=authorize, show_payloads=True) as visitor:
+        page = await visitor.visit("/job", id="failed")
+    assert page.status == 200
+    assert "Hidden." in page.text
+    assert [form.label for form in page.forms] == ["Theme: auto"]
+
+
 async def test_an_answer_of_authorize_that_is_neither_a_bool_nor_a_name_allows_nothing(busy: ShopJobs) -> None:
     def authorize(request: Request, action: Action) -> Any:
         return object()
@@ -131,6 +153,8 @@ async def test_who_may_not_act_sees_no_button_and_changes_nothing(busy: ShopJobs
         ({"sec-fetch-site": "same-site", "origin": HOST}, False),
         ({"origin": "http://evil.example"}, False),
         ({"origin": "null"}, False),
+        ({"origin": ""}, False),
+        ({"origin": "http://["}, False),
         ({}, False),
     ],
 )
@@ -152,6 +176,18 @@ async def test_a_form_without_the_token_of_its_cookie_changes_nothing(
     visitor.client.cookies.clear()
     assert (await visitor.submit(form)).status == 403
     assert await state(busy, "failed") == "failed"
+
+
+@pytest.mark.parametrize(("scheme", "is_secure"), [("http", False), ("https", True)])
+async def test_the_token_is_in_a_cookie_that_neither_scripts_nor_other_sites_can_use(
+    visitor: Visitor, scheme: str, *, is_secure: bool
+) -> None:
+    cookie = (await visitor.client.get(f"{scheme}://jobs.example/admin/jobs/")).headers["set-cookie"].lower()
+    assert cookie.startswith("flowli_csrf=")
+    assert "; path=/admin/jobs/;" in cookie
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert ("secure" in cookie) == is_secure
 
 
 async def test_another_process_accepts_the_forms_of_a_page(busy: ShopJobs, visitor: Visitor) -> None:
