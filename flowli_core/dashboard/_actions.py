@@ -41,6 +41,9 @@ class Actions:
         except FlowliError as error:
             logger.warning("dashboard: %s asked to %s %s, which failed: %s", who, verb, target, error)
             raise
+        except BaseException:  # such as the end of the server
+            logger.warning("dashboard: %s asked to %s %s, which was interrupted", who, verb, target)
+            raise
         logger.info("dashboard: %s asked to %s %s: %s", who, verb, target, outcome)
         self._site.shared.forget()
         return _go_back(request, form, outcome)

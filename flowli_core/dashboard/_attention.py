@@ -79,8 +79,10 @@ def _some(problems: Iterable[Problem]) -> list[Problem]:
 def _workers(found: Situation) -> Iterator[Problem]:
     counts = found.overview.counts
     alive = sum(worker.is_alive for worker in found.workers)
-    if not alive and counts.queued + counts.scheduled + counts.active:
-        yield Problem(level="bad", text="No worker is alive, so no job runs.", path="/workers")
+    if not alive:
+        waiting = counts.queued + counts.scheduled + counts.active
+        text = "No worker is alive, so no job runs."
+        yield Problem(level="bad" if waiting else "warning", text=text, path="/workers")
     for worker in found.workers:
         if not worker.is_alive:
             seen = format_span(found.overview.now - worker.seen)
@@ -144,5 +146,5 @@ def _schedules(found: Situation) -> Iterator[Problem]:
 
 def _paused(found: Situation) -> Iterator[Problem]:
     for queue, since in found.overview.paused.items():
-        text = f"The queue {queue} is paused, since {format_span(found.overview.now - since)}."
+        text = f"The queue {queue} has been paused for {format_span(found.overview.now - since)}."
         yield Problem(level="note", text=text, path="/")

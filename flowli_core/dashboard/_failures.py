@@ -14,6 +14,8 @@ from flowli_core.errors import DriverError, FlowliError, RecordNotFound, StoreUn
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 _RETRY_SECONDS = 5
+_AFTER_PAGE = "This page tries again every few seconds."
+_AFTER_ACTION = "The action may have been done in part. Look at the page again before you repeat it."
 
 
 def failure_handlers(site: Site) -> Mapping[Any, Handler]:
@@ -25,9 +27,12 @@ def failure_handlers(site: Site) -> Mapping[Any, Handler]:
             raise error  # the server logs it, and `crash` responds
         if status < HTTPStatus.BAD_REQUEST:
             return Response(status_code=status, headers=headers)
-        retry = _RETRY_SECONDS if isinstance(error, DriverError) else None
-        if retry is not None:
-            headers = {**headers, "retry-after": str(retry)}
+        is_action = request.method == "POST"
+        retry = None
+        if isinstance(error, DriverError):
+            headers = {**headers, "retry-after": str(_RETRY_SECONDS)}
+            retry = None if is_action else _RETRY_SECONDS
+            text += f". {_AFTER_ACTION if is_action else _AFTER_PAGE}"
         values = {"status": status, "heading": heading, "text": text, "retry": retry}
         return site.render(request, "failure.html", values, status=status, headers=headers)
 
@@ -52,7 +57,7 @@ def _describe(error: Exception) -> tuple[int, str, str, Mapping[str, str]]:
             text = error.detail if error.detail != phrase else "There is no such page."
             return error.status_code, phrase, text, error.headers or {}
         case StoreUnavailable():
-            return 503, "The store is unreachable", f"{error}. This page tries again every few seconds.", {}
+            return 503, "The store is unreachable", str(error), {}
         case DriverError():
             return 503, "The store has failed", str(error), {}
         case RecordNotFound():

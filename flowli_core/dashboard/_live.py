@@ -1,13 +1,14 @@
 """Streams of server-sent events, which make pages load themselves again when something has changed."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from flowli_core._jobs.updates import JobUpdate
 from flowli_core._jobs.workers import to_workers
@@ -31,6 +32,22 @@ _EVENT = b"event: change\ndata:\n\n"
 _HEADERS = {"X-Accel-Buffering": "no"}  # nginx
 
 
+class _Stream(StreamingResponse):
+    """The response of a stream. It calls `on_end` even if it has never begun."""
+
+    def __init__(self, events: AsyncGenerator[bytes], *, on_end: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=_HEADERS)
+        self._events = events
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with aclosing(self._events):
+                await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()
+
+
 class Live:
     """The streams of a dashboard."""
 
@@ -46,10 +63,13 @@ class Live:
             return Response("too many pages are open", HTTPStatus.SERVICE_UNAVAILABLE, headers)
         job = request.query_params.get("job")
         changes = self._overview_changes() if job is None else self._job_changes(job)
-        return StreamingResponse(self._stream(changes), media_type="text/event-stream", headers=_HEADERS)
-
-    async def _stream(self, changes: AsyncGenerator[bool]) -> AsyncGenerator[bytes]:
         self._open += 1
+        return _Stream(self._events(changes), on_end=self._close)
+
+    def _close(self) -> None:
+        self._open -= 1
+
+    async def _events(self, changes: AsyncGenerator[bool]) -> AsyncGenerator[bytes]:
         stopped = server_stops()
         pending = asyncio.create_task(anext(changes))
         try:
@@ -64,7 +84,6 @@ class Live:
                     pending = asyncio.create_task(anext(changes))
                 yield _EVENT
         finally:
-            self._open -= 1
             stopped.cancel()
             pending.cancel()
             await asyncio.gather(pending, return_exceptions=True)

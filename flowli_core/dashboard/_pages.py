@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
+from operator import attrgetter
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -79,6 +80,8 @@ class Pages:
         last = last if last in _SPANS else "1h"
         history = await self._history(last)
         by_job = sorted(history.by_job, key=lambda one: (one.failed, one.completed), reverse=True)
+        queues = _queue_rows(overview, workers)
+        shown = queues if request.query_params.get("queues") == "all" else queues[:_MOST_QUEUES]
         values = {
             "overview": overview,
             "outbox": found.outbox,
@@ -90,7 +93,8 @@ class Pages:
             "busiest": by_job[:_MOST_JOBS],
             "others": len(by_job[_MOST_JOBS:]),
             "problems": find_problems(found),
-            "queues": _queue_rows(overview, workers),
+            "queues": sorted(shown, key=attrgetter("name")),
+            "hidden_queues": len(queues) - len(shown),
             "workers": workers,
             "upcoming": upcoming[:_MOST_NEXT],
         }
@@ -193,11 +197,12 @@ def _first_state(counts: StateCounts) -> str:
 
 
 def _queue_rows(overview: Overview, workers: Iterable[WorkerRecord]) -> list[QueueRow]:
-    """Return the queues with the most waiting and running jobs, in the order of their names."""
+    """Return the queues: first the paused ones, then those with the most waiting and running jobs."""
     alive = [worker for worker in workers if worker.is_alive]
     served = {queue for worker in alive for queue in worker.queues or ()}
     counts = overview.counts.by_queue
-    names = sorted({*counts, *overview.paused, *served}, key=lambda name: _load(counts.get(name)), reverse=True)
+    names = sorted({*counts, *overview.paused, *served})
+    names.sort(key=lambda name: (name in overview.paused, _load(counts.get(name))), reverse=True)
     return [
         QueueRow(
             name=name,
@@ -206,7 +211,7 @@ def _queue_rows(overview: Overview, workers: Iterable[WorkerRecord]) -> list[Que
             paused=overview.paused.get(name),
             workers=sum(worker.serves(name) for worker in alive),
         )
-        for name in sorted(names[:_MOST_QUEUES])
+        for name in names
     ]
 
 

@@ -84,7 +84,7 @@ async def test_an_action_on_a_schedule_that_is_gone_says_so(jobs: ShopJobs) -> N
 async def test_a_queue_is_paused_and_resumed(busy: ShopJobs, visitor: Visitor) -> None:
     page = await visitor.press(await visitor.visit("/"), "Pause")
     assert "The queue is paused. Running jobs go on." in page.text
-    assert "The queue mail is paused, since 0 s." in page.text
+    assert "The queue mail has been paused for 0 s." in page.text
     assert (await Runner(busy).run_once()).completed == 0
     page = await visitor.press(page, "Resume")
     assert "The queue is resumed." in page.text
@@ -106,7 +106,20 @@ async def test_an_action_fails_while_the_store_is_unreachable(caplog: pytest.Log
         answer = await visitor.submit(form)
     assert answer.status == 503
     assert "the server is down" in answer.text
+    assert "The action may have been done in part." in answer.text
+    assert 'http-equiv="refresh"' not in answer.source
     assert "which failed: the server is down" in caplog.text
+
+
+async def test_an_action_that_is_interrupted_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    driver = FaultyDriver(MemoryDriver())
+    async with ShopJobs(context=None, driver=driver) as jobs, visiting(jobs) as visitor:
+        await jobs.clean_up.enqueue()
+        confirm = await visitor.visit("/confirm", action="cancel-all", state="queued")
+        driver.fail("cancel", error=RuntimeError("a bug"))
+        with pytest.raises(RuntimeError, match="a bug"):
+            await visitor.press(confirm, "Cancel 1 queued job")
+    assert "dashboard: 127.0.0.1 asked to cancel all queued jobs, which was interrupted" in caplog.messages
 
 
 async def test_purge_removes_a_finished_job(busy: ShopJobs, visitor: Visitor) -> None:

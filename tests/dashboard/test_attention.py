@@ -73,6 +73,10 @@ def test_jobs_wait_and_no_worker_is_alive() -> None:
     ]
 
 
+def test_an_empty_store_without_a_worker_is_noticed() -> None:
+    assert said(replace(WELL, workers=[])) == [("warning", "No worker is alive, so no job runs.")]
+
+
 def test_a_queue_that_no_worker_serves_is_named_with_its_jobs() -> None:
     assert said(replace(WELL, overview=waiting("bulk", 1_200))) == [
         ("bad", "1,200 jobs wait in the queue bulk, which no worker serves.")
@@ -105,7 +109,7 @@ def test_a_job_that_waits_for_long_is_noticed_unless_its_queue_is_paused() -> No
     text = "The oldest job of the queue default has waited for 6 min 0 s."
     assert said(replace(WELL, overview=waiting("default", since=old))) == [("warning", text)]
     assert said(replace(WELL, overview=waiting("default", since=old, paused=True))) == [
-        ("note", "The queue default is paused, since 12 min 0 s.")
+        ("note", "The queue default has been paused for 12 min 0 s.")
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -52,6 +53,13 @@ class Stream:
     async def _send(self, message: MutableMapping[str, Any]) -> None:
         self.status = message.get("status", self.status)
         self.parts.put_nowait(message.get("body", b""))
+
+
+class BrokenStream(Stream):
+    """A stream whose client is gone before it begins."""
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        raise OSError(f"the client is gone before {message['type']}")
 
 
 @asynccontextmanager
@@ -137,6 +145,34 @@ async def test_too_many_streams_are_refused_for_now(jobs: ShopJobs, monkeypatch:
         second = Stream(dashboard)
         await soon(second.run())
         assert second.status == 503
+    async with streaming(dashboard):
+        pass
+
+
+async def test_streams_that_are_opened_together_are_counted_before_they_begin(
+    jobs: ShopJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_live, "MOST_STREAMS", 5)
+    dashboard = Dashboard(jobs, allow_anonymous=True)
+    streams = [Stream(dashboard) for _ in range(20)]
+    async with asyncio.TaskGroup() as group:
+        for stream in streams:
+            group.create_task(stream.run())
+        await until(lambda: all(stream.status for stream in streams))
+        for stream in streams:
+            stream.close()
+    assert Counter(stream.status for stream in streams) == {200: 5, 503: 15}
+    async with streaming(dashboard):
+        pass
+
+
+async def test_a_stream_that_cannot_be_sent_is_not_counted_for_ever(
+    jobs: ShopJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_live, "MOST_STREAMS", 1)
+    dashboard = Dashboard(jobs, allow_anonymous=True)
+    with pytest.raises(OSError, match="the client is gone"):
+        await soon(BrokenStream(dashboard).run())
     async with streaming(dashboard):
         pass
 

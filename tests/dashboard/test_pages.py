@@ -7,12 +7,23 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flowli_core import JobRecord
+from flowli_core import JobRecord, Jobs, Runner
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock, drain
-from tests.dashboard.shop import ShopJobs
+from tests.dashboard.shop import ShopJobs, clean_up
 from tests.dashboard.visitor import Visitor, visiting
-from tests.support.running import Rival
+from tests.support.running import Rival, running, until
+
+QUEUES = tuple(f"queue-{number:03}" for number in range(120))
+
+
+class CleanJobs(Jobs[None]):
+    clean_up = clean_up
+
+
+class QueuesJobs(CleanJobs):
+    queues = (*QUEUES, "zzz")
+
 
 PAGES = ("/", "/jobs", "/schedules", "/workers")
 
@@ -25,8 +36,13 @@ async def test_a_page_of_an_empty_store_says_that_there_is_nothing(jobs: ShopJob
     assert "No " in page.text or "no " in page.text
 
 
-async def test_the_overview_says_that_all_is_well_when_nothing_waits(jobs: ShopJobs) -> None:
-    async with visiting(jobs) as visitor:
+async def test_the_overview_says_that_all_is_well_when_a_worker_is_alive_and_nothing_waits() -> None:
+    async with CleanJobs(context=None, driver=MemoryDriver()) as jobs, running(Runner(jobs)), visiting(jobs) as visitor:
+
+        async def is_alive() -> bool:
+            return bool(await jobs.inspect.get_workers())
+
+        await until(is_alive)
         assert "All is well" in (await visitor.visit("/")).text
 
 
@@ -139,3 +155,16 @@ async def test_a_running_job_shows_its_worker_and_lease(jobs: ShopJobs, driver: 
     assert "Worker rival Running for 0 ms Lease expires in 30 s" in job
     assert "rival last seen now" in workers
     assert "clean_up running 0 ms in 30 s" in workers
+
+
+async def test_the_overview_shows_paused_and_busy_queues_and_all_if_asked() -> None:
+    async with QueuesJobs(context=None, driver=MemoryDriver()) as jobs, visiting(jobs) as visitor:
+        for queue in QUEUES:
+            await jobs.clean_up.options(queue=queue).enqueue()
+        await jobs.control.pause_queue("zzz")
+        page = await visitor.visit("/")
+        assert "zzz" in page.links
+        assert "21 more with fewer waiting and running jobs" in page.text
+        page = await visitor.visit(page.links["show all queues"].removeprefix("/admin/jobs"))
+    assert set(QUEUES) <= page.links.keys()
+    assert "show all queues" not in page.links

@@ -167,6 +167,18 @@ async def test_a_form_of_another_site_changes_nothing(
     assert await state(busy, "failed") == ("queued" if is_accepted else "failed")
 
 
+async def test_a_cookie_that_is_no_token_is_replaced_and_not_shown(busy: ShopJobs) -> None:
+    forged = "'><h1>forged</h1>".ljust(43, "x")
+    async with visiting(busy) as visitor:
+        visitor.client.headers["cookie"] = f"flowli_csrf={forged}"
+        for path in PAGES[:-1]:
+            page = await visitor.visit(path)
+            assert "forged" not in page.source
+            assert "flowli_csrf=" in page.headers["set-cookie"]
+        form = (await visitor.visit("/job", id="failed")).form("Requeue")
+        assert (await visitor.submit(form, csrf=forged)).status == 403
+
+
 @pytest.mark.parametrize("token", ["", "x" * 43, "é"])
 async def test_a_form_without_the_token_of_its_cookie_changes_nothing(
     busy: ShopJobs, visitor: Visitor, token: str

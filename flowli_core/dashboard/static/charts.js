@@ -3,6 +3,8 @@
 
 {
   const HEIGHT = 150;
+  // Round durations, in milliseconds, between two lines of a chart.
+  const STEPS = [1, 1e3, 6e4, 36e5].flatMap((unit, index) => (index === 0 ? [1, 2, 5, 10, 20, 50, 100, 200, 500] : [1, 2, 5, 10, 15, 30]).map((one) => one * unit)).concat(864e5, 6048e5);
   const plots = new Map();
   const whole = new Intl.NumberFormat(), short = new Intl.NumberFormat(undefined, { notation: "compact" });
   const hour = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
@@ -12,7 +14,8 @@
   function span(ms) {
     if (ms === null || ms === undefined) return "-";
     if (ms < 1000) return `${Math.round(ms)} ms`;
-    return ms < 60000 ? `${+(ms / 1000).toFixed(1)} s` : `${+(ms / 60000).toFixed(1)} min`;
+    if (ms < 60000) return `${+(ms / 1000).toFixed(1)} s`;
+    return ms < 3600000 ? `${+(ms / 60000).toFixed(1)} min` : `${+(ms / 3600000).toFixed(1)} h`;
   }
 
   // Bars are drawn first, the last of them before those on which they stand.
@@ -54,7 +57,7 @@
       },
       axes: [
         { ...axis, grid: { show: false }, space: 64, size: 26, values: (_, times) => times.map((at) => (chart.step * chart.times.length <= 86400 ? hour : day).format(at * 1000)) },
-        { ...axis, size: isTime ? 56 : 40, space: 36, values: (_, values) => values.map((one) => (isTime ? span(one) : Number.isInteger(one) ? short.format(one) : "")) },
+        { ...axis, incrs: isTime ? STEPS : undefined, size: isTime ? 56 : 40, space: 36, values: (_, values) => values.map((one) => (isTime ? span(one) : Number.isInteger(one) ? short.format(one) : "")) },
       ],
       series: [{}, ...inDrawingOrder(chart, series)], drawOrder: ["axes", "series"],
       hooks: { setCursor: [({ cursor: { idx } }) => {
