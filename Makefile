@@ -84,6 +84,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/drain.py
 	$(BIN)/python benchmarks/sqlite_wakeup.py
 	$(BIN)/python benchmarks/redis_driver.py
+	$(BIN)/python benchmarks/dashboard.py
 
 clean:
 	rm -rf .venv .venv-lowest .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,8 +3,8 @@
     python benchmarks/dashboard.py [--records 1000000] [--viewers 50] [--jobs 30000] [--rounds 4]
 
 It prints the server's time for each page, the longest command of Redis by its slow log, and the jobs drained per second
-with and without viewers, in turn. The web server and the viewers run at a low priority, as if they had machines of
-their own, so that the ratio shows the cost of what they ask of Redis. Compare the ratio: times vary between machines.
+with and without viewers, in turn. The viewers run at a low priority, as if they had machines of their own. Compare the
+ratio: times vary between machines. With two cores or less, the worker, Redis and the web server compete for them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ def registry(url: str) -> PageJobs:
 
 def serve(url: str) -> None:
     """Serve the dashboard, and `/times` with the times of its pages since the last request for them."""
-    os.nice(LOW_PRIORITY)
     times: Times = defaultdict(list)
     streams = 0
     dashboard = Dashboard(registry(url), allow_anonymous=True, show_payloads=True)
