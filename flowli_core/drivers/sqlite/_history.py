@@ -37,6 +37,9 @@ _REMOVED = 5_000
 
 _OTHERS: Pair = (OTHERS, OTHERS)
 
+_WAITS = [f"waits{bucket}" for bucket in range(DURATION_BUCKETS)]
+_RUNS = [f"runs{bucket}" for bucket in range(DURATION_BUCKETS)]
+
 
 class _Count(NamedTuple):
     """A row of the table.
@@ -154,7 +157,7 @@ def _find(
     """Return the counts of the periods that start between two times. Damaged ones are left out."""
     with decoding(connection):
         rows = run(connection, "find_counts", kind=kind, first=first, last=last, name=name, queue=queue)
-        counts = [_Count(*row) for row in rows]
+        counts = [_Count(kind, *row) for row in rows]
     return [count for count in counts if type(count.name) is type(count.queue) is type(count.metric) is str]
 
 
@@ -169,6 +172,6 @@ def _entry(start: int, name: str, queue: str, metrics: dict[str, int]) -> Histor
         cancelled=metrics.get("cancelled", 0),
         retried=metrics.get("retried", 0),
         recovered=metrics.get("recovered", 0),
-        waits=tuple([metrics.get(f"waits{bucket}", 0) for bucket in range(DURATION_BUCKETS)]),
-        runs=tuple([metrics.get(f"runs{bucket}", 0) for bucket in range(DURATION_BUCKETS)]),
+        waits=tuple([metrics.get(metric, 0) for metric in _WAITS]),
+        runs=tuple([metrics.get(metric, 0) for metric in _RUNS]),
     )

@@ -10,7 +10,7 @@ SELECT DISTINCT name, queue FROM history WHERE kind = :kind AND start = :start;
 
 -- name: find_counts
 -- The counts of the periods that start from :first to :last, except those that are damaged.
-SELECT kind, start, name, queue, metric, n FROM history
+SELECT start, name, queue, metric, n FROM history
 WHERE kind = :kind AND start >= :first AND start <= :last
     AND (:name IS NULL OR name = :name) AND (:queue IS NULL OR queue = :queue)
     AND typeof(start) = 'integer' AND typeof(n) = 'integer' AND n BETWEEN 0 AND 1 << 60;
