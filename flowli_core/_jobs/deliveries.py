@@ -14,8 +14,8 @@ from flowli_core.driver import Driver, NewRecord
 from flowli_core.errors import DriverError, FlowliError, StoreUnavailable
 from flowli_core.outbox import MOST_ROWS, Outbox, Transaction
 
-_SEARCHES = (0.001, 0.02, 0.2)
-"""Seconds before each search for rows whose commit was under way. After the last, the runners search on."""
+_SEARCHES = (0.002, 0.01, 0.05, 0.2)
+"""Seconds until each search for rows whose commit is under way. After the last, the runners search on."""
 
 _END_WITHIN = 5.0
 """Seconds that the end of a registry allows for the records that are being sent."""
@@ -25,13 +25,14 @@ class _Sender:
     """The records that are sent on one event loop, and the task that sends them.
 
     `accepted` are the ids of records that the store has, and whose rows are not removed yet. `is_stored` is set while
-    the store has all that was committed, as far as this process knows.
+    the store has all that was committed, as far as this process knows. `timers` begin searches for rows.
     """
 
     def __init__(self) -> None:
         self.records: deque[NewRecord] = deque()
         self.accepted: list[str] = []
-        self.searches: deque[float] = deque()
+        self.timers: list[asyncio.TimerHandle] = []
+        self.must_search = False
         self.is_stored = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -68,7 +69,7 @@ class Deliveries:
     async def stored(self) -> None:
         """Wait until the store has what was committed on this event loop, or has failed."""
         sender = self._senders.get(asyncio.get_running_loop())
-        if sender is not None and sender.task is not None and not sender.task.done():
+        if sender is not None and (sender.timers or _is_busy(sender)):
             await sender.is_stored.wait()
 
     async def finish(self) -> None:
@@ -82,6 +83,9 @@ class Deliveries:
 
     async def close(self) -> None:
         """Wait for what is being sent on this event loop, but only for seconds: the rows of the rest stay."""
+        sender = self._senders.get(asyncio.get_running_loop())
+        for timer in [] if sender is None else sender.timers:
+            timer.cancel()
         task = await self._finish_here(timeout=_END_WITHIN)
         if task is not None:
             task.cancel()
@@ -116,14 +120,26 @@ class Deliveries:
     def _start(self, sender: _Sender, records: Sequence[NewRecord]) -> None:
         sender.is_stored.clear()
         sender.records += records
-        if not records:
-            sender.searches = deque(_SEARCHES)
-        if sender.task is None or sender.task.done():
+        if records:
+            self._wake(sender)
+            return
+        for timer in sender.timers:
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        sender.timers = [loop.call_later(seconds, self._start_search, sender) for seconds in _SEARCHES]
+
+    def _start_search(self, sender: _Sender) -> None:
+        del sender.timers[0]
+        sender.must_search = True
+        self._wake(sender)
+
+    def _wake(self, sender: _Sender) -> None:
+        if not _is_busy(sender):
             sender.task = asyncio.get_running_loop().create_task(self._send(sender))
 
     async def _send(self, sender: _Sender) -> None:
         try:
-            while sender.records or sender.accepted or sender.searches:
+            while sender.records or sender.accepted or sender.must_search:
                 if sender.records and len(sender.accepted) < MOST_ROWS:
                     await self._send_batch(sender)
                 elif sender.accepted:
@@ -131,7 +147,8 @@ class Deliveries:
                 else:
                     await self._search(sender)
         finally:
-            sender.is_stored.set()
+            if not sender.timers:
+                sender.is_stored.set()
             sender.task = None
 
     async def _send_batch(self, sender: _Sender) -> None:
@@ -142,7 +159,7 @@ class Deliveries:
             # Those behind it are not tried, because they may be of the same transaction.
             _log_failure(error, len(batch) + len(sender.records))
             sender.records.clear()
-        if not (sender.records or sender.searches):
+        if not (sender.records or sender.timers or sender.must_search):
             sender.is_stored.set()
 
     async def _remove_accepted(self, sender: _Sender) -> None:
@@ -153,12 +170,11 @@ class Deliveries:
             _log_failure(error, len(ids), "jobs that were sent stay in the outbox (%d), and are removed later: %s")
 
     async def _search(self, sender: _Sender) -> None:
-        await asyncio.sleep(sender.searches.popleft())
+        sender.must_search = False
         try:
             while await self.relay():
                 sender.is_stored.set()
         except Exception as error:  # noqa: BLE001 - logged: a runner sends them
-            sender.searches.clear()
             _log_failure(error, 0, "%d committed jobs of connections were found, and the others are sent later: %s")
 
     async def _remove(self, ids: list[str]) -> None:
@@ -182,6 +198,10 @@ class Deliveries:
             return []
         self.count += len(batch)
         return [record.id for record in batch]
+
+
+def _is_busy(sender: _Sender) -> bool:
+    return sender.task is not None and not sender.task.done()
 
 
 def _log_failure(
