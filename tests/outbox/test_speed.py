@@ -1,4 +1,4 @@
-"""How soon committed jobs start, and how fast relays send what was left behind."""
+"""Committed jobs start about as soon as enqueued ones, and relays send what was left behind in seconds."""
 
 from __future__ import annotations
 
