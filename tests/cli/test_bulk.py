@@ -133,6 +133,25 @@ async def test_a_terminal_is_asked_and_sees_a_progress_bar(tmp_path: Path, jobs:
 
 
 @pytest.mark.parametrize(
+    ("given", "says"), [({"answer": "n\n"}, "flowli: nothing was changed"), ({"ctrl_c_after": "N]: "}, "")]
+)
+async def test_nothing_is_changed_without_consent(
+    tmp_path: Path, jobs: WorkerJobs, given: dict[str, str], says: str
+) -> None:
+    """Ctrl-C at the question ends the command at once."""
+    await jobs.count.enqueue(7)
+    text = await asyncio.to_thread(run_in_terminal, tmp_path, "jobs", "cancel", "--all", **given)
+    question, _, after = text.partition("1 queued job: cancel? [y/N]: ")
+    assert (question.strip(), after.strip()) in {("", says), ("n", says)}
+    assert await jobs.inspect.count("queued") == 1
+
+
+async def test_no_question_is_asked_if_there_is_nothing_to_change(tmp_path: Path, jobs: WorkerJobs) -> None:
+    text = await asyncio.to_thread(run_in_terminal, tmp_path, "jobs", "cancel", "--all", "--name", "count")
+    assert text == "no queued jobs of count; nothing was changed\r\n"
+
+
+@pytest.mark.parametrize(
     ("number", "state", "filters", "says"),
     [
         (312, "failed", {"name": "send", "error": "KeyError"}, "312 failed jobs of send with KeyError"),

@@ -48,13 +48,14 @@ def test_all_queues_are_listed(flowli: Callable[..., Output]) -> None:
     assert head[-2:] == ["oldest", "workers"]
     assert [row[0] for row in rows] == ["bulk", "default", "mail", "all"]
     assert flowli("queues").lines[0].split("\t") == head
+    assert flowli("queues", "--help").out.startswith("Usage: flowli queues ")
     flowli("queues", "pause", "mail")
     for command in (("queues", "list"), ("status",)):
         rows = [line.split("\t") for line in flowli(*command).lines]
         (row,) = [row for row in rows if row[:2] == ["mail", "1"]]
         assert row[-1].startswith("paused for ")
         assert row[-2] == "0"
-    mail = next(one for one in flowli("queues", "list", "--json").json if one["name"] == "mail")
+    mail = next(one for one in flowli("queues", "--json").json if one["name"] == "mail")
     assert (mail["counts"]["queued"], mail["served_by"]) == (1, [])
     assert mail["paused_since"] == flowli("status", "--json").json["paused"]["mail"]
 

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 COMMAND = [sys.executable, "-m", "flowli_core.cli"]
 
 
-def run_in_terminal(folder: Path, *words: str, answer: str = "", **environ: str) -> str:
-    """Run a command in a new terminal into which `answer` was typed, and return what it wrote."""
+def run_in_terminal(folder: Path, *words: str, answer: str = "", ctrl_c_after: str = "", **environ: str) -> str:
+    """Run a command in a new terminal into which `answer` was typed, and return what it wrote.
+
+    Once it has written `ctrl_c_after`, interrupt it.
+    """
     ours, theirs = pty.openpty()
     known = {"FLOWLI_TEST_FOLDER": str(folder), "FLOWLI_APP": "tests.cli.app:jobs", "TERM": "xterm", "COLUMNS": "80"}
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | known | environ
@@ -38,6 +42,9 @@ def run_in_terminal(folder: Path, *words: str, answer: str = "", **environ: str)
         try:
             while part := os.read(ours, 65536):
                 written += part
+                if ctrl_c_after and ctrl_c_after in written.decode(errors="replace"):
+                    run.send_signal(signal.SIGINT)
+                    ctrl_c_after = ""
         except OSError:
             pass  # Linux raises this when the other side has closed the terminal
         run.wait(timeout=30)

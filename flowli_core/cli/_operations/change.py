@@ -1,6 +1,7 @@
 """`flowli jobs cancel`, `requeue` and `purge`: change one job, or all jobs in a state that filters find."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -171,13 +172,23 @@ async def _change_all(registry: Jobs[Any], action: _Action, wanted: _Wanted, *, 
         raise click.UsageError(f"there is no terminal to ask for confirmation; {cure}")
     number = await registry.inspect.count(wanted.state, **wanted.filters)
     described = describe_jobs(number, wanted.state, wanted.filters)
-    if dry_run:
+    if dry_run or not (number or yes):
         return succeed(f"{described}; nothing was changed")
-    if number and not yes:
-        click.confirm(f"{described}: {action.verb}?", abort=True, err=True)
+    if not (yes or _confirm(f"{described}: {action.verb}?")):
+        return fail("nothing was changed")
     result = await _change_with_bar(action, wanted, number)
     skipped = f", {result.skipped:,} skipped: {action.skips}" if result.skipped else ""
     return succeed(f"{result.changed:,} {action.done}{skipped}")
+
+
+def _confirm(question: str) -> bool:
+    """Ask a question on the terminal. Ctrl-C ends the command."""
+    # The handler of the event loop would only note the signal, and the loop is blocked until there is an answer.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm(question, err=True)
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 async def _change_with_bar(action: _Action, wanted: _Wanted, number: int) -> BulkResult:

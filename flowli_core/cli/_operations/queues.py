@@ -31,10 +31,11 @@ class Queue:
 
 
 class _ListByDefault(click.Group):
-    """A group that runs its command `list` if no other is named."""
+    """A group that runs its command `list` if it is called with options only."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args or ["list"])
+        names_command = args and (args[0] == "--help" or not args[0].startswith("-"))
+        return super().parse_args(ctx, args if names_command else ["list", *args])
 
 
 @click.group(cls=_ListByDefault)
