@@ -7,7 +7,7 @@ BIN = .venv/bin
 # An old click names no similar command, and an old library crashes while a reloading worker ends.
 LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not wroker and not changed_file" \
 	tests/jobs tests/schedules tests/running tests/conformance tests/adapters tests/cli tests/redis/test_clients.py \
-	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py
+	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py tests/dashboard
 
 .PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants lint check format bench clean
 
@@ -41,7 +41,7 @@ screenshots: .venv/ready
 test-faults: .venv/ready
 	$(BIN)/python -m pytest -m faults tests $(PYTEST_ARGS)
 
-# Run the tests of the drivers, jobs and adapters with the lowest versions that pyproject.toml allows.
+# Run the tests of the drivers, jobs, adapters and the dashboard with the lowest versions that pyproject.toml allows.
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python tests/lowest.py > .venv-lowest/requirements.txt

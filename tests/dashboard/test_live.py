@@ -171,7 +171,7 @@ async def test_a_stream_that_cannot_be_sent_is_not_counted_for_ever(
 ) -> None:
     monkeypatch.setattr(_live, "MOST_STREAMS", 1)
     dashboard = Dashboard(jobs, allow_anonymous=True)
-    with pytest.raises(OSError, match="the client is gone"):
+    with pytest.raises((OSError, ExceptionGroup)):  # early releases of Starlette raise a group
         await soon(BrokenStream(dashboard).run())
     async with streaming(dashboard):
         pass
