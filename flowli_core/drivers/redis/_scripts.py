@@ -254,8 +254,8 @@ class Scripts:
 
     def _words(self, arguments: Sequence[Word], extra: Sequence[str]) -> tuple[Word, ...]:
         """Return the words after the digest: the number of keys, the keys, and the arguments. See columns.lua."""
-        shared = self._keys.shared
-        return (len(shared) + len(extra), *shared, *extra, self._now(), *arguments)
+        named = self._keys.named_by_calls
+        return (len(named) + len(extra), *named, *extra, self._now(), *arguments)
 
     async def _evaluate(self, script: Script, words: tuple[Word, ...], client: Client) -> Any:
         for tries_left in reversed(range(_LOADS)):

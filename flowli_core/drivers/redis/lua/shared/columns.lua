@@ -1,9 +1,16 @@
 -- The start of every script: the keys, the time, and how records are read.
 --
--- KEYS: the columns in the order below, then a key that never exists. The keys of queues are not named: see _keys.py.
+-- KEYS: the column of records, a key that never exists, and those of one script. Other keys are not named: see _keys.py.
 -- ARGV: the time in ms or -1 for the server's, and from ARGV[first] on the arguments of the operation.
-local RECORD, SHAPE, TOKEN, ATTEMPTS, OUTCOME, RECOVERIES, LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY, HOLDER, CANCELLING,
-  COUNTS, QUEUES, SERIAL, WORKERS, TICK = unpack(KEYS, 1, 18)
+local RECORD = KEYS[1]
+-- The text with which all keys begin.
+local root = string.sub(RECORD, 1, -7)
+local SHAPE, TOKEN, ATTEMPTS, OUTCOME, RECOVERIES = root .. 'shape', root .. 'token', root .. 'attempts',
+  root .. 'outcome', root .. 'recoveries'
+local LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY = root .. 'lease', root .. 'completed', root .. 'failed',
+  root .. 'cancelled', root .. 'expiry'
+local HOLDER, CANCELLING, COUNTS, QUEUES, SERIAL, WORKERS, TICK = root .. 'holder', root .. 'cancelling', root .. 'counts',
+  root .. 'queues', root .. 'serial', root .. 'workers', root .. 'tick'
 local FINISHED = { completed = COMPLETED, failed = FAILED, cancelled = CANCELLED }
 
 local call = redis.call
@@ -29,7 +36,6 @@ local now_text = format_ms(now)
 local first = 2
 
 -- The keys of queues, by queue. A key is made when it is first used. The text with which they begin is at 0.
-local root = string.sub(RECORD, 1, -7)
 local OF_QUEUE = {
   __index = function(keys, queue)
     local key = keys[0] .. queue
