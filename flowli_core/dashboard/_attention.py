@@ -93,7 +93,7 @@ def _unserved(found: Situation) -> Iterator[Problem]:
     if not any(worker.is_alive for worker in found.workers):
         return  # said already
     queues = unserved_queues(found.overview, found.workers)
-    for queue, count in sorted(queues.items(), key=lambda pair: -pair[1]):
+    for queue, count in sorted(queues.items(), key=lambda pair: (-pair[1], pair[0])):
         waiting = "1 job waits" if count == 1 else f"{count:,} jobs wait"
         yield Problem(level="bad", text=f"{waiting} in the queue {queue}, which no worker serves.", path="/workers")
     for job, queue in unserved_jobs(found.jobs, found.workers).items():

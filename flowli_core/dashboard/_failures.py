@@ -32,7 +32,7 @@ def failure_handlers(site: Site) -> Mapping[Any, Handler]:
         if isinstance(error, DriverError):
             headers = {**headers, "retry-after": str(_RETRY_SECONDS)}
             retry = None if is_action else _RETRY_SECONDS
-            text += f". {_AFTER_ACTION if is_action else _AFTER_PAGE}"
+            text = f"{text.rstrip('.')}. {_AFTER_ACTION if is_action else _AFTER_PAGE}"
         values = {"status": status, "heading": heading, "text": text, "retry": retry}
         return site.render(request, "failure.html", values, status=status, headers=headers)
 

@@ -17,6 +17,7 @@ class _Entry:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     value: Any = None
     read_at: float = float("-inf")
+    ends_at: float = float("inf")
 
 
 class Shared:
@@ -30,15 +31,25 @@ class Shared:
         entries = self._loops.setdefault(asyncio.get_running_loop(), {})
         entry = entries.pop(key, None) or _Entry()
         entries[key] = entry
-        if len(entries) > _MOST_ENTRIES:
-            del entries[next(iter(entries))]
+        _drop_old(entries)
         async with entry.lock:
             if time.monotonic() - entry.read_at > seconds:
+                entry.ends_at = float("inf")  # it is not dropped while it is read
                 entry.value = await read()
                 entry.read_at = time.monotonic()
+                entry.ends_at = entry.read_at + seconds
             value: T = entry.value
             return value
 
     def forget(self) -> None:
         """Forget all values of this event loop, because something was changed."""
         self._loops.pop(asyncio.get_running_loop(), None)
+
+
+def _drop_old(entries: dict[Hashable, _Entry]) -> None:
+    """Drop the values that were not used for the longest time, if they are too many or too old: a page may be large."""
+    now = time.monotonic()
+    for key, entry in list(entries.items())[:-1]:
+        if len(entries) <= _MOST_ENTRIES and entry.ends_at > now:
+            break
+        del entries[key]

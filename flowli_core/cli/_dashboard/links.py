@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _TOKEN = "token"  # noqa: S105 - the name of a parameter
+_COOKIE = "flowli_dashboard"
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
@@ -34,7 +35,7 @@ class LinkGate:
     """An application in front of another, which only a browser reaches that was opened with a link.
 
     A link holds a token. The first request with it exchanges it for a cookie of the browser, after which another link
-    is announced.
+    is announced. The application is mounted below a random path. `url` is that of the server, without a path.
     """
 
     def __init__(self, app: ASGIApp, *, url: str, announce: Callable[[str], None]) -> None:
@@ -42,8 +43,9 @@ class LinkGate:
         self._url = url
         self._announce = announce
         self._session = secrets.token_urlsafe(32)
-        # Cookies of a host belong to all its ports.
-        self._cookie = f"flowli-dashboard-{secrets.token_hex(4)}"
+        # Browsers send the cookies of a host to all its ports, which may be servers of other users. A cookie of a path
+        # that nobody else knows is sent to this server only.
+        self._path = f"/{secrets.token_urlsafe(12)}/"
         self._renew()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,24 +53,27 @@ class LinkGate:
         request = Request(scope)
         given = request.query_params.get(_TOKEN)
         if given is not None and request.method == "GET":
-            await self._exchange(request, given)(scope, receive, send)
-        elif _is_same(request.cookies.get(self._cookie, ""), self._session):
-            await self._app(scope, receive, send)
+            await self._exchange(given)(scope, receive, send)
+        elif self._admits(request):
+            await self._app({**scope, "root_path": self._path.rstrip("/")}, receive, send)
         else:
             await _refuse()(scope, receive, send)
 
-    def _exchange(self, request: Request, token: str) -> Response:
+    def _admits(self, request: Request) -> bool:
+        return request.url.path.startswith(self._path) and _is_same(request.cookies.get(_COOKIE, ""), self._session)
+
+    def _exchange(self, token: str) -> Response:
         if not _is_same(token, self._token):
             return _refuse()
         self._renew()
-        response = RedirectResponse(request.url.path, HTTPStatus.SEE_OTHER, _HEADERS)
+        response = RedirectResponse(self._path, HTTPStatus.SEE_OTHER, _HEADERS)
         # Not "strict": the link may be opened from another page, such as a terminal in a browser.
-        response.set_cookie(self._cookie, self._session, httponly=True, samesite="lax")
+        response.set_cookie(_COOKIE, self._session, path=self._path, httponly=True, samesite="lax")
         return response
 
     def _renew(self) -> None:
         self._token = secrets.token_urlsafe(32)
-        self._announce(f"{self._url}?{_TOKEN}={self._token}")
+        self._announce(f"{self._url}{self._path}?{_TOKEN}={self._token}")
 
 
 def _refuse() -> Response:

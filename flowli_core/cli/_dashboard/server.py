@@ -68,7 +68,7 @@ def _url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     if ip_address(host).is_unspecified:
         host = socket.gethostname()
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _user_name() -> str:
