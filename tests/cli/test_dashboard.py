@@ -62,6 +62,16 @@ def test_a_host_that_other_machines_reach_is_refused(flowli: Callable[..., Outpu
         assert "--allow-remote" in done.err
 
 
+def test_a_host_without_an_address_is_refused(flowli: Callable[..., Output], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    done = flowli("dashboard", "--host", "nowhere")
+    assert done.code == 2
+    assert "--host 'nowhere' has no address" in done.err
+
+
 def test_a_port_that_is_taken_is_named(flowli: Callable[..., Output]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -26,6 +26,8 @@ def listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
                 f"other machines could reach {host}, without encryption; add --allow-remote to permit that"
             )
         return socket.create_server((str(address[0]), port), family=family)
+    except socket.gaierror as error:
+        raise WrongUsageError(f"--host {host!r} has no address: {error.strerror}") from error
     except OSError as error:
         raise WrongUsageError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
 
