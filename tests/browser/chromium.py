@@ -86,7 +86,7 @@ async def opened(browser: Browser, **options: Any) -> AsyncGenerator[Tab]:
         tab = Tab(await context.new_page())
         tab.page.set_default_timeout(PATIENCE_MS)
         yield tab
-        assert tab.problems == []
+        assert not tab.problems, tab.problems
 
 
 async def find_faults(page: Page) -> list[str]:

@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from flowli_core.cli._dashboard.links import LinkGate
+from flowli_core.dashboard import Dashboard
 from tests.browser.chromium import IN_CHROMIUM, find_faults, opened
 
 if TYPE_CHECKING:
@@ -121,3 +123,21 @@ async def test_an_action_is_done_with_the_keyboard_alone(tab: Tab, shop: Shop) -
     await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
     await expect(page.locator("h1")).to_contain_text("cancelled")
+
+
+async def test_a_link_opens_the_dashboard_in_one_browser_only(browser: Browser, shop: Shop) -> None:
+    links: list[str] = []
+    gate = LinkGate(Dashboard(shop.jobs, allow_anonymous=True), url="", announce=links.append)
+    url = shop.site.mount(gate)
+    async with opened(browser) as tab:
+        await tab.page.goto(url + links[0])
+        assert tab.page.url == url
+        await expect(tab.page.locator("#live")).to_have_text("live")
+        await tab.page.get_by_role("link", name="Schedules", exact=True).click()
+        await expect(tab.page.locator("h1")).to_have_text("Schedules")
+    async with opened(browser) as tab:
+        for stranger in (url + links[0], url):
+            await tab.page.goto(stranger)
+            await expect(tab.page.locator("h1")).to_have_text("This page opens with a link")
+            assert await find_faults(tab.page) == []
+        assert tab.forgive("403") == 2
