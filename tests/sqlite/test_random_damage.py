@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
     from flowli_core.clock import Clock
 
-_TABLES = ("record",) * 6 + ("payload", "worker", "store", "schedule", "schedule", "counts", "taken_id")
+_TABLES = ("record",) * 6 + ("payload", "worker", "store", "schedule", "schedule", "counts", "taken_id", "history")
 _NAMES = {"record": "id", "schedule": "key", "taken_id": "id"}
-_KEYS = {"worker": ("id", "waits"), "schedule": ("key",), "counts": ("queue", "state")}
+_KEYS = {
+    "worker": ("id", "waits"),
+    "schedule": ("key",),
+    "counts": ("queue", "state"),
+    "history": ("kind", "start", "name", "queue", "metric"),
+}
 
 _VALUES = (
     "NULL",

@@ -177,6 +177,8 @@ class Scene:
         found: dict[str, JobRecord] = {}
         async with self.registry() as jobs:
             await jobs.inspect.get_overview()
+            for last in ("1h", "1d"):
+                await jobs.inspect.history(last)
             for state in STATES:
                 async for record in _list(jobs, state):
                     with contextlib.suppress(ValidationError):  # its id was damaged, so that no call can name it
