@@ -9,13 +9,13 @@ from starlette.responses import RedirectResponse, Response
 
 from flowli_core._logger import logger
 from flowli_core.dashboard._access import check_same_origin, check_token, read_form
-from flowli_core.dashboard._changes import BULK_CHANGES, CHANGES, Form
+from flowli_core.dashboard._changes import BULK_CHANGES, CHANGES
 from flowli_core.dashboard._filters import read_filters
 from flowli_core.dashboard._notices import Outcome
 from flowli_core.dashboard._site import THEME_COOKIE, THEMES, Site, root, set_cookie
 from flowli_core.errors import FlowliError
 
-PAGES = ("/", "/jobs", "/job", "/schedules", "/workers")
+PAGES = ("/", "/jobs", "/job", "/schedules", "/workers", "/confirm")
 
 _COUNT_SECONDS = 2.0
 """Seconds after which a confirmation gives up to count the jobs."""
@@ -46,7 +46,8 @@ class Actions:
             raise
         logger.info("dashboard: %s asked to %s %s: %s", who, verb, target, outcome)
         self._site.shared.forget()
-        return _go_back(request, form, outcome)
+        back = read_filters(form).confirm(name) if outcome.is_partial else form.get("back", "/")
+        return _go_back(request, back, outcome)
 
     async def confirm(self, request: Request) -> Response:
         """Ask before a change of many jobs, and say how many they are."""
@@ -68,7 +69,7 @@ class Actions:
         check_same_origin(request)
         form = await read_form(request)
         check_token(request, form)
-        response = _go_back(request, form)
+        response = _go_back(request, form.get("back", "/"))
         if form.get("theme") in THEMES:
             set_cookie(request, response, THEME_COOKIE, form["theme"])
         return response
@@ -78,9 +79,9 @@ def _unknown_action() -> HTTPException:
     return HTTPException(HTTPStatus.NOT_FOUND, "There is no such action.")
 
 
-def _go_back(request: Request, form: Form, outcome: Outcome | None = None) -> Response:
-    """Redirect to the page that the form names, if it is one of this dashboard."""
-    path, _, query = form.get("back", "/").partition("?")
+def _go_back(request: Request, back: str, outcome: Outcome | None = None) -> Response:
+    """Redirect to a page, if it is one of this dashboard."""
+    path, _, query = back.partition("?")
     given = parse_qsl(query)
     if path not in PAGES:
         path, given = "/", []

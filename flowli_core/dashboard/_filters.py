@@ -31,7 +31,15 @@ class JobFilters:
     @property
     def back(self) -> str:
         """The page that lists the jobs."""
-        return "/jobs?" + urlencode({name: value for name, value in asdict(self).items() if value})
+        return f"/jobs?{self._query}"
+
+    def confirm(self, action: str) -> str:
+        """Return the page that asks before an action on the jobs."""
+        return f"/confirm?action={action}&{self._query}"
+
+    @property
+    def _query(self) -> str:
+        return urlencode({name: value for name, value in asdict(self).items() if value})
 
     def describe(self, count: int | None = None) -> str:
         """Return the filters in words, such as "312 failed jobs of send_email with ConnectionError"."""
