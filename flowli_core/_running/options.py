@@ -19,7 +19,6 @@ class RunnerOptions:
 
     concurrency: int
     queues: tuple[str, ...]
-    weights: Mapping[str, int] | None
     lease: timedelta
     hooks: Hooks
     cancel_grace: timedelta
@@ -27,3 +26,4 @@ class RunnerOptions:
     on_stall: Callable[[], None] | None = None
     observers: tuple[Observer, ...] = ()
     remove_vanished_schedules: bool = False
+    weights: Mapping[str, int] | None = None
