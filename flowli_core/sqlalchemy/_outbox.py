@@ -133,7 +133,7 @@ class SqlOutbox:
         try:
             if isinstance(self._engine, AsyncEngine):
                 return await self._run_on_its_loop(self._engine, work)
-            return await asyncio.to_thread(_run_in, self._engine, work)
+            return await _run_in_thread(self._engine, work)
         except (SQLAlchemyError, OSError, RuntimeError) as error:  # RuntimeError: an event loop or a process ends
             cause = getattr(error, "orig", None) or error
             raise OutboxUnavailable(f"the database of {self!r} failed: {type(cause).__name__}: {cause}") from error
@@ -172,9 +172,12 @@ async def _run_in_task(engine: AsyncEngine, work: Callable[[Connection], T]) -> 
         return await connection.run_sync(work)
 
 
-def _run_in(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with engine.begin() as connection:
-        return work(connection)
+async def _run_in_thread(engine: Engine, work: Callable[[Connection], T]) -> T:
+    def run() -> T:
+        with engine.begin() as connection:
+            return work(connection)
+
+    return await asyncio.to_thread(run)
 
 
 def _now() -> int:
