@@ -9,8 +9,10 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 from fastapi import FastAPI
-from litestar import Litestar
+from litestar import Litestar, Response
 from litestar.config.csrf import CSRFConfig
+from litestar.connection import ASGIConnection
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
@@ -178,3 +180,30 @@ def test_a_form_changes_a_job_and_leads_back_to_it(mount: Callable[[EventJobs, D
         record = client.portal.call(jobs.inspect.get_job, receipt.id)
         assert record is not None
         assert record.state == "cancelled"
+
+
+class AuthenticatesByHeader(AbstractAuthenticationMiddleware):
+    """Takes the user from a header."""
+
+    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+        """Return the user."""
+        return AuthenticationResult(user=connection.headers.get("user"), auth=None)
+
+
+def test_litestar_authenticates_the_readers_and_its_other_hooks_do_not_see_the_dashboard() -> None:
+    def mark(response: Response[Any]) -> Response[Any]:
+        response.headers["marked"] = "yes"
+        return response
+
+    jobs = EventJobs(context=Events(), driver=MemoryDriver())
+    dashboard = Dashboard(jobs, authorize=lambda request, _: request.scope["user"] == "ada")
+    app: Any = Litestar(
+        plugins=[FlowliPlugin(FlowliConfig(jobs=jobs, dashboard=dashboard))],
+        middleware=[AuthenticatesByHeader],
+        after_request=mark,
+    )
+    with TestClient(app) as client:
+        assert client.get("/jobs", headers={"user": "ada"}).status_code == 200
+        assert client.get("/jobs", headers={"user": "eve"}).status_code == 403
+        assert client.get("/jobs-of-today", headers={"user": "ada"}).json()["status_code"] == 404
+        assert "/jobs" not in client.get("/schema/openapi.json").text
