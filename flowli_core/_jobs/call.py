@@ -231,18 +231,13 @@ class Call:
         return receipts
 
     async def _send_with(self, session: Transaction, records: Sequence[NewRecord], trace: bytes) -> list[Receipt[Any]]:
-        """Store records in the transaction of a session. A delay counts from now, not from the commit."""
-        now = SystemClock().now()
+        """Store records in the transaction of a session."""
         stored = [
-            replace(
-                record,
-                due=now + record.due if isinstance(record.due, timedelta) and record.due else record.due,
-                keep_id=max(record.keep_id, _KEEP_ID_OF_OUTBOX),
-                meta=with_trace(record.meta, trace),
-            )
+            replace(record, keep_id=max(record.keep_id, _KEEP_ID_OF_OUTBOX), meta=with_trace(record.meta, trace))
             for record in records
         ]
         await self.runtime.require_deliveries().add(session, stored)
+        now = SystemClock().now()
         return [_outbox_receipt(record, now) for record in stored]
 
     async def _refuse_other_job(self, id: str) -> None:
@@ -260,7 +255,7 @@ class Call:
 
 
 def _outbox_receipt(record: NewRecord, now: datetime) -> Receipt[Any]:
-    due = record.due if isinstance(record.due, datetime) else now
+    due = record.due if isinstance(record.due, datetime) else now + record.due
     state: State = "scheduled" if due > now else "queued"
     return Receipt(id=record.id, name=record.name, state=state, scheduled_for=max(due, now), disposition="outbox")
 

@@ -39,7 +39,7 @@ class Control:
         was done.
         """
         record_id = _checks.record_id(id)
-        (answer,) = await (await self._runtime.store()).cancel([Target(id=record_id)])
+        (answer,) = await (await self._runtime.current_store()).cancel([Target(id=record_id)])
         return answer
 
     async def requeue(self, id: str) -> RequeueAnswer:
@@ -51,7 +51,7 @@ class Control:
         stored = await self._runtime.find_record(id)
         # A damaged record that is in no index is not found, but can be requeued.
         renewed = None if stored is None else renew_attempts(stored.attempts, stored.recoveries)
-        (answer,) = await (await self._runtime.store()).requeue([Target(id=id, attempts=renewed)])
+        (answer,) = await (await self._runtime.current_store()).requeue([Target(id=id, attempts=renewed)])
         return answer
 
     async def cancel_all(
@@ -74,7 +74,7 @@ class Control:
         """
         _checks.one_of(state, UNFINISHED, argument="state", error=ValidationError)
         filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
-        return await change_all(await self._runtime.store(), filters, cancel_records, on_progress)
+        return await change_all(await self._runtime.current_store(), filters, cancel_records, on_progress)
 
     async def requeue_all(
         self,
@@ -93,7 +93,7 @@ class Control:
         """
         _checks.one_of(state, REQUEUABLE, argument="state", error=ValidationError)
         filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
-        return await change_all(await self._runtime.store(), filters, requeue_records, on_progress)
+        return await change_all(await self._runtime.current_store(), filters, requeue_records, on_progress)
 
     async def purge_all(
         self,
@@ -111,7 +111,7 @@ class Control:
         """
         _checks.one_of(state, FINISHED, argument="state", cure="; cancel waiting jobs first", error=ValidationError)
         filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
-        return await purge_all(await self._runtime.store(), state, filters, on_progress)
+        return await purge_all(await self._runtime.current_store(), state, filters, on_progress)
 
     async def pause_queue(self, queue: str) -> bool:
         """Let no worker take jobs from a queue, until `resume_queue`. Return False if it was paused already.
@@ -122,7 +122,7 @@ class Control:
         """
         name = _checks.name(queue, argument="queue", error=ValidationError)
         self._runtime.check_queue(name)
-        return await (await self._runtime.store()).pause_queue(name, paused=True)
+        return await (await self._runtime.current_store()).pause_queue(name, paused=True)
 
     async def resume_queue(self, queue: str) -> bool:
         """Let workers take jobs from a paused queue again. Return False if it was not paused.
@@ -130,7 +130,7 @@ class Control:
         A paused queue that is no longer declared can be resumed, too.
         """
         name = _checks.name(queue, argument="queue", error=ValidationError)
-        is_resumed = await (await self._runtime.store()).pause_queue(name, paused=False)
+        is_resumed = await (await self._runtime.current_store()).pause_queue(name, paused=False)
         if not is_resumed:
             self._runtime.check_queue(name)
         return is_resumed
@@ -142,17 +142,17 @@ class Control:
         it.
         """
         _checks.key(key)
-        return await changes.remove(await self._runtime.store(), key)
+        return await changes.remove(await self._runtime.current_store(), key)
 
     async def pause(self, key: str) -> bool:
         """Pause a schedule until `resume`. A deploy does not resume it. Return False if there is no such schedule."""
         _checks.key(key)
-        return await changes.pause(await self._runtime.store(), key)
+        return await changes.pause(await self._runtime.current_store(), key)
 
     async def resume(self, key: str) -> bool:
         """Resume a paused schedule, without the ticks that it missed. Return False if there is no such schedule."""
         _checks.key(key)
-        return await changes.resume(await self._runtime.store(), key)
+        return await changes.resume(await self._runtime.current_store(), key)
 
     async def trigger(self, key: str) -> Receipt | None:
         """Enqueue the job of a schedule now, even if it is paused. Return None if there is no such schedule.
@@ -161,5 +161,5 @@ class Control:
         unfinished, return the receipt of that job, with the disposition "existing".
         """
         _checks.key(key)
-        found = await changes.trigger(await self._runtime.store(), key)
+        found = await changes.trigger(await self._runtime.current_store(), key)
         return None if found is None else to_receipt(*found)

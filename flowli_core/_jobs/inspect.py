@@ -69,7 +69,7 @@ class Inspect:
 
     async def get_overview(self) -> Overview:
         """Count the records, find the oldest due job of each queue, and list workers and paused queues."""
-        return await (await self._runtime.store()).overview()
+        return await (await self._runtime.current_store()).overview()
 
     async def get_workers(self) -> tuple[WorkerRecord, ...]:
         """Return the workers that were seen within the last minute, except those that have stopped."""
@@ -85,7 +85,7 @@ class Inspect:
             _checks.name(job, argument="job", error=ValidationError)
         if queue is not None:
             _checks.name(queue, argument="queue", error=ValidationError)
-        return await read_history(await self._runtime.store(), last, job=job, queue=queue)
+        return await read_history(await self._runtime.current_store(), last, job=job, queue=queue)
 
     async def get_outbox(self) -> Backlog | None:
         """Count the jobs of committed transactions that wait in the outbox. Return None if the registry has no outbox.
@@ -143,7 +143,7 @@ class Inspect:
         filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
         _check_limit(limit)
         after = None if cursor is None else decode_cursor(cursor, _read_position)
-        driver = await self._runtime.store()
+        driver = await self._runtime.current_store()
         found, rest = await find_page(driver, filters, limit=limit, after=after, payloads=payloads)
         items = tuple(map(self._to_job_record, found))
         return Page(items, None if rest is None else encode_cursor(rest.at.isoformat(), rest.id))
@@ -162,12 +162,12 @@ class Inspect:
         With a `name`, an `error` or `older_than`, all records of the state are read for it, in many short calls.
         """
         filters = check_filters(state, name=name, queue=queue, error=error, older_than=older_than)
-        return await count_records(await self._runtime.store(), filters)
+        return await count_records(await self._runtime.current_store(), filters)
 
     async def get_schedule(self, key: str) -> ScheduleRecord | None:
         """Return a schedule, or None if there is none with this key."""
         _checks.key(key)
-        _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
+        _, found = await (await self._runtime.current_store()).schedules(ScheduleByKey(key))
         return to_schedule_record(found[0], self._runtime.jobs) if found else None
 
     async def get_schedules(self, *, limit: int = DEFAULT_PER_PAGE, cursor: str | None = None) -> Page[ScheduleRecord]:
@@ -177,7 +177,7 @@ class Inspect:
         """
         _check_limit(limit)
         after = None if cursor is None else decode_cursor(cursor, _checks.key)
-        driver = await self._runtime.store()
+        driver = await self._runtime.current_store()
 
         async def read(count: int, position: str | None) -> tuple[list[StoredSchedule], str | None]:
             found = (await driver.schedules(SchedulesAfter(limit=count + 1, after=position)))[1]
@@ -196,7 +196,7 @@ class Inspect:
         """
         _checks.key(key)
         _check_limit(n, argument="n")
-        _, found = await (await self._runtime.store()).schedules(ScheduleByKey(key))
+        _, found = await (await self._runtime.current_store()).schedules(ScheduleByKey(key))
         return next_runs(found[0], n) if found else ()
 
     def _to_job_record(self, stored: StoredRecord) -> JobRecord:

@@ -104,14 +104,12 @@ class Runtime:
     async def find_record(self, id: str) -> StoredRecord | None:
         """Return the stored record with this id, or None. Raises ValidationError for an invalid id."""
         query = RecordById(_checks.record_id(id))
-        await self._until_stored()
-        found = (await (await self.store()).records(query)).records
+        found = (await (await self.current_store()).records(query)).records
         return found[0] if found else None
 
     async def find_state(self, id: str) -> StoredRecord | None:
         """Return the stored record with this id, without its input, meta and log, or None."""
-        await self._until_stored()
-        found = (await (await self.store()).records(RecordsById(ids=(id,)))).records
+        found = (await (await self.current_store()).records(RecordsById(ids=(id,)))).records
         return found[0] if found else None
 
     async def follow(self, id: str) -> AsyncGenerator[StoredRecord]:
@@ -119,7 +117,7 @@ class Runtime:
 
         One wait serves all callers of this event loop. Raises RecordNotFound if there is no such record.
         """
-        await self._until_stored()
+        await self.current_store()
         async with self.watching.follow(self.store, id) as follower:
             while True:
                 stored = await follower.next()
@@ -129,10 +127,11 @@ class Runtime:
                 if stored.state in FINISHED:
                     return
 
-    async def _until_stored(self) -> None:
-        """Wait until the store has the jobs that were just committed on this event loop."""
+    async def current_store(self) -> Driver:
+        """Return the driver, as `store` does, once it has the jobs that were just committed on this event loop."""
         if self.deliveries is not None:
             await self.deliveries.stored()
+        return await self.store()
 
     def require_driver(self) -> Driver:
         """Return the driver, open or not. Raises StrategyError if there is none."""

@@ -59,9 +59,10 @@ class SqlOutbox:
         """Return committed records that wait, and claim them for half a minute: see `Outbox`."""
         rows = await self._run(self._claim)
         records, unreadable = list[NewRecord](), list[int]()
-        for number, record_id, wire in rows:
+        now = _now()
+        for number, record_id, wire, created_at in rows:
             try:
-                records.append(unpack(wire))
+                records.append(unpack(wire, age=timedelta(milliseconds=max(now - created_at, 0))))
             except ValueError as error:
                 described = (record_id, self._table.fullname, error)
                 logger.error("the job %s cannot be read, and stays in %s: %s", *described)  # noqa: TRY400 - says all
@@ -90,8 +91,8 @@ class SqlOutbox:
         values = {"claimed_until": _now() + _POSTPONE_MS, "claimed_by": _REFUSED}
         await self._run(lambda connection: connection.execute(update(self._table).where(rows).values(values)))
 
-    def _claim(self, connection: Connection) -> list[tuple[int, str, str]]:
-        """Claim the oldest rows. Return number, id and record of each.
+    def _claim(self, connection: Connection) -> list[tuple[int, str, str, int]]:
+        """Claim the oldest rows. Return number, id, record and time of each.
 
         A claim is a time in the row, not a lock: the transaction does not stay open while the store is called.
         """
@@ -108,14 +109,14 @@ class SqlOutbox:
         values = {"claimed_until": now + _CLAIM_MS, "claimed_by": claimant}
         connection.execute(update(table).where(table.c.number.in_(numbers), free).values(values))
         mine = and_(table.c.number.in_(numbers), table.c.claimed_by == claimant)
-        columns = (table.c.number, table.c.id, table.c.record, table.c.transaction_id)
+        columns = (table.c.number, table.c.id, table.c.record, table.c.created_at, table.c.transaction_id)
         rows = connection.execute(select(*columns).where(mine).order_by(table.c.number)).all()
         first = {row.transaction_id: row.number for row in reversed(rows)}
         held = self._find_held_up(connection, first, claimant)
         if held:
             late = and_(mine, table.c.transaction_id.in_(held))
             connection.execute(update(table).where(late).values(claimed_until=0, claimed_by=None))
-        return [(row.number, row.id, row.record) for row in rows if row.transaction_id not in held]
+        return [(row.number, row.id, row.record, row.created_at) for row in rows if row.transaction_id not in held]
 
     def _find_held_up(self, connection: Connection, first: Mapping[str, int], claimant: str) -> set[str]:
         """Return the transactions of which another process is sending a row before the `first` that is claimed here."""

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Tab
 from sqlalchemy.dialects.mysql import MEDIUMTEXT, VARCHAR
 
 from flowli_core.driver import NewRecord
+from flowli_core.durations import ZERO
 
 VERSION = 1
 """The version of the layout of a stored record."""
@@ -83,15 +84,19 @@ def pack(record: NewRecord) -> str:
     return json.dumps({"version": VERSION, **{name: _plain(value) for name, value in asdict(record).items()}})
 
 
-def unpack(wire: str) -> NewRecord:
-    """Read a record. Raises ValueError if it cannot be read."""
+def unpack(wire: str, *, age: timedelta) -> NewRecord:
+    """Read a record whose row was written `age` ago: its delay counts from then.
+
+    Raises ValueError if it cannot be read.
+    """
     try:
         found: dict[str, Any] = json.loads(wire)
         version = found.pop("version")
         if version != VERSION:
             raise ValueError(f"its layout is {version!r}, and this release reads {VERSION}")
         due = found["due"]
-        found["due"] = datetime.fromisoformat(due) if isinstance(due, str) else timedelta(milliseconds=due)
+        delay = None if isinstance(due, str) else timedelta(milliseconds=due)
+        found["due"] = datetime.fromisoformat(due) if delay is None else max(delay - age, ZERO)
         for name in ("input", "meta", "policy"):
             found[name] = None if found[name] is None else found[name].encode("utf-8", "surrogateescape")
         for name in ("keep_completed", "keep_failed", "keep_id"):

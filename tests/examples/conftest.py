@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from examples.records_service.domain.context import make_context
+from examples.records_service.domain.database import OUTBOX, make_engine
 from examples.records_service.domain.jobs import AppJobs
 from examples.records_service.domain.mailer import PretendedMailer
-from examples.records_service.domain.refunds import make_engine, make_sessions
 from examples.records_service.domain.service import Parts
 from examples.records_service.domain.store import RecordStore
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.sqlalchemy import SqlOutbox
 from flowli_core.testing import ManualClock
 
 
@@ -31,12 +32,11 @@ def mailer() -> PretendedMailer:
 @pytest.fixture
 def store(tmp_path: Path) -> RecordStore:
     """The service's database. The application opens it."""
-    return RecordStore(tmp_path / "records.sqlite3")
+    return RecordStore(make_engine(tmp_path / "records.sqlite3"))
 
 
 @pytest.fixture
-def parts(store: RecordStore, mailer: PretendedMailer, clock: ManualClock, tmp_path: Path) -> Parts:
+def parts(store: RecordStore, mailer: PretendedMailer, clock: ManualClock) -> Parts:
     """The service's parts, with its jobs in memory and without a runner."""
-    engine = make_engine(tmp_path / "records.sqlite3")
-    context = make_context(store, mailer, make_sessions(engine))
-    return Parts(jobs=AppJobs(context=context, driver=MemoryDriver(clock=clock)), store=store, engine=engine)
+    context, outbox = make_context(store, mailer), SqlOutbox(store.engine, OUTBOX)
+    return Parts(jobs=AppJobs(context=context, driver=MemoryDriver(clock=clock), outbox=outbox), store=store)

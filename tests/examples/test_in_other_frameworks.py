@@ -71,7 +71,7 @@ def test_a_refund_is_committed_in_the_request_and_by_a_worker(client: Any, run_d
     assert client.get(path).json()["refunds"] == ["a"]
     job = client.post(f"{path}/refunds", json={"id": "b", "amount": "4"}).json()
     assert client.get(path).json()["refunds"] == ["a"]
-    assert run_due().completed == 1
+    assert run_due().completed == 3, "the refund, and the audit of both refunds"
     assert client.get(f"/jobs/{job['id']}").json()["result"] == "6.00"
     assert client.get(path).json()["refunds"] == ["a", "b"]
 

@@ -11,14 +11,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from examples.records_service.domain.context import make_context
+from examples.records_service.domain.database import OUTBOX
 from examples.records_service.domain.jobs import AppJobs, Notification
 from examples.records_service.domain.mailer import PretendedMailer, ServerBusyError
-from examples.records_service.domain.refunds import make_sessions
 from examples.records_service.domain.service import Parts
 from examples.records_service.on_fastapi.app import create_app
 from flowli_core import Hooks, RunCounts, Runner, StoreUnavailable
 from flowli_core.driver import Enqueued, NewRecord
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.sqlalchemy import SqlOutbox
 from flowli_core.testing import ManualClock, drain
 
 PATIENCE = 20
@@ -227,18 +228,19 @@ class BreakingDriver(MemoryDriver):
 
 
 def with_driver(parts: Parts, mailer: PretendedMailer, driver: MemoryDriver) -> Parts:
-    context = make_context(parts.store, mailer, make_sessions(parts.engine))
-    return replace(parts, jobs=AppJobs(context=context, driver=driver))
+    context, outbox = make_context(parts.store, mailer), SqlOutbox(parts.store.engine, OUTBOX)
+    return replace(parts, jobs=AppJobs(context=context, driver=driver, outbox=outbox))
 
 
-def test_a_record_can_be_sent_again_after_the_store_was_unreachable(parts: Parts, mailer: PretendedMailer) -> None:
+def test_a_record_is_accepted_while_the_store_of_jobs_is_unreachable(parts: Parts, mailer: PretendedMailer) -> None:
+    """Its jobs wait in the outbox. If the client sends it again, nothing is done twice."""
     driver = BreakingDriver()
     with TestClient(create_app(with_driver(parts, mailer, driver))) as client:
         driver.is_broken = True
-        answer = client.post("/records", json=payment())
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        first = post(client)
         driver.is_broken = False
         made = post(client)
+        assert made == first
         counts = client.get("/jobs/counts").json()
         assert (counts["queued"], counts["scheduled"]) == (1, 1)
         assert len(details(client, made)["audit"]) == 1
@@ -264,13 +266,15 @@ def test_a_refund_is_committed_in_the_request_and_by_a_worker(
     assert client.get(path).json()["refunds"] == ["a"]
     job = client.post(f"{path}/refunds", json={"id": "b", "amount": "4"}).json()
     assert client.get(path).json()["refunds"] == ["a"]
-    assert run_due().completed == 2
+    assert run_due().completed == 4, "the notification, the refund, and the audit of both refunds"
     assert client.get(f"/jobs/{job['id']}").json()["result"] == "6.00"
-    assert client.get(path).json()["refunds"] == ["a", "b"]
+    found = client.get(path).json()
+    assert found["refunds"] == ["a", "b"]
+    assert {line["action"] for line in found["audit"]} == {"created", "refunded 2.50", "refunded 4"}
 
 
 def test_a_refund_that_is_refused_is_rolled_back(client: TestClient, run_due: Callable[[], RunCounts]) -> None:
-    """Its row was written before it was refused."""
+    """Its row was written before it was refused, and its audit enqueued."""
     path = f"/records/{post(client)['record']['id']}"
     too_much = {"id": "a", "amount": "12.51"}
     answer = client.post(f"{path}/refunds/now", json=too_much)
@@ -280,7 +284,8 @@ def test_a_refund_that_is_refused_is_rolled_back(client: TestClient, run_due: Ca
     assert run_due().failed == 1
     failed = client.get(f"/jobs/{job['id']}").json()
     assert (failed["state"], failed["attempts_made"]) == ("failed", 1)
-    assert client.get(path).json()["refunds"] == []
+    found = client.get(path).json()
+    assert (found["refunds"], [line["action"] for line in found["audit"]]) == ([], ["created"])
 
 
 async def test_run_calls_the_handler_directly(parts: Parts) -> None:

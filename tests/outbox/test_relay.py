@@ -11,6 +11,8 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from flowli_core import BulkResult, DriverError, OutboxUnavailable, Runner
+from flowli_core._jobs.registry import runtime_of
+from flowli_core._running.relay import relay_all
 from flowli_core.outbox import Backlog
 from flowli_core.sqlalchemy import SqlOutbox
 from flowli_core.testing import drain
@@ -109,6 +111,22 @@ async def test_two_relays_send_each_row_once_and_each_transaction_in_its_order(s
     for start in range(0, 900, 300):
         mine = ids[start : start + 300]
         assert [one for one in sent if one in set(mine)] == mine, "in the order of its calls"
+
+
+async def test_a_delay_counts_from_the_commit(shop: Shop) -> None:
+    """Also if the row is sent later. The clock of the store need not be that of the process."""
+    for minutes in (90, 30):
+        jobs = AppJobs(context=None, driver=shop.store, outbox=DyingOutbox(shop.engine, rows))
+        async with AsyncSession(shop.engine) as session, session.begin():
+            receipt = await jobs.ship.options(session=session).delay("1h", 1)
+        earlier = rows.c.created_at - minutes * 60_000
+        async with shop.engine.begin() as connection:
+            await connection.execute(update(rows).values(claimed_until=0, created_at=earlier))
+        await relay_all(runtime_of(shop.jobs).require_deliveries())
+        record = await shop.jobs.ship.get(receipt)
+        assert record is not None
+        expected = timedelta(minutes=max(60 - minutes, 0))
+        assert abs(record.scheduled_for - record.created_at - expected) < timedelta(seconds=10)
 
 
 class RefusingDriver(FaultyDriver):

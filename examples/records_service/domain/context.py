@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from flowli_core import PerJob, per_job
 
@@ -23,7 +23,7 @@ class AppContext:
     session: AsyncSession
 
 
-def make_context(store: RecordStore, mailer: Mailer, sessions: async_sessionmaker[AsyncSession]) -> PerJob[AppContext]:
+def make_context(store: RecordStore, mailer: Mailer) -> PerJob[AppContext]:
     """Make a new context for each execution, in a request (`run`) and in a worker alike.
 
     The session is committed when the handler returns and rolled back when it raises; the job then fails or is retried,
@@ -32,7 +32,7 @@ def make_context(store: RecordStore, mailer: Mailer, sessions: async_sessionmake
 
     @asynccontextmanager
     async def execution_context() -> AsyncGenerator[AppContext]:
-        async with sessions.begin() as session:
+        async with store.sessions.begin() as session:
             yield AppContext(store, mailer, session)
 
     return per_job(execution_context)

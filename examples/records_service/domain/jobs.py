@@ -108,7 +108,12 @@ def follow_up(input: FollowUp, ctx: HasStore) -> str:
 
 @job(Refund, retry=Retry(max_attempts=3, give_up_on=(RefundError,)))
 async def pay_back(input: Refund, ctx: HasSession) -> str:
-    """Store a refund. If it is refused half-way, the session is rolled back and nothing is stored."""
+    """Store a refund, and enqueue its audit in the same transaction.
+
+    If the refund is refused half-way, the session is rolled back, and neither exists.
+    """
+    write = AppJobs.current().write_audit_log.options(session=ctx.session, id=f"audit-{input.record_id}-{input.id}")
+    await write.enqueue(AuditEntry(record_id=input.record_id, action=f"refunded {input.amount}"))
     return await add_refund(ctx.session, input)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from .database import Base
 
 
 class RefundError(Exception):
@@ -30,11 +31,7 @@ class Refund(NewRefund):
     record_id: str
 
 
-class _Base(DeclarativeBase):
-    pass
-
-
-class RefundRow(_Base):
+class RefundRow(Base):
     """A stored refund."""
 
     __tablename__ = "refunds"
@@ -44,21 +41,11 @@ class RefundRow(_Base):
     cents: Mapped[int]
 
 
-class _RecordRow(_Base):
+class _RecordRow(Base):
     __tablename__ = "records"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     amount: Mapped[str]
-
-
-def make_engine(path: Path) -> AsyncEngine:
-    """Make the engine for the service's database. RecordStore creates the tables."""
-    return create_async_engine(f"sqlite+aiosqlite:///{path}")
-
-
-def make_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """Make the session factory."""
-    return async_sessionmaker(engine, expire_on_commit=False)
 
 
 async def add_refund(session: AsyncSession, refund: Refund) -> str:

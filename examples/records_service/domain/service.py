@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Self
 from uuid import uuid4
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from flowli_core import Defaults, Keep, Receipt, Runner
 from flowli_core.dashboard import Dashboard
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.sqlalchemy import SqlOutbox
 
 from .context import make_context
+from .database import OUTBOX, make_engine
 from .jobs import AppJobs, AuditEntry, FollowUp, Notification, RequestMeta
 from .mailer import PretendedMailer
 from .models import Created, JobIds, NewRecord
-from .refunds import NewRefund, Refund, make_engine, make_sessions
+from .refunds import NewRefund, Refund
 from .reports import NewReport, Report
 from .settings import Settings
 from .store import RecordStore
@@ -32,51 +31,56 @@ class Parts:
 
     jobs: AppJobs
     store: RecordStore
-    engine: AsyncEngine
     runner: Runner | None = None
     dashboard: Dashboard | None = None
 
     @classmethod
     def make(cls, settings: Settings) -> Self:
         """Make the parts of the real service."""
-        store, engine = RecordStore(settings.records_path), make_engine(settings.records_path)
+        store = RecordStore(make_engine(settings.records_path))
         jobs = AppJobs(
-            context=make_context(store, PretendedMailer(), make_sessions(engine)),
+            context=make_context(store, PretendedMailer()),
             driver=SqliteDriver(settings.jobs_path),
+            outbox=SqlOutbox(store.engine, OUTBOX),
             defaults=Defaults(keep=Keep(completed=settings.keep_completed), keep_completed="1d"),
         )
         runner = Runner(jobs, concurrency=settings.concurrency, queues=["mail", "default"])  # mail first
         # A service with users passes authorize=..., which decides for each request.
         dashboard = Dashboard(jobs, allow_anonymous=True, show_payloads=True) if settings.dashboard else None
-        return cls(jobs=jobs, store=store, engine=engine, runner=runner, dashboard=dashboard)
+        return cls(jobs=jobs, store=store, runner=runner, dashboard=dashboard)
 
     async def __aenter__(self) -> Self:
         self.store.__enter__()
+        async with self.store.engine.begin() as connection:
+            await connection.run_sync(OUTBOX.create, checkfirst=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.store.__exit__()
-        await self.engine.dispose()
+        await self.store.engine.dispose()
 
 
 async def create(new: NewRecord, *, jobs: AppJobs, store: RecordStore, request_id: str | None) -> Created:
-    """Store a record, write the audit log, and enqueue the other work. Raises ReferenceTakenError.
+    """Store a record and enqueue its jobs, and write the audit log. Raises ReferenceTakenError.
 
-    The jobs' ids are derived from the record's id. So a client that got no response (a 503, a broken connection) can
-    send the record again, and nothing is done twice.
+    The record and its jobs are one transaction: either all of them exist, or none. The jobs' ids are derived from the
+    record's id. So a client that got no response can send the record again, and nothing is done twice.
     """
     meta = RequestMeta(request_id=request_id or str(uuid4()))
-    record = await asyncio.to_thread(store.add, new)
-    await jobs.write_audit_log.run(AuditEntry(record_id=record.id, action="created"), meta=meta)
-    notification = await jobs.send_notification.options(id=f"notification-{record.id}", meta=meta).enqueue(
-        Notification(
-            record_id=record.id,
-            to=record.email,
-            subject=f"We have booked {record.amount} {record.currency}",
-            text=f"Dear {record.name},\n\nyour payment {record.reference} is in our books.\n\n{record.note}",
+    async with store.sessions.begin() as session:
+        record = await store.add(session, new)
+        notify = jobs.send_notification.options(id=f"notification-{record.id}", meta=meta, session=session)
+        notification = await notify.enqueue(
+            Notification(
+                record_id=record.id,
+                to=record.email,
+                subject=f"We have booked {record.amount} {record.currency}",
+                text=f"Dear {record.name},\n\nyour payment {record.reference} is in our books.\n\n{record.note}",
+            )
         )
-    )
-    follow_up = await jobs.follow_up.options(id=f"follow-up-{record.id}").delay("2s", FollowUp(record_id=record.id))
+        check = jobs.follow_up.options(id=f"follow-up-{record.id}", session=session)
+        follow_up = await check.delay("2s", FollowUp(record_id=record.id))
+    await jobs.write_audit_log.run(AuditEntry(record_id=record.id, action="created"), meta=meta)
     return Created(record=record, jobs=JobIds(notification=notification.id, follow_up=follow_up.id))
 
 

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from .models import AuditLine, NewRecord, Record, RecordDetails
 
@@ -46,18 +48,19 @@ class ReferenceTakenError(Exception):
 
 
 class RecordStore:
-    """Records in a SQLite file. Every method blocks, so call it in a thread; any number of threads may.
+    """Records in a SQLite file. Every plain method blocks, so call it in a thread; any number of threads may.
 
     Jobs run at least once, so each row that a job writes is keyed by the job: writing it twice stores it once.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.sessions = async_sessionmaker(engine, expire_on_commit=False)
         self._lock = threading.Lock()
         self._opened: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:
-        self._opened = sqlite3.connect(self._path, check_same_thread=False)
+        self._opened = sqlite3.connect(str(self.engine.url.database), check_same_thread=False)
         self._opened.row_factory = sqlite3.Row
         self._opened.execute("PRAGMA journal_mode = WAL")
         self._opened.execute("PRAGMA synchronous = NORMAL")
@@ -70,13 +73,15 @@ class RecordStore:
                 self._opened.close()
                 self._opened = None
 
-    def add(self, new: NewRecord) -> Record:
-        """Store a record, or return the stored one if it is the same. Raises ReferenceTakenError if it differs."""
+    async def add(self, session: AsyncSession, new: NewRecord) -> Record:
+        """Store a record in the transaction of a session, or return the stored one if it is the same.
+
+        Raises ReferenceTakenError if it differs.
+        """
         record = Record(id=str(uuid4()), created_at=datetime.now(UTC), **new.model_dump())
-        with self._transaction() as connection:
-            connection.execute(_INSERT, record.model_dump(mode="json"))
-            row = connection.execute("SELECT * FROM records WHERE reference = ?", (new.reference,)).fetchone()
-        stored = _record(row)
+        await session.execute(text(_INSERT), record.model_dump(mode="json"))
+        query = text("SELECT * FROM records WHERE reference = :reference")
+        stored = _record((await session.execute(query, {"reference": new.reference})).mappings().one())
         if stored.model_copy(update={"id": record.id, "created_at": record.created_at}) != record:
             raise ReferenceTakenError
         return stored
