@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, false, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from flowli_core._logger import logger
@@ -51,7 +51,7 @@ class SqlOutbox:
 
     async def add(self, session: Transaction, records: Sequence[NewRecord], *, on_commit: OnCommit) -> None:
         """Store the records with the transaction of the session: see `Outbox`."""
-        if isinstance(session, AsyncSession | AsyncConnection | async_scoped_session):
+        if isinstance(session, AsyncSession | AsyncConnection):
             self._loop = asyncio.get_running_loop()
         await add(session, records, Target(self._table, _now, on_commit))
 

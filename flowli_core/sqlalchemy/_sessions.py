@@ -42,13 +42,11 @@ async def add(session: object, records: Sequence[NewRecord], target: Target) -> 
     match session:
         case AsyncSession():
             _add_to_session(session.sync_session, records, target)
-        case async_scoped_session():
-            _add_to_session(session().sync_session, records, target)
         case Session():
             _add_to_session(session, records, target)
-        case scoped_session():
+        case scoped_session() | async_scoped_session():
             # `run_sync` calls this in another thread, which has another session.
-            raise DefinitionError("give the session of this thread, not its scoped_session: options(session=session())")
+            raise DefinitionError("give the session itself, not the scoped session: options(session=session())")
         case AsyncConnection():
             await session.run_sync(_add_to_connection, records, target)
         case Connection():

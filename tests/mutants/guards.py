@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.mutants.bulk import BULK
 from tests.mutants.mutation import Mutation
+from tests.mutants.outbox import OUTBOX
 
 _Changes = tuple[tuple[str, str] | tuple[str, str, str], ...]
 
@@ -363,6 +364,7 @@ _SETS = (
     ("flowli_core/drivers/memory/", ("-k", "memory"), _MEMORY),
     ("flowli_core/_running/", (), _RUNNING),
     ("flowli_core/", (), BULK),
+    ("flowli_core/", ("-k", "sqlite or script"), OUTBOX),
 )
 
 GUARDS = tuple(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +20,15 @@ from tests.outbox.conftest import AppJobs, Shop, orders, rows, until
 from tests.outbox.databases import for_plain_code
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import Generator
 
 
-@pytest.fixture(params=["session", "scoped session", "connection"])
+@pytest.fixture(params=["session", "connection"])
 def begin(request: pytest.FixtureRequest, shop: Shop) -> Callable[[], Any]:
     """Open a session or a connection, without a transaction."""
 
-    @asynccontextmanager
-    async def scoped() -> AsyncGenerator[Any]:
-        registry = async_scoped_session(async_sessionmaker(shop.engine), scopefunc=asyncio.current_task)
-        yield registry
-        await registry.remove()
-
     ways: dict[str, Callable[[], Any]] = {
         "session": lambda: AsyncSession(shop.engine),
-        "scoped session": scoped,
         "connection": shop.engine.connect,
     }
     return ways[request.param]
@@ -182,6 +174,16 @@ def test_plain_sessions_in_threads_store_jobs(shop_of_plain_code: tuple[AppJobs,
     with engine.connect() as connection:
         while connection.execute(select(rows)).first() is not None:
             connection.rollback()
+
+
+async def test_a_scoped_session_is_refused(shop: Shop) -> None:
+    sessions = async_scoped_session(async_sessionmaker(shop.engine), scopefunc=asyncio.current_task)
+    with pytest.raises(DefinitionError, match=r"session=session\(\)"):
+        await shop.jobs.ship.options(session=sessions).enqueue(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    receipt = await shop.jobs.ship.options(session=sessions()).enqueue(1)
+    await sessions.commit()
+    await sessions.remove()
+    await shop.sent(receipt.id)
 
 
 def test_the_scoped_session_of_a_thread_is_refused(shop_of_plain_code: tuple[AppJobs, Engine]) -> None:

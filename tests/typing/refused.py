@@ -29,8 +29,14 @@ from flowli_core import (
     run_sync,
 )
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.sqlalchemy import SqlOutbox
 from pydantic import BaseModel
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker
 from typing_extensions import TypedDict
+
+
+ENGINE = create_engine("sqlite:///shop.db")
 
 
 class Email(BaseModel):
@@ -341,6 +347,10 @@ async def wrong_options() -> None:
     jobs.send.options(retry=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # a queue is named
     jobs.send.options(queue=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    # a session factory is no session
+    jobs.send.options(session=async_sessionmaker())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    # an engine is no session
+    jobs.send.options(session=ENGINE)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # options go by name
     jobs.send.options("mail")  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
     # a delay without its unit
@@ -549,6 +559,10 @@ AppJobs(context=per_job(open_number))  # type: ignore[arg-type]  # pyright: igno
 AppJobs(context=per_job(AppContext(1)))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUnknownArgumentType]
 # a URL is no driver
 AppJobs(context=AppContext(1), driver="redis://localhost")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+# an engine is no outbox
+AppJobs(context=AppContext(1), driver=MemoryDriver(), outbox=ENGINE)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+# a name is no table
+SqlOutbox(ENGINE, "flowli_outbox")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 # the driver's class is no driver
 AppJobs(context=AppContext(1), driver=MemoryDriver)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 # an option that does not exist
