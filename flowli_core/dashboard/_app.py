@@ -75,6 +75,7 @@ class Dashboard:
         access = Access(authorize, read_only=read_only, show_payloads=show_payloads)
         site = Site(jobs, access, title=title)
         self._app = Starlette(routes=_routes(site), exception_handlers=failure_handlers(site))
+        self._app.router.redirect_slashes = False  # such a redirect would go to whatever host the client names
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:

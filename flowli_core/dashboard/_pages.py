@@ -133,7 +133,7 @@ class Pages:
     async def job(self, request: Request) -> Response:
         """Show a job."""
         await self._site.admit(request)
-        record = await self._inspect.get_job(request.query_params.get("id", ""))
+        record = await self._inspect.get_job(request.query_params.get("id", "").strip())
         if record is None:
             why = "There is no job with this id. It was never stored, or it was removed after its retention time."
             raise HTTPException(HTTPStatus.NOT_FOUND, why)

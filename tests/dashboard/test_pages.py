@@ -53,6 +53,12 @@ async def test_the_overview_says_that_no_worker_is_alive(visitor: Visitor, clock
     assert "<title>(2) Overview" in page.source
 
 
+async def test_a_job_is_opened_by_its_id(visitor: Visitor) -> None:
+    page = await visitor.visit("/jobs")
+    assert page.form("Open").action == "/admin/jobs/job"
+    assert (await visitor.visit("/job", id=" failed\n")).status == 200
+
+
 async def test_the_overview_counts_the_jobs_of_each_queue(visitor: Visitor) -> None:
     page = await visitor.visit("/")
     assert "1 queued 1 scheduled 0 active" in page.text

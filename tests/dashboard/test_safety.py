@@ -231,6 +231,24 @@ async def test_a_redirect_after_an_action_stays_within_the_dashboard(visitor: Vi
         assert answer.address.startswith("/admin/jobs/?notice="), back
 
 
+async def test_a_redirect_never_goes_to_the_host_that_a_client_names(visitor: Visitor) -> None:
+    for path in ("/", "/jobs/", "/workers/", "/static", "/static/"):
+        response = await visitor.client.get(f"/admin/jobs{path}", headers={"host": "evil.example"})
+        assert "evil.example" not in response.headers.get("location", ""), path
+        assert "evil.example" not in response.text, path
+
+
+async def test_names_and_ids_cannot_fake_a_line_of_the_log(busy: ShopJobs, caplog: pytest.LogCaptureFixture) -> None:
+    def authorize(request: Request, action: Action) -> str:
+        return "eve\nERROR ada"
+
+    async with visiting(busy, authorize=authorize) as visitor:
+        form = (await visitor.visit("/job", id="failed")).form("Requeue")
+        await visitor.submit(form, target="x\nERROR y")
+    assert "eve" in caplog.text
+    assert "\nERROR" not in caplog.text
+
+
 async def test_an_action_is_logged_with_who_did_what(busy: ShopJobs, caplog: pytest.LogCaptureFixture) -> None:
     def authorize(request: Request, action: Action) -> str:
         return "ada"

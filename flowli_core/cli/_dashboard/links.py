@@ -53,22 +53,26 @@ class LinkGate:
         request = Request(scope)
         given = request.query_params.get(_TOKEN)
         if given is not None and request.method == "GET":
-            await self._exchange(given)(scope, receive, send)
+            await self._exchange(given, self._path_of(request))(scope, receive, send)
         elif self._admits(request):
-            await self._app({**scope, "root_path": self._path.rstrip("/")}, receive, send)
+            await self._app({**scope, "root_path": self._path_of(request).rstrip("/")}, receive, send)
         else:
             await _refuse()(scope, receive, send)
 
-    def _admits(self, request: Request) -> bool:
-        return request.url.path.startswith(self._path) and _is_same(request.cookies.get(_COOKIE, ""), self._session)
+    def _path_of(self, request: Request) -> str:
+        return f"{request.scope.get('root_path', '')}{self._path}"
 
-    def _exchange(self, token: str) -> Response:
+    def _admits(self, request: Request) -> bool:
+        is_inside = request.url.path.startswith(self._path_of(request))
+        return is_inside and _is_same(request.cookies.get(_COOKIE, ""), self._session)
+
+    def _exchange(self, token: str, path: str) -> Response:
         if not _is_same(token, self._token):
             return _refuse()
         self._renew()
-        response = RedirectResponse(self._path, HTTPStatus.SEE_OTHER, _HEADERS)
+        response = RedirectResponse(path, HTTPStatus.SEE_OTHER, _HEADERS)
         # Not "strict": the link may be opened from another page, such as a terminal in a browser.
-        response.set_cookie(_COOKIE, self._session, path=self._path, httponly=True, samesite="lax")
+        response.set_cookie(_COOKIE, self._session, path=path, httponly=True, samesite="lax")
         return response
 
     def _renew(self) -> None:
