@@ -27,7 +27,7 @@ class Shared:
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Entry]] = WeakKeyDictionary()
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[T]], *, seconds: float) -> T:
-        """Return the value of a key, read at most so many seconds ago. Callers that come together share one read."""
+        """Return the value of a key, read at most so many seconds ago. Concurrent callers share one read."""
         entries = self._loops.setdefault(asyncio.get_running_loop(), {})
         entry = entries.pop(key, None) or _Entry()
         entries[key] = entry
