@@ -142,6 +142,7 @@ async def test_a_renewed_lease_counts_from_the_moment_at_which_the_heartbeat_was
     options = RunnerOptions(
         concurrency=1,
         queues=(),
+        weights=None,
         lease=timedelta(milliseconds=300),
         hooks=Hooks(),
         cancel_grace=timedelta(seconds=1),
