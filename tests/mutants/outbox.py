@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 OUTBOX: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
-    ("sqlalchemy/_outbox.py", "tests/outbox/test_relay.py"): (
-        ("rows of others are claimed", "select(table.c.number).where(free)", "select(table.c.number)"),
+    ("sqlalchemy/_outbox.py", "tests/outbox/test_claims.py"): (
+        ("rows of others are claimed", "free = table.c.claimed_until <= now", "free = table.c.number > 0"),
         ("a claim has no end in the future", '{"claimed_until": now + _CLAIM_MS,', '{"claimed_until": now,'),
-        (
-            "rows whose transaction is held up are sent",
-            "        if held:\n",
-            "        held = set()\n        if held:\n",
-        ),
-        ("rows that are refused are tried at once", "_now() + _POSTPONE_MS", "0"),
-        ("a row that cannot be read is tried again", "        if unreadable:\n", "        if False:\n"),
+        ("rows that are held up are sent", "        if held:\n", "        held = set()\n        if held:\n"),
+        ("rows that are held up stay claimed", "        if held:\n", "        if False:\n"),
+        ("a row that cannot be read holds up others", "        if unreadable:\n", "        if False:\n"),
+        ("refused rows are tried at once", "_now() + _POSTPONE_MS", "0"),
+        ("a refused row holds up others", '"claimed_by": _REFUSED}', '"claimed_by": "another"}'),
+    ),
+    ("sqlalchemy/_outbox.py", "tests/outbox/test_relay.py"): (
         ("the age of a row is ignored", "max(now - created_at, 0)", "0"),
     ),
     ("sqlalchemy/_outbox.py", "tests/outbox/test_ends.py"): (
