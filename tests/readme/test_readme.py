@@ -19,6 +19,7 @@ PRINTING = (
     "results.py",
     "import_pages.py",
     "sessions.py",
+    "orders.py",
     "timed.py",
     "scheduled.py",
 )
