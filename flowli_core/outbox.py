@@ -57,7 +57,8 @@ class Outbox(Protocol):
         """Return up to MOST_ROWS committed records that no other process is sending, the oldest first.
 
         They are claimed for half a minute. Records of one transaction are returned in their order: none is returned
-        while an earlier one of its transaction waits elsewhere. A row that cannot be read is kept, logged and skipped.
+        while an earlier one of its transaction waits elsewhere. The time since the commit is taken from their delays. A
+        row that cannot be read is kept, logged and skipped.
         """
         ...
 

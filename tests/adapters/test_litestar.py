@@ -383,6 +383,7 @@ def test_schedules_shows_and_changes_the_registry(two_registries: Any, monkeypat
         (["cancel", "--all", "--dry-run"], 0, "no queued jobs; nothing was changed\n"),
         (["check", "--workers", "0"], 0, "ok"),
         (["doctor"], 1, "MemoryDriver"),
+        (["relay", "--once"], 1, "this registry has no outbox"),
     ],
 )
 def test_litestar_jobs_runs_the_commands_of_flowli(two_registries: Any, words: list[str], code: int, says: str) -> None:

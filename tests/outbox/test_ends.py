@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import create_engine, select, update
+from sqlalchemy import create_engine, event, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -197,6 +197,8 @@ def test_plain_code_needs_an_engine_unless_an_event_loop_uses_the_outbox(
 ) -> None:
     engine, async_engine = create_engine(for_plain_code(url)), create_async_engine(url)
     jobs = AppJobs(context=None, driver=MemoryDriver(), outbox=SqlOutbox(async_engine, rows))
+    loops = set[asyncio.AbstractEventLoop]()
+    event.listen(async_engine.sync_engine, "begin", lambda _: loops.add(asyncio.get_running_loop()))
 
     def place() -> None:
         with Session(engine) as session, session.begin():
@@ -223,6 +225,7 @@ def test_plain_code_needs_an_engine_unless_an_event_loop_uses_the_outbox(
 
     asyncio.run(main())
     engine.dispose()
+    assert len(loops) == 1, "its connections belong to one event loop"
 
 
 SCRIPT = """
