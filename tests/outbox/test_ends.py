@@ -198,7 +198,11 @@ def test_plain_code_needs_an_engine_unless_an_event_loop_uses_the_outbox(
     engine, async_engine = create_engine(for_plain_code(url)), create_async_engine(url)
     jobs = AppJobs(context=None, driver=MemoryDriver(), outbox=SqlOutbox(async_engine, rows))
     loops = set[asyncio.AbstractEventLoop]()
-    event.listen(async_engine.sync_engine, "begin", lambda _: loops.add(asyncio.get_running_loop()))
+
+    def note_loop(_: object) -> None:
+        loops.add(asyncio.get_running_loop())
+
+    event.listen(async_engine.sync_engine, "begin", note_loop)
 
     def place() -> None:
         with Session(engine) as session, session.begin():
