@@ -54,6 +54,10 @@ class NewRecord:
     `due` is a duration from the store's now, or a moment; a moment in the past means now. A completed record is removed
     after `keep_completed`, a failed or cancelled one after `keep_failed`.
 
+    A record that has not begun by `expires`, a moment or a duration from its due time, is cancelled by the step that
+    would reserve it, which then goes on with the next one. Once it has been reserved or requeued, it does not expire.
+    After EXPIRE_PER_STEP of them a step reserves no more. Nothing expires in a paused queue, until it is resumed.
+
     The id stays taken for `keep_id` after the record has finished, even if the record is removed sooner. Until then,
     another record with this id and a `keep_id` is a duplicate.
     """
@@ -65,6 +69,7 @@ class NewRecord:
     meta: bytes | None = None
     key: str | None = None
     due: timedelta | datetime = ZERO
+    expires: timedelta | datetime | None = None
     policy: bytes = b"{}"
     max_recoveries: int = 3
     keep_completed: timedelta = timedelta(hours=1)
@@ -152,11 +157,9 @@ class Step:
     """One round trip of a worker: settle `acks`, recover expired leases, reserve up to `want` records, and trim.
 
     A step without acks that reserves something does not trim, so a job that has just come does not wait for it.
-
     `sequence` starts at 1 for each worker and grows by one with each new step. A step that is sent again gets the
-    answer of the first time, with those records of its batch that are still held; recoveries are reported only once. A
-    step with a lower sequence does nothing, and each of its acks is answered `lost`.
-
+    answer of the first time, with those records of its batch that are still held; `recovered`, `expired` and `damaged`
+    are reported only once. A step with a lower sequence does nothing, and each of its acks is answered `lost`.
     `reports` are stored before the acks are settled, so the last report of a handler may come with its outcome.
 
     A step with a `wait` has no acks and no reports. It waits until something may be due in its queues, at most for
@@ -169,13 +172,11 @@ class Step:
     has finished. The driver does this after the step or the heartbeat, and at most MOST_TAKEN_BACK times for a record,
     because its job may be what makes workers stand still. A waiting step leaves the expired leases of its own worker as
     they are, and then reserves nothing, because the process that sent it may stand still.
-
     Waiters are woken as follows. A record that becomes due wakes one waiting step of its queue; if none waits, the
     wake-up is kept for the next. A step that leaves due records behind wakes another. A waiting step that is cancelled
     passes its wake-up on. A wait may end early for no reason. `close` makes waiting steps raise StoreUnavailable.
 
     `last_token` is the greatest token that the worker knows: a new one is greater, even if the store has lost it.
-
     `about` is JSON that describes the worker, for the overview; a worker sends it with its first step. The last step of
     a worker is `leaving`: after it, the store no longer knows the worker.
 
@@ -235,11 +236,17 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
-    """A record that cannot be read. The step has set it aside: it is failed, and its stored data is kept.
+class Expired:
+    """A record that the step has cancelled, because it had not begun when it expired."""
 
-    `damage` says what cannot be read. `queue` is the queue whose index held it.
-    """
+    id: str
+    name: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A record that cannot be read, set aside as failed with its data. `queue` is the queue whose index held it."""
 
     id: str
     queue: str
@@ -262,6 +269,7 @@ class StepAnswer:
     acks: tuple[AckAnswer, ...] = ()
     reserved: tuple[Reserved, ...] = ()
     recovered: tuple[Recovered, ...] = ()
+    expired: tuple[Expired, ...] = ()
     damaged: tuple[Damaged, ...] = ()
     next_due: timedelta | None = None
     next_tick: timedelta | None = None

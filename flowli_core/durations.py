@@ -52,18 +52,19 @@ def duration(
     return parsed
 
 
-def due(value: object, *, argument: str, now: datetime) -> timedelta | datetime:
-    """Return a delay as a timedelta, and a moment as a datetime in UTC. A moment in the past means now.
+def due(
+    value: object, *, argument: str, now: datetime, zero: bool = True, error: type[FlowliError] = SchedulingError
+) -> timedelta | datetime:
+    """Return a delay as a timedelta, and a moment as a datetime in UTC, which may be in the past.
 
-    Raises SchedulingError for a naive datetime, a negative delay, and for more than ten years from now.
+    Raises `error` for a naive datetime, a negative delay, one of zero unless `zero` is set, and for more than ten years
+    from now.
     """
     if not isinstance(value, datetime):
-        return duration(value, argument=argument, zero=True, error=SchedulingError)
-    moment = aware(value, argument=argument)
+        return duration(value, argument=argument, zero=zero, error=error)
+    moment = aware(value, argument=argument, error=error)
     if moment - now > LONGEST:
-        raise SchedulingError(
-            f"{argument} must be at most {format_duration(LONGEST)} from now, got {moment.isoformat()}"
-        )
+        raise error(f"{argument} must be at most {format_duration(LONGEST)} from now, got {moment.isoformat()}")
     return moment
 
 

@@ -10,8 +10,9 @@ MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS = 1024 * 1024, 250
 """In a call that stores several records, the core sends at most this much of inputs and metas, and this many records.
 Other calls wait for the store meanwhile."""
 
-RECOVER_PER_STEP, TRIM_PER_STEP = 64, 1000
-"""The most expired leases that a step recovers, and the most finished records that it removes."""
+RECOVER_PER_STEP, EXPIRE_PER_STEP, TRIM_PER_STEP = 64, 100, 1000
+"""The most expired leases that a step recovers, the most expired records that it cancels, and the most finished records
+that it removes."""
 
 MOST_LOOKED_AT = 250
 """The most records that one call of `records` looks at to filter them."""

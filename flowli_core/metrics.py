@@ -102,7 +102,7 @@ class PrometheusMetrics:
         """Count an event. A Runner calls this: see `Observer`."""
         if kind == "recovered":
             self._recoveries.labels(event.name, self._runner_queues.label(event.queue)).inc()
-        elif kind != "started":
+        elif kind not in ("started", "expired"):
             queue = self._runner_queues.label(event.queue)
             self._attempts.labels(event.name, queue, kind).inc()
             if event.duration is not None:

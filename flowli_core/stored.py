@@ -29,6 +29,8 @@ class StoredRecord:
     `lease_until` and `cancel_requested` are about an active record: when its lease expires, and if an operator has
     cancelled it. For other records they are None and False.
 
+    `expires_at` is when a record that has not begun expires, or has expired; then it is cancelled, and `expired`.
+
     `progress` is what the last handler that reported any reported last. `log` holds the last lines of all attempts; it
     is empty unless the record was found by its id.
 
@@ -56,6 +58,8 @@ class StoredRecord:
     finished_at: datetime | None
     lease_until: datetime | None = None
     cancel_requested: bool = False
+    expires_at: datetime | None = None
+    expired: bool = False
     progress: bytes | None = None
     log: tuple[bytes, ...] = ()
     damage: str | None = None

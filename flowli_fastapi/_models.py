@@ -98,6 +98,8 @@ class JobOut(_Out, frozen=True):
     worker: str | None
     lease_until: datetime | None
     cancel_requested: bool
+    expires_at: datetime | None
+    expired: bool
     progress: ProgressOut | None
     last_error: JobErrorOut | None
     attempts: tuple[AttemptOut, ...]

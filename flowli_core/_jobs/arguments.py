@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 from flowli_core import _checks
 from flowli_core._jobs.definition import Definition
-from flowli_core.durations import Duration, duration
+from flowli_core.clock import SystemClock
+from flowli_core.durations import Duration, When, due, duration
 from flowli_core.errors import ValidationError
 from flowli_core.outbox import Transaction
 from flowli_core.retry import Retry
@@ -49,6 +50,7 @@ class CallOptions:
     id: str | None = None
     retry: Retry | None = None
     timeout: timedelta | None = None
+    expires: timedelta | datetime | None = None
     session: Transaction | None = None
 
     def over(
@@ -60,6 +62,7 @@ class CallOptions:
         id: str | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        expires: When | None = None,
         session: Transaction | None = None,
     ) -> CallOptions:
         """Return these options, overridden by those that are given. Raises ValidationError for an invalid one."""
@@ -70,6 +73,7 @@ class CallOptions:
             id=self.id if id is None else _call_id(id),
             retry=self.retry if retry is None else _call_retry(retry),
             timeout=self.timeout if timeout is None else duration(timeout, argument="timeout", error=ValidationError),
+            expires=self.expires if expires is None else _call_expires(expires),
             session=self.session if session is None else session,
         )
 
@@ -117,6 +121,10 @@ def _call_id(id: object) -> str:
     if "@" in checked:
         raise ValidationError("id must have no @, which the ids of ticks have")
     return checked
+
+
+def _call_expires(expires: When) -> timedelta | datetime:
+    return due(expires, argument="expires", now=SystemClock().now(), zero=False, error=ValidationError)
 
 
 def _call_retry(retry: object) -> Retry:

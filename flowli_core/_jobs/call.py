@@ -43,7 +43,7 @@ _KEEP_ID_OF_OUTBOX = timedelta(hours=1)
 """The same for the ids of jobs in an outbox: a process that dies may leave rows of jobs that it has sent."""
 
 _CHECKED_AT_ONCE = 250
-_OPTIONS = frozenset({"meta", "queue", "key", "id", "retry", "timeout", "session", "delay"})
+_OPTIONS = frozenset({"meta", "queue", "key", "id", "retry", "timeout", "expires", "session", "delay"})
 
 
 @dataclass(slots=True, eq=False)
@@ -277,6 +277,7 @@ def make_record(
         meta=None if options.meta is None else _meta_codec(definition).pack_value(options.meta),
         key=None if options.key is None else key_of_call(definition.name, options.key),
         due=due,
+        expires=options.expires or settings.expires,
         policy=policy,
         max_recoveries=settings.max_recoveries,
         keep_completed=settings.keep_completed,
@@ -292,6 +293,13 @@ def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: C
             ValidationError(
                 "a schedule has its own key, makes the ids of its jobs, and is stored at once: leave out "
                 "options(key=, id=, session=)"
+            )
+        )
+    if isinstance(options.expires, datetime):
+        raise internal(
+            ValidationError(
+                "a schedule makes many jobs, which expire at different times: give expires as a duration, such as "
+                'options(expires="10m")'
             )
         )
     options = options.over(meta=schedule.options.meta, retry=schedule.options.retry)

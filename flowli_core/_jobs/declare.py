@@ -121,25 +121,25 @@ class BareScopedJobDecorator(_JobDecorator, Generic[C, M]):
 @overload
 def job(*, meta: type[Meta] | None = None,
         name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
-        retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+        retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
         keep_completed: Duration = ..., keep_failed: Duration = ...,
         description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> BareJobDecorator[Meta]: ...
 @overload
 def job(input: TypeForm[Plain], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
         name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
-        retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+        retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
         keep_completed: Duration = ..., keep_failed: Duration = ...,
         description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> JobDecorator[[Plain], Plain, Meta]: ...
 @overload  # A class with fields matches the next overload as well; by this one calls know its fields.
 def job(input: Callable[P, Fields], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
         name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
-        retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+        retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
         keep_completed: Duration = ..., keep_failed: Duration = ...,
         description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> JobDecorator[P, Fields, Meta]: ...
 @overload
 def job(input: TypeForm[In], /, *, meta: type[Meta] | None = None,
         name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
-        retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+        retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
         keep_completed: Duration = ..., keep_failed: Duration = ...,
         description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> JobDecorator[[In], In, Meta]: ...
 # fmt: on
@@ -165,27 +165,27 @@ class With(Generic[C]):
     @overload
     def job(self, /, *, meta: type[Meta] | None = None,
             name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
-            retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+            retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
             keep_completed: Duration = ..., keep_failed: Duration = ...,
             description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> BareScopedJobDecorator[C, Meta]: ...
     @overload
     def job(self, input: TypeForm[Plain], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
             name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
-            retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+            retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
             keep_completed: Duration = ..., keep_failed: Duration = ...,
             description: str = ..., tags: list[str] | tuple[str, ...] = ...,
             ) -> ScopedJobDecorator[C, [Plain], Plain, Meta]: ...
     @overload
     def job(self, input: Callable[P, Fields], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
             name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
-            retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+            retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
             keep_completed: Duration = ..., keep_failed: Duration = ...,
             description: str = ..., tags: list[str] | tuple[str, ...] = ...,
             ) -> ScopedJobDecorator[C, P, Fields, Meta]: ...
     @overload
     def job(self, input: TypeForm[In], /, *, meta: type[Meta] | None = None,
             name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
-            retry: Retry = ..., timeout: Duration = ..., queue: str = ...,
+            retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
             keep_completed: Duration = ..., keep_failed: Duration = ...,
             description: str = ..., tags: list[str] | tuple[str, ...] = ...,
             ) -> ScopedJobDecorator[C, [In], In, Meta]: ...

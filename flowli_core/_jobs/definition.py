@@ -39,6 +39,7 @@ class Definition:
     result: ResultCodec
     retry: Retry | None
     timeout: timedelta | None
+    expires: timedelta | None
     queue: str | None
     keep_completed: timedelta | None
     keep_failed: timedelta | None
@@ -62,14 +63,16 @@ class Settings(TypedDict, total=False):
     """The options of `@job` beside the types.
 
     `name` defaults to that of the handler, `description` to its docstring, and all else to the `Defaults` of the
-    registry. `aliases` are names that the job had before: this job runs what is stored under them. `keep_completed` and
-    `keep_failed` say how long finished records are kept.
+    registry. `aliases` are names that the job had before: this job runs what is stored under them. A record that has
+    not begun within `expires`, counted from when it is due, is cancelled. `keep_completed` and `keep_failed` say how
+    long finished records are kept.
     """
 
     name: str
     aliases: list[str] | tuple[str, ...]
     retry: Retry
     timeout: Duration
+    expires: Duration
     queue: str
     keep_completed: Duration
     keep_failed: Duration
@@ -138,6 +141,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         result=ResultCodec(handler, job=name),
         retry=None if retry is None else _checks.instance(retry, Retry, argument="retry"),
         timeout=_duration(settings.get("timeout"), "timeout"),
+        expires=_duration(settings.get("expires"), "expires"),
         queue=_checks.name(settings["queue"], argument="queue") if "queue" in settings else None,
         keep_completed=_duration(settings.get("keep_completed"), "keep_completed", zero=True),
         keep_failed=_duration(settings.get("keep_failed"), "keep_failed", zero=True),

@@ -129,6 +129,7 @@ class BoundJob(Generic[P, In, M, R]):
         id: str | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        expires: When | None = None,
         session: Transaction | None = None,
     ) -> Self:
         """Return this job with options for its next calls. They override those of the job and of the registry.
@@ -138,12 +139,15 @@ class BoundJob(Generic[P, In, M, R]):
         `key` is an idempotency key: while an unfinished record of this job has it, `enqueue` returns the receipt of
         that record. `id` is the id of the record, unique among all jobs: enqueueing it again stores nothing. A `queue`
         that no job declares is served only by workers that list it. `retry` may set `max_attempts` and `backoff`;
-        `retry_on` and `give_up_on` belong to `@job(...)`. `run` uses `meta` and `queue`, and ignores the rest.
+        `retry_on` and `give_up_on` belong to `@job(...)`. A job that has not begun by `expires`, an aware datetime or a
+        duration from when it is due, is cancelled instead of run. `run` uses `meta` and `queue`, and ignores the rest.
 
         With a `session` of SQLAlchemy, the job exists if and only if the transaction of the session commits: see
         `flowli_core.sqlalchemy`. The receipt has the disposition "outbox", and `result` finds the job after the commit.
         """
-        call = self._call.over(meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout, session=session)
+        call = self._call.over(
+            meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout, expires=expires, session=session
+        )
         return type(self)(call)
 
     @overload

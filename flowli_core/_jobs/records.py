@@ -60,7 +60,8 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     `attempts_made` counts attempts that ended, `failure_count` those that failed, `recoveries` the times that a worker
     was lost while it ran. `started_at` is that of the last attempt. `next_retry_at` is set while a retry is pending.
     `lease_until` is when the lease of a running job expires, if its worker does not renew it before. `cancel_requested`
-    is True while a running job is to be cancelled. `progress` is what a handler reported last, and `log` holds the last
+    is True while a running job is to be cancelled. `expires_at` is when a job that has not begun expires; once it has,
+    it is cancelled and `expired`. `progress` is what a handler reported last, and `log` holds the last
     100 lines that it wrote, over all attempts; listings leave out the log. `attempts` are the last ten attempts that
     failed or lost their worker, newest last.
 
@@ -94,6 +95,8 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     result: R_co | None
     lease_until: datetime | None = None
     cancel_requested: bool = False
+    expires_at: datetime | None = None
+    expired: bool = False
     progress: Progress | None = None
     log: tuple[LogLine, ...] = ()
     attempts: tuple[PastAttempt, ...] = ()
@@ -194,6 +197,8 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         result=_to_plain(stored.result, None if definition is None else definition.result),
         lease_until=stored.lease_until,
         cancel_requested=stored.cancel_requested,
+        expires_at=stored.expires_at,
+        expired=stored.expired,
         progress=unpack_progress(stored.progress),
         log=unpack_log(stored.log),
         attempts=to_past_attempts(stored, attempts),

@@ -51,6 +51,7 @@ class JobSettings:
 
     retry: Retry
     timeout: timedelta | None
+    expires: timedelta | None
     queue: str
     keep_completed: timedelta
     keep_failed: timedelta
@@ -69,6 +70,7 @@ def _settings(definition: Definition, defaults: Defaults) -> JobSettings:
     return JobSettings(
         retry=retry,
         timeout=timeout,
+        expires=definition.expires,
         queue=definition.queue or defaults.queue,
         keep_completed=_parsed(definition.keep_completed, defaults.keep_completed),
         keep_failed=_parsed(definition.keep_failed, defaults.keep_failed),

@@ -57,7 +57,8 @@ def result_of(stored: StoredRecord, definition: Definition) -> Any:
     if stored.state == "completed" and stored.damage is None:
         return _result(stored, definition)
     if stored.state == "cancelled":
-        raise JobCancelled(f"{definition.name}: the job {stored.id} was cancelled")
+        expired = f": it expired at {stored.expires_at}, before a worker began it" if stored.expired else ""
+        raise JobCancelled(f"{definition.name}: the job {stored.id} was cancelled{expired}")
     record = to_job_record(stored, None)
     error = record.last_error or LastError("", "")
     attempts = f"{record.attempts_made} attempt{'' if record.attempts_made == 1 else 's'}"

@@ -14,7 +14,7 @@ from flowli_core._running.attempt import Attempt
 from flowli_core._running.hooks import EventKind, HookCalls, HookName, JobEvent, Observer
 from flowli_core._text import escape_controls
 from flowli_core._wire.trace import trace_of
-from flowli_core.driver import Cancelled, Completed, Damaged, Failed, Recovered, Released, Reserved, Retried
+from flowli_core.driver import Cancelled, Completed, Damaged, Expired, Failed, Recovered, Released, Reserved, Retried
 from flowli_core.durations import format_duration, format_elapsed
 from flowli_core.errors import LeaseLost, StoreDamaged
 
@@ -24,7 +24,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCounts:
-    """The number of attempts by the outcome that the store accepted, and the number of recovered leases."""
+    """The number of attempts by the outcome that the store accepted, of recovered leases, and of expired jobs."""
 
     completed: int = 0
     failed: int = 0
@@ -33,6 +33,7 @@ class RunCounts:
     cancelled: int = 0
     lost: int = 0
     recovered: int = 0
+    expired: int = 0
 
     def __add__(self, other: RunCounts) -> RunCounts:
         """Return the sums of both."""
@@ -137,6 +138,16 @@ class Events:
                 self._tracer.recovered(recovered, trace_of(recovered.meta), error)
             except Exception:
                 logger.exception("the tracer failed for job %s (%s)", recovered.id, recovered.name)
+
+    def expired(self, expired: Expired) -> None:
+        """Report that a step of this worker has cancelled a record that had expired."""
+        self._counts["expired"] += 1
+        logger.warning("job %s (%s) expired before a worker began it, and is cancelled", expired.id, expired.name)
+        event = JobEvent(
+            id=expired.id, name=expired.name, queue=expired.queue, worker=self._worker, attempt=0, recoveries=0
+        )
+        self._observe("expired", event)
+        self._calls.emit("on_job_expired", event)
 
     def damaged(self, damaged: Damaged) -> None:
         """Report that a step of this worker has set aside a record that cannot be read."""

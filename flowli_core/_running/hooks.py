@@ -23,6 +23,7 @@ HookName = Literal[
     "on_job_completed",
     "on_job_failed",
     "on_job_retry_scheduled",
+    "on_job_expired",
     "on_lease_recovered",
     "on_lease_lost",
 ]
@@ -34,7 +35,7 @@ class JobEvent:
 
     `error` is set if an attempt failed, `retry_in` if another attempt follows, `duration` if the handler has ended.
     `attempt` counts from 1. It is 0 for a recovered lease, because this worker does not know the attempts of others,
-    and for a damaged record.
+    and for an expired or damaged record.
     """
 
     id: str
@@ -60,12 +61,14 @@ class Hooks:
     runner has recovered the expired lease of another worker; if the job fails because of it, on_job_failed follows,
     with a LeaseLost as the error. on_job_failed is also called, with a StoreDamaged and no name, for a record that this
     runner has set aside because it cannot be read. on_lease_lost is called when this runner has lost a lease.
+    on_job_expired is called when this runner has cancelled a job that expired before a worker began it.
     """
 
     on_job_started: Hook | None = None
     on_job_completed: Hook | None = None
     on_job_failed: Hook | None = None
     on_job_retry_scheduled: Hook | None = None
+    on_job_expired: Hook | None = None
     on_lease_recovered: Hook | None = None
     on_lease_lost: Hook | None = None
 
@@ -76,7 +79,9 @@ class Hooks:
                 raise DefinitionError(f"{field.name} must be a function, got {type(hook).__name__}")
 
 
-EventKind = Literal["started", "completed", "failed", "retried", "released", "cancelled", "lost", "recovered"]
+EventKind = Literal[
+    "started", "completed", "failed", "retried", "released", "cancelled", "lost", "recovered", "expired"
+]
 
 
 class Observer(Protocol):

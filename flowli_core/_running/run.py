@@ -320,6 +320,8 @@ class Run:
         answer, is_stopping = result.answer, self._stop.is_requested
         for recovered in answer.recovered:
             self._events.recovered(recovered)
+        for expired in answer.expired:
+            self._events.expired(expired)
         for damaged in answer.damaged:
             self._events.damaged(damaged)
         lease_until = result.since + self._options.lease.total_seconds()

@@ -134,7 +134,10 @@ def next_runs(stored: StoredSchedule, count: int = DEFAULT_RUNS) -> tuple[dateti
 def make_record(spec: ScheduleSpec, record_id: str, *, due: datetime | timedelta) -> NewRecord:
     """Make a record of a schedule. If overlap is skipped, it holds a key, so that only one of them is unfinished."""
     key = key_of_schedule(spec.record.name, spec.key) if spec.overlap == "skip" else None
-    return replace(spec.record, id=record_id, due=due, key=key)
+    expires = spec.record.expires
+    if isinstance(due, datetime) and isinstance(expires, timedelta):
+        expires = due + expires  # from the tick, also if it fires late
+    return replace(spec.record, id=record_id, due=due, expires=expires, key=key)
 
 
 def tick_id(key: str, tick: datetime) -> str:

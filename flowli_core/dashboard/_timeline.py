@@ -33,12 +33,17 @@ def make_timeline(record: JobRecord[Any, Any, Any]) -> list[TimelineEntry]:
     if record.finished_at is not None:
         ran = None if started is None or record.state != "completed" else record.finished_at - started
         more = "" if ran is None else f"it ran for {show_duration(ran)}"
+        if record.expired:
+            more = "it expired before a worker began it"
         entries.append(TimelineEntry(at=record.finished_at, text=record.state, tone=record.state, more=more))
     elif record.state == "scheduled":
         text = "next attempt" if record.next_retry_at else "due"
         entries.append(TimelineEntry(at=record.scheduled_for, text=text, tone="scheduled"))
     elif record.state == "queued" and record.scheduled_for > record.created_at:
         entries.append(TimelineEntry(at=record.scheduled_for, text="due", tone="queued"))
+    if record.expires_at is not None and not record.expired:
+        text = "expires if no worker has begun it"
+        entries.append(TimelineEntry(at=record.expires_at, text=text, tone="cancelled"))
     return entries
 
 

@@ -49,6 +49,13 @@ def moment_or_none(stamp: int | None) -> datetime | None:
     return None if stamp is None else moment(stamp)
 
 
+def expiry_at(expires: timedelta | datetime | None, due: int) -> int | None:
+    """Return when a record that is due at a time expires, or None if it never does."""
+    if expires is None:
+        return None
+    return min(max(stamp(expires) if isinstance(expires, datetime) else due + milliseconds(expires), 1), LAST_STAMP)
+
+
 def due_at(due: timedelta | datetime, now: int) -> int:
     """Return when a record is due. A moment in the past means now."""
     if due is ZERO:

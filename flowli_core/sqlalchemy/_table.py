@@ -85,7 +85,7 @@ def pack(record: NewRecord) -> str:
 
 
 def unpack(wire: str, *, age: timedelta) -> NewRecord:
-    """Read a record whose row was written `age` ago: its delay counts from then.
+    """Read a record whose row was written `age` ago: its delay and its expiry count from then.
 
     Raises ValueError if it cannot be read.
     """
@@ -94,9 +94,12 @@ def unpack(wire: str, *, age: timedelta) -> NewRecord:
         version = found.pop("version")
         if version != VERSION:
             raise ValueError(f"its layout is {version!r}, and this release reads {VERSION}")
-        due = found["due"]
-        delay = None if isinstance(due, str) else timedelta(milliseconds=due)
-        found["due"] = datetime.fromisoformat(due) if delay is None else max(delay - age, ZERO)
+        due, expires = _read_when(found["due"]), found["expires"] and _read_when(found["expires"])
+        found["due"] = due if isinstance(due, datetime) else max(due - age, ZERO)
+        if isinstance(expires, timedelta):
+            found["expires"] = due + expires if isinstance(due, datetime) else expires - max(age - due, ZERO)
+        else:
+            found["expires"] = expires
         for name in ("input", "meta", "policy"):
             found[name] = None if found[name] is None else found[name].encode("utf-8", "surrogateescape")
         for name in ("keep_completed", "keep_failed", "keep_id"):
@@ -108,6 +111,10 @@ def unpack(wire: str, *, age: timedelta) -> NewRecord:
         if not isinstance(value := getattr(record, name), kind):
             raise ValueError(f"its {name} is of the type {type(value).__name__}")  # noqa: TRY004 - a damaged row
     return record
+
+
+def _read_when(when: str | int) -> datetime | timedelta:
+    return datetime.fromisoformat(when) if isinstance(when, str) else timedelta(milliseconds=when)
 
 
 def _plain(value: object) -> object:

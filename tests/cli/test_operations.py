@@ -351,6 +351,23 @@ def test_a_running_job_is_shown_with_its_lease_and_the_request_to_cancel_it(flow
     assert (found["state"], found["cancel_requested"], found["lease_until"][:2]) == ("active", True, "20")
 
 
+def test_an_expired_job_is_shown_as_such(flowli: Callable[..., Output]) -> None:
+    async def enqueue() -> str:
+        async with importlib.import_module("operated").make() as jobs:
+            receipt = await jobs.nightly.options(expires="1ms").enqueue()
+            return str(receipt.id)
+
+    assert flowli("status").code == 0  # from now on, the module of the application can be imported
+    job_id = asyncio.run(enqueue())
+    shown = dict(line.split("\t", 1) for line in flowli("jobs", "show", job_id).lines)
+    assert (shown["expires_at"].endswith(" UTC"), "expired" in shown) == (True, False)
+    flowli("worker", "--burst")
+    shown = dict(line.split("\t", 1) for line in flowli("jobs", "show", job_id).lines)
+    assert (shown["state"], shown["expired"]) == ("cancelled", "True")
+    found = flowli("jobs", "show", job_id, "--json").json
+    assert (found["state"], found["expired"], found["expires_at"][:2]) == ("cancelled", True, "20")
+
+
 def test_a_job_is_shown_with_its_progress_and_its_log(flowli: Callable[..., Output]) -> None:
     """In a pipe each line of the log is a line, with its control characters escaped."""
     job_id = flowli("enqueue", "nightly", "--json").json["id"]

@@ -53,6 +53,8 @@ class Call:
     recovered_token: int | None = None
     taken_back: int = 0
     cancel: bool = False
+    expires: datetime | None = None
+    """When it expires, or has expired. None once it cannot."""
     token: int | None = None
     settled: int | None = None
     worker: str | None = None
@@ -98,6 +100,8 @@ class Call:
             "finished_at": self.finished_at,
             "lease_until": self.ends,
             "cancel_requested": self.cancel and self.state == "active",
+            "expires_at": self.expires,
+            "expired": self.state == "cancelled" and self.expires is not None,
         }
         if self.state in {"active", "completed"}:
             expected["worker"] = self.worker
@@ -167,6 +171,7 @@ class Model:
         due = new.due if isinstance(new.due, datetime) else self.now + new.due
         call = self.calls[new.id] = Call(new, self.now, self.now, "queued")
         self._wait(call, max(due, self.now))
+        call.expires = call.due + new.expires if isinstance(new.expires, timedelta) else new.expires
         self.history.count(self.now, new, "enqueued")
         return call.enqueued("accepted")
 
@@ -183,13 +188,13 @@ class Model:
         last = self.last_step(step.worker, waits=waits)
         if last is not None and step.sequence < last.sequence:
             assert answer.acks == ("lost",) * len(step.acks)
-            assert (answer.reserved, answer.recovered) == ((), ())
+            assert (answer.reserved, answer.recovered, answer.expired) == ((), (), ())
             return
         if last is not None and step.sequence == last.sequence:
             held = [(one, token) for one, token in last.batch if self._is_held(one, token, step.worker)]
             assert answer.acks == last.acks
             assert [(one.id, one.token) for one in answer.reserved] == held, (answer.reserved, held)
-            assert answer.recovered == ()
+            assert (answer.recovered, answer.expired) == ((), ())
             for record_id, _ in held:
                 self.calls[record_id].ends = self.now + step.lease
             self.workers[step.worker].seen = self.now
@@ -244,6 +249,7 @@ class Model:
             return "requested"
         if call.state in FINISHED:
             return "finished"
+        call.expires = None
         self._finish(call, "cancelled")
         return "cancelled"
 
@@ -267,7 +273,7 @@ class Model:
             None,
             None,
         )
-        call.progress = None
+        call.progress = call.expires = None
         self._wait(call, self.now)
         return "requeued"
 
@@ -374,13 +380,15 @@ class Model:
 
     def _reserve(self, step: Step, answer: StepAnswer) -> list[tuple[str, int]]:
         expected: list[Call] = []
-        for queue in dict.fromkeys(step.queues):
-            due = self._due(queue)
-            if due and due[0].is_suspect() and step.suspect and step.wait is None and not expected:
-                expected = due[:1]
-                break
-            expected += [call for call in due if not call.is_suspect()]
-        expected = expected[: step.want]
+        expired: list[tuple[str, str, str]] = []
+        while len(expected) < step.want and (call := self._next(step, expected)):
+            if call.expires is not None and call.expires <= self.now:
+                self._finish(call, "cancelled")
+                expired.append((call.new.id, call.new.name, call.new.queue))
+            else:
+                call.state, call.expires = "active", None
+                expected.append(call)
+        assert [(one.id, one.name, one.queue) for one in answer.expired] == expired
         assert [one.id for one in answer.reserved] == [call.new.id for call in expected]
         if not expected:
             return []
@@ -388,9 +396,17 @@ class Model:
         assert token > max(*self.tokens, step.last_token), "a token was used before, or does not grow"
         self.tokens.append(token)
         for call in expected:
-            call.state, call.token, call.worker = "active", token, step.worker
+            call.token, call.worker = token, step.worker
             call.ends, call.started_at = self.now + step.lease, self.now
         return [(call.new.id, token) for call in expected]
+
+    def _next(self, step: Step, taken: list[Call]) -> Call | None:
+        """Return the next record to reserve. A suspect is taken alone."""
+        if taken and taken[0].is_suspect():
+            return None
+        may_be_suspect = step.suspect and step.wait is None and not taken
+        due = [call for queue in step.queues for call in self._due(queue)]
+        return next((call for call in due if may_be_suspect or not call.is_suspect()), None)
 
     def _due(self, queue: str) -> list[Call]:
         if queue in self.paused:

@@ -81,6 +81,8 @@ MUST_REACH = (
     "enqueue accepted",
     "enqueue duplicate",
     "enqueue existing",
+    "expired",
+    "expired suspect",
     "heartbeat cancelled",
     "heartbeat lost",
     "left in a paused queue",
@@ -144,6 +146,7 @@ records = st.builds(
     meta=st.none() | payloads,
     key=st.sampled_from([None, None, None, "k1", "k2", "k3"]),
     due=delays.filter(lambda delay: delay >= ZERO),
+    expires=st.sampled_from([None, None, SECOND, 10 * SECOND, 300 * SECOND]),
     max_recoveries=st.sampled_from([2, 1, 0]),
     keep_completed=st.sampled_from([600 * SECOND, 10 * SECOND, ZERO]),
     keep_failed=st.sampled_from([900 * SECOND, 5 * SECOND]),
@@ -224,6 +227,9 @@ class DriverMachine(RuleBasedStateMachine):
         self.reached.update([f"ack {ack}" for ack in answer.acks])
         self.reached["recovery taken back"] += self.model.taken_back
         self.reached.update([f"recovered {one.state}" for one in answer.recovered])
+        self.reached["expired"] += len(answer.expired)
+        kept = [self.model.calls[one.id] for one in answer.expired if one.id in self.model.calls]
+        self.reached["expired suspect"] += any(call.is_suspect() for call in kept)
         self.reached.update([f"reserved, recovered {one.recoveries} times" for one in answer.reserved])
         return answer.acks
 
@@ -238,6 +244,13 @@ class DriverMachine(RuleBasedStateMachine):
             batch = [record(one.id, queue=one.queue, key=one.key, due=self.clock.now() - SECOND) for one in batch]
         self.batches.append(batch)
         self.send_batch(batch)
+
+    @rule(new=records, late=st.booleans(), worker=st.integers(0, 2), draft=drafts)
+    def a_record_expires(self, new: NewRecord, late: bool, worker: int, draft: Step) -> None:  # noqa: FBT001
+        """A record is enqueued with a moment as its expiry, and a worker comes at that moment or before it."""
+        self.enqueue([replace(new, due=ZERO, expires=self.clock.now() + SECOND)], past=False)
+        self.time_passes_by(SECOND - timedelta(milliseconds=0 if late else 1))
+        self.step(worker, replace(draft, want=4), [])
 
     @rule(queue=st.sampled_from(QUEUES), worker=st.integers(0, 2), draft=drafts, outcome=outcomes)
     def a_queue_is_paused(self, queue: str, worker: int, draft: Step, outcome: Outcome) -> None:

@@ -100,6 +100,11 @@ OPTIONS = [
     with_option(39, "timeout of zero", "timeout must be longer than zero", timeout="0s"),
     with_option(39, "negative timeout", "timeout must be longer than zero", timeout=timedelta(-1)),
     with_option(39, "timeout is a number", "timeout must be a duration, got float", '"30s"', timeout=0.5),
+    with_option(39, "expiry of zero", "expires must be longer than zero", expires="0s"),
+    with_option(39, "negative expiry", "expires must be longer than zero", expires=timedelta(-1)),
+    with_option(39, "expiry is a number", "expires must be a duration, got int", '"30s"', expires=30),
+    with_option(39, "expiry over ten years", "expires must be at most 3653d, got 3654d", expires="3654d"),
+    with_option(39, "naive expiry", "expires must be an aware datetime", expires=NOW.replace(tzinfo=None)),
     with_option(39, "timeout over ten years", "timeout must be at most 3653d, got 3654d", timeout="3654d"),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -196,6 +196,9 @@ NUMBERS = [
     wrong(39, "timeout of zero", declared(timeout="0s"), "timeout must be longer than zero"),
     wrong(39, "timeout is a number", declared(timeout=30), "timeout must be a duration, got int"),
     wrong(39, "negative default timeout", lambda: any_defaults(timeout=timedelta(-1)), "timeout must"),
+    wrong(39, "expiry of zero", declared(expires="0s"), "expires must be longer than zero"),
+    wrong(39, "expiry of 11 years", declared(expires="4016d"), "expires must be at most 3653d"),
+    wrong(39, "expiry at a moment", declared(expires=datetime.now(UTC)), "expires must be a duration, got datetime"),
     wrong(40, "negative retention", declared(keep_completed=timedelta(-1)), "keep_completed must not be negative"),
     wrong(40, "infinite retention", declared(keep_failed=math.inf), "keep_failed must be a duration, got float"),
     wrong(40, "retention of 11 years", declared(keep_failed="4016d"), "keep_failed must be at most 3653d"),

@@ -80,7 +80,27 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
         ("a repeated ack is answered lost", "settled = :settled,", "settled = NULL,"),
     ),
     ("sql/step.sql", "tests/conformance/test_cancel.py"): (
-        ("a requested cancellation outlives the run", "    cancel_requested = 0,\n"),
+        ("a requested cancellation outlives the run", "    cancel_at = 0,\n"),
+    ),
+    ("sql/step.sql", "tests/conformance/test_expiry.py"): (
+        ("a record that has begun expires", " cancel_at = 0, started_at", " started_at"),
+    ),
+    ("_reserve.py", "tests/conformance/test_expiry.py"): (
+        ("an expired record is reserved", "if 0 < columns[_CANCEL_AT] <= transaction.now:", "if False:"),
+        (
+            "a record expires before its time",
+            "if 0 < columns[_CANCEL_AT] <= transaction.now:",
+            "if columns[_CANCEL_AT]:",
+        ),
+        ("any number of records expires in a step", "if len(late) == EXPIRE_PER_STEP:", "if False:"),
+        ("an expired record is not counted", '        transaction.count(name, queue, "cancelled")\n'),
+    ),
+    ("_records.py", "tests/conformance/test_expiry.py"): (
+        (
+            "a requeued record expires",
+            "row.cancel_at, row.attempts = 0, 0,",
+            "row.cancel_at, row.attempts = 0, row.cancel_at,",
+        ),
     ),
     ("sql/step.sql", "tests/conformance/test_order.py"): (
         ("a record runs before it is due", "suspect = :suspect AND due <= :now\n", "suspect = :suspect\n"),
@@ -164,9 +184,10 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
     ("_reserve.py", "tests/conformance/test_leases.py"): (
         (
             "a record is reserved beside a suspect",
-            "            yield suspect[0]\n            return",
-            "            yield suspect[0]",
+            "if columns[_SUSPECT] or left == 0:",
+            "if left == 0:",
         ),
+        ("a suspect is reserved beside a record", "if columns[_SUSPECT] and left < step.want:", "if False:"),
     ),
     ("_schedules.py", "tests/conformance/test_schedules.py"): (
         ("a schedule is changed at any revision", "    if revision != (", "    if False and revision != ("),
@@ -232,7 +253,11 @@ _MEMORY: dict[tuple[str, str], _Changes] = {
     ("_step.py", "tests/conformance/test_leases.py"): (
         ("a recovery by its own worker counts", "            if not is_own:\n", "            if True:\n"),
         ("the limit of recoveries is one too low", "record.recoveries > new.max", "record.recoveries >= new.max"),
-        ("a waiting step of a worker that stands still reserves", "[] if left_own else", "[] if False else"),
+        (
+            "a waiting step of a worker that stands still reserves",
+            "([], []) if left_own else",
+            "([], []) if False else",
+        ),
     ),
     ("_step.py", "tests/conformance/test_steps.py"): (
         ("a repeated step is executed again", "step.sequence > last.sequence:", "step.sequence >= last.sequence:"),
@@ -270,6 +295,17 @@ _MEMORY: dict[tuple[str, str], _Changes] = {
     ),
     ("_store.py", "tests/conformance/test_steps.py"): (
         ("a token is used again at once", "max(last + 1, known + 1, 1000 * self.now)", "1000 * self.now"),
+    ),
+    ("_step.py", "tests/conformance/test_expiry.py"): (
+        (
+            "an expired record is reserved",
+            "if record.expires is not None and record.expires <= store.now:",
+            "if False:",
+        ),
+        ("any number of records expires in a step", "if len(expired) == EXPIRE_PER_STEP:", "if False:"),
+    ),
+    ("_store.py", "tests/conformance/test_expiry.py"): (
+        ("a record that has begun expires", "        record.expires = None\n"),
     ),
     ("_store.py", "tests/conformance/test_pause.py"): (
         ("a paused queue is reserved from", "if index is None or queue in self.paused else", "if index is None else"),

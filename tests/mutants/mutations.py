@@ -146,12 +146,44 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
             "and #batch.ids == 0 and has_suspects",
             "and has_suspects",
         ),
-        ("a suspect beside the records of a later queue", "is_full = batch.has_suspect", "is_full = false"),
+        ("a suspect beside the records of a later queue", "is_full = is_full or batch.has_suspect", "is_full = false"),
         (
             "a suspect is not in the order of due time",
             "if due and (not first_time",
             "if due or (not first_time",
         ),
+    ),
+    ("step/reserve.lua", "tests/conformance/test_expiry.py"): (
+        ("an expired record is reserved", "expires and expires <= now and not", "false and not"),
+        ("a record expires before its time", "expires and expires <= now and not", "expires and not"),
+        ("a record that has begun expires", " and not call('HGET', OUTCOME, id) then", " then"),
+        ("any number of records expires in a step", "#expired == MOST_EXPIRED", "false"),
+        ("another number of records expires in a step", "MOST_EXPIRED = nil, 100", "MOST_EXPIRED = nil, 101"),
+        ("a step reserves from other queues after its limit", "is_full = is_full or batch", "is_full = batch"),
+        (
+            "a step ends after expired records",
+            "bytes, is_full, may_have_more = reserve_from",
+            "may_have_more = false; bytes, is_full = reserve_from",
+        ),
+        (
+            "no suspect is next after an expired record",
+            "elseif had_expired and #all_ids == 0 then",
+            "elseif false then",
+        ),
+        ("an expired record stays due", "      call('ZREM', index, id)\n      notify({ id })", "      notify({ id })"),
+        ("a watcher misses that a record expires", "      notify({ id })\n"),
+        ("an expired record is not counted", "add_history('X', queue, shape.name, 1)"),
+        ("an expired record stays in no state", "add_finished(id, kind, shape, 'cancelled')"),
+    ),
+    ("shared/add_records.lua", "tests/conformance/test_expiry.py"): (
+        ("an expiry counts from now", "due + expires_in", "now + expires_in"),
+    ),
+    ("read_records.lua", "tests/conformance/test_expiry.py"): (
+        ("a listing shows no expiry", "(expires and '- ' .. format_ms(expires) or '-')", "'-'"),
+        ("a listing does not show that a record has expired", " and state ~= 'cancelled' then", " then"),
+    ),
+    ("step/recover.lua", "tests/conformance/test_expiry.py"): (
+        ("a recovered record that could expire has no meta", "(%d+) ?%d*\\n", "(%d+)\\n"),
     ),
     ("step/reserve.lua", "tests/conformance/test_order.py"): (
         ("the bytes of a batch are not limited", "bytes > options.most_bytes", "false"),

@@ -128,7 +128,7 @@ async def test_options_and_arguments_reach_the_store(shop: Shop) -> None:
     work = shop.jobs.ship.options(id="mine", key="k", queue="mail", meta="ü")
     before = datetime.now(UTC)
     async with AsyncSession(shop.engine) as session, session.begin():
-        receipt = await work.options(session=session).delay("1h", 7)
+        receipt = await work.options(session=session, expires="1m").delay("1h", 7)
     assert receipt.state == "scheduled"
     assert timedelta(hours=1) <= receipt.scheduled_for - before < timedelta(hours=1, minutes=1)
     await until(shop.is_empty)
@@ -136,6 +136,7 @@ async def test_options_and_arguments_reach_the_store(shop: Shop) -> None:
     assert record is not None
     assert (record.input, record.meta, record.key, record.queue) == (7, "ü", "k", "mail")
     assert abs(record.scheduled_for - receipt.scheduled_for) < timedelta(seconds=10)
+    assert record.expires_at == record.scheduled_for + timedelta(minutes=1)
 
 
 async def test_an_invalid_call_is_refused_before_the_commit(shop: Shop) -> None:

@@ -57,6 +57,9 @@ BLOB = {
     "of one byte": b"\xff",
     "with a wrong length": b"x" * DIGEST + b"1 \n99999\n{}",
     "with a negative length": b"x" * DIGEST + b"1 \n-1\n{}",
+    "with a negative expiry": b"x" * DIGEST + b"1 \n- -1\n{}",
+    "with an expiry that is too long": b"x" * DIGEST + b"1 \n2 1234567890123456\n{}",
+    "with a wrong length and an expiry": b"x" * DIGEST + b"1 \n1-2 1\n{}",
 }
 
 

@@ -16,6 +16,7 @@ NAMES = (
     "on_job_completed",
     "on_job_failed",
     "on_job_retry_scheduled",
+    "on_job_expired",
     "on_lease_recovered",
     "on_lease_lost",
 )

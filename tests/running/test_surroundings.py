@@ -86,7 +86,10 @@ async def test_a_plain_handler_may_be_the_first_to_import_anyio(tmp_path: Path) 
     program.write_text(FIRST_IMPORT)
     child = await asyncio.create_subprocess_exec(sys.executable, str(program), stdout=asyncio.subprocess.PIPE)
     output, _ = await soon(child.communicate())
-    assert output == b"RunCounts(completed=1, failed=0, retried=0, released=0, cancelled=0, lost=0, recovered=0)\n"
+    assert (
+        output
+        == b"RunCounts(completed=1, failed=0, retried=0, released=0, cancelled=0, lost=0, recovered=0, expired=0)\n"
+    )
 
 
 FIRST_IMPORT = """

@@ -94,6 +94,8 @@ async def test_what_was_reported_may_be_damaged(driver: SqliteDriver, foreign: s
         ("due = 'soon'", "its due time cannot be read"),
         ("due = 1e300", "its due time cannot be read"),
         ("due = 9223372036854775807", "its due time is out of range"),
+        ("cancel_at = 'soon'", "its expiry or cancel request cannot be read"),
+        ("cancel_at = -1", "its expiry or cancel request is out of range"),
         ("state = 'waitng'", "its state cannot be read"),
         ("state = 'active'", "its lease does not fit its state"),
         ("suspect = 7", "its recoveries do not add up"),

@@ -161,7 +161,7 @@ async def resize(input: Resize) -> tuple[int, int]:
     return (input.width, input.height)
 
 
-@job(Point, keep_completed="1h", keep_failed=timedelta(days=1))
+@job(Point, expires="10m", keep_completed="1h", keep_failed=timedelta(days=1))
 async def plot(input: Point) -> Point:
     return input
 
@@ -655,6 +655,7 @@ async def takes_options(jobs: AppJobs) -> None:
         await jobs.send.options(retry=Retry(max_attempts=9)).options(queue="q").delay("1s", to="a"), Receipt[int]
     )
     assert_type(await jobs.double.options(timeout=timedelta(seconds=3)).run(3), int)
+    assert_type(await jobs.double.options(expires="1m").options(expires=datetime.now(UTC)).enqueue(3), Receipt[int])
 
 
 async def takes_schedules(jobs: AppJobs) -> None:

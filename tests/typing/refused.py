@@ -341,6 +341,8 @@ async def wrong_options() -> None:
     await jobs.send.enqueue_many([Email(to="a")], key="k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     # an option that does not exist
     jobs.send.options(priority=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    # an expiry without its unit
+    jobs.send.options(expires=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # a timeout without its unit
     jobs.send.options(timeout=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # a number of attempts is no retry
@@ -608,6 +610,8 @@ job(Email, max_attempts=3)  # type: ignore[call-overload]  # pyright: ignore[rep
 job(Email, priority=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 # a number of attempts is no retry
 job(Email, retry=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+# an expiry without its unit
+job(Email, expires=30)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 # a timeout without its unit
 job(Email, timeout=30)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 # tags are a list

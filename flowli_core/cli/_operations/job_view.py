@@ -60,7 +60,7 @@ def format_job(record: JobRecord, overview: Overview, *, tracebacks: bool = Fals
     if error is not None:
         shown["last_error"] = f"{error.type}: {error.message}"
         shown["traceback"] = error.traceback.rstrip() or None
-    shown["cancel_requested"] = record.cancel_requested or None
+    shown["cancel_requested"], shown["expired"] = record.cancel_requested or None, record.expired or None
     if record.progress is not None:
         shown["progress"] = format_progress(record.progress, overview.now)
     del shown["log"], shown["attempts"]

@@ -166,6 +166,7 @@ class MemoryDriver:
         if record.status != "waiting":
             return "finished"
         self._store.take_out(record)
+        record.expires = None
         self._store.finish(record, "cancelled")
         return "cancelled"
 
@@ -187,7 +188,7 @@ class MemoryDriver:
             return "key_taken"
         self._store.take_out(record)
         record.attempts, record.progress, record.result, record.finished = target.attempts, None, None, None
-        record.cancel_requested, record.recoveries = False, 0
+        record.cancel_requested, record.recoveries, record.expires = False, 0, None
         record.recovered_token, record.taken_back = None, 0
         self._store.make_waiting(record, now)
         return "requeued"

@@ -11,6 +11,7 @@ from flowli_core.driver import (
     AckAnswer,
     Cancelled,
     Completed,
+    Expired,
     Failed,
     Recovered,
     Released,
@@ -21,7 +22,7 @@ from flowli_core.driver import (
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
 from flowli_core.drivers.memory._store import Record, Store
 from flowli_core.history import bucket_of
-from flowli_core.limits import MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY, Keep
+from flowli_core.limits import EXPIRE_PER_STEP, MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY, Keep
 from flowli_core.reports import Report
 from flowli_core.stored import FinishedState, StoredWorker
 
@@ -58,12 +59,13 @@ class Steps:
         acks: tuple[AckAnswer, ...] = tuple(["lost" for _ in step.acks])
         recovered: list[Recovered] = []
         batch: list[Record] = []
+        expired: list[Expired] = []
         if last is None or step.sequence > last.sequence:
             # In this order, so that late acks count, and recovered records can be reserved at once.
             self.store_reports(step.reports, step.worker)
             acks = tuple([self._settle(ack, step.worker) for ack in step.acks])
             recovered, left_own = self._recover(step)
-            batch = [] if left_own else self._reserve(step)
+            batch, expired = ([], []) if left_own else self._reserve(step)
             if step.acks or not batch:
                 self._trim(step.keep)
             self._remember(step, acks, batch)
@@ -79,6 +81,7 @@ class Steps:
             acks=acks,
             reserved=tuple([record.reserved() for record in batch]),
             recovered=tuple(recovered),
+            expired=tuple(expired),
             next_due=self.next_due(step),
             next_tick=None if tick is None else duration(max(tick - now, 0)),
             suspect_due=self._is_suspect_due(step),
@@ -166,29 +169,39 @@ class Steps:
             )
         return recovered, left_own
 
-    def _reserve(self, step: Step) -> list[Record]:
+    def _reserve(self, step: Step) -> tuple[list[Record], list[Expired]]:
+        """Reserve records, and cancel those that have expired instead."""
         store = self._store
         token = store.next_number(store.token, step.last_token)
         lease_end = store.now + milliseconds(step.lease)
         batch: list[Record] = []
+        expired: list[Expired] = []
         size = 0
         for queue in dict.fromkeys(step.queues):
-            left = step.want - len(batch)
-            due = store.due(queue, left)
-            if step.suspect and step.wait is None and left and not batch:
-                suspect = store.due(queue, 1, suspect=True)
-                due = suspect if suspect and (not due or suspect < due) else due
-            for _, record_id in due:
-                record = store.records[record_id]
+            while len(batch) < step.want and (record := self._find_next(queue, step, is_first=not batch)):
+                if record.expires is not None and record.expires <= store.now:
+                    if len(expired) == EXPIRE_PER_STEP:
+                        return batch, expired
+                    store.take_out(record)
+                    store.finish(record, "cancelled")
+                    expired.append(Expired(record.new.id, record.new.name, queue))
+                    continue
                 size += len(record.new.input)
                 if batch and size > MAX_BATCH_BYTES:
-                    return batch
+                    return batch, expired
                 store.take_out(record)
                 store.make_active(record, worker=step.worker, token=token, lease_end=lease_end)
                 batch.append(record)
                 if record.is_suspect():
-                    return batch
-        return batch
+                    return batch, expired
+        return batch, expired
+
+    def _find_next(self, queue: str, step: Step, *, is_first: bool) -> Record | None:
+        """Return the next due record of a queue. A suspect is next only if it is the first of its batch."""
+        due = self._store.due(queue, 1)
+        if step.suspect and step.wait is None and is_first:
+            due = sorted(due + self._store.due(queue, 1, suspect=True))
+        return self._store.records[due[0][1]] if due else None
 
     def _reserve_again(self, step: Step, last: LastStep) -> list[Record]:
         self.note_seen(step.worker)

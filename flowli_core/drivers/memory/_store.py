@@ -7,7 +7,7 @@ from typing import Literal
 from flowli_core.driver import Enqueued, NewRecord, Reserved
 from flowli_core.drivers._logs import NO_LOG, Log
 from flowli_core.drivers._paused import too_many_paused
-from flowli_core.drivers._times import SKIPPED_NUMBERS, milliseconds, moment, moment_or_none, stamp
+from flowli_core.drivers._times import SKIPPED_NUMBERS, expiry_at, milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.memory._history import History
 from flowli_core.limits import MOST_PAUSED, MOST_TAKEN_BACK, MOST_TAKEN_IDS
 from flowli_core.stored import FINISHED, FinishedState, RecordsInState, State, StoredRecord, StoredSchedule
@@ -56,6 +56,8 @@ class Record:
     """The token under which it was last settled."""
     lease_end: int = 0
     cancel_requested: bool = False
+    expires: int | None = None
+    """When it expires; or when it has expired, if it is cancelled. None once it has begun or was requeued."""
     recoveries: int = 0
     recovered_token: int | None = None
     """The token of the last recovery that counts, unless it was taken back."""
@@ -145,6 +147,8 @@ class Record:
             finished_at=moment_or_none(self.finished),
             lease_until=moment(self.lease_end) if self.status == "active" else None,
             cancel_requested=self.status == "active" and self.cancel_requested,
+            expires_at=moment_or_none(self.expires),
+            expired=self.status == "cancelled" and self.expires is not None,
             progress=self.progress,
             log=self.log.lines,
         )
@@ -235,7 +239,9 @@ class Store:
             return Enqueued(id=new.id, disposition="duplicate", state=state, scheduled_for=moment(self.now))
         if new.key is not None and (holder := self.keys.setdefault(new.key, new.id)) != new.id:
             return self.records[holder].enqueued("existing", self.now)
-        record = self.records[new.id] = Record(new, due=due, created=self.now, updated=self.now)
+        record = self.records[new.id] = Record(
+            new, due=due, created=self.now, updated=self.now, expires=expiry_at(new.expires, due)
+        )
         self.make_waiting(record, due)
         self.history.count(new, "enqueued")
         return record.enqueued("accepted", self.now)
@@ -292,6 +298,7 @@ class Store:
         """Reserve a record for a worker."""
         self.token = token
         record.status, record.token, record.worker, record.lease_end = "active", token, worker, lease_end
+        record.expires = None
         record.started = record.updated = self.now
         self.leases.add(lease_end, record.new.id)
 

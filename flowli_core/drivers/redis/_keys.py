@@ -10,7 +10,8 @@ that never exists: while the slot moves, the node refuses every call that names 
 ========================== ===== ======================================================================================
 Key                        Type  What it holds, and when an entry is removed
 ========================== ===== ======================================================================================
-record                     hash  id -> shape digest, creation time, idempotency key, meta, input; with the record (1)
+record                     hash  id -> shape digest, creation time, idempotency key, expiry, meta, input; with the
+                                 record (1)
 shape                      hash  digest -> limits, queue, job name, policy, as many records share them; with the last of
                                  these records
 uses                       hash  digest -> number of records with this shape, see columns.lua; with the shape

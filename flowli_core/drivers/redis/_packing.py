@@ -1,8 +1,9 @@
 r"""The format of stored records: the fields that many records share are stored once, as a shape.
 
 A shape is "max_recoveries keep_completed keep_failed keep_id queue\nname\npolicy", with times in ms, stored under its
-digest. The rest of a record is its blob: "digest created key\nlength of meta or -\nmeta input". The scripts read the
-numbers, the queue and the key; they never read a payload.
+digest. The rest of a record is its blob: "digest created key\nlength of meta or -\nmeta input". Behind the length
+follow a space and the time at which the record expires, if it does. The scripts read the numbers, the queue, the key
+and this time; they never read a payload.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from flowli_core.driver import (
     Released,
     Retried,
 )
-from flowli_core.drivers._times import milliseconds, moment, stamp
+from flowli_core.drivers._times import expiry_at, milliseconds, moment, stamp
 from flowli_core.reports import Report
 from flowli_core.stored import State, StoredRecord, StoredSchedule
 
@@ -114,10 +115,14 @@ def shape_of(record: NewRecord) -> tuple[bytes, bytes]:
 
 
 def pack_record(record: NewRecord) -> tuple[Word, ...]:
-    """Return the words of a record for add_records.lua: id, digest, key, d or a, ms, the rest of its blob."""
+    """Return the words of a record for add_records.lua: id, digest, key, when it is due, ms, the rest of its blob."""
     kind, ms = ("a", stamp(record.due)) if isinstance(record.due, datetime) else ("d", milliseconds(record.due))
     meta = record.meta
     rest = b"-\n" + record.input if meta is None else b"%d\n" % len(meta) + meta + record.input
+    if isinstance(record.expires, timedelta):
+        kind += str(milliseconds(record.expires))
+    elif record.expires is not None:
+        rest = rest.replace(b"\n", b" %d\n" % (expiry_at(record.expires, 0) or 0), 1)
     return record.id, shape_of(record)[0], record.key or "", kind, ms, rest
 
 
@@ -126,8 +131,17 @@ def unpack_payload(blob: bytes) -> tuple[bytes | None, bytes]:
     _, length, rest = blob.split(b"\n", 2)
     if length == b"-":
         return None, rest
+    if b" " in length:
+        length = length.partition(b" ")[0]
+        if length == b"-":
+            return None, rest
     size = int(length)
     return rest[:size], rest[size:]
+
+
+def _expiry_of(blob: bytes) -> datetime | None:
+    expires = blob.split(b"\n", 2)[1].partition(b" ")[2]
+    return moment(int(expires)) if expires else None
 
 
 def pack_ack(ack: Ack) -> tuple[Word, ...]:
@@ -202,6 +216,8 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
         started, worker = found.groups()
         updated = started
     name: State = state.decode()
+    is_expired = name == "cancelled" and result == b"expired"
+    may_expire = name in ("queued", "scheduled") and outcome is None
     return StoredRecord(
         id=record_id.decode(),
         name=shape.name,
@@ -224,6 +240,8 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
         finished_at=None if finished is None else moment(int(finished)),
         lease_until=None if lease is None else moment(int(lease)),
         cancel_requested=bool(is_cancelling),
+        expires_at=_expiry_of(blob) if is_expired or may_expire else None,
+        expired=is_expired,
         progress=progress,
         log=tuple(log.split(b"\n")[1:-1]) if log else (),
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from flowli_core.driver import AckAnswer, Damaged, Enqueued, NewRecord, Recovered, Reserved, StepAnswer
+from flowli_core.driver import AckAnswer, Damaged, Enqueued, Expired, NewRecord, Recovered, Reserved, StepAnswer
 from flowli_core.drivers._times import due_at, duration, moment
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._packing import (
@@ -62,13 +62,15 @@ class Replies:
 
     async def to_step_answer(self, reply: Any) -> StepAnswer:
         """Read the reply of step.lua."""
-        now, acks, ids, blobs, histories, token, recovered, damaged, next_due, next_tick, suspect_due, forgot = reply
+        now, acks, ids, blobs, histories, token, *rest = reply
+        recovered, damaged, next_due, next_tick, suspect_due, forgot, *expired = rest
         shapes = await self._read_shapes(blob[:DIGEST] for blob in blobs)
         return StepAnswer(
             now=moment(now),
             acks=tuple([_ACKS[letter] for letter in acks.decode()]),
             reserved=_to_reserved(shapes, ids, blobs, histories, token=int(token)),
             recovered=tuple([_to_recovered(row) for row in recovered]),
+            expired=tuple([Expired(*map(to_text, row)) for row in expired[0]]) if expired else (),
             damaged=tuple([Damaged(*map(to_text, row)) for row in damaged]),
             next_due=None if next_due < 0 else moment(next_due) - moment(0),
             next_tick=None if next_tick < 0 else duration(next_tick),

@@ -53,7 +53,7 @@ RECORD: Mapping[str, tuple[str, Kinds]] = {
     "settled": ("last token", _INT_OR_NONE),
     "lease_end": ("lease", _INT_OR_NONE),
     "worker": ("worker", _TEXT_OR_NONE),
-    "cancel_requested": ("cancel request", _INT),
+    "cancel_at": ("expiry or cancel request", _INT),
     "recoveries": ("number of recoveries", _INT),
     "max_recoveries": ("limit of recoveries", _INT),
     "keep_completed": ("retention", _INT),
@@ -78,7 +78,7 @@ SCHEDULE: Mapping[str, tuple[str, Kinds]] = {
 """The same of a schedule."""
 
 
-_GREATEST = {"due": LAST_STAMP, "finished_at": LAST_STAMP, "size": LONGEST}
+_GREATEST = {"due": LAST_STAMP, "cancel_at": LAST_STAMP, "finished_at": LAST_STAMP, "size": LONGEST}
 """The greatest sound numbers of columns for which that is less than _MOST: listings are in the order of these times."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from flowli_core.driver import Enqueued, NewRecord
-from flowli_core.drivers._times import due_at, milliseconds, moment
+from flowli_core.drivers._times import due_at, expiry_at, milliseconds, moment
 from flowli_core.drivers.sqlite._damage import CUT, Status
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
@@ -68,6 +68,7 @@ def _row(new: NewRecord, number: int, due: int, now: int) -> dict[str, Any]:
         "queue": new.queue,
         "key": new.key,
         "due": due,
+        "cancel_at": expiry_at(new.expires, due) or 0,
         "max_recoveries": new.max_recoveries,
         "keep_completed": milliseconds(new.keep_completed),
         "keep_failed": milliseconds(new.keep_failed),

@@ -167,6 +167,7 @@ def _stored(row: sqlite3.Row, now: int) -> StoredRecord:
     damage = noted(row["damage"]) or find_damage(row, RECORD)
     if damage is not None:
         return _damaged(row, now, damage)
+    is_active = row["state"] == "active"
     return StoredRecord(
         id=row["id"],
         name=row["name"],
@@ -188,7 +189,9 @@ def _stored(row: sqlite3.Row, now: int) -> StoredRecord:
         started_at=moment_or_none(row["started_at"]),
         finished_at=moment_or_none(row["finished_at"]),
         lease_until=moment_or_none(row["lease_end"]),
-        cancel_requested=bool(row["cancel_requested"]),
+        cancel_requested=is_active and row["cancel_at"] > 0,
+        expires_at=moment_or_none(None if is_active else row["cancel_at"] or None),
+        expired=row["state"] == "cancelled" and row["cancel_at"] > 0,
         progress=row["progress"],
         log=split_lines(row["log"]),
     )

@@ -29,7 +29,7 @@ class Row:
     due: int
     token: int | None
     settled: int | None
-    cancel_requested: int
+    cancel_at: int
     recoveries: int
     max_recoveries: int
     keep_completed: int
@@ -45,7 +45,7 @@ class Row:
     def make_waiting(self, due: int, now: int) -> None:
         """Put it into its queue; or cancel it if that was requested while it was active."""
         self.token = None
-        if self.cancel_requested:
+        if self.cancel_at:
             self.finish("cancelled", now)
         else:
             self.status, self.due = "waiting", due
@@ -166,7 +166,7 @@ def requeue(transaction: Transaction, target: Target) -> RequeueAnswer:
         return "unfinished"
     if row.key is not None and transaction.run("is_key_held", key=row.key, number=row.number).fetchone() is not None:
         return "key_taken"
-    row.recoveries, row.cancel_requested, row.attempts = 0, False, target.attempts
+    row.recoveries, row.cancel_at, row.attempts = 0, 0, target.attempts
     transaction.run("forget_recoveries", number=row.number)
     row.make_waiting(transaction.now, transaction.now)
     write(transaction, [row])

@@ -95,8 +95,8 @@ def recover(transaction: Transaction, step: Step) -> tuple[tuple[Recovered, ...]
         if row.worker != step.worker:
             row.recoveries += 1
             transaction.run("note_recovery", number=row.number, token=row.token)
-        state: Literal["queued", "failed", "cancelled"] = "cancelled" if row.cancel_requested else "queued"
-        if row.recoveries > row.max_recoveries and not row.cancel_requested:
+        state: Literal["queued", "failed", "cancelled"] = "cancelled" if row.cancel_at else "queued"
+        if row.recoveries > row.max_recoveries and not row.cancel_at:
             state = "failed"
             row.finish("failed", now)
         else:

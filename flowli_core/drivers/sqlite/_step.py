@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from flowli_core.driver import AckAnswer, Damaged, Recovered, Reserved, Step, StepAnswer
+from flowli_core.driver import AckAnswer, Damaged, Expired, Recovered, Reserved, Step, StepAnswer
 from flowli_core.drivers._times import duration, milliseconds, moment
 from flowli_core.drivers.sqlite._damage import Repairer
 from flowli_core.drivers.sqlite._records import take_back_recovery
@@ -100,13 +100,14 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, repairer: R
     acks: tuple[AckAnswer, ...] = tuple(["lost" for _ in step.acks])
     recovered: tuple[Recovered, ...] = ()
     batch: tuple[Reserved, ...] = ()
+    expired: tuple[Expired, ...] = ()
     damaged: tuple[Damaged, ...] = ()
     if last is None or step.sequence > last.sequence or not _fits(step, last):
         # In this order, so that late acks count, and recovered records can be reserved at once.
         store_reports(transaction, step.reports, step.worker)
         acks = settle(transaction, step.acks, step.worker)
         recovered, left_own = recover(transaction, step)
-        batch, token = ((), None) if left_own else reserve(transaction, step)
+        batch, token, expired = ((), None, ()) if left_own else reserve(transaction, step)
         if step.acks or not batch:
             trim(transaction, step.keep)
         if not (step.acks or batch):
@@ -129,6 +130,7 @@ def take_step(transaction: Transaction, step: Step, idle: IdleSteps, repairer: R
         acks=acks,
         reserved=batch,
         recovered=recovered,
+        expired=expired,
         damaged=damaged,
         next_due=_next_due(transaction, step, tick),
         next_tick=None if tick is None else duration(max(tick - now, 0)),

@@ -10,7 +10,7 @@
 --          more; or, if it only finds positions or there are more queues to search, {cursor, ms, id and queue of each position
 --          found}. A record is {id, blob, state, due, attempts, recoveries, token, outcome, finished, end of the lease, 1 if its
 --          cancellation was requested, progress, log}; a record of a page has no log. Without payloads the outcome ends before
---          its newline. A record that cannot be read is {id, state, due, finished, queue, damage}.
+--          its newline, except that of a cancelled record. A record that cannot be read is {id, state, due, finished, queue, damage}.
 -- Writes nothing.
 read_as_of_last_step()
 
@@ -32,7 +32,7 @@ local function read_record(id, payloads, queue, with_log)
   if not blob then
     return nil
   end
-  local kind, shape = parse_record(blob)
+  local kind, shape, _, expires = parse_record(blob)
   local state, due, token, outcome, waits_in = locate(id, kind and shape, queue)
   token, outcome = cut(token), cut(outcome)
   bytes_read = bytes_read + #blob + #(outcome or '')
@@ -49,9 +49,9 @@ local function read_record(id, payloads, queue, with_log)
     return { id, state, format_ms(due), finished, queue, kind and string.match(outcome, '\n(.*)') or shape }, state
   end
   if payloads ~= '1' then
-    blob = string.match(blob, '^[^\n]*\n') .. '-\n'
+    blob = string.match(blob, '^[^\n]*\n') .. (expires and '- ' .. format_ms(expires) or '-') .. '\n'
   end
-  if payloads == '0' then
+  if payloads == '0' and state ~= 'cancelled' then
     outcome = outcome and string.match(outcome, '^[^\n]*')
   end
   local attempts, recoveries = cut(call('HGET', ATTEMPTS, id)), number_or(string.match(call('HGET', RECOVERIES, id) or '', '^%d+'), 0)

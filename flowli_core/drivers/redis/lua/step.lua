@@ -11,7 +11,7 @@
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {position, attempts, recoveries} of those with a history,
 --          token or 0, {id, name, queue, meta, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
 --          next work or -1, ms to the next tick of a schedule or -1, 1 if a suspect is the next due record,
---          1 if the step before this one is unknown}.
+--          1 if the step before this one is unknown, {id, name, queue} of those expired if there are any}.
 -- First write: a ZREM of nothing. After it Redis lets a script write when memory is full, so that workers can settle even then.
 -- Each stage adds a record to its next index before it removes it from the last one. So a key of another type, at which a
 -- script ends half-way, loses none: the step does the same when it is sent again.
@@ -128,5 +128,5 @@ local is_unknown = not is_waiting and sequence > 1 and (not last_sequence or las
 local next_ms, tick_ms, is_suspect_first = find_next(open, first_end, lease_ms)
 return {
   now, acks, batch.ids, batch.blobs, batch.histories, token or 0, recovered, set_asides, next_ms, tick_ms,
-  is_suspect_first and 1 or 0, is_unknown and 1 or 0,
+  is_suspect_first and 1 or 0, is_unknown and 1 or 0, expired,
 }

@@ -5,10 +5,10 @@ WHERE lease_end IS NOT NULL
     AND worker = :worker
     AND id IN (SELECT json_extract(value, '$[0]') FROM json_each(:leases))
     AND (id, token) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:leases))
-RETURNING id, token, cancel_requested;
+RETURNING id, token, cancel_at;
 
 -- name: request_cancel
-UPDATE record SET cancel_requested = 1 WHERE number = :number;
+UPDATE record SET cancel_at = 1 WHERE number = :number;
 
 -- name: forget_progress
 DELETE FROM progress WHERE number = :number;

@@ -1,7 +1,7 @@
 -- name: find_possibly_damaged
 -- The records of a range that may be damaged. A text with characters beyond ASCII is checked in Python.
 SELECT
-    number, id, name, queue, key, state, due, token, settled, lease_end, worker, cancel_requested, recoveries,
+    number, id, name, queue, key, state, due, token, settled, lease_end, worker, cancel_at, recoveries,
     max_recoveries, keep_completed, keep_failed, keep_id, finished_at, forget_at, suspect, (
         SELECT ifnull(length(input), 0) + ifnull(length(meta), 0) + ifnull(length(policy), 0)
         FROM payload WHERE payload.number = record.number
@@ -16,7 +16,7 @@ FROM record WHERE number > :after AND number <= :until AND (:known OR damage IS 
     AND typeof(recoveries) = 'integer' AND recoveries BETWEEN 0 AND :most
     AND typeof(max_recoveries) = 'integer' AND max_recoveries BETWEEN 0 AND :most
     AND suspect = (recoveries >= max_recoveries)
-    AND typeof(cancel_requested) = 'integer' AND cancel_requested BETWEEN 0 AND :most
+    AND typeof(cancel_at) = 'integer' AND cancel_at BETWEEN 0 AND :last
     AND typeof(keep_completed) = 'integer' AND keep_completed BETWEEN 0 AND :most
     AND typeof(keep_failed) = 'integer' AND keep_failed BETWEEN 0 AND :most
     AND typeof(keep_id) = 'integer' AND keep_id BETWEEN 0 AND :most
@@ -49,7 +49,7 @@ SELECT number, state FROM record WHERE id = :id AND damage IS NOT NULL AND finis
 -- Keep what cannot be read. Only replace a queue that is NULL, because the counts need a value.
 UPDATE record SET
     state = iif(state IN ('completed', 'cancelled'), state, 'failed'), queue = ifnull(queue, ''), token = NULL,
-    lease_end = NULL, cancel_requested = 0,
+    lease_end = NULL, cancel_at = 0,
     suspect = ifnull(recoveries >= max_recoveries, 0), finished_at = :now, forget_at = :now + :keep, updated_at = :now,
     damage = :damage
 WHERE number = :number;

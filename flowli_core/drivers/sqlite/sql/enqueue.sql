@@ -19,11 +19,11 @@ SELECT coalesce(max(number), 0) FROM record WHERE number < 1 << 60;
 
 -- name: add_record
 INSERT INTO record (
-    number, id, name, queue, key, state, due, max_recoveries, suspect, keep_completed, keep_failed, keep_id,
+    number, id, name, queue, key, state, due, cancel_at, max_recoveries, suspect, keep_completed, keep_failed, keep_id,
     created_at, updated_at
 ) VALUES (
-    :number, :id, :name, :queue, :key, 'waiting', :due, :max_recoveries, 0 >= :max_recoveries, :keep_completed,
-    :keep_failed, :keep_id, :now, :now
+    :number, :id, :name, :queue, :key, 'waiting', :due, :cancel_at, :max_recoveries, 0 >= :max_recoveries,
+    :keep_completed, :keep_failed, :keep_id, :now, :now
 );
 
 -- name: add_payload

@@ -7,7 +7,7 @@ SELECT
     iif(length(attempts) > :cut, substr(attempts, 1, :cut), attempts) AS attempts,
     iif(NOT :results, NULL, iif(length(result) > :cut, substr(result, 1, :cut), result)) AS result, recoveries,
     max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at, token, settled, lease_end,
-    cancel_requested, suspect, keep_completed, keep_failed, keep_id, forget_at, damage, size,
+    cancel_at, suspect, keep_completed, keep_failed, keep_id, forget_at, damage, size,
     (SELECT substr(CAST(progress AS BLOB), 1, :cut) FROM progress WHERE progress.number = stored.number) AS progress,
     iif(:log, (SELECT substr(CAST(lines AS BLOB), 1, :cut) FROM log WHERE log.number = stored.number), NULL) AS log
 FROM stored LEFT JOIN (

@@ -1,5 +1,5 @@
 -- name: schema
--- Layout 9. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- Layout 10. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
 -- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -14,7 +14,9 @@ CREATE TABLE record (
     settled INTEGER,                             -- the token under which it was last settled
     lease_end INTEGER,
     worker TEXT,
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    -- Of a record that has not begun: when it expires; of one that has expired: when. Of an active one: 1 if its
+    -- cancellation was requested. Else 0.
+    cancel_at INTEGER NOT NULL DEFAULT 0,
     recoveries INTEGER NOT NULL DEFAULT 0 CHECK (typeof(recoveries) = 'integer'),
     recovered_token INTEGER,                     -- that of the last recovery that counts, unless it was taken back
     taken_back INTEGER NOT NULL DEFAULT 0,       -- how many recoveries were taken back
@@ -68,7 +70,7 @@ CREATE TABLE log (
 CREATE VIEW stored AS
 SELECT
     record.number, record.id, record.name, record.queue, record.key, record.state, record.due, record.token,
-    record.settled, record.lease_end, record.worker, record.cancel_requested, record.recoveries, record.max_recoveries,
+    record.settled, record.lease_end, record.worker, record.cancel_at, record.recoveries, record.max_recoveries,
     record.suspect, record.keep_completed, record.keep_failed, record.keep_id, record.forget_at, record.damage,
     record.finished_at,
     CAST(ifnull(record.created_at, 0) AS INTEGER) AS created_at,

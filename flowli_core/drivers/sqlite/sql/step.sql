@@ -1,7 +1,7 @@
 -- name: find_records
 -- The columns are those of `Row`. Records that were set aside are left out, because their text may be undecodable.
 SELECT
-    number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
+    number, id, name, queue, key, state, due, token, settled, cancel_at, recoveries, max_recoveries,
     keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE id IN (SELECT value FROM json_each(:ids)) AND (damage IS NULL OR state IN ('waiting', 'active'));
 
@@ -21,7 +21,7 @@ INSERT OR REPLACE INTO log (number, token, count, lines) VALUES (:number, :token
 -- The records whose lease has ended, the first first. The columns are the meta and those of `Row`.
 SELECT
     (SELECT CAST(meta AS BLOB) FROM payload WHERE payload.number = record.number),
-    number, id, name, queue, key, state, due, token, settled, cancel_requested, recoveries, max_recoveries,
+    number, id, name, queue, key, state, due, token, settled, cancel_at, recoveries, max_recoveries,
     keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE lease_end <= :now AND +state = 'active' ORDER BY lease_end, id LIMIT :limit;
 
@@ -32,7 +32,7 @@ UPDATE record SET
     due = :due,
     token = NULL,
     lease_end = NULL,
-    cancel_requested = 0,
+    cancel_at = 0,
     settled = :settled,
     recoveries = :recoveries,
     suspect = (:recoveries >= max_recoveries),
@@ -61,10 +61,10 @@ RETURNING queue, state;
 
 -- name: find_due
 -- The due records of a queue: its suspects, or the others; none if the queue is paused.
-SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy
+SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy, cancel_at
 FROM stored WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due <= :now
     AND NOT EXISTS (SELECT 1 FROM paused_queue WHERE paused_queue.queue = :queue AND since BETWEEN 0 AND 1e14)
-ORDER BY due, id LIMIT :limit;
+ORDER BY due, id LIMIT :limit OFFSET :skipped;
 
 -- name: next_token
 -- Greater than the one that the worker knows, and at least the time in microseconds, so no token is used again after the
@@ -72,12 +72,19 @@ ORDER BY due, id LIMIT :limit;
 UPDATE store SET token = max(token + 1, :known + 1, 1000 * :now) WHERE typeof(token) = 'integer' RETURNING token;
 
 -- name: reserve
-UPDATE record SET state = 'active', token = :token, lease_end = :lease_end, worker = :worker, started_at = :now, updated_at = :now
+UPDATE record SET
+    state = 'active', token = :token, lease_end = :lease_end, worker = :worker, cancel_at = 0, started_at = :now,
+    updated_at = :now
+WHERE number IN (SELECT value FROM json_each(:numbers));
+
+-- name: cancel_expired
+-- Cancel records that have expired. They keep that time in cancel_at.
+UPDATE record SET state = 'cancelled', finished_at = :now, forget_at = :now + keep_failed, updated_at = :now
 WHERE number IN (SELECT value FROM json_each(:numbers));
 
 -- name: find_held
 -- The records that the worker still holds under this token. Only for a step that is sent again.
-SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy
+SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy, cancel_at
 FROM stored WHERE lease_end IS NOT NULL AND token = :token AND worker = :worker;
 
 -- name: renew_batch

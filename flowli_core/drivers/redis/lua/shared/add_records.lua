@@ -33,7 +33,7 @@ local function add_uses(digest, shape)
 end
 
 -- `first` is the first argument: how many shapes, each as digest, text; then for each record: id, digest, key, 'd' or 'a' (a
--- delay, or a point in time), ms, the rest of its blob.
+-- delay, or a point in time), ms, the rest of its blob. Behind 'd' or 'a' are the ms from its due time to its expiry, if it has one.
 -- Returns {position, disposition, id, state, due, attempts} for each record that was not accepted, and {digest, text, ...} of the
 -- stored shapes that differ from those given. If there are any, it has stored nothing.
 local function add_records(first)
@@ -83,7 +83,14 @@ local function add_records(first)
       attempts = attempts and string.sub(attempts, 1, LONGEST)
       refused[#refused + 1] = { k, 'existing', holder, holder_state, format_ms(holder_due), attempts }
     else
+      local expires_in
+      if #due_kind > 1 then
+        due_kind, expires_in = string.match(due_kind, '^(.)(.*)$')
+      end
       local due = due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
+      if expires_in then
+        rest = string.gsub(rest, '\n', ' ' .. format_ms(due + expires_in) .. '\n', 1)
+      end
       added[id], is_delayed = due, is_delayed or due > now
       shape.uses = shape.uses + 1
       append(blobs, id, digest .. now_text .. ' ' .. key .. '\n' .. rest)

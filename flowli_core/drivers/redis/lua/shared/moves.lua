@@ -50,14 +50,21 @@ local function write_counts()
   end
 end
 
--- Read the head of a record's blob, "digest created key\nlength of meta or -\nmeta input": see pack_record in _packing.py.
--- Returns its key, '' if it has none, and the size of its input; or nil if it cannot be read, or has more than 64 MiB.
+-- Read the head of a record's blob, "digest created key\nlength of meta or - expiry\nmeta input": see pack_record in
+-- _packing.py. Returns its key, '' if it has none, the size of its input, and when it expires if it does; or nil if it cannot be
+-- read, or has more than 64 MiB.
 local function parse_head(blob)
-  local created_to, key, meta_length, from = string.match(blob, '^%d+() ([^\n]*)\n([%d-]+)\n()', DIGEST + 1)
-  local meta_size = meta_length == '-' and 0 or string.match(meta_length or '', '^%d+$')
+  local created_to, key, meta_length, from = string.match(blob, '^%d+() ([^\n]*)\n([%d -]+)\n()', DIGEST + 1)
+  local meta_size, expires = meta_length == '-' and 0 or string.match(meta_length or '', '^%d+$'), nil
+  if not meta_size and meta_length then
+    meta_length, expires = string.match(meta_length, '^([%d-]+) (%d+)$')
+    meta_size = meta_length == '-' and 0 or string.match(meta_length or '', '^%d+$')
+    expires = #(expires or '') <= 15 and tonumber(expires or nil)
+    meta_size = expires and meta_size
+  end
   local input_from = created_to and from + (meta_size or math.huge)
   if created_to and created_to <= DIGEST + 17 and input_from <= #blob + 1 and #blob <= 67108864 then
-    return key, #blob + 1 - input_from
+    return key, #blob + 1 - input_from, expires
   end
 end
 
@@ -66,9 +73,10 @@ local function kind_of(blob, key)
   return string.sub(blob, 1, DIGEST) .. (key == '' and '-' or '+')
 end
 
--- Read a record: its kind, its shape and the size of its input. Returns nil if it cannot be read, and why.
+-- Read a record: its kind, its shape, the size of its input, and when it expires if it does. Returns nil if it cannot be read,
+-- and why. Only a record without an outcome expires: one that has begun or was requeued has one.
 local function parse_record(blob)
-  local key, size = parse_head(blob)
+  local key, size, expires = parse_head(blob)
   if not key then
     return nil, 'the head of its record cannot be read'
   end
@@ -76,7 +84,7 @@ local function parse_record(blob)
   if not shape then
     return nil, damage
   end
-  return kind_of(blob, key), shape, size
+  return kind_of(blob, key), shape, size, expires
 end
 
 -- Release the idempotency key of a record, if it holds one.

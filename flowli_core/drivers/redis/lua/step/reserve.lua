@@ -3,6 +3,10 @@
 -- The batch of this step. `histories` are {position, attempts, recoveries} of the records that had an outcome before.
 local batch = { ids = {}, blobs = {}, histories = {}, has_suspect = false }
 
+-- The records that had expired, {id, name, queue}; nil without any. A step cancels at most this many: see EXPIRE_PER_STEP in
+-- limits.py.
+local expired, MOST_EXPIRED = nil, 100
+
 -- For each queue that was reserved from: when the first record that stays is due, false if none stays.
 local first_due = {}
 
@@ -54,8 +58,8 @@ local function add_histories(ids, position)
   end
 end
 
--- Reserve from one queue. Returns the number of input bytes of the batch, and true if the batch is full, as it is with a
--- suspect.
+-- Reserve from one queue. Returns the number of input bytes of the batch, true if the batch is full, as it is with a suspect, and
+-- true if records had expired, so that there may be more to reserve.
 local function reserve_from(queue, most, options, bytes)
   local index, ids, dues, entries = SUSPECT[queue], nil, nil, nil
   if options.with_suspect and #batch.ids == 0 and has_suspects(queue) then
@@ -68,11 +72,11 @@ local function reserve_from(queue, most, options, bytes)
   local blobs, first_position = read_fields(RECORD, ids), #batch.ids + 1
   local all_ids, all_blobs = batch.ids, batch.blobs
   local token, lease_end, worker = options.token, options.lease_end, options.worker
-  local leases, tokens, reserved, removed, is_full = {}, {}, {}, 0, false
+  local leases, tokens, reserved, removed, is_full, had_expired = {}, {}, {}, 0, false, false
   for i, id in ipairs(ids) do
-    local blob, kind, shape, size = blobs[i], nil, nil, nil
+    local blob, kind, shape, size, expires = blobs[i], nil, nil, nil, nil
     if blob then
-      kind, shape, size = parse_record(blob)
+      kind, shape, size, expires = parse_record(blob)
     end
     if not kind or shape.queue ~= queue then
       -- There is nothing to run: the record is missing, or it cannot be read.
@@ -81,6 +85,24 @@ local function reserve_from(queue, most, options, bytes)
       if blob then
         set_aside(id, queue, kind and 'its queue is another one' or shape)
       end
+    elseif expires and expires <= now and not call('HGET', OUTCOME, id) then
+      expired = expired or {}
+      if #expired == MOST_EXPIRED then
+        is_full = true
+        break
+      end
+      local due = format_ms(number_or(dues[i], now))
+      add_finished(id, kind, shape, 'cancelled')
+      -- After that, because a record with an outcome does not expire: the step may fail here, and be sent again.
+      call('HSET', OUTCOME, id, format_outcome('cancelled', '0', '0', '0', due, kind, '', 'expired'))
+      call('ZREM', index, id)
+      notify({ id })
+      add_history('X', queue, shape.name, 1)
+      expired[#expired + 1] = { id, shape.name, queue }
+      removed, had_expired = removed + 1, true
+    elseif had_expired and #all_ids == 0 then
+      -- A suspect may be the next due record: read the indexes again.
+      break
     else
       bytes = bytes + size
       if #all_ids > 0 and bytes > options.most_bytes then
@@ -101,7 +123,7 @@ local function reserve_from(queue, most, options, bytes)
     first_due[queue] = tonumber(entries[2 * (removed + #reserved) + 2]) or false
   else
     batch.has_suspect = #reserved > 0
-    is_full = batch.has_suspect
+    is_full = is_full or batch.has_suspect
   end
   call_with_all('HSET', TOKEN, tokens, 2)
   call_with_all('ZADD', LEASE, leases, 2)
@@ -109,16 +131,16 @@ local function reserve_from(queue, most, options, bytes)
   count('active', queue, #reserved)
   notify(reserved)
   add_histories(reserved, first_position)
-  return bytes, is_full
+  return bytes, is_full, had_expired
 end
 
 -- Reserve up to `want` records. `options` has worker, token, lease_end, with_suspect, most_bytes.
 local function reserve(queues, want, options)
   local bytes, is_full = 0, false
   for _, queue in ipairs(queues) do
-    local left = want - #batch.ids
-    if left > 0 and not is_full then
-      bytes, is_full = reserve_from(queue, left, options, bytes)
+    local may_have_more = true
+    while may_have_more and want > #batch.ids and not is_full do
+      bytes, is_full, may_have_more = reserve_from(queue, want - #batch.ids, options, bytes)
     end
   end
 end
