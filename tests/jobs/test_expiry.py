@@ -12,6 +12,7 @@ from flowli_core import Hooks, JobCancelled, JobEvent, Jobs, RunCounts, Runner, 
 from flowli_core.dashboard._timeline import make_timeline
 from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.durations import ZERO
 from flowli_core.errors import ValidationError
 from flowli_core.sqlalchemy._table import pack, unpack
 from flowli_core.testing import ManualClock, drain
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from flowli_core import Observer
 
 MINUTE = timedelta(minutes=1)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ran: list[int] = []
 
 
@@ -156,8 +158,20 @@ async def test_the_jobs_of_a_schedule_do_not_expire_at_one_moment(jobs: AppJobs)
 
 
 @pytest.mark.parametrize(
-    "expires", [None, MINUTE, datetime(2026, 1, 1, tzinfo=UTC)], ids=["never", "duration", "moment"]
+    ("due", "expires", "expected"),
+    [
+        (ZERO, None, None),
+        (ZERO, NOON, NOON),
+        (ZERO, 3 * MINUTE, MINUTE),
+        (ZERO, MINUTE, -MINUTE),
+        (MINUTE, MINUTE, ZERO),
+        (3 * MINUTE, MINUTE, MINUTE),
+        (NOON, MINUTE, NOON + MINUTE),
+    ],
 )
-def test_an_outbox_keeps_the_expiry(expires: Any) -> None:
-    record = NewRecord(id="a", name="offer", queue="default", input=b"1", expires=expires)
-    assert unpack(pack(record)) == record
+def test_an_expiry_counts_from_the_call_and_not_from_when_an_outbox_sends_it(
+    due: Any, expires: Any, expected: Any
+) -> None:
+    """The record is read two minutes after it was written."""
+    record = NewRecord(id="a", name="offer", queue="default", input=b"1", due=due, expires=expires)
+    assert unpack(pack(record), age=2 * MINUTE).expires == expected
