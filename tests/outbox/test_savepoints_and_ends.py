@@ -17,6 +17,7 @@ from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.sqlalchemy import SqlOutbox, outbox_table
 from tests.outbox.conftest import AppJobs, Shop, metadata, orders, rows, until
 from tests.outbox.databases import for_plain_code
+from tests.outbox.test_relay import DyingOutbox, unclaim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,15 +48,18 @@ async def test_a_commit_with_an_open_savepoint_stores_all_jobs(shop: Shop) -> No
 
 async def test_a_job_before_a_savepoint_survives_the_rollback_that_takes_its_row_along(shop: Shop) -> None:
     """The commit of the inner savepoint has written the row of the first job, and the outer rollback removes it."""
+    jobs = AppJobs(context=None, driver=shop.store, outbox=DyingOutbox(shop.engine, rows))
     async with AsyncSession(shop.engine) as session:
-        first = await shop.jobs.ship.options(session=session).enqueue(1)
+        work = jobs.ship.options(session=session)
+        first = await work.enqueue(1)
         outer = await session.begin_nested()
         async with session.begin_nested():
-            await shop.jobs.ship.options(session=session).enqueue(2)
+            await work.enqueue(2)
         await outer.rollback()
-        last = await shop.jobs.ship.options(session=session).enqueue(3)
+        last = await work.enqueue(3)
         await session.commit()
-    await shop.sent(first.id, last.id)
+    await unclaim(shop)
+    assert [record.id for record in await shop.outbox.claim()] == [first.id, last.id]
 
 
 async def test_a_savepoint_may_come_first(shop: Shop) -> None:
