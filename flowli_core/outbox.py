@@ -66,6 +66,10 @@ class Outbox(Protocol):
         """Remove the rows of records that the store has accepted."""
         ...
 
+    async def release(self, ids: Sequence[str]) -> None:
+        """Return the claims of these rows, because the store is unreachable."""
+        ...
+
     async def postpone(self, ids: Sequence[str]) -> None:
         """Leave these rows alone for a minute, because the store has refused their records."""
         ...

@@ -60,10 +60,17 @@ class Deliveries:
 
         Raises OutboxUnavailable if the database fails, and StoreUnavailable if the store does.
         """
+        await self._store()  # Claim nothing for a registry that is closed.
         found = rest = await self._outbox.claim()
         while rest:
-            batch, rest = rest[: (count := count_batch(rest))], rest[count:]
-            await self._remove(await self._accept(batch))
+            batch = rest[: count_batch(rest)]
+            try:
+                accepted = await self._accept(batch)
+            except StoreUnavailable:
+                await self._outbox.release([record.id for record in rest])
+                raise
+            await self._remove(accepted)
+            rest = rest[len(batch) :]
         return len(found)
 
     async def stored(self) -> None:

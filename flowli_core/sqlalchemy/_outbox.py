@@ -76,6 +76,11 @@ class SqlOutbox:
         statement = delete(self._table).where(self._table.c.id.in_(ids))
         await self._run(lambda connection: connection.execute(statement))
 
+    async def release(self, ids: Sequence[str]) -> None:
+        """Return the claims of the rows of these records."""
+        statement = update(self._table).where(self._table.c.id.in_(ids)).values(claimed_until=0, claimed_by=None)
+        await self._run(lambda connection: connection.execute(statement))
+
     async def postpone(self, ids: Sequence[str]) -> None:
         """Leave the rows of these records alone for a minute."""
         await self._refuse(self._table.c.id.in_(ids))

@@ -19,11 +19,14 @@ from flowli_core import (
     OutboxUnavailable,
     RecordNotFound,
     Runner,
+    StoreUnavailable,
     StrategyError,
     job,
     per_job,
     run_sync,
 )
+from flowli_core._jobs.registry import runtime_of
+from flowli_core._running.relay import relay_for_ever
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.sqlalchemy import SqlOutbox
@@ -92,6 +95,21 @@ async def test_a_registry_that_is_closed_while_its_runner_runs_ends_the_runner_w
     await shop.jobs.aclose()
     with pytest.raises(StrategyError):
         await running
+
+
+async def test_a_relay_returns_its_claims_if_the_store_is_unreachable(shop: Shop) -> None:
+    ids, deliveries = await leave(shop, 2), runtime_of(shop.jobs).require_deliveries()
+    shop.store.fail("enqueue", times=1)
+    with pytest.raises(StoreUnavailable):
+        await deliveries.relay()
+    assert [record.id for record in await shop.outbox.claim()] == ids
+
+
+async def test_a_relay_ends_with_its_registry_and_claims_nothing(shop: Shop) -> None:
+    ids, deliveries = await leave(shop, 2), runtime_of(shop.jobs).require_deliveries()
+    await shop.jobs.aclose()
+    await relay_for_ever(deliveries)
+    assert [record.id for record in await shop.outbox.claim()] == ids
 
 
 async def _is_waiting(shop: Shop) -> bool:
