@@ -58,8 +58,10 @@ OUTBOX: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]
         (
             "rows are removed before the store has their records",
             "            try:\n                accepted = await self._accept(batch)\n",
-            "            await self._remove([one.id for one in batch])\n"
-            "            try:\n                accepted = await self._accept(batch)\n",
+            (
+                "            await self._remove([one.id for one in batch])\n"
+                "            try:\n                accepted = await self._accept(batch)\n"
+            ),
         ),
         ("the row of a refused record is removed", "            return []\n", "            return [record.id]\n"),
         ("one refused record holds up the others", "if len(batch) > 1:", "if False:"),
