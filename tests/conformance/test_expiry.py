@@ -237,6 +237,17 @@ async def test_the_suspect_behind_an_expired_record_runs_alone(
     assert ([one.id for one in answer.expired], ids(answer.reserved)) == (["a", "b"], ["c"])
 
 
+async def test_a_suspect_behind_a_reserved_record_waits(driver: Driver, clock: ManualClock, worker: Worker) -> None:
+    """It is not the first, so it is neither reserved nor cancelled, and the records behind it are reserved."""
+    await driver.enqueue([record("a")])
+    clock.advance(MOMENT)
+    await driver.enqueue([record("b", max_recoveries=0, expires=MOMENT), record("c", max_recoveries=0)])
+    clock.advance(MOMENT)
+    await driver.enqueue([record("d")])
+    answer = await worker.step(want=5)
+    assert (answer.expired, ids(answer.reserved), answer.suspect_due) == ((), ["a", "d"], True)
+
+
 async def test_a_step_that_wants_nothing_expires_nothing(driver: Driver, clock: ManualClock, worker: Worker) -> None:
     """It would not reserve the record either, but says that there is something to do."""
     await driver.enqueue([record("a", expires=MINUTE)])

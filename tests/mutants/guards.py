@@ -86,6 +86,7 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
         ("a record that has begun expires", " cancel_at = 0, started_at", " started_at"),
     ),
     ("_reserve.py", "tests/conformance/test_expiry.py"): (
+        ("a suspect is reserved beside a record", "if columns[_SUSPECT] and left < step.want:", "if False:"),
         ("an expired record is reserved", "if 0 < columns[_CANCEL_AT] <= transaction.now:", "if False:"),
         (
             "a record expires before its time",
@@ -187,7 +188,6 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
             "if columns[_SUSPECT] or left == 0:",
             "if left == 0:",
         ),
-        ("a suspect is reserved beside a record", "if columns[_SUSPECT] and left < step.want:", "if False:"),
     ),
     ("_schedules.py", "tests/conformance/test_schedules.py"): (
         ("a schedule is changed at any revision", "    if revision != (", "    if False and revision != ("),
