@@ -1,6 +1,7 @@
 """The outbox of a database: claims committed records, and removes those that were sent."""
 
 import asyncio
+import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,11 @@ T = TypeVar("T")
 
 _CLAIM_MS = 30_000
 _POSTPONE_MS = 60_000
+_MOST_TRIES = 10
+_CONFLICT_SECONDS = 0.05
+"""The longest pause before a transaction that met another one is tried again."""
+
+_DEADLOCK_OF_MYSQL = 1213
 _REFUSED = "refused"
 """The claim of rows whose record the store has refused, or that cannot be read. They hold up no other row."""
 
@@ -135,14 +141,19 @@ class SqlOutbox:
         return {transaction for transaction, number in connection.execute(earliest) if number < first[transaction]}
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
-        """Do work in a transaction. Raises OutboxUnavailable if the database fails."""
-        try:
-            if isinstance(self._engine, AsyncEngine):
-                return await self._run_on_its_loop(self._engine, work)
-            return await _run_in_thread(self._engine, work)
-        except (SQLAlchemyError, OSError, RuntimeError) as error:  # RuntimeError: an event loop or a process ends
-            cause = getattr(error, "orig", None) or error
-            raise OutboxUnavailable(f"the database of {self!r} failed: {type(cause).__name__}: {cause}") from error
+        """Do work in a transaction, again if that met another one. Raises OutboxUnavailable if the database fails."""
+        for tries_left in reversed(range(_MOST_TRIES)):
+            try:
+                if isinstance(self._engine, AsyncEngine):
+                    return await self._run_on_its_loop(self._engine, work)
+                return await _run_in_thread(self._engine, work)
+            except (SQLAlchemyError, OSError, RuntimeError) as error:  # RuntimeError: an event loop or a process ends
+                cause = getattr(error, "orig", None) or error
+                if not tries_left or not _is_conflict(cause):
+                    text = f"the database of {self!r} failed: {type(cause).__name__}: {cause}"
+                    raise OutboxUnavailable(text) from error
+            await asyncio.sleep(_CONFLICT_SECONDS * random.random())  # noqa: S311 - no secret
+        raise AssertionError("unreachable")
 
     async def _run_on_its_loop(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
         """Do work on the event loop of the engine, because its connections belong to that loop."""
@@ -171,6 +182,17 @@ def _check(engine: object, table: object) -> None:
     # isinstance cannot see the type parameter that Table has in later releases.
     if not isinstance(table, Table) or "claimed_until" not in cast("Table", table).c:
         raise DefinitionError("table must be made by outbox_table(metadata)")
+
+
+def _is_conflict(cause: object) -> bool:
+    """Return True for a deadlock, and for transactions that cannot be serialized: the same transaction may succeed.
+
+    These are two standard states of SQL, and the number of a deadlock in MySQL, whose drivers name no state.
+    """
+    if getattr(cause, "sqlstate", None) in ("40001", "40P01"):
+        return True
+    arguments: tuple[object, ...] = getattr(cause, "args", ())
+    return bool(arguments) and arguments[0] == _DEADLOCK_OF_MYSQL
 
 
 async def _run_in_task(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
