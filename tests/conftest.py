@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 
 import pytest
@@ -14,6 +15,10 @@ from flowli_core.testing import ManualClock
 from tests.support import figures
 from tests.support.counting import CountingDriver
 from tests.support.mailing import START, AppJobs, ran
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background processes with SIGINT ignored, and the commands that tests interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("short", deadline=None)
 examples = os.environ.get("FLOWLI_FUZZ_EXAMPLES")
