@@ -120,7 +120,7 @@ class Deliveries:
                 sender = self._senders.setdefault(loop, _Sender())
                 loop.call_soon_threadsafe(self._start, sender, records)
             except RuntimeError as error:  # Python ends, and starts no thread.
-                _log_failure(error, len(records))
+                _log_failure(error, f"committed jobs stay in the outbox ({len(records)}), and are sent later")
         else:
             self._start(self._senders.setdefault(loop, _Sender()), records)
 
@@ -164,7 +164,8 @@ class Deliveries:
             sender.accepted += await self._accept(batch)
         except Exception as error:  # noqa: BLE001 - logged: a runner sends them
             # Those behind it are not tried, because they may be of the same transaction.
-            _log_failure(error, len(batch) + len(sender.records))
+            count = len(batch) + len(sender.records)
+            _log_failure(error, f"committed jobs stay in the outbox ({count}), and are sent later")
             sender.records.clear()
         if not (sender.records or sender.timers or sender.must_search):
             sender.is_stored.set()
@@ -174,7 +175,7 @@ class Deliveries:
         try:
             await self._remove(ids)
         except Exception as error:  # noqa: BLE001 - logged: a runner sends them again, and the store has their ids
-            _log_failure(error, len(ids), "jobs that were sent stay in the outbox (%d), and are removed later: %s")
+            _log_failure(error, f"jobs that were sent stay in the outbox ({len(ids)}), and are removed later")
 
     async def _search(self, sender: _Sender) -> None:
         sender.must_search = False
@@ -182,7 +183,7 @@ class Deliveries:
             while await self.relay():
                 sender.is_stored.set()
         except Exception as error:  # noqa: BLE001 - logged: a runner sends them
-            _log_failure(error, 0, "%d committed jobs of connections were found, and the others are sent later: %s")
+            _log_failure(error, "jobs that connections have committed could not be searched for, and are sent later")
 
     async def _remove(self, ids: list[str]) -> None:
         if ids:
@@ -211,9 +212,7 @@ def _is_busy(sender: _Sender) -> bool:
     return sender.task is not None and not sender.task.done()
 
 
-def _log_failure(
-    error: BaseException, count: int, text: str = "committed jobs stay in the outbox (%d), and are sent later: %s"
-) -> None:
+def _log_failure(error: BaseException, what: str) -> None:
     # When a process ends, Python starts no more threads, and says so by a RuntimeError.
     is_expected = isinstance(error, FlowliError) or "interpreter shutdown" in str(error)
-    logger.warning(text, count, error, exc_info=None if is_expected else error)
+    logger.warning("%s: %s", what, error, exc_info=None if is_expected else error)
