@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,19 +24,6 @@ PATIENCE = 20
 def framework(request: pytest.FixtureRequest) -> Framework:
     """Each framework in turn."""
     return FRAMEWORKS[request.param]
-
-
-@pytest.fixture
-def client(framework: Framework, parts: Parts) -> Iterator[Any]:
-    """A client of the service without a runner, which enqueues jobs and runs none."""
-    with framework.client(framework.create_app(parts)) as client:
-        yield client
-
-
-@pytest.fixture
-def run_due(framework: Framework, client: Any, parts: Parts) -> Callable[[], RunCounts]:
-    """Run the jobs that are due."""
-    return lambda: framework.drained(client, parts)
 
 
 def test_the_payer_is_notified_by_a_job_that_is_retried(

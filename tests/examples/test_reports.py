@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from examples.records_service.domain import service
-from examples.records_service.domain.service import Parts
 from examples.records_service.domain.store import RecordStore
 from flowli_core import RunCounts
 from tests.examples.frameworks import FRAMEWORKS, Framework, post
@@ -18,19 +17,6 @@ from tests.examples.frameworks import FRAMEWORKS, Framework, post
 def framework(request: pytest.FixtureRequest) -> Framework:
     """Each framework in turn."""
     return FRAMEWORKS[request.param]
-
-
-@pytest.fixture
-def client(framework: Framework, parts: Parts) -> Iterator[Any]:
-    """A client of the service without a runner, which enqueues jobs and runs none."""
-    with framework.client(framework.create_app(parts)) as client:
-        yield client
-
-
-@pytest.fixture
-def run_due(framework: Framework, client: Any, parts: Parts) -> Callable[[], RunCounts]:
-    """Run the jobs that are due."""
-    return lambda: framework.drained(client, parts)
 
 
 def test_a_report_is_ordered_and_waited_for(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flowli_core.clock import Clock, SystemClock
 from flowli_core.drivers.sqlite import SqliteDriver
 
 if TYPE_CHECKING:
@@ -22,9 +23,24 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def driver(path: Path) -> AsyncIterator[SqliteDriver]:
+def clock() -> Clock:
+    """Return the clock of the drivers."""
+    return SystemClock()
+
+
+@pytest.fixture
+async def driver(path: Path, clock: Clock) -> AsyncIterator[SqliteDriver]:
     """Yield an open driver."""
-    made = SqliteDriver(path)
+    made = SqliteDriver(path, clock=clock)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def elsewhere(path: Path, clock: Clock, driver: SqliteDriver) -> AsyncIterator[SqliteDriver]:
+    """Yield a second driver of the same file, like one in another process."""
+    made = SqliteDriver(path, clock=clock)
     await made.open()
     yield made
     await made.close()

@@ -35,7 +35,6 @@ from tests.support.store import cancel_one, read_page, requeue_one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -44,12 +43,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
-    made = SqliteDriver(path, clock=clock)
-    await made.open()
-    yield made
-    await assert_consistent(made)
-    await made.close()
+async def driver(driver: SqliteDriver) -> AsyncIterator[SqliteDriver]:
+    yield driver
+    await assert_consistent(driver)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from flowli_core.testing import ManualClock
 from tests.conformance.builders import DONE, Worker, ack, finish, record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 MINUTE = timedelta(minutes=1)
@@ -25,23 +24,6 @@ RESOLUTIONS: tuple[Resolution, ...] = ("minute", "hour", "total")
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture
-async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
-    made = SqliteDriver(path, clock=clock)
-    await made.open()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def peer(path: Path, clock: ManualClock, driver: SqliteDriver) -> AsyncIterator[SqliteDriver]:
-    """Yield another driver of the same file, as another process has it."""
-    made = SqliteDriver(path, clock=clock)
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def read(driver: SqliteDriver, resolution: Resolution = "total") -> list[HistoryEntry]:
@@ -56,13 +38,13 @@ def count_rows(foreign: sqlite3.Connection, kind: str) -> int:
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 async def test_all_drivers_of_a_file_count_together(
-    driver: SqliteDriver, peer: SqliteDriver, clock: ManualClock, resolution: Resolution
+    driver: SqliteDriver, elsewhere: SqliteDriver, clock: ManualClock, resolution: Resolution
 ) -> None:
     """Either may sum the minutes that have ended."""
     for number in range(6):
-        await (driver, peer)[number % 2].enqueue([record()])
+        await (driver, elsewhere)[number % 2].enqueue([record()])
         clock.advance(MINUTE / 2)
-    for each in (driver, peer):
+    for each in (driver, elsewhere):
         assert sum(entry.enqueued for entry in await read(each, resolution)) == 6
 
 
@@ -82,13 +64,13 @@ async def test_a_minute_that_ended_while_no_driver_was_open_is_summed(
     await later.close()
 
 
-async def test_drivers_of_a_file_share_the_limit_of_pairs(driver: SqliteDriver, peer: SqliteDriver) -> None:
+async def test_drivers_of_a_file_share_the_limit_of_pairs(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
     """A pair that one of them counts apart is counted apart by the other too."""
     await driver.enqueue([record(name="first")])
-    await peer.enqueue([record(name="second")])
+    await elsewhere.enqueue([record(name="second")])
     await driver.enqueue([record(name=f"job {number}") for number in range(MOST_HISTORY_JOBS - 2)])
     for name in ("another", "first", "second"):
-        await peer.enqueue([record(name=name)])
+        await elsewhere.enqueue([record(name=name)])
     for resolution in RESOLUTIONS:
         counted = {entry.name: entry.enqueued for entry in await read(driver, resolution)}
         assert len(counted) == MOST_HISTORY_JOBS + 1

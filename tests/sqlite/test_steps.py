@@ -14,8 +14,6 @@ from tests.support.store import cancel_one
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 NEARLY_FORGOTTEN = WORKER_MEMORY * 0.9
 
@@ -23,15 +21,6 @@ NEARLY_FORGOTTEN = WORKER_MEMORY * 0.9
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture
-async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
-    """Yield a driver whose time stands still."""
-    made = SqliteDriver(path, clock=clock)
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def test_an_idle_step_writes_nothing(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:

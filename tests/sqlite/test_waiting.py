@@ -16,8 +16,7 @@ from flowli_core.testing import ManualClock
 from tests.conformance.builders import LEASE, PATIENCE, Worker, ids, record, soon, waiting_step
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    pass
 
 Q = ("q",)
 
@@ -25,24 +24,6 @@ Q = ("q",)
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture
-async def driver(path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
-    """Yield a driver whose time stands still."""
-    made = SqliteDriver(path, clock=clock)
-    await made.open()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def elsewhere(driver: SqliteDriver, path: Path, clock: ManualClock) -> AsyncIterator[SqliteDriver]:
-    """Yield a second driver of the same file, like one in another process."""
-    made = SqliteDriver(path, clock=clock)
-    await made.open()
-    yield made
-    await made.close()
 
 
 def wait(driver: SqliteDriver, *queues: str, want: int = 0) -> asyncio.Task[StepAnswer]:
