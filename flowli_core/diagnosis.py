@@ -1,4 +1,4 @@
-"""The findings of a driver that examines its store, for `flowli doctor`. Not part of what every driver must do."""
+"""The findings of a driver that examines its store. Not part of what every driver must do."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -19,8 +19,11 @@ class Check:
 
 @runtime_checkable
 class Diagnosable(Protocol):
-    """A driver that can examine its store for `flowli doctor`."""
+    """A driver that can examine its store for `flowli doctor` and the dashboard."""
 
-    async def diagnose(self) -> list[Check]:
-        """Examine the store while workers go on. Called once it is open."""
+    async def diagnose(self, *, quick: bool = False) -> list[Check]:
+        """Examine the store while workers go on. Called once it is open.
+
+        With `quick`, leave out what reads the records: the answer takes a few calls, and nothing is written.
+        """
         ...

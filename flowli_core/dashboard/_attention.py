@@ -10,6 +10,7 @@ from flowli_core._jobs.outbox_state import OutboxState
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core._jobs.workers import WorkerRecord, unserved_jobs, unserved_queues
+from flowli_core.diagnosis import Check
 from flowli_core.durations import format_span
 from flowli_core.stored import Overview
 
@@ -40,7 +41,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """The parts of a store in which problems are found. `jobs` are the declared jobs with their queues."""
+    """The parts of a store in which problems are found.
+
+    `jobs` are the declared jobs with their queues, and `checks` what the driver finds wrong with the store itself.
+    `is_private` is True if the store is in the memory of this process.
+    """
 
     overview: Overview
     workers: Sequence[WorkerRecord]
@@ -49,11 +54,14 @@ class Situation:
     jobs: Mapping[str, str]
     last_hour: Sequence[JobHistory]
     outbox: OutboxState | None = None
+    checks: Sequence[Check] = ()
+    is_private: bool = False
 
 
 def find_problems(found: Situation) -> list[Problem]:
     """Return what needs attention, the worst first."""
     kinds = (
+        _store(found),
         _workers(found),
         _unserved(found),
         _parked(found),
@@ -74,6 +82,15 @@ def _some(problems: Iterable[Problem]) -> list[Problem]:
     if others:
         first.append(Problem(level=others[0].level, text=f"and {len(others):,} more like this", path=others[0].path))
     return first
+
+
+def _store(found: Situation) -> Iterator[Problem]:
+    for check in found.checks:
+        if check.verdict != "ok":
+            # A store in memory is chosen for a test or a trial.
+            level: Level = "bad" if check.verdict == "bad" and not found.is_private else "note"
+            cure = f"; {check.cure}" if check.cure else ""
+            yield Problem(level=level, text=f"Store, {check.name}: {check.value}{cure}.")
 
 
 def _workers(found: Situation) -> Iterator[Problem]:

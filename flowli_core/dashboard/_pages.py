@@ -23,6 +23,7 @@ from flowli_core.dashboard._charts import make_charts
 from flowli_core.dashboard._filters import read_filters
 from flowli_core.dashboard._site import KEPT_SECONDS, Drawn, Site
 from flowli_core.dashboard._timeline import make_timeline
+from flowli_core.diagnosis import Check, Diagnosable
 from flowli_core.errors import ValidationError
 from flowli_core.stored import STATES, Overview, StateCounts
 
@@ -37,6 +38,9 @@ _SEARCH_KEPT = 5.0
 _SLOWLY = 10.0
 """Seconds for which the answers of longer reads are kept. A list that is kept under the time of the overview is read
 again with the next overview, so that no page shows an older list beside it."""
+
+_CHECKED_SECONDS = 60.0
+"""Seconds for which the checks of the store itself are kept: its memory, disk, clock and persistence."""
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -74,6 +78,8 @@ class Pages:
             jobs={name: settings.queue for name, settings in runtime_of(self._site.jobs).settings.items()},
             last_hour=(await self._history("1h")).by_job,
             outbox=await self._outbox(),
+            checks=await self._site.shared.get("checks", self._read_checks, seconds=_CHECKED_SECONDS),
+            is_private=bool(getattr(runtime_of(self._site.jobs).driver, "is_private", False)),
         )
         upcoming = sorted((one for one in schedules if one.next_tick), key=lambda one: one.next_tick or _NEVER)
         last = request.query_params.get("last", "")
@@ -171,6 +177,10 @@ class Pages:
 
     async def _read_active(self) -> tuple[JobRecord, ...]:
         return (await self._inspect.find("active", limit=MOST_PER_PAGE, payloads=False)).items
+
+    async def _read_checks(self) -> list[Check]:
+        driver = await runtime_of(self._site.jobs).store()
+        return await driver.diagnose(quick=True) if isinstance(driver, Diagnosable) else []
 
     async def _history(self, last: str) -> History:
         async def read() -> History:

@@ -10,6 +10,7 @@ from flowli_core._jobs.history import Durations
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.workers import WorkerRecord
 from flowli_core.dashboard._attention import Situation, find_problems
+from flowli_core.diagnosis import Check
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WORKER = WorkerRecord(name="host:1", seen=NOW, is_alive=True, queues=("default",), jobs=frozenset({"clean"}))
@@ -126,3 +127,12 @@ def test_schedules_that_cannot_be_read_or_were_not_fired_are_named() -> None:
 def test_many_problems_of_a_kind_are_counted() -> None:
     late = [schedule(f"late{number}", next_tick=NOW - timedelta(minutes=3)) for number in range(8)]
     assert [text for _, text in said(replace(WELL, schedules=late))][5:] == ["and 3 more like this"]
+
+
+def test_a_store_that_keeps_nothing_needs_attention() -> None:
+    lost = Check(name="persistence", value="neither a log nor snapshots", verdict="bad", cure="a restart loses all")
+    late = Check(name="clock", value="3 s off", verdict="warning")
+    sound = Check(name="memory", value="1 MiB")
+    text = "Store, persistence: neither a log nor snapshots; a restart loses all."
+    assert said(replace(WELL, checks=[sound, late, lost])) == [("bad", text), ("note", "Store, clock: 3 s off.")]
+    assert said(replace(WELL, checks=[lost], is_private=True)) == [("note", text)], "it was chosen for a test"

@@ -53,6 +53,11 @@ async def test_the_overview_says_that_no_worker_is_alive(visitor: Visitor, clock
     assert "<title>(2) Overview" in page.source
 
 
+async def test_the_overview_says_where_the_jobs_are_if_nothing_keeps_them(visitor: Visitor) -> None:
+    page = await visitor.visit("/")
+    assert "Store, persistence: the memory of this process; no other process sees these jobs" in page.text
+
+
 async def test_a_job_is_opened_by_its_id(visitor: Visitor) -> None:
     page = await visitor.visit("/jobs")
     assert page.form("Open").action == "/admin/jobs/job"

@@ -275,6 +275,17 @@ async def test_doctor_calls_a_server_that_stores_nothing_bad(server: Server) -> 
     ]
 
 
+async def test_a_quick_diagnosis_reads_no_records_and_writes_nothing(server: Server) -> None:
+    driver = RedisDriver.from_url(server.url, prefix="quick")
+    await driver.open()
+    written = server.call("INFO", "persistence")["rdb_changes_since_last_save"]
+    names = {one.name for one in await driver.diagnose(quick=True)}
+    await driver.close()
+    assert {"persistence", "memory", "clock"} <= names
+    assert not {"fsck", "ACL"} & names
+    assert server.call("INFO", "persistence")["rdb_changes_since_last_save"] == written
+
+
 async def test_doctor_says_that_other_applications_need_another_prefix(server: Server) -> None:
     for prefix, note in (("flowli", True), ("shop", False)):
         driver = RedisDriver.from_url(server.url, prefix=prefix)

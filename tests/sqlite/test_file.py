@@ -355,3 +355,9 @@ def test_no_statement_reads_all_records() -> None:
         scans = [step[3] for step in plan if step[3].startswith(("SCAN record", "SCAN payload", "SCAN stored"))]
         assert scans == [], name
     connection.close()
+
+
+async def test_a_quick_diagnosis_does_not_read_the_whole_file(driver: SqliteDriver) -> None:
+    names = {one.name for one in await driver.diagnose(quick=True)}
+    assert names >= {"disk", "clock", "persistence"}
+    assert not {"file", "records", "fsck"} & names

@@ -298,7 +298,7 @@ class MemoryDriver:
                 keys = nsmallest(query.limit, [key for key in stored if key > (query.after or "")])
             return moment(now), [stored[key] for key in keys]
 
-    async def diagnose(self) -> list[Check]:
+    async def diagnose(self, *, quick: bool = False) -> list[Check]:  # noqa: ARG002 - it is always quick
         value = "the memory of this process"
         cure = "no other process sees these jobs, and they are lost when it ends: use SQLite or Redis outside of tests"
         return [Check(name="persistence", value=value, verdict="bad", cure=cure)]

@@ -1,4 +1,4 @@
-"""The checks of the server and the keys that `flowli doctor` shows."""
+"""The checks of the server and the keys that `flowli doctor` and the dashboard show."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def check_prefix(prefix: str) -> Check:
     return _check("prefix", prefix + note)
 
 
-async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list[Check]:
-    """Check the server, its clock, the user's permissions, and the layout. `at` is a key of the prefix."""
+async def check_server(client: Client, *, at: str) -> list[Check]:
+    """Check the server and its clock. `at` is a key of the prefix."""
     facts: dict[str, str] = {}
     try:
         for section in ("server", "memory", "persistence", "replication"):
@@ -42,13 +42,17 @@ async def check_connection(client: Client, scripts: Scripts, *, at: str) -> list
         checks = [_check("server", "this Redis user may not call INFO", warning=cure)]
     asked = time.time()
     seconds, micros = await client.at(at, "TIME")
-    checks.append(check_clock(int(seconds) + int(micros) / 1e6, asked, time.time()))
+    return [*checks, check_clock(int(seconds) + int(micros) / 1e6, asked, time.time())]
+
+
+async def check_permissions(scripts: Scripts) -> list[Check]:
+    """Check the user's permissions, and the layout."""
     refused = (await scripts.check()).decode()
     if refused:
-        checks.append(_check("ACL", f"{refused} is refused", bad=f"allow it: ACL SETUSER ... +{refused}"))
+        allowed = _check("ACL", f"{refused} is refused", bad=f"allow it: ACL SETUSER ... +{refused}")
     else:
-        checks.append(_check("ACL", "all needed commands are allowed"))
-    return [*checks, _check("layout", str(LAYOUT))]
+        allowed = _check("ACL", "all needed commands are allowed")
+    return [allowed, _check("layout", str(LAYOUT))]
 
 
 async def _snapshot_facts(client: Client, at: str) -> dict[str, str]:

@@ -304,12 +304,15 @@ class RedisDriver:
         """
         return await Audit(self._connections, self._scripts, self._keys, limit=limit).run()
 
-    async def diagnose(self) -> list[Check]:
-        """Check the server, the user's permissions and all keys, for `flowli doctor`. It reads every record."""
+    async def diagnose(self, *, quick: bool = False) -> list[Check]:
+        """Check the server. Unless `quick`, also check the user's permissions and all keys, and read every record."""
         checks = [
             diagnosis.check_prefix(self._prefix),
-            *await diagnosis.check_connection(self._connections, self._scripts, at=self._keys.queues),
+            *await diagnosis.check_server(self._connections, at=self._keys.queues),
         ]
+        if quick:
+            return checks
+        checks += await diagnosis.check_permissions(self._scripts)
         try:
             return [*checks, diagnosis.check_findings(await self.fsck())]
         except PermissionMissingError as error:

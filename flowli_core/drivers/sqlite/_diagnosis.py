@@ -1,4 +1,4 @@
-"""The checks of the file for `flowli doctor`."""
+"""The checks of the file that `flowli doctor` and the dashboard show."""
 
 import sqlite3
 from pathlib import Path
@@ -14,8 +14,10 @@ _MIB = 1024 * 1024
 _MOST_NAMED = 5
 
 
-def diagnose(connection: sqlite3.Connection, path: str, synchronous: str, now: int) -> list[Check]:
-    """Examine all of the file."""
+def diagnose(
+    connection: sqlite3.Connection, path: str, synchronous: str, now: int, *, quick: bool = False
+) -> list[Check]:
+    """Examine the file; unless `quick`, all of it."""
     checks = [Check(name="server version", value=f"SQLite {sqlite3.sqlite_version}")]
     mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
     checks.append(Check(name="journal", value=mode, verdict="ok" if mode == "wal" else "bad"))
@@ -43,7 +45,7 @@ def diagnose(connection: sqlite3.Connection, path: str, synchronous: str, now: i
             cure="the clock of this machine was set back; keep it right with NTP" if ahead > _DRIFT_MS else "",
         )
     )
-    return [*checks, *_check_integrity(connection)]
+    return checks if quick else [*checks, *_check_integrity(connection)]
 
 
 def _check_integrity(connection: sqlite3.Connection) -> list[Check]:

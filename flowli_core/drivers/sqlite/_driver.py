@@ -274,9 +274,10 @@ class SqliteDriver:
     async def overview(self) -> Overview:
         return await self._read(lambda connection: read_overview(connection, self._now()))
 
-    async def diagnose(self) -> list[Check]:
-        """Examine the file. Reads all of it."""
-        return await self._read(lambda connection: diagnose(connection, self._path, self._synchronous, self._now()))
+    async def diagnose(self, *, quick: bool = False) -> list[Check]:
+        """Examine the file; unless `quick`, it reads all of it."""
+        path, synchronous, now = self._path, self._synchronous, self._now()
+        return await self._read(lambda connection: diagnose(connection, path, synchronous, now, quick=quick))
 
     async def put_schedule(
         self, key: str, schedule: StoredSchedule | None, *, revision: int, records: Sequence[NewRecord] = ()
