@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from flowli_core.driver import Driver
     from flowli_core.testing import ManualClock
 
+WAKE_UP_SECONDS = 0.1
+"""Seconds within which a wake-up that was sent arrives. So a step that still waits after them was sent none."""
+
 
 async def pause(driver: Driver, queue: str = "q") -> None:
     assert await driver.pause_queue(queue, paused=True)
@@ -227,7 +230,7 @@ async def test_pauses_are_kept_when_the_driver_is_opened_again(driver: Driver, w
 
 async def wait_in_background(driver: Driver, *steps: Step) -> list[asyncio.Task[StepAnswer]]:
     tasks: list[asyncio.Task[StepAnswer]] = [asyncio.create_task(driver.step(step)) for step in steps]
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(WAKE_UP_SECONDS)
     return tasks
 
 
@@ -237,7 +240,7 @@ async def test_an_enqueue_to_a_paused_queue_wakes_no_step(live_driver: Driver) -
     waiting = waiting_step("q", "other")
     (task,) = await wait_in_background(live_driver, waiting)
     await live_driver.enqueue([record(), record()])
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(WAKE_UP_SECONDS)
     assert not task.done()
     await live_driver.enqueue([record("b", queue="other")])
     answer = await soon(task)
@@ -252,7 +255,7 @@ async def test_no_step_waits_shorter_for_records_of_a_paused_queue(live_driver: 
     # One may be woken by a wake-up from before the pause.
     await live_driver.step(waiting_step(wait=timedelta(milliseconds=10)))
     (task,) = await wait_in_background(live_driver, waiting_step())
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(WAKE_UP_SECONDS)
     assert not task.done()
     await resume(live_driver)
     assert len((await soon(task)).reserved) == 1
@@ -291,7 +294,7 @@ async def test_a_retry_in_a_paused_queue_wakes_no_step(live_driver: Driver) -> N
     await pause(live_driver)
     (task,) = await wait_in_background(live_driver, waiting_step())
     await worker.settle(held, Retried(ZERO, b"{}"))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(WAKE_UP_SECONDS)
     assert not task.done()
     await resume(live_driver)
     assert len((await soon(task)).reserved) == 1

@@ -12,25 +12,15 @@ from tests.conformance.builders import Worker, ids, record, soon, waiting_step
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
-@pytest.fixture
-async def other(path: Path, driver: SqliteDriver) -> AsyncIterator[SqliteDriver]:
-    made = SqliteDriver(path)
-    await made.open()
-    yield made
-    await made.close()
-
-
-async def test_another_driver_sees_a_pause_at_its_next_step(driver: SqliteDriver, other: SqliteDriver) -> None:
+async def test_another_driver_sees_a_pause_at_its_next_step(driver: SqliteDriver, elsewhere: SqliteDriver) -> None:
     """Its waiting steps are woken when the queue is resumed."""
     await driver.enqueue([record("a")])
     await driver.pause_queue("q", paused=True)
-    assert await Worker(other).take() == ()
-    waiting = asyncio.create_task(other.step(waiting_step()))
-    await asyncio.sleep(0.1)
+    assert await Worker(elsewhere).take() == ()
+    waiting = asyncio.create_task(elsewhere.step(waiting_step()))
+    await asyncio.sleep(0.1)  # a wake-up would have arrived
     assert not waiting.done()
     await driver.pause_queue("q", paused=False)
     assert ids((await soon(waiting)).reserved) == ["a"]
