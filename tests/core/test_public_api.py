@@ -102,7 +102,7 @@ def test_the_core_imports_no_framework_and_no_store(module: str) -> None:
 def test_only_the_driver_that_is_imported_is_loaded() -> None:
     assert not [name for name in imported_by("flowli_core") if name.startswith("flowli_core.drivers")]
     found = {name for name in imported_by("flowli_core.drivers.memory") if name.startswith("flowli_core.drivers.")}
-    assert {name.split(".")[2] for name in found} == {"memory", "_logs", "_paused", "_times", "_wakeups"}
+    assert {name.split(".")[2] for name in found} == {"memory", "_logs", "_paused", "_periods", "_times", "_wakeups"}
 
 
 def test_the_public_names_are_sorted_and_complete() -> None:

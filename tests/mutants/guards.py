@@ -238,7 +238,7 @@ _MEMORY: dict[tuple[str, str], _Changes] = {
     ),
     ("_history.py", "tests/conformance/test_history.py"): (
         ("old periods are kept", "                del periods[start]\n", "                pass\n"),
-        ("periods are removed too early", "start + _LENGTHS[resolution] <= now - kept", "start <= now - kept"),
+        ("periods are removed too early", "start + LENGTHS[resolution] <= now - kept", "start <= now - kept"),
         ("pairs are counted without a limit", "and len(period) >= MOST_HISTORY_JOBS", "and False"),
         ("a pair beyond the limit takes the place of a known one", "pair not in period and len", "len"),
         ("a new minute counts into the old one", "        self._current.clear()\n"),

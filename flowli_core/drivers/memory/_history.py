@@ -4,11 +4,10 @@ from collections import Counter
 from typing import Literal
 
 from flowli_core.driver import NewRecord
-from flowli_core.drivers._times import milliseconds, moment, stamp
+from flowli_core.drivers._periods import KEPT, LENGTHS, start_of
+from flowli_core.drivers._times import moment, stamp
 from flowli_core.history import (
     DURATION_BUCKETS,
-    HOURS_KEPT,
-    MINUTES_KEPT,
     MOST_HISTORY_JOBS,
     OTHERS,
     HistoryEntry,
@@ -23,9 +22,6 @@ Event = Literal["enqueued", "completed", "failed", "cancelled", "retried", "reco
 Bucket = tuple[Literal["waits", "runs"], int]
 Numbers = Counter[Event | Bucket]
 
-_LENGTHS: dict[Resolution, int] = {"minute": 60_000, "hour": 3_600_000}
-_KEPT: dict[Resolution, int] = {"minute": milliseconds(MINUTES_KEPT), "hour": milliseconds(HOURS_KEPT)}
-
 
 class History:
     """The numbers of each pair of job and queue in each period. The total is one period that starts at 0."""
@@ -38,14 +34,14 @@ class History:
 
     def follow_clock(self, now: int) -> None:
         """Begin a new minute when its time has come, and remove the periods that ended too long ago."""
-        minute = _start("minute", now)
+        minute = start_of("minute", now)
         if minute == self._minute:
             return
         self._minute = minute
         self._current.clear()
-        for resolution, kept in _KEPT.items():
+        for resolution, kept in KEPT.items():
             periods = self._periods[resolution]
-            for start in [start for start in periods if start + _LENGTHS[resolution] <= now - kept]:
+            for start in [start for start in periods if start + LENGTHS[resolution] <= now - kept]:
                 del periods[start]
 
     def count(self, new: NewRecord, *counted: Event | Bucket) -> None:
@@ -59,7 +55,7 @@ class History:
 
     def _find_numbers(self, resolution: Resolution, pair: Pair) -> Numbers:
         """Return the numbers that count a pair in the current period."""
-        period = self._periods[resolution].setdefault(_start(resolution, self._minute), {})
+        period = self._periods[resolution].setdefault(start_of(resolution, self._minute), {})
         if pair not in period and len(period) >= MOST_HISTORY_JOBS:
             pair = (OTHERS, OTHERS)
         return period.setdefault(pair, Counter())
@@ -69,8 +65,8 @@ class History:
         periods = self._periods[query.resolution]
         starts = sorted(periods)
         if query.resolution != "total":
-            last = _start(query.resolution, now if query.before is None else stamp(query.before) - 1)
-            first = last - (query.periods - 1) * _LENGTHS[query.resolution]
+            last = start_of(query.resolution, now if query.before is None else stamp(query.before) - 1)
+            first = last - (query.periods - 1) * LENGTHS[query.resolution]
             starts = [start for start in starts if first <= start <= last]
         return [
             _entry(start, pair, numbers)
@@ -78,11 +74,6 @@ class History:
             for pair, numbers in sorted(periods[start].items())
             if query.name in {None, pair[0]} and query.queue in {None, pair[1]}
         ]
-
-
-def _start(resolution: Resolution, time: int) -> int:
-    """Return the start of the period that a time is in."""
-    return 0 if resolution == "total" else time - time % _LENGTHS[resolution]
 
 
 def _entry(start: int, pair: Pair, numbers: Numbers) -> HistoryEntry:

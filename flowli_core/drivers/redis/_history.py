@@ -3,22 +3,18 @@
 import re
 from collections import Counter
 
-from flowli_core.drivers._times import milliseconds, moment, stamp
+from flowli_core.drivers._periods import KEPT, LENGTHS
+from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.redis._packing import is_text, read_number
 from flowli_core.drivers.redis._scripts import Scripts
 from flowli_core.history import (
     DURATION_BUCKETS,
-    HOURS_KEPT,
-    MINUTES_KEPT,
     HistoryEntry,
     HistoryQuery,
-    Resolution,
 )
 
 _PAIRS_PER_CALL, _ENTRIES_PER_CALL = 10, 500
 
-_LENGTHS: dict[Resolution, int] = {"minute": 60_000, "hour": 3_600_000}
-_KEPT: dict[Resolution, int] = {"minute": milliseconds(MINUTES_KEPT), "hour": milliseconds(HOURS_KEPT)}
 
 _PAIR = re.compile(rb"([^\n]*)\n([^\n]*)")
 """The queue and the name of an entry."""
@@ -65,7 +61,7 @@ def _periods(query: HistoryQuery, now: int) -> list[tuple[str, int]]:
     """Return the end of the key and the start of each period that a query is about."""
     if query.resolution == "total":
         return [("total", 0)]
-    length, kept = _LENGTHS[query.resolution], _KEPT[query.resolution]
+    length, kept = LENGTHS[query.resolution], KEPT[query.resolution]
     last = (now if query.before is None else stamp(query.before) - 1) // length
     first = max(last - query.periods + 1, (now - kept) // length)
     # There may be later periods than the present one if the clock was set back.

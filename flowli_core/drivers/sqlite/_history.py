@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from flowli_core.drivers._times import milliseconds, moment, stamp
+from flowli_core.drivers._periods import KEPT, LAST_TIME, LENGTHS, start_of
+from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.sqlite._damage import decoding
 from flowli_core.drivers.sqlite._sql import run
 from flowli_core.drivers.sqlite._transaction import Pair, Transaction, read_time, snapshot
 from flowli_core.history import (
     DURATION_BUCKETS,
-    HOURS_KEPT,
-    MINUTES_KEPT,
     MOST_HISTORY_JOBS,
     OTHERS,
     HistoryEntry,
@@ -27,10 +26,6 @@ from flowli_core.history import (
 
 _Kind = Resolution | Literal["recent"]
 
-_LAST_TIME = 2**62
-
-_LENGTHS: dict[Resolution, int] = {"minute": 60_000, "hour": 3_600_000, "total": _LAST_TIME}
-_KEPT: dict[Resolution, int] = {"minute": milliseconds(MINUTES_KEPT), "hour": milliseconds(HOURS_KEPT)}
 
 _REMOVED = 5_000
 """Once so many old rows were removed, the next period waits for another minute: no transaction takes long."""
@@ -65,7 +60,7 @@ class History:
 
     def write(self, transaction: Transaction) -> None:
         """Store what a transaction has counted. The first one in a minute also sums the minutes before it."""
-        minute = _start_of("minute", transaction.now)
+        minute = start_of("minute", transaction.now)
         if minute != self._minute:
             _sum_ended(transaction, minute)
             self._minute, self._pairs = minute, set()
@@ -86,8 +81,8 @@ def read_history(connection: sqlite3.Connection, query: HistoryQuery, now: int) 
     found: dict[tuple[int, str, str], dict[str, int]] = {}
     with snapshot(connection):
         now = read_time(connection, now)
-        kind, length = query.resolution, _LENGTHS[query.resolution]
-        last = _start_of(kind, now if query.before is None or kind == "total" else stamp(query.before) - 1)
+        kind, length = query.resolution, LENGTHS[query.resolution]
+        last = start_of(kind, now if query.before is None or kind == "total" else stamp(query.before) - 1)
         first = 0 if kind == "total" else last - (query.periods - 1) * length
         counts = _find(connection, kind, first, last, name=query.name, queue=query.queue)
         recent = _in_periods(connection, kind, _find(connection, "recent", first, last + length - 1))
@@ -101,12 +96,12 @@ def read_history(connection: sqlite3.Connection, query: HistoryQuery, now: int) 
 def _sum_ended(transaction: Transaction, minute: int) -> None:
     """Add the recent counts of other minutes to those of the minute, the hour and the total. Remove old counts."""
     connection = transaction.connection
-    ended = [count for count in _find(connection, "recent", 0, _LAST_TIME) if count.start != minute]
-    for resolution, length in _LENGTHS.items():
+    ended = [count for count in _find(connection, "recent", 0, LAST_TIME) if count.start != minute]
+    for resolution, length in LENGTHS.items():
         counts = _in_periods(connection, resolution, ended)
         transaction.run_many("add_count", [count._asdict() for count in counts])
-        if resolution in _KEPT:
-            until = transaction.now - _KEPT[resolution] - length
+        if resolution in KEPT:
+            until = transaction.now - KEPT[resolution] - length
             transaction.run("remove_old_counts", kind=resolution, until=until, limit=_REMOVED)
     transaction.run("remove_ended_counts", minute=minute)
 
@@ -116,7 +111,7 @@ def _in_periods(connection: sqlite3.Connection, resolution: Resolution, recent: 
     pairs: dict[int, set[Pair]] = {}
     counts: list[_Count] = []
     for count in recent:
-        start = _start_of(resolution, count.start)
+        start = start_of(resolution, count.start)
         if start not in pairs:
             pairs[start] = _find_pairs(connection, resolution, start)
         pair = _counted_as((count.name, count.queue), pairs[start])
@@ -132,11 +127,6 @@ def _counted_as(pair: Pair, pairs: set[Pair]) -> Pair:
         return _OTHERS
     pairs.add(pair)
     return pair
-
-
-def _start_of(resolution: Resolution, time: int) -> int:
-    """Return the start of the period that a time is in."""
-    return time - time % _LENGTHS[resolution]
 
 
 def _find_pairs(connection: sqlite3.Connection, kind: _Kind, start: int) -> set[Pair]:
