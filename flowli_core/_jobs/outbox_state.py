@@ -30,7 +30,9 @@ class OutboxState:
             return self.error
         if not self.count:
             return "nothing waits"
-        return f"{self.count:,} wait to be sent to the store, the oldest for {format_span(self.age)}"
+        if self.count == 1:
+            return f"1 job has waited for {format_span(self.age)} to be sent to the store"
+        return f"{self.count:,} jobs wait to be sent to the store, the oldest for {format_span(self.age)}"
 
 
 async def read_outbox(jobs: Jobs[Any]) -> OutboxState | None:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from flowli_core import Jobs, job, run_sync
+from flowli_core._jobs.outbox_state import OutboxState
 from flowli_core.cli import main
 from flowli_core.dashboard import Dashboard
 from flowli_core.drivers.memory import MemoryDriver
@@ -121,7 +123,7 @@ def test_relay_goes_on_until_it_is_interrupted(flowli: Callable[..., Output], tm
 
 @pytest.mark.usefixtures("left")
 def test_a_backlog_is_shown_and_complained_of(flowli: Callable[..., Output]) -> None:
-    text = "3 wait to be sent to the store, the oldest for 1 h 0 min"
+    text = "3 jobs wait to be sent to the store, the oldest for 1 h 0 min"
     assert f"outbox\t{text}" in flowli("status").out
     shown = flowli("status", "--json").json["outbox"]
     assert (shown["count"], shown["error"]) == (3, None)
@@ -183,11 +185,15 @@ def _page(jobs: PackJobs) -> str:
 @pytest.mark.usefixtures("left")
 def test_the_dashboard_shows_what_waits() -> None:
     page = _page(make())
-    assert "in the outbox, 3 wait to be sent to the store, the oldest for 1 h 0 min" in page
-    assert "Outbox: 3 wait to be sent" in page
+    assert "in the outbox, 3 jobs wait to be sent to the store, the oldest for 1 h 0 min" in page
+    assert "Outbox: 3 jobs wait to be sent" in page
 
 
 @pytest.mark.usefixtures("flowli")
 def test_the_dashboard_shows_the_error_of_the_database() -> None:
     assert "no such table: flowli_outbox" in _page(make())
     assert "utbox" not in _page(PackJobs(context=None, driver=MemoryDriver()))
+
+
+def test_one_job_that_waits_is_named_in_the_singular() -> None:
+    assert str(OutboxState(count=1, age=timedelta(seconds=2))) == "1 job has waited for 2 s to be sent to the store"
