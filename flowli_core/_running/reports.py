@@ -12,10 +12,7 @@ from flowli_core._logger import logger
 from flowli_core._pauses import is_cancelled
 from flowli_core._progress import LogLine, Progress
 from flowli_core._wire.reports import pack_line, pack_progress
-from flowli_core.driver import (
-    Driver,
-    Lease,
-)
+from flowli_core.driver import Driver, Lease
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
 from flowli_core.limits import MOST_LOG_LINES

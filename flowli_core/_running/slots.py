@@ -18,15 +18,7 @@ from flowli_core._running.threads import Threads
 from flowli_core._wire.attempts import NEWER_RECORD, UNKNOWN_JOB, check_attempts_version, pack_attempts, unpack_attempts
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import (
-    Ack,
-    AckAnswer,
-    Cancelled,
-    Completed,
-    Outcome,
-    Released,
-    Reserved,
-)
+from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Reserved
 from flowli_core.durations import ZERO
 from flowli_core.errors import LastError
 from flowli_core.reports import Report

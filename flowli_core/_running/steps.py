@@ -9,11 +9,7 @@ from flowli_core._jobs.runtime import Runtime
 from flowli_core._logger import logger
 from flowli_core._running.queue_order import QueueOrder
 from flowli_core._wire.about import pack_about
-from flowli_core.driver import (
-    Ack,
-    Step,
-    StepAnswer,
-)
+from flowli_core.driver import Ack, Step, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, StoreUnavailable
 from flowli_core.reports import Report

@@ -11,18 +11,7 @@ import pytest
 from flowli_core.driver import Lease, Released, Retried
 from flowli_core.durations import ZERO
 from flowli_core.limits import MOST_TAKEN_BACK
-from tests.conformance.builders import (
-    LEASE,
-    Worker,
-    ack,
-    ids,
-    lease_of,
-    lose,
-    record,
-    soon,
-    stored,
-    waiting_step,
-)
+from tests.conformance.builders import LEASE, Worker, ack, ids, lease_of, lose, record, soon, stored, waiting_step
 from tests.support.store import requeue_one
 
 if TYPE_CHECKING:

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import (
-    Cancelled,
-    Completed,
-    Failed,
-    Released,
-    Retried,
-)
+from flowli_core.driver import Cancelled, Completed, Failed, Released, Retried
 from flowli_core.durations import ZERO
 from flowli_core.limits import Keep
 from flowli_core.stored import FINISHED, STATES, Position, QueueCounts, StateCounts, position

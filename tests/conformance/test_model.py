@@ -26,18 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flowli_core.driver import (
-    Ack,
-    Cancelled,
-    Completed,
-    Failed,
-    Lease,
-    NewRecord,
-    Outcome,
-    Released,
-    Retried,
-    Step,
-)
+from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, NewRecord, Outcome, Released, Retried, Step
 from flowli_core.durations import ZERO
 from flowli_core.history import HistoryQuery
 from flowli_core.limits import MOST_LOG_LINES, Keep

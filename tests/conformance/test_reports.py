@@ -7,26 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from flowli_core.driver import (
-    Cancelled,
-    Released,
-    Retried,
-)
+from flowli_core.driver import Cancelled, Released, Retried
 from flowli_core.durations import ZERO
 from flowli_core.limits import MOST_LOG_LINES, Keep
 from flowli_core.reports import Report
-from tests.conformance.builders import (
-    BROKEN,
-    DONE,
-    HOUR,
-    LEASE,
-    Worker,
-    ack,
-    everything,
-    lease_of,
-    record,
-    stored,
-)
+from tests.conformance.builders import BROKEN, DONE, HOUR, LEASE, Worker, ack, everything, lease_of, record, stored
 from tests.support.store import requeue_one
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import (
-    Cancelled,
-)
+from flowli_core.driver import Cancelled
 from flowli_core.durations import ZERO
 from flowli_core.limits import TRIM_PER_STEP, Keep
 from flowli_core.stored import FINISHED, QueueCounts

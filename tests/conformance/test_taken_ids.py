@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import (
-    Cancelled,
-    Enqueued,
-)
+from flowli_core.driver import Cancelled, Enqueued
 from flowli_core.durations import ZERO
 from flowli_core.limits import Keep
 from flowli_core.stored import FINISHED, QueueCounts

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import (
-    Completed,
-    Released,
-    Retried,
-)
+from flowli_core.driver import Completed, Released, Retried
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, StoreUnavailable
 from flowli_core.history import HOURS_KEPT

@@ -14,11 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from flowli_core import Defaults, Jobs, current_job, job
-from flowli_core.driver import (
-    Driver,
-    Step,
-    StepAnswer,
-)
+from flowli_core.driver import Driver, Step, StepAnswer
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.limits import Keep

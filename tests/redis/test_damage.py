@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowli_core import StoreDamaged
-from flowli_core.driver import (
-    Completed,
-    Retried,
-)
+from flowli_core.driver import Completed, Retried
 from flowli_core.drivers.redis._packing import DIGEST
 from flowli_core.reports import Report
 from flowli_core.stored import STATES, StoredSchedule

@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 
-from flowli_core.driver import (
-    Completed,
-    Outcome,
-    Reserved,
-)
+from flowli_core.driver import Completed, Outcome, Reserved
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.durations import ZERO
 from flowli_core.limits import Keep

@@ -15,11 +15,7 @@ from flowli_core import Hooks, JobEvent, RunCounts, Runner
 from flowli_core._running.leases import LeaseRenewer
 from flowli_core._running.options import RunnerOptions
 from flowli_core._running.reports import ReportSender
-from flowli_core.driver import (
-    HeartbeatAnswer,
-    Lease,
-    StepAnswer,
-)
+from flowli_core.driver import HeartbeatAnswer, Lease, StepAnswer
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.reports import Report
 from flowli_core.testing import ManualClock

@@ -10,10 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flowli_core import JobRecord, Retry, Runner, StoreDamaged, current_job, fixed
-from flowli_core.driver import (
-    HeartbeatAnswer,
-    Lease,
-)
+from flowli_core.driver import HeartbeatAnswer, Lease
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.reports import Report
 from tests.support.faulty import FaultyDriver

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import (
-    Damaged,
-    Lease,
-)
+from flowli_core.driver import Damaged, Lease
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.drivers.sqlite._damage import CUT
 from flowli_core.reports import Report

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import (
-    Damaged,
-)
+from flowli_core.driver import Damaged
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.errors import DriverError, StoreUnavailable
 from flowli_core.reports import Report

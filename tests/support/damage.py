@@ -21,14 +21,7 @@ from flowli_core import Defaults, Jobs, Runner, StoreDamaged, ValidationError, j
 from flowli_core._jobs.registry import runtime_of
 from flowli_core.cli._common.operation import RegistryLoader
 from flowli_core.cli._main import flowli
-from flowli_core.driver import (
-    Ack,
-    Completed,
-    Failed,
-    Outcome,
-    Retried,
-    Step,
-)
+from flowli_core.driver import Ack, Completed, Failed, Outcome, Retried, Step
 from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, STATES
 from flowli_core.testing import ManualClock

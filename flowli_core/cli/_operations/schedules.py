@@ -14,14 +14,7 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import complete_schedule_key, operation
 from flowli_core.cli._common.options import json_option, page_options
-from flowli_core.cli._common.show import (
-    fail,
-    format_json,
-    format_moment,
-    format_record,
-    format_table,
-    succeed,
-)
+from flowli_core.cli._common.show import fail, format_json, format_moment, format_record, format_table, succeed
 from flowli_core.durations import format_duration, format_span
 
 _NEXT_RUNS = 5

@@ -18,12 +18,7 @@ from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._text import escape_controls
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
-from flowli_core.cli._common.show import (
-    format_fields,
-    format_json,
-    format_moment,
-    is_terminal,
-)
+from flowli_core.cli._common.show import format_fields, format_json, format_moment, is_terminal
 from flowli_core.cli._operations.history import format_numbers, to_json
 from flowli_core.cli._operations.queues import format_queues
 from flowli_core.cli._operations.schedules import format_schedules

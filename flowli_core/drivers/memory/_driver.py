@@ -11,14 +11,7 @@ from heapq import nlargest, nsmallest
 
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.diagnosis import Check
-from flowli_core.driver import (
-    Enqueued,
-    HeartbeatAnswer,
-    Lease,
-    NewRecord,
-    Step,
-    StepAnswer,
-)
+from flowli_core.driver import Enqueued, HeartbeatAnswer, Lease, NewRecord, Step, StepAnswer
 from flowli_core.drivers._times import due_at, milliseconds, moment, stamp
 from flowli_core.drivers._wakeups import Lines, Waiter
 from flowli_core.drivers.memory._step import Steps

@@ -26,14 +26,7 @@ from typing import Any, Self
 from flowli_core import _checks
 from flowli_core.clock import Clock
 from flowli_core.diagnosis import Check
-from flowli_core.driver import (
-    Enqueued,
-    HeartbeatAnswer,
-    Lease,
-    NewRecord,
-    Step,
-    StepAnswer,
-)
+from flowli_core.driver import Enqueued, HeartbeatAnswer, Lease, NewRecord, Step, StepAnswer
 from flowli_core.drivers._paused import too_many_paused
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis

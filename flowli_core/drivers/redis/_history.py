@@ -7,11 +7,7 @@ from flowli_core.drivers._periods import KEPT, LENGTHS
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.redis._packing import is_text, read_number
 from flowli_core.drivers.redis._scripts import Scripts
-from flowli_core.history import (
-    DURATION_BUCKETS,
-    HistoryEntry,
-    HistoryQuery,
-)
+from flowli_core.history import DURATION_BUCKETS, HistoryEntry, HistoryQuery
 
 _PAIRS_PER_CALL, _ENTRIES_PER_CALL = 10, 500
 

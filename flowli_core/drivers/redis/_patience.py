@@ -6,12 +6,7 @@ import contextlib
 import time
 from collections.abc import Generator, Iterable, Sequence
 
-from flowli_core.driver import (
-    Cancelled,
-    Completed,
-    NewRecord,
-    Step,
-)
+from flowli_core.driver import Cancelled, Completed, NewRecord, Step
 from flowli_core.drivers.redis._clients._limits import extra_patience
 from flowli_core.errors import StoreUnavailable
 from flowli_core.reports import Report

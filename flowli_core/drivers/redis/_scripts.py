@@ -9,12 +9,7 @@ from datetime import timedelta
 from importlib import resources
 from typing import Any
 
-from flowli_core.driver import (
-    Ack,
-    Lease,
-    NewRecord,
-    Step,
-)
+from flowli_core.driver import Ack, Lease, NewRecord, Step
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, WrongTypeError

@@ -25,14 +25,7 @@ from typing import TypeVar
 from flowli_core import _checks
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.diagnosis import Check
-from flowli_core.driver import (
-    Enqueued,
-    HeartbeatAnswer,
-    Lease,
-    NewRecord,
-    Step,
-    StepAnswer,
-)
+from flowli_core.driver import Enqueued, HeartbeatAnswer, Lease, NewRecord, Step, StepAnswer
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers._wakeups import Waiter
 from flowli_core.drivers.sqlite._changes import Changes

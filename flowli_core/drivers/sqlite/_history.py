@@ -15,14 +15,7 @@ from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.sqlite._damage import decoding
 from flowli_core.drivers.sqlite._sql import run
 from flowli_core.drivers.sqlite._transaction import Pair, Transaction, read_time, snapshot
-from flowli_core.history import (
-    DURATION_BUCKETS,
-    MOST_HISTORY_JOBS,
-    OTHERS,
-    HistoryEntry,
-    HistoryQuery,
-    Resolution,
-)
+from flowli_core.history import DURATION_BUCKETS, MOST_HISTORY_JOBS, OTHERS, HistoryEntry, HistoryQuery, Resolution
 
 _Kind = Resolution | Literal["recent"]
 

@@ -3,17 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, assert_never
 
-from flowli_core.driver import (
-    Ack,
-    AckAnswer,
-    Cancelled,
-    Completed,
-    Failed,
-    Recovered,
-    Released,
-    Retried,
-    Step,
-)
+from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Failed, Recovered, Released, Retried, Step
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.sqlite._records import Row, find, read_row, write
 from flowli_core.drivers.sqlite._transaction import Transaction
