@@ -44,16 +44,7 @@ def jobs_router(
     the dependency that returns the registry; if the app has several, pass `jobs_of(...)`. Raises DefinitionError unless
     `dependencies` guard the router, or `allow_anonymous` says that anybody may read it.
     """
-    if not dependencies and not allow_anonymous:
-        cure = "pass dependencies=[Depends(...)] that refuse strangers, or allow_anonymous=True"
-        raise DefinitionError(f"jobs_router shows jobs to anybody: {cure}")
-    router = APIRouter(
-        prefix=prefix,
-        tags=["jobs"],
-        dependencies=list(dependencies),
-        responses=UNAVAILABLE_RESPONSE,
-        route_class=NoStoreRoute,
-    )
+    router = _guarded_router(dependencies, allow_anonymous=allow_anonymous, prefix=prefix)
     job: Any = FullJobOut if show_payloads else JobOut
     schedule: Any = FullScheduleOut if show_payloads else ScheduleOut
     registry: Any = Depends(jobs)
@@ -90,6 +81,20 @@ def jobs_router(
         return record
 
     return router
+
+
+def _guarded_router(dependencies: Sequence[DependsParam], *, allow_anonymous: bool, prefix: str) -> APIRouter:
+    """Make a router without routes. Raises DefinitionError if nothing guards it."""
+    if not dependencies and not allow_anonymous:
+        cure = "pass dependencies=[Depends(...)] that refuse strangers, or allow_anonymous=True"
+        raise DefinitionError(f"jobs_router shows jobs to anybody: {cure}")
+    return APIRouter(
+        prefix=prefix,
+        tags=["jobs"],
+        dependencies=list(dependencies),
+        responses=UNAVAILABLE_RESPONSE,
+        route_class=NoStoreRoute,
+    )
 
 
 class NoStoreRoute(APIRoute):
