@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import signal
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from tests.adapters.servers import free_port
 from tests.support.running import running, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
 
 PARCELS = 3
 
@@ -73,6 +74,18 @@ class WarehouseJobs(Jobs[Warehouse]):
     queues = ("later",)
 
 
+class _Server(uvicorn.Server):
+    """A server that leaves Ctrl-C alone: it serves all tests, and some of them interrupt a command in this process."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        original = signal.signal(signal.SIGTERM, self.handle_exit)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, original)
+
+
 class Site:
     """A server that can be stopped, and started again on the same port."""
 
@@ -95,7 +108,7 @@ class Site:
         config = uvicorn.Config(
             self._app, port=self._port, lifespan="off", ws="none", log_config=None, timeout_graceful_shutdown=1
         )
-        self._server = server = uvicorn.Server(config)
+        self._server = server = _Server(config)
         self._serving = asyncio.create_task(server.serve())
 
         async def has_started() -> bool:
