@@ -31,7 +31,7 @@ _LEVELS: tuple[Level, ...] = ("bad", "warning", "note")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A sentence about something that needs attention, and the page that shows more of it."""
+    """A sentence about something that needs attention, and the page that shows more of it, if there is one."""
 
     level: Level
     text: str
@@ -128,7 +128,7 @@ def _parked(found: Situation) -> Iterator[Problem]:
 
 def _outbox(found: Situation) -> Iterator[Problem]:
     if found.outbox is not None and found.outbox.needs_attention:
-        yield Problem(level="bad", text=f"Outbox: {found.outbox}.", path="/")
+        yield Problem(level="bad", text=f"Outbox: {found.outbox}.")
 
 
 def _failing(found: Situation) -> Iterator[Problem]:
