@@ -16,8 +16,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from flowli_core.driver import Ack, Completed, NewRecord, Reserved, Step
+from flowli_core.driver import Ack, Completed, Reserved, Step
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.new_records import NewRecord
 
 _TIMEOUT = timedelta(seconds=30)
 _LEASE = timedelta(seconds=30)

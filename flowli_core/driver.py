@@ -9,7 +9,8 @@ Every driver guarantees:
 - Each method is one transition. It is done completely or not at all, even if the caller is cancelled or dies.
 - `enqueue` is idempotent by record id, an ack by its token, and a step by its worker and sequence number.
 - All times are the store's own, in whole milliseconds and UTC. Callers send durations, or a moment that a user named.
-- Records are reserved in the order of due time, then id, from the first queue that has any.
+- Records are reserved in the order of due time, then id, from the first queue that has any. Lanes take turns: see
+  `flowli_core/lanes.py`.
 - Every method may be called on any event loop. `heartbeat` may be called on another loop than the rest, because leases
   are renewed from a thread while the main loop is blocked.
 - If the store refuses a call or cannot do it, the driver raises `DriverError`; if the same call may be repeated, it
@@ -30,6 +31,7 @@ from typing import Literal, Protocol
 from flowli_core.durations import ZERO
 from flowli_core.history import HistoryEntry, HistoryQuery
 from flowli_core.limits import Keep
+from flowli_core.new_records import Enqueued, NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,
@@ -39,61 +41,10 @@ from flowli_core.stored import (
     ScheduleByKey,
     SchedulesAfter,
     SchedulesDue,
-    State,
     StoredSchedule,
     Watch,
 )
 from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRecord:
-    """A record to be stored.
-
-    `key` is unique among the unfinished records: while a record holds it, enqueueing another returns `existing`.
-    `due` is a duration from the store's now, or a moment; a moment in the past means now. A completed record is removed
-    after `keep_completed`, a failed or cancelled one after `keep_failed`.
-
-    A record that has not begun by `expires`, a moment or a duration from its due time, is cancelled by the step that
-    would reserve it, which then goes on with the next one. Once it has been reserved or requeued, it does not expire.
-    After EXPIRE_PER_STEP of them a step reserves no more. Nothing expires in a paused queue, until it is resumed.
-
-    The id stays taken for `keep_id` after the record has finished, even if the record is removed sooner. Until then,
-    another record with this id and a `keep_id` is a duplicate.
-    """
-
-    id: str
-    name: str
-    queue: str
-    input: bytes
-    meta: bytes | None = None
-    key: str | None = None
-    due: timedelta | datetime = ZERO
-    expires: timedelta | datetime | None = None
-    policy: bytes = b"{}"
-    max_recoveries: int = 3
-    keep_completed: timedelta = timedelta(hours=1)
-    keep_failed: timedelta = timedelta(days=14)
-    keep_id: timedelta = ZERO
-
-
-Disposition = Literal["accepted", "duplicate", "existing"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enqueued:
-    """The answer for one record of an `enqueue`.
-
-    accepted: it is stored now. duplicate: its id was stored before; if that record was removed since, `state` is the
-    one in which it finished, and `scheduled_for` is now. existing: another unfinished record holds its key, and the
-    other fields describe that record.
-    """
-
-    id: str
-    disposition: Disposition
-    state: State
-    scheduled_for: datetime
-    attempts: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

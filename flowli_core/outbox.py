@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from flowli_core.driver import NewRecord
+from flowli_core.new_records import NewRecord
 
 MOST_ROWS = 250
 """The most records that `claim` returns."""

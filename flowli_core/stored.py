@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
 from flowli_core.durations import ZERO
+from flowli_core.lanes import Lane, StoredLane
 
 State = Literal["queued", "scheduled", "active", "completed", "failed", "cancelled"]
 """The state of a record. A scheduled record is not due yet; it becomes queued by time alone."""
@@ -30,6 +31,8 @@ class StoredRecord:
     cancelled it. For other records they are None and False.
 
     `expires_at` is when a record that has not begun expires, or has expired; then it is cancelled, and `expired`.
+
+    `lane` has only the limit and the value.
 
     `progress` is what the last handler that reported any reported last. `log` holds the last lines of all attempts; it
     is empty unless the record was found by its id.
@@ -60,6 +63,7 @@ class StoredRecord:
     cancel_requested: bool = False
     expires_at: datetime | None = None
     expired: bool = False
+    lane: Lane | None = None
     progress: bytes | None = None
     log: tuple[bytes, ...] = ()
     damage: str | None = None
@@ -199,6 +203,8 @@ class Overview:
 
     `oldest` is the due time of the first due record of each queue that has any. `workers` are those that were seen
     within WORKER_LISTED and have not left. `paused` are the paused queues, with the time at which they were paused.
+    `lanes` are those with the most waiting records, at most MOST_LISTED_LANES, and `lane_count` is the number of all
+    lanes with waiting records; a lane counts once for each of its queues.
     """
 
     now: datetime
@@ -206,6 +212,8 @@ class Overview:
     oldest: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
     workers: Mapping[str, StoredWorker] = field(default_factory=dict[str, StoredWorker])
     paused: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
+    lanes: tuple[StoredLane, ...] = ()
+    lane_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,10 +29,10 @@ from flowli_core._wire.keys import key_of_call
 from flowli_core._wire.policy import Policy, pack_policy
 from flowli_core._wire.trace import with_trace
 from flowli_core.clock import SystemClock
-from flowli_core.driver import Disposition, NewRecord
 from flowli_core.durations import ZERO, Duration, duration, format_duration
 from flowli_core.errors import DriverError, Issue, StoreUnavailable, StrategyError, ValidationError
 from flowli_core.limits import MAX_ENQUEUE_RECORDS
+from flowli_core.new_records import Disposition, NewRecord
 from flowli_core.outbox import Transaction
 from flowli_core.stored import FINISHED, State, StoredRecord
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import islice
 from weakref import WeakKeyDictionary
 
-from flowli_core.driver import Driver, Enqueued, NewRecord
+from flowli_core.driver import Driver
 from flowli_core.errors import DriverError
 from flowli_core.limits import MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS
+from flowli_core.new_records import Enqueued, NewRecord
 
 
 def count_batch(records: Iterable[NewRecord]) -> int:

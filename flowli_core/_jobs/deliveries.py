@@ -10,8 +10,9 @@ from flowli_core._jobs.collector import count_batch
 from flowli_core._logger import logger
 from flowli_core._loops import run_on
 from flowli_core._sync import background_loop
-from flowli_core.driver import Driver, NewRecord
+from flowli_core.driver import Driver
 from flowli_core.errors import DriverError, FlowliError, StoreUnavailable
+from flowli_core.new_records import NewRecord
 from flowli_core.outbox import MOST_ROWS, Outbox, Transaction
 
 _SEARCHES = (0.002, 0.01, 0.05, 0.2)

@@ -22,8 +22,8 @@ from flowli_core._wire.keys import given_key
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.reports import unpack_log, unpack_progress
 from flowli_core._wire.trace import without_trace
-from flowli_core.driver import Disposition, Enqueued
 from flowli_core.errors import LastError, ValidationError
+from flowli_core.new_records import Disposition, Enqueued
 from flowli_core.retry import Backoff
 from flowli_core.stored import State, StoredRecord, StoredSchedule
 

@@ -21,9 +21,10 @@ from flowli_core._schedules.spec import (
     make_record,
     read_or_none,
 )
-from flowli_core.driver import Driver, Enqueued
+from flowli_core.driver import Driver
 from flowli_core.durations import ZERO
 from flowli_core.errors import DriverError, StoreDamaged
+from flowli_core.new_records import Enqueued
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, StoredSchedule
 
 T = TypeVar("T")

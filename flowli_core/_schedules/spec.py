@@ -17,8 +17,8 @@ from flowli_core._schedules.rules import Every
 from flowli_core._schedules.timing import Missed, Overlap, Timing, due_ticks
 from flowli_core._wire.keys import key_of_schedule
 from flowli_core._wire.versioned import VersionedJson
-from flowli_core.driver import NewRecord
 from flowli_core.limits import MAX_ENQUEUE_BYTES, MAX_ENQUEUE_RECORDS
+from flowli_core.new_records import NewRecord
 from flowli_core.stored import StoredSchedule
 
 DEFAULT_RUNS = 5

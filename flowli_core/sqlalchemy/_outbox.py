@@ -16,8 +16,8 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from flowli_core._logger import logger
 from flowli_core._loops import run_on
 from flowli_core._sync import is_background
-from flowli_core.driver import NewRecord
 from flowli_core.errors import DefinitionError, OutboxUnavailable, StrategyError
+from flowli_core.new_records import NewRecord
 from flowli_core.outbox import MOST_ROWS, Backlog, OnCommit, Transaction
 from flowli_core.sqlalchemy._sessions import Target, add
 from flowli_core.sqlalchemy._table import unpack

@@ -12,8 +12,8 @@ from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-from flowli_core.driver import NewRecord
 from flowli_core.errors import DefinitionError
+from flowli_core.new_records import NewRecord
 from flowli_core.outbox import OnCommit
 from flowli_core.sqlalchemy._table import make_rows
 

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import MEDIUMTEXT, VARCHAR
 
-from flowli_core.driver import NewRecord
 from flowli_core.durations import ZERO
+from flowli_core.new_records import NewRecord
 
 VERSION = 1
 """The version of the layout of a stored record."""

@@ -14,7 +14,8 @@ from flowli_core.drivers.memory import MemoryDriver
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flowli_core.driver import AckAnswer, Enqueued, NewRecord, Step
+    from flowli_core.driver import AckAnswer, Step
+    from flowli_core.new_records import Enqueued, NewRecord
     from flowli_core.stored import Found, RecordQuery
 
 PATIENCE = 20

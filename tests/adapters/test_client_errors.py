@@ -23,8 +23,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 import flowli_fastapi
 import flowli_starlette
 from flowli_core import Jobs, SchedulingError, ValidationError, job
-from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.new_records import NewRecord
 from flowli_litestar import FlowliConfig, FlowliPlugin
 
 

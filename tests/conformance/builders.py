@@ -8,22 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from flowli_core.driver import (
-    Ack,
-    AckAnswer,
-    Completed,
-    Driver,
-    Failed,
-    Lease,
-    NewRecord,
-    Outcome,
-    Reserved,
-    Step,
-    StepAnswer,
-)
+from flowli_core.driver import Ack, AckAnswer, Completed, Driver, Failed, Lease, Outcome, Reserved, Step, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.history import MOST_HISTORY_JOBS
 from flowli_core.limits import Keep
+from flowli_core.new_records import NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import STATES, Position, State, StateCounts, StoredRecord, position
 from tests.support.store import find, read_page

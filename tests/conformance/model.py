@@ -14,11 +14,9 @@ from flowli_core.driver import (
     AckAnswer,
     Cancelled,
     Completed,
-    Enqueued,
     Failed,
     HeartbeatAnswer,
     Lease,
-    NewRecord,
     Released,
     Retried,
     Step,
@@ -26,6 +24,7 @@ from flowli_core.driver import (
 )
 from flowli_core.durations import ZERO
 from flowli_core.limits import MOST_LOG_LINES, MOST_TAKEN_BACK, WORKER_MEMORY
+from flowli_core.new_records import Enqueued, NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
 from flowli_core.targets import CancelAnswer, RequeueAnswer, Target

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from flowli_core.history import DURATION_BUCKETS, HistoryEntry, HistoryQuery, bucket_of
 
 if TYPE_CHECKING:
-    from flowli_core.driver import NewRecord
     from flowli_core.history import Resolution
+    from flowli_core.new_records import NewRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)

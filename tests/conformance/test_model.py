@@ -26,10 +26,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, NewRecord, Outcome, Released, Retried, Step
+from flowli_core.driver import Ack, Cancelled, Completed, Failed, Lease, Outcome, Released, Retried, Step
 from flowli_core.durations import ZERO
 from flowli_core.history import HistoryQuery
 from flowli_core.limits import MOST_LOG_LINES, Keep
+from flowli_core.new_records import NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import FINISHED, STATES
 from flowli_core.targets import Target

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowli_core.driver import Cancelled, Enqueued
+from flowli_core.driver import Cancelled
 from flowli_core.durations import ZERO
 from flowli_core.limits import Keep
+from flowli_core.new_records import Enqueued
 from flowli_core.stored import FINISHED, QueueCounts
 from tests.conformance.builders import BROKEN, DONE, Worker, ack, record
 from tests.support.store import find

@@ -27,9 +27,9 @@ from flowli_core import (
     job,
     run_sync,
 )
-from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.new_records import NewRecord
 from flowli_core.testing import ManualClock, drain
 from flowli_core.tracing import OpenTelemetry
 from tests.conformance.builders import step

@@ -17,8 +17,8 @@ from examples.records_service.domain.mailer import PretendedMailer, ServerBusyEr
 from examples.records_service.domain.service import Parts
 from examples.records_service.on_fastapi.app import create_app
 from flowli_core import Hooks, RunCounts, Runner, StoreUnavailable
-from flowli_core.driver import Enqueued, NewRecord
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.new_records import Enqueued, NewRecord
 from flowli_core.sqlalchemy import SqlOutbox
 from flowli_core.testing import ManualClock, drain
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from flowli_core import AllMissed, Jobs, job
-from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.limits import MAX_ENQUEUE_BYTES
+from flowli_core.new_records import NewRecord
 from flowli_core.testing import ManualClock, drain
 from tests.support.counting import CountingDriver
 

@@ -14,7 +14,7 @@ from flowli_core.limits import MAX_ENQUEUE_RECORDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flowli_core.driver import Enqueued, NewRecord
+    from flowli_core.new_records import Enqueued, NewRecord
 
 
 @job(int)

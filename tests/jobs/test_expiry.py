@@ -10,10 +10,10 @@ import pytest
 
 from flowli_core import Hooks, JobCancelled, JobEvent, Jobs, RunCounts, Runner, job
 from flowli_core.dashboard._timeline import make_timeline
-from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.durations import ZERO
 from flowli_core.errors import ValidationError
+from flowli_core.new_records import NewRecord
 from flowli_core.sqlalchemy._table import pack, unpack
 from flowli_core.testing import ManualClock, drain
 from tests.support.counting import CountingDriver

@@ -16,7 +16,7 @@ from tests.support.counting import CountingDriver
 from tests.support.mailing import START, AppJobs, Email, Meta, ran
 
 if TYPE_CHECKING:
-    from flowli_core.driver import NewRecord
+    from flowli_core.new_records import NewRecord
 
 
 async def test_options_override_job_settings_and_job_settings_override_defaults(driver: CountingDriver) -> None:

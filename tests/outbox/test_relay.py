@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from flowli_core.driver import Enqueued, NewRecord
+    from flowli_core.new_records import Enqueued, NewRecord
     from flowli_core.outbox import OnCommit, Transaction
 
 

@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from flowli_core import Jobs, Runner, job
 from flowli_core._jobs.registry import runtime_of
 from flowli_core._running.relay import relay_all
-from flowli_core.driver import NewRecord
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.sqlite import SqliteDriver
+from flowli_core.new_records import NewRecord
 from flowli_core.sqlalchemy import SqlOutbox
 from flowli_core.sqlalchemy._table import make_rows
 from tests.outbox.conftest import AppJobs, rows

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flowli_core.driver import NewRecord, Retried
+from flowli_core.driver import Retried
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.durations import ZERO
+from flowli_core.new_records import NewRecord
 from flowli_core.stored import StoredSchedule
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import Worker, ack

@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from flowli_core import Retry, Runner, fixed
-from flowli_core.driver import NewRecord
 from flowli_core.logs import JobFilter, JsonFormatter
+from flowli_core.new_records import NewRecord
 from flowli_core.stored import StoredSchedule
 from tests.support.mailing import START
 from tests.support.running import Work, running, until

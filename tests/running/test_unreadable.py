@@ -3,7 +3,7 @@
 import pytest
 
 from flowli_core import Jobs, RunCounts, Runner, job
-from flowli_core.driver import NewRecord
+from flowli_core.new_records import NewRecord
 from flowli_core.testing import ManualClock
 from tests.support.running import Deeds, Work
 from tests.support.store import find, requeue_one

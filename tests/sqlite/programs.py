@@ -10,9 +10,10 @@ import sys
 import warnings
 from pathlib import Path
 
-from flowli_core.driver import Ack, Completed, Lease, NewRecord, Retried
+from flowli_core.driver import Ack, Completed, Lease, Retried
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.errors import DriverError, StoreUnavailable
+from flowli_core.new_records import NewRecord
 from tests.conformance.builders import DONE, HOUR, LEASE, Worker, waiting_step
 
 _NOBODY = 65534

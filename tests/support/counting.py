@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-    from flowli_core.driver import Driver, Enqueued, HeartbeatAnswer, Lease, NewRecord, Step, StepAnswer
+    from flowli_core.driver import Driver, HeartbeatAnswer, Lease, Step, StepAnswer
     from flowli_core.history import HistoryEntry, HistoryQuery
+    from flowli_core.new_records import Enqueued, NewRecord
     from flowli_core.reports import Report
     from flowli_core.stored import (
         FinishedState,

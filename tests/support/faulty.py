@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
-    from flowli_core.driver import Driver, Enqueued, HeartbeatAnswer, Lease, NewRecord, Step, StepAnswer
+    from flowli_core.driver import Driver, HeartbeatAnswer, Lease, Step, StepAnswer
     from flowli_core.history import HistoryEntry, HistoryQuery
+    from flowli_core.new_records import Enqueued, NewRecord
     from flowli_core.reports import Report
     from flowli_core.stored import (
         FinishedState,

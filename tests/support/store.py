@@ -10,7 +10,8 @@ from flowli_core.targets import Target
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flowli_core.driver import Driver, NewRecord
+    from flowli_core.driver import Driver
+    from flowli_core.new_records import NewRecord
     from flowli_core.stored import Position, State, StoredRecord, StoredSchedule
     from flowli_core.targets import CancelAnswer, RequeueAnswer
 

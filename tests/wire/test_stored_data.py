@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from flowli_core import JobRecord, Jobs, Retry, fixed, job
-from flowli_core.driver import NewRecord
 from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.new_records import NewRecord
 from flowli_core.testing import ManualClock, drain
 from tests.support.refusals import SECRET
 from tests.support.store import find, requeue_one

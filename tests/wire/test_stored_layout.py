@@ -16,9 +16,9 @@ from flowli_core._schedules.timing import Timing
 from flowli_core._wire.attempts import Attempts, KeptAttempt, pack_attempts, unpack_attempts
 from flowli_core._wire.policy import Policy, pack_policy, unpack_policy
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import NewRecord
 from flowli_core.durations import LONGEST
 from flowli_core.errors import LastError
+from flowli_core.new_records import NewRecord
 from flowli_core.stored import StoredSchedule
 
 durations = st.timedeltas(min_value=timedelta(microseconds=1), max_value=LONGEST)

@@ -11,7 +11,7 @@ from heapq import nlargest, nsmallest
 
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.diagnosis import Check
-from flowli_core.driver import Enqueued, HeartbeatAnswer, Lease, NewRecord, Step, StepAnswer
+from flowli_core.driver import HeartbeatAnswer, Lease, Step, StepAnswer
 from flowli_core.drivers._times import due_at, milliseconds, moment, stamp
 from flowli_core.drivers._wakeups import Lines, Waiter
 from flowli_core.drivers.memory._step import Steps
@@ -21,6 +21,7 @@ from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
 from flowli_core.history import HistoryEntry, HistoryQuery
 from flowli_core.limits import MOST_LOOKED_AT, WORKER_LISTED
+from flowli_core.new_records import Enqueued, NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,

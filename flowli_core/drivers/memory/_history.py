@@ -3,10 +3,10 @@
 from collections import Counter
 from typing import Literal
 
-from flowli_core.driver import NewRecord
 from flowli_core.drivers._periods import KEPT, LENGTHS, start_of
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.history import DURATION_BUCKETS, MOST_HISTORY_JOBS, OTHERS, HistoryEntry, HistoryQuery, Resolution
+from flowli_core.new_records import NewRecord
 
 Pair = tuple[str, str]
 """The name of a job, and a queue."""

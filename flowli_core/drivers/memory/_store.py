@@ -4,12 +4,13 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from flowli_core.driver import Enqueued, NewRecord, Reserved
+from flowli_core.driver import Reserved
 from flowli_core.drivers._logs import NO_LOG, Log
 from flowli_core.drivers._paused import too_many_paused
 from flowli_core.drivers._times import SKIPPED_NUMBERS, expiry_at, milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.memory._history import History
 from flowli_core.limits import MOST_PAUSED, MOST_TAKEN_BACK, MOST_TAKEN_IDS
+from flowli_core.new_records import Enqueued, NewRecord
 from flowli_core.stored import FINISHED, FinishedState, RecordsInState, State, StoredRecord, StoredSchedule
 
 Entry = tuple[int, str]

@@ -26,7 +26,7 @@ from typing import Any, Self
 from flowli_core import _checks
 from flowli_core.clock import Clock
 from flowli_core.diagnosis import Check
-from flowli_core.driver import Enqueued, HeartbeatAnswer, Lease, NewRecord, Step, StepAnswer
+from flowli_core.driver import HeartbeatAnswer, Lease, Step, StepAnswer
 from flowli_core.drivers._paused import too_many_paused
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers.redis import _diagnosis as diagnosis
@@ -51,6 +51,7 @@ from flowli_core.drivers.redis._server import check_server
 from flowli_core.durations import Duration, duration, format_duration
 from flowli_core.errors import DefinitionError, DriverError
 from flowli_core.history import HistoryEntry, HistoryQuery
+from flowli_core.new_records import Enqueued, NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,

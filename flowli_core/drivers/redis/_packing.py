@@ -16,8 +16,9 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from flowli_core.driver import Ack, Cancelled, Completed, Failed, NewRecord, Outcome, Released, Retried
+from flowli_core.driver import Ack, Cancelled, Completed, Failed, Outcome, Released, Retried
 from flowli_core.drivers._times import expiry_at, milliseconds, moment, stamp
+from flowli_core.new_records import NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import State, StoredRecord, StoredSchedule
 

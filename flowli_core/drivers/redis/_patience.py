@@ -6,9 +6,10 @@ import contextlib
 import time
 from collections.abc import Generator, Iterable, Sequence
 
-from flowli_core.driver import Cancelled, Completed, NewRecord, Step
+from flowli_core.driver import Cancelled, Completed, Step
 from flowli_core.drivers.redis._clients._limits import extra_patience
 from flowli_core.errors import StoreUnavailable
+from flowli_core.new_records import NewRecord
 from flowli_core.reports import Report
 from flowli_core.targets import Target
 

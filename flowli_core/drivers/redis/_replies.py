@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from flowli_core.driver import AckAnswer, Damaged, Enqueued, Expired, NewRecord, Recovered, Reserved, StepAnswer
+from flowli_core.driver import AckAnswer, Damaged, Expired, Recovered, Reserved, StepAnswer
 from flowli_core.drivers._times import due_at, duration, moment
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._packing import (
@@ -23,6 +23,7 @@ from flowli_core.drivers.redis._packing import (
     unpack_shape,
     unpack_stored,
 )
+from flowli_core.new_records import Enqueued, NewRecord
 from flowli_core.stored import STATES, Overview, QueueCounts, State, StateCounts, StoredRecord, StoredWorker
 
 _ACKS: dict[str, AckAnswer] = {"o": "ok", "d": "duplicate", "l": "lost"}

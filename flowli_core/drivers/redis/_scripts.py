@@ -9,7 +9,7 @@ from datetime import timedelta
 from importlib import resources
 from typing import Any
 
-from flowli_core.driver import Ack, Lease, NewRecord, Step
+from flowli_core.driver import Ack, Lease, Step
 from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, WrongTypeError
@@ -27,6 +27,7 @@ from flowli_core.limits import (
     WORKER_LISTED,
     WORKER_MEMORY,
 )
+from flowli_core.new_records import NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import (
     RecordById,

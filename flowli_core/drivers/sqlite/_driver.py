@@ -25,7 +25,7 @@ from typing import TypeVar
 from flowli_core import _checks
 from flowli_core.clock import Clock, SystemClock
 from flowli_core.diagnosis import Check
-from flowli_core.driver import Enqueued, HeartbeatAnswer, Lease, NewRecord, Step, StepAnswer
+from flowli_core.driver import HeartbeatAnswer, Lease, Step, StepAnswer
 from flowli_core.drivers._times import moment, stamp
 from flowli_core.drivers._wakeups import Waiter
 from flowli_core.drivers.sqlite._changes import Changes
@@ -55,6 +55,7 @@ from flowli_core.drivers.sqlite._watcher import Watcher
 from flowli_core.durations import Duration, duration
 from flowli_core.errors import DefinitionError, DriverError, StoreDamaged, StoreUnavailable
 from flowli_core.history import HistoryEntry, HistoryQuery
+from flowli_core.new_records import Enqueued, NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import (
     FinishedState,

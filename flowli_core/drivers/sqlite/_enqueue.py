@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from flowli_core.driver import Enqueued, NewRecord
 from flowli_core.drivers._times import due_at, expiry_at, milliseconds, moment
 from flowli_core.drivers.sqlite._damage import CUT, Status
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.new_records import Enqueued, NewRecord
 
 
 def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqueued]:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 
-from flowli_core.driver import NewRecord
 from flowli_core.drivers._times import moment_or_none, stamp
 from flowli_core.drivers.sqlite._damage import SCHEDULE, DamagedRowError, find_damage, noted
 from flowli_core.drivers.sqlite._enqueue import enqueue
 from flowli_core.drivers.sqlite._sql import run
 from flowli_core.drivers.sqlite._transaction import Transaction, first_tick
+from flowli_core.new_records import NewRecord
 from flowli_core.stored import ScheduleByKey, SchedulesAfter, SchedulesDue, StoredSchedule
 
 
