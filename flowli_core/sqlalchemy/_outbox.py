@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar, cast
 
@@ -122,23 +122,27 @@ class SqlOutbox:
         mine = and_(table.c.number.in_(numbers), table.c.claimed_by == claimant)
         columns = (table.c.number, table.c.id, table.c.record, table.c.created_at, table.c.transaction_id)
         rows = connection.execute(select(*columns).where(mine).order_by(table.c.number)).all()
-        first = {row.transaction_id: row.number for row in reversed(rows)}
-        held = self._find_held_up(connection, first, claimant)
-        if held:
-            late = and_(mine, table.c.transaction_id.in_(held))
-            connection.execute(update(table).where(late).values(claimed_until=0, claimed_by=None))
-        return [(row.number, row.id, row.record, row.created_at) for row in rows if row.transaction_id not in held]
+        free_until = self._find_held_up(connection, {row.transaction_id for row in rows}, claimant)
+        late = [row.number for row in rows if row.number > free_until.get(row.transaction_id, row.number)]
+        if late:
+            values = {"claimed_until": 0, "claimed_by": None}
+            connection.execute(update(table).where(mine, table.c.number.in_(late)).values(values))
+        held = set(late)
+        return [(row.number, row.id, row.record, row.created_at) for row in rows if row.number not in held]
 
-    def _find_held_up(self, connection: Connection, first: Mapping[str, int], claimant: str) -> set[str]:
-        """Return the transactions of which another process is sending a row before the `first` that is claimed here."""
+    def _find_held_up(self, connection: Connection, transactions: set[str], claimant: str) -> dict[str, int]:
+        """Return the first row of each of these transactions that another process is sending, or has yet to claim.
+
+        Two processes that claim rows at the same time may each skip some that the other one claims.
+        """
         table = self._table
         others = or_(table.c.claimed_by.is_(None), table.c.claimed_by.not_in((claimant, _REFUSED)))
-        earliest = (
+        first = (
             select(table.c.transaction_id, func.min(table.c.number))
-            .where(table.c.transaction_id.in_(first), others)
+            .where(table.c.transaction_id.in_(transactions), others)
             .group_by(table.c.transaction_id)
         )
-        return {transaction for transaction, number in connection.execute(earliest) if number < first[transaction]}
+        return {row[0]: row[1] for row in connection.execute(first)}
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         """Do work in a transaction, again if that met another one. Raises OutboxUnavailable if the database fails."""

@@ -47,6 +47,19 @@ async def test_later_rows_of_a_transaction_wait_for_the_earlier_ones(shop: Shop)
     assert await claim(shop) == ids[MOST_ROWS:]
 
 
+async def test_rows_behind_one_that_another_process_has_claimed_wait_for_it(shop: Shop) -> None:
+    """Two processes that claim at the same time each skip the rows that the other one has locked."""
+    ids, others = await write(shop, "a", 5), await write(shop, "b", 1)
+    async with shop.engine.begin() as connection:
+        elsewhere = update(rows).where(rows.c.id == ids[2])
+        await connection.execute(elsewhere.values(claimed_until=1 << 45, claimed_by="another"))
+    assert await claim(shop) == [*ids[:2], *others]
+    await shop.outbox.remove([*ids[:2], *others])
+    assert await claim(shop) == [], "the third is being sent"
+    await shop.outbox.remove([ids[2]])
+    assert await claim(shop) == ids[3:]
+
+
 @pytest.mark.parametrize("why", ["refused", "unreadable"])
 async def test_a_row_that_is_refused_or_unreadable_holds_up_no_later_row(shop: Shop, why: str) -> None:
     first, *others = await write(shop, "a", MOST_ROWS + 1)
