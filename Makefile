@@ -20,9 +20,10 @@ example-fastapi example-starlette example-litestar: example-%: .venv/ready
 	mkdir -p .example
 	RECORDS_FOLDER=.example $(BIN)/python -m uvicorn records_service.on_$*.main:app --app-dir examples --port $(or $(PORT),8000)
 
-# Run the tests. PYTEST_ARGS selects tests; MEASURED=1 records the branches taken, for `make coverage`.
+# Run the tests, in a process for each core. PYTEST_ARGS selects tests, which run in one process; MEASURED=1 records the
+# branches taken, for `make coverage`.
 test: .venv/ready
-	$(BIN)/$(if $(MEASURED),coverage run,python) -m pytest $(PYTEST_ARGS)
+	$(BIN)/$(if $(MEASURED),coverage run,python) -m pytest $(or $(PYTEST_ARGS),--numprocesses auto --maxprocesses 4 --dist loadfile)
 
 # Report the branches that the measured tests took. Fails below 95 %.
 coverage: .venv/ready

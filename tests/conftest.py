@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,9 @@ from flowli_core.testing import ManualClock
 from tests.support import figures
 from tests.support.counting import CountingDriver
 from tests.support.mailing import START, AppJobs, ran
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background processes with SIGINT ignored, and the commands that tests interrupt would inherit that.
@@ -45,6 +49,14 @@ def leave() -> None:
 def pytest_sessionfinish(exitstatus: int) -> None:
     """Note the exit code of the tests."""
     _exit_codes.append(int(exitstatus))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates in what a test has logged: the process that shows the reports could not read them."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
