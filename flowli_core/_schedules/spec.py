@@ -44,7 +44,10 @@ class ScheduleSpec:
 
 
 FORMAT = VersionedJson(
-    ScheduleSpec, version=1, label="the schedule", leave_out={"key": True, "record": {"key", "due", "keep_id"}}
+    ScheduleSpec,
+    version=1,
+    label="the schedule",
+    leave_out={"key": True, "record": {"key", "due", "keep_id", "on_conflict", "max_wait", "unique_for"}},
 )
 
 
