@@ -61,7 +61,9 @@ class PrometheusMetrics:
     queue and state, `flowli_lag_seconds` (how long the first due job of a queue has waited), `flowli_workers`
     (living ones), `flowli_queue_paused` (1 if a queue is paused, else 0), `flowli_unserved_jobs` (waiting in queues
     that no living worker serves) and `flowli_parked_jobs` (returned by the workers that met them, because they
-    could not run them); the last two leave out paused queues. `flowli_outbox_jobs` wait in the outbox of the
+    could not run them); the last two leave out paused queues. `flowli_lanes` counts the lanes with waiting jobs, and
+    `flowli_deepest_lane_jobs` those that wait in the deepest lane of a limit, for the limits of the 20 deepest
+    lanes. `flowli_outbox_jobs` wait in the outbox of the
     registry, the oldest for `flowli_outbox_age_seconds`; both are NaN if its database fails.
     `flowli_jobs_enqueued_total`, `flowli_jobs_finished_total` by state, `flowli_jobs_retried_total` and
     `flowli_jobs_recovered_total` count since the store was made, as do the histograms `flowli_job_wait_seconds`
@@ -95,6 +97,10 @@ class PrometheusMetrics:
             "flowli_outbox_age_seconds", "How long the oldest job has waited in the outbox", registry=registry
         )
         self._parked = Gauge("flowli_parked_jobs", "Jobs that no worker could run so far", ("job",), registry=registry)
+        self._lanes = Gauge("flowli_lanes", "Lanes with waiting jobs", registry=registry)
+        self._deepest = Gauge(
+            "flowli_deepest_lane_jobs", "Jobs that wait in the deepest lane of a limit", ("limit",), registry=registry
+        )
         self._history = _HistoryCollector()
         registry.register(self._history)
 
@@ -152,6 +158,10 @@ class PrometheusMetrics:
         self._parked.clear()
         for one in parked:
             self._parked.labels(one.name).inc(one.count)
+        self._lanes.set(overview.lane_count)
+        self._deepest.clear()
+        for lane in reversed(overview.lanes):  # the deepest comes last, and stays
+            self._deepest.labels(lane.limit).set(lane.waiting)
         self._history.numbers = self._sum_by_label(totals)
 
     def _sum_by_label(self, totals: list[HistoryEntry]) -> dict[tuple[str, str], HistoryNumbers]:

@@ -100,6 +100,7 @@ class JobOut(_Out, frozen=True):
     cancel_requested: bool
     expires_at: datetime | None
     expired: bool
+    limit: str | None
     progress: ProgressOut | None
     last_error: JobErrorOut | None
     attempts: tuple[AttemptOut, ...]
@@ -107,11 +108,12 @@ class JobOut(_Out, frozen=True):
 
 
 class FullJobOut(JobOut, frozen=True):
-    """A stored job with its input, meta, key, result, error, note and log. A list leaves out the log."""
+    """A stored job with its input, meta, key, lane, result, error, note and log. A list leaves out the log."""
 
     input: object
     meta: object
     key: str | None
+    lane: str | None
     result: object
     progress: FullProgressOut | None
     log: tuple[LogLineOut, ...]

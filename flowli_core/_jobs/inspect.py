@@ -17,6 +17,7 @@ from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core._schedules.spec import DEFAULT_RUNS, next_runs
 from flowli_core.durations import Duration
 from flowli_core.errors import ValidationError
+from flowli_core.lanes import StoredLane
 from flowli_core.outbox import Backlog
 from flowli_core.stored import (
     Overview,
@@ -68,12 +69,16 @@ class Inspect:
         return (await self.get_overview()).counts
 
     async def get_overview(self) -> Overview:
-        """Count the records, find the oldest due job of each queue, and list workers and paused queues."""
+        """Count the records, find the oldest due job of each queue, and list workers, paused queues and lanes."""
         return await (await self._runtime.current_store()).overview()
 
     async def get_workers(self) -> tuple[WorkerRecord, ...]:
         """Return the workers that were seen within the last minute, except those that have stopped."""
         return to_workers(await self.get_overview())
+
+    async def get_lanes(self) -> tuple[StoredLane, ...]:
+        """Return the lanes with the most waiting jobs, at most 20. `get_overview` counts all, as `lane_count`."""
+        return (await self.get_overview()).lanes
 
     async def history(self, last: Duration = "1h", *, job: str | None = None, queue: str | None = None) -> History:
         """Count the jobs that were enqueued, and how they ended, within the `last` minutes or hours, at most "7d".

@@ -61,9 +61,9 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     was lost while it ran. `started_at` is that of the last attempt. `next_retry_at` is set while a retry is pending.
     `lease_until` is when the lease of a running job expires, if its worker does not renew it before. `cancel_requested`
     is True while a running job is to be cancelled. `expires_at` is when a job that has not begun expires; once it has,
-    it is cancelled and `expired`. `progress` is what a handler reported last, and `log` holds the last
-    100 lines that it wrote, over all attempts; listings leave out the log. `attempts` are the last ten attempts that
-    failed or lost their worker, newest last.
+    it is cancelled and `expired`. `limit` is the name of the limit that it counts to, and `lane` the value of its lane.
+    `progress` is what a handler reported last, and `log` holds the last 100 lines that it wrote, over all attempts;
+    listings leave out the log. `attempts` are the last ten attempts that failed or lost their worker, newest last.
 
     `backoff` and `max_attempts` are None if a later release wrote the record.
 
@@ -97,6 +97,8 @@ class JobRecord(Generic[In_co, M_co, R_co]):
     cancel_requested: bool = False
     expires_at: datetime | None = None
     expired: bool = False
+    limit: str | None = None
+    lane: str | None = None
     progress: Progress | None = None
     log: tuple[LogLine, ...] = ()
     attempts: tuple[PastAttempt, ...] = ()
@@ -199,6 +201,8 @@ def to_job_record(stored: StoredRecord, definition: Definition | None) -> JobRec
         cancel_requested=stored.cancel_requested,
         expires_at=stored.expires_at,
         expired=stored.expired,
+        limit=None if stored.lane is None else stored.lane.limit,
+        lane=None if stored.lane is None else stored.lane.value,
         progress=unpack_progress(stored.progress),
         log=unpack_log(stored.log),
         attempts=to_past_attempts(stored, attempts),

@@ -12,6 +12,7 @@ from flowli_core.cli._operations.check import check
 from flowli_core.cli._operations.doctor import doctor
 from flowli_core.cli._operations.history import history
 from flowli_core.cli._operations.jobs import enqueue, jobs, run_job
+from flowli_core.cli._operations.lanes import lanes
 from flowli_core.cli._operations.queues import queues
 from flowli_core.cli._operations.relay import relay
 from flowli_core.cli._operations.schedules import schedules
@@ -40,6 +41,7 @@ operations: tuple[click.Command, ...] = (
     history,
     jobs,
     queues,
+    lanes,
     schedules,
     enqueue,
     run_job,

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Literal
 
 from flowli_core._jobs.history import JobHistory
+from flowli_core._jobs.lanes import describe_overdue, is_blocked, overdue_lanes
 from flowli_core._jobs.outbox_state import OutboxState
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import ScheduleRecord
@@ -68,6 +69,7 @@ def find_problems(found: Situation) -> list[Problem]:
         _outbox(found),
         _failing(found),
         _waiting(found),
+        _lanes(found),
         _schedules(found),
         _paused(found),
     )
@@ -146,7 +148,16 @@ def _waiting(found: Situation) -> Iterator[Problem]:
         waited = found.overview.now - since
         if waited > LONG_WAIT and queue not in unserved and queue not in found.overview.paused:
             text = f"The oldest job of the queue {queue} has waited for {format_span(waited)}."
-            yield Problem(level="warning", text=text, path="/jobs", query={"state": "queued", "queue": queue})
+            level: Level = "warning"
+            if is_blocked(queue, found.overview):
+                level, text = "note", f"{text} Lanes of the queue have reached their limits."
+            yield Problem(level=level, text=text, path="/jobs", query={"state": "queued", "queue": queue})
+
+
+def _lanes(found: Situation) -> Iterator[Problem]:
+    for lane in overdue_lanes(found.overview, found.workers):
+        text = describe_overdue(lane, found.overview.now)
+        yield Problem(level="warning", text=f"{text[0].upper()}{text[1:]}.", path="/")
 
 
 def _schedules(found: Situation) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from pydantic_core import to_jsonable_python
 
 from flowli_core._jobs.describe import describe_attempt, describe_backoff
+from flowli_core._jobs.lanes import describe_block, describe_running
 from flowli_core._jobs.records import ScheduleRecord
 from flowli_core.dashboard._recurrence import describe_cron, describe_interval
 from flowli_core.durations import format_span
@@ -82,11 +83,13 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "at": show_time,
     "attempt": describe_attempt,
     "backoff": describe_backoff,
+    "block": describe_block,
     "clock": show_clock,
     "distance": show_distance,
     "duration": show_duration,
     "json": show_json,
     "number": show_number,
     "rule": show_rule,
+    "running": describe_running,
     "span": format_span,
 }

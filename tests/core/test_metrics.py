@@ -5,14 +5,21 @@ from datetime import datetime
 import pytest
 from prometheus_client import CollectorRegistry
 
-from flowli_core import DefinitionError, JobEvent, Retry, Runner, StoreUnavailable, fixed
+from flowli_core import DefinitionError, JobEvent, Jobs, Retry, Runner, StoreUnavailable, fixed
 from flowli_core._running.hooks import EventKind
 from flowli_core.history import MOST_HISTORY_JOBS, HistoryEntry, HistoryQuery
 from flowli_core.metrics import PrometheusMetrics
 from flowli_core.stored import RecordQuery, StoredRecord
 from flowli_core.testing import ManualClock
 from tests.conformance.builders import record
+from tests.support.laned import LanedDriver, lanes_of
 from tests.support.running import Rival, Work
+
+LIMITS = ("tenant", "api", "report")
+
+
+class CrawlJobs(Jobs[None]):
+    """A registry without jobs."""
 
 
 class Notes:
@@ -113,6 +120,23 @@ async def test_prometheus_shows_paused_queues() -> None:
     await work.driver.pause_queue("empty", paused=True)
     await metrics.read_store(work.jobs)
     assert sample("flowli_queue_paused", "(others)") == 1
+
+
+async def test_prometheus_counts_lanes_and_shows_the_deepest_of_each_limit() -> None:
+    """No label has the value of a lane: there may be very many."""
+    driver, registry = LanedDriver(), CollectorRegistry()
+    driver.show(*lanes_of(driver.clock), count=1_204)
+    metrics = PrometheusMetrics(registry)
+    async with CrawlJobs(context=None, driver=driver) as jobs:
+        await metrics.read_store(jobs)
+        assert registry.get_sample_value("flowli_lanes") == 1_204
+        depths = {limit: registry.get_sample_value("flowli_deepest_lane_jobs", {"limit": limit}) for limit in LIMITS}
+        assert depths == {"tenant": 1_200, "api": 30, "report": 1}
+        assert b"key-1" not in metrics.text()[1]
+        driver.show()
+        await metrics.read_store(jobs)
+        assert registry.get_sample_value("flowli_lanes") == 0
+        assert b"flowli_deepest_lane_jobs{" not in metrics.text()[1]
 
 
 def test_an_invalid_observer_is_refused() -> None:

@@ -11,6 +11,8 @@ from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.workers import WorkerRecord
 from flowli_core.dashboard._attention import Situation, find_problems
 from flowli_core.diagnosis import Check
+from flowli_core.testing import ManualClock
+from tests.support.laned import lanes_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WORKER = WorkerRecord(name="host:1", seen=NOW, is_alive=True, queues=("default",), jobs=frozenset({"clean"}))
@@ -112,6 +114,20 @@ def test_a_job_that_waits_for_long_is_noticed_unless_its_queue_is_paused() -> No
     assert said(replace(WELL, overview=waiting("default", since=old, paused=True))) == [
         ("note", "The queue default has been paused for 12 min 0 s.")
     ]
+
+
+def test_a_lane_that_could_run_is_named_and_a_blocked_one_is_not() -> None:
+    """The value of a lane is not shown: it comes from inputs, which are hidden from some."""
+    clock = ManualClock(NOW - timedelta(minutes=3))
+    overview = replace(waiting("default"), lanes=lanes_of(clock)[:3], lane_count=3)
+    text = "A lane of the limit api in the queue default could have started a job 3 min 0 s ago."
+    assert said(replace(WELL, overview=overview)) == [("warning", text)]
+
+
+def test_a_job_that_waits_for_long_in_a_queue_with_a_blocked_lane_is_only_noted() -> None:
+    overview = replace(waiting("default", since=timedelta(hours=2)), lanes=lanes_of(ManualClock(NOW))[:1], lane_count=1)
+    text = "The oldest job of the queue default has waited for 2 h 0 min. Lanes of the queue have reached their limits."
+    assert said(replace(WELL, overview=overview)) == [("note", text)]
 
 
 def test_schedules_that_cannot_be_read_or_were_not_fired_are_named() -> None:

@@ -15,7 +15,7 @@ from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
 from flowli_core.cli._common.show import format_json
-from flowli_core.cli._operations.served import MOST_NAMED, complain_of_unserved, format_parked, is_here
+from flowli_core.cli._operations.served import MOST_NAMED, complain_of_unserved, excuse, format_parked, is_here
 from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
 
@@ -73,7 +73,7 @@ async def check(
     No job may wait in a queue that no worker serves, because no worker can run it, or in the outbox for over a minute.
 
     A paused queue is named, but fails the check only by the age of its jobs, with --oldest: whoever has paused it wants
-    its jobs to wait, and containers need no restart for it.
+    its jobs to wait, and containers need no restart for it. The same holds for jobs that wait for their limit.
 
     With --workers 0 it passes even if no worker runs. For the health of one worker, use its --health-port. The exit
     code is 0 if all is well, and 1 if not.
@@ -126,8 +126,9 @@ async def _check(jobs: Jobs[Any], limits: _Limits) -> Checked:
         complaints.append(f"outbox: {outbox}")
     oldest = min(overview.oldest, key=overview.oldest.__getitem__, default=None)
     waited = None if oldest is None else overview.now - overview.oldest[oldest]
-    if limits.oldest is not None and waited is not None and waited > limits.oldest:
-        where = f" in the queue {oldest}, which is paused" if oldest in overview.paused else ""
+    if oldest is not None and waited is not None and limits.oldest is not None and waited > limits.oldest:
+        reason = excuse(oldest, overview)
+        where = f" in the queue {oldest}{reason}" if reason else ""
         longer = format_duration(limits.oldest)
         complaints.append(f"a due job has waited for {format_span(waited)}{where}, longer than {longer}")
     unseen = min((overview.now - worker.seen for worker in counted), default=None)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from flowli_core._jobs.lanes import describe_overdue, overdue_lanes
 from flowli_core._jobs.outbox_state import read_outbox
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.registry import Jobs, runtime_of
@@ -40,6 +41,7 @@ async def doctor(jobs: Jobs[Any], *, is_json: bool) -> int:
     checks += [
         _check_workers(jobs, overview),
         _check_paused(overview),
+        *_check_lanes(overview),
         check_parked(await jobs.inspect.get_parked(overview), overview.now),
     ]
     checks += await _check_outbox(jobs)
@@ -66,6 +68,18 @@ def _check_paused(overview: Overview) -> Check:
         return Check(name="paused queues", value="none")
     cure = "resume a queue with flowli queues resume NAME; no worker takes jobs from it before that"
     return Check(name="paused queues", value="\n".join(format_paused(overview)), verdict="warning", cure=cure)
+
+
+def _check_lanes(overview: Overview) -> list[Check]:
+    """Return the finding about lanes, if any have waiting jobs. Those that wait for a place or their rate are well."""
+    if not overview.lane_count:
+        return []
+    count = f"{overview.lane_count:,} with waiting jobs"
+    overdue = [describe_overdue(lane, overview.now) for lane in overdue_lanes(overview, to_workers(overview))]
+    if not overdue:
+        return [Check(name="lanes", value=count)]
+    cure = "start more workers for these queues, if the slots of all are in use"
+    return [Check(name="lanes", value="\n".join([count, *overdue]), verdict="warning", cure=cure)]
 
 
 async def _check_outbox(jobs: Jobs[Any]) -> list[Check]:

@@ -12,7 +12,8 @@ from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.workers import WorkerRecord, to_workers
 from flowli_core.cli._common.operation import complete_queue, operation
 from flowli_core.cli._common.options import json_option
-from flowli_core.cli._common.show import fail, format_json, format_table, succeed
+from flowli_core.cli._common.show import fail, format_json, format_table, is_terminal, succeed
+from flowli_core.cli._operations.lanes import name_deepest
 from flowli_core.durations import format_span
 from flowli_core.stored import STATES, Overview, QueueCounts, StateCounts
 
@@ -58,6 +59,8 @@ async def list_queues(registry: Jobs[Any], *, is_json: bool) -> None:
         click.echo(format_json(_read_queues(overview, workers, declared)))
     else:
         click.echo(format_queues(overview, workers, declared, most=None))
+        if overview.lane_count and is_terminal():
+            click.echo(f"\nlanes: {name_deepest(overview)}")
 
 
 @queues.command()

@@ -6,6 +6,7 @@ from datetime import datetime
 from heapq import nlargest
 from typing import Any
 
+from flowli_core._jobs.lanes import is_blocked
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.workers import WorkerRecord, unserved_jobs, unserved_queues
@@ -44,6 +45,13 @@ def format_paused(overview: Overview) -> list[str]:
         for queue in named
     ]
     return [*lines, f"other paused queues: {others} ({count} queued)"] if others else lines
+
+
+def excuse(queue: str, overview: Overview) -> str:
+    """Return the reason for which jobs of a queue may wait, or an empty text."""
+    if queue in overview.paused:
+        return ", which is paused"
+    return ", where lanes have reached their limits" if is_blocked(queue, overview) else ""
 
 
 def _complain_of_queue(queue: str, count: int) -> str:

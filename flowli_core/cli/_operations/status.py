@@ -20,11 +20,13 @@ from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import DurationType, json_option
 from flowli_core.cli._common.show import format_fields, format_json, format_moment, is_terminal
 from flowli_core.cli._operations.history import format_numbers, to_json
+from flowli_core.cli._operations.lanes import name_deepest
 from flowli_core.cli._operations.queues import format_queues
 from flowli_core.cli._operations.schedules import format_schedules
-from flowli_core.cli._operations.served import format_parked, name_some
+from flowli_core.cli._operations.served import excuse, format_parked, name_some
 from flowli_core.durations import format_duration, format_span
 from flowli_core.errors import StoreUnavailable
+from flowli_core.lanes import StoredLane
 from flowli_core.stored import Overview, QueueCounts
 
 _CLEAR = "\x1b[H\x1b[2J"
@@ -44,6 +46,8 @@ class Status:
     counts: QueueCounts
     oldest: Mapping[str, datetime]
     paused: Mapping[str, datetime]
+    lanes: tuple[StoredLane, ...]
+    lane_count: int
     workers: tuple[WorkerRecord, ...]
     driver: str
     last_hour: HistoryNumbers
@@ -62,6 +66,8 @@ async def read_status(jobs: Jobs[Any]) -> Status:
         counts=overview.counts,
         oldest=overview.oldest,
         paused=overview.paused,
+        lanes=overview.lanes,
+        lane_count=overview.lane_count,
         workers=to_workers(overview),
         driver=repr(runtime_of(jobs).require_driver()),
         last_hour=(await jobs.inspect.history("1h")).total,
@@ -73,12 +79,22 @@ async def read_status(jobs: Jobs[Any]) -> Status:
 
 def format_status(status: Status, declared: Collection[str]) -> str:
     """Format the status for people. Queues with waiting jobs that are not in `declared` are named."""
+    overview = Overview(
+        now=status.now,
+        counts=status.counts,
+        oldest=status.oldest,
+        paused=status.paused,
+        lanes=status.lanes,
+        lane_count=status.lane_count,
+    )
     head = [
         ("driver", status.driver),
         ("workers", _format_workers(status.workers, status.now)),
-        ("oldest", _format_oldest(status)),
+        ("oldest", _format_oldest(overview)),
         ("last hour", format_numbers(status.last_hour)),
     ]
+    if status.lane_count:
+        head.append(("lanes", name_deepest(overview)))
     if status.outbox is not None:
         head.append(("outbox", str(status.outbox)))
     if status.parked:
@@ -86,7 +102,6 @@ def format_status(status: Status, declared: Collection[str]) -> str:
     undeclared = _format_undeclared(status.counts, declared)
     if undeclared:
         head.append(("undeclared", ("\n" if is_terminal() else ", ").join(undeclared)))
-    overview = Overview(now=status.now, counts=status.counts, oldest=status.oldest, paused=status.paused)
     parts = [format_fields(head), format_queues(overview, status.workers)]
     if status.schedules:
         parts.append(format_schedules(status.schedules, status.now))
@@ -106,7 +121,7 @@ async def status(jobs: Jobs[Any], *, is_json: bool, watch: bool, every: timedelt
     the others share one. Use --json to list all. Parked jobs wait for another worker, because the one that met them
     does not know them, or a later release wrote them. A queue with waiting jobs is called undeclared if the registry
     does not declare it. A worker that was killed counts as alive for up to 30 seconds, and is listed for a minute. The
-    last hour is that of flowli history.
+    last hour is that of flowli history. Jobs wait in a lane if they share a limit: see flowli lanes.
 
     The exit code is 0 whatever is shown, and 1 if the store is unreachable: for alerts, use flowli check.
     """
@@ -144,12 +159,11 @@ def _format_workers(workers: Sequence[WorkerRecord], now: datetime) -> str:
     return ("\n" if is_terminal() else ", ").join(lines)
 
 
-def _format_oldest(status: Status) -> str:
-    if not status.oldest:
+def _format_oldest(overview: Overview) -> str:
+    if not overview.oldest:
         return "no due job is waiting"
-    queue, since = min(status.oldest.items(), key=lambda pair: pair[1])
-    paused = ", which is paused" if queue in status.paused else ""
-    return f"waiting for {format_span(status.now - since)} in queue {queue}{paused}"
+    queue, since = min(overview.oldest.items(), key=lambda pair: pair[1])
+    return f"waiting for {format_span(overview.now - since)} in queue {queue}{excuse(queue, overview)}"
 
 
 def _format_undeclared(counts: QueueCounts, declared: Collection[str]) -> list[str]:

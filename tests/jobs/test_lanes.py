@@ -1,0 +1,104 @@
+"""Lanes as `jobs.inspect` returns them, and why their jobs wait in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from flowli_core import Jobs, Overview, job
+from flowli_core._jobs.lanes import describe_block, explain_wait, find_lane, overdue_lanes
+from flowli_core._jobs.workers import WorkerRecord
+from flowli_core.lanes import Lane
+from flowli_core.testing import ManualClock, drain
+from tests.support.laned import LanedDriver, lanes_of
+
+CLOCK = ManualClock()
+NOW = CLOCK.now()
+FULL, RATED, READY, LATER = lanes_of(CLOCK)
+WORKER = WorkerRecord(name="host:1", seen=NOW, is_alive=True, queues=("default",), jobs=frozenset())
+
+
+@job()
+async def crawl() -> None: ...
+
+
+class CrawlJobs(Jobs[None]):
+    crawl = crawl
+
+
+async def test_the_lanes_are_those_of_the_overview() -> None:
+    driver = LanedDriver()
+    driver.show(*lanes_of(driver.clock))
+    async with CrawlJobs(context=None, driver=driver) as jobs:
+        assert await jobs.inspect.get_lanes() == lanes_of(driver.clock)
+
+
+async def test_a_job_has_the_limit_and_the_value_of_its_lane() -> None:
+    driver = LanedDriver()
+    async with CrawlJobs(context=None, driver=driver) as jobs:
+        receipt = await jobs.crawl.enqueue()
+        without = await jobs.inspect.get_job(receipt.id)
+        driver.lane = Lane("tenant", "acme")
+        found = await jobs.crawl.get(receipt.id)
+    assert without is not None
+    assert (without.limit, without.lane) == (None, None)
+    assert found is not None
+    assert (found.limit, found.lane) == ("tenant", "acme")
+
+
+async def test_only_a_queued_job_waits_in_its_lane() -> None:
+    driver = LanedDriver()
+    driver.lane = Lane(READY.limit, READY.value)
+    driver.show(FULL, READY, replace(READY, queue="other"))
+    async with CrawlJobs(context=None, driver=driver) as jobs:
+        queued = await jobs.crawl.enqueue()
+        later = await jobs.crawl.delay("1h")
+        overview = await jobs.inspect.get_overview()
+
+        async def lane_of(id: str) -> object:
+            record = await jobs.inspect.get_job(id)
+            assert record is not None
+            return find_lane(record, overview)
+
+        assert await lane_of(queued.id) == READY
+        assert await lane_of(later.id) is None
+        await drain(jobs)
+        assert await lane_of(queued.id) is None
+
+
+@pytest.mark.parametrize(
+    ("lane", "block", "text"),
+    [
+        (FULL, "concurrency", "its lane has no free place: 2 of 2 running"),
+        (RATED, "rate 100/1m", "its lane has used its rate 100/1m; the next start is allowed in 12 s"),
+        (READY, "", "3 jobs wait in its lane, whose next turn is now"),
+        (LATER, "", "1 job waits in its lane, whose next turn is in 5 min 0 s"),
+    ],
+)
+def test_it_is_said_why_the_jobs_of_a_lane_wait(lane: object, block: str, text: str) -> None:
+    (lane,) = [one for one in (FULL, RATED, READY, LATER) if one == lane]
+    assert (describe_block(lane), explain_wait(lane, NOW)) == (block, text)
+
+
+@pytest.mark.parametrize(
+    ("after", "queue", "paused", "is_alive", "is_overdue"),
+    [
+        (60, "default", False, True, False),
+        (61, "default", False, True, True),
+        (61, "other", False, True, False),
+        (61, "default", True, True, False),
+        (61, "default", False, False, False),
+    ],
+)
+def test_a_lane_is_overdue_if_its_turn_is_due_for_a_minute_and_its_queue_is_served(
+    after: int, queue: str, *, paused: bool, is_alive: bool, is_overdue: bool
+) -> None:
+    """A lane that waits for a place, its rate or its due time is not, however long that takes."""
+    lanes = tuple(replace(lane, queue=queue) for lane in (FULL, READY, replace(RATED, next_turn=NOW)))
+    overview = Overview(
+        now=NOW + timedelta(seconds=after), lanes=lanes, lane_count=3, paused={"default": NOW} if paused else {}
+    )
+    found = overdue_lanes(overview, [replace(WORKER, is_alive=is_alive)])
+    assert [lane.value for lane in found] == (["key-2"] if is_overdue else [])
