@@ -32,7 +32,7 @@ PERMANENT = frozenset(
         *("uses", "tick", "schedule", "schedules", "history:jobs", "history:total"),
     }
 )
-PERMANENT_OF_QUEUES = ("due", "suspect", "wake")
+PERMANENT_OF_QUEUES = ("due", "suspect", "held", "wake")
 """The keys that may stay: one for each column, three for each stored queue, and one for each job whose history is not
 folded. All others must expire."""
 

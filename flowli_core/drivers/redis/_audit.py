@@ -4,8 +4,8 @@ It corrects one kind of damage, a wrong number of records with a shape, because 
 
 The invariants that it checks:
 
-- Each record is in exactly one index (due, suspect, lease, completed, failed or cancelled), and each entry of an index
-  or a column belongs to a record.
+- Each record is in exactly one index (due, suspect, held, lease, completed, failed or cancelled), and each entry of an
+  index or a column belongs to a record.
 - A token exists exactly while its record is active.
 - The counts are correct.
 - A shape is stored exactly while a record has it, and a queue exactly while it has a record.

@@ -37,6 +37,7 @@ schedule                   hash  schedule key -> revision, ticks, queue, spec; w
 schedules                  zset  schedule keys in order, for listing; when it is removed
 due:QUEUE                  zset  id -> due time of waiting records; when reserved or cancelled
 suspect:QUEUE              zset  the same for suspects
+held:QUEUE                 zset  the same for records that wait in a lane, or for another record to finish
 wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a step that leaves nothing due; expires if
                                  the queue has no records
 worker:WORKER              hash  last steps and description of a worker; when it leaves, or 10 minutes after it was seen
@@ -108,7 +109,7 @@ class Keys:
 
     def types(self, queues: Iterable[str]) -> dict[str, str]:
         """Return the type of each key of the prefix as types.lua takes it, apart from those of workers."""
-        kinds = {"due:": "zset", "suspect:": "zset", "wake:": "wake"}
+        kinds = {"due:": "zset", "suspect:": "zset", "held:": "zset", "wake:": "wake"}
         types = {self._root + kind + queue: name for queue in queues for kind, name in kinds.items()}
         unnamed = map(self.named, ("taken", "uses", "progress", "log", "watched", "watchers"))
         for key in (*map(self.named, COLUMNS), *self.schedules, *unnamed):

@@ -1,9 +1,10 @@
 r"""The format of stored records: the fields that many records share are stored once, as a shape.
 
 A shape is "max_recoveries keep_completed keep_failed keep_id queue\nname\npolicy", with times in ms, stored under its
-digest. The rest of a record is its blob: "digest created key\nlength of meta or -\nmeta input". Behind the length
-follow a space and the time at which the record expires, if it does. The scripts read the numbers, the queue, the key
-and this time; they never read a payload.
+digest. The rest of a record is its blob: "digest created key\nwords\nlane meta input". The words are the length of
+the meta, the time at which the record expires, the length of the lane, and the ms for which its key stays unique. Each
+is - if the record has none, and those at the end are left out. The lane is "limit\nvalue". The scripts read all this;
+they never read a payload.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Outcome, Released, Retried
 from flowli_core.drivers._times import expiry_at, milliseconds, moment, stamp
+from flowli_core.lanes import Lane
 from flowli_core.new_records import NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import State, StoredRecord, StoredSchedule
@@ -124,16 +126,27 @@ def unpack_payload(blob: bytes) -> tuple[bytes | None, bytes]:
     if length == b"-":
         return None, rest
     if b" " in length:
-        length = length.partition(b" ")[0]
+        length, _, lane_length, _ = _words_of(length)
+        rest = rest[0 if lane_length == b"-" else int(lane_length) :]
         if length == b"-":
             return None, rest
     size = int(length)
     return rest[:size], rest[size:]
 
 
-def _expiry_of(blob: bytes) -> datetime | None:
-    expires = blob.split(b"\n", 2)[1].partition(b" ")[2]
-    return moment(int(expires)) if expires else None
+def _words_of(line: bytes) -> list[bytes]:
+    """Return the four words of the second line of a blob."""
+    return (line.split(b" ") + [b"-"] * 3)[:4]
+
+
+def _unpack_expiry_and_lane(blob: bytes) -> tuple[datetime | None, Lane | None]:
+    _, line, rest = blob.split(b"\n", 2)
+    _, expires, lane_length, _ = _words_of(line)
+    expires_at = None if expires == b"-" else moment(int(expires))
+    if lane_length == b"-":
+        return expires_at, None
+    limit, _, value = rest[: int(lane_length)].partition(b"\n")
+    return expires_at, Lane(to_text(limit), to_text(value))
 
 
 def pack_ack(ack: Ack) -> tuple[Word, ...]:
@@ -200,6 +213,7 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
     record_id, blob, state, due, attempts, recoveries, token, outcome, finished, *rest = row
     lease, is_cancelling, progress, log = rest
     meta, input_ = unpack_payload(blob)
+    expires_at, lane = _unpack_expiry_and_lane(blob)
     created, _, key = blob[DIGEST : blob.index(b"\n")].partition(b" ")
     worker, started, failed, updated, has_result, result = b"", b"0", b"0", created, b"", b""
     if outcome is not None and (found := _OUTCOME.match(outcome)) is not None:
@@ -232,8 +246,9 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
         finished_at=None if finished is None else moment(int(finished)),
         lease_until=None if lease is None else moment(int(lease)),
         cancel_requested=bool(is_cancelling),
-        expires_at=_expiry_of(blob) if is_expired or may_expire else None,
+        expires_at=expires_at if is_expired or may_expire else None,
         expired=is_expired,
+        lane=lane,
         progress=progress,
         log=tuple(log.split(b"\n")[1:-1]) if log else (),
     )

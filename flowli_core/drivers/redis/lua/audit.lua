@@ -1,7 +1,7 @@
 -- Check a part of a column for damage: see _audit.py. Each call checks its records as they are now, so workers can go on.
 -- Needs: shared/columns shared/watchers shared/paused shared/moves shared/schedules shared/text shared/uses
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
--- ARGV[first..]: column, queue (of due and suspect) or '', cursor, about how many entries to check.
+-- ARGV[first..]: column, queue (of due, suspect and held) or '', cursor, about how many entries to check.
 -- Answers {next cursor, {key, id, problem} for each finding, {queue, number of records} for each queue found}.
 --          For the column queues the last is {column, queue} for each index that is too long to be checked with its queue.
 --          The column counts is checked whole; for it the last is {field, number, ...}. For the column record it is
@@ -24,7 +24,7 @@ end
 local function indexes_of(id, queue)
   local indexes_found = {}
   for name, key in pairs({
-    ['due:' .. queue] = DUE[queue], ['suspect:' .. queue] = SUSPECT[queue], lease = LEASE,
+    ['due:' .. queue] = DUE[queue], ['suspect:' .. queue] = SUSPECT[queue], ['held:' .. queue] = HELD[queue], lease = LEASE,
     completed = COMPLETED, failed = FAILED, cancelled = CANCELLED,
   }) do
     local score = call('ZSCORE', key, id)
@@ -45,7 +45,7 @@ local function check_active(id, blob, text, settled)
     report('token', id, 'cannot be read')
     return
   end
-  if kind ~= kind_of(blob, (parse_head(blob))) then
+  if kind ~= parse_record(blob) then
     report('token', id, 'has another kind than the record')
   end
   if tonumber(token) > number_or(call('HGET', SERIAL, 'token'), 0) then
@@ -213,7 +213,7 @@ local function check_queues()
       report('queues', queue, 'has no records')
     end
     of_queue = queue
-    for name, index in pairs({ due = DUE[queue], suspect = SUSPECT[queue] }) do
+    for name, index in pairs({ due = DUE[queue], suspect = SUSPECT[queue], held = HELD[queue] }) do
       local length = redis.pcall('ZCARD', index)
       if type(length) == 'table' or length > left then -- it has another type, or is too long
         others[#others + 1] = { name, queue }
@@ -292,7 +292,7 @@ local hashes = {
 }
 local indexes = {
   lease = LEASE, completed = COMPLETED, failed = FAILED, cancelled = CANCELLED, expiry = EXPIRY,
-  due = DUE[of_queue], suspect = SUSPECT[of_queue],
+  due = DUE[of_queue], suspect = SUSPECT[of_queue], held = HELD[of_queue],
 }
 local found, width
 if hashes[column] then

@@ -10,6 +10,7 @@ local function cancel(record)
   local id, kind, shape = record.id, record.kind, record.shape
   call('ZREM', DUE[record.queue], id)
   call('ZREM', SUSPECT[record.queue], id)
+  call('ZREM', HELD[record.queue], id)
   if not kind then
     set_aside(id, record.queue, shape)
     record.state = 'failed'

@@ -42,9 +42,11 @@ end
 local scan, queues, fields, workers = call('SSCAN', QUEUES, cursor, 'COUNT', most), {}, {}, {}
 for i, name in ipairs(scan[2]) do
   local queued, scheduled, oldest = count_waiting(DUE[name])
-  local queued_suspects, scheduled_suspects, oldest_suspect = count_waiting(SUSPECT[name])
-  oldest = math.min(oldest, oldest_suspect)
-  queues[i] = { name, queued + queued_suspects, scheduled + scheduled_suspects, oldest < math.huge and oldest or -1 }
+  for _, index in ipairs({ SUSPECT[name], HELD[name] }) do
+    local more_queued, more_scheduled, first_due = count_waiting(index)
+    queued, scheduled, oldest = queued + more_queued, scheduled + more_scheduled, math.min(oldest, first_due)
+  end
+  queues[i] = { name, queued, scheduled, oldest < math.huge and oldest or -1 }
   append(fields, 'active ' .. name, 'completed ' .. name)
   append(fields, 'failed ' .. name, 'cancelled ' .. name)
 end

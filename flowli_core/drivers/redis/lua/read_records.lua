@@ -32,7 +32,7 @@ local function read_record(id, payloads, queue, with_log)
   if not blob then
     return nil
   end
-  local kind, shape, _, expires = parse_record(blob)
+  local kind, shape, _, expires, lane = parse_record(blob)
   local state, due, token, outcome, waits_in = locate(id, kind and shape, queue)
   token, outcome = cut(token), cut(outcome)
   bytes_read = bytes_read + #blob + #(outcome or '')
@@ -49,7 +49,8 @@ local function read_record(id, payloads, queue, with_log)
     return { id, state, format_ms(due), finished, queue, kind and string.match(outcome, '\n(.*)') or shape }, state
   end
   if payloads ~= '1' then
-    blob = string.match(blob, '^[^\n]*\n') .. (expires and '- ' .. format_ms(expires) or '-') .. '\n'
+    local words = '- ' .. (expires and format_ms(expires) or '-') .. ' ' .. (lane and #lane or '-')
+    blob = string.match(blob, '^[^\n]*\n') .. words .. '\n' .. (lane or '')
   end
   if payloads == '0' and state ~= 'cancelled' then
     outcome = outcome and string.match(outcome, '^[^\n]*')
@@ -178,11 +179,11 @@ local function collect(index, queue)
   return add_positions(entries, queue)
 end
 
--- Returns false if no queue has suspects. One command for all queues costs less than one for each.
-local function have_suspects(queues)
+-- Returns false if no queue has suspects or held records. One command for all queues costs less than one for each.
+local function have_others(queues)
   local indexes = {}
-  for i, queue in ipairs(queues) do
-    indexes[i] = SUSPECT[queue]
+  for _, queue in ipairs(queues) do
+    append(indexes, SUSPECT[queue], HELD[queue])
   end
   -- A server may be configured to return any number of queues at once, and Lua's stack holds about 8,000.
   return #indexes > 6000 or (#indexes > 0 and call('EXISTS', unpack(indexes)) > 0)
@@ -193,9 +194,12 @@ local function collect_queues()
   local work, queues = 0, nil
   repeat
     cursor, queues = unpack(call('SSCAN', QUEUES, cursor, 'COUNT', QUEUES_PER_SCAN))
-    local may_have_suspects = have_suspects(queues)
+    local may_have_others = have_others(queues)
     for _, queue in ipairs(queues) do
-      work = work + QUEUE_WORK + collect(DUE[queue], queue) + (may_have_suspects and collect(SUSPECT[queue], queue) or 0)
+      work = work + QUEUE_WORK + collect(DUE[queue], queue)
+      if may_have_others then
+        work = work + collect(SUSPECT[queue], queue) + collect(HELD[queue], queue)
+      end
       if #positions > 2 * most then
         keep_first()
       end
@@ -217,6 +221,7 @@ elseif state == 'queued' or state == 'scheduled' then
   if wanted_queue ~= '' then
     collect(DUE[wanted_queue], wanted_queue)
     collect(SUSPECT[wanted_queue], wanted_queue)
+    collect(HELD[wanted_queue], wanted_queue)
   else
     collect_queues()
   end

@@ -20,6 +20,7 @@ local function requeue(record, attempts)
   end
   call('ZREM', DUE[shape.queue], id)
   call('ZREM', SUSPECT[shape.queue], id)
+  call('ZREM', HELD[shape.queue], id)
   local _, settled, started, failed, worker, _, last_kind = parse_outcome(record.outcome)
   if FINISHED[state] then
     call('ZREM', FINISHED[state], id)

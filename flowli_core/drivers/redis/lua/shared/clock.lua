@@ -19,7 +19,7 @@ local function follow_clock(last_now)
       call('ZADD', LEASE, math.max(tonumber(leases[i + 1]) - (last_now - now), now), leases[i])
     end
     for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
-      for _, index in ipairs({ DUE[queue], SUSPECT[queue] }) do
+      for _, index in ipairs({ DUE[queue], SUSPECT[queue], HELD[queue] }) do
         for _, id in ipairs(call('ZRANGEBYSCORE', index, '(' .. now_text, last_now)) do
           call('ZADD', index, now, id)
         end

@@ -44,7 +44,7 @@ local OF_QUEUE = {
   end,
 }
 local DUE, SUSPECT = setmetatable({ [0] = root .. 'due:' }, OF_QUEUE), setmetatable({ [0] = root .. 'suspect:' }, OF_QUEUE)
-local WAKE = setmetatable({ [0] = root .. 'wake:' }, OF_QUEUE)
+local WAKE, HELD = setmetatable({ [0] = root .. 'wake:' }, OF_QUEUE), setmetatable({ [0] = root .. 'held:' }, OF_QUEUE)
 local TAKEN, USES, PROGRESS, LOG = root .. 'taken', root .. 'uses', root .. 'progress', root .. 'log'
 
 -- What is stored beside a record may be damaged, and is read up to this length. The record itself: see parse_head.
@@ -160,9 +160,11 @@ local function parse_outcome(text)
   return state, settled or '0', started or '0', failed or '0', worker or '', due, kind, updated
 end
 
--- The due time of a record in the indexes of a queue; nil if it does not wait there.
+-- The due time of a record in the indexes of a queue; nil if it does not wait there. Those in `held` wait in a lane, or for
+-- another record to finish.
 local function due_in(queue, id)
-  local due = tonumber(call('ZSCORE', DUE[queue], id) or call('ZSCORE', SUSPECT[queue], id) or nil)
+  local due = call('ZSCORE', DUE[queue], id) or call('ZSCORE', SUSPECT[queue], id) or call('ZSCORE', HELD[queue], id)
+  due = tonumber(due or nil)
   return due and math.floor(math.min(math.max(due, 0), 253402300799999)) -- until the year 9999
 end
 

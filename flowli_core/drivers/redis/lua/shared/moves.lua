@@ -22,7 +22,7 @@ local function is_empty(queue)
       return false
     end
   end
-  return call('EXISTS', DUE[queue]) == 0 and call('EXISTS', SUSPECT[queue]) == 0, fields
+  return call('EXISTS', DUE[queue], SUSPECT[queue], HELD[queue]) == 0, fields
 end
 
 -- Write the counts, and forget the queues that have lost their last record: they are among `may_be_empty`.
@@ -50,33 +50,45 @@ local function write_counts()
   end
 end
 
--- Read the head of a record's blob, "digest created key\nlength of meta or - expiry\nmeta input": see pack_record in
--- _packing.py. Returns its key, '' if it has none, the size of its input, and when it expires if it does; or nil if it cannot be
--- read, or has more than 64 MiB.
+-- Read the head of a record's blob, "digest created key\nlength of meta, expiry, length of lane, unique ms\nlane meta input": see
+-- _packing.py. Returns its key, '' if it has none, and the size of its input; then, or nil for each that it has not, when it
+-- expires, its lane, and for how many ms its key stays unique. Returns nil if it cannot be read, or has more than 64 MiB.
 local function parse_head(blob)
   local created_to, key, meta_length, from = string.match(blob, '^%d+() ([^\n]*)\n([%d -]+)\n()', DIGEST + 1)
-  local meta_size, expires = meta_length == '-' and 0 or string.match(meta_length or '', '^%d+$'), nil
+  local meta_size, expires, lane, unique = meta_length == '-' and 0 or string.match(meta_length or '', '^%d+$'), nil, nil, nil
   if not meta_size and meta_length then
-    meta_length, expires = string.match(meta_length, '^([%d-]+) (%d+)$')
-    meta_size = meta_length == '-' and 0 or string.match(meta_length or '', '^%d+$')
-    expires = #(expires or '') <= 15 and tonumber(expires or nil)
-    meta_size = expires and meta_size
+    local words = { string.match(meta_length .. ' - - -', '^(%S+) (%S+) (%S+) (%S+)') }
+    for i = 1, 4 do
+      local number = #(words[i] or '') <= 15 and string.match(words[i] or '', '^%d+$')
+      words[i] = tonumber(number or nil) or (words[i] ~= '-' and math.huge or nil)
+    end
+    meta_size, expires, unique = words[1] or 0, words[2], words[4]
+    if words[3] and from + words[3] <= #blob + 1 then
+      lane, from = string.sub(blob, from, from + words[3] - 1), from + words[3]
+    end
+    if expires == math.huge or unique == math.huge or (words[3] and not string.find(lane or '', '^[^\n]+\n')) then
+      meta_size = math.huge
+    end
   end
   local input_from = created_to and from + (meta_size or math.huge)
   if created_to and created_to <= DIGEST + 17 and input_from <= #blob + 1 and #blob <= 67108864 then
-    return key, #blob + 1 - input_from, expires
+    return key, #blob + 1 - input_from, expires, lane, unique
   end
 end
 
--- The kind of a record is the digest of its shape, and + if it has an idempotency key or - if not.
-local function kind_of(blob, key)
-  return string.sub(blob, 1, DIGEST) .. (key == '' and '-' or '+')
+-- The kind of a record is the digest of its shape, and + if it has an idempotency key, * if it has a lane, # if both, - if neither.
+local function kind_of(blob, key, lane)
+  local flag = key == '' and '-' or '+'
+  if lane then
+    flag = key == '' and '*' or '#'
+  end
+  return string.sub(blob, 1, DIGEST) .. flag
 end
 
--- Read a record: its kind, its shape, the size of its input, and when it expires if it does. Returns nil if it cannot be read,
--- and why. Only a record without an outcome expires: one that has begun or was requeued has one.
+-- Read a record: its kind, its shape, the size of its input, and if it has them, when it expires, and its lane. Returns nil if it
+-- cannot be read, and why. Only a record without an outcome expires: one that has begun or was requeued has one.
 local function parse_record(blob)
-  local key, size, expires = parse_head(blob)
+  local key, size, expires, lane = parse_head(blob)
   if not key then
     return nil, 'the head of its record cannot be read'
   end
@@ -84,12 +96,13 @@ local function parse_record(blob)
   if not shape then
     return nil, damage
   end
-  return kind_of(blob, key), shape, size, expires
+  return kind_of(blob, key, lane), shape, size, expires, lane
 end
 
 -- Release the idempotency key of a record, if it holds one.
 local function release_key(id, kind)
-  if string.byte(kind, DIGEST + 1) == 43 then -- a plus
+  local flag = string.byte(kind, DIGEST + 1)
+  if flag == 43 or flag == 35 then -- + or #
     local blob = call('HGET', RECORD, id)
     local key = blob and parse_head(blob)
     if key and call('HGET', HOLDER, key) == id then

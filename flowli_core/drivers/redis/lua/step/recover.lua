@@ -3,7 +3,8 @@
 
 -- Returns the meta of a record, or false if it has none or cannot be read: see parse_head.
 local function meta_of(blob)
-  local length, from = string.match(blob, '^%d+ [^\n]*\n(%d+) ?%d*\n()', DIGEST + 1)
+  local length, lane_length, from = string.match(blob, '^%d+ [^\n]*\n(%d+) ?[%d-]* ?(%d*)[%d -]*\n()', DIGEST + 1)
+  from = from and from + number_or(lane_length, 0)
   return length and string.sub(blob, from, from + length - 1) or false
 end
 
