@@ -179,7 +179,8 @@ def test_the_payloads_of_jobs_are_hidden_by_default(jobs: SecretJobs, *, is_show
         if is_shown:
             assert (shown["progress"]["note"], shown["log"][0]["text"]) == (CARRIED, CARRIED)
         schema = client.get("/openapi.json").json()["components"]["schemas"]
-        assert ("input" in schema["FullJobOut" if is_shown else "JobOut"]["properties"]) is is_shown
+        properties = schema["FullJobOut" if is_shown else "JobOut"]["properties"]
+        assert ("input" in properties, "lane" in properties, "limit" in properties) == (is_shown, is_shown, True)
 
 
 def test_the_schema_describes_the_responses(client: TestClient) -> None:

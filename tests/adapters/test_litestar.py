@@ -366,6 +366,11 @@ def test_litestar_jobs_shows_the_history(two_registries: Any) -> None:
     assert (done.exit_code, json.loads(done.output)["total"]["enqueued"]) == (0, 0)
 
 
+def test_litestar_jobs_lists_the_lanes(two_registries: Any) -> None:
+    done = CliRunner().invoke(jobs_group, ["--key", "jobs", "lanes", "--json"], obj=two_registries)
+    assert (done.exit_code, json.loads(done.output)) == (0, {"lanes": [], "lane_count": 0})
+
+
 def test_schedules_shows_and_changes_the_registry(two_registries: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWLI_APP", "nowhere:jobs")  # only for `flowli`, which has no application
     done = CliRunner().invoke(jobs_group, ["--key", "jobs", "schedules", "list"], obj=two_registries)

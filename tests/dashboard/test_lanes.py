@@ -27,10 +27,10 @@ async def test_the_overview_shows_the_deepest_lanes_and_what_blocks_them(driver:
     driver.show(*lanes_of(driver.clock), count=1_204)
     page = await visitor.visit("/")
     assert "the deepest 4 of 1,204" in page.text
-    assert "tenant acme\\x1b[31m default 1,200 2 of 2 concurrency - " in page.text
+    assert "tenant acme\\x1b[31m default 1,200 2 of 2 concurrency " in page.text
     assert "api key-1 default 30 0 rate 100/1m in 12 s " in page.text
-    assert "api key-2 default 3 1 - due " in page.text
-    assert "report default 1 0 - in 5 min 0 s" in page.text
+    assert "api key-2 default 3 1 due " in page.text
+    assert "report default 1 0 in 5 min 0 s" in page.text
     assert '<progress aria-hidden="true" max="2" value="2">' in page.source
 
 
