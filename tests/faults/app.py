@@ -126,10 +126,14 @@ class FaultJobs(Jobs[Folder]):
     queues = ("elsewhere",)
 
 
+def make_driver(folder: Folder, url: str, prefix: str) -> Driver:
+    """Make a driver of a store."""
+    return SqliteDriver(folder.store) if url == SQLITE else RedisDriver.from_url(url, prefix=prefix)
+
+
 def make_jobs(folder: Folder, url: str, prefix: str, *, fail: str = "") -> FaultJobs:
     """Make a registry on a store."""
-    is_sqlite = url == SQLITE
-    driver: Driver = SqliteDriver(folder.store) if is_sqlite else RedisDriver.from_url(url, prefix=prefix)
+    driver = make_driver(folder, url, prefix)
     if fail:
         driver = cast("Driver", Failpoints(driver, fail, folder.path / "died"))
     # By default keep all finished jobs, so that a test can count them.

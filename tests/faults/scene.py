@@ -75,12 +75,17 @@ class Scene:
         return Output(process.returncode or 0, out.decode(), err.decode())
 
     @asynccontextmanager
-    async def replaced_workers(self, workers: int, *, concurrency: int, lease: str) -> AsyncGenerator[Deaths]:
-        """Run so many workers in processes, each of which is replaced at once when it dies."""
+    async def replaced_workers(
+        self, workers: int, *, concurrency: int, lease: str, harm_every: float = 0
+    ) -> AsyncGenerator[Deaths]:
+        """Run so many workers in processes, each of which is replaced at once when it dies.
+
+        Every `harm_every` seconds one of them is killed, or stopped for longer than its lease.
+        """
         deaths = Deaths()
         with self.stderr() as stderr:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.faults.parent", str(workers), str(concurrency), lease),
+                *(sys.executable, "-m", "tests.faults.parent", str(workers), str(concurrency), lease, str(harm_every)),
                 env=self.environ(),
                 cwd=ROOT,
                 stdin=PIPE,
