@@ -14,14 +14,6 @@ OVERDUE = timedelta(minutes=1)
 """A lane whose turn is due for longer needs attention, if workers serve its queue."""
 
 
-def find_lane(record: JobRecord[Any, Any, Any], overview: Overview) -> StoredLane | None:
-    """Return the lane in which a queued job waits. Return None if it is in none, or in one that is not listed."""
-    wanted = (record.queue, record.limit, record.lane)
-    if record.state != "queued":
-        return None
-    return next((lane for lane in overview.lanes if (lane.queue, lane.limit, lane.value) == wanted), None)
-
-
 def overdue_lanes(overview: Overview, workers: Iterable[WorkerRecord]) -> list[StoredLane]:
     """Return the lanes whose turn has been due for over a minute, although living workers serve their queues.
 
@@ -72,12 +64,24 @@ def describe_block(lane: StoredLane) -> str:
     return lane.blocked or ""
 
 
-def explain_wait(lane: StoredLane, now: datetime) -> str:
-    """Return why the jobs of a lane wait."""
-    ahead = None if lane.next_turn is None else lane.next_turn - now
+def explain_wait(record: JobRecord[Any, Any, Any], overview: Overview) -> str | None:
+    """Return why a queued job with a limit waits, or None. The reason is only known of the lanes that are listed."""
+    if record.state != "queued" or record.limit is None:
+        return None
+    wanted = (record.queue, record.limit, record.lane)
+    lane = next((lane for lane in overview.lanes if (lane.queue, lane.limit, lane.value) == wanted), None)
+    if lane is not None:
+        return _explain(lane, overview.now)
+    if overview.lane_count > len(overview.lanes):
+        return "in its lane, which is not among the deepest, so what blocks it is not known"
+    return None
+
+
+def _explain(lane: StoredLane, now: datetime) -> str:
+    ahead = timedelta(0) if lane.next_turn is None else lane.next_turn - now
+    turn = f"in {format_span(ahead)}" if ahead > timedelta(0) else "now"
     if lane.blocked == "concurrency":
         return f"its lane has no free place: {describe_running(lane)} running"
-    turn = "now" if ahead is None or ahead <= timedelta(0) else f"in {format_span(ahead)}"
     if lane.blocked == "rate":
         return f"its lane has used its {describe_block(lane)}; the next start is allowed {turn}"
     jobs = "1 job waits" if lane.waiting == 1 else f"{lane.waiting:,} jobs wait"

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from flowli_core._jobs.history import History
 from flowli_core._jobs.inspect import MOST_PER_PAGE
-from flowli_core._jobs.lanes import explain_wait, find_lane
+from flowli_core._jobs.lanes import explain_wait
 from flowli_core._jobs.outbox_state import OutboxState, read_outbox
 from flowli_core._jobs.parked import ParkedJobs
 from flowli_core._jobs.records import JobRecord, Page, ScheduleRecord
@@ -145,12 +145,11 @@ class Pages:
             why = "There is no job with this id. It was never stored, or it was removed after its retention time."
             raise HTTPException(HTTPStatus.NOT_FOUND, why)
         overview = await self._site.overview()
-        lane = find_lane(record, overview)
         values = {
             "overview": overview,
             "record": record,
             "timeline": make_timeline(record),
-            "waits": None if lane is None else explain_wait(lane, overview.now),
+            "waits": explain_wait(record, overview),
         }
         return self._site.render(request, "job.html", values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,21 @@ def test_the_lanes_are_listed_with_what_blocks_them(flowli: Callable[..., Output
 def test_a_turn_that_is_due_is_listed_with_its_age(store: LanedDriver, flowli: Callable[..., Output]) -> None:
     store.clock.advance("90s")
     assert flowli("lanes").lines[3].endswith("\tdue for 1 min 30 s")
+
+
+def test_a_long_value_is_cut_on_a_terminal(
+    store: LanedDriver, flowli: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the other columns stay in sight."""
+    lane = lanes_of(store.clock)[0]
+    store.show(replace(lane, value="x" * 200))
+    assert "x" * 200 in flowli("lanes").out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert flowli("lanes").lines[1].split() == [
+        "tenant",
+        f"{'x' * 23}~",
+        *["default", "1200", "2", "of", "2", "concurrency"],
+    ]
 
 
 def test_all_fields_of_a_lane_are_in_the_json(store: LanedDriver, flowli: Callable[..., Output]) -> None:

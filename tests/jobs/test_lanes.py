@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from flowli_core import Jobs, Overview, job
-from flowli_core._jobs.lanes import describe_block, explain_wait, find_lane, overdue_lanes
+from flowli_core._jobs.lanes import describe_block, explain_wait, overdue_lanes
 from flowli_core._jobs.workers import WorkerRecord
 from flowli_core.lanes import Lane
 from flowli_core.testing import ManualClock, drain
@@ -16,7 +16,7 @@ from tests.support.laned import LanedDriver, lanes_of
 
 CLOCK = ManualClock()
 NOW = CLOCK.now()
-FULL, RATED, READY, LATER = lanes_of(CLOCK)
+FULL, RATED, READY, _ = lanes_of(CLOCK)
 WORKER = WorkerRecord(name="host:1", seen=NOW, is_alive=True, queues=("default",), jobs=frozenset())
 
 
@@ -48,38 +48,41 @@ async def test_a_job_has_the_limit_and_the_value_of_its_lane() -> None:
     assert (found.limit, found.lane) == ("tenant", "acme")
 
 
-async def test_only_a_queued_job_waits_in_its_lane() -> None:
+@pytest.mark.parametrize(
+    ("index", "block", "text"),
+    [
+        (0, "concurrency", "its lane has no free place: 2 of 2 running"),
+        (1, "rate 100/1m", "its lane has used its rate 100/1m; the next start is allowed in 12 s"),
+        (2, "", "3 jobs wait in its lane, whose next turn is now"),
+        (3, "", "1 job waits in its lane, whose next turn is in 5 min 0 s"),
+    ],
+)
+async def test_it_is_said_why_a_queued_job_waits_in_its_lane(index: int, block: str, text: str) -> None:
+    """A scheduled job waits for its time, and a finished one for nothing."""
     driver = LanedDriver()
-    driver.lane = Lane(READY.limit, READY.value)
-    driver.show(FULL, READY, replace(READY, queue="other"))
+    lane = lanes_of(driver.clock)[index]
+    driver.lane = Lane(lane.limit, lane.value)
+    driver.show(replace(FULL, queue="other"), *lanes_of(driver.clock))
+    assert describe_block(lane) == block
     async with CrawlJobs(context=None, driver=driver) as jobs:
         queued = await jobs.crawl.enqueue()
         later = await jobs.crawl.delay("1h")
         overview = await jobs.inspect.get_overview()
 
-        async def lane_of(id: str) -> object:
-            record = await jobs.inspect.get_job(id)
+        async def explain(job_id: str) -> str | None:
+            record = await jobs.inspect.get_job(job_id)
             assert record is not None
-            return find_lane(record, overview)
+            return explain_wait(record, overview)
 
-        assert await lane_of(queued.id) == READY
-        assert await lane_of(later.id) is None
+        assert (await explain(queued.id), await explain(later.id)) == (text, None)
+        driver.show(replace(lane, queue="other"))
+        overview = await jobs.inspect.get_overview()
+        assert await explain(queued.id) is None
+        driver.show(replace(lane, queue="other"), count=2)
+        overview = await jobs.inspect.get_overview()
+        assert await explain(queued.id) == "in its lane, which is not among the deepest, so what blocks it is not known"
         await drain(jobs)
-        assert await lane_of(queued.id) is None
-
-
-@pytest.mark.parametrize(
-    ("lane", "block", "text"),
-    [
-        (FULL, "concurrency", "its lane has no free place: 2 of 2 running"),
-        (RATED, "rate 100/1m", "its lane has used its rate 100/1m; the next start is allowed in 12 s"),
-        (READY, "", "3 jobs wait in its lane, whose next turn is now"),
-        (LATER, "", "1 job waits in its lane, whose next turn is in 5 min 0 s"),
-    ],
-)
-def test_it_is_said_why_the_jobs_of_a_lane_wait(lane: object, block: str, text: str) -> None:
-    (lane,) = [one for one in (FULL, RATED, READY, LATER) if one == lane]
-    assert (describe_block(lane), explain_wait(lane, NOW)) == (block, text)
+        assert await explain(queued.id) is None
 
 
 @pytest.mark.parametrize(

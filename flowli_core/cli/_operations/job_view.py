@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 
 from flowli_core._jobs.describe import describe_attempt, describe_backoff
-from flowli_core._jobs.lanes import explain_wait, find_lane
+from flowli_core._jobs.lanes import explain_wait
 from flowli_core._jobs.past_attempts import PastAttempt
 from flowli_core._jobs.records import JobRecord
 from flowli_core._jobs.workers import WORKER_ALIVE
@@ -63,9 +63,7 @@ def format_job(record: JobRecord, overview: Overview, *, tracebacks: bool = Fals
         shown["traceback"] = error.traceback.rstrip() or None
     shown["cancel_requested"], shown["expired"] = record.cancel_requested or None, record.expired or None
     shown["lane"] = record.lane or None  # a limit without `by` has one lane, with an empty value
-    lane = find_lane(record, overview)
-    if lane is not None:
-        shown["waits"] = explain_wait(lane, overview.now)
+    shown["waits"] = explain_wait(record, overview)
     if record.progress is not None:
         shown["progress"] = format_progress(record.progress, overview.now)
     del shown["log"], shown["attempts"]

@@ -10,7 +10,7 @@ from flowli_core._jobs.registry import Jobs
 from flowli_core._text import escape_controls
 from flowli_core.cli._common.operation import operation
 from flowli_core.cli._common.options import json_option
-from flowli_core.cli._common.show import format_json, format_moment, format_table
+from flowli_core.cli._common.show import format_json, format_moment, format_table, is_terminal
 from flowli_core.durations import format_span
 from flowli_core.lanes import StoredLane
 from flowli_core.stored import Overview
@@ -18,6 +18,8 @@ from flowli_core.stored import Overview
 _NONE = "no job waits in a lane; jobs get lanes by a limit: @job(Crawl, limit=Limit(concurrency=2, by=...))"
 
 _SECOND = timedelta(seconds=1)
+_LONGEST = 24
+"""The most characters of the value of a lane in a table on a terminal, so that the other columns have space."""
 
 
 @click.command()
@@ -63,4 +65,7 @@ def _row(lane: StoredLane, now: datetime) -> list[object]:
     turn = format_moment(lane.next_turn, now)
     if lane.next_turn is not None and now - lane.next_turn >= _SECOND:
         turn = f"due for {format_span(now - lane.next_turn)}"
-    return [lane.limit, lane.value, lane.queue, lane.waiting, describe_running(lane), describe_block(lane), turn]
+    value = lane.value
+    if is_terminal() and len(value) > _LONGEST:
+        value = f"{value[: _LONGEST - 1]}~"
+    return [lane.limit, value, lane.queue, lane.waiting, describe_running(lane), describe_block(lane), turn]
