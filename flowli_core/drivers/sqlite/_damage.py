@@ -59,6 +59,7 @@ RECORD: Mapping[str, tuple[str, Kinds]] = {
     "keep_completed": ("retention", _INT),
     "keep_failed": ("retention", _INT),
     "keep_id": ("retention", _INT),
+    "unique_until": ("retention", _INT),
     "finished_at": ("end time", _INT_OR_NONE),
     "forget_at": ("retention", _INT_OR_NONE),
     "suspect": ("number of recoveries", _INT),
@@ -77,6 +78,8 @@ SCHEDULE: Mapping[str, tuple[str, Kinds]] = {
 }
 """The same of a schedule."""
 
+KEPT_KEY: Mapping[str, tuple[str, Kinds]] = {"key": ("key", _TEXT), "id": ("id", _TEXT), "until": ("end", _INT)}
+"""The same of a key that a completed record keeps."""
 
 _GREATEST = {"due": LAST_STAMP, "cancel_at": LAST_STAMP, "finished_at": LAST_STAMP, "size": LONGEST}
 """The greatest sound numbers of columns for which that is less than _MOST: listings are in the order of these times."""
@@ -104,11 +107,15 @@ class Repairer:
         """Set the damaged records among the next rows aside, except those that are found when they become due."""
         end: int | None = run(connection, "find_end", after=self._scanned, limit=_PER_SCAN).fetchone()[0]
         if end is not None:
-            self.unreported += _set_aside(connection, now, after=self._scanned, until=end, also_future=False)
+            found = _set_aside(connection, now, after=self._scanned, until=end, also_future=False)
+            if found:
+                run(connection, "mend_behind")
+            self.unreported += found
             self._scanned = end
             return
         self._scanned = _FIRST_NUMBER
         _stop_schedules(connection)
+        run(connection, "mend_behind")
         _count_again(connection)
 
     def repair(self, connection: sqlite3.Connection, now: int) -> bool:
@@ -122,6 +129,8 @@ class Repairer:
             run(connection, "forget_damaged_workers", most=_MOST)
             _stop_schedules(connection)
             damaged = _set_aside(connection, now, after=_FIRST_NUMBER, until=_LAST_NUMBER, also_future=True)
+            run(connection, "mend_behind")
+            _remove_damaged_keys(connection)
             _count_again(connection)
             connection.execute("COMMIT")
         except BaseException:
@@ -241,6 +250,12 @@ def _stop_schedules(connection: sqlite3.Connection) -> None:
         damage = find_damage(row, SCHEDULE)
         if damage is not None:
             run(connection, "stop_schedule", key=row["key"], damage=damage)
+
+
+def _remove_damaged_keys(connection: sqlite3.Connection) -> None:
+    for row in _read(connection, "find_possibly_damaged_keys", most=_MOST):
+        if find_damage(row, KEPT_KEY) is not None:
+            run(connection, "remove_key", number=row["number"])
 
 
 def _count_again(connection: sqlite3.Connection) -> None:

@@ -70,12 +70,15 @@ def _check_integrity(connection: sqlite3.Connection) -> list[Check]:
         )
     )
     wrong: int = run(connection, "count_wrong_counts").fetchone()[0]
+    stranded: int = run(connection, "count_stranded").fetchone()[0]
+    problems = [f"{wrong} counts are wrong"] if wrong else []
+    problems += [f"{stranded} records wait for others that have finished"] if stranded else []
     checks.append(
         Check(
             name="fsck",
-            value="the counts are right" if not wrong else f"{wrong} counts are wrong",
-            verdict="bad" if wrong else "ok",
-            cure="the tables were changed by hand; restore a backup" if wrong else "",
+            value="; ".join(problems) or "the counts are right",
+            verdict="bad" if problems else "ok",
+            cure="the tables were changed by hand; a worker without jobs repairs them" if problems else "",
         )
     )
     return checks

@@ -1,15 +1,26 @@
-"""Enqueue: store the records whose id is new and whose key is free."""
+"""Enqueue: store the records whose id is new and whose key is free, or whose holder gives way."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowli_core.drivers._times import due_at, expiry_at, milliseconds, moment
-from flowli_core.drivers.sqlite._damage import CUT, Status
+from flowli_core.drivers.sqlite._damage import CUT, DamagedRowError, Status
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.new_records import Enqueued, NewRecord
+
+
+@dataclass(slots=True)
+class _Holder:
+    """The record that holds a key, with its answer to an enqueue."""
+
+    answer: Enqueued
+    number: int
+    created_at: int
+    behind: int | None
+    status: Status
 
 
 def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqueued]:
@@ -18,26 +29,36 @@ def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqu
     stored = _find_taken(transaction, records) | _find_stored(transaction, records)
     holders = _find_holders(transaction, records)
     number: int = transaction.run("find_last_number").fetchone()[0]
-    rows: list[dict[str, Any]] = []
+    rows: dict[str, dict[str, Any]] = {}
+    replaced: list[dict[str, int]] = []
     answers: list[Enqueued] = []
     for new in records:
+        holder = None if new.key is None else holders.get(new.key)
         if new.id in stored:
             answers.append(replace(stored[new.id], disposition="duplicate"))
-        elif new.key is not None and new.key in holders:
-            answers.append(replace(holders[new.key], disposition="existing"))
+        elif holder is not None and (new.on_conflict == "keep" or holder.status == "completed"):
+            answers.append(replace(holder.answer, disposition="existing"))
         else:
             number += 1
-            due = due_at(new.due, now)
-            rows.append(_row(new, number, due, now))
-            answers.append(_answer(now, new.id, "waiting", due, None))
+            row = _row(new, number, holder, now)
+            record_id: str = row["id"]
+            answer = _answer(now, record_id, "waiting", row["due"], None)
+            if holder is None or holder.status == "active":
+                answers.append(answer)
+                transaction.count(new.name, new.queue, "enqueued")
+            else:
+                answers.append(replace(answer, disposition="replaced"))
+                if record_id not in rows:
+                    replaced.append({"number": holder.number})
             # The rest of the batch must see it.
-            stored[new.id] = answers[-1]
+            rows[record_id], stored[record_id] = row, answer
             if new.key is not None:
-                holders[new.key] = answers[-1]
+                holders[new.key] = _Holder(answer, number, row["created_at"], row["behind"], "waiting")
             transaction.changed.add(new.queue)
-            transaction.count(new.name, new.queue, "enqueued")
-    transaction.run_many("add_record", rows)
-    transaction.run_many("add_payload", rows)
+    if replaced:
+        transaction.run_many("remove_replaced", replaced)
+    transaction.run_many("add_record", rows.values())
+    transaction.run_many("add_payload", rows.values())
     return answers
 
 
@@ -53,26 +74,50 @@ def _find_taken(transaction: Transaction, records: Sequence[NewRecord]) -> dict[
     return {record_id: _answer(now, record_id, state, now, None) for record_id, state in found}
 
 
-def _find_holders(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, Enqueued]:
-    keys = [new.key for new in records if new.key is not None]
-    found = transaction.run("find_key_holders", keys=json.dumps(keys), cut=CUT).fetchall() if keys else []
-    return {key: _answer(transaction.now, *columns) for key, *columns in found}
+def _find_holders(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, _Holder]:
+    keys = json.dumps([new.key for new in records if new.key is not None])
+    if keys == "[]":
+        return {}
+    now = transaction.now
+    found = transaction.run("find_kept_keys", keys=keys, now=now, cut=CUT).fetchall()
+    found += transaction.run("find_key_holders", keys=keys, cut=CUT).fetchall()
+    holders: dict[str, _Holder] = {}
+    for key, number, created_at, behind, record_id, status, due, attempts in found:
+        if type(record_id) is not str:
+            raise DamagedRowError
+        answer = _answer(now, record_id, status, due, attempts)
+        holders[key] = _Holder(answer, number, created_at, behind, status)
+    return holders
 
 
-def _row(new: NewRecord, number: int, due: int, now: int) -> dict[str, Any]:
-    """Return the parameters of add_record and add_payload."""
+def _row(new: NewRecord, number: int, holder: _Holder | None, now: int) -> dict[str, Any]:
+    """Return the parameters of add_record and add_payload.
+
+    The record takes the place of the holder of its key if that waits, and is behind it if that is active.
+    """
+    record_id, created_at, behind = new.id, now, None
+    if holder is not None and holder.status == "active":
+        behind = holder.number
+    elif holder is not None:
+        record_id, created_at, behind = holder.answer.id, holder.created_at, holder.behind
+    due = due_at(new.due, now)
+    if new.max_wait is not None:
+        due = max(min(due, created_at + milliseconds(new.max_wait)), now)
     return {
         "number": number,
-        "id": new.id,
+        "id": record_id,
         "name": new.name,
         "queue": new.queue,
         "key": new.key,
+        "behind": behind,
+        "unique_until": created_at + milliseconds(new.unique_for) if new.unique_for else 0,
         "due": due,
         "cancel_at": expiry_at(new.expires, due) or 0,
         "max_recoveries": new.max_recoveries,
         "keep_completed": milliseconds(new.keep_completed),
         "keep_failed": milliseconds(new.keep_failed),
         "keep_id": milliseconds(new.keep_id),
+        "created_at": created_at,
         "now": now,
         "input": new.input,
         "meta": new.meta,

@@ -118,7 +118,7 @@ def _page(connection: sqlite3.Connection, query: RecordsInState, now: int, limit
         if len(page) == limit and latest < page[-1][0]:
             break  # the other queues have earlier due times only
         limits = {"queue": queue, "suspect": suspect, "after": later_than, "time": time, "id": record_id}
-        page += _take(run(connection, "page_waiting", **limits), limit)
+        page += _take(run(connection, "page_apart" if suspect is None else "page_waiting", **limits), limit)
         page = sorted(page, reverse=True)[:limit]
     return page
 

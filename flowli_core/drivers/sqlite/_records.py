@@ -12,7 +12,7 @@ from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._damage import DamagedRowError, Status, is_damaged
 from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.limits import MOST_PAUSED, MOST_TAKEN_BACK
-from flowli_core.stored import FinishedState, State
+from flowli_core.stored import FINISHED, FinishedState, State
 from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
 
@@ -25,6 +25,8 @@ class Row:
     name: str
     queue: str
     key: str | None
+    behind: int | None
+    unique_until: int
     status: Status
     due: int
     token: int | None
@@ -54,6 +56,7 @@ class Row:
         """Finish it."""
         keep = self.keep_completed if state == "completed" else self.keep_failed
         self.status, self.token, self.finished_at, self.forget_at = state, None, now, now + keep
+        self.behind = None
 
 
 def state_of(status: Status, due: int, now: int) -> State:
@@ -86,6 +89,7 @@ def write(transaction: Transaction, rows: Iterable[Row]) -> None:
         [
             {
                 "number": row.number,
+                "behind": row.behind,
                 "state": row.status,
                 "due": row.due,
                 "settled": row.settled,
@@ -101,6 +105,19 @@ def write(transaction: Transaction, rows: Iterable[Row]) -> None:
             for row in written
         ],
     )
+    _release_keys(transaction, [row for row in written if row.key is not None and row.status in FINISHED])
+
+
+def _release_keys(transaction: Transaction, finished: Sequence[Row]) -> None:
+    """Admit the records behind finished ones to their queues, and keep the keys of completed ones."""
+    if not finished:
+        return
+    admitted = transaction.run("admit", numbers=json.dumps([row.number for row in finished])).fetchall()
+    transaction.changed.update([queue for queue, _ in admitted])
+    passed_on = {key for _, key in admitted}
+    for row in finished:
+        if row.status == "completed" and row.unique_until > transaction.now and row.key not in passed_on:
+            transaction.run("keep_key", key=row.key, id=row.id, until=row.unique_until)
 
 
 def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
@@ -164,8 +181,11 @@ def requeue(transaction: Transaction, target: Target) -> RequeueAnswer:
         return "changed"
     if state in {"queued", "active"}:
         return "unfinished"
-    if row.key is not None and transaction.run("is_key_held", key=row.key, number=row.number).fetchone() is not None:
-        return "key_taken"
+    if row.key is not None and row.behind is None:
+        held = transaction.run("is_key_held", key=row.key, number=row.number, id=row.id, now=transaction.now)
+        if held.fetchone() is not None:
+            return "key_taken"
+        transaction.run("forget_key", key=row.key)
     row.recoveries, row.cancel_at, row.attempts = 0, 0, target.attempts
     transaction.run("forget_recoveries", number=row.number)
     row.make_waiting(transaction.now, transaction.now)

@@ -17,7 +17,12 @@ DELETE FROM progress WHERE number = :number;
 UPDATE record SET recovered_token = NULL, taken_back = 0 WHERE number = :number;
 
 -- name: is_key_held
-SELECT 1 FROM record WHERE key = :key AND number <> :number AND key IS NOT NULL AND finished_at IS NULL;
+-- If another record, unfinished or completed, holds the key.
+SELECT 1 FROM record WHERE key = :key AND number <> :number AND key IS NOT NULL AND finished_at IS NULL
+UNION ALL SELECT 1 FROM unique_key WHERE key = :key AND id <> :id AND until > :now;
+
+-- name: forget_key
+DELETE FROM unique_key WHERE key = :key;
 
 -- name: drop_damaged_pauses
 DELETE FROM paused_queue WHERE typeof(queue) <> 'text' OR typeof(since) <> 'integer' OR since NOT BETWEEN 0 AND 1e14;

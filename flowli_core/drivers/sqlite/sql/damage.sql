@@ -2,7 +2,7 @@
 -- The records of a range that may be damaged. A text with characters beyond ASCII is checked in Python.
 SELECT
     number, id, name, queue, key, state, due, token, settled, lease_end, worker, cancel_at, recoveries,
-    max_recoveries, keep_completed, keep_failed, keep_id, finished_at, forget_at, suspect, (
+    max_recoveries, keep_completed, keep_failed, keep_id, unique_until, finished_at, forget_at, suspect, (
         SELECT ifnull(length(input), 0) + ifnull(length(meta), 0) + ifnull(length(policy), 0)
         FROM payload WHERE payload.number = record.number
     ) AS size
@@ -20,6 +20,7 @@ FROM record WHERE number > :after AND number <= :until AND (:known OR damage IS 
     AND typeof(keep_completed) = 'integer' AND keep_completed BETWEEN 0 AND :most
     AND typeof(keep_failed) = 'integer' AND keep_failed BETWEEN 0 AND :most
     AND typeof(keep_id) = 'integer' AND keep_id BETWEEN 0 AND :most
+    AND typeof(unique_until) = 'integer' AND unique_until BETWEEN 0 AND :most
     AND (settled IS NULL OR (typeof(settled) = 'integer' AND settled BETWEEN 0 AND :most))
     AND iif(
         state = 'active',
@@ -49,10 +50,23 @@ SELECT number, state FROM record WHERE id = :id AND damage IS NOT NULL AND finis
 -- Keep what cannot be read. Only replace a queue that is NULL, because the counts need a value.
 UPDATE record SET
     state = iif(state IN ('completed', 'cancelled'), state, 'failed'), queue = ifnull(queue, ''), token = NULL,
-    lease_end = NULL, cancel_at = 0,
+    lease_end = NULL, cancel_at = 0, behind = NULL,
     suspect = ifnull(recoveries >= max_recoveries, 0), finished_at = :now, forget_at = :now + :keep, updated_at = :now,
     damage = :damage
 WHERE number = :number;
+
+-- name: mend_behind
+UPDATE record SET behind = (SELECT holder FROM stranded WHERE stranded.number = record.number)
+WHERE number IN (SELECT number FROM stranded);
+
+-- name: find_possibly_damaged_keys
+SELECT number, key, id, until FROM unique_key WHERE (
+    typeof(key) = 'text' AND typeof(id) = 'text' AND key || id NOT GLOB '*[^ -~]*'
+    AND typeof(until) = 'integer' AND until BETWEEN 0 AND :most
+) IS NOT TRUE;
+
+-- name: remove_key
+DELETE FROM unique_key WHERE number = :number;
 
 -- name: note_damage
 UPDATE record SET token = NULL, lease_end = NULL, damage = :damage WHERE number = :number;

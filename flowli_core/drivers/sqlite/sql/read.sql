@@ -7,7 +7,7 @@ SELECT
     iif(length(attempts) > :cut, substr(attempts, 1, :cut), attempts) AS attempts,
     iif(NOT :results, NULL, iif(length(result) > :cut, substr(result, 1, :cut), result)) AS result, recoveries,
     max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at, token, settled, lease_end,
-    cancel_at, suspect, keep_completed, keep_failed, keep_id, forget_at, damage, size,
+    cancel_at, suspect, keep_completed, keep_failed, keep_id, unique_until, forget_at, damage, size,
     (SELECT substr(CAST(progress AS BLOB), 1, :cut) FROM progress WHERE progress.number = stored.number) AS progress,
     iif(:log, (SELECT substr(CAST(lines AS BLOB), 1, :cut) FROM log WHERE log.number = stored.number), NULL) AS log
 FROM stored LEFT JOIN (
@@ -18,29 +18,44 @@ WHERE id IN (SELECT value FROM json_each(:ids));
 -- name: find_versions
 -- These differ after each change of a record.
 SELECT
-    id, state, token, settled, due, created_at, updated_at,
+    id, number, state, token, settled, due, created_at, updated_at,
     (SELECT progress FROM progress WHERE progress.number = record.number),
     (SELECT token || ' ' || count FROM log WHERE log.number = record.number)
 FROM record WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: find_latest_due
--- The queues, or the one of :queue, with records that are due after :after and not after :time, each with suspects and other records apart: the one
--- with the latest due time first.
+-- The queues, or the one of :queue, with records that are due after :after and not after :time. Each has its suspects,
+-- its other records, and those that are in no order (suspect: NULL) apart: the one with the latest due time first.
 SELECT queue, suspect, latest FROM (
     SELECT counts.queue, is_suspect.value AS suspect, (
         SELECT due FROM record
-        WHERE queue = counts.queue AND state = 'waiting' AND suspect = is_suspect.value AND due > :after AND due <= :time
+        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NULL AND suspect = is_suspect.value
+            AND due > :after AND due <= :time
         ORDER BY due DESC LIMIT 1
     ) AS latest
     FROM counts, json_each('[0, 1]') AS is_suspect
     WHERE counts.state = 'waiting' AND counts.n > 0 AND (:queue IS NULL OR counts.queue = :queue)
+    UNION ALL
+    SELECT counts.queue, NULL, (
+        SELECT due FROM record
+        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NOT NULL AND due > :after AND due <= :time
+        ORDER BY due DESC LIMIT 1
+    )
+    FROM counts WHERE counts.state = 'waiting' AND counts.n > 0 AND (:queue IS NULL OR counts.queue = :queue)
 )
 WHERE latest IS NOT NULL ORDER BY latest DESC;
 
 -- name: page_waiting
 -- The suspects of a queue, or its other records, that are due after :after and before the position (:time, :id).
 SELECT due, id FROM record
-WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due > :after AND (due, id) < (:time, :id)
+WHERE queue = :queue AND state = 'waiting' AND behind IS NULL AND suspect = :suspect AND due > :after
+    AND (due, id) < (:time, :id)
+ORDER BY due DESC, id DESC;
+
+-- name: page_apart
+-- The records of a queue that are in no order, as in page_waiting.
+SELECT due, id FROM record
+WHERE queue = :queue AND state = 'waiting' AND behind IS NOT NULL AND due > :after AND (due, id) < (:time, :id)
 ORDER BY due DESC, id DESC;
 
 -- name: page_active
@@ -72,10 +87,15 @@ SELECT queue, state, n FROM counts WHERE n > 0;
 -- records.
 SELECT
     queue,
-    (SELECT count(*) FROM record WHERE queue = counts.queue AND state = 'waiting' AND suspect IN (0, 1) AND due > :now),
-    (SELECT due FROM record WHERE queue = counts.queue AND state = 'waiting' AND suspect = 0 AND due > -1 AND due <= :now
+    (SELECT count(*) FROM record
+        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NULL AND suspect IN (0, 1) AND due > :now)
+    + (SELECT count(*) FROM record
+        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NOT NULL AND due > :now),
+    (SELECT due FROM record
+        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NULL AND suspect = 0 AND due > -1 AND due <= :now
         ORDER BY due LIMIT 1),
-    (SELECT due FROM record WHERE queue = counts.queue AND state = 'waiting' AND suspect = 1 AND due > -1 AND due <= :now
+    (SELECT due FROM record
+        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NULL AND suspect = 1 AND due > -1 AND due <= :now
         ORDER BY due LIMIT 1)
 FROM counts WHERE state = 'waiting' AND n > 0;
 
@@ -85,6 +105,9 @@ SELECT queue, since FROM paused_queue WHERE since BETWEEN 0 AND 1e14;
 
 -- name: find_workers
 SELECT id, max(seen), max(about) FROM worker WHERE seen > :since GROUP BY id;
+
+-- name: count_stranded
+SELECT count(*) FROM stranded;
 
 -- name: count_wrong_counts
 SELECT count(*) FROM (

@@ -1,5 +1,5 @@
 -- name: schema
--- Layout 10. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- Layout 11. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
 -- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -8,6 +8,8 @@ CREATE TABLE record (
     name TEXT NOT NULL,
     queue TEXT NOT NULL,
     key TEXT,
+    behind INTEGER CHECK (behind IS NULL OR state = 'waiting'), -- the number of the record that must finish before it
+    unique_until INTEGER NOT NULL DEFAULT 0,     -- until when it keeps its key if it completes; 0 if it does not
     state TEXT NOT NULL CHECK (state IN ('waiting', 'active', 'completed', 'failed', 'cancelled')),
     due INTEGER NOT NULL CHECK (typeof(due) = 'integer'),
     token INTEGER,                               -- the current one
@@ -39,11 +41,21 @@ CREATE TABLE record (
 );
 
 -- These include the columns of their conditions, so that counting and paging read only the index.
-CREATE INDEX record_due ON record (state, queue, suspect, due, id) WHERE state = 'waiting';
+CREATE INDEX record_due ON record (state, queue, suspect, due, id, behind) WHERE state = 'waiting' AND behind IS NULL;
+CREATE INDEX record_apart ON record (state, queue, due, id, behind) WHERE state = 'waiting' AND behind IS NOT NULL;
 CREATE INDEX record_lease ON record (lease_end) WHERE lease_end IS NOT NULL;
 CREATE INDEX record_finished ON record (state, finished_at, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX record_forget ON record (forget_at) WHERE forget_at IS NOT NULL;
-CREATE UNIQUE INDEX record_key ON record (key) WHERE key IS NOT NULL AND finished_at IS NULL;
+-- A record behind another has the same key.
+CREATE UNIQUE INDEX record_key ON record (key, behind IS NULL) WHERE key IS NOT NULL AND finished_at IS NULL;
+CREATE UNIQUE INDEX record_behind ON record (behind) WHERE behind IS NOT NULL;
+
+-- The records whose `behind` is damaged, each with the unfinished record with its key, if there is one.
+CREATE VIEW stranded AS
+SELECT record.number, holder.number AS holder
+FROM record LEFT JOIN record AS holder ON record.state = 'waiting'
+    AND holder.key = record.key AND holder.key IS NOT NULL AND holder.behind IS NULL AND holder.finished_at IS NULL
+WHERE record.behind IS NOT NULL AND record.behind IS NOT holder.number;
 
 CREATE TABLE payload (
     number INTEGER PRIMARY KEY,
@@ -69,10 +81,10 @@ CREATE TABLE log (
 -- reaches the core as bytes that it cannot decode, and the core handles those.
 CREATE VIEW stored AS
 SELECT
-    record.number, record.id, record.name, record.queue, record.key, record.state, record.due, record.token,
+    record.number, record.id, record.name, record.queue, record.key, record.behind, record.state, record.due, record.token,
     record.settled, record.lease_end, record.worker, record.cancel_at, record.recoveries, record.max_recoveries,
-    record.suspect, record.keep_completed, record.keep_failed, record.keep_id, record.forget_at, record.damage,
-    record.finished_at,
+    record.suspect, record.keep_completed, record.keep_failed, record.keep_id, record.unique_until, record.forget_at,
+    record.damage, record.finished_at,
     CAST(ifnull(record.created_at, 0) AS INTEGER) AS created_at,
     CAST(ifnull(record.updated_at, 0) AS INTEGER) AS updated_at,
     CAST(record.started_at AS INTEGER) AS started_at,
@@ -133,6 +145,15 @@ CREATE TABLE taken_id (
     until INTEGER NOT NULL
 );
 CREATE INDEX taken_id_until ON taken_id (until);
+
+-- The keys that completed records keep, in the order in which these completed. The records may have been removed.
+CREATE TABLE unique_key (
+    number INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE CHECK (typeof(key) = 'text'),
+    id TEXT NOT NULL CHECK (typeof(id) = 'text'),
+    until INTEGER NOT NULL CHECK (typeof(until) = 'integer')
+);
+CREATE INDEX unique_key_until ON unique_key (until);
 
 -- How many jobs were enqueued and how they ended, by name and queue: in the running minute (recent), in a minute, in an
 -- hour, and since the store was made (total).

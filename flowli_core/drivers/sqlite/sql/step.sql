@@ -1,7 +1,7 @@
 -- name: find_records
 -- The columns are those of `Row`. Records that were set aside are left out, because their text may be undecodable.
 SELECT
-    number, id, name, queue, key, state, due, token, settled, cancel_at, recoveries, max_recoveries,
+    number, id, name, queue, key, behind, unique_until, state, due, token, settled, cancel_at, recoveries, max_recoveries,
     keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE id IN (SELECT value FROM json_each(:ids)) AND (damage IS NULL OR state IN ('waiting', 'active'));
 
@@ -21,13 +21,14 @@ INSERT OR REPLACE INTO log (number, token, count, lines) VALUES (:number, :token
 -- The records whose lease has ended, the first first. The columns are the meta and those of `Row`.
 SELECT
     (SELECT CAST(meta AS BLOB) FROM payload WHERE payload.number = record.number),
-    number, id, name, queue, key, state, due, token, settled, cancel_at, recoveries, max_recoveries,
+    number, id, name, queue, key, behind, unique_until, state, due, token, settled, cancel_at, recoveries, max_recoveries,
     keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE lease_end <= :now AND +state = 'active' ORDER BY lease_end, id LIMIT :limit;
 
 -- name: write_record
 -- Make a record wait, or finish it.
 UPDATE record SET
+    behind = :behind,
     state = :state,
     due = :due,
     token = NULL,
@@ -44,6 +45,15 @@ UPDATE record SET
     forget_at = :forget_at,
     updated_at = :now
 WHERE number = :number;
+
+-- name: admit
+-- The records behind these have their turn now.
+UPDATE record SET behind = NULL
+WHERE behind IN (SELECT value FROM json_each(:numbers)) AND behind IS NOT NULL
+RETURNING queue, key;
+
+-- name: keep_key
+INSERT OR REPLACE INTO unique_key (key, id, until) VALUES (:key, :id, :until);
 
 -- name: note_recovery
 -- The recovery under this token counts.
@@ -62,7 +72,7 @@ RETURNING queue, state;
 -- name: find_due
 -- The due records of a queue: its suspects, or the others; none if the queue is paused.
 SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy, cancel_at
-FROM stored WHERE queue = :queue AND state = 'waiting' AND suspect = :suspect AND due <= :now
+FROM stored WHERE queue = :queue AND state = 'waiting' AND behind IS NULL AND suspect = :suspect AND due <= :now
     AND NOT EXISTS (SELECT 1 FROM paused_queue WHERE paused_queue.queue = :queue AND since BETWEEN 0 AND 1e14)
 ORDER BY due, id LIMIT :limit OFFSET :skipped;
 
@@ -113,6 +123,12 @@ DELETE FROM taken_id WHERE number IN (SELECT number FROM taken_id WHERE until <=
 
 -- name: forget_oldest_ids
 DELETE FROM taken_id WHERE number <= (SELECT max(number) FROM taken_id) - :most;
+
+-- name: forget_keys
+DELETE FROM unique_key WHERE number IN (SELECT number FROM unique_key WHERE until <= :now ORDER BY until LIMIT :limit);
+
+-- name: forget_oldest_keys
+DELETE FROM unique_key WHERE number <= (SELECT max(number) FROM unique_key) - :most;
 
 -- name: find_step
 SELECT sequence, token, acks FROM worker WHERE id = :worker AND waits = :waits AND seen > :since;
