@@ -28,7 +28,7 @@ PERMANENT = frozenset(
     {
         *("record", "shape", "token", "attempts", "outcome", "recoveries", "lease", "completed", "failed", "cancelled"),
         *("progress", "log"),
-        *("expiry", "holder", "cancelling", "counts", "queues", "serial", "workers", "taken"),
+        *("expiry", "holder", "unique", "behind", "cancelling", "counts", "queues", "serial", "workers", "taken"),
         *("uses", "tick", "schedule", "schedules", "history:jobs", "history:total"),
     }
 )

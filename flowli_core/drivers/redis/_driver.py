@@ -154,7 +154,10 @@ class RedisDriver:
             return []
         try:
             with more_time_for(records):
-                now, refused = await self._scripts.enqueue(records)
+                if any(record.on_conflict == "replace" for record in records):
+                    now, refused = await self._scripts.enqueue_replacing(records)
+                else:
+                    now, refused = await self._scripts.enqueue(records)
         except DriverError as error:
             error.ids = tuple(record.id for record in records)
             raise

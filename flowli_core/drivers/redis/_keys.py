@@ -25,7 +25,9 @@ recoveries                 hash  id -> number of recoveries that count, number t
 lease                      zset  id -> end of its lease; when it is settled or recovered
 completed failed cancelled zset  id -> when it finished; with the record (1), or by requeue
 expiry                     zset  id -> end of its retention; with the record (1), or by requeue
-holder                     hash  idempotency key -> id of the unfinished record that holds it; when that finishes
+holder                     hash  idempotency key -> id of the record that holds it; when that finishes, or with `unique`
+unique                     zset  key that a completed record holds -> until when; then, or if too many, or by requeue
+behind                     hash  id -> id of the record with the same key that it waits for; when that finishes
 cancelling                 set   ids of active records to cancel; when they are settled or recovered
 counts                     hash  "state queue" -> records that are active, completed, failed, cancelled; with the queue
 queues                     set   names of queues; with the last record of the queue
@@ -89,7 +91,7 @@ COLUMNS = (
 
 _HASHES = {
     *("record", "shape", "token", "attempts", "outcome", "recoveries", "holder", "counts", "serial"),
-    *("schedule", "uses", "progress", "log", "watched"),
+    *("schedule", "uses", "progress", "log", "watched", "behind"),
 }
 _SETS = {"cancelling", "queues"}
 
@@ -111,7 +113,7 @@ class Keys:
         """Return the type of each key of the prefix as types.lua takes it, apart from those of workers."""
         kinds = {"due:": "zset", "suspect:": "zset", "held:": "zset", "wake:": "wake"}
         types = {self._root + kind + queue: name for queue in queues for kind, name in kinds.items()}
-        unnamed = map(self.named, ("taken", "uses", "progress", "log", "watched", "watchers"))
+        unnamed = map(self.named, ("taken", "unique", "behind", "uses", "progress", "log", "watched", "watchers"))
         for key in (*map(self.named, COLUMNS), *self.schedules, *unnamed):
             name = key.removeprefix(self._root)
             types[key] = "hash" if name in _HASHES else "set" if name in _SETS else "zset"

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Outcome, Released, Retried
-from flowli_core.drivers._times import expiry_at, milliseconds, moment, stamp
+from flowli_core.drivers._times import LAST_STAMP, expiry_at, milliseconds, moment, stamp
 from flowli_core.lanes import Lane
 from flowli_core.new_records import NewRecord
 from flowli_core.reports import Report
@@ -117,6 +117,15 @@ def pack_record(record: NewRecord) -> tuple[Word, ...]:
         kind += str(milliseconds(record.expires))
     elif record.expires is not None:
         rest = rest.replace(b"\n", b" %d\n" % (expiry_at(record.expires, 0) or 0), 1)
+    if record.key is not None:
+        if record.on_conflict == "replace":
+            kind += "r"
+        if record.unique_for:
+            words = _words_of(rest.partition(b"\n")[0])
+            words[3] = b"%d" % min(milliseconds(record.unique_for), LAST_STAMP)
+            rest = b" ".join(words) + rest[rest.index(b"\n") :]
+    if record.max_wait is not None:
+        kind += f"m{milliseconds(record.max_wait)}"
     return record.id, shape_of(record)[0], record.key or "", kind, ms, rest
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from flowli_core.driver import AckAnswer, Damaged, Expired, Recovered, Reserved, StepAnswer
-from flowli_core.drivers._times import due_at, duration, moment
+from flowli_core.drivers._times import due_at, duration, milliseconds, moment
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._packing import (
     DIGEST,
@@ -93,6 +93,8 @@ class Replies:
         if digest not in self._shapes:
             self._remember({digest: Shape(record.name, record.queue, record.policy, record.max_recoveries)})
         due = due_at(record.due, now)
+        if record.max_wait is not None:
+            due = min(due, now + milliseconds(record.max_wait))
         state: State = "scheduled" if due > now else "queued"
         return Enqueued(disposition="accepted", id=record.id, state=state, scheduled_for=moment(due))
 

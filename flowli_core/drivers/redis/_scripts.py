@@ -96,6 +96,9 @@ class Scripts:
     async def enqueue(self, records: Sequence[NewRecord]) -> Any:
         return await self._store("enqueue", _pack_records(records))
 
+    async def enqueue_replacing(self, records: Sequence[NewRecord]) -> Any:
+        return await self._store("enqueue_replacing", _pack_records(records))
+
     async def step(self, step: Step) -> Any:
         return await self._evaluate(self._scripts["step"], self._step_words(step), self._client)
 

@@ -1,8 +1,12 @@
--- Store records that are not stored yet, all of them or none.
+-- Store records that are not stored yet, all of them or none, and none that replaces another: see enqueue_replacing.lua.
 -- Needs: shared/columns shared/clock shared/paused shared/add_history shared/add_records
--- ARGV[first..]: see add_records.lua.
--- Answers {{digest, text, ...} of stored shapes that differ, now, {position, disposition, id, state, due, attempts} for each record
---          that was not accepted}.
+-- ARGV[first..]: what read_shapes takes, and then what add_records takes: see add_records.lua.
+-- Answers {{digest, text, ...} of stored shapes that differ, now, {number, disposition, id, state, due, attempts} for each record
+--          that was not accepted}. If shapes differ, it has stored nothing.
 -- First write: HSET record, which a full server refuses before anything has changed.
-local refused, differing = add_records(first)
+local given, differing, at = read_shapes(first)
+local refused = {}
+if #differing == 0 then
+  add_records(given, at, 1, (#ARGV - at + 1) / 6, refused)
+end
 return { differing, now, refused }

@@ -1,9 +1,9 @@
 -- Store a schedule and the records of its ticks, or remove the schedule, if its revision is still the one that was read.
--- Needs: shared/columns shared/tokens shared/clock shared/paused shared/add_history shared/add_records shared/wake_up
+-- Needs: shared/columns shared/tokens shared/clock shared/watchers shared/paused shared/add_history shared/moves shared/uses shared/add_records shared/replace shared/wake_up
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
 -- ARGV[first..]: key, revision (0 if it must not be stored yet), and to remove it nothing more. To store it: 1 if it is
 --                paused, next tick in ms or -, last tick in ms or -, id of the last record or -, queue, spec, and if there
---                are records, what add_records.lua takes.
+--                are records, what enqueue.lua takes.
 -- Answers {{digest, text, ...} of stored shapes that differ, 1, or 0 if the schedule has another revision}.
 -- First write: that of add_records.lua, or HSET serial, which a full server refuses before anything has changed. To
 --              remove or pause a schedule: a ZREM, so that it can be stopped even when memory is full.
@@ -25,16 +25,17 @@ if not is_paused then
 end
 local first_tick = tonumber(call('ZRANGE', TICK, 0, 0, 'WITHSCORES')[2])
 if ARGV[records_from] then
-  local is_refused, refused, differing = {}, add_records(records_from)
+  local is_refused, refused, given, differing, at = {}, {}, read_shapes(records_from)
   if #differing > 0 then
     return { differing, 0 }
   end
+  add_or_replace(given, at, refused)
+  write_counts()
   for _, one in ipairs(refused) do
     is_refused[one[1]] = true
   end
-  local ids_from = records_from + 1 + 2 * ARGV[records_from]
-  for i = ids_from, #ARGV, 6 do
-    if not is_refused[(i - ids_from) / 6 + 1] then
+  for i = at, #ARGV, 6 do
+    if not is_refused[(i - at) / 6 + 1] then
       last_id = ARGV[i]
     end
   end

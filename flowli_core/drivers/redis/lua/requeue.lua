@@ -8,7 +8,9 @@ local targets, answers, requeued, holders = read_targets(4), {}, {}, {}
 for _, target in ipairs(targets) do
   local key = target[1].key
   if key and key ~= '' then
-    holders[key] = call('HGET', HOLDER, key)
+    -- A key that is no longer unique is free, even if it is still stored.
+    local unique_until = tonumber(call('ZSCORE', UNIQUE, key) or nil)
+    holders[key] = not (unique_until and unique_until <= now) and call('HGET', HOLDER, key)
   end
 end
 
@@ -18,6 +20,7 @@ local function requeue(record, attempts)
     call('HSET', HOLDER, key, id)
     holders[key] = id
   end
+  call('ZREM', UNIQUE, key)
   call('ZREM', DUE[shape.queue], id)
   call('ZREM', SUSPECT[shape.queue], id)
   call('ZREM', HELD[shape.queue], id)
@@ -36,7 +39,11 @@ local function requeue(record, attempts)
     call('HDEL', ATTEMPTS, id)
   end
   call('HSET', OUTCOME, id, format_outcome('-', settled, started, failed, now_text, kind, worker, ''))
-  add_waiting(id, shape, now)
+  if state == 'scheduled' and call('HGET', BEHIND, id) then
+    call('ZADD', HELD[shape.queue], now_text, id)
+  else
+    add_waiting(id, shape, now)
+  end
   requeued[#requeued + 1], record.state = id, 'queued'
 end
 
@@ -51,7 +58,7 @@ for i, target in ipairs(targets) do
     answers[i] = 'changed'
   elseif record.state == 'active' or record.state == 'queued' then
     answers[i] = 'unfinished'
-  elseif holder and holder ~= record.id then
+  elseif holder and holder ~= record.id and FINISHED[record.state] then
     answers[i] = 'key_taken'
   else
     requeue(record, ARGV[from] == '1' and ARGV[from + 1])

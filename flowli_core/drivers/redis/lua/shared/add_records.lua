@@ -26,17 +26,28 @@ local function add_uses(digest, shape)
       call('HINCRBY', USES, digest, FIRST_USE)
     end
     call('HSET', SHAPE, digest, shape.text)
+    shape.is_stored = true
     if call('SADD', QUEUES, shape.queue) == 1 then
       call('DEL', WAKE[shape.queue]) -- one that would expire: see wake_up.lua
     end
   end
 end
 
--- `first` is the first argument: how many shapes, each as digest, text; then for each record: id, digest, key, 'd' or 'a' (a
--- delay, or a point in time), ms, the rest of its blob. Behind 'd' or 'a' are the ms from its due time to its expiry, if it has one.
--- Returns {position, disposition, id, state, due, attempts} for each record that was not accepted, and {digest, text, ...} of the
--- stored shapes that differ from those given. If there are any, it has stored nothing.
-local function add_records(first)
+-- Apply the options of a record to its due time and the rest of its blob: see add_records. `created` is when it was created.
+local function apply_options(options, due, created, rest)
+  local expires_in, most_wait = string.match(options, '^.(%d*)r?m?(%d*)$')
+  if most_wait ~= '' then
+    due = math.max(math.min(due, created + most_wait), now)
+  end
+  if expires_in ~= '' then
+    rest = string.gsub(rest, '^([^ \n]+) ?-?', '%1 ' .. format_ms(due + expires_in), 1)
+  end
+  return due, rest
+end
+
+-- Read the shapes of the records to add, from ARGV[first] on: how many, and for each its digest and text. Returns them by digest,
+-- {digest, text, ...} of the stored shapes that differ from those given, and the position of the first record.
+local function read_shapes(first)
   local given, differing, at = {}, {}, first + 1
   for _ = 1, tonumber(ARGV[first]) do
     local digest, text = ARGV[at], ARGV[at + 1]
@@ -51,23 +62,28 @@ local function add_records(first)
     }
     at = at + 2
   end
-  if #differing > 0 then
-    return {}, differing
-  end
+  return given, differing, at
+end
+
+-- Add the records with these numbers. ARGV[at..] has for each record: id, digest, key, 'd' or 'a' (a delay, or a point in time),
+-- ms, the rest of its blob. Behind 'd' or 'a' are its options: the ms from its due time to its expiry, r if it replaces the holder
+-- of its key, m and for how many ms it waits at most. With `waits_for`, the record is put behind that one: see replace.lua. Adds {number, disposition, id, state, due, attempts} to `refused` for each record that was not
+-- accepted.
+local function add_records(given, at, from_number, to_number, refused, waits_for)
   local ids = {}
-  for i = at, #ARGV, 6 do
-    ids[#ids + 1] = ARGV[i]
+  for k = from_number, to_number do
+    ids[#ids + 1] = ARGV[at + 6 * (k - 1)]
   end
   local stored = read_fields(RECORD, ids)
   -- `added` are the due times of the records of this call, `held` the ids that hold its keys.
-  local added, held, blobs, holders, entries, first_due, refused, is_delayed = {}, {}, {}, {}, {}, {}, {}, false
-  for k = 1, #ids do
+  local added, held, blobs, holders, freed, entries, first_due, is_delayed = {}, {}, {}, {}, {}, {}, {}, false
+  for k = from_number, to_number do
     local from = at + 6 * (k - 1)
     local id, digest, key, due_kind, ms, rest = unpack(ARGV, from, from + 5)
     local shape = given[digest]
     local taken_state = shape.keeps_id and state_of_taken(id)
-    local holder = key ~= '' and (held[key] or call('HGET', HOLDER, key))
-    local state, due_ms = find(id, stored[k], added[id])
+    local holder = key ~= '' and not waits_for and (held[key] or call('HGET', HOLDER, key))
+    local state, due_ms = find(id, stored[k - from_number + 1], added[id])
     local holder_state, holder_due
     if holder and not state then
       holder_state, holder_due = find(holder, not added[holder] and call('HGET', RECORD, holder), added[holder])
@@ -78,18 +94,14 @@ local function add_records(first)
       refused[#refused + 1] = { k, 'duplicate', id, state, format_ms(due_ms), attempts }
     elseif taken_state then
       refused[#refused + 1] = { k, 'duplicate', id, taken_state, now_text, false }
-    elseif holder_state and not FINISHED[holder_state] then
+    elseif holder and (holder_state and not FINISHED[holder_state] or tonumber(call('ZSCORE', UNIQUE, key) or 0) > now) then
       local attempts = call('HGET', ATTEMPTS, holder)
       attempts = attempts and string.sub(attempts, 1, LONGEST)
-      refused[#refused + 1] = { k, 'existing', holder, holder_state, format_ms(holder_due), attempts }
+      refused[#refused + 1] = { k, 'existing', holder, holder_state or 'completed', format_ms(holder_due or now), attempts }
     else
-      local expires_in
+      local due = string.byte(due_kind) == 100 and now + ms or math.max(now, tonumber(ms)) -- a d
       if #due_kind > 1 then
-        due_kind, expires_in = string.match(due_kind, '^(.)(.*)$')
-      end
-      local due = due_kind == 'd' and now + ms or math.max(now, tonumber(ms))
-      if expires_in then
-        rest = string.gsub(rest, '\n', ' ' .. format_ms(due + expires_in) .. '\n', 1)
+        due, rest = apply_options(due_kind, due, now, rest)
       end
       added[id], is_delayed = due, is_delayed or due > now
       shape.uses = shape.uses + 1
@@ -97,14 +109,20 @@ local function add_records(first)
       if key ~= '' then
         held[key] = id
         append(holders, key, id)
+        if holder then
+          freed[#freed + 1] = key
+        end
       end
-      entries[shape.index] = entries[shape.index] or {}
-      append(entries[shape.index], due == now and now_text or format_ms(due), id)
-      first_due[shape.queue] = math.min(first_due[shape.queue] or due, due)
+      local index = waits_for and HELD[shape.queue] or shape.index
+      entries[index] = entries[index] or {}
+      append(entries[index], due == now and now_text or format_ms(due), id)
+      if not waits_for then
+        first_due[shape.queue] = math.min(first_due[shape.queue] or due, due)
+      end
     end
   end
   if #blobs == 0 then
-    return refused, {}
+    return
   end
   call_with_all('HSET', RECORD, blobs, 2)
   if is_delayed then
@@ -116,6 +134,10 @@ local function add_records(first)
     end
   end
   call_with_all('HSET', HOLDER, holders, 2)
+  call_with_all('ZREM', UNIQUE, freed, 1)
+  if waits_for then
+    call('HSET', BEHIND, ids[1], waits_for)
+  end
   for queue, due in pairs(first_due) do
     -- Wake a waiter for what is due, and for an earlier due time than the one that it knows, unless the queue is paused. A
     -- waiter is woken when the script has ended, and only by a new wake-up. So only after that is it read if it is paused.
@@ -133,11 +155,10 @@ local function add_records(first)
   for index, members in pairs(entries) do
     call_with_all('ZADD', index, members, 2)
   end
-  for i = first + 1, at - 1, 2 do
-    local shape = given[ARGV[i]]
+  for _, shape in pairs(given) do
     if shape.uses > 0 then
       add_history('e', shape.queue, shape.name, shape.uses)
+      shape.uses = 0
     end
   end
-  return refused, {}
 end

@@ -99,18 +99,6 @@ local function parse_record(blob)
   return kind_of(blob, key, lane), shape, size, expires, lane
 end
 
--- Release the idempotency key of a record, if it holds one.
-local function release_key(id, kind)
-  local flag = string.byte(kind, DIGEST + 1)
-  if flag == 43 or flag == 35 then -- + or #
-    local blob = call('HGET', RECORD, id)
-    local key = blob and parse_head(blob)
-    if key and call('HGET', HOLDER, key) == id then
-      call('HDEL', HOLDER, key)
-    end
-  end
-end
-
 -- Make a record wait; the caller has removed it from its previous index. Wake one waiter if the record is due, or if it is
 -- now the first of its index: the waiter must learn of the earlier time. `announced` are the queues with such a time. A
 -- record of a paused queue wakes nobody.
@@ -130,12 +118,74 @@ local function add_waiting(id, shape, due)
   end
 end
 
+-- behind: a hash, id -> id of the active record with the same key for which it waits. Such a record holds the key, and is in `held`.
+--
+-- Make the record wait that is behind one which has finished. `holder` is the one that holds its key, or nil if that is not known:
+-- then all are searched.
+local function admit_behind(id, holder)
+  if call('EXISTS', BEHIND) == 0 then
+    return
+  end
+  local behind, cursor = holder and call('HGET', BEHIND, holder) == id and holder, '0'
+  while not behind do
+    local scan = call('HSCAN', BEHIND, cursor, 'COUNT', 1000)
+    for i = 1, #scan[2], 2 do
+      behind = scan[2][i + 1] == id and scan[2][i] or behind
+    end
+    cursor = scan[1]
+    if cursor == '0' and not behind then
+      return
+    end
+  end
+  local kind, shape = parse_record(call('HGET', RECORD, behind) or '')
+  local queue = kind and shape.queue or select(5, locate(behind))
+  local due = queue and call('ZSCORE', HELD[queue], behind)
+  if due and kind then
+    add_waiting(behind, shape, number_or(due, now))
+  elseif due then
+    call('ZADD', DUE[queue], due, behind) -- A step sets it aside.
+  end
+  if due then
+    call('ZREM', HELD[queue], behind)
+  end
+  call('HDEL', BEHIND, behind)
+end
+
+-- Release the idempotency key of a record that finishes in a state. If another record waits for that, make it wait in its queue. If
+-- this one is behind another, return the key to that one. A completed record keeps its key as long as it is unique: `unique` is a
+-- sorted set of such keys -> until when they are kept.
+local function release_key(id, kind, state)
+  local flag = string.byte(kind, DIGEST + 1)
+  if flag ~= 43 and flag ~= 35 then -- + or #
+    return
+  end
+  local blob = call('HGET', RECORD, id)
+  local key, _, _, _, unique_ms = parse_head(blob or '')
+  local holder = key and call('HGET', HOLDER, key)
+  local waits_for = state == 'cancelled' and call('HGET', BEHIND, id)
+  if waits_for and holder == id then
+    call('HSET', HOLDER, key, waits_for)
+  elseif holder == id then
+    local unique_until = unique_ms and string.match(blob, '^%d+', DIGEST + 1) + unique_ms or 0
+    if state == 'completed' and unique_until > now then
+      call('ZADD', UNIQUE, format_ms(unique_until), key)
+    else
+      call('HDEL', HOLDER, key)
+    end
+  elseif not waits_for then
+    admit_behind(id, holder)
+  end
+  if waits_for then
+    call('HDEL', BEHIND, id)
+  end
+end
+
 -- Make a record finished; the caller has removed it from its previous index, and written its outcome.
 local function add_finished(id, kind, shape, state)
   call('ZADD', FINISHED[state], now_text, id)
   call('ZADD', EXPIRY, shape.expiry[state], id)
   count(state, shape.queue, 1)
-  release_key(id, kind)
+  release_key(id, kind, state)
 end
 
 -- Set aside a record that cannot be read: make it failed, with its data unchanged, and store what is damaged in its outcome.
@@ -148,5 +198,7 @@ local function set_aside(id, queue, damage)
   end)
   call('HSET', OUTCOME, id, format_outcome('failed', '0', '0', '0', now_text, kind, '', damage))
   add_finished(id, kind, shape_of(kind), 'failed')
+  call('HDEL', BEHIND, id)
+  admit_behind(id)
   notify({ id })
 end

@@ -15,29 +15,13 @@ local function take_id(taken, id, state, finished, shape)
   end
 end
 
--- Remove records that were stored with a shape, and the shape with the last of them. If their number is damaged, keep the
--- shape: a record may need it. Then change the number all the same, because recount.lua relies on that.
+-- Remove records that were stored with a shape.
 local function remove_of_shape(digest, ids)
   local removed = 0
   for from = 1, #ids, 6000 do
     removed = removed + call('HDEL', RECORD, unpack(ids, from, math.min(from + 5999, #ids)))
   end
-  local stored = call('HGET', USES, digest)
-  local uses = parse_uses(stored)
-  if uses and uses > removed then
-    call('HINCRBY', USES, digest, -removed * USE)
-  elseif uses == removed then
-    local shape = shape_of(digest)
-    call('HDEL', USES, digest)
-    call('HDEL', SHAPE, digest)
-    if shape then
-      may_be_empty[shape.queue] = true
-    end
-  elseif uses then
-    call('HSET', USES, digest, 0)
-  elseif stored then
-    redis.pcall('HINCRBY', USES, digest, USE)
-  end
+  subtract_uses(digest, removed)
 end
 
 -- `in_state` is the state whose index held the ids; nil if they come from the ends of retention.

@@ -19,6 +19,7 @@ local function recover_one(id, token_text, outcome_text, stepping, queue)
     -- The token or the shape is damaged. The record may have what is needed to go on.
     local blob = call('HGET', RECORD, id)
     if not blob then
+      admit_behind(id)
       return nil
     end
     kind, shape = parse_record(blob)

@@ -72,7 +72,7 @@ local function reserve_from(queue, most, options, bytes)
   local blobs, first_position = read_fields(RECORD, ids), #batch.ids + 1
   local all_ids, all_blobs = batch.ids, batch.blobs
   local token, lease_end, worker = options.token, options.lease_end, options.worker
-  local leases, tokens, reserved, removed, is_full, had_expired = {}, {}, {}, 0, false, false
+  local leases, tokens, reserved, removed, is_full, had_expired, is_stale = {}, {}, {}, 0, false, false, false
   for i, id in ipairs(ids) do
     local blob, kind, shape, size, expires = blobs[i], nil, nil, nil, nil
     if blob then
@@ -84,7 +84,11 @@ local function reserve_from(queue, most, options, bytes)
       removed = removed + 1
       if blob then
         set_aside(id, queue, kind and 'its queue is another one' or shape)
+      else
+        admit_behind(id)
       end
+      -- A record that was behind it may wait now, in any queue: read again when the first records are due.
+      first_due, is_stale = {}, true
     elseif expires and expires <= now and not call('HGET', OUTCOME, id) then
       expired = expired or {}
       if #expired == MOST_EXPIRED then
@@ -119,9 +123,9 @@ local function reserve_from(queue, most, options, bytes)
     -- Before the token is used: it must not be used again, even if the script fails after this.
     call('HSET', SERIAL, 'now', now_text, 'token', token)
   end
-  if entries then
+  if entries and not is_stale then
     first_due[queue] = tonumber(entries[2 * (removed + #reserved) + 2]) or false
-  else
+  elseif not entries then
     batch.has_suspect = #reserved > 0
     is_full = is_full or batch.has_suspect
   end

@@ -84,7 +84,7 @@ local function settle(from, ack_count, stepping)
         append(finished[state], now_text, id)
         append(expiries, shape.expiry[state], id)
         count(state, shape.queue, 1)
-        release_key(id, kind)
+        release_key(id, kind, state)
       end
       local result = ack == 'c' and data or ''
       new_outcomes[2 * n + 1] = id

@@ -1,4 +1,15 @@
 -- Trim: remove finished records after their retention, and those above the number to keep. Needs columns.lua, remove.lua.
+-- Free the keys of completed records, unless an unfinished record holds them.
+local function free_keys(keys)
+  for _, key in ipairs(keys) do
+    local holder = call('HGET', HOLDER, key)
+    if holder and (FINISHED[parse_outcome(call('HGET', OUTCOME, holder))] or call('HSTRLEN', RECORD, holder) == 0) then
+      call('HDEL', HOLDER, key)
+    end
+    call('ZREM', UNIQUE, key)
+  end
+end
+
 local function trim(most, keep, most_taken)
   local expired = call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, most)
   remove(expired)
@@ -10,11 +21,20 @@ local function trim(most, keep, most_taken)
       left = left - excess
     end
   end
-  local taken = call('ZCARD', TAKEN)
+  if call('EXISTS', TAKEN, UNIQUE) == 0 then
+    return
+  end
+  local taken, unique = call('ZCARD', TAKEN), call('ZCARD', UNIQUE)
   if taken > 0 then
     call_with_all('ZREM', TAKEN, call('ZRANGEBYSCORE', TAKEN, '-inf', 4 * now + 3, 'LIMIT', 0, most), 1)
   end
   if taken > tonumber(most_taken) then
     call_with_all('ZREM', TAKEN, call('ZRANGE', TAKEN, 0, math.min(taken - most_taken, most) - 1), 1)
+  end
+  if unique > 0 then
+    free_keys(call('ZRANGEBYSCORE', UNIQUE, '-inf', now, 'LIMIT', 0, most))
+  end
+  if unique > tonumber(most_taken) then
+    free_keys(call('ZRANGE', UNIQUE, 0, math.min(unique - most_taken, most) - 1))
   end
 end
