@@ -1,4 +1,4 @@
-"""Replaced records, records behind others, and keys that stay unique: what Redis stores of them, and that fsck finds it sound."""
+"""Replaced records, records behind others, and keys that stay unique, as Redis stores them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,9 @@ async def test_a_debounced_record_waits_at_most_for_its_limit(driver: RedisDrive
     """Each call moves the due time, until `max_wait` after the creation."""
     start = clock.now()
     for _ in range(4):
-        (answer,) = await driver.enqueue([replacing(f"r{clock.now()}".replace(" ", ""), due=MINUTE, max_wait=2 * MINUTE)])
+        (answer,) = await driver.enqueue(
+            [replacing(f"r{clock.now()}".replace(" ", ""), due=MINUTE, max_wait=2 * MINUTE)]
+        )
         assert answer.scheduled_for == min(clock.now() + MINUTE, start + 2 * MINUTE)
         clock.advance(timedelta(seconds=40))
     (answer,) = await driver.enqueue([replacing("late", due=MINUTE, max_wait=MINUTE)])
@@ -146,7 +148,9 @@ async def test_an_expiry_counts_from_the_due_time_of_a_replaced_record(
 
 async def test_each_record_of_a_call_sees_those_before_it(driver: RedisDriver, worker: Worker) -> None:
     """The last of several records with one key replaces the others."""
-    assert await enqueue(driver, record("x"), replacing("a"), record("y"), replacing("b", input=b"2"), record("z", key="k")) == [
+    assert await enqueue(
+        driver, record("x"), replacing("a"), record("y"), replacing("b", input=b"2"), record("z", key="k")
+    ) == [
         ("x", "accepted", "queued"),
         ("a", "accepted", "queued"),
         ("y", "accepted", "queued"),
@@ -160,7 +164,9 @@ async def test_each_record_of_a_call_sees_those_before_it(driver: RedisDriver, w
 async def test_a_shape_that_a_call_replaces_away_is_stored_again(driver: RedisDriver, worker: Worker) -> None:
     """The last record of a shape gives way, and the next of the call has the same shape."""
     await driver.enqueue([replacing("a", name="n", queue="p")])
-    answers = await enqueue(driver, replacing("b"), record("c", name="n", queue="p"), record("d", name="n", queue="p", key="k"))
+    answers = await enqueue(
+        driver, replacing("b"), record("c", name="n", queue="p"), record("d", name="n", queue="p", key="k")
+    )
     assert [one[1] for one in answers] == ["replaced", "accepted", "existing"]
     assert ids(await Worker(driver, "v", queues=("p",)).take(2)) == ["c"]
 
@@ -332,7 +338,12 @@ async def test_a_key_stays_unique_after_its_record_has_completed(
     await driver.purge("completed", older_than=-MINUTE, limit=1)
     assert await find(driver, "a") is None
     (answer,) = await driver.enqueue([unique("b")])
-    assert (answer.id, answer.disposition, answer.state, answer.scheduled_for) == ("a", "existing", "completed", clock.now())
+    assert (answer.id, answer.disposition, answer.state, answer.scheduled_for) == (
+        "a",
+        "existing",
+        "completed",
+        clock.now(),
+    )
     assert await driver.fsck() == ()
     clock.advance(HOUR - MINUTE - timedelta(milliseconds=1))
     assert await enqueue(driver, unique("b")) == [("a", "existing", "completed")]
@@ -414,7 +425,9 @@ async def test_kept_keys_are_forgotten(
     assert foreign.exists(f"{root}holder", f"{root}unique", f"{root}behind", f"{root}record") == 0
 
 
-async def test_a_key_without_options_costs_no_entry(driver: RedisDriver, worker: Worker, foreign: Any, prefix: str) -> None:
+async def test_a_key_without_options_costs_no_entry(
+    driver: RedisDriver, worker: Worker, foreign: Any, prefix: str
+) -> None:
     """Zero is no time to be unique."""
     await driver.enqueue([replace(record("a", key="k"), unique_for=ZERO)])
     await worker.settle(await worker.take_one())

@@ -1,6 +1,7 @@
 """fsck: a search for damage in the keys of a prefix, while workers go on.
 
-It corrects one kind of damage, a wrong number of records with a shape, because that keeps the shape for ever.
+It corrects two kinds of damage that nothing else ends: a wrong number of records with a shape, which keeps the shape
+for ever, and a record that waits behind one that will never finish.
 
 The invariants that it checks:
 
@@ -10,7 +11,9 @@ The invariants that it checks:
 - The counts are correct.
 - A shape is stored exactly while a record has it, and a queue exactly while it has a record.
 - A finished record has an expiry, an unfinished one has none.
-- An idempotency key is held exactly by the unfinished record that has it.
+- An idempotency key is held exactly by the unfinished record that has it, by the record that waits behind that one, or
+  by a completed record while it is unique.
+- A record is behind another exactly if that has not finished; then it is held.
 - The suspects are the records that have been recovered as often as they may be.
 - Each schedule is in the index of schedules; in the index of ticks exactly if it has a next tick.
 """
@@ -35,6 +38,7 @@ AT_A_TIME = 100
 
 _COUNTED = {"lease": "active", "completed": "completed", "failed": "failed", "cancelled": "cancelled"}
 _OF_RECORDS = ("token", "attempts", "outcome", "recoveries", "expiry", "holder", "cancelling", "progress", "log")
+_OF_KEYS = ("behind", "unique")
 _OF_SCHEDULES = ("schedule", "schedules", "tick")
 _TOKEN = ("token", "")
 _TRIES = 3
@@ -75,9 +79,12 @@ class Audit:
         async for _ in self._scan("counts"):
             pass
         await self._compare_uses()
-        for column in (*_OF_RECORDS, "uses", *_OF_SCHEDULES):
+        for column in (*_OF_RECORDS, *_OF_KEYS, "uses", *_OF_SCHEDULES):
             async for _ in self._scan(column):
                 pass
+        for finding in [*self._findings]:
+            if finding.key == self._keys.named("behind") and finding.id:
+                await self._scripts.admit(finding.id)
         indexes = [(to_text(column), to_text(queue)) async for some in self._scan("queues") for column, queue in some]
         for column, queue in sorted(indexes):
             async for _ in self._scan(column, queue):

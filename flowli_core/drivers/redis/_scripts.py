@@ -78,6 +78,9 @@ class Scripts:
         names = [file.name.removesuffix(".lua") for file in _LUA.iterdir() if file.name.endswith(".lua")]
         self._scripts = {name: Script(name) for name in names}
 
+    async def admit(self, record_id: str) -> Any:
+        return await self._call("admit", [record_id])
+
     async def audit(self, *, column: str, queue: str, cursor: bytes, size: int) -> Any:
         return await self._call("audit", [column, queue, cursor, size], extra=self._keys.schedules)
 

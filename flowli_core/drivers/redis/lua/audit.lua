@@ -81,10 +81,23 @@ end
 local function check_key(id, blob, is_finished)
   local key = parse_head(blob)
   local holder = key ~= '' and call('HGET', HOLDER, key)
-  if key ~= '' and not is_finished and holder ~= id then
+  if key ~= '' and not is_finished and holder ~= id and not (holder and call('HGET', BEHIND, holder) == id) then
     report('holder', id, 'does not hold its key, although it has not finished')
-  elseif key ~= '' and is_finished and holder == id then
+  elseif key ~= '' and is_finished and holder == id and not call('ZSCORE', UNIQUE, key) then
     report('holder', id, 'holds its key, although it has finished')
+  end
+end
+
+local function check_behind(id, waits_for)
+  local blob, other = call('HGET', RECORD, id), call('HGET', RECORD, waits_for)
+  local shape = shape_of(blob or '')
+  local state = other and locate(waits_for, (shape_of(other)))
+  if not blob then
+    report('behind', id, 'belongs to no record')
+  elseif shape and not call('ZSCORE', HELD[shape.queue], id) then
+    report('behind', id, 'is set, although the record is not held')
+  elseif not state or FINISHED[state] then
+    report('behind', id, 'is a record that has finished or is missing')
   end
 end
 
@@ -138,6 +151,10 @@ local function check_record(id, blob)
   else
     check_unfinished(id, last_state)
   end
+  local lane = select(4, parse_head(blob))
+  if index.name == 'held:' .. queue and not lane and not call('HGET', BEHIND, id) then
+    report('behind', id, 'is missing, although the record is held and in no lane')
+  end
   check_key(id, blob, is_finished)
   if call('SISMEMBER', CANCELLING, id) == 1 and index.name ~= 'lease' then
     report('cancelling', id, 'is set, although the record is not active')
@@ -153,8 +170,11 @@ local function check_record(id, blob)
   end
 end
 
-local function check_member(id, blob)
+local function check_member(id, blob, key)
   if not blob then
+    if column == 'holder' and call('ZSCORE', UNIQUE, key) then
+      return
+    end
     report(of_queue == '' and column or column .. ':' .. of_queue, id, 'belongs to no record')
     return
   end
@@ -264,7 +284,21 @@ elseif column == 'schedules' or column == 'tick' then
   return { found[1], findings, {} }
 end
 
-if column == 'counts' then
+if column == 'behind' then
+  local found = call('HSCAN', BEHIND, cursor, 'COUNT', size)
+  for i = 1, #found[2], 2 do
+    check_behind(found[2][i], found[2][i + 1])
+  end
+  return { found[1], findings, {} }
+elseif column == 'unique' then
+  local found = call('ZSCAN', UNIQUE, cursor, 'COUNT', size)
+  for i = 1, #found[2], 2 do
+    if not call('HGET', HOLDER, found[2][i]) then
+      report(column, found[2][i], 'is a key that no record holds')
+    end
+  end
+  return { found[1], findings, {} }
+elseif column == 'counts' then
   return check_counts()
 elseif column == 'shape' then
   local found, uses = call('HSCAN', SHAPE, cursor, 'COUNT', size), {}
@@ -309,7 +343,7 @@ for i = 1, #found[2], width do
 end
 local blobs = column == 'record' and values or read_fields(RECORD, ids)
 for i, id in ipairs(ids) do
-  check_member(id, blobs[i])
+  check_member(id, blobs[i], found[2][2 * i - 1])
   if column == 'holder' and blobs[i] and parse_head(blobs[i]) ~= found[2][2 * i - 1] then
     report('holder', id, 'holds a key of another record')
   end
