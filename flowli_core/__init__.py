@@ -8,6 +8,7 @@ from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.execution import Execution, Middleware, Proceed
 from flowli_core._jobs.history import Durations, History, HistoryNumbers, HistoryPoint, JobHistory
 from flowli_core._jobs.job import BoundJob, Job, NoMeta
+from flowli_core._jobs.limit import LaneValue, Limit
 from flowli_core._jobs.past_attempts import PastAttempt
 from flowli_core._jobs.records import JobRecord, Page, Receipt, ScheduleReceipt, ScheduleRecord
 from flowli_core._jobs.registry import Jobs
@@ -37,6 +38,7 @@ from flowli_core.errors import (
     StrategyError,
     ValidationError,
 )
+from flowli_core.lanes import Rate
 from flowli_core.limits import Keep
 from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, RetryAfter, exponential, fixed
 from flowli_core.stored import FinishedState, Overview, QueueCounts, State, StateCounts
@@ -77,8 +79,10 @@ __all__ = [
     "JobUpdate",
     "Jobs",
     "Keep",
+    "LaneValue",
     "LastError",
     "LeaseLost",
+    "Limit",
     "LogLine",
     "Middleware",
     "Missed",
@@ -93,6 +97,7 @@ __all__ = [
     "Proceed",
     "Progress",
     "QueueCounts",
+    "Rate",
     "Receipt",
     "RecordNotFound",
     "RequeueAnswer",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from flowli_core import _checks
 from flowli_core._jobs.definition import Definition
+from flowli_core._jobs.key_options import NO_KEY_OPTIONS, KeyOptions, OnConflict
 from flowli_core.clock import SystemClock
 from flowli_core.durations import Duration, When, due, duration
 from flowli_core.errors import ValidationError
@@ -52,6 +53,7 @@ class CallOptions:
     timeout: timedelta | None = None
     expires: timedelta | datetime | None = None
     session: Transaction | None = None
+    of_key: KeyOptions = NO_KEY_OPTIONS
 
     def over(
         self,
@@ -64,6 +66,10 @@ class CallOptions:
         timeout: Duration | None = None,
         expires: When | None = None,
         session: Transaction | None = None,
+        on_conflict: OnConflict | None = None,
+        debounce: Duration | None = None,
+        max_wait: Duration | None = None,
+        unique_for: Duration | None = None,
     ) -> CallOptions:
         """Return these options, overridden by those that are given. Raises ValidationError for an invalid one."""
         return CallOptions(
@@ -75,6 +81,9 @@ class CallOptions:
             timeout=self.timeout if timeout is None else duration(timeout, argument="timeout", error=ValidationError),
             expires=self.expires if expires is None else _call_expires(expires),
             session=self.session if session is None else session,
+            of_key=self.of_key.over(
+                on_conflict=on_conflict, debounce=debounce, max_wait=max_wait, unique_for=unique_for
+            ),
         )
 
 

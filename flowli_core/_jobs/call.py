@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -18,6 +18,8 @@ from flowli_core._jobs.arguments import BESIDE_INPUT, CallOptions, Fields, Given
 from flowli_core._jobs.collector import count_batch
 from flowli_core._jobs.declared_schedule import DeclaredSchedule
 from flowli_core._jobs.definition import Definition
+from flowli_core._jobs.key_options import NO_KEY_OPTIONS, KeyOptions
+from flowli_core._jobs.limit import Limit
 from flowli_core._jobs.records import JobRecord, Receipt, to_receipt, to_typed_record
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._jobs.settings import JobSettings
@@ -31,6 +33,7 @@ from flowli_core._wire.trace import with_trace
 from flowli_core.clock import SystemClock
 from flowli_core.durations import ZERO, Duration, duration, format_duration
 from flowli_core.errors import DriverError, Issue, StoreUnavailable, StrategyError, ValidationError
+from flowli_core.lanes import Lane
 from flowli_core.limits import MAX_ENQUEUE_RECORDS
 from flowli_core.new_records import Disposition, NewRecord
 from flowli_core.outbox import Transaction
@@ -43,7 +46,10 @@ _KEEP_ID_OF_OUTBOX = timedelta(hours=1)
 """The same for the ids of jobs in an outbox: a process that dies may leave rows of jobs that it has sent."""
 
 _CHECKED_AT_ONCE = 250
-_OPTIONS = frozenset({"meta", "queue", "key", "id", "retry", "timeout", "expires", "session", "delay"})
+_OPTIONS = frozenset(
+    {"meta", "queue", "key", "id", "retry", "timeout", "expires", "session", "delay"}
+    | {field.name for field in fields(KeyOptions)}
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -269,11 +275,12 @@ def make_record(
         retry = options.retry or settings.retry
         timeout = options.timeout or settings.timeout
         policy = pack_policy(Policy(max_attempts=retry.max_attempts, backoff=retry.backoff, timeout=timeout))
-    return NewRecord(
+    wire = pack_input(definition, input)
+    record = NewRecord(
         id=options.id or str(uuid_utils.uuid7()),
         name=definition.name,
         queue=options.queue or settings.queue,
-        input=pack_input(definition, input),
+        input=wire,
         meta=None if options.meta is None else _meta_codec(definition).pack_value(options.meta),
         key=None if options.key is None else key_of_call(definition.name, options.key),
         due=due,
@@ -283,16 +290,26 @@ def make_record(
         keep_completed=settings.keep_completed,
         keep_failed=settings.keep_failed,
         keep_id=ZERO if options.id is None else _KEEP_ID,
+        lane=None if definition.limit is None else _lane(definition, definition.limit, wire),
     )
+    return record if options.of_key == NO_KEY_OPTIONS else options.of_key.apply(record)
+
+
+def _lane(definition: Definition, limit: Limit[Any], wire: bytes) -> Lane | None:
+    """Return the lane of a call. Its limit sees the input as the handler does. Raises ValidationError."""
+    if limit.by is None or definition.input is None:
+        return limit.lane(definition.name, None)
+    return limit.lane(definition.name, definition.input.unpack(wire))
 
 
 def make_spec(schedule: DeclaredSchedule[Any], settings: JobSettings, options: CallOptions) -> ScheduleSpec:
     """Return what is stored of a schedule. Its own options override `options`. Raises ValidationError."""
-    if options.key is not None or options.id is not None or options.session is not None:
+    takes_key = options.key is None and options.of_key == NO_KEY_OPTIONS
+    if not takes_key or options.id is not None or options.session is not None:
         raise internal(
             ValidationError(
-                "a schedule has its own key, makes the ids of its jobs, and is stored at once: leave out "
-                "options(key=, id=, session=)"
+                "a schedule has its own key, makes the ids of its jobs, and is stored at once: leave out options(key=, "
+                f"id=, session=, {'=, '.join(field.name for field in fields(KeyOptions))}=)"
             )
         )
     if isinstance(options.expires, datetime):

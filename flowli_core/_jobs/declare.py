@@ -25,6 +25,7 @@ from flowli_core._jobs.handlers import (
     TakesNothing,
 )
 from flowli_core._jobs.job import Job, NoMeta
+from flowli_core._jobs.limit import Limit, LimitOf
 from flowli_core.durations import Duration
 from flowli_core.errors import DefinitionError
 from flowli_core.retry import Retry
@@ -122,25 +123,25 @@ class BareScopedJobDecorator(_JobDecorator, Generic[C, M]):
 def job(*, meta: type[Meta] | None = None,
         name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
         retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
-        keep_completed: Duration = ..., keep_failed: Duration = ...,
+        limit: Limit[None] = ..., keep_completed: Duration = ..., keep_failed: Duration = ...,
         description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> BareJobDecorator[Meta]: ...
 @overload
 def job(input: TypeForm[Plain], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
         name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
         retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
-        keep_completed: Duration = ..., keep_failed: Duration = ...,
+        limit: LimitOf[Plain] = ..., keep_completed: Duration = ..., keep_failed: Duration = ...,
         description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> JobDecorator[[Plain], Plain, Meta]: ...
 @overload  # A class with fields matches the next overload as well; by this one calls know its fields.
 def job(input: Callable[P, Fields], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
         name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
         retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
-        keep_completed: Duration = ..., keep_failed: Duration = ...,
+        limit: LimitOf[Fields] = ..., keep_completed: Duration = ..., keep_failed: Duration = ...,
         description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> JobDecorator[P, Fields, Meta]: ...
 @overload
 def job(input: TypeForm[In], /, *, meta: type[Meta] | None = None,
         name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
         retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
-        keep_completed: Duration = ..., keep_failed: Duration = ...,
+        limit: LimitOf[In] = ..., keep_completed: Duration = ..., keep_failed: Duration = ...,
         description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> JobDecorator[[In], In, Meta]: ...
 # fmt: on
 def job(input: Any = None, /, *, meta: Any = None, **settings: Unpack[Settings]) -> Any:
@@ -166,27 +167,27 @@ class With(Generic[C]):
     def job(self, /, *, meta: type[Meta] | None = None,
             name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
             retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
-            keep_completed: Duration = ..., keep_failed: Duration = ...,
+            limit: Limit[None] = ..., keep_completed: Duration = ..., keep_failed: Duration = ...,
             description: str = ..., tags: list[str] | tuple[str, ...] = ...) -> BareScopedJobDecorator[C, Meta]: ...
     @overload
     def job(self, input: TypeForm[Plain], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
             name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
             retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
-            keep_completed: Duration = ..., keep_failed: Duration = ...,
+            limit: LimitOf[Plain] = ..., keep_completed: Duration = ..., keep_failed: Duration = ...,
             description: str = ..., tags: list[str] | tuple[str, ...] = ...,
             ) -> ScopedJobDecorator[C, [Plain], Plain, Meta]: ...
     @overload
     def job(self, input: Callable[P, Fields], /, *, meta: type[Meta] | None = None,  # type: ignore[overload-overlap]
             name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
             retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
-            keep_completed: Duration = ..., keep_failed: Duration = ...,
+            limit: LimitOf[Fields] = ..., keep_completed: Duration = ..., keep_failed: Duration = ...,
             description: str = ..., tags: list[str] | tuple[str, ...] = ...,
             ) -> ScopedJobDecorator[C, P, Fields, Meta]: ...
     @overload
     def job(self, input: TypeForm[In], /, *, meta: type[Meta] | None = None,
             name: str = ..., aliases: list[str] | tuple[str, ...] = ...,
             retry: Retry = ..., timeout: Duration = ..., expires: Duration = ..., queue: str = ...,
-            keep_completed: Duration = ..., keep_failed: Duration = ...,
+            limit: LimitOf[In] = ..., keep_completed: Duration = ..., keep_failed: Duration = ...,
             description: str = ..., tags: list[str] | tuple[str, ...] = ...,
             ) -> ScopedJobDecorator[C, [In], In, Meta]: ...
     # fmt: on

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from flowli_core import _checks
+from flowli_core._jobs.limit import Limit, LimitOf
 from flowli_core._jobs.result_codec import ResultCodec
 from flowli_core._wire.codec import Codec
 from flowli_core.durations import Duration, duration
@@ -41,6 +42,7 @@ class Definition:
     timeout: timedelta | None
     expires: timedelta | None
     queue: str | None
+    limit: Limit[Any] | None
     keep_completed: timedelta | None
     keep_failed: timedelta | None
     description: str
@@ -64,8 +66,8 @@ class Settings(TypedDict, total=False):
 
     `name` defaults to that of the handler, `description` to its docstring, and all else to the `Defaults` of the
     registry. `aliases` are names that the job had before: this job runs what is stored under them. A record that has
-    not begun within `expires`, counted from when it is due, is cancelled. `keep_completed` and `keep_failed` say how
-    long finished records are kept.
+    not begun within `expires`, counted from when it is due, is cancelled. `limit` says how many calls run at once, or
+    start in a period. `keep_completed` and `keep_failed` say how long finished records are kept.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Settings(TypedDict, total=False):
     timeout: Duration
     expires: Duration
     queue: str
+    limit: LimitOf[Any]
     keep_completed: Duration
     keep_failed: Duration
     description: str
@@ -143,6 +146,7 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
         timeout=_duration(settings.get("timeout"), "timeout"),
         expires=_duration(settings.get("expires"), "expires"),
         queue=_checks.name(settings["queue"], argument="queue") if "queue" in settings else None,
+        limit=_limit(settings.get("limit"), name, has_input=declared_input is not None),
         keep_completed=_duration(settings.get("keep_completed"), "keep_completed", zero=True),
         keep_failed=_duration(settings.get("keep_failed"), "keep_failed", zero=True),
         description=settings.get("description") or docstring or "",
@@ -154,6 +158,15 @@ def define(handler: object, *, declared_input: object, declared_meta: object, se
 
 def _duration(value: object, argument: str, *, zero: bool = False) -> timedelta | None:
     return None if value is None else duration(value, argument=argument, zero=zero)
+
+
+def _limit(given: object, name: str, *, has_input: bool) -> Limit[Any] | None:
+    if given is None:
+        return None
+    limit: Limit[Any] = _checks.instance(given, Limit, argument="limit")
+    if limit.by is not None and not has_input:
+        raise DefinitionError(f"{name}: a job without input has no `by` in its limit")
+    return limit
 
 
 def _job_name(handler: object, given: object, location: str) -> str:

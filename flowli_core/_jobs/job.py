@@ -12,6 +12,7 @@ from flowli_core._jobs.arguments import CallOptions
 from flowli_core._jobs.call import Call
 from flowli_core._jobs.declared_schedule import DeclaredSchedule, declare_schedule
 from flowli_core._jobs.definition import JobBase
+from flowli_core._jobs.key_options import OnConflict
 from flowli_core._jobs.records import JobRecord, Receipt, ScheduleReceipt
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._jobs.updates import JobUpdate
@@ -131,13 +132,24 @@ class BoundJob(Generic[P, In, M, R]):
         timeout: Duration | None = None,
         expires: When | None = None,
         session: Transaction | None = None,
+        on_conflict: OnConflict | None = None,
+        debounce: Duration | None = None,
+        max_wait: Duration | None = None,
+        unique_for: Duration | None = None,
     ) -> Self:
         """Return this job with options for its next calls. They override those of the job and of the registry.
 
         This is also the way to give options together with fields: `jobs.send.options(key="k").enqueue(to="ada")`.
 
         `key` is an idempotency key: while an unfinished record of this job has it, `enqueue` returns the receipt of
-        that record. `id` is the id of the record, unique among all jobs: enqueueing it again stores nothing. A `queue`
+        that record. With `unique_for="24h"`, it also does so for this long after a record was created that has
+        completed. With `on_conflict="replace"`, a record that waits takes the input, the options and the due time of
+        this call, but keeps its id. If the other one is running, this call is stored and waits until that has finished.
+        `debounce="5s"` runs the job 5 s after the last call with the key, with its input; `max_wait="1m"` says that it
+        runs at most a minute after the first. Calls count in the order in which they reach the store. So if the sending
+        of a call has to be repeated, it may replace a later one, or run again after the record that it replaced.
+
+        `id` is the id of the record, unique among all jobs: enqueueing it again stores nothing. A `queue`
         that no job declares is served only by workers that list it. `retry` may set `max_attempts` and `backoff`;
         `retry_on` and `give_up_on` belong to `@job(...)`. A job that has not begun by `expires`, an aware datetime or a
         duration from when it is due, is cancelled instead of run. `run` uses `meta` and `queue`, and ignores the rest.
@@ -146,7 +158,18 @@ class BoundJob(Generic[P, In, M, R]):
         `flowli_core.sqlalchemy`. The receipt has the disposition "outbox", and `result` finds the job after the commit.
         """
         call = self._call.over(
-            meta=meta, queue=queue, key=key, id=id, retry=retry, timeout=timeout, expires=expires, session=session
+            meta=meta,
+            queue=queue,
+            key=key,
+            id=id,
+            retry=retry,
+            timeout=timeout,
+            expires=expires,
+            session=session,
+            on_conflict=on_conflict,
+            debounce=debounce,
+            max_wait=max_wait,
+            unique_for=unique_for,
         )
         return type(self)(call)
 
@@ -155,7 +178,10 @@ class BoundJob(Generic[P, In, M, R]):
     @overload
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the handler in this process and return its result, or raise its error. Needs no driver."""
+        """Call the handler in this process and return its result, or raise its error. Needs no driver.
+
+        The `limit` of the job does not count here.
+        """
         call, given = self._call.parse(args, kwargs)
         return await call.run(given)
 

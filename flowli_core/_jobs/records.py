@@ -38,8 +38,9 @@ class Receipt(Generic[R_co]):
     """The answer to an enqueued call of a job that returns `R_co`.
 
     `disposition` is "accepted" if the call was stored, "duplicate" if there was a record with this id already, and
-    "existing" if an unfinished record of this job has the same key; then the receipt is that of the other record. It is
-    "outbox" if the call waits for the commit of its session.
+    "existing" if another record of this job has the same key; then the receipt is that of the other record. It is
+    "replaced" if the call has replaced a record that waited, and has its id now, and "outbox" if the call waits for the
+    commit of its session.
     """
 
     id: str

@@ -177,7 +177,23 @@ def _declared_jobs(cls: type[Jobs[Any]]) -> Mapping[str, Definition]:
         found[definition.name] = (attribute, definition)
     jobs = {name: definition for name, (_, definition) in found.items()}
     _check_aliases(cls, jobs)
+    _check_limits(cls, jobs)
     return jobs
+
+
+def _check_limits(cls: type[Jobs[Any]], jobs: Mapping[str, Definition]) -> None:
+    """Refuse two jobs whose limits have the same name and other numbers: each call would change those of the other."""
+    found: dict[str, tuple[Definition, object]] = {}
+    for job in jobs.values():
+        if job.limit is None:
+            continue
+        name, numbers = job.limit.name or job.name, (job.limit.concurrency, job.limit.rate)
+        other, expected = found.setdefault(name, (job, numbers))
+        if numbers != expected:
+            raise DefinitionError(
+                f"{cls.__qualname__}: the limit {name!r} of {job.name!r} has another concurrency or rate than that of "
+                f"{other.name!r}; give one of them another name: Limit(name='...')"
+            )
 
 
 def _check_aliases(cls: type[Jobs[Any]], jobs: Mapping[str, Definition]) -> None:
