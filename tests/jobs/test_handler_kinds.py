@@ -46,7 +46,7 @@ def renders(input: int) -> Awaitable[str]:
     return render(input)
 
 
-shortened: Callable[[int], Awaitable[str]] = lambda input: render(input + 0)  # noqa: A006, E731 - as users write it
+shortened: Callable[[int], Awaitable[str]] = lambda input: render(input + 0)  # noqa: E731 - as users write it
 
 
 class Later:
