@@ -21,8 +21,6 @@ PER_MINUTE = Rate(100, timedelta(minutes=1))
 
 class Page(BaseModel):
     domain: str
-    tenant: object = None
-    """What `by` returns in most of these tests."""
 
 
 class Color(enum.Enum):
