@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from flowli_core.driver import Ack, AckAnswer, Completed, Driver, Failed, Lease, Outcome, Reserved, Step, StepAnswer
 from flowli_core.durations import ZERO
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
     from datetime import datetime
 
+    from flowli_core.lanes import Lane
     from flowli_core.testing import ManualClock
 
 T = TypeVar("T")
@@ -55,6 +56,10 @@ def record(
     keep_completed: timedelta = HOUR,
     keep_failed: timedelta = timedelta(days=14),
     keep_id: timedelta = ZERO,
+    on_conflict: Literal["keep", "replace"] = "keep",
+    max_wait: timedelta | None = None,
+    unique_for: timedelta = ZERO,
+    lane: Lane | None = None,
 ) -> NewRecord:
     """Make a record that is due now."""
     return NewRecord(
@@ -71,6 +76,10 @@ def record(
         keep_completed=keep_completed,
         keep_failed=keep_failed,
         keep_id=keep_id,
+        on_conflict=on_conflict,
+        max_wait=max_wait,
+        unique_for=unique_for,
+        lane=lane,
     )
 
 

@@ -103,7 +103,7 @@ async def test_the_number_of_taken_ids_is_limited(
     driver: Driver, worker: Worker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ids that were taken first are free first, so the store does not grow with the number of jobs."""
-    for module in ("memory._store", "sqlite._settle", "redis._scripts"):
+    for module in ("memory._index", "sqlite._settle", "redis._scripts"):
         monkeypatch.setattr(f"flowli_core.drivers.{module}.MOST_TAKEN_IDS", 3)
     for name in "abcde":
         await run(worker, name)

@@ -69,9 +69,9 @@ class MemoryDriver:
             now = stamp(self._clock.now())
             self._store.follow_clock(now)
             yield now
-            for queue in self._store.changed:
+            for queue in self._store.queues.changed:
                 self._lines.wake(queue)
-            self._store.changed.clear()
+            self._store.queues.changed.clear()
             self._watchers.notify(self._store.moved)
             self._store.moved.clear()
 
@@ -177,8 +177,7 @@ class MemoryDriver:
             return "changed"
         if record.state(now) in {"queued", "active"}:
             return "unfinished"
-        key = record.new.key
-        if key is not None and self._store.keys.setdefault(key, target.id) != target.id:
+        if not self._store.holds_key(record):
             return "key_taken"
         self._store.take_out(record)
         record.attempts, record.progress, record.result, record.finished = target.attempts, None, None, None
@@ -248,24 +247,25 @@ class MemoryDriver:
 
     async def pause_queue(self, queue: str, *, paused: bool) -> bool:
         with self._transition():
-            return self._store.pause(queue) if paused else self._store.resume(queue)
+            return self._store.queues.pause(queue) if paused else self._store.queues.resume(queue)
 
     async def overview(self) -> Overview:
         with self._transition() as now:
-            counts: dict[str, Counter[str]] = {}
+            counts, oldest = dict[str, Counter[str]](), dict[str, datetime]()
             for record in self._store.records.values():
-                counts.setdefault(record.new.queue, Counter())[record.state(now)] += 1
-            oldest: dict[str, datetime] = {}
-            for (queue, _is_suspect), index in self._store.waiting.items():
-                due = index.entries[0][0]
-                if due <= now:
-                    oldest[queue] = min(moment(due), oldest.get(queue, moment(due)))
+                queue, due = record.new.queue, moment(record.due)
+                counts.setdefault(queue, Counter())[record.state(now)] += 1
+                if record.state(now) == "queued" and record.behind is None:
+                    oldest[queue] = min(due, oldest.get(queue, due))
+            lanes, lane_count = self._store.lanes.listed()
             return Overview(
                 now=moment(now),
                 counts=QueueCounts.of({queue: StateCounts(**states) for queue, states in counts.items()}),
                 oldest=oldest,
                 workers=self._steps.seen_since(now - milliseconds(WORKER_LISTED)),
-                paused={queue: moment(since) for queue, since in self._store.paused.items()},
+                paused={queue: moment(since) for queue, since in self._store.queues.paused.items()},
+                lanes=lanes,
+                lane_count=lane_count,
             )
 
     async def put_schedule(

@@ -1,7 +1,7 @@
 """A step with its stages: settle, recover, reserve, trim, next."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, assert_never
@@ -20,7 +20,9 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.drivers._times import duration, milliseconds, moment, stamp
-from flowli_core.drivers.memory._store import Record, Store
+from flowli_core.drivers.memory._index import Entry
+from flowli_core.drivers.memory._record import Record
+from flowli_core.drivers.memory._store import Store
 from flowli_core.history import bucket_of
 from flowli_core.limits import EXPIRE_PER_STEP, MAX_BATCH_BYTES, RECOVER_PER_STEP, TRIM_PER_STEP, WORKER_MEMORY, Keep
 from flowli_core.reports import Report
@@ -177,31 +179,47 @@ class Steps:
         batch: list[Record] = []
         expired: list[Expired] = []
         size = 0
-        for queue in dict.fromkeys(step.queues):
-            while len(batch) < step.want and (record := self._find_next(queue, step, is_first=not batch)):
-                if record.expires is not None and record.expires <= store.now:
-                    if len(expired) == EXPIRE_PER_STEP:
-                        return batch, expired
-                    store.take_out(record)
-                    store.finish(record, "cancelled")
-                    expired.append(Expired(record.new.id, record.new.name, queue))
-                    continue
-                size += len(record.new.input)
-                if batch and size > MAX_BATCH_BYTES:
-                    return batch, expired
+        for record in self._find_due(step, batch):
+            if record.expires is not None and record.expires <= store.now:
+                if len(expired) == EXPIRE_PER_STEP:
+                    break
                 store.take_out(record)
-                store.make_active(record, worker=step.worker, token=token, lease_end=lease_end)
-                batch.append(record)
-                if record.is_suspect():
-                    return batch, expired
+                store.finish(record, "cancelled")
+                store.lanes.end_turn(record)
+                expired.append(Expired(record.new.id, record.new.name, record.new.queue))
+                continue
+            size += len(record.new.input)
+            if batch and size > MAX_BATCH_BYTES:
+                break
+            store.take_out(record)
+            store.make_active(record, worker=step.worker, token=token, lease_end=lease_end)
+            store.lanes.end_turn(record)
+            batch.append(record)
+            if record.is_suspect():
+                break
         return batch, expired
 
-    def _find_next(self, queue: str, step: Step, *, is_first: bool) -> Record | None:
-        """Return the next due record of a queue. A suspect is next only if it is the first of its batch."""
-        due = self._store.due(queue, 1)
-        if step.suspect and step.wait is None and is_first:
-            due = sorted(due + self._store.due(queue, 1, suspect=True))
-        return self._store.records[due[0][1]] if due else None
+    def _find_due(self, step: Step, batch: list[Record]) -> Iterator[Record]:
+        """Yield the due records in the order of their turns, in rounds, until the batch is full.
+
+        What is due when a round begins has one turn in it. A suspect has a turn only if the batch is empty.
+        """
+        store = self._store
+        for queue in dict.fromkeys(step.queues):
+            while entries := self._begin_round(queue, step, batch):
+                for _, key in entries:
+                    record = store.find_first(queue, key)
+                    if record is not None and not (batch and record.is_suspect()):
+                        yield record
+                        if record.is_suspect():
+                            break  # it has expired; now the next suspect may come before the other entries
+
+    def _begin_round(self, queue: str, step: Step, batch: list[Record]) -> list[Entry]:
+        room = step.want - len(batch)
+        due = self._store.queues.due(queue, room)
+        if step.suspect and step.wait is None and not batch and room > 0:
+            due = sorted(due + self._store.queues.due(queue, 1, suspect=True))[:room]
+        return due
 
     def _reserve_again(self, step: Step, last: LastStep) -> list[Record]:
         self.note_seen(step.worker)
@@ -223,16 +241,18 @@ class Steps:
             entries = store.finished[state].entries
             budget -= store.remove(entries[: max(min(len(entries) - limit, budget), 0)])
         store.taken_ids.trim(store.now, TRIM_PER_STEP)
+        store.kept_keys.trim(store.now, TRIM_PER_STEP)
+        store.lanes.trim(TRIM_PER_STEP)
 
     def next_due(self, step: Step) -> timedelta | None:
         """Return the time until there is something to do in the queues of a step: see StepAnswer."""
         store = self._store
         tick = store.ticks.first_time()
         times = [store.leases.first_time(), tick if tick is not None and tick > store.now else None]
-        for queue in [queue for queue in step.queues if queue not in store.paused]:
-            if ordinary := store.waiting.get((queue, False)):
+        for queue in [queue for queue in step.queues if queue not in store.queues.paused]:
+            if ordinary := store.queues.orders.get((queue, False)):
                 times.append(ordinary.first_time())
-            if suspects := store.waiting.get((queue, True)):
+            if suspects := store.queues.orders.get((queue, True)):
                 due = len(suspects.until(store.now))
                 times += [time for time, _ in suspects.entries[due : due + 1]]
         known = [time for time in times if time is not None]
@@ -240,7 +260,7 @@ class Steps:
 
     def _is_suspect_due(self, step: Step) -> bool:
         for queue in step.queues:
-            others, suspects = self._store.due(queue, 1), self._store.due(queue, 1, suspect=True)
+            others, suspects = self._store.queues.due(queue, 1), self._store.queues.due(queue, 1, suspect=True)
             if suspects and (not others or suspects[0][0] < others[0][0]):
                 return True
             if others:
@@ -249,7 +269,7 @@ class Steps:
 
     def _wake_for_rest(self, step: Step, *, took_suspect: bool) -> None:
         """Wake another waiter for what this step has left, and for the next suspect if this step has reserved one."""
-        due, changed = self._store.due, self._store.changed
+        due, changed = self._store.queues.due, self._store.queues.changed
         changed.update(
             [queue for queue in step.queues if due(queue, 1) or (took_suspect and due(queue, 1, suspect=True))]
         )
