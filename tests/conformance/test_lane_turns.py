@@ -118,7 +118,7 @@ async def test_a_step_that_leaves_due_lanes_says_so(driver: Driver, worker: Work
 
 
 async def test_turns_go_on_when_the_clock_was_set_back(driver: Driver, worker: Worker, clock: ManualClock) -> None:
-    """What was due stays due, and lanes go on taking turns."""
+    """Lanes that were due stay due, and go on taking turns."""
     clock.advance(HOUR)
     await driver.enqueue([*of_lane("a", 9), *of_lane("b", 9), record("s", due=HOUR)])
     await worker.take(1)
