@@ -181,7 +181,7 @@ def requeue(transaction: Transaction, target: Target) -> RequeueAnswer:
         return "changed"
     if state in {"queued", "active"}:
         return "unfinished"
-    if row.key is not None and row.behind is None:
+    if row.key is not None and row.status in FINISHED:
         held = transaction.run("is_key_held", key=row.key, number=row.number, id=row.id, now=transaction.now)
         if held.fetchone() is not None:
             return "key_taken"

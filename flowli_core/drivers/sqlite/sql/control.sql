@@ -19,7 +19,7 @@ UPDATE record SET recovered_token = NULL, taken_back = 0 WHERE number = :number;
 -- name: is_key_held
 -- If another record, unfinished or completed, holds the key.
 SELECT 1 FROM record WHERE key = :key AND number <> :number AND key IS NOT NULL AND finished_at IS NULL
-UNION ALL SELECT 1 FROM unique_key WHERE key = :key AND id <> :id AND until > :now;
+UNION ALL SELECT 1 FROM unique_key WHERE key = :key AND id <> :id AND until > :now AND until <= 1 << 60;
 
 -- name: forget_key
 DELETE FROM unique_key WHERE key = :key;

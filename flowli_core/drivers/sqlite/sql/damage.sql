@@ -56,7 +56,7 @@ UPDATE record SET
 WHERE number = :number;
 
 -- name: mend_behind
-UPDATE record SET behind = (SELECT holder FROM stranded WHERE stranded.number = record.number)
+UPDATE OR IGNORE record SET behind = (SELECT holder FROM stranded WHERE stranded.number = record.number)
 WHERE number IN (SELECT number FROM stranded);
 
 -- name: find_possibly_damaged_keys

@@ -23,7 +23,7 @@ SELECT
     ifnull(iif(damage IS NULL, due, finished_at), :now), substr(CAST(attempts AS BLOB), 1, :cut)
 FROM unique_key
 LEFT JOIN record ON record.id = unique_key.id AND state = 'completed' AND record.key = unique_key.key
-WHERE unique_key.key IN (SELECT value FROM json_each(:keys)) AND until > :now;
+WHERE unique_key.key IN (SELECT value FROM json_each(:keys)) AND until > :now AND until <= 1 << 60;
 
 -- name: remove_replaced
 DELETE FROM record WHERE number = :number;
