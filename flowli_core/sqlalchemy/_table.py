@@ -1,8 +1,8 @@
 """The table of an outbox, and the layout of its rows."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Tab
 from sqlalchemy.dialects.mysql import MEDIUMTEXT, VARCHAR
 
 from flowli_core.durations import ZERO
+from flowli_core.lanes import Lane, Rate
 from flowli_core.new_records import NewRecord
 
 VERSION = 1
@@ -25,6 +26,13 @@ _KINDS = {
     "max_recoveries": int,
 }
 """The types of the fields of a record that JSON does not ensure."""
+
+_LATER_FIELDS = {
+    field.name: field.default
+    for field in fields(NewRecord)
+    if field.name in {"on_conflict", "max_wait", "unique_for", "lane"}
+}
+"""The fields that earlier releases with this version do not know, and their defaults."""
 
 _LONGEST_TEXT = 255
 _ID = String(_LONGEST_TEXT).with_variant(
@@ -80,12 +88,17 @@ def make_rows(
 
 
 def pack(record: NewRecord) -> str:
-    """Write a record as JSON, in ASCII."""
-    return json.dumps({"version": VERSION, **{name: _plain(value) for name, value in asdict(record).items()}})
+    """Write a record as JSON, in ASCII.
+
+    Fields of later releases are left out if the record does not use them. So other processes may run an earlier one.
+    """
+    unused = {name for name, default in _LATER_FIELDS.items() if getattr(record, name) == default}
+    wire = {name: value for name, value in asdict(record).items() if name not in unused}
+    return json.dumps({"version": VERSION, **wire}, default=_plain)
 
 
 def unpack(wire: str, *, age: timedelta) -> NewRecord:
-    """Read a record whose row was written `age` ago: its delay and its expiry count from then.
+    """Read a record whose row was written `age` ago: its delay, its longest wait and its expiry count from then.
 
     Raises ValueError if it cannot be read.
     """
@@ -102,15 +115,35 @@ def unpack(wire: str, *, age: timedelta) -> NewRecord:
             found["expires"] = expires
         for name in ("input", "meta", "policy"):
             found[name] = None if found[name] is None else found[name].encode("utf-8", "surrogateescape")
-        for name in ("keep_completed", "keep_failed", "keep_id"):
-            found[name] = timedelta(milliseconds=found[name])
+        for name in ("keep_completed", "keep_failed", "keep_id", "unique_for", "max_wait"):
+            if name in found:
+                found[name] = timedelta(milliseconds=found[name])
+        if "max_wait" in found:
+            found["max_wait"] = max(found["max_wait"] - age, ZERO)
+        if "lane" in found:
+            found["lane"] = _read_lane(found["lane"])
         record = NewRecord(**found)
     except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    for name, kind in _KINDS.items():
-        if not isinstance(value := getattr(record, name), kind):
-            raise ValueError(f"its {name} is of the type {type(value).__name__}")  # noqa: TRY004 - a damaged row
+    _check(record, _KINDS)
+    if record.on_conflict not in ("keep", "replace"):
+        raise ValueError("its on_conflict is unknown")
     return record
+
+
+def _check(value: object, kinds: Mapping[str, Any]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(part := getattr(value, name), kind):
+            raise ValueError(f"its {name} is of the type {type(part).__name__}")  # noqa: TRY004 - a damaged row
+
+
+def _read_lane(wire: dict[str, Any]) -> Lane:
+    rate = wire["rate"] and Rate(wire["rate"]["count"], timedelta(milliseconds=wire["rate"]["period"]))
+    lane = Lane(**wire | {"rate": rate})
+    _check(lane, {"limit": str, "value": str, "concurrency": int | None})
+    if lane.rate is not None:
+        _check(lane.rate, {"count": int})
+    return lane
 
 
 def _read_when(when: str | int) -> datetime | timedelta:
@@ -126,4 +159,4 @@ def _plain(value: object) -> object:
         case datetime():
             return value.isoformat()
         case _:
-            return value
+            raise TypeError(f"a record has a part of the type {type(value).__name__}")
