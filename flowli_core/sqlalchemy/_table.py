@@ -139,7 +139,7 @@ def _check(value: object, kinds: Mapping[str, Any]) -> None:
 
 def _read_lane(wire: dict[str, Any]) -> Lane:
     rate = wire["rate"] and Rate(wire["rate"]["count"], timedelta(milliseconds=wire["rate"]["period"]))
-    lane = Lane(**wire | {"rate": rate})
+    lane = Lane(wire["limit"], wire["value"], wire["concurrency"], rate)
     _check(lane, {"limit": str, "value": str, "concurrency": int | None})
     if lane.rate is not None:
         _check(lane.rate, {"count": int})
