@@ -7,11 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from flowli_core import Jobs, Overview, job
+from flowli_core import Jobs, Limit, Overview, job
 from flowli_core._jobs.lanes import describe_block, explain_wait, overdue_lanes
 from flowli_core._jobs.workers import WorkerRecord
-from flowli_core.lanes import Lane
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.lanes import Lane, StoredLane
 from flowli_core.testing import ManualClock, drain
+from tests.conformance.builders import step
 from tests.support.laned import LanedDriver, lanes_of
 
 CLOCK = ManualClock()
@@ -28,24 +30,35 @@ class CrawlJobs(Jobs[None]):
     crawl = crawl
 
 
-async def test_the_lanes_are_those_of_the_overview() -> None:
-    driver = LanedDriver()
-    driver.show(*lanes_of(driver.clock))
-    async with CrawlJobs(context=None, driver=driver) as jobs:
-        assert await jobs.inspect.get_lanes() == lanes_of(driver.clock)
+async def test_a_lane_is_listed_with_its_places_and_a_job_with_its_lane() -> None:
+    driver = MemoryDriver(clock=ManualClock())
 
+    @job(str, limit=Limit(name="site", concurrency=1, by=lambda input: input))
+    async def fetch(input: str) -> None: ...
 
-async def test_a_job_has_the_limit_and_the_value_of_its_lane() -> None:
-    driver = LanedDriver()
-    async with CrawlJobs(context=None, driver=driver) as jobs:
-        receipt = await jobs.crawl.enqueue()
-        without = await jobs.inspect.get_job(receipt.id)
-        driver.lane = Lane("tenant", "acme")
-        found = await jobs.crawl.get(receipt.id)
-    assert without is not None
-    assert (without.limit, without.lane) == (None, None)
-    assert found is not None
-    assert (found.limit, found.lane) == ("tenant", "acme")
+    class FetchJobs(Jobs[None]):
+        fetch_page = fetch
+
+    async with FetchJobs(context=None, driver=driver) as jobs:
+        await jobs.fetch_page.enqueue_many(["a", "a", "b"])
+        last = await jobs.fetch_page.enqueue("a")
+        await driver.step(step(queues=("default",), want=10))
+        assert await jobs.inspect.get_lanes() == (
+            StoredLane(
+                queue="default",
+                limit="site",
+                value="a",
+                waiting=2,
+                active=1,
+                concurrency=1,
+                next_turn=None,
+                blocked="concurrency",
+            ),
+        )
+        found = await jobs.fetch_page.get(last.id)
+        assert found is not None
+        assert (found.limit, found.lane) == ("site", "a")
+        assert explain_wait(found, await jobs.inspect.get_overview()) == "its lane has no free place: 1 of 1 running"
 
 
 @pytest.mark.parametrize(
