@@ -29,12 +29,13 @@ PERMANENT = frozenset(
         *("record", "shape", "token", "attempts", "outcome", "recoveries", "lease", "completed", "failed", "cancelled"),
         *("progress", "log"),
         *("expiry", "holder", "unique", "behind", "cancelling", "counts", "queues", "serial", "workers", "taken"),
+        *("lanes", "lane_suspects", "limits"),
         *("uses", "tick", "schedule", "schedules", "history:jobs", "history:total"),
     }
 )
-PERMANENT_OF_QUEUES = ("due", "suspect", "held", "wake")
-"""The keys that may stay: one for each column, three for each stored queue, and one for each job whose history is not
-folded. All others must expire."""
+PERMANENT_OF_QUEUES = ("due", "suspect", "held", "turn", "turn_suspect", "wake")
+"""The keys that may stay: one for each column, six for each stored queue, one for each job whose history is not folded,
+and those of lanes that have records. All others must expire."""
 
 _numbers = itertools.count(1)
 _spoiled: set[str] = set()
@@ -278,6 +279,7 @@ def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
             may_stay = name in PERMANENT or (kind in PERMANENT_OF_QUEUES and admin.sismember(f"{root}queues", queue))
             pair = name.removeprefix("history:job:")
             may_stay = may_stay or (pair != name and admin.zscore(f"{root}history:jobs", pair) is not None)
+            may_stay = may_stay or _is_of_lane(admin, root, name)
             if not may_stay and admin.pttl(key) < 0:
                 leaked.append(key.decode())
     admin.close()
@@ -286,6 +288,16 @@ def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
         for prefix in prefixes:
             audit = outside.submit(asyncio.run, findings(url, prefix))
             assert audit.result() == (), "the audit found faults"
+
+
+def _is_of_lane(admin: Any, root: str, name: str) -> bool:
+    """Return True if this is a key of a lane with waiting records, or of one with active records."""
+    kind, _, lane = name.partition(":")
+    if kind == "lane":
+        return admin.zscore(f"{root}lanes", lane) is not None
+    if kind == "waits":
+        return all(admin.zscore(f"{root}lanes", queue + f"\n{lane}".encode()) for queue in admin.smembers(root + name))
+    return kind == "places" and all(admin.hexists(f"{root}token", one) for one in admin.smembers(root + name))
 
 
 def spoil(record_id: str) -> None:

@@ -10,8 +10,8 @@ These are all the permissions that a Redis user needs for the prefix "app" (`ope
 
     ACL SETUSER app on >password resetchannels -@all ~{app}:* +info +evalsha +script|load +time +exists +type +del
       +pexpire +hget +hlen +hstrlen +hmget +hscan +hset +hincrby +hdel +scard +smembers +sismember +sscan +sadd
-      +srem +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore +zrangebylex
-      +bzpopmin
+      +srem +rpush +lpop +llen +lindex +zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrevrangebyscore
+      +zrangebylex +bzpopmin
 
 Add `+select` if the URL names a database, `+hgetall +zscan` for `fsck`, and `+cluster|slots +command` for
 the clients of a cluster. Without `+info` the version and the eviction policy are not checked.

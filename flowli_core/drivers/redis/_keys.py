@@ -15,7 +15,7 @@ record                     hash  id -> shape digest, creation time, idempotency 
 shape                      hash  digest -> limits, queue, job name, policy, as many records share them; with the last of
                                  these records
 uses                       hash  digest -> number of records with this shape, see columns.lua; with the shape
-token                      hash  id -> token, times, worker of an active record; when it is settled or recovered
+token                      hash  id -> token, times, worker, lane of an active record; when it is settled or recovered
 attempts                   hash  id -> attempts, opaque to the driver; with the record (1), or by requeue
 progress                   hash  id -> the last progress that its handler reported; with the record (1), or by requeue
 log                        hash  id -> its last log lines, and how many came under the last token; with the record (1)
@@ -40,6 +40,15 @@ schedules                  zset  schedule keys in order, for listing; when it is
 due:QUEUE                  zset  id -> due time of waiting records; when reserved or cancelled
 suspect:QUEUE              zset  the same for suspects
 held:QUEUE                 zset  the same for records that wait in a lane, or for another record to finish
+turn:QUEUE                 zset  lane, "LIMIT\nVALUE" -> when it has its next turn; when it has none
+turn_suspect:QUEUE         zset  the same for lanes whose first record is a suspect
+lane:QUEUE\nLIMIT\nVALUE   zset  id -> due time of the waiting records of a lane; when reserved or cancelled
+lane_suspects              set   ids of the suspects among these records; the same
+waits:LIMIT\nVALUE         set   queues in which records of a lane wait; with the last of them
+lanes                      zset  "QUEUE\nLIMIT\nVALUE" -> minus the number of waiting records; with the last of them
+places:LIMIT\nVALUE        set   ids of the active records of a lane; when they are settled or recovered
+starts:LIMIT\nVALUE        list  when the last records of a lane were reserved; a minute after the period of its rate
+limits                     hash  limit -> concurrency, and count and period of its rate; never
 wake:QUEUE                 zset  a wake-up; by the wait that consumes it, or a step that leaves nothing due; expires if
                                  the queue has no records
 worker:WORKER              hash  last steps and description of a worker; when it leaves, or 10 minutes after it was seen
@@ -91,9 +100,10 @@ COLUMNS = (
 
 _HASHES = {
     *("record", "shape", "token", "attempts", "outcome", "recoveries", "holder", "counts", "serial"),
-    *("schedule", "uses", "progress", "log", "watched", "behind"),
+    *("schedule", "uses", "progress", "log", "watched", "behind", "limits"),
 }
-_SETS = {"cancelling", "queues"}
+_SETS = {"cancelling", "queues", "lane_suspects"}
+_OF_LANES = ("lanes", "limits", "lane_suspects")
 
 
 class Keys:
@@ -111,10 +121,11 @@ class Keys:
 
     def types(self, queues: Iterable[str]) -> dict[str, str]:
         """Return the type of each key of the prefix as types.lua takes it, apart from those of workers."""
-        kinds = {"due:": "zset", "suspect:": "zset", "held:": "zset", "wake:": "wake"}
+        kinds = {"due:": "zset", "suspect:": "zset", "held:": "zset", "turn:": "zset", "turn_suspect:": "zset"}
+        kinds["wake:"] = "wake"
         types = {self._root + kind + queue: name for queue in queues for kind, name in kinds.items()}
-        unnamed = map(self.named, ("taken", "unique", "behind", "uses", "progress", "log", "watched", "watchers"))
-        for key in (*map(self.named, COLUMNS), *self.schedules, *unnamed):
+        unnamed = ("taken", "unique", "behind", "uses", "progress", "log", "watched", "watchers", *_OF_LANES)
+        for key in (*map(self.named, COLUMNS), *self.schedules, *map(self.named, unnamed)):
             name = key.removeprefix(self._root)
             types[key] = "hash" if name in _HASHES else "set" if name in _SETS else "zset"
         return types

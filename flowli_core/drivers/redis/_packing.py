@@ -19,7 +19,7 @@ from typing import Any
 
 from flowli_core.driver import Ack, Cancelled, Completed, Failed, Outcome, Released, Retried
 from flowli_core.drivers._times import LAST_STAMP, expiry_at, milliseconds, moment, stamp
-from flowli_core.lanes import Lane
+from flowli_core.lanes import Lane, Rate
 from flowli_core.new_records import NewRecord
 from flowli_core.reports import Report
 from flowli_core.stored import State, StoredRecord, StoredSchedule
@@ -36,7 +36,7 @@ _LONGEST_NUMBERS = 64
 _OUTCOME = re.compile(rb"\S+ \d+ (\d{1,16}) (\d{1,16}) (\d{1,16}) \d+ \S+ ([^\n]*)(\n)?(.*)", re.DOTALL)
 """Started, failed, updated, worker, and the result after a newline."""
 
-_TOKEN = re.compile(rb"\d+ (\d{1,16}) \d+ \S+ (.*)", re.DOTALL)
+_TOKEN = re.compile(rb"\d+ (\d{1,16}) \d+ \S+ ([^\n]*)")
 """Reserved, worker."""
 
 _SCHEDULE = re.compile(rb"\d+ ([01]) (-|\d{1,16}) (-|\d{1,16}) ([!-~]+) ([^ \n]+)\n")
@@ -111,22 +111,40 @@ def shape_of(record: NewRecord) -> tuple[bytes, bytes]:
 def pack_record(record: NewRecord) -> tuple[Word, ...]:
     """Return the words of a record for add_records.lua: id, digest, key, when it is due, ms, the rest of its blob."""
     kind, ms = ("a", stamp(record.due)) if isinstance(record.due, datetime) else ("d", milliseconds(record.due))
-    meta = record.meta
-    rest = b"-\n" + record.input if meta is None else b"%d\n" % len(meta) + meta + record.input
+    meta, lane = record.meta, record.lane
+    body = record.input if meta is None else meta + record.input
+    words = [b"-" if meta is None else b"%d" % len(meta), b"-", b"-", b"-"]
     if isinstance(record.expires, timedelta):
         kind += str(milliseconds(record.expires))
     elif record.expires is not None:
-        rest = rest.replace(b"\n", b" %d\n" % (expiry_at(record.expires, 0) or 0), 1)
+        words[1] = b"%d" % (expiry_at(record.expires, 0) or 0)
     if record.key is not None:
         if record.on_conflict == "replace":
             kind += "r"
         if record.unique_for:
-            words = _words_of(rest.partition(b"\n")[0])
             words[3] = b"%d" % min(milliseconds(record.unique_for), LAST_STAMP)
-            rest = b" ".join(words) + rest[rest.index(b"\n") :]
     if record.max_wait is not None:
         kind += f"m{milliseconds(record.max_wait)}"
+    if lane is not None:
+        kind += "*"
+        text = f"{lane.limit}\n{lane.value}".encode()
+        words[2] = b"%d" % len(text)
+        body = text + body
+    rest = (b" ".join(words).rstrip(b" -") or b"-") + b"\n" + body
     return record.id, shape_of(record)[0], record.key or "", kind, ms, rest
+
+
+def pack_limit(lane: Lane) -> str:
+    """Return the numbers of the limit of a lane, as they are stored: "concurrency count period", - for none."""
+    rate = "- -" if lane.rate is None else f"{lane.rate.count} {milliseconds(lane.rate.period)}"
+    return f"{lane.concurrency or '-'} {rate}"
+
+
+def unpack_limit(text: bytes) -> tuple[int | None, Rate | None]:
+    """Return the concurrency and the rate of a limit."""
+    concurrency, count, period = text.split(b" ")
+    rate = None if count == b"-" else Rate(int(count), moment(int(period)) - moment(0))
+    return None if concurrency == b"-" else int(concurrency), rate
 
 
 def unpack_payload(blob: bytes) -> tuple[bytes | None, bytes]:

@@ -26,15 +26,15 @@ _Found = tuple[int, bytes, bytes]
 """The ms, the id and the queue of a waiting record."""
 
 
-async def read_overview(scripts: Scripts) -> tuple[int, list[Any], list[Any], list[Any], list[Any]]:
-    """Return the server's time and the rows of all queues, counts, workers and paused queues, as overview.lua does."""
-    latest, cursor, queues, counts, workers, paused = await scripts.overview(cursor=b"0", most=_QUEUES_PER_CALL)
+async def read_overview(scripts: Scripts) -> tuple[int, list[Any], list[Any], list[Any]]:
+    """Return the server's time, the rows of all queues, their counts, and what overview.lua answers only once."""
+    latest, cursor, queues, counts, *others = await scripts.overview(cursor=b"0", most=_QUEUES_PER_CALL)
     while cursor != b"0":
         now, cursor, more_queues, more_counts, *_ = await scripts.overview(cursor=cursor, most=_QUEUES_PER_CALL)
         latest = max(latest, now)
         queues += more_queues
         counts += more_counts
-    return latest, queues, counts, workers, paused
+    return latest, queues, counts, others
 
 
 async def read_rows(scripts: Scripts, query: RecordQuery) -> tuple[list[Any], _Behind | None, int]:

@@ -19,10 +19,12 @@ from flowli_core.drivers.redis._packing import (
     shape_of,
     to_text,
     unpack_damaged,
+    unpack_limit,
     unpack_payload,
     unpack_shape,
     unpack_stored,
 )
+from flowli_core.lanes import StoredLane
 from flowli_core.new_records import Enqueued, NewRecord
 from flowli_core.stored import STATES, Overview, QueueCounts, State, StateCounts, StoredRecord, StoredWorker
 
@@ -164,8 +166,9 @@ def _to_recovered(row: Any) -> Recovered:
     )
 
 
-def to_overview(now: int, queues: list[Any], counts: list[Any], workers: list[Any], paused: list[Any]) -> Overview:
+def to_overview(now: int, queues: list[Any], counts: list[Any], others: list[Any]) -> Overview:
     """Read the replies of overview.lua. A count that is damaged is left out: fsck reports it."""
+    workers, paused, lane_count, lanes = others
     found: dict[str, StateCounts] = {}
     oldest: dict[str, datetime] = {}
     for position, (name, queued, scheduled, due) in enumerate(queues):
@@ -183,4 +186,24 @@ def to_overview(now: int, queues: list[Any], counts: list[Any], workers: list[An
             for name, seen, about in workers
         },
         paused={to_text(queue): moment(int(since)) for queue, since in paused},
+        lanes=tuple([_to_lane(now, row) for row in lanes]),
+        lane_count=lane_count,
+    )
+
+
+def _to_lane(now: int, row: list[Any]) -> StoredLane:
+    name, waiting, active, limit, turn, start = row
+    queue, limit_name, value = map(to_text, name.split(b"\n", 2))
+    concurrency, rate = unpack_limit(limit)
+    next_turn = int(turn)
+    return StoredLane(
+        queue=queue,
+        limit=limit_name,
+        value=value,
+        waiting=waiting,
+        active=active,
+        concurrency=concurrency,
+        rate=rate,
+        next_turn=None if next_turn < 0 else moment(next_turn),
+        blocked="concurrency" if next_turn < 0 else "rate" if int(start) >= next_turn > now else None,
     )

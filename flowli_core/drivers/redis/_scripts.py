@@ -14,8 +14,18 @@ from flowli_core.drivers._times import milliseconds, stamp
 from flowli_core.drivers.redis._clients import Client
 from flowli_core.drivers.redis._clients._errors import MissingScriptError, WrongTypeError
 from flowli_core.drivers.redis._keys import Keys
-from flowli_core.drivers.redis._packing import Word, digest_of, pack_ack, pack_record, pack_report, shape_of, to_text
+from flowli_core.drivers.redis._packing import (
+    Word,
+    digest_of,
+    pack_ack,
+    pack_limit,
+    pack_record,
+    pack_report,
+    shape_of,
+    to_text,
+)
 from flowli_core.errors import DriverError, StoreDamaged, StoreUnavailable
+from flowli_core.lanes import MOST_LISTED_LANES
 from flowli_core.limits import (
     LAST_SEEN_PRECISION,
     MAX_BATCH_BYTES,
@@ -176,7 +186,7 @@ class Scripts:
         return await self._call("read_records", words)
 
     async def overview(self, *, cursor: bytes, most: int) -> Any:
-        return await self._call("overview", [cursor, most, milliseconds(WORKER_LISTED)])
+        return await self._call("overview", [cursor, most, milliseconds(WORKER_LISTED), MOST_LISTED_LANES])
 
     async def fold_history(self, *, most: int) -> Any:
         return await self._call("fold_history", [most])
@@ -290,9 +300,12 @@ def wrong_type(found: Sequence[Any]) -> StoreDamaged:
 def _pack_records(records: Sequence[NewRecord]) -> list[Word]:
     """Return the arguments of add_records.lua."""
     shapes = dict(shape_of(record) for record in records)
-    words: list[Word] = [len(shapes)]
+    limits = {record.lane.limit: pack_limit(record.lane) for record in records if record.lane is not None}
+    words: list[Word] = [len(shapes), len(limits)]
     for digest, text in shapes.items():
         words += (digest, text)
+    for name, numbers in limits.items():
+        words += (name, numbers)
     for record in records:
         words += pack_record(record)
     return words

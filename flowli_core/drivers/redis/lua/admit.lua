@@ -1,6 +1,6 @@
 -- Make a held record wait in its queue, if it is in no lane and no unfinished record is before it. Remove an entry of `behind` that
 -- belongs to no held record. See _audit.py.
--- Needs: shared/columns shared/watchers shared/paused shared/moves
+-- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/moves
 -- ARGV[first..]: the id of the record.
 -- Answers 1 if it has changed something, or 0.
 -- First write: HSET behind.
@@ -16,4 +16,5 @@ if is_behind or (not waits_for and (lane or not is_held)) then
 end
 call('HSET', BEHIND, id, '')
 admit_behind('', id)
+refresh_lanes()
 return 1

@@ -1,5 +1,5 @@
 -- Check a part of a column for damage: see _audit.py. Each call checks its records as they are now, so workers can go on.
--- Needs: shared/columns shared/watchers shared/paused shared/moves shared/schedules shared/text shared/uses
+-- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/moves shared/schedules shared/text shared/uses
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
 -- ARGV[first..]: column, queue (of due, suspect and held) or '', cursor, about how many entries to check.
 -- Answers {next cursor, {key, id, problem} for each finding, {queue, number of records} for each queue found}.

@@ -1,5 +1,5 @@
 -- Cancel waiting records, and request the cancellation of active ones. Set aside waiting ones that cannot be read.
--- Needs: shared/columns shared/watchers shared/paused shared/add_history shared/moves shared/targets
+-- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/add_history shared/moves shared/targets
 -- ARGV[first..]: for each record its id, and the state in which it must be or -.
 -- Answers for each record 'cancelled', 'requested', 'finished', 'changed' or 'unknown'. It may answer for the first of them only: see
 -- targets.lua.
@@ -8,9 +8,7 @@ local answers, cancelled, number_of = {}, {}, {}
 
 local function cancel(record)
   local id, kind, shape = record.id, record.kind, record.shape
-  call('ZREM', DUE[record.queue], id)
-  call('ZREM', SUSPECT[record.queue], id)
-  call('ZREM', HELD[record.queue], id)
+  remove_waiting(id, record.queue, record.lane)
   if not kind then
     set_aside(id, record.queue, shape)
     record.state = 'failed'

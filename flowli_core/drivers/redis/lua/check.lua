@@ -15,6 +15,7 @@ local tries = {
   { 'ZSCORE', SCRATCH, 'm' }, { 'ZREM', SCRATCH, 'm' }, { 'ZADD', SCRATCH, 'XX', 0, 'm' },
   { 'HSET', SCRATCH, 'f', 'v' }, { 'HINCRBY', SCRATCH, 'n', 1 }, { 'PEXPIRE', SCRATCH, 1 },
   { 'DEL', SCRATCH }, { 'SADD', SCRATCH, 'm' }, { 'DEL', SCRATCH },
+  { 'RPUSH', SCRATCH, 'm' }, { 'LLEN', SCRATCH }, { 'LINDEX', SCRATCH, 0 }, { 'LPOP', SCRATCH }, { 'DEL', SCRATCH },
   { 'ZADD', SCRATCH, 0, '0' }, { 'PEXPIRE', SCRATCH, 60000 },
 }
 local function contains(text, part)

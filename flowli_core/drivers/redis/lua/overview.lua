@@ -1,14 +1,16 @@
 -- Count the records and find the oldest due record of some queues, and list the workers.
--- Needs: shared/columns shared/clock shared/text shared/paused shared/list_paused
--- ARGV[first..]: a cursor of the queues, '0' at the start, about how many queues to read, and for how many ms a worker is listed
---                after it was last seen.
+-- Needs: shared/columns shared/clock shared/text shared/paused shared/lanes shared/list_paused
+-- ARGV[first..]: a cursor of the queues, '0' at the start, about how many queues to read, for how many ms a worker is listed
+--                after it was last seen, and how many lanes to list.
 -- Answers {now, cursor of the next queues or '0', {queue, number of queued, number of scheduled, when the oldest due record is due
 --          or -1} for each queue, the numbers of active, completed, failed and cancelled for each queue, {worker, when it was last
---          seen, its description} for each worker, {queue, since} for each paused queue}. The workers and the paused queues are
---          answered with the first queues only.
+--          seen, its description} for each worker, {queue, since} for each paused queue, the number of lanes, and for the lanes with
+--          the most waiting records {"queue\nlimit\nvalue", number of waiting, number of active, the numbers of its limit,
+--          when it has its next turn or -1, when its rate allows a start}}. Workers, paused queues and lanes are answered with
+--          the first queues only.
 -- Writes nothing.
 read_as_of_last_step()
-local cursor, most, listed_ms = unpack(ARGV, first, first + 2)
+local cursor, most, listed_ms, most_lanes = unpack(ARGV, first, first + 3)
 
 -- Returns the numbers of queued and scheduled records of an index, and when the first of the queued was due.
 local function count_waiting(index)
@@ -55,4 +57,24 @@ for i = 1, #seen, 2 do
   local about = redis.pcall('HGET', root .. 'worker:' .. seen[i], 'about')
   workers[#workers + 1] = { seen[i], seen[i + 1], type(about) == 'string' and about or '' }
 end
-return { now, scan[1], queues, read_counts(fields), workers, cursor == '0' and list_paused() or {} }
+
+-- List the lanes with the most waiting records.
+local function list_lanes()
+  local entries, rows = call('ZRANGE', LANES, 0, most_lanes - 1, 'WITHSCORES'), {}
+  for i = 1, #entries, 2 do
+    local queue, lane = string.match(entries[i], '^([^\n]*)\n(.*)$')
+    if queue and string.find(lane, '\n', 1, true) then
+      local turn = call('ZSCORE', TURN .. queue, lane) or call('ZSCORE', TURN_SUSPECT .. queue, lane) or '-1'
+      local limit, start, active = lanes().limit_of(lane), lanes().next_start(lane), call('SCARD', root .. 'places:' .. lane)
+      local text = limit.text == '' and '1 - -' or limit.text
+      rows[#rows + 1] = { entries[i], -entries[i + 1], active, text, start and turn or '-1', start and format_ms(start) or '0' }
+    end
+  end
+  return rows
+end
+
+local is_first = cursor == '0'
+return {
+  now, scan[1], queues, read_counts(fields), workers, is_first and list_paused() or {},
+  is_first and call('ZCARD', LANES) or 0, is_first and list_lanes() or {},
+}

@@ -27,7 +27,7 @@ else
   call('HDEL', SERIAL, 'paused')
 end
 -- Wake a waiter for what is due, or to wait for less long.
-if not is_to_pause and call('EXISTS', DUE[queue], SUSPECT[queue], HELD[queue]) > 0 then
+if not is_to_pause and call('EXISTS', DUE[queue], SUSPECT[queue], root .. 'turn:' .. queue, root .. 'turn_suspect:' .. queue) > 0 then
   call('ZADD', WAKE[queue], 0, '0')
 end
 return 1

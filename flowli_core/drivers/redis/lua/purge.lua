@@ -1,5 +1,5 @@
 -- Remove finished records, the oldest first.
--- Needs: shared/columns shared/watchers shared/paused shared/moves shared/uses shared/remove
+-- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/moves shared/uses shared/remove
 -- ARGV[first..]: state, older than ms, limit, 'all'; or 'ids' and the ids to which it is restricted.
 -- Answers how many were removed.
 -- First write: a ZREM.

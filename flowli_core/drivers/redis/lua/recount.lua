@@ -1,5 +1,5 @@
 -- Correct the number of records that have a shape, or remove the shape if no record has it.
--- Needs: shared/columns shared/watchers shared/paused shared/moves shared/uses shared/remove
+-- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/moves shared/uses shared/remove
 -- ARGV[first..]: digest, the wrong number or '' if there is none, how many records the caller has counted since it read it.
 -- Answers 1; or 0 if records with this shape may have been added or removed meanwhile. Only a damaged number that HINCRBY
 --         can change shows that, so another one is replaced by such a number: the caller has to count again.

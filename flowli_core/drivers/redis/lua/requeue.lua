@@ -1,5 +1,5 @@
 -- Return finished or scheduled records to their queues: due now, with new attempts (or none stored) and no recoveries.
--- Needs: shared/columns shared/watchers shared/paused shared/moves shared/targets
+-- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/moves shared/targets
 -- ARGV[first..]: for each record its id, the state in which it must be or -, 1 if attempts follow, attempts.
 -- Answers for each record 'requeued', 'unfinished', 'key_taken', 'damaged', 'changed' or 'unknown'. It may answer for the first of
 -- them only: see targets.lua.
@@ -21,9 +21,7 @@ local function requeue(record, attempts)
     holders[key] = id
   end
   call('ZREM', UNIQUE, key)
-  call('ZREM', DUE[shape.queue], id)
-  call('ZREM', SUSPECT[shape.queue], id)
-  call('ZREM', HELD[shape.queue], id)
+  remove_waiting(id, shape.queue, record.lane)
   local _, settled, started, failed, worker, _, last_kind = parse_outcome(record.outcome)
   if FINISHED[state] then
     call('ZREM', FINISHED[state], id)
@@ -42,7 +40,7 @@ local function requeue(record, attempts)
   if state == 'scheduled' and call('HGET', BEHIND, id) then
     call('ZADD', HELD[shape.queue], now_text, id)
   else
-    add_waiting(id, shape, now)
+    add_waiting(id, shape, now, record.lane)
   end
   requeued[#requeued + 1], record.state = id, 'queued'
 end

@@ -1,5 +1,5 @@
 -- Do the step of a worker: settle, recover, reserve, trim, next. A step that is sent again gets its first answer again.
--- Needs: shared/columns shared/tokens shared/clock shared/watchers shared/paused shared/add_history shared/moves shared/uses shared/remove shared/reports step/settle step/recover step/reserve step/trim step/next
+-- Needs: shared/columns shared/tokens shared/clock shared/watchers shared/paused shared/lanes shared/add_history shared/moves shared/uses shared/remove shared/reports step/settle step/recover step/reserve step/trim step/next
 -- KEYS[#KEYS]: the worker: its last step of each sequence (sequence, acks, token, batch), when it was seen, when listed.
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 to reserve a suspect, most bytes, most to recover, most to trim, how many
 --                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a

@@ -1,4 +1,4 @@
--- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua, paused.lua,
+-- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua, paused.lua, lanes.lua,
 -- add_history.lua.
 
 -- Find a record that is stored already, or was added by this call and is due at `due`. Returns its state and when it is due.
@@ -33,22 +33,32 @@ local function add_uses(digest, shape)
   end
 end
 
+-- The lane of a record, in the rest of its blob.
+local function lane_in(rest)
+  local length, from = string.match(rest, '^%S+ %S+ (%d+)[^\n]*\n()')
+  return string.sub(rest, from, from + length - 1)
+end
+
 -- Apply the options of a record to its due time and the rest of its blob: see add_records. `created` is when it was created.
+-- Returns its lane too, if it has one.
 local function apply_options(options, due, created, rest)
-  local expires_in, most_wait = string.match(options, '^.(%d*)r?m?(%d*)$')
+  local expires_in, most_wait, has_lane = string.match(options, '^.(%d*)r?m?(%d*)(%*?)$')
+  local lane = has_lane ~= '' and lane_in(rest) or nil
   if most_wait ~= '' then
     due = math.max(math.min(due, created + most_wait), now)
   end
   if expires_in ~= '' then
     rest = string.gsub(rest, '^([^ \n]+) ?-?', '%1 ' .. format_ms(due + expires_in), 1)
   end
-  return due, rest
+  return due, rest, lane
 end
 
--- Read the shapes of the records to add, from ARGV[first] on: how many, and for each its digest and text. Returns them by digest,
--- {digest, text, ...} of the stored shapes that differ from those given, and the position of the first record.
+-- Read the shapes and the limits of the records to add, from ARGV[first] on: how many shapes, how many limits, for each shape its
+-- digest and text, for each limit its name and numbers. Returns the shapes by digest, {digest, text, ...} of the stored shapes that
+-- differ from those given, and the position of the first record.
+local given_limits = {}
 local function read_shapes(first)
-  local given, differing, at = {}, {}, first + 1
+  local given, differing, at = {}, {}, first + 2
   for _ = 1, tonumber(ARGV[first]) do
     local digest, text = ARGV[at], ARGV[at + 1]
     local max_recoveries, _, _, keep_id, queue, name = parse_shape(text)
@@ -62,13 +72,27 @@ local function read_shapes(first)
     }
     at = at + 2
   end
+  for _ = 1, tonumber(ARGV[first + 1]) do
+    given_limits[ARGV[at]] = ARGV[at + 1]
+    at = at + 2
+  end
   return given, differing, at
+end
+
+-- Make a record wait in its lane, and store the numbers of its limit if they are others.
+local function join_lane(id, shape, lane, due)
+  local name = string.match(lane, '^[^\n]*')
+  if given_limits[name] then
+    lanes().write_limit(name, given_limits[name])
+    given_limits[name] = nil
+  end
+  lanes().join(id, shape.queue, lane, due, shape.index == SUSPECT[shape.queue])
 end
 
 -- Add the records with these numbers. ARGV[at..] has for each record: id, digest, key, 'd' or 'a' (a delay, or a point in time),
 -- ms, the rest of its blob. Behind 'd' or 'a' are its options: the ms from its due time to its expiry, r if it replaces the holder
--- of its key, m and for how many ms it waits at most. With `waits_for`, the record is put behind that one: see replace.lua. Adds {number, disposition, id, state, due, attempts} to `refused` for each record that was not
--- accepted.
+-- of its key, m and for how many ms it waits at most, * if it has a lane. With `waits_for`, the record is put behind that one: see
+-- replace.lua. Adds {number, disposition, id, state, due, attempts} to `refused` for each record that was not accepted.
 local function add_records(given, at, from_number, to_number, refused, waits_for)
   local ids = {}
   for k = from_number, to_number do
@@ -77,6 +101,7 @@ local function add_records(given, at, from_number, to_number, refused, waits_for
   local stored = read_fields(RECORD, ids)
   -- `added` are the due times of the records of this call, `held` the ids that hold its keys.
   local added, held, blobs, holders, freed, entries, first_due, is_delayed = {}, {}, {}, {}, {}, {}, {}, false
+  local in_lanes = {}
   for k = from_number, to_number do
     local from = at + 6 * (k - 1)
     local id, digest, key, due_kind, ms, rest = unpack(ARGV, from, from + 5)
@@ -99,9 +124,9 @@ local function add_records(given, at, from_number, to_number, refused, waits_for
       attempts = attempts and string.sub(attempts, 1, LONGEST)
       refused[#refused + 1] = { k, 'existing', holder, holder_state or 'completed', format_ms(holder_due or now), attempts }
     else
-      local due = string.byte(due_kind) == 100 and now + ms or math.max(now, tonumber(ms)) -- a d
+      local due, lane = string.byte(due_kind) == 100 and now + ms or math.max(now, tonumber(ms)), nil -- a d
       if #due_kind > 1 then
-        due, rest = apply_options(due_kind, due, now, rest)
+        due, rest, lane = apply_options(due_kind, due, now, rest)
       end
       added[id], is_delayed = due, is_delayed or due > now
       shape.uses = shape.uses + 1
@@ -113,11 +138,15 @@ local function add_records(given, at, from_number, to_number, refused, waits_for
           freed[#freed + 1] = key
         end
       end
-      local index = waits_for and HELD[shape.queue] or shape.index
-      entries[index] = entries[index] or {}
-      append(entries[index], due == now and now_text or format_ms(due), id)
-      if not waits_for then
-        first_due[shape.queue] = math.min(first_due[shape.queue] or due, due)
+      if lane and not waits_for then
+        in_lanes[#in_lanes + 1] = { id, shape, lane, format_ms(due) }
+      else
+        local index = waits_for and HELD[shape.queue] or shape.index
+        entries[index] = entries[index] or {}
+        append(entries[index], due == now and now_text or format_ms(due), id)
+        if not waits_for then
+          first_due[shape.queue] = math.min(first_due[shape.queue] or due, due)
+        end
       end
     end
   end
@@ -155,6 +184,10 @@ local function add_records(given, at, from_number, to_number, refused, waits_for
   for index, members in pairs(entries) do
     call_with_all('ZADD', index, members, 2)
   end
+  for _, record in ipairs(in_lanes) do
+    join_lane(unpack(record))
+  end
+  refresh_lanes()
   for _, shape in pairs(given) do
     if shape.uses > 0 then
       add_history('e', shape.queue, shape.name, shape.uses)

@@ -22,6 +22,17 @@ local function follow_clock(last_now)
       for _, index in ipairs({ DUE[queue], SUSPECT[queue], HELD[queue] }) do
         for _, id in ipairs(call('ZRANGEBYSCORE', index, '(' .. now_text, last_now)) do
           call('ZADD', index, now, id)
+          local blob = index == HELD[queue] and call('HGET', RECORD, id) or ''
+          local length, from = string.match(blob, '^%d+ [^\n]*\n%S+ %S+ (%d+)[%d -]*\n()', DIGEST + 1)
+          if length then
+            call('ZADD', root .. 'lane:' .. queue .. '\n' .. string.sub(blob, from, from + length - 1), 'XX', now, id)
+          end
+        end
+      end
+      -- A lane that waits for its rate has a turn now, which finds out when it may run.
+      for _, index in ipairs({ root .. 'turn:' .. queue, root .. 'turn_suspect:' .. queue }) do
+        for _, lane in ipairs(call('ZRANGEBYSCORE', index, '(' .. now_text, last_now + 86400000)) do
+          call('ZADD', index, now, lane)
         end
       end
     end

@@ -129,14 +129,14 @@ local function shape_of(text)
   return shape
 end
 
--- token: "token reserved due kind worker", stored exactly while the record is active.
-local function format_token(token, due, kind, worker)
-  return token .. ' ' .. now_text .. ' ' .. due .. ' ' .. kind .. ' ' .. worker
+-- token: "token reserved due kind worker", stored exactly while the record is active. If it has a lane, "\nlane" follows.
+local function format_token(token, due, kind, worker, lane)
+  return token .. ' ' .. now_text .. ' ' .. due .. ' ' .. kind .. ' ' .. worker .. (lane and '\n' .. lane or '')
 end
 
 -- Returns token, reserved, due, kind, worker: all text; or nil if it cannot be read.
 local function parse_token(text)
-  return string.match(text, '^(%d+) (%d+) (%d+) (%S+) (.*)$')
+  return string.match(text, '^(%d+) (%d+) (%d+) (%S+) ([^\n]*)')
 end
 
 -- recoveries: "number taken_back token": how many recoveries of a record count, how many were taken back, and the token of the

@@ -1,4 +1,4 @@
--- How records are moved between indexes and counted. Needs columns.lua, watchers.lua, paused.lua.
+-- How records are moved between indexes and counted. Needs columns.lua, watchers.lua, paused.lua, lanes.lua.
 
 -- Counts are collected, and written once, together with the states that they count.
 local changes = {}
@@ -25,9 +25,10 @@ local function is_empty(queue)
   return call('EXISTS', DUE[queue], SUSPECT[queue], HELD[queue]) == 0, fields
 end
 
--- Write the counts, and forget the queues that have lost their last record: they are among `may_be_empty`.
+-- Write the counts and the turns of lanes, and forget the queues that have lost their last record: they are among `may_be_empty`.
 local may_be_empty = {}
 local function write_counts()
+  refresh_lanes()
   for state, queues in pairs(changes) do
     for queue, by in pairs(queues) do
       if by ~= 0 then
@@ -99,13 +100,16 @@ local function parse_record(blob)
   return kind_of(blob, key, lane), shape, size, expires, lane
 end
 
--- Make a record wait; the caller has removed it from its previous index. Wake one waiter if the record is due, or if it is
--- now the first of its index: the waiter must learn of the earlier time. `announced` are the queues with such a time. A
--- record of a paused queue wakes nobody.
-local announced = {}
-local function add_waiting(id, shape, due)
+-- Make a record wait, in its lane if it has one; the caller has removed it from its previous index. Wake one waiter if the record
+-- is due, or if it is now the first of its index: the waiter must learn of the earlier time. A record of a paused queue wakes
+-- nobody. Call refresh_lanes once all records wait.
+local function add_waiting(id, shape, due, lane)
   local queue = shape.queue
   local recoveries = number_or(string.match(call('HGET', RECOVERIES, id) or '', '^%d+'), 0)
+  if lane then
+    lanes().join(id, queue, lane, due, recoveries >= shape.max_recoveries)
+    return
+  end
   local index = recoveries >= shape.max_recoveries and SUSPECT[queue] or DUE[queue]
   call('ZADD', index, due, id)
   if paused_since(queue) then
@@ -115,6 +119,16 @@ local function add_waiting(id, shape, due)
   announced[queue] = announced[queue] or is_next
   if due <= now or is_next then
     call('ZADD', WAKE[queue], 0, '0')
+  end
+end
+
+-- Remove a waiting record from the indexes of its queue.
+local function remove_waiting(id, queue, lane)
+  call('ZREM', DUE[queue], id)
+  call('ZREM', SUSPECT[queue], id)
+  call('ZREM', HELD[queue], id)
+  if lane then
+    lanes().leave(id, queue, lane)
   end
 end
 
@@ -137,15 +151,15 @@ local function admit_behind(id, holder)
       return
     end
   end
-  local kind, shape = parse_record(call('HGET', RECORD, behind) or '')
+  local kind, shape, _, _, lane = parse_record(call('HGET', RECORD, behind) or '')
   local queue = kind and shape.queue or select(5, locate(behind))
   local due = queue and call('ZSCORE', HELD[queue], behind)
   if due and kind then
-    add_waiting(behind, shape, number_or(due, now))
+    add_waiting(behind, shape, number_or(due, now), lane)
   elseif due then
     call('ZADD', DUE[queue], due, behind) -- A step sets it aside.
   end
-  if due then
+  if due and not lane then
     call('ZREM', HELD[queue], behind)
   end
   call('HDEL', BEHIND, behind)

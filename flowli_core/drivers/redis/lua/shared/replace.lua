@@ -23,7 +23,9 @@ local function replace(id, blob, queue, given, from)
   local is_behind = call('HGET', BEHIND, id)
   local created = number_or(string.match(blob, '^(%d+) ', DIGEST + 1), now)
   local due = string.byte(options) == 100 and now + ms or math.max(now, tonumber(ms)) -- a d
-  due, rest = apply_options(options, due, created, rest)
+  local _, _, _, old_lane = parse_head(blob)
+  local lane
+  due, rest, lane = apply_options(options, due, created, rest)
   call('HSET', RECORD, id, digest .. format_ms(created) .. ' ' .. key .. '\n' .. rest)
   local old_digest = string.sub(blob, 1, DIGEST)
   if old_digest ~= digest then
@@ -35,9 +37,7 @@ local function replace(id, blob, queue, given, from)
       given[old_digest].is_stored = call('HGET', SHAPE, old_digest)
     end
   end
-  for _, index in ipairs({ DUE[queue], SUSPECT[queue], HELD[queue] }) do
-    call('ZREM', index, id)
-  end
+  remove_waiting(id, queue, old_lane)
   for _, column in ipairs({ OUTCOME, ATTEMPTS, RECOVERIES }) do
     call('HDEL', column, id)
   end
@@ -45,6 +45,8 @@ local function replace(id, blob, queue, given, from)
   redis.pcall('HDEL', LOG, id)
   if is_behind then
     call('ZADD', HELD[shape.queue], format_ms(due), id)
+  elseif lane then
+    join_lane(id, shape, lane, format_ms(due))
   else
     add_waiting(id, shape_of(digest), due)
   end

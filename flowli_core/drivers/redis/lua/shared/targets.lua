@@ -15,13 +15,13 @@ local function read_targets(width)
     if not records[id] then
       local blob, record = call('HGET', RECORD, id), { id = id }
       if blob then
-        local kind, shape = parse_record(blob)
+        local kind, shape, _, _, lane = parse_record(blob)
         if not kind and has_searched then
           break
         end
         local state, due, _, outcome, queue = locate(id, kind and shape)
         record = {
-          id = id, is_stored = true, kind = kind, shape = shape, key = parse_head(blob),
+          id = id, is_stored = true, kind = kind, shape = shape, key = parse_head(blob), lane = lane,
           state = state, due = due, outcome = outcome, queue = queue,
         }
         bytes = bytes + #blob + #(outcome or '')

@@ -9,9 +9,16 @@ local function due_times(queue)
     due = tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
   end
   local suspect, later
-  if has_suspects(queue) then
-    suspect = tonumber(call('ZRANGEBYSCORE', SUSPECT[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)[2])
-    later = tonumber(call('ZRANGEBYSCORE', SUSPECT[queue], '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+  if has_others(queue) then
+    local turn = tonumber(call('ZRANGE', TURN .. queue, 0, 0, 'WITHSCORES')[2])
+    due = math.min(due or math.huge, turn or math.huge)
+    due = due < math.huge and due
+    for _, index in ipairs({ SUSPECT[queue], TURN_SUSPECT .. queue }) do
+      local first = tonumber(call('ZRANGEBYSCORE', index, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)[2])
+      local next_one = tonumber(call('ZRANGEBYSCORE', index, '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+      suspect = first and math.min(suspect or first, first) or suspect
+      later = next_one and math.min(later or next_one, next_one) or later
+    end
   end
   return due or nil, suspect, later
 end

@@ -14,7 +14,10 @@ end
 -- already.
 local function recover_one(id, token_text, outcome_text, stepping, queue)
   local token, reserved, due, kind, worker = parse_token(token_text or '')
-  local shape = kind and shape_of(kind)
+  local shape, lane = kind and shape_of(kind), lane_of_token(token_text)
+  if lane then
+    lanes().free_place(id, lane)
+  end
   if not shape then
     -- The token or the shape is damaged. The record may have what is needed to go on.
     local blob = call('HGET', RECORD, id)
@@ -22,7 +25,8 @@ local function recover_one(id, token_text, outcome_text, stepping, queue)
       admit_behind(id)
       return nil
     end
-    kind, shape = parse_record(blob)
+    local _
+    kind, shape, _, _, lane = parse_record(blob)
     if not token_text and not kind and has_searched then
       return false
     elseif not token_text and locate(id, kind and shape) then
@@ -34,6 +38,9 @@ local function recover_one(id, token_text, outcome_text, stepping, queue)
       return nil
     end
     token, reserved, due, worker = '-', now_text, now_text, ''
+    if lane then
+      lanes().free_place(id, lane)
+    end
   end
   local recoveries_text = call('HGET', RECOVERIES, id)
   local recoveries = number_or(string.match(recoveries_text or '', '^%d+'), 0)
@@ -55,7 +62,7 @@ local function recover_one(id, token_text, outcome_text, stepping, queue)
   local _, settled, _, failed = parse_outcome(outcome_text)
   call('HSET', OUTCOME, id, format_outcome(state, settled, reserved, failed, due, kind, worker, ''))
   if state == '-' then
-    add_waiting(id, shape, due_ms)
+    add_waiting(id, shape, due_ms, lane)
   else
     add_finished(id, kind, shape, state)
   end
@@ -89,6 +96,7 @@ local function recover(most, stepping, is_waiting, queue)
   end
   call_with_all('ZREM', LEASE, ids, 1)
   call_with_all('HDEL', TOKEN, ids, 1)
+  refresh_lanes()
   for _, one in ipairs(recovered) do
     local _, name, job_queue, _, _, state = unpack(one)
     add_history('v', job_queue, name, 1)

@@ -1,4 +1,4 @@
--- Reserve: give due records to a worker, under a lease and a token. Needs columns.lua, moves.lua.
+-- Reserve: give due records to a worker, under a lease and a token. Needs columns.lua, lanes.lua, moves.lua.
 
 -- The batch of this step. `histories` are {position, attempts, recoveries} of the records that had an outcome before.
 local batch = { ids = {}, blobs = {}, histories = {}, has_suspect = false }
@@ -10,23 +10,48 @@ local expired, MOST_EXPIRED = nil, 100
 -- For each queue that was reserved from: when the first record that stays is due, false if none stays.
 local first_due = {}
 
--- True if a queue has suspects. It is read once, after the stages that add suspects.
-local suspects = {}
-local function has_suspects(queue)
-  if suspects[queue] == nil then
-    suspects[queue] = call('EXISTS', SUSPECT[queue]) == 1
+-- True if a queue has suspects, or lanes that have a turn. It is read once, after the stages that add them.
+local others = {}
+local function has_others(queue)
+  if others[queue] == nil then
+    others[queue] = call('EXISTS', SUSPECT[queue], TURN .. queue, TURN_SUSPECT .. queue) > 0
   end
-  return suspects[queue]
+  return others[queue]
 end
 
--- Find the first due suspect of a queue. Returns its id and due time in lists, or nil if another record comes before it.
-local function find_suspect(queue)
-  local suspect = call('ZRANGEBYSCORE', SUSPECT[queue], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
-  local first = call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')
-  local due, first_time = tonumber(suspect[2]), tonumber(first[2])
-  if due and (not first_time or due < first_time or (due == first_time and suspect[1] < first[1])) then
-    return { suspect[1] }, { suspect[2] }
+-- The first of two entries, {member, time}: nil if there is none.
+local function first_of(one, other)
+  local time, other_time = tonumber(one[2]), tonumber(other[2])
+  if time and (not other_time or time < other_time or (time == other_time and one[1] <= other[1])) then
+    return one
   end
+  return other_time and other
+end
+
+-- The first entry of an index and of an index of turns, in the order of a queue: at the same time, lanes come before records.
+local function first_entry(index, turns, last)
+  local entry = call('ZRANGEBYSCORE', index, '-inf', last, 'WITHSCORES', 'LIMIT', 0, 1)
+  local turn = call('ZRANGEBYSCORE', turns, '-inf', last, 'WITHSCORES', 'LIMIT', 0, 1)
+  if turn[1] then
+    turn[1] = '\n' .. turn[1]
+  end
+  return first_of(turn, entry)
+end
+
+-- Find the first due suspect of a queue. Returns its id and due time in lists, and its lane; or nil if another record comes before
+-- it. If its lane may not run now, the lists are empty.
+local function find_suspect(queue)
+  local suspect = first_entry(SUSPECT[queue], TURN_SUSPECT .. queue, now)
+  local other = suspect and first_entry(DUE[queue], TURN .. queue, '+inf')
+  if not suspect or (other and first_of(other, suspect) == other) then
+    return nil
+  end
+  local lane = string.match(suspect[1], '^\n(.*)$')
+  if lane then
+    local id, due = lanes().first_record(queue, lane)
+    return { id }, { due }, { lane }
+  end
+  return { suspect[1] }, { suspect[2] }
 end
 
 -- Find the first due records of a queue that are no suspects. Returns their ids and due times, and the first entries of the
@@ -41,6 +66,45 @@ local function find_due(queue, most)
     ids[#ids + 1], dues[#dues + 1] = entries[i], entries[i + 1]
   end
   return ids, dues, entries
+end
+
+-- A step that has met this many lanes that may not run yet, as after the clock was set back, reserves no more.
+local MOST_IDLE, idle_turns = 1000, 0
+
+-- Find the first due entries of a queue with lanes: records, and the first record of each lane that has its turn. Returns as
+-- find_due does, and then the lane of each record that has one, and true if lanes had turns.
+local function find_round(queue, most)
+  local ids, dues, entries = find_due(queue, most)
+  local turns = call('ZRANGEBYSCORE', TURN .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
+  if #turns == 0 then
+    return ids, dues, entries
+  end
+  local round, round_dues, lane_of, k = {}, {}, {}, 1
+  for i = 1, #turns + 2, 2 do
+    local lane, time = turns[i], tonumber(turns[i + 1] or math.huge)
+    while ids[k] and #round < most and tonumber(dues[k]) < time do
+      round[#round + 1], round_dues[#round + 1], k = ids[k], dues[k], k + 1
+    end
+    if lane and #round < most then
+      local id, due = lanes().first_record(queue, lane)
+      if id then
+        round[#round + 1], round_dues[#round + 1] = id, due
+        lane_of[#round] = lane
+      else
+        idle_turns = idle_turns + 1
+      end
+    end
+  end
+  return round, round_dues, entries, lane_of, true
+end
+
+-- Remove a record that is not reserved from its index. It ends the turn of its lane.
+local function drop(id, index, queue, lane)
+  if lane then
+    lanes().leave(id, queue, lane, true)
+  else
+    call('ZREM', index, id)
+  end
 end
 
 -- Add the attempts and recoveries of the records from `position` in the batch on. A record without an outcome has none.
@@ -59,36 +123,43 @@ local function add_histories(ids, position)
 end
 
 -- Reserve from one queue. Returns the number of input bytes of the batch, true if the batch is full, as it is with a suspect, and
--- true if records had expired, so that there may be more to reserve.
+-- true if records had expired or lanes had turns, so that there may be more to reserve.
 local function reserve_from(queue, most, options, bytes)
-  local index, ids, dues, entries = SUSPECT[queue], nil, nil, nil
-  if options.with_suspect and #batch.ids == 0 and has_suspects(queue) then
-    ids, dues = find_suspect(queue)
+  local index, ids, dues, entries, lane_of, had_turns = SUSPECT[queue], nil, nil, nil, nil, false
+  if options.with_suspect and #batch.ids == 0 and has_others(queue) then
+    ids, dues, lane_of = find_suspect(queue)
+    had_turns = lane_of ~= nil
   end
   if not ids then
     index = DUE[queue]
-    ids, dues, entries = find_due(queue, most)
+    if has_others(queue) then
+      ids, dues, entries, lane_of, had_turns = find_round(queue, most)
+    else
+      ids, dues, entries = find_due(queue, most)
+    end
   end
   local blobs, first_position = read_fields(RECORD, ids), #batch.ids + 1
   local all_ids, all_blobs = batch.ids, batch.blobs
   local token, lease_end, worker = options.token, options.lease_end, options.worker
-  local leases, tokens, reserved, removed, is_full, had_expired, is_stale = {}, {}, {}, 0, false, false, false
+  local leases, tokens, reserved, in_lanes, removed = {}, {}, {}, {}, 0
+  local is_full, had_expired, is_stale = false, false, false
   for i, id in ipairs(ids) do
-    local blob, kind, shape, size, expires = blobs[i], nil, nil, nil, nil
+    local blob, kind, shape, size, expires, lane = blobs[i], nil, nil, nil, nil, nil
+    local lane_of_turn = lane_of and lane_of[i]
     if blob then
-      kind, shape, size, expires = parse_record(blob)
+      kind, shape, size, expires, lane = parse_record(blob)
     end
-    if not kind or shape.queue ~= queue then
+    if not kind or shape.queue ~= queue or (lane or lane_of_turn) ~= lane_of_turn then
       -- There is nothing to run: the record is missing, or it cannot be read.
-      call('ZREM', index, id)
+      drop(id, index, queue, lane_of_turn)
       removed = removed + 1
       if blob then
-        set_aside(id, queue, kind and 'its queue is another one' or shape)
+        set_aside(id, queue, kind and 'its queue or its lane is another one' or shape)
       else
         admit_behind(id)
       end
       -- A record that was behind it may wait now, in any queue: read again when the first records are due.
-      first_due, is_stale = {}, true
+      first_due, others, is_stale = {}, {}, true
     elseif expires and expires <= now and not call('HGET', OUTCOME, id) then
       expired = expired or {}
       if #expired == MOST_EXPIRED then
@@ -99,7 +170,7 @@ local function reserve_from(queue, most, options, bytes)
       add_finished(id, kind, shape, 'cancelled')
       -- After that, because a record with an outcome does not expire: the step may fail here, and be sent again.
       call('HSET', OUTCOME, id, format_outcome('cancelled', '0', '0', '0', due, kind, '', 'expired'))
-      call('ZREM', index, id)
+      drop(id, index, queue, lane)
       notify({ id })
       add_history('X', queue, shape.name, 1)
       expired[#expired + 1] = { id, shape.name, queue }
@@ -115,15 +186,23 @@ local function reserve_from(queue, most, options, bytes)
       end
       local due, n = string.find(dues[i], '^%d+$') and dues[i] or now_text, #reserved
       leases[2 * n + 1], leases[2 * n + 2] = lease_end, id
-      tokens[2 * n + 1], tokens[2 * n + 2] = id, format_token(token, due, kind, worker)
+      tokens[2 * n + 1], tokens[2 * n + 2] = id, format_token(token, due, kind, worker, lane)
       reserved[n + 1], all_ids[#all_ids + 1], all_blobs[#all_blobs + 1] = id, id, blob
+      if lane then
+        lanes().take_place(id, lane)
+        in_lanes[#in_lanes + 1] = { id, queue, lane, true }
+      end
     end
   end
   if #reserved > 0 then
     -- Before the token is used: it must not be used again, even if the script fails after this.
     call('HSET', SERIAL, 'now', now_text, 'token', token)
   end
-  if entries and not is_stale then
+  if had_turns then
+    first_due[queue] = nil
+    batch.has_suspect = not entries and #reserved > 0
+    is_full = is_full or batch.has_suspect or idle_turns > MOST_IDLE
+  elseif entries and not is_stale then
     first_due[queue] = tonumber(entries[2 * (removed + #reserved) + 2]) or false
   elseif not entries then
     batch.has_suspect = #reserved > 0
@@ -132,10 +211,14 @@ local function reserve_from(queue, most, options, bytes)
   call_with_all('HSET', TOKEN, tokens, 2)
   call_with_all('ZADD', LEASE, leases, 2)
   call_with_all('ZREM', index, reserved, 1)
+  for _, record in ipairs(in_lanes) do
+    lanes().leave(unpack(record))
+  end
+  refresh_lanes()
   count('active', queue, #reserved)
   notify(reserved)
   add_histories(reserved, first_position)
-  return bytes, is_full, had_expired
+  return bytes, is_full, had_expired or had_turns
 end
 
 -- Reserve up to `want` records. `options` has worker, token, lease_end, with_suspect, most_bytes.

@@ -26,7 +26,7 @@ local function settle(from, ack_count, stepping)
   end
   local tokens, outcomes = read_fields(TOKEN, ids), read_fields(OUTCOME, ids)
   local frexp, any_cancelling = math.frexp, call('SCARD', CANCELLING) > 0
-  local settled, new_outcomes, attempts, expiries, waiting, counted = {}, {}, {}, {}, {}, {}
+  local settled, new_outcomes, attempts, expiries, waiting, counted, in_lanes = {}, {}, {}, {}, {}, {}, {}
   local finished = { completed = {}, failed = {}, cancelled = {} }
   for k = 1, ack_count do
     local at = from + 6 * (k - 1)
@@ -38,6 +38,11 @@ local function settle(from, ack_count, stepping)
     end
     local shape = active_token == token and worker == stepping and shape_of(kind)
     if shape then
+      local flag, lane = string.byte(kind, DIGEST + 1), nil
+      if flag == 42 or flag == 35 then -- * or #
+        lane = lane_of_token(tokens[k])
+        in_lanes[#in_lanes + 1] = lane and { id, lane }
+      end
       settled_now[id] = token
       local n = #settled
       settled[n + 1] = id
@@ -79,7 +84,7 @@ local function settle(from, ack_count, stepping)
       if state == '-' then
         local due_ms = due_after(ack, tonumber(delay), number_or(due, now))
         due = format_ms(due_ms)
-        waiting[#waiting + 1] = { id, shape, due_ms }
+        waiting[#waiting + 1] = { id, shape, due_ms, lane }
       else
         append(finished[state], now_text, id)
         append(expiries, shape.expiry[state], id)
@@ -110,6 +115,10 @@ local function settle(from, ack_count, stepping)
   end
   call_with_all('ZREM', LEASE, settled, 1)
   call_with_all('HDEL', TOKEN, settled, 1)
+  for _, record in ipairs(in_lanes) do
+    lanes().free_place(unpack(record))
+  end
+  refresh_lanes()
   for _, shape in ipairs(counted) do
     for letter, numbers in pairs(shape.numbers) do
       for buckets, number in pairs(numbers) do
