@@ -250,7 +250,7 @@ def unpack_stored(row: list[Any], shape: Shape) -> StoredRecord:
         updated = started
     name: State = state.decode()
     is_expired = name == "cancelled" and result == b"expired"
-    may_expire = name in ("queued", "scheduled") and outcome is None
+    may_expire = name in ("queued", "scheduled") and (outcome is None or result == b"replaced")
     return StoredRecord(
         id=record_id.decode(),
         name=shape.name,

@@ -26,6 +26,21 @@ local function count_waiting(index)
   return due, waiting - due, first_due
 end
 
+-- Returns when the first due record of a queue was due that waits in a lane. It passes over those that are behind other records, but
+-- reads only the first ones.
+local function find_oldest_held(index)
+  local entries, ids = call('ZRANGEBYSCORE', index, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, 1000), {}
+  for i = 1, #entries, 2 do
+    ids[#ids + 1] = entries[i]
+  end
+  for i, waits_for in ipairs(read_fields(BEHIND, ids)) do
+    if not waits_for then
+      return tonumber(entries[2 * i])
+    end
+  end
+  return math.huge
+end
+
 -- Read counts. A small hash is a list, which each look-up would search from its start; a scan returns all of it.
 local function read_counts(fields)
   local scan, numbers = call('HSCAN', COUNTS, '0', 'COUNT', 1), {}
@@ -46,6 +61,9 @@ for i, name in ipairs(scan[2]) do
   local queued, scheduled, oldest = count_waiting(DUE[name])
   for _, index in ipairs({ SUSPECT[name], HELD[name] }) do
     local more_queued, more_scheduled, first_due = count_waiting(index)
+    if index == HELD[name] and first_due < math.huge and call('EXISTS', BEHIND) == 1 then
+      first_due = find_oldest_held(index)
+    end
     queued, scheduled, oldest = queued + more_queued, scheduled + more_scheduled, math.min(oldest, first_due)
   end
   queues[i] = { name, queued, scheduled, oldest < math.huge and oldest or -1 }

@@ -52,7 +52,7 @@ local function read_record(id, payloads, queue, with_log)
     local words = '- ' .. (expires and format_ms(expires) or '-') .. ' ' .. (lane and #lane or '-')
     blob = string.match(blob, '^[^\n]*\n') .. words .. '\n' .. (lane or '')
   end
-  if payloads == '0' and state ~= 'cancelled' then
+  if payloads == '0' and state == 'completed' then
     outcome = outcome and string.match(outcome, '^[^\n]*')
   end
   local attempts, recoveries = cut(call('HGET', ATTEMPTS, id)), number_or(string.match(call('HGET', RECOVERIES, id) or '', '^%d+'), 0)

@@ -39,9 +39,10 @@ local function lane_in(rest)
   return string.sub(rest, from, from + length - 1)
 end
 
--- Apply the options of a record to its due time and the rest of its blob: see add_records. `created` is when it was created.
--- Returns its lane too, if it has one.
-local function apply_options(options, due, created, rest)
+-- Returns when a record is due, the rest of its blob, and its lane if it has one, by its options: see add_records. `created` is when
+-- it was created.
+local function apply_options(options, ms, created, rest)
+  local due = string.byte(options) == 100 and now + ms or math.max(now, tonumber(ms)) -- a d
   local expires_in, most_wait, has_lane = string.match(options, '^.(%d*)r?m?(%d*)(%*?)$')
   local lane = has_lane ~= '' and lane_in(rest) or nil
   if most_wait ~= '' then
@@ -79,36 +80,42 @@ local function read_shapes(first)
   return given, differing, at
 end
 
--- Make a record wait in its lane, and store the numbers of its limit if they are others.
-local function join_lane(id, shape, lane, due)
+-- Store the numbers of the limit of a lane, if they are others.
+local function write_limit_of(lane)
   local name = string.match(lane, '^[^\n]*')
   if given_limits[name] then
     lanes().write_limit(name, given_limits[name])
     given_limits[name] = nil
   end
+end
+
+-- Make a record wait in its lane.
+local function join_lane(id, shape, lane, due)
+  write_limit_of(lane)
   lanes().join(id, shape.queue, lane, due, shape.index == SUSPECT[shape.queue])
 end
 
--- Add the records with these numbers. ARGV[at..] has for each record: id, digest, key, 'd' or 'a' (a delay, or a point in time),
--- ms, the rest of its blob. Behind 'd' or 'a' are its options: the ms from its due time to its expiry, r if it replaces the holder
--- of its key, m and for how many ms it waits at most, * if it has a lane. With `waits_for`, the record is put behind that one: see
--- replace.lua. Adds {number, disposition, id, state, due, attempts} to `refused` for each record that was not accepted.
-local function add_records(given, at, from_number, to_number, refused, waits_for)
-  local ids = {}
-  for k = from_number, to_number do
-    ids[#ids + 1] = ARGV[at + 6 * (k - 1)]
+-- Add as many records as `number`, from the one at `first_number` on. ARGV[at..] has for each record: id, digest, key, 'd' or 'a' (a
+-- delay, or a point in time), ms, the rest of its blob. Behind 'd' or 'a' are its options: the ms from its due time to its expiry,
+-- r if it replaces the holder of its key, m and for how many ms it waits at most, * if it has a lane. With `waits_for`, the record is
+-- put behind that one: see replace.lua. Adds {number, disposition, id, state, due, attempts} to `refused` for each record that was
+-- not accepted.
+local function add_records(given, at, first_number, number, refused, waits_for)
+  local ids, base = {}, at + 6 * (first_number - 2)
+  for k = 1, number do
+    ids[k] = ARGV[base + 6 * k]
   end
   local stored = read_fields(RECORD, ids)
   -- `added` are the due times of the records of this call, `held` the ids that hold its keys.
   local added, held, blobs, holders, freed, entries, first_due, is_delayed = {}, {}, {}, {}, {}, {}, {}, false
   local in_lanes = {}
-  for k = from_number, to_number do
-    local from = at + 6 * (k - 1)
+  for k = 1, number do
+    local from = base + 6 * k
     local id, digest, key, due_kind, ms, rest = unpack(ARGV, from, from + 5)
     local shape = given[digest]
     local taken_state = shape.keeps_id and state_of_taken(id)
     local holder = key ~= '' and not waits_for and (held[key] or call('HGET', HOLDER, key))
-    local state, due_ms = find(id, stored[k - from_number + 1], added[id])
+    local state, due_ms = find(id, stored[k], added[id])
     local holder_state, holder_due
     if holder and not state then
       holder_state, holder_due = find(holder, not added[holder] and call('HGET', RECORD, holder), added[holder])
@@ -116,17 +123,20 @@ local function add_records(given, at, from_number, to_number, refused, waits_for
     if state then
       local attempts = call('HGET', ATTEMPTS, id)
       attempts = attempts and string.sub(attempts, 1, LONGEST)
-      refused[#refused + 1] = { k, 'duplicate', id, state, format_ms(due_ms), attempts }
+      refused[#refused + 1] = { first_number + k - 1, 'duplicate', id, state, format_ms(due_ms), attempts }
     elseif taken_state then
-      refused[#refused + 1] = { k, 'duplicate', id, taken_state, now_text, false }
+      refused[#refused + 1] = { first_number + k - 1, 'duplicate', id, taken_state, now_text, false }
     elseif holder and (holder_state and not FINISHED[holder_state] or tonumber(call('ZSCORE', UNIQUE, key) or 0) > now) then
       local attempts = call('HGET', ATTEMPTS, holder)
       attempts = attempts and string.sub(attempts, 1, LONGEST)
-      refused[#refused + 1] = { k, 'existing', holder, holder_state or 'completed', format_ms(holder_due or now), attempts }
+      holder_state = holder_state or 'completed'
+      refused[#refused + 1] = { first_number + k - 1, 'existing', holder, holder_state, format_ms(holder_due or now), attempts }
     else
-      local due, lane = string.byte(due_kind) == 100 and now + ms or math.max(now, tonumber(ms)), nil -- a d
-      if #due_kind > 1 then
-        due, rest, lane = apply_options(due_kind, due, now, rest)
+      local due, lane
+      if due_kind == 'd' then
+        due = now + ms
+      else
+        due, rest, lane = apply_options(due_kind, ms, now, rest)
       end
       added[id], is_delayed = due, is_delayed or due > now
       shape.uses = shape.uses + 1
@@ -141,11 +151,12 @@ local function add_records(given, at, from_number, to_number, refused, waits_for
       if lane and not waits_for then
         in_lanes[#in_lanes + 1] = { id, shape, lane, format_ms(due) }
       else
-        local index = waits_for and HELD[shape.queue] or shape.index
-        entries[index] = entries[index] or {}
-        append(entries[index], due == now and now_text or format_ms(due), id)
+        entries[shape.index] = entries[shape.index] or {}
+        append(entries[shape.index], due == now and now_text or format_ms(due), id)
         if not waits_for then
           first_due[shape.queue] = math.min(first_due[shape.queue] or due, due)
+        elseif lane then
+          write_limit_of(lane)
         end
       end
     end

@@ -144,7 +144,8 @@ end
 -- number_or(string.match(text or '', '^%d+'), 0): a function would cost every script more.
 
 -- outcome: "state settled started failed updated due kind worker\nresult", stored when a record is settled, recovered,
--- cancelled or requeued for the first time. The state is - if the record waits again; `settled` is the last settled token.
+-- cancelled, requeued or replaced for the first time. The state is - if the record waits again; `settled` is the last settled
+-- token. The result of a record that has not begun since it was replaced is "replaced".
 local function format_outcome(state, settled, started, failed, due, kind, worker, result)
   return state .. ' ' .. settled .. ' ' .. started .. ' ' .. failed .. ' ' .. now_text .. ' ' .. due .. ' ' .. kind .. ' '
     .. worker .. '\n' .. result

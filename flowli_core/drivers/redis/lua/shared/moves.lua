@@ -87,7 +87,7 @@ local function kind_of(blob, key, lane)
 end
 
 -- Read a record: its kind, its shape, the size of its input, and if it has them, when it expires, and its lane. Returns nil if it
--- cannot be read, and why. Only a record without an outcome expires: one that has begun or was requeued has one.
+-- cannot be read, and why. A record expires only if it has no outcome, or was replaced: it has not begun, and was not requeued.
 local function parse_record(blob)
   local key, size, expires, lane = parse_head(blob)
   if not key then

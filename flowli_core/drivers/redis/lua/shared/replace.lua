@@ -22,10 +22,16 @@ local function replace(id, blob, queue, given, from)
   end
   local is_behind = call('HGET', BEHIND, id)
   local created = number_or(string.match(blob, '^(%d+) ', DIGEST + 1), now)
-  local due = string.byte(options) == 100 and now + ms or math.max(now, tonumber(ms)) -- a d
   local _, _, _, old_lane = parse_head(blob)
-  local lane
-  due, rest, lane = apply_options(options, due, created, rest)
+  local due, lane
+  due, rest, lane = apply_options(options, ms, created, rest)
+  for _, one in ipairs({ { queue, old_lane }, { shape.queue, lane } }) do
+    if one[2] then
+      call('ZSCORE', root .. 'lane:' .. one[1] .. '\n' .. one[2], id)
+      call('SISMEMBER', root .. 'waits:' .. one[2], one[1])
+      call('SISMEMBER', root .. 'lane_suspects', id)
+    end
+  end
   call('HSET', RECORD, id, digest .. format_ms(created) .. ' ' .. key .. '\n' .. rest)
   local old_digest = string.sub(blob, 1, DIGEST)
   if old_digest ~= digest then
@@ -38,13 +44,17 @@ local function replace(id, blob, queue, given, from)
     end
   end
   remove_waiting(id, queue, old_lane)
-  for _, column in ipairs({ OUTCOME, ATTEMPTS, RECOVERIES }) do
-    call('HDEL', column, id)
-  end
+  call('HDEL', ATTEMPTS, id)
+  call('HDEL', RECOVERIES, id)
+  local kind = parse_record(call('HGET', RECORD, id))
+  call('HSET', OUTCOME, id, format_outcome('-', '0', '0', '0', format_ms(due), kind, '', 'replaced'))
   redis.pcall('HDEL', PROGRESS, id)
   redis.pcall('HDEL', LOG, id)
   if is_behind then
     call('ZADD', HELD[shape.queue], format_ms(due), id)
+    if lane then
+      write_limit_of(lane)
+    end
   elseif lane then
     join_lane(id, shape, lane, format_ms(due))
   else
@@ -70,12 +80,16 @@ local function add_replacing(given, at, number, refused)
   if state == 'active' then
     call('HGET', BEHIND, id)
     call('ZSCORE', HELD[given[digest].queue], id)
-    add_records(given, at, number, number, refused, holder)
+    local shape = given[digest]
+    local index = shape.index
+    shape.index = HELD[shape.queue]
+    add_records(given, at, number, 1, refused, holder)
+    shape.index = index
   elseif queue then
     local due = replace(holder, blob, queue, given, from)
     refused[#refused + 1] = { number, 'replaced', holder, due > now and 'scheduled' or 'queued', format_ms(due), false }
   else
-    add_records(given, at, number, number, refused)
+    add_records(given, at, number, 1, refused)
   end
 end
 
@@ -84,10 +98,10 @@ local function add_or_replace(given, at, refused)
   local from, count = 1, (#ARGV - at + 1) / 6
   for number = 1, count do
     if string.find(ARGV[at + 6 * number - 3], 'r', 1, true) then
-      add_records(given, at, from, number - 1, refused)
+      add_records(given, at, from, number - from, refused)
       add_replacing(given, at, number, refused)
       from = number + 1
     end
   end
-  add_records(given, at, from, count, refused)
+  add_records(given, at, from, count - from + 1, refused)
 end

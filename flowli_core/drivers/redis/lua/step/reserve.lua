@@ -160,7 +160,7 @@ local function reserve_from(queue, most, options, bytes)
       end
       -- A record that was behind it may wait now, in any queue: read again when the first records are due.
       first_due, others, is_stale = {}, {}, true
-    elseif expires and expires <= now and not call('HGET', OUTCOME, id) then
+    elseif expires and expires <= now and string.find(call('HGET', OUTCOME, id) or '\nreplaced', '\nreplaced$') then
       expired = expired or {}
       if #expired == MOST_EXPIRED then
         is_full = true
