@@ -1,0 +1,121 @@
+"""Known ways to break the guards of replaced records, records behind others, and kept keys: see `mutations.py`."""
+
+from __future__ import annotations
+
+_KEYS = "tests/redis/test_keys.py"
+_DAMAGE = "tests/redis/test_keys_damage.py"
+
+KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
+    ("shared/replace.lua", _KEYS): (
+        ("a replaced record is created anew", "number_or(string.match(blob, '^(%d+) ', DIGEST + 1), now)", "now"),
+        ("a replaced record keeps its old shape", "subtract_uses(old_digest, 1)"),
+        ("a shape that a call has removed is not stored again", "given[old_digest].is_stored = call", "call"),
+        ("a replaced record stays in its old index", "call('ZREM', index, id)"),
+        ("a replaced record keeps its attempts", "call('HDEL', ATTEMPTS, id)"),
+        ("a replaced record keeps its recoveries", "call('HDEL', RECOVERIES, id)"),
+        ("a replaced record never expires", "format_ms(due), kind, '', 'replaced')", "format_ms(due), kind, '', '')"),
+        ("a record that is replaced waits no longer behind another", "if is_behind then", "if false then"),
+        ("the queue of a replaced record is never forgotten", "may_be_empty[queue] = true"),
+        ("a watcher misses that a record is replaced", "notify({ id })"),
+        ("an active record is replaced", "if state == 'active' then", "if false then"),
+        ("a duplicate replaces", "if blob and not is_known then", "if blob then"),
+        (
+            "the records before one that replaces are not stored yet",
+            "      add_records(given, at, from, number - from, refused)\n",
+        ),
+        ("a record that replaces is added again", "from = number + 1", "from = number"),
+    ),
+    ("shared/replace.lua", _DAMAGE): (
+        ("another type ends a replacement half-way: queues", "call('SISMEMBER', QUEUES, shape.queue)"),
+        ("another type ends a replacement half-way: columns", "call('HGET', column, id)"),
+        ("another type ends a replacement half-way: indexes", "call('ZSCORE', index, id)"),
+    ),
+    ("shared/add_records.lua", _KEYS): (
+        ("a record waits for longer than it may", "math.min(due, created + most_wait)", "due"),
+        (
+            "a longest wait that is over is in the past",
+            "due = math.max(math.min",
+            "due = (function(a) return a end)(math.min",
+        ),
+        ("a kept key is free", "tonumber(call('ZSCORE', UNIQUE, key) or 0) > now", "false"),
+        ("a kept key is never free", "or tonumber(call('ZSCORE', UNIQUE, key) or 0) > now", "or true"),
+        ("a record is behind none", "call('HSET', BEHIND, ids[1], waits_for)"),
+        ("a record behind another wakes a waiter", "      if not waits_for then\n", "      if true then\n"),
+        ("a key that was kept is stored twice", "freed[#freed + 1] = key"),
+    ),
+    ("shared/moves.lua", _KEYS): (
+        ("nobody is admitted", "    admit_behind(id, holder)\n"),
+        ("an admitted record stays held", "call('ZREM', HELD[queue], behind)"),
+        ("an admitted record stays behind", "call('HDEL', BEHIND, behind)"),
+        (
+            "an admitted record is due at once",
+            "add_waiting(behind, shape, number_or(due, now))",
+            "add_waiting(behind, shape, now)",
+        ),
+        ("a cancelled record keeps the key", "call('HSET', HOLDER, key, waits_for)"),
+        ("a cancelled record stays behind", "call('HDEL', BEHIND, id)\n  end\nend"),
+        ("a key is kept by a record that failed", "if state == 'completed' and unique", "if unique"),
+        ("a key is kept for ever", "and unique_until > now then", "and unique_ms then"),
+        (
+            "the time of a kept key begins when it is kept",
+            "string.match(blob, '^%d+', DIGEST + 1) + unique_ms",
+            "now + unique_ms",
+        ),
+    ),
+    ("shared/moves.lua", _DAMAGE): (
+        (
+            "the record behind a damaged one waits for ever",
+            "local kind, shape = parse_record(call('HGET', RECORD, behind) or '')",
+            "if not holder then return end\n  local kind, shape = parse_record(call('HGET', RECORD, behind) or '')",
+        ),
+        ("the record behind one that is set aside waits for ever", "  admit_behind(id)\n  notify"),
+        ("a damaged record that is set aside stays behind", "  call('HDEL', BEHIND, id)\n  admit"),
+        ("a damaged record is never admitted", "call('ZADD', DUE[queue], due, behind) -- A step sets it aside."),
+    ),
+    ("step/reserve.lua", _DAMAGE): (
+        ("the record behind a missing one waits for ever", "admit_behind(id)"),
+        ("a record that a missing one admits is not noticed", "first_due, is_stale = {}, true"),
+    ),
+    ("step/recover.lua", _DAMAGE): (("the record behind a lost one waits for ever", "admit_behind(id)"),),
+    ("step/trim.lua", _KEYS): (
+        ("a key stays kept", "free_keys(call('ZRANGEBYSCORE', UNIQUE, '-inf', now, 'LIMIT', 0, most))"),
+        ("a key that is no longer kept has a holder", "call('HDEL', HOLDER, key)"),
+    ),
+    ("step/trim.lua", _DAMAGE): (
+        (
+            "a key of an unfinished record is freed",
+            "if holder and (FINISHED[parse_outcome",
+            "if holder and true or (FINISHED[parse_outcome",
+        ),
+    ),
+    ("step/trim.lua", "tests/conformance/test_unique.py"): (
+        ("the number of kept keys is not limited", "if unique > tonumber(most_taken) then", "if false then"),
+    ),
+    ("requeue.lua", _KEYS): (
+        ("a key that is no longer kept is taken", "not (unique_until and unique_until <= now) and", "true and"),
+        ("a kept key is free for a requeue", "unique_until and unique_until <= now", "unique_until"),
+        ("a requeued record has a kept key", "call('ZREM', UNIQUE, key)"),
+        (
+            "a requeue takes a record from behind another",
+            "if state == 'scheduled' and call('HGET', BEHIND, id) then",
+            "if false then",
+        ),
+        ("a record that another waits for cannot be requeued", " and FINISHED[record.state] then", " then"),
+    ),
+    ("admit.lua", _DAMAGE): (
+        ("a record is admitted before the other has finished", "if is_behind or (", "if ("),
+        ("a record that has lost its entry is not admitted", "(lane or not is_held)", "true"),
+    ),
+    ("audit.lua", _DAMAGE): (
+        ("a record that is behind none is not found", "not lane and not call('HGET', BEHIND, id)", "false"),
+        (
+            "a record that is behind a finished one is not found",
+            "elseif not state or FINISHED[state] then\n    report('behind'",
+            "elseif false then\n    report('behind'",
+        ),
+        ("a key that no record holds is not found", "if not call('HGET', HOLDER, found[2][i]) then", "if false then"),
+    ),
+    ("overview.lua", "tests/conformance/test_replace.py"): (
+        ("a record behind another is the oldest", "first_due = find_oldest_held(index)"),
+    ),
+}
