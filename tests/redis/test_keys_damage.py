@@ -140,21 +140,17 @@ async def test_a_damaged_holder_is_replaced(driver: RedisDriver, worker: Worker,
     assert (held.id, held.input) == ("a", b"2")
 
 
-@pytest.mark.parametrize(
-    ("damage", "problem"),
-    [
-        (lambda r, k: r.hdel(k("behind"), "b"), "is missing"),
-        (lambda r, k: r.hset(k("behind"), "b", "nobody"), "has finished or is missing"),
-    ],
-)
+@pytest.mark.parametrize(("waits_for", "problem"), [("", "is missing"), ("nobody", "has finished or is missing")])
 async def test_fsck_mends_a_record_that_is_behind_none(
-    driver: RedisDriver, key: Any, foreign: Any, damage: Any, problem: str
+    driver: RedisDriver, key: Any, foreign: Any, waits_for: str, problem: str
 ) -> None:
     """It waits in its queue afterwards."""
     worker = Worker(driver)
     held = await put_behind(driver, worker)
     assert await driver.fsck() == ()
-    damage(foreign, key)
+    foreign.hdel(key("behind"), "b")
+    if waits_for:
+        foreign.hset(key("behind"), "b", waits_for)
     await worker.settle(held, BROKEN)
     assert await worker.take() == ()
     (finding,) = await driver.fsck()
