@@ -10,7 +10,7 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a replaced record is created anew", "number_or(string.match(blob, '^(%d+) ', DIGEST + 1), now)", "now"),
         ("a replaced record keeps its old shape", "subtract_uses(old_digest, 1)"),
         ("a shape that a call has removed is not stored again", "given[old_digest].is_stored = call", "call"),
-        ("a replaced record stays in its old index", "call('ZREM', index, id)"),
+        ("a replaced record stays in its old index", "remove_waiting(id, queue, old_lane)"),
         ("a replaced record keeps its attempts", "call('HDEL', ATTEMPTS, id)"),
         ("a replaced record keeps its recoveries", "call('HDEL', RECOVERIES, id)"),
         ("a replaced record never expires", "format_ms(due), kind, '', 'replaced')", "format_ms(due), kind, '', '')"),
@@ -49,8 +49,8 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("an admitted record stays behind", "call('HDEL', BEHIND, behind)"),
         (
             "an admitted record is due at once",
-            "add_waiting(behind, shape, number_or(due, now))",
-            "add_waiting(behind, shape, now)",
+            "add_waiting(behind, shape, number_or(due, now), lane)",
+            "add_waiting(behind, shape, now, lane)",
         ),
         ("a cancelled record keeps the key", "call('HSET', HOLDER, key, waits_for)"),
         ("a cancelled record stays behind", "call('HDEL', BEHIND, id)\n  end\nend"),
@@ -65,8 +65,8 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("shared/moves.lua", _DAMAGE): (
         (
             "the record behind a damaged one waits for ever",
-            "local kind, shape = parse_record(call('HGET', RECORD, behind) or '')",
-            "if not holder then return end\n  local kind, shape = parse_record(call('HGET', RECORD, behind) or '')",
+            "local kind, shape, _, _, lane = parse_record(call('HGET', RECORD, behind) or '')",
+            "if not holder then return end\n  local kind, shape, _, _, lane = parse_record(call('HGET', RECORD, behind) or '')",
         ),
         ("the record behind one that is set aside waits for ever", "  admit_behind(id)\n  notify"),
         ("a damaged record that is set aside stays behind", "  call('HDEL', BEHIND, id)\n  admit"),
@@ -74,7 +74,7 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ),
     ("step/reserve.lua", _DAMAGE): (
         ("the record behind a missing one waits for ever", "admit_behind(id)"),
-        ("a record that a missing one admits is not noticed", "first_due, is_stale = {}, true"),
+        ("a record that a missing one admits is not noticed", "first_due, others, is_stale = {}, {}, true"),
     ),
     ("step/recover.lua", _DAMAGE): (("the record behind a lost one waits for ever", "admit_behind(id)"),),
     ("step/trim.lua", _KEYS): (
