@@ -65,8 +65,8 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("shared/moves.lua", _DAMAGE): (
         (
             "the record behind a damaged one waits for ever",
-            "local kind, shape, _, _, lane = parse_record(call('HGET', RECORD, behind) or '')",
-            "if not holder then return end\n  local kind, shape, _, _, lane = parse_record(call('HGET', RECORD, behind) or '')",
+            "if call('EXISTS', BEHIND) == 0 then",
+            "if call('EXISTS', BEHIND) == 0 or not holder then",
         ),
         ("the record behind one that is set aside waits for ever", "  admit_behind(id)\n  notify"),
         ("a damaged record that is set aside stays behind", "  call('HDEL', BEHIND, id)\n  admit"),
