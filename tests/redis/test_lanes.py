@@ -7,17 +7,22 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from flowli_core.driver import Released, Retried
 from flowli_core.lanes import Lane, Rate
-from tests.conformance.builders import BROKEN, DONE, Worker, record
+from tests.conformance.builders import BROKEN, DONE, Worker, ids, record
 from tests.support.store import cancel_one, requeue_one
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flowli_core.drivers.redis import RedisDriver
     from flowli_core.new_records import NewRecord
 
 ONE = Lane("api", "a", concurrency=1)
-TWO_IN_A_MINUTE = Lane("mail", "b", rate=Rate(2, timedelta(minutes=1)))
+A = "api\na"
+LANE = ("lanes", f"q\n{A}")
 
 
 def in_lane(record_id: str, lane: Lane = ONE, **options: Any) -> NewRecord:
@@ -61,3 +66,50 @@ async def test_lanes_without_records_leave_only_the_numbers_of_their_limits(
     left = {name for name in keys_of(foreign, prefix) - before if re.match("held|lane|waits|turn|places|starts", name)}
     assert left == {"starts:mail\nb"}
     assert 0 < foreign.pttl(f"{{{prefix}}}:1:starts:mail\nb") <= 120_000
+
+
+DAMAGES: list[tuple[str, Callable[[Any, Callable[[str], str]], object], set[tuple[str, str]]]] = [
+    ("a place of no record", lambda r, k: r.sadd(k(f"places:{A}"), "nobody"), {(f"places:{A}", "nobody")}),
+    ("a place of a finished record", lambda r, k: r.sadd(k(f"places:{A}"), "done"), {(f"places:{A}", "done")}),
+    ("an active record without a place", lambda r, k: r.srem(k(f"places:{A}"), "1"), {(f"places:{A}", "1"), LANE}),
+    (
+        "a held record that is not in its lane",
+        lambda r, k: r.zrem(k(f"lane:q\n{A}"), "2"),
+        {(f"lane:q\n{A}", "2"), LANE},
+    ),
+    ("an entry that is not held", lambda r, k: r.zadd(k(f"lane:q\n{A}"), {"x": 0}), {(f"lane:q\n{A}", "x"), LANE}),
+    ("a wrong depth", lambda r, k: r.zadd(k("lanes"), {f"q\n{A}": -7}), {LANE}),
+    ("no depth", lambda r, k: r.zrem(k("lanes"), f"q\n{A}"), {(f"lane:q\n{A}", "2"), (f"lane:q\n{A}", "3")}),
+    ("no turn", lambda r, k: r.zrem(k("turn:q"), "mail\nb"), {("lanes", "q\nmail\nb")}),
+    ("a turn of no lane", lambda r, k: r.zadd(k("turn:q"), {"mail\nc": 1}), {("turn:q", "mail\nc")}),
+    ("a queue that does not wait", lambda r, k: r.srem(k(f"waits:{A}"), "q"), {LANE}),
+    ("a suspect by mistake", lambda r, k: r.sadd(k("lane_suspects"), "2"), {("lane_suspects", "2")}),
+    ("a suspect that does not exist", lambda r, k: r.sadd(k("lane_suspects"), "nobody"), {("lane_suspects", "nobody")}),
+]
+
+
+@pytest.mark.parametrize(("damage", "expected"), [pytest.param(do, found, id=name) for name, do, found in DAMAGES])
+async def test_damaged_lanes_are_found_and_mended(
+    driver: RedisDriver,
+    prefix: str,
+    foreign: Any,
+    damage: Callable[[Any, Callable[[str], str]], object],
+    expected: set[tuple[str, str]],
+) -> None:
+    """All records of the lanes run afterwards, in their order, and no more at once than they may."""
+    root = f"{{{prefix}}}:1:"
+    worker = Worker(driver)
+    await driver.enqueue([in_lane("done")])
+    await worker.settle((await worker.take(1))[0], DONE)
+    await driver.enqueue([in_lane("1"), in_lane("2"), in_lane("3"), in_lane("4", Lane("mail", "b"))])
+    (held,) = await worker.take(1)
+    damage(foreign, lambda name: root + name)
+    found = await driver.fsck()
+    assert {(one.key.removeprefix(root), one.id) for one in found} == expected
+    assert await driver.fsck() == ()
+    assert ids(await worker.take(9)) == ["4"]
+    for name in ("1", "2", "3"):
+        assert held.id == name
+        await worker.settle(held, DONE)
+        held = next(iter(await worker.take(9)), held)
+    assert (await driver.overview()).lanes == ()

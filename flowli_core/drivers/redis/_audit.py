@@ -1,7 +1,7 @@
 """fsck: a search for damage in the keys of a prefix, while workers go on.
 
-It corrects two kinds of damage that nothing else ends: a wrong number of records with a shape, which keeps the shape
-for ever, and a record that waits behind one that will never finish.
+It corrects three kinds of damage that nothing else ends: a wrong number of records with a shape, which keeps the shape
+for ever, a record that waits behind one that will never finish, and a lane that cannot go on.
 
 The invariants that it checks:
 
@@ -14,6 +14,8 @@ The invariants that it checks:
 - An idempotency key is held exactly by the unfinished record that has it, by the record that waits behind that one, or
   by a completed record while it is unique.
 - A record is behind another exactly if that has not finished; then it is held.
+- A held record that is behind no other is in its lane, and an active one has a place of its lane. No other record is in
+  a lane or has a place. A lane in which records wait has a turn, or active records.
 - The suspects are the records that have been recovered as often as they may be.
 - Each schedule is in the index of schedules; in the index of ticks exactly if it has a next tick.
 """
@@ -39,6 +41,7 @@ AT_A_TIME = 100
 _COUNTED = {"lease": "active", "completed": "completed", "failed": "failed", "cancelled": "cancelled"}
 _OF_RECORDS = ("token", "attempts", "outcome", "recoveries", "expiry", "holder", "cancelling", "progress", "log")
 _OF_KEYS = ("behind", "unique")
+_OF_LANES = ("lanes", "lane_suspects")
 _OF_SCHEDULES = ("schedule", "schedules", "tick")
 _TOKEN = ("token", "")
 _TRIES = 3
@@ -79,7 +82,7 @@ class Audit:
         async for _ in self._scan("counts"):
             pass
         await self._compare_uses()
-        for column in (*_OF_RECORDS, *_OF_KEYS, "uses", *_OF_SCHEDULES):
+        for column in (*_OF_RECORDS, *_OF_KEYS, *_OF_LANES, "uses", *_OF_SCHEDULES):
             async for _ in self._scan(column):
                 pass
         for finding in [*self._findings]:
@@ -89,8 +92,24 @@ class Audit:
         for column, queue in sorted(indexes):
             async for _ in self._scan(column, queue):
                 pass
+        await self._mend_lanes()
         await self._compare_counts()
         return tuple(self._findings)[: self._limit]
+
+    async def _mend_lanes(self) -> None:
+        """Correct what was found of lanes: see the keys in _keys.py."""
+        for finding in [*self._findings]:
+            kind, _, lane = finding.key.removeprefix(self._keys.named("")).partition(":")
+            if kind == "lanes":
+                queue, _, lane = finding.id.partition("\n")
+                await self._scripts.mend_lane(queue, lane, record_id="")
+            elif kind in {"turn", "turn_suspect"}:
+                await self._scripts.mend_lane(lane, finding.id, record_id="")
+            elif kind == "lane":
+                queue, _, lane = lane.partition("\n")
+                await self._scripts.mend_lane(queue, lane, record_id=finding.id)
+            elif kind in {"places", "lane_suspects"}:
+                await self._scripts.mend_lane("", lane, record_id=finding.id)
 
     async def _compare_uses(self) -> None:
         """Check the records, and compare how many of them have each shape with what is stored.

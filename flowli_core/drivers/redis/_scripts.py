@@ -112,6 +112,9 @@ class Scripts:
     async def enqueue_replacing(self, records: Sequence[NewRecord]) -> Any:
         return await self._store("enqueue_replacing", _pack_records(records))
 
+    async def mend_lane(self, queue: str, lane: str, *, record_id: str) -> Any:
+        return await self._call("mend_lane", [queue, lane, record_id])
+
     async def step(self, step: Step) -> Any:
         return await self._evaluate(self._scripts["step"], self._step_words(step), self._client)
 

@@ -1,5 +1,5 @@
 -- Check a part of a column for damage: see _audit.py. Each call checks its records as they are now, so workers can go on.
--- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/moves shared/schedules shared/text shared/uses
+-- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/moves shared/schedules shared/text shared/uses audit/lanes
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
 -- ARGV[first..]: column, queue (of due, suspect and held) or '', cursor, about how many entries to check.
 -- Answers {next cursor, {key, id, problem} for each finding, {queue, number of records} for each queue found}.
@@ -45,8 +45,12 @@ local function check_active(id, blob, text, settled)
     report('token', id, 'cannot be read')
     return
   end
-  if kind ~= parse_record(blob) then
-    report('token', id, 'has another kind than the record')
+  local its_kind, shape, _, _, lane = parse_record(blob)
+  if kind ~= its_kind or lane_of_token(text) ~= lane then
+    report('token', id, 'has another kind or lane than the record')
+  end
+  if lane and shape then
+    check_in_lane(report, id, shape.queue, lane)
   end
   if tonumber(token) > number_or(call('HGET', SERIAL, 'token'), 0) then
     report('token', id, 'is greater than the last one that was issued')
@@ -152,8 +156,12 @@ local function check_record(id, blob)
     check_unfinished(id, last_state)
   end
   local lane = select(4, parse_head(blob))
-  if index.name == 'held:' .. queue and not lane and not call('HGET', BEHIND, id) then
-    report('behind', id, 'is missing, although the record is held and in no lane')
+  if index.name == 'held:' .. queue and not call('HGET', BEHIND, id) then
+    if lane then
+      check_in_lane(report, id, queue, lane, recoveries >= most)
+    else
+      report('behind', id, 'is missing, although the record is held and in no lane')
+    end
   end
   check_key(id, blob, is_finished)
   if call('SISMEMBER', CANCELLING, id) == 1 and index.name ~= 'lease' then
@@ -232,6 +240,11 @@ local function check_queues()
     if is_empty(queue) then
       report('queues', queue, 'has no records')
     end
+    for _, name in ipairs({ 'turn', 'turn_suspect' }) do
+      if call('EXISTS', root .. name .. ':' .. queue) == 1 then
+        others[#others + 1] = { name, queue }
+      end
+    end
     of_queue = queue
     for name, index in pairs({ due = DUE[queue], suspect = SUSPECT[queue], held = HELD[queue] }) do
       local length = redis.pcall('ZCARD', index)
@@ -284,7 +297,31 @@ elseif column == 'schedules' or column == 'tick' then
   return { found[1], findings, {} }
 end
 
-if column == 'behind' then
+if column == 'lanes' then
+  local found = call('ZSCAN', LANES, cursor, 'COUNT', size)
+  for i = 1, #found[2], 2 do
+    check_lane(report, found[2][i], tonumber(found[2][i + 1]))
+  end
+  return { found[1], findings, {} }
+elseif column == 'turn' or column == 'turn_suspect' then
+  local found = call('ZSCAN', root .. column .. ':' .. of_queue, cursor, 'COUNT', size)
+  for i = 1, #found[2], 2 do
+    if not call('ZSCORE', LANES, of_queue .. '\n' .. found[2][i]) then
+      report(column .. ':' .. of_queue, found[2][i], 'is a lane without waiting records')
+    end
+  end
+  return { found[1], findings, {} }
+elseif column == 'lane_suspects' then
+  local found = call('SSCAN', root .. column, cursor, 'COUNT', size)
+  for _, id in ipairs(found[2]) do
+    local blob = call('HGET', RECORD, id)
+    local shape = blob and shape_of(blob)
+    if not blob or (shape and not call('ZSCORE', HELD[shape.queue], id)) then
+      report(column, id, 'is not a held record')
+    end
+  end
+  return { found[1], findings, {} }
+elseif column == 'behind' then
   local found = call('HSCAN', BEHIND, cursor, 'COUNT', size)
   for i = 1, #found[2], 2 do
     check_behind(found[2][i], found[2][i + 1])
