@@ -46,7 +46,7 @@ local function check_active(id, blob, text, settled)
     return
   end
   local its_kind, shape, _, _, lane = parse_record(blob)
-  if kind ~= its_kind or lane_of_token(text) ~= lane then
+  if kind ~= its_kind or string.match(text, '\n(.*)$') ~= lane then
     report('token', id, 'has another kind or lane than the record')
   end
   if lane and shape then
@@ -298,7 +298,7 @@ elseif column == 'schedules' or column == 'tick' then
 end
 
 if column == 'lanes' then
-  local found = call('ZSCAN', LANES, cursor, 'COUNT', size)
+  local found = call('ZSCAN', root .. 'lanes', cursor, 'COUNT', size)
   for i = 1, #found[2], 2 do
     check_lane(report, found[2][i], tonumber(found[2][i + 1]))
   end
@@ -306,7 +306,7 @@ if column == 'lanes' then
 elseif column == 'turn' or column == 'turn_suspect' then
   local found = call('ZSCAN', root .. column .. ':' .. of_queue, cursor, 'COUNT', size)
   for i = 1, #found[2], 2 do
-    if not call('ZSCORE', LANES, of_queue .. '\n' .. found[2][i]) then
+    if not call('ZSCORE', root .. 'lanes', of_queue .. '\n' .. found[2][i]) then
       report(column .. ':' .. of_queue, found[2][i], 'is a lane without waiting records')
     end
   end

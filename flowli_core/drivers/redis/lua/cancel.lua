@@ -1,5 +1,5 @@
 -- Cancel waiting records, and request the cancellation of active ones. Set aside waiting ones that cannot be read.
--- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/add_history shared/moves shared/targets
+-- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/add_history shared/moves shared/remove_waiting shared/targets
 -- ARGV[first..]: for each record its id, and the state in which it must be or -.
 -- Answers for each record 'cancelled', 'requested', 'finished', 'changed' or 'unknown'. It may answer for the first of them only: see
 -- targets.lua.

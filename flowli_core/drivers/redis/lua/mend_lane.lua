@@ -11,7 +11,7 @@ local function mend_record()
   local is_active = call('HGET', TOKEN, id)
   if kind and its_lane and is_active then
     call('SADD', PLACES .. its_lane, id)
-    changed_everywhere[its_lane] = true
+    lanes().change_everywhere(its_lane)
   end
   if lane ~= '' and not (is_active and its_lane == lane) then
     lanes().free_place(id, lane)

@@ -78,7 +78,7 @@ end
 
 -- List the lanes with the most waiting records.
 local function list_lanes()
-  local entries, rows = call('ZRANGE', LANES, 0, most_lanes - 1, 'WITHSCORES'), {}
+  local entries, rows = call('ZRANGE', root .. 'lanes', 0, most_lanes - 1, 'WITHSCORES'), {}
   for i = 1, #entries, 2 do
     local queue, lane = string.match(entries[i], '^([^\n]*)\n(.*)$')
     if queue and string.find(lane, '\n', 1, true) then
@@ -94,5 +94,5 @@ end
 local is_first = cursor == '0'
 return {
   now, scan[1], queues, read_counts(fields), workers, is_first and list_paused() or {},
-  is_first and call('ZCARD', LANES) or 0, is_first and list_lanes() or {},
+  is_first and call('ZCARD', root .. 'lanes') or 0, is_first and list_lanes() or {},
 }

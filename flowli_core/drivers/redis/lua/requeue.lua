@@ -1,5 +1,5 @@
 -- Return finished or scheduled records to their queues: due now, with new attempts (or none stored) and no recoveries.
--- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/moves shared/targets
+-- Needs: shared/columns shared/watchers shared/paused shared/lanes shared/moves shared/remove_waiting shared/targets
 -- ARGV[first..]: for each record its id, the state in which it must be or -, 1 if attempts follow, attempts.
 -- Answers for each record 'requeued', 'unfinished', 'key_taken', 'damaged', 'changed' or 'unknown'. It may answer for the first of
 -- them only: see targets.lua.

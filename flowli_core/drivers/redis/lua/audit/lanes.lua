@@ -42,7 +42,7 @@ local function check_in_lane(report, id, queue, lane, is_suspect)
     return
   end
   local member = queue .. '\n' .. lane
-  if not call('ZSCORE', root .. 'lane:' .. member, id) or not call('ZSCORE', LANES, member) then
+  if not call('ZSCORE', root .. 'lane:' .. member, id) or not call('ZSCORE', root .. 'lanes', member) then
     report('lane:' .. member, id, 'is missing, although the record is held')
   elseif (call('SISMEMBER', root .. 'lane_suspects', id) == 1) ~= is_suspect then
     report('lane_suspects', id, is_suspect and 'is missing, although the record is a suspect' or 'is not a suspect')

@@ -33,18 +33,16 @@ local function add_uses(digest, shape)
   end
 end
 
--- The lane of a record, in the rest of its blob.
-local function lane_in(rest)
-  local length, from = string.match(rest, '^%S+ %S+ (%d+)[^\n]*\n()')
-  return string.sub(rest, from, from + length - 1)
-end
-
 -- Returns when a record is due, the rest of its blob, and its lane if it has one, by its options: see add_records. `created` is when
 -- it was created.
 local function apply_options(options, ms, created, rest)
   local due = string.byte(options) == 100 and now + ms or math.max(now, tonumber(ms)) -- a d
   local expires_in, most_wait, has_lane = string.match(options, '^.(%d*)r?m?(%d*)(%*?)$')
-  local lane = has_lane ~= '' and lane_in(rest) or nil
+  local lane
+  if has_lane ~= '' then
+    local length, from = string.match(rest, '^%S+ %S+ (%d+)[^\n]*\n()')
+    lane = string.sub(rest, from, from + length - 1)
+  end
   if most_wait ~= '' then
     due = math.max(math.min(due, created + most_wait), now)
   end
@@ -57,7 +55,6 @@ end
 -- Read the shapes and the limits of the records to add, from ARGV[first] on: how many shapes, how many limits, for each shape its
 -- digest and text, for each limit its name and numbers. Returns the shapes by digest, {digest, text, ...} of the stored shapes that
 -- differ from those given, and the position of the first record.
-local given_limits = {}
 local function read_shapes(first)
   local given, differing, at = {}, {}, first + 2
   for _ = 1, tonumber(ARGV[first]) do
@@ -74,25 +71,10 @@ local function read_shapes(first)
     at = at + 2
   end
   for _ = 1, tonumber(ARGV[first + 1]) do
-    given_limits[ARGV[at]] = ARGV[at + 1]
+    lanes().give_limit(ARGV[at], ARGV[at + 1])
     at = at + 2
   end
   return given, differing, at
-end
-
--- Store the numbers of the limit of a lane, if they are others.
-local function write_limit_of(lane)
-  local name = string.match(lane, '^[^\n]*')
-  if given_limits[name] then
-    lanes().write_limit(name, given_limits[name])
-    given_limits[name] = nil
-  end
-end
-
--- Make a record wait in its lane.
-local function join_lane(id, shape, lane, due)
-  write_limit_of(lane)
-  lanes().join(id, shape.queue, lane, due, shape.index == SUSPECT[shape.queue])
 end
 
 -- Add as many records as `number`, from the one at `first_number` on. ARGV[at..] has for each record: id, digest, key, 'd' or 'a' (a
@@ -156,7 +138,7 @@ local function add_records(given, at, first_number, number, refused, waits_for)
         if not waits_for then
           first_due[shape.queue] = math.min(first_due[shape.queue] or due, due)
         elseif lane then
-          write_limit_of(lane)
+          lanes().write_limit_of(lane)
         end
       end
     end
@@ -196,7 +178,7 @@ local function add_records(given, at, first_number, number, refused, waits_for)
     call_with_all('ZADD', index, members, 2)
   end
   for _, record in ipairs(in_lanes) do
-    join_lane(unpack(record))
+    lanes().join_new(unpack(record))
   end
   refresh_lanes()
   for _, shape in pairs(given) do

@@ -5,14 +5,10 @@
 -- turn_suspect:QUEUE those whose first record is a suspect. A lane without a place is in neither. places:LANE are the ids of the
 -- active records, starts:LANE the times at which the last ones were reserved, waits:LANE the queues with waiting records. lanes
 -- has minus the number of waiting records of each "queue\nlane", limits "concurrency count period" of each limit, - for none.
-local LANES, LIMITS, TURN, TURN_SUSPECT = root .. 'lanes', root .. 'limits', root .. 'turn:', root .. 'turn_suspect:'
+local TURN, TURN_SUSPECT = root .. 'turn:', root .. 'turn_suspect:'
 
 -- The queues in which a change has made a waiter learn of an earlier time.
 local announced = {}
-
--- The lanes that have changed: in the queues touched[lane], true for those in which a step has served it; and in all queues, if a
--- place or a start has changed.
-local touched, changed_everywhere = {}, {}
 
 -- Returns the functions of lanes. They are made when they are needed: see make_history.
 local functions_of_lanes
@@ -20,11 +16,14 @@ local function lanes()
   if functions_of_lanes then
     return functions_of_lanes
   end
-  local LANE, PLACES, STARTS, WAITS, SUSPECTS = root .. 'lane:', root .. 'places:', root .. 'starts:', root .. 'waits:',
-    root .. 'lane_suspects'
+  local LANES, LIMITS, SUSPECTS = root .. 'lanes', root .. 'limits', root .. 'lane_suspects'
+  local LANE, PLACES, STARTS, WAITS = root .. 'lane:', root .. 'places:', root .. 'starts:', root .. 'waits:'
   -- How long the starts are kept after their period, because a clock may be set.
   local SPARE_MS = 60000
-  local limits, functions = {}, {}
+  local limits, given_limits, functions = {}, {}, {}
+  -- The lanes that have changed: in the queues touched[lane], true for those in which a step has served it; and in all queues, if a
+  -- place or a start has changed.
+  local touched, changed_everywhere = {}, {}
 
   -- The numbers of the limit of a lane. One that cannot be read has one place, until a record is enqueued with it.
   local function limit_of(lane)
@@ -41,11 +40,9 @@ local function lanes()
   end
   functions.limit_of = limit_of
 
-  function functions.write_limit(name, text)
-    limits[name] = nil
-    if call('HGET', LIMITS, name) ~= text then
-      call('HSET', LIMITS, name, text)
-    end
+  -- Note the numbers of a limit, which are stored with the next new record of one of its lanes.
+  function functions.give_limit(name, text)
+    given_limits[name] = text
   end
 
   -- Returns when the lane may start a record by its rate, 0 if it has none or at once; or nil if all places are taken. A start that
@@ -74,6 +71,20 @@ local function lanes()
       call('SADD', SUSPECTS, id)
     end
     functions.touch(lane, queue)
+  end
+
+  function functions.write_limit_of(lane)
+    local name = string.match(lane, '^[^\n]*')
+    local text = given_limits[name]
+    if text and call('HGET', LIMITS, name) ~= text then
+      call('HSET', LIMITS, name, text)
+    end
+    given_limits[name], limits[name] = nil, nil
+  end
+
+  function functions.join_new(id, shape, lane, due)
+    functions.write_limit_of(lane)
+    functions.join(id, shape.queue, lane, due, shape.index ~= DUE[shape.queue])
   end
 
   function functions.leave(id, queue, lane, is_served)
@@ -172,18 +183,18 @@ local function lanes()
     touched, changed_everywhere = {}, {}
   end
 
+  -- Compute the turns in all queues again, with the next refresh.
+  function functions.change_everywhere(lane)
+    changed_everywhere[lane] = true
+  end
+
   functions_of_lanes = functions
   return functions
 end
 
 -- Compute the turns of the lanes that have changed. Call it after the changes of each stage, and before the next one reads turns.
 local function refresh_lanes()
-  if next(touched) or next(changed_everywhere) then
-    lanes().refresh_all()
+  if functions_of_lanes then
+    functions_of_lanes.refresh_all()
   end
-end
-
--- Returns the lane of an active record, which follows in its token, or nil.
-local function lane_of_token(text)
-  return string.match(text or '', '\n(.*)$')
 end

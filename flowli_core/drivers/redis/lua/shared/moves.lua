@@ -122,16 +122,6 @@ local function add_waiting(id, shape, due, lane)
   end
 end
 
--- Remove a waiting record from the indexes of its queue.
-local function remove_waiting(id, queue, lane)
-  call('ZREM', DUE[queue], id)
-  call('ZREM', SUSPECT[queue], id)
-  call('ZREM', HELD[queue], id)
-  if lane then
-    lanes().leave(id, queue, lane)
-  end
-end
-
 -- behind: a hash, id -> id of the active record with the same key for which it waits. Such a record holds the key, and is in `held`.
 --
 -- Make the record wait that is behind one which has finished. `holder` is the one that holds its key, or nil if that is not known:

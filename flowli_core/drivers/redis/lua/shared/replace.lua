@@ -53,10 +53,10 @@ local function replace(id, blob, queue, given, from)
   if is_behind then
     call('ZADD', HELD[shape.queue], format_ms(due), id)
     if lane then
-      write_limit_of(lane)
+      lanes().write_limit_of(lane)
     end
   elseif lane then
-    join_lane(id, shape, lane, format_ms(due))
+    lanes().join_new(id, shape, lane, format_ms(due))
   else
     add_waiting(id, shape_of(digest), due)
   end

@@ -14,7 +14,7 @@ end
 -- already.
 local function recover_one(id, token_text, outcome_text, stepping, queue)
   local token, reserved, due, kind, worker = parse_token(token_text or '')
-  local shape, lane = kind and shape_of(kind), lane_of_token(token_text)
+  local shape, lane = kind and shape_of(kind), string.match(token_text or '', '\n(.*)$')
   if lane then
     lanes().free_place(id, lane)
   end

@@ -19,28 +19,26 @@ local function has_others(queue)
   return others[queue]
 end
 
--- The first of two entries, {member, time}: nil if there is none.
-local function first_of(one, other)
-  local time, other_time = tonumber(one[2]), tonumber(other[2])
-  if time and (not other_time or time < other_time or (time == other_time and one[1] <= other[1])) then
-    return one
-  end
-  return other_time and other
-end
-
--- The first entry of an index and of an index of turns, in the order of a queue: at the same time, lanes come before records.
-local function first_entry(index, turns, last)
-  local entry = call('ZRANGEBYSCORE', index, '-inf', last, 'WITHSCORES', 'LIMIT', 0, 1)
-  local turn = call('ZRANGEBYSCORE', turns, '-inf', last, 'WITHSCORES', 'LIMIT', 0, 1)
-  if turn[1] then
-    turn[1] = '\n' .. turn[1]
-  end
-  return first_of(turn, entry)
-end
-
 -- Find the first due suspect of a queue. Returns its id and due time in lists, and its lane; or nil if another record comes before
 -- it. If its lane may not run now, the lists are empty.
 local function find_suspect(queue)
+  -- The first of two entries, {member, time}: nil if there is none.
+  local function first_of(one, other)
+    local time, other_time = tonumber(one[2]), tonumber(other[2])
+    if time and (not other_time or time < other_time or (time == other_time and one[1] <= other[1])) then
+      return one
+    end
+    return other_time and other
+  end
+  -- The first entry of an index and of one of turns, in the order of a queue: at the same time, lanes come before records.
+  local function first_entry(index, turns, last)
+    local entry = call('ZRANGEBYSCORE', index, '-inf', last, 'WITHSCORES', 'LIMIT', 0, 1)
+    local turn = call('ZRANGEBYSCORE', turns, '-inf', last, 'WITHSCORES', 'LIMIT', 0, 1)
+    if turn[1] then
+      turn[1] = '\n' .. turn[1]
+    end
+    return first_of(turn, entry)
+  end
   local suspect = first_entry(SUSPECT[queue], TURN_SUSPECT .. queue, now)
   local other = suspect and first_entry(DUE[queue], TURN .. queue, '+inf')
   if not suspect or (other and first_of(other, suspect) == other) then
@@ -54,8 +52,12 @@ local function find_suspect(queue)
   return { suspect[1] }, { suspect[2] }
 end
 
--- Find the first due records of a queue that are no suspects. Returns their ids and due times, and the first entries of the
--- index: one more than `most`, due or not.
+-- A step that has met this many lanes that may not run yet, as after the clock was set back, reserves no more.
+local MOST_IDLE, idle_turns = 1000, 0
+
+-- Find the first due records of a queue that are no suspects, and the first record of each lane that has its turn. Returns their ids
+-- and due times, and the first entries of the index: one more than `most`, due or not. If lanes had turns, it returns the lane of
+-- each record that has one.
 local function find_due(queue, most)
   local entries = call('ZRANGE', DUE[queue], 0, most, 'WITHSCORES')
   local ids, dues = {}, {}
@@ -65,17 +67,7 @@ local function find_due(queue, most)
     end
     ids[#ids + 1], dues[#dues + 1] = entries[i], entries[i + 1]
   end
-  return ids, dues, entries
-end
-
--- A step that has met this many lanes that may not run yet, as after the clock was set back, reserves no more.
-local MOST_IDLE, idle_turns = 1000, 0
-
--- Find the first due entries of a queue with lanes: records, and the first record of each lane that has its turn. Returns as
--- find_due does, and then the lane of each record that has one, and true if lanes had turns.
-local function find_round(queue, most)
-  local ids, dues, entries = find_due(queue, most)
-  local turns = call('ZRANGEBYSCORE', TURN .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
+  local turns = has_others(queue) and call('ZRANGEBYSCORE', TURN .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most) or {}
   if #turns == 0 then
     return ids, dues, entries
   end
@@ -95,16 +87,7 @@ local function find_round(queue, most)
       end
     end
   end
-  return round, round_dues, entries, lane_of, true
-end
-
--- Remove a record that is not reserved from its index. It ends the turn of its lane.
-local function drop(id, index, queue, lane)
-  if lane then
-    lanes().leave(id, queue, lane, true)
-  else
-    call('ZREM', index, id)
-  end
+  return round, round_dues, entries, lane_of
 end
 
 -- Add the attempts and recoveries of the records from `position` in the batch on. A record without an outcome has none.
@@ -125,18 +108,13 @@ end
 -- Reserve from one queue. Returns the number of input bytes of the batch, true if the batch is full, as it is with a suspect, and
 -- true if records had expired or lanes had turns, so that there may be more to reserve.
 local function reserve_from(queue, most, options, bytes)
-  local index, ids, dues, entries, lane_of, had_turns = SUSPECT[queue], nil, nil, nil, nil, false
+  local index, ids, dues, entries, lane_of = SUSPECT[queue], nil, nil, nil, nil
   if options.with_suspect and #batch.ids == 0 and has_others(queue) then
     ids, dues, lane_of = find_suspect(queue)
-    had_turns = lane_of ~= nil
   end
   if not ids then
     index = DUE[queue]
-    if has_others(queue) then
-      ids, dues, entries, lane_of, had_turns = find_round(queue, most)
-    else
-      ids, dues, entries = find_due(queue, most)
-    end
+    ids, dues, entries, lane_of = find_due(queue, most)
   end
   local blobs, first_position = read_fields(RECORD, ids), #batch.ids + 1
   local all_ids, all_blobs = batch.ids, batch.blobs
@@ -151,7 +129,11 @@ local function reserve_from(queue, most, options, bytes)
     end
     if not kind or shape.queue ~= queue or (lane or lane_of_turn) ~= lane_of_turn then
       -- There is nothing to run: the record is missing, or it cannot be read.
-      drop(id, index, queue, lane_of_turn)
+      if lane_of_turn then
+        lanes().leave(id, queue, lane_of_turn, true)
+      else
+        call('ZREM', index, id)
+      end
       removed = removed + 1
       if blob then
         set_aside(id, queue, kind and 'its queue or its lane is another one' or shape)
@@ -170,7 +152,11 @@ local function reserve_from(queue, most, options, bytes)
       add_finished(id, kind, shape, 'cancelled')
       -- After that, because a record with an outcome does not expire: the step may fail here, and be sent again.
       call('HSET', OUTCOME, id, format_outcome('cancelled', '0', '0', '0', due, kind, '', 'expired'))
-      drop(id, index, queue, lane)
+      if lane then
+        lanes().leave(id, queue, lane, true)
+      else
+        call('ZREM', index, id)
+      end
       notify({ id })
       add_history('X', queue, shape.name, 1)
       expired[#expired + 1] = { id, shape.name, queue }
@@ -198,7 +184,7 @@ local function reserve_from(queue, most, options, bytes)
     -- Before the token is used: it must not be used again, even if the script fails after this.
     call('HSET', SERIAL, 'now', now_text, 'token', token)
   end
-  if had_turns then
+  if lane_of then
     first_due[queue] = nil
     batch.has_suspect = not entries and #reserved > 0
     is_full = is_full or batch.has_suspect or idle_turns > MOST_IDLE
@@ -218,7 +204,7 @@ local function reserve_from(queue, most, options, bytes)
   count('active', queue, #reserved)
   notify(reserved)
   add_histories(reserved, first_position)
-  return bytes, is_full, had_expired or had_turns
+  return bytes, is_full, had_expired or lane_of ~= nil
 end
 
 -- Reserve up to `want` records. `options` has worker, token, lease_end, with_suspect, most_bytes.

@@ -40,7 +40,7 @@ local function settle(from, ack_count, stepping)
     if shape then
       local flag, lane = string.byte(kind, DIGEST + 1), nil
       if flag == 42 or flag == 35 then -- * or #
-        lane = lane_of_token(tokens[k])
+        lane = string.match(tokens[k], '\n(.*)$')
         in_lanes[#in_lanes + 1] = lane and { id, lane }
       end
       settled_now[id] = token
