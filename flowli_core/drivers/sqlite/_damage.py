@@ -47,6 +47,7 @@ RECORD: Mapping[str, tuple[str, Kinds]] = {
     "name": ("name", _TEXT),
     "queue": ("queue", _TEXT),
     "key": ("idempotency key", _TEXT_OR_NONE),
+    "lane": ("lane", _TEXT_OR_NONE),
     "state": ("state", _TEXT),
     "due": ("due time", _INT),
     "token": ("token", _INT_OR_NONE),
@@ -109,14 +110,14 @@ class Repairer:
         if end is not None:
             found = _set_aside(connection, now, after=self._scanned, until=end, also_future=False)
             if found:
-                run(connection, "mend_behind")
+                _mend(connection, now)
             self.unreported += found
             self._scanned = end
             return
         self._scanned = _FIRST_NUMBER
         _stop_schedules(connection)
-        run(connection, "mend_behind")
-        _count_again(connection)
+        _mend(connection, now)
+        _count_again(connection, now)
 
     def repair(self, connection: sqlite3.Connection, now: int) -> bool:
         """Set all damaged rows aside, and compute counts again. Return False if there was nothing to repair."""
@@ -129,9 +130,10 @@ class Repairer:
             run(connection, "forget_damaged_workers", most=_MOST)
             _stop_schedules(connection)
             damaged = _set_aside(connection, now, after=_FIRST_NUMBER, until=_LAST_NUMBER, also_future=True)
-            run(connection, "mend_behind")
+            _mend(connection, now)
             _remove_damaged_keys(connection)
-            _count_again(connection)
+            run(connection, "remove_damaged_starts", most=_MOST)
+            _count_again(connection, now)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -231,6 +233,7 @@ def _set_aside(connection: sqlite3.Connection, now: int, *, after: int, until: i
             keep = row["keep_failed"]
             keep = keep if type(keep) is int and 0 <= keep <= _MOST else _KEEP
             run(connection, "set_aside", number=number, now=now, keep=keep, damage=damage)
+            run(connection, "offer_lane", number=number, now=now)
             record_id, queue = (value if type(value) is str else "" for value in (row["id"], row["queue"]))
             found.append(Damaged(id=record_id or "(unreadable)", queue=queue, damage=damage))
     return found
@@ -258,7 +261,16 @@ def _remove_damaged_keys(connection: sqlite3.Connection) -> None:
             run(connection, "remove_key", number=row["number"])
 
 
-def _count_again(connection: sqlite3.Connection) -> None:
+def _mend(connection: sqlite3.Connection, now: int) -> None:
+    """Let records go on that wait for others which have finished, and lanes that wait for places which are free."""
+    run(connection, "mend_behind")
+    run(connection, "offer_stuck_lanes", now=now)
+
+
+def _count_again(connection: sqlite3.Connection, now: int) -> None:
+    if run(connection, "count_wrong_lanes").fetchone()[0]:
+        run(connection, "forget_lanes")
+        run(connection, "find_lanes_again", now=now)
     if run(connection, "count_wrong_counts").fetchone()[0]:
         run(connection, "forget_counts")
         run(connection, "count_again")

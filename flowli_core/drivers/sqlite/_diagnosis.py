@@ -70,8 +70,10 @@ def _check_integrity(connection: sqlite3.Connection) -> list[Check]:
         )
     )
     wrong: int = run(connection, "count_wrong_counts").fetchone()[0]
+    lanes: int = run(connection, "count_wrong_lanes").fetchone()[0] + run(connection, "count_stuck_lanes").fetchone()[0]
     stranded: int = run(connection, "count_stranded").fetchone()[0]
     problems = [f"{wrong} counts are wrong"] if wrong else []
+    problems += [f"{lanes} lanes are wrong"] if lanes else []
     problems += [f"{stranded} records wait for others that have finished"] if stranded else []
     checks.append(
         Check(

@@ -42,13 +42,13 @@ from flowli_core.drivers.sqlite._file import (
     has_room,
 )
 from flowli_core.drivers.sqlite._history import History, read_history
-from flowli_core.drivers.sqlite._lane import Lane
 from flowli_core.drivers.sqlite._path import checked_path
 from flowli_core.drivers.sqlite._read import read_overview, read_records
 from flowli_core.drivers.sqlite._records import cancel, heartbeat, pause_queue, purge, requeue, resume_queue
 from flowli_core.drivers.sqlite._reports import store_reports
 from flowli_core.drivers.sqlite._schedules import find_schedules, put_schedule
 from flowli_core.drivers.sqlite._step import IdleSteps, take_step
+from flowli_core.drivers.sqlite._thread import Thread
 from flowli_core.drivers.sqlite._transaction import Transaction, transact
 from flowli_core.drivers.sqlite._wakeups import WakeUps
 from flowli_core.drivers.sqlite._watcher import Watcher
@@ -85,8 +85,8 @@ class _Session:
         reader = partial(connect_reader, path, busy_seconds=busy_seconds)
         writer = partial(connect_writer, path, busy_seconds=busy_seconds, synchronous=synchronous)
         self.process = os.getpid()
-        self.writing = Lane("flowli-sqlite-write", path, writer)
-        self.reading = Lane("flowli-sqlite-read", path, reader)
+        self.writing = Thread("flowli-sqlite-write", path, writer)
+        self.reading = Thread("flowli-sqlite-read", path, reader)
         self.wakeups = WakeUps()
         self.publishing = threading.Lock()
         self.watcher = Watcher(reader, self.wakeups, self.publishing, read_clock)

@@ -7,8 +7,10 @@ from typing import Any
 
 from flowli_core.drivers._times import due_at, expiry_at, milliseconds, moment
 from flowli_core.drivers.sqlite._damage import CUT, DamagedRowError, Status
+from flowli_core.drivers.sqlite._lanes import pack, put_limits, refresh
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
+from flowli_core.lanes import Lane
 from flowli_core.new_records import Enqueued, NewRecord
 
 
@@ -31,6 +33,7 @@ def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqu
     number: int = transaction.run("find_last_number").fetchone()[0]
     rows: dict[str, dict[str, Any]] = {}
     replaced: list[dict[str, int]] = []
+    limits: list[Lane] = []
     answers: list[Enqueued] = []
     for new in records:
         holder = None if new.key is None else holders.get(new.key)
@@ -40,6 +43,8 @@ def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqu
             answers.append(replace(holder.answer, disposition="existing"))
         else:
             number += 1
+            if new.lane is not None:
+                limits.append(new.lane)
             row = _row(new, number, holder, now)
             record_id: str = row["id"]
             answer = _answer(now, record_id, "waiting", row["due"], None)
@@ -55,10 +60,12 @@ def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqu
             if new.key is not None:
                 holders[new.key] = _Holder(answer, number, row["created_at"], row["behind"], "waiting")
             transaction.changed.add(new.queue)
-    if replaced:
-        transaction.run_many("remove_replaced", replaced)
+    lanes = [transaction.run("remove_replaced", **old).fetchone()[0] for old in replaced]
     transaction.run_many("add_record", rows.values())
     transaction.run_many("add_payload", rows.values())
+    put_limits(transaction, limits)
+    for lane in {*lanes, *[row["lane"] for row in rows.values()]} - {None}:
+        refresh(transaction, lane)
     return answers
 
 
@@ -110,6 +117,7 @@ def _row(new: NewRecord, number: int, holder: _Holder | None, now: int) -> dict[
         "queue": new.queue,
         "key": new.key,
         "behind": behind,
+        "lane": None if new.lane is None else pack(new.lane),
         "unique_until": created_at + milliseconds(new.unique_for) if new.unique_for else 0,
         "due": due,
         "cancel_at": expiry_at(new.expires, due) or 0,

@@ -23,7 +23,7 @@ Synchronous = Literal["normal", "full"]
 APPLICATION_ID = 0x464C574C
 """Marks a file as one of Flowli ("FLWL"), also for the `file` program."""
 
-LAYOUT = 11
+LAYOUT = 12
 """The layout of the tables that this version uses, stored in the file as its user_version."""
 
 OLDEST_SQLITE = (3, 35, 0)

@@ -8,6 +8,7 @@ from itertools import islice
 
 from flowli_core.drivers._times import milliseconds, moment, moment_or_none, stamp
 from flowli_core.drivers.sqlite._damage import CUT, LONGEST, RECORD, STATUSES, DamagedRowError, find_damage, noted
+from flowli_core.drivers.sqlite._lanes import list_lanes, unpack
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._reports import split_lines
 from flowli_core.drivers.sqlite._sql import run
@@ -149,6 +150,7 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
             dues = [due for due in first_dues if due is not None]
             oldest |= {queue: moment(min(dues))} if dues else {}
         paused = run(connection, "read_paused").fetchall()
+        lanes, lane_count = list_lanes(connection, now)
     if not all(type(name) is str for name, _, _ in workers):
         raise DamagedRowError
     return Overview(
@@ -160,6 +162,8 @@ def read_overview(connection: sqlite3.Connection, now: int) -> Overview:
             for name, seen, about in workers
         },
         paused={queue: moment(int(since)) for queue, since in paused if type(queue) is str},
+        lanes=lanes,
+        lane_count=lane_count,
     )
 
 
@@ -192,6 +196,7 @@ def _stored(row: sqlite3.Row, now: int) -> StoredRecord:
         cancel_requested=is_active and row["cancel_at"] > 0,
         expires_at=moment_or_none(None if is_active else row["cancel_at"] or None),
         expired=row["state"] == "cancelled" and row["cancel_at"] > 0,
+        lane=unpack(row["lane"]),
         progress=row["progress"],
         log=split_lines(row["log"]),
     )

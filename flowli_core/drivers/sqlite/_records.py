@@ -10,6 +10,7 @@ from flowli_core.driver import HeartbeatAnswer, Lease
 from flowli_core.drivers._paused import too_many_paused
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._damage import DamagedRowError, Status, is_damaged
+from flowli_core.drivers.sqlite._lanes import refresh
 from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.limits import MOST_PAUSED, MOST_TAKEN_BACK
 from flowli_core.stored import FINISHED, FinishedState, State
@@ -26,6 +27,7 @@ class Row:
     queue: str
     key: str | None
     behind: int | None
+    lane: str | None
     unique_until: int
     status: Status
     due: int
@@ -75,7 +77,7 @@ def find(transaction: Transaction, ids: Sequence[str]) -> dict[str, Row]:
 def read_row(columns: Sequence[Any]) -> Row:
     """Return a record of the columns of find_records. Raises DamagedRowError."""
     row = Row(*columns)
-    if not type(row.id) is type(row.name) is type(row.queue) is str:
+    if not type(row.id) is type(row.name) is type(row.queue) is str or type(row.lane) not in {str, type(None)}:
         raise DamagedRowError
     return row
 
@@ -105,19 +107,23 @@ def write(transaction: Transaction, rows: Iterable[Row]) -> None:
             for row in written
         ],
     )
-    _release_keys(transaction, [row for row in written if row.key is not None and row.status in FINISHED])
+    lanes = {row.lane for row in written if row.lane is not None and row.behind is None}
+    lanes |= _release_keys(transaction, [row for row in written if row.key is not None and row.status in FINISHED])
+    for lane in lanes:
+        refresh(transaction, lane)
 
 
-def _release_keys(transaction: Transaction, finished: Sequence[Row]) -> None:
-    """Admit the records behind finished ones to their queues, and keep the keys of completed ones."""
+def _release_keys(transaction: Transaction, finished: Sequence[Row]) -> set[str]:
+    """Admit the records behind finished ones, and keep the keys of completed ones. Return the lanes of the admitted."""
     if not finished:
-        return
+        return set()
     admitted = transaction.run("admit", numbers=json.dumps([row.number for row in finished])).fetchall()
-    transaction.changed.update([queue for queue, _ in admitted])
-    passed_on = {key for _, key in admitted}
+    transaction.changed.update([queue for queue, _, _ in admitted])
+    passed_on = {key for _, key, _ in admitted}
     for row in finished:
         if row.status == "completed" and row.unique_until > transaction.now and row.key not in passed_on:
             transaction.run("keep_key", key=row.key, id=row.id, until=row.unique_until)
+    return {lane for _, _, lane in admitted if lane is not None}
 
 
 def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:
@@ -142,7 +148,10 @@ def take_back_recovery(transaction: Transaction, record_id: str, token: int) -> 
     """
     found = transaction.run("take_back_recovery", id=record_id, token=token, most=MOST_TAKEN_BACK).fetchone()
     if found is not None and found[1] == "waiting":
-        transaction.note_due(found[0])  # it may be no suspect any more
+        queue, _, lane = found
+        if lane is not None:
+            refresh(transaction, lane)
+        transaction.note_due(queue)  # it may be no suspect any more
 
 
 def cancel(transaction: Transaction, target: Target) -> CancelAnswer:

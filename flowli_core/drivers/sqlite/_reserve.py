@@ -12,6 +12,7 @@ from typing import Any
 from flowli_core.driver import Expired, Reserved, Step
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._damage import CUT, LONGEST, DamagedRowError
+from flowli_core.drivers.sqlite._lanes import has_turn, note_start, refresh
 from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.limits import EXPIRE_PER_STEP, MAX_BATCH_BYTES
 
@@ -26,23 +27,142 @@ def reserve(transaction: Transaction, step: Step) -> tuple[tuple[Reserved, ...],
 
     Return the reserved records, the token if there are any, and the expired records.
     """
-    late: list[Columns] = []
-    found = list(_find_due(transaction, step, late))
-    expired = _expire(transaction, late) if late else ()
-    if not found:
-        return (), None, expired
-    token = transaction.run("next_token", known=step.last_token, now=transaction.now).fetchone()[0]
-    if type(token) is not int:
-        raise DamagedRowError
-    transaction.run(
-        "reserve",
-        token=token,
-        lease_end=transaction.now + milliseconds(step.lease),
-        worker=step.worker,
-        now=transaction.now,
-        numbers=json.dumps([columns[0] for columns in found]),  # the row numbers of the records
-    )
-    return tuple([_reserved(columns, token) for columns in found]), token, expired
+    batch = _Batch(transaction, step)
+    for queue in dict.fromkeys(step.queues):
+        if batch.is_full:
+            break
+        _fill(batch, queue)
+    return batch.finish()
+
+
+class _Batch:
+    """The records that a step reserves, and those that it cancels because they have expired.
+
+    Those of a lane are written one by one, because the next turn of the lane depends on it; the others together.
+    """
+
+    def __init__(self, transaction: Transaction, step: Step) -> None:
+        self.transaction = transaction
+        self.step = step
+        self.left = step.want
+        self.is_full = step.want <= 0
+        self._size = 0
+        self._token: int | None = None
+        self._found: list[Columns] = []
+        self._numbers: list[int] = []
+        self._late: list[Columns] = []
+        self._late_numbers: list[int] = []
+
+    def is_empty(self) -> bool:
+        """Return True if nothing is reserved."""
+        return self.left == self.step.want
+
+    def add(self, columns: Columns, lane: str | None = None) -> None:
+        """Reserve a record, or cancel it if it has expired, unless the batch is full."""
+        transaction, number = self.transaction, columns[0]
+        if 0 < columns[_CANCEL_AT] <= transaction.now:
+            self.is_full = len(self._late) == EXPIRE_PER_STEP
+            if self.is_full:
+                return
+            self._late.append(columns[:5])
+            if lane is None:
+                self._late_numbers.append(number)
+            else:
+                self._cancel([number])
+                refresh(transaction, lane, served=columns[4])
+            return
+        if len(columns[_INPUT]) + len(columns[_META] or b"") + len(columns[_POLICY]) > LONGEST:
+            raise DamagedRowError
+        self._size += len(columns[_INPUT])
+        self.is_full = not self.is_empty() and self._size > MAX_BATCH_BYTES
+        if self.is_full:
+            return
+        self.left -= 1
+        self.is_full = bool(columns[_SUSPECT]) or self.left == 0
+        self._found.append(columns)
+        if lane is None:
+            self._numbers.append(number)
+        else:
+            self._reserve([number])
+            note_start(transaction, lane)
+            refresh(transaction, lane, served=columns[4])
+
+    def finish(self) -> tuple[tuple[Reserved, ...], int | None, tuple[Expired, ...]]:
+        """Write the rest, and return what `reserve` returns."""
+        if self._late_numbers:
+            self._cancel(self._late_numbers)
+        if self._numbers:
+            self._reserve(self._numbers)
+        expired: list[Expired] = []
+        for _, _, record_id, name, queue in self._late:
+            if not type(record_id) is type(name) is str:
+                raise DamagedRowError
+            self.transaction.count(name, queue, "cancelled")
+            expired.append(Expired(record_id, name, queue))
+        return tuple([_reserved(columns, self._token or 0) for columns in self._found]), self._token, tuple(expired)
+
+    def _reserve(self, numbers: list[int]) -> None:
+        transaction, step = self.transaction, self.step
+        if self._token is None:
+            token = transaction.run("next_token", known=step.last_token, now=transaction.now).fetchone()[0]
+            if type(token) is not int:
+                raise DamagedRowError
+            self._token = token
+        transaction.run(
+            "reserve",
+            token=self._token,
+            lease_end=transaction.now + milliseconds(step.lease),
+            worker=step.worker,
+            now=transaction.now,
+            numbers=json.dumps(numbers),
+        )
+
+    def _cancel(self, numbers: list[int]) -> None:
+        self.transaction.run("cancel_expired", numbers=json.dumps(numbers), now=self.transaction.now)
+
+
+def _fill(batch: _Batch, queue: str) -> None:
+    """Reserve the due records of a queue in the order of their turns, in rounds.
+
+    In the first round, all records without a lane have their turn. In each of the others, every lane has one.
+    """
+    with_suspects = batch.step.suspect and batch.step.wait is None and batch.is_empty()
+    turns = _find_turns(batch, queue, with_suspects=with_suspects)
+    # Records are read one by one: `want` of the longest inputs would not fit into memory.
+    walk = _walk(batch.transaction, queue, batch.left + EXPIRE_PER_STEP + 1, with_suspects=with_suspects)
+    with closing(walk) as records:
+        for columns in merge(turns, records, key=itemgetter(1, 2)) if turns else records:
+            _take(batch, columns)
+            if batch.is_full:
+                return
+    while turns:
+        turns = _find_turns(batch, queue, with_suspects=with_suspects and batch.is_empty())
+        for columns in turns:
+            _take(batch, columns)
+            if batch.is_full:
+                return
+
+
+def _find_turns(batch: _Batch, queue: str, *, with_suspects: bool) -> list[Columns]:
+    """Return the lanes that have their turn: None, the time, the lane, None, the queue, and 1 for a suspect."""
+    limits = {"now": batch.transaction.now, "limit": batch.left + EXPIRE_PER_STEP + 1}
+    return batch.transaction.run("find_turns", queue=queue, suspects=with_suspects, **limits).fetchall()
+
+
+def _take(batch: _Batch, columns: Columns) -> None:
+    """Add a record, or the first one of a lane, to a batch. A suspect that is not the first is left."""
+    number, _, lane, _, queue, is_suspect, *_ = columns
+    if is_suspect and not batch.is_empty():
+        return
+    if number is not None:
+        batch.add(columns)
+    elif has_turn(batch.transaction, lane, queue):
+        now = batch.transaction.now
+        first = batch.transaction.run("find_first_due_of_lane", lane=lane, queue=queue, now=now).fetchone()
+        if first is None:
+            raise DamagedRowError
+        if first[_SUSPECT] == is_suspect:
+            batch.add(first, lane)
 
 
 def reserve_again(transaction: Transaction, step: Step, token: int) -> tuple[Reserved, ...]:
@@ -54,45 +174,6 @@ def reserve_again(transaction: Transaction, step: Step, token: int) -> tuple[Res
     order = {queue: index for index, queue in enumerate(step.queues)}
     held.sort(key=lambda columns: (order.get(columns[4], len(order)), columns[1:3]))
     return tuple([_reserved(columns, token) for columns in held])
-
-
-def _expire(transaction: Transaction, late: list[Columns]) -> tuple[Expired, ...]:
-    transaction.run("cancel_expired", numbers=json.dumps([columns[0] for columns in late]), now=transaction.now)
-    expired: list[Expired] = []
-    for _, _, record_id, name, queue in late:
-        if not type(record_id) is type(name) is str:
-            raise DamagedRowError
-        transaction.count(name, queue, "cancelled")
-        expired.append(Expired(record_id, name, queue))
-    return tuple(expired)
-
-
-def _find_due(transaction: Transaction, step: Step, late: list[Columns]) -> Iterator[Columns]:
-    """Find the records to reserve. Add the first five columns of those that have expired to `late`.
-
-    They are read one by one: `want` of the longest inputs would not fit into memory.
-    """
-    left, size = step.want, 0
-    for queue in dict.fromkeys(step.queues) if step.want > 0 else ():
-        with_suspects = step.suspect and step.wait is None and left == step.want
-        with closing(_walk(transaction, queue, left + EXPIRE_PER_STEP + 1, with_suspects=with_suspects)) as due:
-            for columns in due:
-                if columns[_SUSPECT] and left < step.want:
-                    continue  # it is not the first
-                if 0 < columns[_CANCEL_AT] <= transaction.now:
-                    if len(late) == EXPIRE_PER_STEP:
-                        return
-                    late.append(columns[:5])
-                    continue
-                if len(columns[_INPUT]) + len(columns[_META] or b"") + len(columns[_POLICY]) > LONGEST:
-                    raise DamagedRowError
-                size += len(columns[_INPUT])
-                if left < step.want and size > MAX_BATCH_BYTES:
-                    return
-                left -= 1
-                yield columns
-                if columns[_SUSPECT] or left == 0:
-                    return
 
 
 def _walk(transaction: Transaction, queue: str, limit: int, *, with_suspects: bool) -> Generator[Columns]:

@@ -112,5 +112,6 @@ def trim(transaction: Transaction, keep: Keep) -> None:
             budget -= transaction.run("trim_oldest", state=state, keep=limit, limit=excess).rowcount
     transaction.run("forget_ids", now=transaction.now, limit=TRIM_PER_STEP)
     transaction.run("forget_oldest_ids", most=MOST_TAKEN_IDS)
+    transaction.run("forget_starts", now=transaction.now, limit=TRIM_PER_STEP)
     transaction.run("forget_keys", now=transaction.now, limit=TRIM_PER_STEP)
     transaction.run("forget_oldest_keys", most=MOST_TAKEN_IDS)

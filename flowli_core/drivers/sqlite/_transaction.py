@@ -165,6 +165,8 @@ def _follow_clock(transaction: Transaction) -> int:
             transaction.run("set_leases_back", by=last - now, now=now)
             transaction.run("set_due_back", now=now, seen=last)
             transaction.run("set_due_back_apart", now=now, seen=last)
+            transaction.run("set_starts_back", now=now)
+            transaction.run("set_turns_back", now=now)
             transaction.run("skip_numbers", skipped=SKIPPED_NUMBERS)
         transaction.run("write_time", now=now)
         return now

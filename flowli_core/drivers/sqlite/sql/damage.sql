@@ -1,15 +1,15 @@
 -- name: find_possibly_damaged
 -- The records of a range that may be damaged. A text with characters beyond ASCII is checked in Python.
 SELECT
-    number, id, name, queue, key, state, due, token, settled, lease_end, worker, cancel_at, recoveries,
+    number, id, name, queue, key, lane, state, due, token, settled, lease_end, worker, cancel_at, recoveries,
     max_recoveries, keep_completed, keep_failed, keep_id, unique_until, finished_at, forget_at, suspect, (
         SELECT ifnull(length(input), 0) + ifnull(length(meta), 0) + ifnull(length(policy), 0)
         FROM payload WHERE payload.number = record.number
     ) AS size
 FROM record WHERE number > :after AND number <= :until AND (:known OR damage IS NULL) AND (
     typeof(id) = 'text' AND typeof(name) = 'text' AND typeof(queue) = 'text'
-    AND typeof(key) IN ('text', 'null') AND typeof(worker) IN ('text', 'null')
-    AND id || name || queue || ifnull(key, '') || ifnull(worker, '') NOT GLOB '*[^ -~]*'
+    AND typeof(key) IN ('text', 'null') AND typeof(worker) IN ('text', 'null') AND typeof(lane) IN ('text', 'null')
+    AND id || name || queue || ifnull(key, '') || ifnull(replace(lane, char(10), ''), '') || ifnull(worker, '') NOT GLOB '*[^ -~]*'
     AND state IN ('waiting', 'active', 'completed', 'failed', 'cancelled')
     AND typeof(due) = 'integer' AND due BETWEEN 0 AND :last
     AND ifnull(size, 0) <= :longest

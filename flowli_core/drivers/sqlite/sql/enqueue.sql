@@ -26,7 +26,7 @@ LEFT JOIN record ON record.id = unique_key.id AND state = 'completed' AND record
 WHERE unique_key.key IN (SELECT value FROM json_each(:keys)) AND until > :now AND until <= 1 << 60;
 
 -- name: remove_replaced
-DELETE FROM record WHERE number = :number;
+DELETE FROM record WHERE number = :number RETURNING lane;
 
 -- name: find_last_number
 -- The numbers of an enqueue continue from here; only one connection writes at a time.
@@ -34,10 +34,10 @@ SELECT coalesce(max(number), 0) FROM record WHERE number < 1 << 60;
 
 -- name: add_record
 INSERT INTO record (
-    number, id, name, queue, key, behind, unique_until, state, due, cancel_at, max_recoveries, suspect, keep_completed,
+    number, id, name, queue, key, behind, lane, unique_until, state, due, cancel_at, max_recoveries, suspect, keep_completed,
     keep_failed, keep_id, created_at, updated_at
 ) VALUES (
-    :number, :id, :name, :queue, :key, :behind, :unique_until, 'waiting', :due, :cancel_at, :max_recoveries,
+    :number, :id, :name, :queue, :key, :behind, :lane, :unique_until, 'waiting', :due, :cancel_at, :max_recoveries,
     0 >= :max_recoveries, :keep_completed, :keep_failed, :keep_id, :created_at, :now
 );
 

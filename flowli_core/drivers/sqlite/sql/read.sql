@@ -4,7 +4,7 @@
 SELECT
     id, name, queue, state, iif(NOT :payloads OR size > :longest, x'', input) AS input,
     iif(NOT :payloads OR size > :longest, NULL, meta) AS meta, key, iif(size > :longest, x'', policy) AS policy,
-    iif(length(attempts) > :cut, substr(attempts, 1, :cut), attempts) AS attempts,
+    iif(length(attempts) > :cut, substr(attempts, 1, :cut), attempts) AS attempts, lane,
     iif(NOT :results, NULL, iif(length(result) > :cut, substr(result, 1, :cut), result)) AS result, recoveries,
     max_recoveries, worker, created_at, updated_at, due, failed_at, started_at, finished_at, token, settled, lease_end,
     cancel_at, suspect, keep_completed, keep_failed, keep_id, unique_until, forget_at, damage, size,
@@ -29,7 +29,7 @@ FROM record WHERE id IN (SELECT value FROM json_each(:ids));
 SELECT queue, suspect, latest FROM (
     SELECT counts.queue, is_suspect.value AS suspect, (
         SELECT due FROM record
-        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NULL AND suspect = is_suspect.value
+        WHERE queue = counts.queue AND state = 'waiting' AND apart = 0 AND suspect = is_suspect.value
             AND due > :after AND due <= :time
         ORDER BY due DESC LIMIT 1
     ) AS latest
@@ -38,7 +38,7 @@ SELECT queue, suspect, latest FROM (
     UNION ALL
     SELECT counts.queue, NULL, (
         SELECT due FROM record
-        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NOT NULL AND due > :after AND due <= :time
+        WHERE queue = counts.queue AND state = 'waiting' AND apart = 1 AND due > :after AND due <= :time
         ORDER BY due DESC LIMIT 1
     )
     FROM counts WHERE counts.state = 'waiting' AND counts.n > 0 AND (:queue IS NULL OR counts.queue = :queue)
@@ -48,14 +48,14 @@ WHERE latest IS NOT NULL ORDER BY latest DESC;
 -- name: page_waiting
 -- The suspects of a queue, or its other records, that are due after :after and before the position (:time, :id).
 SELECT due, id FROM record
-WHERE queue = :queue AND state = 'waiting' AND behind IS NULL AND suspect = :suspect AND due > :after
+WHERE queue = :queue AND state = 'waiting' AND apart = 0 AND suspect = :suspect AND due > :after
     AND (due, id) < (:time, :id)
 ORDER BY due DESC, id DESC;
 
 -- name: page_apart
 -- The records of a queue that are in no order, as in page_waiting.
 SELECT due, id FROM record
-WHERE queue = :queue AND state = 'waiting' AND behind IS NOT NULL AND due > :after AND (due, id) < (:time, :id)
+WHERE queue = :queue AND state = 'waiting' AND apart = 1 AND due > :after AND (due, id) < (:time, :id)
 ORDER BY due DESC, id DESC;
 
 -- name: page_active
@@ -88,14 +88,17 @@ SELECT queue, state, n FROM counts WHERE n > 0;
 SELECT
     queue,
     (SELECT count(*) FROM record
-        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NULL AND suspect IN (0, 1) AND due > :now)
+        WHERE queue = counts.queue AND state = 'waiting' AND apart = 0 AND suspect IN (0, 1) AND due > :now)
     + (SELECT count(*) FROM record
-        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NOT NULL AND due > :now),
+        WHERE queue = counts.queue AND state = 'waiting' AND apart = 1 AND due > :now),
     (SELECT due FROM record
-        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NULL AND suspect = 0 AND due > -1 AND due <= :now
+        WHERE queue = counts.queue AND state = 'waiting' AND apart = 0 AND suspect = 0 AND due > -1 AND due <= :now
         ORDER BY due LIMIT 1),
     (SELECT due FROM record
-        WHERE queue = counts.queue AND state = 'waiting' AND behind IS NULL AND suspect = 1 AND due > -1 AND due <= :now
+        WHERE queue = counts.queue AND state = 'waiting' AND apart = 0 AND suspect = 1 AND due > -1 AND due <= :now
+        ORDER BY due LIMIT 1),
+    (SELECT due FROM record
+        WHERE queue = counts.queue AND state = 'waiting' AND apart = 1 AND behind IS NULL AND due > -1 AND due <= :now
         ORDER BY due LIMIT 1)
 FROM counts WHERE state = 'waiting' AND n > 0;
 

@@ -1,5 +1,5 @@
 -- name: schema
--- Layout 11. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
+-- Layout 12. Everything about a record that never changes is in `payload`, so that a reserve, a heartbeat or an ack
 -- rewrites a short row. All times are in ms since 1970, UTC.
 
 CREATE TABLE record (
@@ -9,6 +9,8 @@ CREATE TABLE record (
     queue TEXT NOT NULL,
     key TEXT,
     behind INTEGER CHECK (behind IS NULL OR state = 'waiting'), -- the number of the record that must finish before it
+    lane TEXT,                                   -- a line break, its limit, a line break, its value
+    apart INTEGER AS (NOT (behind IS NULL AND lane IS NULL)), -- 1: it is not in the order of its queue itself
     unique_until INTEGER NOT NULL DEFAULT 0,     -- until when it keeps its key if it completes; 0 if it does not
     state TEXT NOT NULL CHECK (state IN ('waiting', 'active', 'completed', 'failed', 'cancelled')),
     due INTEGER NOT NULL CHECK (typeof(due) = 'integer'),
@@ -41,8 +43,10 @@ CREATE TABLE record (
 );
 
 -- These include the columns of their conditions, so that counting and paging read only the index.
-CREATE INDEX record_due ON record (state, queue, suspect, due, id, behind) WHERE state = 'waiting' AND behind IS NULL;
-CREATE INDEX record_apart ON record (state, queue, due, id, behind) WHERE state = 'waiting' AND behind IS NOT NULL;
+CREATE INDEX record_due ON record (state, queue, suspect, due, id, apart) WHERE state = 'waiting' AND apart = 0;
+CREATE INDEX record_apart ON record (state, queue, due, id, apart, behind) WHERE state = 'waiting' AND apart = 1;
+CREATE INDEX record_line ON record (lane, queue, due, id) WHERE lane IS NOT NULL AND state = 'waiting' AND behind IS NULL;
+CREATE INDEX record_place ON record (lane) WHERE lane IS NOT NULL AND state = 'active';
 CREATE INDEX record_lease ON record (lease_end) WHERE lease_end IS NOT NULL;
 CREATE INDEX record_finished ON record (state, finished_at, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX record_forget ON record (forget_at) WHERE forget_at IS NOT NULL;
@@ -81,7 +85,7 @@ CREATE TABLE log (
 -- reaches the core as bytes that it cannot decode, and the core handles those.
 CREATE VIEW stored AS
 SELECT
-    record.number, record.id, record.name, record.queue, record.key, record.behind, record.state, record.due, record.token,
+    record.number, record.id, record.name, record.queue, record.key, record.behind, record.apart, record.lane, record.state, record.due, record.token,
     record.settled, record.lease_end, record.worker, record.cancel_at, record.recoveries, record.max_recoveries,
     record.suspect, record.keep_completed, record.keep_failed, record.keep_id, record.unique_until, record.forget_at,
     record.damage, record.finished_at,
@@ -95,6 +99,37 @@ SELECT
     CAST(payload.meta AS BLOB) AS meta,
     CAST(coalesce(payload.policy, '{}') AS BLOB) AS policy
 FROM record LEFT JOIN payload ON payload.number = record.number;
+
+-- The lanes of each queue with waiting records, those behind others left out. `at` is when the lane has its turn in the
+-- order of the queue, NULL if it has no free place. `suspect` is that of its first record.
+CREATE TABLE lane (
+    lane TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    waiting INTEGER NOT NULL,
+    at INTEGER,
+    suspect INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (lane, queue)
+) WITHOUT ROWID;
+CREATE INDEX lane_turn ON lane (queue, suspect, at, lane) WHERE at IS NOT NULL;
+CREATE INDEX lane_waiting ON lane (waiting);
+
+-- When records of a lane were reserved, in their order, until the period of the rate is over.
+CREATE TABLE lane_start (
+    lane TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (lane, number)
+) WITHOUT ROWID;
+CREATE INDEX lane_start_until ON lane_start (until);
+
+-- The numbers of each limit, as it was last enqueued. No concurrency and no count: there is none.
+CREATE TABLE lane_limit (
+    name TEXT PRIMARY KEY,
+    concurrency INTEGER,
+    count INTEGER,
+    period INTEGER
+) WITHOUT ROWID;
 
 -- When each worker was last seen, with its last step and its last waiting step that wrote something, to answer them if
 -- they are sent again.
@@ -176,6 +211,26 @@ CREATE TABLE counts (
 
 CREATE TRIGGER record_added AFTER INSERT ON record BEGIN
     INSERT INTO counts VALUES (new.queue, new.state, 1) ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+
+CREATE TRIGGER record_joined_lane AFTER INSERT ON record WHEN new.lane IS NOT NULL AND new.behind IS NULL BEGIN
+    INSERT INTO lane (lane, queue, waiting) VALUES (new.lane, new.queue, 1) ON CONFLICT DO UPDATE SET waiting = waiting + 1;
+END;
+
+CREATE TRIGGER record_moved_in_lane AFTER UPDATE OF state, behind ON record
+WHEN new.lane IS NOT NULL
+    AND (old.state = 'waiting' AND old.behind IS NULL) <> (new.state = 'waiting' AND new.behind IS NULL)
+BEGIN
+    INSERT INTO lane (lane, queue, waiting) VALUES (new.lane, new.queue, 0) ON CONFLICT DO NOTHING;
+    UPDATE lane SET waiting = waiting + iif(new.state = 'waiting' AND new.behind IS NULL, 1, -1) WHERE lane = new.lane AND queue = new.queue;
+    DELETE FROM lane WHERE lane = new.lane AND queue = new.queue AND waiting = 0;
+END;
+
+CREATE TRIGGER record_left_lane AFTER DELETE ON record
+WHEN old.lane IS NOT NULL AND old.state = 'waiting' AND old.behind IS NULL
+BEGIN
+    UPDATE lane SET waiting = waiting - 1 WHERE lane = old.lane AND queue = old.queue;
+    DELETE FROM lane WHERE lane = old.lane AND queue = old.queue AND waiting = 0;
 END;
 
 CREATE TRIGGER record_moved AFTER UPDATE OF state ON record WHEN old.state <> new.state BEGIN

@@ -1,7 +1,7 @@
 -- name: find_records
 -- The columns are those of `Row`. Records that were set aside are left out, because their text may be undecodable.
 SELECT
-    number, id, name, queue, key, behind, unique_until, state, due, token, settled, cancel_at, recoveries, max_recoveries,
+    number, id, name, queue, key, behind, lane, unique_until, state, due, token, settled, cancel_at, recoveries, max_recoveries,
     keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE id IN (SELECT value FROM json_each(:ids)) AND (damage IS NULL OR state IN ('waiting', 'active'));
 
@@ -21,7 +21,7 @@ INSERT OR REPLACE INTO log (number, token, count, lines) VALUES (:number, :token
 -- The records whose lease has ended, the first first. The columns are the meta and those of `Row`.
 SELECT
     (SELECT CAST(meta AS BLOB) FROM payload WHERE payload.number = record.number),
-    number, id, name, queue, key, behind, unique_until, state, due, token, settled, cancel_at, recoveries, max_recoveries,
+    number, id, name, queue, key, behind, lane, unique_until, state, due, token, settled, cancel_at, recoveries, max_recoveries,
     keep_completed, keep_failed, CAST(attempts AS BLOB), CAST(started_at AS INTEGER), CAST(failed_at AS INTEGER), worker
 FROM record WHERE lease_end <= :now AND +state = 'active' ORDER BY lease_end, id LIMIT :limit;
 
@@ -50,7 +50,7 @@ WHERE number = :number;
 -- The records behind these have their turn now.
 UPDATE record SET behind = NULL
 WHERE behind IN (SELECT value FROM json_each(:numbers)) AND behind IS NOT NULL
-RETURNING queue, key;
+RETURNING queue, key, lane;
 
 -- name: keep_key
 INSERT OR REPLACE INTO unique_key (key, id, until) VALUES (:key, :id, :until);
@@ -67,12 +67,12 @@ UPDATE record SET
     recovered_token = NULL,
     taken_back = taken_back + 1
 WHERE id = :id AND recovered_token = :token AND state IN ('waiting', 'active') AND recoveries > 0 AND taken_back < :most
-RETURNING queue, state;
+RETURNING queue, state, lane;
 
 -- name: find_due
 -- The due records of a queue: its suspects, or the others; none if the queue is paused.
 SELECT number, due, id, name, queue, suspect, recoveries, attempts, input, meta, policy, cancel_at
-FROM stored WHERE queue = :queue AND state = 'waiting' AND behind IS NULL AND suspect = :suspect AND due <= :now
+FROM stored WHERE queue = :queue AND state = 'waiting' AND apart = 0 AND suspect = :suspect AND due <= :now
     AND NOT EXISTS (SELECT 1 FROM paused_queue WHERE paused_queue.queue = :queue AND since BETWEEN 0 AND 1e14)
 ORDER BY due, id LIMIT :limit OFFSET :skipped;
 

@@ -13,12 +13,12 @@ UPDATE record SET lease_end = max(lease_end - :by, :now) WHERE lease_end > :now;
 -- The clock was set back from :seen to :now: what was due stays due.
 UPDATE record SET due = :now
 WHERE queue IN (SELECT queue FROM counts WHERE state = 'waiting' AND n > 0)
-    AND state = 'waiting' AND behind IS NULL AND suspect IN (0, 1) AND due > :now AND due <= :seen;
+    AND state = 'waiting' AND apart = 0 AND suspect IN (0, 1) AND due > :now AND due <= :seen;
 
 -- name: set_due_back_apart
 UPDATE record SET due = :now
 WHERE queue IN (SELECT queue FROM counts WHERE state = 'waiting' AND n > 0)
-    AND state = 'waiting' AND behind IS NOT NULL AND due > :now AND due <= :seen;
+    AND state = 'waiting' AND apart = 1 AND due > :now AND due <= :seen;
 
 -- name: skip_numbers
 -- The clock was set back: see SKIPPED_NUMBERS in _times.py.
@@ -27,13 +27,20 @@ UPDATE store SET
     revision = iif(typeof(revision) = 'integer', revision + :skipped, revision);
 
 -- name: find_first_due
--- The first due time after :after, of the suspects of a queue or of its other records; none if the queue is paused. A
+-- The first due time or turn after :after, of the suspects of a queue or of its other records; none if the queue is paused. A
 -- damaged one may be a text, which is greater than any number.
-SELECT due FROM record
-WHERE queue = :queue AND state = 'waiting' AND behind IS NULL AND suspect = :suspect AND due > :after
-    AND due < 1e18
-    AND NOT EXISTS (SELECT 1 FROM paused_queue WHERE paused_queue.queue = :queue AND since BETWEEN 0 AND 1e14)
-ORDER BY due LIMIT 1;
+SELECT min(due) FROM (
+    SELECT * FROM (
+        SELECT due FROM record
+        WHERE queue = :queue AND state = 'waiting' AND apart = 0 AND suspect = :suspect AND due > :after AND due < 1e18
+        ORDER BY due LIMIT 1
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT at FROM lane WHERE queue = :queue AND suspect = :suspect AND at > :after AND at < 1e18 ORDER BY at LIMIT 1
+    )
+)
+WHERE NOT EXISTS (SELECT 1 FROM paused_queue WHERE paused_queue.queue = :queue AND since BETWEEN 0 AND 1e14);
 
 -- name: find_first_lease
 -- The end of the lease that ends first.

@@ -12,7 +12,7 @@ from flowli_core.errors import DriverError, StoreDamaged
 T = TypeVar("T")
 
 
-class Lane:
+class Thread:
     """A thread with a connection of its own, which it opens for the first work.
 
     It may be used from any event loop. If a caller is cancelled, its work is dropped if it has not begun, and finished
@@ -27,7 +27,7 @@ class Lane:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do the work. Raises DriverError in place of SQLite's errors, and if the lane is closed."""
+        """Do the work. Raises DriverError in place of SQLite's errors, and if it is closed."""
         try:
             done = self._executor.submit(self._do, work)
         except RuntimeError:
