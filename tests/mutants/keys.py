@@ -15,7 +15,6 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a replaced record keeps its recoveries", "call('HDEL', RECOVERIES, id)"),
         ("a replaced record never expires", "format_ms(due), kind, '', 'replaced')", "format_ms(due), kind, '', '')"),
         ("a record that is replaced waits no longer behind another", "if is_behind then", "if false then"),
-        ("the queue of a replaced record is never forgotten", "may_be_empty[queue] = true"),
         ("a watcher misses that a record is replaced", "notify({ id })"),
         ("an active record is replaced", "if state == 'active' then", "if false then"),
         ("a duplicate replaces", "if blob and not is_known then", "if blob then"),
@@ -54,8 +53,7 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ),
         ("a cancelled record keeps the key", "call('HSET', HOLDER, key, waits_for)"),
         ("a cancelled record stays behind", "call('HDEL', BEHIND, id)\n  end\nend"),
-        ("a key is kept by a record that failed", "if state == 'completed' and unique", "if unique"),
-        ("a key is kept for ever", "and unique_until > now then", "and unique_ms then"),
+        ("a key is kept by a record that failed", "and unique_ms and state == 'completed' then", "and unique_ms then"),
         (
             "the time of a kept key begins when it is kept",
             "string.match(blob, '^%d+', DIGEST + 1) + unique_ms",

@@ -216,6 +216,16 @@ async def test_a_record_waits_behind_the_active_one(driver: RedisDriver, worker:
     assert await enqueue(driver, record("c", key="k")) == [("c", "accepted", "queued")]
 
 
+async def test_a_record_behind_another_wakes_nobody(
+    driver: RedisDriver, worker: Worker, foreign: Any, prefix: str
+) -> None:
+    """Its queue has nothing to do until the other one finishes."""
+    held = await active_and_behind(driver, worker, queue="p")
+    assert foreign.exists(f"{{{prefix}}}:1:wake:p") == 0
+    await worker.settle(held)
+    assert foreign.exists(f"{{{prefix}}}:1:wake:p") == 1
+
+
 async def test_a_record_waits_behind_one_that_is_retried(
     driver: RedisDriver, clock: ManualClock, worker: Worker
 ) -> None:
@@ -395,6 +405,29 @@ async def test_a_requeued_record_holds_its_key_as_any_other(
     assert await enqueue(driver, record("b", key="k")) == [("a", "existing", "queued")]
     await worker.settle(await worker.take_one(), BROKEN)
     assert await enqueue(driver, record("b", key="k")) == [("b", "accepted", "queued")]
+
+
+async def test_a_requeued_record_that_fails_releases_its_key(driver: RedisDriver, worker: Worker) -> None:
+    """Although its key would still be unique if it had not been requeued."""
+    await driver.enqueue([unique("a")])
+    await worker.settle(await worker.take_one())
+    assert await requeue_one(driver, "a") == "requeued"
+    await worker.settle(await worker.take_one(), BROKEN)
+    assert await driver.fsck() == ()
+    assert await enqueue(driver, unique("b")) == [("b", "accepted", "queued")]
+
+
+async def test_a_key_that_was_kept_and_is_held_again_is_taken_for_a_requeue(
+    driver: RedisDriver, clock: ManualClock, worker: Worker
+) -> None:
+    """The next holder holds it, whatever was stored of the last one."""
+    await driver.enqueue([record("f", key="k")])
+    await worker.settle(await worker.take_one(), BROKEN)
+    await driver.enqueue([unique("a", keep_completed=9 * HOUR)])
+    await worker.settle(await worker.take_one())
+    clock.advance(HOUR)
+    assert await enqueue(driver, record("b", key="k")) == [("b", "accepted", "queued")]
+    assert await requeue_one(driver, "f") == "key_taken"
 
 
 async def test_a_kept_key_is_taken_for_a_requeue(driver: RedisDriver, clock: ManualClock, worker: Worker) -> None:

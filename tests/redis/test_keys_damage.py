@@ -9,6 +9,7 @@ import pytest
 
 from flowli_core import StoreDamaged
 from flowli_core.driver import Retried
+from flowli_core.drivers.redis._scripts import Scripts
 from tests.conformance.builders import BROKEN, HOUR, Worker, ack, everything, ids, record, stored
 from tests.redis.server import fresh_prefix
 from tests.redis.test_keys import enqueue, replacing, unique
@@ -41,9 +42,9 @@ async def worker(driver: RedisDriver) -> Worker:
     return Worker(driver)
 
 
-async def put_behind(driver: RedisDriver, worker: Worker) -> Reserved:
+async def put_behind(driver: RedisDriver, worker: Worker, *, max_recoveries: int = 0) -> Reserved:
     """Reserve a, and put b behind it."""
-    await driver.enqueue([record("a", key="k", max_recoveries=0)])
+    await driver.enqueue([record("a", key="k", max_recoveries=max_recoveries)])
     held = await worker.take_one(lease=timedelta(milliseconds=50))
     assert await enqueue(driver, replacing("b")) == [("b", "accepted", "queued")]
     return held
@@ -88,7 +89,7 @@ async def test_a_record_that_is_set_aside_is_waited_for_no_longer(
     driver: RedisDriver, worker: Worker, key: Any, foreign: Any
 ) -> None:
     """A step finds that the record, which waits for its retry, cannot be read."""
-    held = await put_behind(driver, worker)
+    held = await put_behind(driver, worker, max_recoveries=3)
     await worker.settle(held, Retried(timedelta(0), b"{}"))
     foreign.hset(key("record"), "a", b"junk")
     answer = await worker.step(want=5)
@@ -102,7 +103,7 @@ async def test_a_lost_record_that_waits_for_a_retry_is_waited_for_no_longer(
     driver: RedisDriver, worker: Worker, key: Any, foreign: Any
 ) -> None:
     """The step that passes over it does not say that nothing is due."""
-    held = await put_behind(driver, worker)
+    held = await put_behind(driver, worker, max_recoveries=3)
     await worker.settle(held, Retried(timedelta(0), b"{}"))
     foreign.hdel(key("record"), "a")
     answer = await worker.step(want=1)
@@ -159,6 +160,24 @@ async def test_fsck_mends_a_record_that_is_behind_none(
     assert ids(await worker.take()) == ["b"]
     assert await driver.fsck() == ()
     assert foreign.exists(key("behind"), key("held:q")) == 0
+
+
+async def test_fsck_leaves_a_record_behind_one_that_it_waits_for_again(
+    driver: RedisDriver, worker: Worker, key: Any, foreign: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fsck has found is checked again when it is mended."""
+    held = await put_behind(driver, worker)
+    foreign.hdel(key("behind"), "b")
+    admit = Scripts.admit
+
+    async def admit_later(self: Scripts, record_id: str) -> Any:
+        foreign.hset(key("behind"), "b", "a")
+        return await admit(self, record_id)
+
+    monkeypatch.setattr(Scripts, "admit", admit_later)
+    assert {one.id for one in await driver.fsck()} == {"a", "b"}
+    assert await worker.take() == ()
+    assert ids((await worker.step(ack(held), want=1)).reserved) == ["b"]
 
 
 async def test_fsck_removes_what_belongs_to_no_held_record(

@@ -169,13 +169,10 @@ local function release_key(id, kind, state)
   local waits_for = state == 'cancelled' and call('HGET', BEHIND, id)
   if waits_for and holder == id then
     call('HSET', HOLDER, key, waits_for)
+  elseif holder == id and unique_ms and state == 'completed' then
+    call('ZADD', UNIQUE, format_ms(string.match(blob, '^%d+', DIGEST + 1) + unique_ms), key)
   elseif holder == id then
-    local unique_until = unique_ms and string.match(blob, '^%d+', DIGEST + 1) + unique_ms or 0
-    if state == 'completed' and unique_until > now then
-      call('ZADD', UNIQUE, format_ms(unique_until), key)
-    else
-      call('HDEL', HOLDER, key)
-    end
+    call('HDEL', HOLDER, key)
   elseif not waits_for then
     admit_behind(id, holder)
   end

@@ -60,7 +60,6 @@ local function replace(id, blob, queue, given, from)
   else
     add_waiting(id, shape_of(digest), due)
   end
-  may_be_empty[queue] = true
   notify({ id })
   return due
 end
