@@ -165,7 +165,7 @@ async def test_fsck_mends_a_record_that_is_behind_none(
 async def test_fsck_leaves_a_record_behind_one_that_it_waits_for_again(
     driver: RedisDriver, worker: Worker, key: Any, foreign: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fsck has found is checked again when it is mended."""
+    """A finding is checked again when it is mended."""
     held = await put_behind(driver, worker)
     foreign.hdel(key("behind"), "b")
     admit = Scripts.admit
