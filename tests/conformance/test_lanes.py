@@ -229,6 +229,16 @@ async def test_a_paused_queue_reserves_nothing_from_its_lanes(driver: Driver, wo
     assert ids(await worker.take(5)) == ["a"]
 
 
+async def test_a_waiting_step_is_woken_for_a_lane_of_a_queue_that_is_resumed(driver: Driver) -> None:
+    """It reserves the first record of the lane."""
+    await driver.pause_queue("q", paused=True)
+    await driver.enqueue(some("a"))
+    waiting = asyncio.create_task(driver.step(waiting_step()))
+    await asyncio.sleep(0.01)
+    await driver.pause_queue("q", paused=False)
+    assert ids((await soon(waiting)).reserved) == ["a"]
+
+
 async def test_the_first_queue_goes_first_with_its_lanes(driver: Driver) -> None:
     """A lane that waits for a place does not keep a worker from its next queue."""
     await driver.enqueue([*some("ab", queue="high"), record("c", queue="low")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants.keys import KEYS
+from tests.mutants.lanes import LANES
 from tests.mutants.mutation import Mutation
 
 _FOLDER = "flowli_core/drivers/redis/lua"
@@ -676,6 +677,6 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
 
 LUA = tuple(
     Mutation(f"{_FOLDER}/{file}", (first, *_DRIVER), *change)
-    for (file, first), changes in (*_ALL.items(), *KEYS.items())
+    for (file, first), changes in (*_ALL.items(), *KEYS.items(), *LANES.items())
     for change in changes
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowli_core.driver import Released, Retried
+from flowli_core.errors import StoreDamaged
 from flowli_core.lanes import Lane, Rate
 from tests.conformance.builders import BROKEN, DONE, Worker, ids, record
 from tests.support.store import cancel_one, requeue_one
@@ -113,3 +114,59 @@ async def test_damaged_lanes_are_found_and_mended(
         await worker.settle(held, DONE)
         held = next(iter(await worker.take(9)), held)
     assert (await driver.overview()).lanes == ()
+
+
+async def test_a_damaged_limit_has_one_place_until_a_record_is_enqueued_with_it(
+    driver: RedisDriver, prefix: str, foreign: Any
+) -> None:
+    worker, two = Worker(driver), Lane("api", "a", concurrency=2)
+    for damaged in ("junk", "0 - -", "2 5 -", "- - 1000", "- 0 1000", "2 - - -"):
+        await driver.enqueue([in_lane(f"1 {damaged}", two), in_lane(f"2 {damaged}", two), in_lane(f"3 {damaged}", two)])
+        foreign.hset(f"{{{prefix}}}:1:limits", "api", damaged)
+        held = await worker.take(9)
+        assert ids(held) == [f"1 {damaged}"]
+        (lane,) = (await driver.overview()).lanes
+        assert (lane.concurrency, lane.rate, lane.blocked) == (1, None, "concurrency")
+        await driver.enqueue([in_lane(f"4 {damaged}", two)])
+        held += await worker.take(9)
+        assert ids(held) == [f"1 {damaged}", f"2 {damaged}"]
+        while held:
+            for one in held:
+                await worker.settle(one, DONE)
+            held = await worker.take(9)
+
+
+async def test_an_entry_that_is_not_held_does_not_stop_its_lane(driver: RedisDriver, prefix: str, foreign: Any) -> None:
+    worker = Worker(driver)
+    await driver.enqueue([in_lane("1")])
+    foreign.zadd(f"{{{prefix}}}:1:lane:q\n{A}", {"0": 0, "00": 0})
+    assert ids(await worker.take(1)) == ["1"]
+
+
+async def test_no_more_starts_are_kept_than_a_rate_counts(driver: RedisDriver, prefix: str, foreign: Any) -> None:
+    worker, lane = Worker(driver), Lane("mail", "b", rate=Rate(3, timedelta(milliseconds=1)))
+    await driver.enqueue([in_lane(str(number), lane) for number in range(9)])
+    left = 9
+    while left:
+        left -= len(await worker.take(9))
+    assert foreign.llen(f"{{{prefix}}}:1:starts:mail\nb") == 3
+
+
+@pytest.mark.parametrize("name", [f"places:{A}", f"lane:q\n{A}", f"waits:{A}", "turn:q", "held:q", "lanes", "limits"])
+async def test_a_key_of_another_type_loses_no_record(driver: RedisDriver, prefix: str, foreign: Any, name: str) -> None:
+    """Whatever a step has done before it met the key, the record runs once the key is restored."""
+    worker, key, aside = Worker(driver), f"{{{prefix}}}:1:{name}", f"{{{prefix}}}:1:scratch"
+    await driver.enqueue([in_lane("1"), in_lane("2")])
+    (held,) = await worker.take(1)
+    if foreign.exists(key):
+        foreign.rename(key, aside)
+    foreign.set(key, "x")
+    with pytest.raises(StoreDamaged):
+        await worker.settle(held, DONE)
+    foreign.delete(key)
+    if foreign.exists(aside):
+        foreign.rename(aside, key)
+    again = await worker.again()
+    assert again.acks == ("ok",)
+    await driver.fsck()
+    assert ids(await worker.take(1)) == ["2"]

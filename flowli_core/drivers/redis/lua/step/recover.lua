@@ -94,9 +94,9 @@ local function recover(most, stepping, is_waiting, queue)
       recovered[#recovered + 1] = one
     end
   end
+  refresh_lanes()
   call_with_all('ZREM', LEASE, ids, 1)
   call_with_all('HDEL', TOKEN, ids, 1)
-  refresh_lanes()
   for _, one in ipairs(recovered) do
     local _, name, job_queue, _, _, state = unpack(one)
     add_history('v', job_queue, name, 1)

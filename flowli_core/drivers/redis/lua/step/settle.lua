@@ -113,12 +113,12 @@ local function settle(from, ack_count, stepping)
   if any_cancelling then
     call_with_all('SREM', CANCELLING, settled, 1)
   end
-  call_with_all('ZREM', LEASE, settled, 1)
-  call_with_all('HDEL', TOKEN, settled, 1)
   for _, record in ipairs(in_lanes) do
     lanes().free_place(unpack(record))
   end
   refresh_lanes()
+  call_with_all('ZREM', LEASE, settled, 1)
+  call_with_all('HDEL', TOKEN, settled, 1)
   for _, shape in ipairs(counted) do
     for letter, numbers in pairs(shape.numbers) do
       for buckets, number in pairs(numbers) do
