@@ -81,12 +81,6 @@ LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]]
             "if text and not call('HGET', LIMITS, name) then",
         ),
         (
-            "a limit that was read is not read again",
-            "given_limits[name], limits[name] = nil, nil",
-            "given_limits[name] = nil",
-        ),
-        ("a paused queue is woken", "and not paused_since(queue) then", "then"),
-        (
             "a lane is not asked again at its turn",
             "if due and tonumber(due) <= now and start and start <= now then",
             "if due then",
@@ -103,6 +97,12 @@ LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]]
         ("a start to come is counted until then", "if start and start > now then", "if false then"),
     ),
     ("shared/lanes.lua", _REDIS): (
+        (
+            "a limit that was read is not read again",
+            "given_limits[name], limits[name] = nil, nil",
+            "given_limits[name] = nil",
+        ),
+        ("a paused queue is woken", "and not paused_since(queue) then", "then"),
         ("the starts are kept for ever", "call('PEXPIRE', STARTS .. lane, format_ms(limit.period + SPARE_MS))"),
         ("more starts are kept than the rate counts", "call('LPOP', STARTS .. lane)\n      end", "end"),
         ("the depth of an empty lane is kept", "call('ZREM', LANES, member)"),

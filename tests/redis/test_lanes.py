@@ -13,6 +13,7 @@ from flowli_core.driver import Released, Retried
 from flowli_core.errors import StoreDamaged
 from flowli_core.lanes import Lane, Rate
 from tests.conformance.builders import BROKEN, DONE, Worker, ids, record
+from tests.redis.server import spoil
 from tests.support.store import cancel_one, requeue_one
 
 if TYPE_CHECKING:
@@ -170,3 +171,40 @@ async def test_a_key_of_another_type_loses_no_record(driver: RedisDriver, prefix
     assert again.acks == ("ok",)
     await driver.fsck()
     assert ids(await worker.take(1)) == ["2"]
+
+
+async def test_a_lane_that_a_call_has_changed_before_learns_of_its_new_limit(driver: RedisDriver) -> None:
+    """The first record of the call leaves the lane, and the second one brings the new concurrency."""
+    worker = Worker(driver)
+    await driver.enqueue([in_lane("1"), in_lane("2", key="k")])
+    await worker.take(1)
+    moved = replace(in_lane("3", Lane("mail", "b"), key="k"), on_conflict="replace")
+    between = replace(record("5", key="k5"), on_conflict="replace")
+    await driver.enqueue([moved, between, in_lane("4", Lane("api", "a", concurrency=2))])
+    assert sorted(ids(await worker.take(9))) == ["2", "4", "5"]
+
+
+async def test_a_lane_of_a_paused_queue_wakes_nobody(driver: RedisDriver, prefix: str, foreign: Any) -> None:
+    await driver.pause_queue("q", paused=True)
+    await driver.enqueue([in_lane("1")])
+    assert not foreign.exists(f"{{{prefix}}}:1:wake:q")
+    await driver.pause_queue("q", paused=False)
+    assert foreign.exists(f"{{{prefix}}}:1:wake:q")
+
+
+async def test_a_damaged_record_does_not_stop_its_lane(driver: RedisDriver, prefix: str, foreign: Any) -> None:
+    """It frees its place, whatever of it cannot be read, and whether it waits or is active."""
+    worker, token = Worker(driver), f"{{{prefix}}}:1:token"
+    await driver.enqueue([in_lane(name) for name in "1234"])
+    spoil("1")
+    answer = await worker.step(want=9)
+    assert ([one.id for one in answer.damaged], ids(answer.reserved)) == (["1"], ["2"])
+    spoil("2")
+    assert await worker.settle(answer.reserved[0], DONE) == "ok"
+    assert ids(await worker.take(9, lease=timedelta(0))) == ["3"]
+    foreign.hset(token, "3", "junk")
+    answer = await worker.step(want=9, lease=timedelta(0))
+    assert ([one.id for one in answer.recovered], ids(answer.reserved)) == (["3"], ["4"])
+    spoil("4")
+    answer = await worker.step(want=9)
+    assert ([one.id for one in answer.damaged], ids(answer.reserved)) == (["4"], ["3"])
