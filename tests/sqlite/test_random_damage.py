@@ -81,7 +81,6 @@ class SqliteStore:
             if rng.random() < 0.1:
                 what, statement = "removed", f"DELETE FROM {table} WHERE {where}"  # noqa: S608
                 connection.execute("DROP TRIGGER record_removed")
-                connection.execute("DROP TRIGGER record_left_lane")
             else:
                 column, value = rng.choice([name for name in row.keys() if name != "apart"]), rng.choice(_VALUES)  # noqa: SIM118
                 what, statement = f"{column} = {value}", f"UPDATE {table} SET {column} = {value} WHERE {where}"  # noqa: S608

@@ -117,7 +117,7 @@ class Repairer:
         self._scanned = _FIRST_NUMBER
         _stop_schedules(connection)
         _mend(connection, now)
-        _count_again(connection, now)
+        _count_again(connection)
 
     def repair(self, connection: sqlite3.Connection, now: int) -> bool:
         """Set all damaged rows aside, and compute counts again. Return False if there was nothing to repair."""
@@ -133,7 +133,7 @@ class Repairer:
             _mend(connection, now)
             _remove_damaged_keys(connection)
             run(connection, "remove_damaged_starts", most=_MOST)
-            _count_again(connection, now)
+            _count_again(connection)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -233,7 +233,6 @@ def _set_aside(connection: sqlite3.Connection, now: int, *, after: int, until: i
             keep = row["keep_failed"]
             keep = keep if type(keep) is int and 0 <= keep <= _MOST else _KEEP
             run(connection, "set_aside", number=number, now=now, keep=keep, damage=damage)
-            run(connection, "offer_lane", number=number, now=now)
             record_id, queue = (value if type(value) is str else "" for value in (row["id"], row["queue"]))
             found.append(Damaged(id=record_id or "(unreadable)", queue=queue, damage=damage))
     return found
@@ -264,13 +263,13 @@ def _remove_damaged_keys(connection: sqlite3.Connection) -> None:
 def _mend(connection: sqlite3.Connection, now: int) -> None:
     """Let records go on that wait for others which have finished, and lanes that wait for places which are free."""
     run(connection, "mend_behind")
-    run(connection, "offer_stuck_lanes", now=now)
-
-
-def _count_again(connection: sqlite3.Connection, now: int) -> None:
     if run(connection, "count_wrong_lanes").fetchone()[0]:
         run(connection, "forget_lanes")
         run(connection, "find_lanes_again", now=now)
+    run(connection, "offer_stuck_lanes", now=now)
+
+
+def _count_again(connection: sqlite3.Connection) -> None:
     if run(connection, "count_wrong_counts").fetchone()[0]:
         run(connection, "forget_counts")
         run(connection, "count_again")

@@ -1,16 +1,16 @@
 """Enqueue: store the records whose id is new and whose key is free, or whose holder gives way."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flowli_core.drivers._times import due_at, expiry_at, milliseconds, moment
 from flowli_core.drivers.sqlite._damage import CUT, DamagedRowError, Status
-from flowli_core.drivers.sqlite._lanes import pack, put_limits, refresh
+from flowli_core.drivers.sqlite._lanes import join, leave, pack, put_limits, refresh
 from flowli_core.drivers.sqlite._records import state_of
 from flowli_core.drivers.sqlite._transaction import Transaction
-from flowli_core.lanes import Lane
 from flowli_core.new_records import Enqueued, NewRecord
 
 
@@ -33,7 +33,7 @@ def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqu
     number: int = transaction.run("find_last_number").fetchone()[0]
     rows: dict[str, dict[str, Any]] = {}
     replaced: list[dict[str, int]] = []
-    limits: list[Lane] = []
+    limits = [new.lane for new in records if new.lane is not None]
     answers: list[Enqueued] = []
     for new in records:
         holder = None if new.key is None else holders.get(new.key)
@@ -43,8 +43,6 @@ def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqu
             answers.append(replace(holder.answer, disposition="existing"))
         else:
             number += 1
-            if new.lane is not None:
-                limits.append(new.lane)
             row = _row(new, number, holder, now)
             record_id: str = row["id"]
             answer = _answer(now, record_id, "waiting", row["due"], None)
@@ -60,13 +58,34 @@ def enqueue(transaction: Transaction, records: Sequence[NewRecord]) -> list[Enqu
             if new.key is not None:
                 holders[new.key] = _Holder(answer, number, row["created_at"], row["behind"], "waiting")
             transaction.changed.add(new.queue)
-    lanes = [transaction.run("remove_replaced", **old).fetchone()[0] for old in replaced]
+    lanes = _leave_lanes(transaction, replaced)
     transaction.run_many("add_record", rows.values())
     transaction.run_many("add_payload", rows.values())
-    put_limits(transaction, limits)
-    for lane in {*lanes, *[row["lane"] for row in rows.values()]} - {None}:
+    if limits:
+        put_limits(transaction, limits)
+        lanes |= _join_lanes(transaction, rows.values())
+    for lane in lanes:
         refresh(transaction, lane)
     return answers
+
+
+def _leave_lanes(transaction: Transaction, replaced: Sequence[dict[str, int]]) -> set[str]:
+    """Remove records that are replaced. Return the lanes in which they waited."""
+    lanes: set[str] = set()
+    for old in replaced:
+        lane, queue, behind = transaction.run("remove_replaced", **old).fetchone()
+        if lane is not None and behind is None:
+            leave(transaction, lane, queue)
+            lanes.add(lane)
+    return lanes
+
+
+def _join_lanes(transaction: Transaction, rows: Iterable[dict[str, Any]]) -> set[str]:
+    """Count the records that wait in lanes now. Return these lanes."""
+    joined = Counter([(row["lane"], row["queue"]) for row in rows if row["lane"] and row["behind"] is None])
+    for (lane, queue), number in joined.items():
+        join(transaction, lane, queue, number)
+    return {lane for lane, _ in joined}
 
 
 def _find_stored(transaction: Transaction, records: Sequence[NewRecord]) -> dict[str, Enqueued]:

@@ -48,6 +48,17 @@ def put_limits(transaction: Transaction, lanes: Iterable[Lane]) -> None:
         transaction.run("put_limit", name=limit, concurrency=lane.concurrency, count=count, period=period)
 
 
+def join(transaction: Transaction, lane: str, queue: str, number: int = 1) -> None:
+    """Count records that now wait in a lane. `refresh` it when all is written."""
+    transaction.run("join_lane", lane=lane, queue=queue, number=number)
+
+
+def leave(transaction: Transaction, lane: str, queue: str) -> None:
+    """Count a record that no longer waits in a lane. `refresh` it when all is written."""
+    transaction.run("leave_lane", lane=lane, queue=queue)
+    transaction.run("forget_lane", lane=lane, queue=queue)
+
+
 def refresh(transaction: Transaction, lane: str, *, served: str | None = None) -> None:
     """Compute when a lane has its turn in each queue in which records of it wait.
 

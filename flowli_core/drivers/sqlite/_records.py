@@ -10,7 +10,7 @@ from flowli_core.driver import HeartbeatAnswer, Lease
 from flowli_core.drivers._paused import too_many_paused
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._damage import DamagedRowError, Status, is_damaged
-from flowli_core.drivers.sqlite._lanes import refresh
+from flowli_core.drivers.sqlite._lanes import join, leave, refresh
 from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.limits import MOST_PAUSED, MOST_TAKEN_BACK
 from flowli_core.stored import FINISHED, FinishedState, State
@@ -45,6 +45,12 @@ class Row:
     result: bytes | None = None
     finished_at: int | None = None
     forget_at: int | None = None
+    was_behind: bool = False
+    was_in_lane: bool = False
+
+    def is_in_lane(self) -> bool:
+        """Return True if it waits in a lane."""
+        return self.lane is not None and self.status == "waiting" and self.behind is None
 
     def make_waiting(self, due: int, now: int) -> None:
         """Put it into its queue; or cancel it if that was requested while it was active."""
@@ -79,6 +85,7 @@ def read_row(columns: Sequence[Any]) -> Row:
     row = Row(*columns)
     if not type(row.id) is type(row.name) is type(row.queue) is str or type(row.lane) not in {str, type(None)}:
         raise DamagedRowError
+    row.was_behind, row.was_in_lane = row.behind is not None, row.is_in_lane()
     return row
 
 
@@ -86,12 +93,15 @@ def write(transaction: Transaction, rows: Iterable[Row]) -> None:
     """Write records that wait or are finished now."""
     written = list(rows)
     transaction.changed.update([row.queue for row in written if row.status == "waiting"])
+    for row in written:
+        if row.was_behind and row.behind is None:
+            times = {"finished_at": row.finished_at, "forget_at": row.forget_at}
+            transaction.run("finish_behind", number=row.number, state=row.status, **times)
     transaction.run_many(
         "write_record",
         [
             {
                 "number": row.number,
-                "behind": row.behind,
                 "state": row.status,
                 "due": row.due,
                 "settled": row.settled,
@@ -107,10 +117,23 @@ def write(transaction: Transaction, rows: Iterable[Row]) -> None:
             for row in written
         ],
     )
-    lanes = {row.lane for row in written if row.lane is not None and row.behind is None}
+    lanes = _move_in_lanes(transaction, [row for row in written if row.lane is not None])
     lanes |= _release_keys(transaction, [row for row in written if row.key is not None and row.status in FINISHED])
     for lane in lanes:
         refresh(transaction, lane)
+
+
+def _move_in_lanes(transaction: Transaction, written: Sequence[Row]) -> set[str]:
+    """Count the records that have joined or left their lanes. Return the lanes in which a place may be free."""
+    lanes: set[str] = set()
+    for row in written:
+        lane = row.lane or ""
+        if row.is_in_lane() and not row.was_in_lane:
+            join(transaction, lane, row.queue)
+        elif row.was_in_lane and not row.is_in_lane():
+            leave(transaction, lane, row.queue)
+        lanes.add(lane)
+    return lanes
 
 
 def _release_keys(transaction: Transaction, finished: Sequence[Row]) -> set[str]:
@@ -123,7 +146,12 @@ def _release_keys(transaction: Transaction, finished: Sequence[Row]) -> set[str]
     for row in finished:
         if row.status == "completed" and row.unique_until > transaction.now and row.key not in passed_on:
             transaction.run("keep_key", key=row.key, id=row.id, until=row.unique_until)
-    return {lane for _, _, lane in admitted if lane is not None}
+    lanes: set[str] = set()
+    for queue, _, lane in admitted:
+        if lane is not None:
+            join(transaction, lane, queue)
+            lanes.add(lane)
+    return lanes
 
 
 def heartbeat(transaction: Transaction, worker: str, leases: Sequence[Lease], lease: timedelta) -> HeartbeatAnswer:

@@ -12,7 +12,7 @@ from typing import Any
 from flowli_core.driver import Expired, Reserved, Step
 from flowli_core.drivers._times import milliseconds
 from flowli_core.drivers.sqlite._damage import CUT, LONGEST, DamagedRowError
-from flowli_core.drivers.sqlite._lanes import has_turn, note_start, refresh
+from flowli_core.drivers.sqlite._lanes import has_turn, leave, note_start, refresh
 from flowli_core.drivers.sqlite._transaction import Transaction
 from flowli_core.limits import EXPIRE_PER_STEP, MAX_BATCH_BYTES
 
@@ -69,7 +69,7 @@ class _Batch:
                 self._late_numbers.append(number)
             else:
                 self._cancel([number])
-                refresh(transaction, lane, served=columns[4])
+                self._end_turn(columns, lane)
             return
         if len(columns[_INPUT]) + len(columns[_META] or b"") + len(columns[_POLICY]) > LONGEST:
             raise DamagedRowError
@@ -85,7 +85,7 @@ class _Batch:
         else:
             self._reserve([number])
             note_start(transaction, lane)
-            refresh(transaction, lane, served=columns[4])
+            self._end_turn(columns, lane)
 
     def finish(self) -> tuple[tuple[Reserved, ...], int | None, tuple[Expired, ...]]:
         """Write the rest, and return what `reserve` returns."""
@@ -116,6 +116,10 @@ class _Batch:
             now=transaction.now,
             numbers=json.dumps(numbers),
         )
+
+    def _end_turn(self, columns: Columns, lane: str) -> None:
+        leave(self.transaction, lane, columns[4])
+        refresh(self.transaction, lane, served=columns[4])
 
     def _cancel(self, numbers: list[int]) -> None:
         self.transaction.run("cancel_expired", numbers=json.dumps(numbers), now=self.transaction.now)

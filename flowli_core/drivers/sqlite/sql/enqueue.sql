@@ -26,7 +26,7 @@ LEFT JOIN record ON record.id = unique_key.id AND state = 'completed' AND record
 WHERE unique_key.key IN (SELECT value FROM json_each(:keys)) AND until > :now AND until <= 1 << 60;
 
 -- name: remove_replaced
-DELETE FROM record WHERE number = :number RETURNING lane;
+DELETE FROM record WHERE number = :number RETURNING lane, queue, behind;
 
 -- name: find_last_number
 -- The numbers of an enqueue continue from here; only one connection writes at a time.

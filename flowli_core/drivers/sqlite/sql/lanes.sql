@@ -12,6 +12,16 @@ SELECT queue, at, suspect FROM lane WHERE lane = :lane;
 -- The number of active records of a lane, up to :most.
 SELECT count(*) FROM (SELECT 1 FROM record WHERE lane = :lane AND state = 'active' LIMIT :most);
 
+-- name: join_lane
+INSERT INTO lane (lane, queue, waiting) VALUES (:lane, :queue, :number)
+ON CONFLICT DO UPDATE SET waiting = waiting + excluded.waiting;
+
+-- name: leave_lane
+UPDATE lane SET waiting = waiting - 1 WHERE lane = :lane AND queue = :queue;
+
+-- name: forget_lane
+DELETE FROM lane WHERE lane = :lane AND queue = :queue AND waiting <= 0;
+
 -- name: find_first
 -- The first record of a lane in a queue.
 SELECT due, suspect FROM record
@@ -96,10 +106,6 @@ DELETE FROM lane;
 INSERT INTO lane (lane, queue, waiting, at, suspect)
 SELECT lane, ifnull(queue, ''), count(*), :now, 0 FROM record
 WHERE lane IS NOT NULL AND state = 'waiting' AND behind IS NULL GROUP BY 1, 2;
-
--- name: offer_lane
--- The lane of a record that was set aside has its turn now, and its places are counted then.
-UPDATE lane SET at = :now WHERE lane = (SELECT lane FROM record WHERE number = :number);
 
 -- name: offer_stuck_lanes
 -- Lanes that have no turn although no record holds a place of them.

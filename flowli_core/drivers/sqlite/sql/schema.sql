@@ -213,26 +213,6 @@ CREATE TRIGGER record_added AFTER INSERT ON record BEGIN
     INSERT INTO counts VALUES (new.queue, new.state, 1) ON CONFLICT DO UPDATE SET n = n + 1;
 END;
 
-CREATE TRIGGER record_joined_lane AFTER INSERT ON record WHEN new.lane IS NOT NULL AND new.behind IS NULL BEGIN
-    INSERT INTO lane (lane, queue, waiting) VALUES (new.lane, new.queue, 1) ON CONFLICT DO UPDATE SET waiting = waiting + 1;
-END;
-
-CREATE TRIGGER record_moved_in_lane AFTER UPDATE OF state, behind ON record
-WHEN new.lane IS NOT NULL
-    AND (old.state = 'waiting' AND old.behind IS NULL) <> (new.state = 'waiting' AND new.behind IS NULL)
-BEGIN
-    INSERT INTO lane (lane, queue, waiting) VALUES (new.lane, new.queue, 0) ON CONFLICT DO NOTHING;
-    UPDATE lane SET waiting = waiting + iif(new.state = 'waiting' AND new.behind IS NULL, 1, -1) WHERE lane = new.lane AND queue = new.queue;
-    DELETE FROM lane WHERE lane = new.lane AND queue = new.queue AND waiting = 0;
-END;
-
-CREATE TRIGGER record_left_lane AFTER DELETE ON record
-WHEN old.lane IS NOT NULL AND old.state = 'waiting' AND old.behind IS NULL
-BEGIN
-    UPDATE lane SET waiting = waiting - 1 WHERE lane = old.lane AND queue = old.queue;
-    DELETE FROM lane WHERE lane = old.lane AND queue = old.queue AND waiting = 0;
-END;
-
 CREATE TRIGGER record_moved AFTER UPDATE OF state ON record WHEN old.state <> new.state BEGIN
     UPDATE counts SET n = n - 1 WHERE queue = old.queue AND state = old.state;
     INSERT INTO counts VALUES (new.queue, new.state, 1) ON CONFLICT DO UPDATE SET n = n + 1;

@@ -28,7 +28,6 @@ FROM record WHERE lease_end <= :now AND +state = 'active' ORDER BY lease_end, id
 -- name: write_record
 -- Make a record wait, or finish it.
 UPDATE record SET
-    behind = :behind,
     state = :state,
     due = :due,
     token = NULL,
@@ -45,6 +44,10 @@ UPDATE record SET
     forget_at = :forget_at,
     updated_at = :now
 WHERE number = :number;
+
+-- name: finish_behind
+-- Finish a record that is behind another. That one holds the key from now on.
+UPDATE record SET behind = NULL, state = :state, finished_at = :finished_at, forget_at = :forget_at WHERE number = :number;
 
 -- name: admit
 -- The records behind these have their turn now.
