@@ -11,6 +11,7 @@ import pytest
 from flowli_core.driver import Cancelled, Completed, Failed, Outcome, Released, Retried
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.durations import ZERO
+from flowli_core.lanes import Lane
 from flowli_core.limits import Keep
 from flowli_core.stored import StoredSchedule, Watch
 from flowli_core.testing import ManualClock
@@ -260,6 +261,29 @@ async def test_a_record_behind_another_is_replaced_in_place(driver: RedisDriver,
     await worker.settle(held)
     (got,) = await other.take()
     assert (got.id, got.queue, got.input) == ("b", "p", b"3")
+
+
+async def test_a_record_is_replaced_from_lane_to_lane(driver: RedisDriver, worker: Worker) -> None:
+    """Waiting or behind another, it is in the lane of the last record, and nothing is left of the others."""
+    lanes = [Lane("limit", value, concurrency=1) for value in ("x", "y")]
+    await driver.enqueue([replace(record("busy"), lane=lanes[1])])
+    busy = await worker.take_one()
+    await driver.enqueue([replace(record("a", key="k"), lane=lanes[0])])
+    assert await enqueue(driver, replace(replacing("b"), lane=lanes[1])) == [("a", "replaced", "queued")]
+    assert await driver.fsck() == ()
+    assert await worker.take() == ()
+    assert await enqueue(driver, replacing("c")) == [("a", "replaced", "queued")]
+    held = await worker.take_one()
+    assert await enqueue(driver, replace(replacing("d"), lane=lanes[0])) == [("d", "accepted", "queued")]
+    assert await enqueue(driver, replace(replacing("e"), lane=replace(lanes[1], concurrency=2))) == [
+        ("d", "replaced", "queued")
+    ]
+    assert await driver.fsck() == ()
+    assert await worker.take() == ()
+    (got,) = (await worker.step(ack(held), want=2)).reserved
+    assert got.id == "d"
+    await worker.step(ack(got), ack(busy))
+    assert (await driver.overview()).lane_count == 0
 
 
 async def test_a_cancelled_record_returns_the_key_to_the_active_one(driver: RedisDriver, worker: Worker) -> None:

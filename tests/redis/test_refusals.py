@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -65,6 +66,23 @@ async def test_a_full_server_refuses_only_new_records(server: Server) -> None:
         assert await find(driver, "e") is None
         assert set((await driver.overview()).counts.by_queue) == {"q"}
         assert [one.disposition for one in await driver.enqueue([record("e", key="k")])] == ["accepted"]
+
+
+async def test_a_full_server_replaces_no_record(server: Server) -> None:
+    """The record that holds the key stays as it is, and the other records of the call are not stored."""
+    async with store(server) as (driver, admin):
+        await driver.enqueue([record("a", key="k", due=LEASE)])
+        before = await find(driver, "a")
+        replacing = dataclasses.replace(record("b", key="k", queue="p"), on_conflict="replace")
+        admin.config_set("maxmemory", 1)
+        for records in ([replacing], [replacing, record("c")], [record("c"), replacing]):
+            with pytest.raises(StoreUnavailable, match="out of memory"):
+                await driver.enqueue(records)
+        admin.config_set("maxmemory", 0)
+        assert await find(driver, "a") == before
+        assert await find(driver, "c") is None
+        assert await driver.fsck() == ()
+        assert [one.disposition for one in await driver.enqueue([replacing])] == ["replaced"]
 
 
 @job()
