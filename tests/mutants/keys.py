@@ -36,9 +36,9 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
             "due = math.max(math.min",
             "due = (function(a) return a end)(math.min",
         ),
-        ("a kept key is free", "tonumber(call('ZSCORE', UNIQUE, key) or 0) > now", "false"),
-        ("a kept key is never free", "or tonumber(call('ZSCORE', UNIQUE, key) or 0) > now", "or true"),
-        ("a record is behind none", "call('HSET', BEHIND, ids[1], waits_for)"),
+        ("a kept key is free", "tonumber(call('ZSCORE', root .. 'unique', key) or 0) > now", "false"),
+        ("a kept key is never free", "or tonumber(call('ZSCORE', root .. 'unique', key) or 0) > now", "or true"),
+        ("a record is behind none", "call('HSET', root .. 'behind', ids[1], waits_for)"),
         ("a record behind another wakes a waiter", "      if not waits_for then\n", "      if true then\n"),
         ("a key that was kept is stored twice", "freed[#freed + 1] = key"),
     ),
@@ -105,7 +105,11 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a record that has lost its entry is not admitted", "(lane or not is_held)", "true"),
     ),
     ("audit.lua", _DAMAGE): (
-        ("a record that is behind none is not found", "not lane and not call('HGET', BEHIND, id)", "false"),
+        (
+            "a record that is behind none is not found",
+            "report('behind', id, 'is missing, although the record is held and in no lane')",
+            "local _",
+        ),
         (
             "a record that is behind a finished one is not found",
             "elseif not state or FINISHED[state] then\n    report('behind'",

@@ -418,8 +418,8 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("an id that occurs twice in a call is stored twice", "find(id, stored[k], added[id])", "find(id, stored[k])"),
         (
             "a key that is held is ignored",
-            "elseif holder and (holder_state and not FINISHED[holder_state] or ",
-            "elseif holder and (",
+            "elseif key_is_held then",
+            "elseif false then",
         ),
         (
             "a key that occurs twice in a call is ignored",

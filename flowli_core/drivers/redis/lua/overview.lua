@@ -33,7 +33,7 @@ local function find_oldest_held(index)
   for i = 1, #entries, 2 do
     ids[#ids + 1] = entries[i]
   end
-  for i, waits_for in ipairs(read_fields(BEHIND, ids)) do
+  for i, waits_for in ipairs(read_fields(root .. 'behind', ids)) do
     if not waits_for then
       return tonumber(entries[2 * i])
     end
@@ -61,7 +61,7 @@ for i, name in ipairs(scan[2]) do
   local queued, scheduled, oldest = count_waiting(DUE[name])
   for _, index in ipairs({ SUSPECT[name], HELD[name] }) do
     local more_queued, more_scheduled, first_due = count_waiting(index)
-    if index == HELD[name] and first_due < math.huge and call('EXISTS', BEHIND) == 1 then
+    if index == HELD[name] and first_due < math.huge and call('EXISTS', root .. 'behind') == 1 then
       first_due = find_oldest_held(index)
     end
     queued, scheduled, oldest = queued + more_queued, scheduled + more_scheduled, math.min(oldest, first_due)

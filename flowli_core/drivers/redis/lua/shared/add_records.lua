@@ -98,9 +98,10 @@ local function add_records(given, at, first_number, number, refused, waits_for)
     local taken_state = shape.keeps_id and state_of_taken(id)
     local holder = key ~= '' and not waits_for and (held[key] or call('HGET', HOLDER, key))
     local state, due_ms = find(id, stored[k], added[id])
-    local holder_state, holder_due
+    local holder_state, holder_due, key_is_held
     if holder and not state then
       holder_state, holder_due = find(holder, not added[holder] and call('HGET', RECORD, holder), added[holder])
+      key_is_held = holder_state and not FINISHED[holder_state] or tonumber(call('ZSCORE', root .. 'unique', key) or 0) > now
     end
     if state then
       local attempts = call('HGET', ATTEMPTS, id)
@@ -108,7 +109,7 @@ local function add_records(given, at, first_number, number, refused, waits_for)
       refused[#refused + 1] = { first_number + k - 1, 'duplicate', id, state, format_ms(due_ms), attempts }
     elseif taken_state then
       refused[#refused + 1] = { first_number + k - 1, 'duplicate', id, taken_state, now_text, false }
-    elseif holder and (holder_state and not FINISHED[holder_state] or tonumber(call('ZSCORE', UNIQUE, key) or 0) > now) then
+    elseif key_is_held then
       local attempts = call('HGET', ATTEMPTS, holder)
       attempts = attempts and string.sub(attempts, 1, LONGEST)
       holder_state = holder_state or 'completed'
@@ -156,9 +157,11 @@ local function add_records(given, at, first_number, number, refused, waits_for)
     end
   end
   call_with_all('HSET', HOLDER, holders, 2)
-  call_with_all('ZREM', UNIQUE, freed, 1)
+  if #freed > 0 then
+    call_with_all('ZREM', root .. 'unique', freed, 1)
+  end
   if waits_for then
-    call('HSET', BEHIND, ids[1], waits_for)
+    call('HSET', root .. 'behind', ids[1], waits_for)
   end
   for queue, due in pairs(first_due) do
     -- Wake a waiter for what is due, and for an earlier due time than the one that it knows, unless the queue is paused. A

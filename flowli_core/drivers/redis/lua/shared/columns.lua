@@ -46,7 +46,6 @@ local OF_QUEUE = {
 local DUE, SUSPECT = setmetatable({ [0] = root .. 'due:' }, OF_QUEUE), setmetatable({ [0] = root .. 'suspect:' }, OF_QUEUE)
 local WAKE, HELD = setmetatable({ [0] = root .. 'wake:' }, OF_QUEUE), setmetatable({ [0] = root .. 'held:' }, OF_QUEUE)
 local TAKEN, USES, PROGRESS, LOG = root .. 'taken', root .. 'uses', root .. 'progress', root .. 'log'
-local UNIQUE, BEHIND = root .. 'unique', root .. 'behind'
 
 -- What is stored beside a record may be damaged, and is read up to this length. The record itself: see parse_head.
 local LONGEST = 8388608

@@ -1,5 +1,7 @@
 -- How records are moved between indexes and counted. Needs columns.lua, watchers.lua, paused.lua, lanes.lua.
 
+local UNIQUE, BEHIND = root .. 'unique', root .. 'behind'
+
 -- Counts are collected, and written once, together with the states that they count.
 local changes = {}
 local function count(state, queue, by)
