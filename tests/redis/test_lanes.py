@@ -176,12 +176,12 @@ async def test_a_key_of_another_type_loses_no_record(driver: RedisDriver, prefix
 async def test_a_lane_that_a_call_has_changed_before_learns_of_its_new_limit(driver: RedisDriver) -> None:
     """The first record of the call leaves the lane, and the second one brings the new concurrency."""
     worker = Worker(driver)
-    await driver.enqueue([in_lane("1"), in_lane("2", key="k")])
+    await driver.enqueue([in_lane("1"), in_lane("2", key="k"), in_lane("3")])
     await worker.take(1)
-    moved = replace(in_lane("3", Lane("mail", "b"), key="k"), on_conflict="replace")
+    moved = replace(in_lane("4", Lane("mail", "b"), key="k"), on_conflict="replace")
     between = replace(record("5", key="k5"), on_conflict="replace")
-    await driver.enqueue([moved, between, in_lane("4", Lane("api", "a", concurrency=2))])
-    assert sorted(ids(await worker.take(9))) == ["2", "4", "5"]
+    await driver.enqueue([moved, between, in_lane("6", Lane("api", "a", concurrency=2))])
+    assert sorted(ids(await worker.take(9))) == ["2", "3", "5"]
 
 
 async def test_a_lane_of_a_paused_queue_wakes_nobody(driver: RedisDriver, prefix: str, foreign: Any) -> None:

@@ -296,8 +296,8 @@ class RedisDriver:
     async def fsck(self, *, limit: int = 1000) -> tuple[Finding, ...]:
         """Search all keys of the prefix for damage, and return the first `limit` findings.
 
-        Workers may go on meanwhile. It reads about a hundred entries in one call. It only writes to correct how many
-        records share their limits.
+        Workers may go on meanwhile. It reads about a hundred entries in one call. It only writes to correct damage
+        that nothing else would end: see _audit.py.
         """
         return await Audit(self._connections, self._scripts, self._keys, limit=limit).run()
 

@@ -296,7 +296,7 @@ def wrong_type(found: Sequence[Any]) -> StoreDamaged:
             "another program has written it; rename or delete it"
         )
     return StoreDamaged(
-        "a key had another type than it should, and is gone, or belongs to one worker: restart the worker"
+        "a key had another type than it should, and is gone, or belongs to one worker or one lane: restart the worker"
     )
 
 

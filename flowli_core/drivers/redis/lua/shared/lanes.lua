@@ -127,8 +127,8 @@ local function lanes()
     functions.touch(lane, queue)
   end
 
-  -- Compute again when a lane has its next turn in a queue, from what is stored, and wake a waiter if the turn is due or the first.
-  -- A lane that waits keeps its turn, but one that was served has a new one.
+  -- Compute the next turn of a lane in a queue from what is stored. Wake a waiter if it is due, or the first of its index. A lane
+  -- that was due keeps its time, unless it was served.
   local function refresh(lane, queue, is_served)
     local key, member = LANE .. queue .. '\n' .. lane, queue .. '\n' .. lane
     local waiting = call('ZCARD', key)

@@ -185,7 +185,8 @@ local function reserve_from(queue, most, options, bytes)
     call('HSET', SERIAL, 'now', now_text, 'token', token)
   end
   if lane_of then
-    first_due[queue] = nil
+    -- In other queues the lanes may have other turns now.
+    first_due[queue], others = nil, {}
     batch.has_suspect = not entries and #reserved > 0
     is_full = is_full or batch.has_suspect or idle_turns > MOST_IDLE
   elseif entries and not is_stale then
