@@ -179,7 +179,7 @@ async def test_a_lane_that_a_call_has_changed_before_learns_of_its_new_limit(dri
     await driver.enqueue([in_lane("1"), in_lane("2", key="k"), in_lane("3")])
     await worker.take(1)
     moved = replace(in_lane("4", Lane("mail", "b"), key="k"), on_conflict="replace")
-    between = replace(record("5", key="k5"), on_conflict="replace")
+    between = replace(in_lane("5", Lane("mail", "b"), key="k5"), on_conflict="replace")
     await driver.enqueue([moved, between, in_lane("6", Lane("api", "a", concurrency=2))])
     assert sorted(ids(await worker.take(9))) == ["2", "3", "5"]
 

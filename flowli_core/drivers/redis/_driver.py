@@ -154,8 +154,8 @@ class RedisDriver:
             return []
         try:
             with more_time_for(records):
-                if any(record.on_conflict == "replace" for record in records):
-                    now, refused = await self._scripts.enqueue_replacing(records)
+                if any(record.lane is not None or record.on_conflict == "replace" for record in records):
+                    now, refused = await self._scripts.enqueue_any(records)
                 else:
                     now, refused = await self._scripts.enqueue(records)
         except DriverError as error:

@@ -109,8 +109,8 @@ class Scripts:
     async def enqueue(self, records: Sequence[NewRecord]) -> Any:
         return await self._store("enqueue", _pack_records(records))
 
-    async def enqueue_replacing(self, records: Sequence[NewRecord]) -> Any:
-        return await self._store("enqueue_replacing", _pack_records(records))
+    async def enqueue_any(self, records: Sequence[NewRecord]) -> Any:
+        return await self._store("enqueue_any", _pack_records(records))
 
     async def mend_lane(self, queue: str, lane: str, *, record_id: str) -> Any:
         return await self._call("mend_lane", [queue, lane, record_id])

@@ -1,5 +1,5 @@
--- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua, paused.lua, lanes.lua,
--- add_history.lua.
+-- Store records that are not stored yet, all of them or none. Needs columns.lua, clock.lua, paused.lua, add_history.lua, and for
+-- records in lanes lanes.lua.
 
 -- Find a record that is stored already, or was added by this call and is due at `due`. Returns its state and when it is due.
 -- The state is nil if it is not stored, or in no index: then it is stored anew.
@@ -183,7 +183,9 @@ local function add_records(given, at, first_number, number, refused, waits_for)
   for _, record in ipairs(in_lanes) do
     lanes().join_new(unpack(record))
   end
-  refresh_lanes()
+  if #in_lanes > 0 then
+    refresh_lanes()
+  end
   for _, shape in pairs(given) do
     if shape.uses > 0 then
       add_history('e', shape.queue, shape.name, shape.uses)
