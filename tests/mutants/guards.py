@@ -8,6 +8,7 @@ from __future__ import annotations
 from tests.mutants.bulk import BULK
 from tests.mutants.mutation import Mutation
 from tests.mutants.outbox import OUTBOX
+from tests.mutants.sqlite_keys import SQLITE_KEYS
 
 _Changes = tuple[tuple[str, str] | tuple[str, str, str], ...]
 
@@ -397,6 +398,7 @@ _RUNNING: dict[tuple[str, str], _Changes] = {
 
 _SETS = (
     ("flowli_core/drivers/sqlite/", ("-k", "sqlite"), _SQLITE),
+    ("flowli_core/drivers/sqlite/", ("-k", "sqlite and not lane"), SQLITE_KEYS),
     ("flowli_core/drivers/memory/", ("-k", "memory"), _MEMORY),
     ("flowli_core/_running/", (), _RUNNING),
     ("flowli_core/", (), BULK),
