@@ -117,6 +117,32 @@ async def test_an_active_record_with_a_record_behind_it_keeps_no_key(driver: Dri
     assert (answer.id, answer.disposition, answer.state) == ("b", "existing", "completed")
 
 
+async def test_the_key_of_an_active_record_is_free_when_the_record_behind_it_fails(
+    driver: Driver, worker: Worker
+) -> None:
+    """The active one did not hold the key any more when it completed."""
+    await driver.enqueue([record("a", key="k", unique_for=HOUR)])
+    held = await worker.take_one()
+    await enqueue(driver, "b", replaces=True)
+    await worker.settle(held)
+    await worker.settle(await worker.take_one(), Failed(b"{}"))
+    assert (await enqueue(driver, "c")).disposition == "accepted"
+
+
+async def test_the_time_of_a_replacement_counts_from_the_creation_of_the_old_record(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """A record that is replaced again and again does not keep its key longer."""
+    await driver.enqueue([record("a", key="k")])
+    clock.advance("30m")
+    assert (await enqueue(driver, "b", replaces=True)).disposition == "replaced"
+    await worker.settle(await worker.take_one())
+    clock.advance("29m")
+    assert (await enqueue(driver, "c")).disposition == "existing"
+    clock.advance("1m")
+    assert (await enqueue(driver, "c")).disposition == "accepted"
+
+
 async def test_a_requeued_record_holds_its_key_as_an_unfinished_one(
     driver: Driver, worker: Worker, clock: ManualClock
 ) -> None:

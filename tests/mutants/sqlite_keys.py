@@ -40,32 +40,30 @@ SQLITE_KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str],
         ("a damaged key is kept for ever", "until > :now AND until <= 1 << 60", "until > :now"),
     ),
     ("sql/step.sql", _REPLACE): (
-        ("a record behind another is reserved", "behind IS NULL AND suspect = :suspect", "suspect = :suspect"),
-        ("a record that is cancelled stays behind", "    behind = :behind,\n"),
+        ("a record behind another is reserved", "AND apart = 0 AND", "AND apart IN (0, lane IS NULL) AND"),
+        ("a record that is cancelled stays behind", "SET behind = NULL, state = :state", "SET state = :state"),
     ),
     ("sql/step.sql", _IN_THE_FILE): (
         ("kept keys are not forgotten", "FROM unique_key WHERE until <= :now", "FROM unique_key WHERE 0"),
     ),
     ("sql/step.sql", _UNIQUE): (("any number of keys is kept", "(SELECT max(number) FROM unique_key) - :most", "0"),),
     ("sql/time.sql", _REPLACE): (
-        ("a record behind another is something to do", "behind IS NULL AND suspect = :suspect", "suspect = :suspect"),
+        ("a record behind another is something to do", "AND apart = 0 AND suspect = :", "AND suspect = :"),
     ),
     ("sql/time.sql", _IN_THE_FILE): (
-        ("a record behind another is not due when the clock is set back", "behind IS NOT NULL AND due > :now", "0"),
+        ("a record behind another is not due when the clock is set back", "apart = 1 AND due > :now", "0"),
     ),
     ("sql/control.sql", _UNIQUE): (
         ("a kept key is taken by a requeue", "UNION ALL SELECT 1 FROM unique_key WHERE key = :key", "AND :id AND :now"),
         ("a record cannot be requeued because of its own key", "AND id <> :id AND until", "AND until"),
     ),
     ("sql/read.sql", _REPLACE): (
+        ("a replacement is no change for watchers", "id, number, state, token", "id, state, token"),
         (
             "a record behind another is in no list",
-            "state = 'waiting' AND behind IS NOT NULL AND due > :after AND (due, id)",
+            "state = 'waiting' AND apart = 1 AND due > :after AND (due, id)",
             "0 AND (due, id)",
         ),
-    ),
-    ("sql/read.sql", _IN_THE_FILE): (
-        ("a replacement is no change for watchers", "id, number, state, token", "id, state, token"),
     ),
     ("sql/damage.sql", _IN_THE_FILE): (
         ("a damaged record stays behind another", "cancel_at = 0, behind = NULL,", "cancel_at = 0,"),
@@ -73,17 +71,16 @@ SQLITE_KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str],
     ("_damage.py", _IN_THE_FILE): (
         (
             "a record that is set aside frees none behind it",
-            '            if found:\n                run(connection, "mend_behind")\n',
+            "            if found:\n                _mend(connection, now)\n",
         ),
         ("damaged keys are kept", "            _remove_damaged_keys(connection)\n"),
         (
             "an idle step admits no record behind none",
-            '        _stop_schedules(connection)\n        run(connection, "mend_behind")\n        _count_again',
+            "        _stop_schedules(connection)\n        _mend(connection, now)\n        _count_again",
             "        _stop_schedules(connection)\n        _count_again",
         ),
     ),
     ("_records.py", _REPLACE): (
-        ("the end of a record wakes nobody", "    transaction.changed.update([queue for queue, _ in admitted])\n"),
         (
             "a retry needs the key",
             "if row.key is not None and row.status in FINISHED:\n        held",
@@ -92,7 +89,6 @@ SQLITE_KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str],
     ),
     ("_records.py", _UNIQUE): (
         ("a record in front keeps the key", " and row.key not in passed_on:", ":"),
-        ("a late record keeps its key", " and row.unique_until > transaction.now and", " and row.unique_until and"),
         ("a failed record keeps its key", 'if row.status == "completed" and row.unique', "if row.unique"),
         ("a requeued record keeps its key", '        transaction.run("forget_key", key=row.key)\n'),
     ),
