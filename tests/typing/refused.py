@@ -16,6 +16,7 @@ from flowli_core import (
     Execution,
     JobRecord,
     Jobs,
+    Limit,
     Proceed,
     Receipt,
     Retry,
@@ -343,6 +344,10 @@ async def wrong_options() -> None:
     jobs.send.options(priority=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     # an expiry without its unit
     jobs.send.options(expires=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    # a time without its unit
+    jobs.send.options(debounce=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    # another way to solve a conflict
+    jobs.send.options(on_conflict="drop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # a timeout without its unit
     jobs.send.options(timeout=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # a number of attempts is no retry
@@ -604,6 +609,19 @@ class Untyped(Jobs):  # type: ignore[type-arg]  # pyright: ignore[reportMissingT
 
 # Declarations
 
+
+class Measure(BaseModel):
+    size: float
+
+
+def size_of(input: Measure) -> int:
+    return int(input.size)
+
+
+async def later(input: Email) -> str:
+    return input.to
+
+
 # attempts are part of Retry(...)
 job(Email, max_attempts=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 # an option that does not exist
@@ -612,6 +630,21 @@ job(Email, priority=3)  # type: ignore[call-overload]  # pyright: ignore[reportC
 job(Email, retry=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 # an expiry without its unit
 job(Email, expires=30)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+# a number is no limit
+job(Email, limit=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+# a concurrency that is a text
+Limit(concurrency="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+# a misspelt field in the function of a limit
+job(Email, limit=Limit(by=lambda input: input.too))  # type: ignore[attr-defined, type-var]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownLambdaType, reportUnknownMemberType]
+# a limit by something else than a text, a number or an enum
+# missed by ty: it does not check what the lambda returns
+job(Measure, limit=Limit(by=lambda input: input.size))  # type: ignore[arg-type, return-value, type-var]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownLambdaType, reportUnknownMemberType]
+# a limit by the fields of another input
+job(Email, limit=Limit(by=size_of))  # type: ignore[arg-type, type-var]  # pyright: ignore[reportArgumentType, reportCallIssue]
+# a limit by the input of a job without input
+job(limit=Limit(by=size_of))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+# a limit by a coroutine
+Limit(by=later)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 # a timeout without its unit
 job(Email, timeout=30)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 # tags are a list
