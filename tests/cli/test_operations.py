@@ -61,6 +61,14 @@ def test_an_invalid_input_is_refused_before_anything_is_stored(flowli: Callable[
     assert flowli("status", "--json").json["counts"]["queued"] == 0
 
 
+def test_enqueue_replaces_and_debounces_by_a_key(flowli: Callable[..., Output]) -> None:
+    words = ("enqueue", "send_email", '{"to": "ada"}', "--key", "r")
+    first = flowli(*words, "--debounce", "1h", "--max-wait", "2h", "--unique-for", "1d").out.split()
+    again = flowli(*words, "--replace", "--delay", "2h").out.split()
+    assert (first[1:], again) == (["scheduled", "(accepted)"], [first[0], "scheduled", "(replaced)"])
+    assert "only a call with a key takes this" in flowli("enqueue", "send_email", '{"to": "ada"}', "--replace").err
+
+
 def test_enqueue_takes_a_key_a_queue_and_a_delay(flowli: Callable[..., Output]) -> None:
     words = ("enqueue", "send_email", '{"to": "ada"}', "--key", "k", "--queue", "bulk", "--delay", "1h")
     first, second = flowli(*words), flowli(*words)

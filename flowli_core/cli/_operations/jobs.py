@@ -114,6 +114,10 @@ for _command in (cancel, requeue, purge):
 @click.option("--meta", help="Meta of the job, as JSON.")
 @click.option("--queue", help="Queue to use instead of the job's own.")
 @click.option("--key", help="Idempotency key: if an unfinished job already has it, return that job instead.")
+@click.option("--replace", is_flag=True, help="With --key: replace the job that has it, if it waits.")
+@click.option("--debounce", type=DurationType(), help="With --key: run the job this long after the last call with it.")
+@click.option("--max-wait", type=DurationType(), help="With --replace or --debounce: wait no longer than this.")
+@click.option("--unique-for", type=DurationType(), help="With --key: a completed job keeps the key for this long.")
 @click.option("--delay", type=DurationType(zero=True), help="Run the job no sooner than this from now.")
 @click.option("--wait", is_flag=True, help="Wait until the job has finished, and print its result instead.")
 @click.option("--timeout", type=DurationType(), help="With --wait: stop waiting after this.", show_default="no limit")
@@ -127,6 +131,10 @@ async def enqueue(
     meta: str | None,
     queue: str | None,
     key: str | None,
+    replace: bool,
+    debounce: timedelta | None,
+    max_wait: timedelta | None,
+    unique_for: timedelta | None,
     delay: timedelta | None,
     wait: bool,
     timeout: timedelta | None,
@@ -148,7 +156,13 @@ async def enqueue(
     definition = _definition(registry, name)
     warn_of_private_store(registry)
     call = Call(definition, runtime_of(registry), CallOptions()).over(
-        meta=_meta(definition, meta), queue=queue, key=key
+        meta=_meta(definition, meta),
+        queue=queue,
+        key=key,
+        on_conflict="replace" if replace else None,
+        debounce=debounce,
+        max_wait=max_wait,
+        unique_for=unique_for,
     )
     (receipt,) = await call.send([call.record(_input(definition, input), delay or ZERO)])
     text = f"{receipt.id} {receipt.state} ({receipt.disposition})"
