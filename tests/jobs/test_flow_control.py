@@ -105,6 +105,7 @@ async def test_a_unique_key_is_held_after_its_job_has_completed(jobs: AppJobs, c
 async def test_a_schedule_stores_its_jobs_in_the_lane_of_its_input(jobs: AppJobs, clock: ManualClock) -> None:
     await jobs.crawl.schedule("a", input=Page(domain="a.org"), every="1h")
     receipt = await jobs.control.trigger("a")
+    assert receipt is not None
     record = await jobs.crawl.get(receipt.id)
     assert record is not None
     assert (record.limit, record.lane) == ("crawl", "a.org")

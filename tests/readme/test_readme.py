@@ -63,6 +63,22 @@ with TestClient(app) as client:
         print(user, response.status_code, "customer" in response.text)
 """
 
+CRAWLER = """
+import asyncio
+from crawler import AppJobs, Page, on_edit
+from flowli_core.drivers.memory import MemoryDriver
+
+async def main():
+    async with AppJobs(context=None, driver=MemoryDriver()) as jobs:
+        receipt = await jobs.crawl.enqueue(Page(domain="a.org"))
+        await on_edit(jobs, "acme")
+        await on_edit(jobs, "acme")
+        record = await jobs.inspect.get_job(receipt.id)
+        print(record.limit, record.lane, await jobs.inspect.count("scheduled"))
+
+asyncio.run(main())
+"""
+
 OTHER_CLIENT = """
 import time
 from {framework}.{module} import TestClient
@@ -102,6 +118,7 @@ def test_every_python_snippet_has_a_name_and_is_run_here() -> None:
         "litestar_app.py",
         "live.py",
         "admin.py",
+        "crawler.py",
         *PRINTING,
         *TESTS,
     }
@@ -122,6 +139,10 @@ def test_a_client_follows_a_job_through_its_routes(folder: Path) -> None:
 
 def test_the_dashboard_lets_in_whom_its_application_authorizes(folder: Path) -> None:
     assert run(folder, "-c", ADMIN_CLIENT) == "ada 200 True\neve 200 False\n 403 False\n"
+
+
+def test_the_calls_of_the_crawler_are_limited_and_debounced(folder: Path) -> None:
+    assert run(folder, "-c", CRAWLER) == "crawl a.org 1\n"
 
 
 @pytest.mark.parametrize(("framework", "module"), [("starlette", "testclient"), ("litestar", "testing")])
