@@ -130,7 +130,7 @@ LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]]
     ("audit/lanes.lua", _REDIS): (
         ("a place of no record is not found", "if call('HGET', TOKEN, id) then", "if true then"),
         ("a record without a place is not found", "call('SISMEMBER', root .. 'places:' .. lane, id) == 0", "false"),
-        ("a lane that is stuck is not found", "if not is_active and not", "if false and not"),
+        ("a lane that is stuck is not found", "if not is_active and not turn then", "if false then"),
     ),
     ("mend_lane.lua", _REDIS): (
         ("a place of no record is kept", "lanes().free_place(id, lane)"),

@@ -25,7 +25,8 @@ local function check_lane(report, member, score)
     end
   end
   -- If its limit has changed, a lane learns of that when one of its records finishes.
-  if not is_active and not call('ZSCORE', TURN .. queue, lane) and not call('ZSCORE', TURN_SUSPECT .. queue, lane) then
+  local turn = call('ZSCORE', root .. 'turn:' .. queue, lane) or call('ZSCORE', root .. 'turn_suspect:' .. queue, lane)
+  if not is_active and not turn then
     report('lanes', member, 'has no turn, although all places are free')
   end
   if call('SISMEMBER', root .. 'waits:' .. lane, queue) == 0 then

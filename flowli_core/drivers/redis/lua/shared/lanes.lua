@@ -5,7 +5,6 @@
 -- turn_suspect:QUEUE those whose first record is a suspect. A lane without a place is in neither. places:LANE are the ids of the
 -- active records, starts:LANE the times at which the last ones were reserved, waits:LANE the queues with waiting records. lanes
 -- has minus the number of waiting records of each "queue\nlane", limits "concurrency count period" of each limit, - for none.
-local TURN, TURN_SUSPECT = root .. 'turn:', root .. 'turn_suspect:'
 
 -- The queues in which a change has made a waiter learn of an earlier time.
 local announced = {}
@@ -16,6 +15,7 @@ local function lanes()
   if functions_of_lanes then
     return functions_of_lanes
   end
+  local TURN, TURN_SUSPECT = root .. 'turn:', root .. 'turn_suspect:'
   local LANES, LIMITS, SUSPECTS = root .. 'lanes', root .. 'limits', root .. 'lane_suspects'
   local LANE, PLACES, STARTS, WAITS = root .. 'lane:', root .. 'places:', root .. 'starts:', root .. 'waits:'
   -- How long the starts are kept after their period, because a clock may be set.

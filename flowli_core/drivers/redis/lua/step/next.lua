@@ -10,10 +10,10 @@ local function due_times(queue)
   end
   local suspect, later
   if has_others(queue) then
-    local turn = tonumber(call('ZRANGE', TURN .. queue, 0, 0, 'WITHSCORES')[2])
+    local turn = tonumber(call('ZRANGE', root .. 'turn:' .. queue, 0, 0, 'WITHSCORES')[2])
     due = math.min(due or math.huge, turn or math.huge)
     due = due < math.huge and due
-    for _, index in ipairs({ SUSPECT[queue], TURN_SUSPECT .. queue }) do
+    for _, index in ipairs({ SUSPECT[queue], root .. 'turn_suspect:' .. queue }) do
       local first = tonumber(call('ZRANGEBYSCORE', index, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)[2])
       local next_one = tonumber(call('ZRANGEBYSCORE', index, '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
       suspect = first and math.min(suspect or first, first) or suspect

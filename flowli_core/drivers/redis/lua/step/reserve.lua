@@ -14,7 +14,7 @@ local first_due = {}
 local others = {}
 local function has_others(queue)
   if others[queue] == nil then
-    others[queue] = call('EXISTS', SUSPECT[queue], TURN .. queue, TURN_SUSPECT .. queue) > 0
+    others[queue] = call('EXISTS', SUSPECT[queue], root .. 'turn:' .. queue, root .. 'turn_suspect:' .. queue) > 0
   end
   return others[queue]
 end
@@ -39,8 +39,8 @@ local function find_suspect(queue)
     end
     return first_of(turn, entry)
   end
-  local suspect = first_entry(SUSPECT[queue], TURN_SUSPECT .. queue, now)
-  local other = suspect and first_entry(DUE[queue], TURN .. queue, '+inf')
+  local suspect = first_entry(SUSPECT[queue], root .. 'turn_suspect:' .. queue, now)
+  local other = suspect and first_entry(DUE[queue], root .. 'turn:' .. queue, '+inf')
   if not suspect or (other and first_of(other, suspect) == other) then
     return nil
   end
@@ -67,7 +67,10 @@ local function find_due(queue, most)
     end
     ids[#ids + 1], dues[#dues + 1] = entries[i], entries[i + 1]
   end
-  local turns = has_others(queue) and call('ZRANGEBYSCORE', TURN .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most) or {}
+  if not has_others(queue) then
+    return ids, dues, entries
+  end
+  local turns = call('ZRANGEBYSCORE', root .. 'turn:' .. queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
   if #turns == 0 then
     return ids, dues, entries
   end
