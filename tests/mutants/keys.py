@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _KEYS = "tests/redis/test_keys.py"
+_KEPT = "tests/redis/test_kept_keys.py"
 _DAMAGE = "tests/redis/test_keys_damage.py"
 
 KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
@@ -75,7 +76,7 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ("a record that a missing one admits is not noticed", "first_due, others, is_stale = {}, {}, true"),
     ),
     ("step/recover.lua", _DAMAGE): (("the record behind a lost one waits for ever", "admit_behind(id)"),),
-    ("step/trim.lua", _KEYS): (
+    ("step/trim.lua", _KEPT): (
         ("a key stays kept", "free_keys(call('ZRANGEBYSCORE', UNIQUE, '-inf', now, 'LIMIT', 0, most))"),
         ("a key that is no longer kept has a holder", "call('HDEL', HOLDER, key)"),
     ),
@@ -89,7 +90,7 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ("step/trim.lua", "tests/conformance/test_unique.py"): (
         ("the number of kept keys is not limited", "if unique > tonumber(most_taken) then", "if false then"),
     ),
-    ("requeue.lua", _KEYS): (
+    ("requeue.lua", _KEPT): (
         ("a key that is no longer kept is taken", "not (unique_until and unique_until <= now) and", "true and"),
         ("a kept key is free for a requeue", "unique_until and unique_until <= now", "unique_until"),
         ("a requeued record has a kept key", "call('ZREM', UNIQUE, key)"),
