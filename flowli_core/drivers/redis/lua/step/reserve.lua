@@ -190,9 +190,9 @@ local function reserve_from(queue, most, options, bytes)
   if lane_of then
     -- In other queues the lanes may have other turns now.
     first_due[queue], others = nil, {}
-    batch.has_suspect = not entries and #reserved > 0
-    is_full = is_full or batch.has_suspect or idle_turns > MOST_IDLE
-  elseif entries and not is_stale then
+    is_full = is_full or idle_turns > MOST_IDLE
+  end
+  if entries and not lane_of and not is_stale then
     first_due[queue] = tonumber(entries[2 * (removed + #reserved) + 2]) or false
   elseif not entries then
     batch.has_suspect = #reserved > 0
