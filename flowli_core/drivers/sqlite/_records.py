@@ -83,9 +83,13 @@ def find(transaction: Transaction, ids: Sequence[str]) -> dict[str, Row]:
 def read_row(columns: Sequence[Any]) -> Row:
     """Return a record of the columns of find_records. Raises DamagedRowError."""
     row = Row(*columns)
-    if not type(row.id) is type(row.name) is type(row.queue) is str or type(row.lane) not in {str, type(None)}:
+    if not type(row.id) is type(row.name) is type(row.queue) is str:
         raise DamagedRowError
-    row.was_behind, row.was_in_lane = row.behind is not None, row.is_in_lane()
+    if row.lane is not None:
+        if type(row.lane) is not str:
+            raise DamagedRowError
+        row.was_in_lane = row.is_in_lane()
+    row.was_behind = row.behind is not None
     return row
 
 

@@ -55,36 +55,40 @@ class _Batch:
 
     def is_empty(self) -> bool:
         """Return True if nothing is reserved."""
-        return self.left == self.step.want
+        return not self._found
 
     def add(self, columns: Columns, lane: str | None = None) -> None:
         """Reserve a record, or cancel it if it has expired, unless the batch is full."""
-        transaction, number = self.transaction, columns[0]
-        if 0 < columns[_CANCEL_AT] <= transaction.now:
-            self.is_full = len(self._late) == EXPIRE_PER_STEP
-            if self.is_full:
-                return
-            self._late.append(columns[:5])
-            if lane is None:
-                self._late_numbers.append(number)
-            else:
-                self._cancel([number])
-                self._end_turn(columns, lane)
+        given = columns[_INPUT]
+        if 0 < columns[_CANCEL_AT] <= self.transaction.now:
+            self._expire(columns, lane)
             return
-        if len(columns[_INPUT]) + len(columns[_META] or b"") + len(columns[_POLICY]) > LONGEST:
+        if len(given) + len(columns[_META] or b"") + len(columns[_POLICY]) > LONGEST:
             raise DamagedRowError
-        self._size += len(columns[_INPUT])
-        self.is_full = not self.is_empty() and self._size > MAX_BATCH_BYTES
-        if self.is_full:
+        self._size += len(given)
+        if self._size > MAX_BATCH_BYTES and self._found:
+            self.is_full = True
             return
-        self.left -= 1
-        self.is_full = bool(columns[_SUSPECT]) or self.left == 0
         self._found.append(columns)
+        self.left -= 1
+        if columns[_SUSPECT] or not self.left:
+            self.is_full = True
         if lane is None:
-            self._numbers.append(number)
+            self._numbers.append(columns[0])
         else:
-            self._reserve([number])
-            note_start(transaction, lane)
+            self._reserve([columns[0]])
+            note_start(self.transaction, lane)
+            self._end_turn(columns, lane)
+
+    def _expire(self, columns: Columns, lane: str | None) -> None:
+        if len(self._late) == EXPIRE_PER_STEP:
+            self.is_full = True
+            return
+        self._late.append(columns[:5])
+        if lane is None:
+            self._late_numbers.append(columns[0])
+        else:
+            self._cancel([columns[0]])
             self._end_turn(columns, lane)
 
     def finish(self) -> tuple[tuple[Reserved, ...], int | None, tuple[Expired, ...]]:
@@ -136,13 +140,19 @@ def _fill(batch: _Batch, queue: str) -> None:
     walk = _walk(batch.transaction, queue, batch.left + EXPIRE_PER_STEP + 1, with_suspects=with_suspects)
     with closing(walk) as records:
         for columns in merge(turns, records, key=itemgetter(1, 2)) if turns else records:
-            _take(batch, columns)
+            if columns[_SUSPECT] and not batch.is_empty():
+                continue  # it is not the first
+            if columns[0] is None:
+                _add_first(batch, columns)
+            else:
+                batch.add(columns)
             if batch.is_full:
                 return
     while turns:
         turns = _find_turns(batch, queue, with_suspects=with_suspects and batch.is_empty())
         for columns in turns:
-            _take(batch, columns)
+            if not columns[_SUSPECT] or batch.is_empty():
+                _add_first(batch, columns)
             if batch.is_full:
                 return
 
@@ -153,20 +163,17 @@ def _find_turns(batch: _Batch, queue: str, *, with_suspects: bool) -> list[Colum
     return batch.transaction.run("find_turns", queue=queue, suspects=with_suspects, **limits).fetchall()
 
 
-def _take(batch: _Batch, columns: Columns) -> None:
-    """Add a record, or the first one of a lane, to a batch. A suspect that is not the first is left."""
-    number, _, lane, _, queue, is_suspect, *_ = columns
-    if is_suspect and not batch.is_empty():
+def _add_first(batch: _Batch, turn: Columns) -> None:
+    """Add the first record of a lane to a batch, if the lane has its turn."""
+    _, _, lane, _, queue, is_suspect = turn
+    if not has_turn(batch.transaction, lane, queue):
         return
-    if number is not None:
-        batch.add(columns)
-    elif has_turn(batch.transaction, lane, queue):
-        now = batch.transaction.now
-        first = batch.transaction.run("find_first_due_of_lane", lane=lane, queue=queue, now=now).fetchone()
-        if first is None:
-            raise DamagedRowError
-        if first[_SUSPECT] == is_suspect:
-            batch.add(first, lane)
+    now = batch.transaction.now
+    first = batch.transaction.run("find_first_due_of_lane", lane=lane, queue=queue, now=now).fetchone()
+    if first is None:
+        raise DamagedRowError
+    if first[_SUSPECT] == is_suspect:
+        batch.add(first, lane)
 
 
 def reserve_again(transaction: Transaction, step: Step, token: int) -> tuple[Reserved, ...]:

@@ -33,6 +33,16 @@ DELETE FROM record WHERE number = :number RETURNING lane, queue, behind;
 SELECT coalesce(max(number), 0) FROM record WHERE number < 1 << 60;
 
 -- name: add_record
+-- One without a lane and without a key that it keeps or waits for.
+INSERT INTO record (
+    number, id, name, queue, key, state, due, cancel_at, max_recoveries, suspect, keep_completed, keep_failed, keep_id,
+    created_at, updated_at
+) VALUES (
+    :number, :id, :name, :queue, :key, 'waiting', :due, :cancel_at, :max_recoveries, 0 >= :max_recoveries,
+    :keep_completed, :keep_failed, :keep_id, :now, :now
+);
+
+-- name: add_record_with_options
 INSERT INTO record (
     number, id, name, queue, key, behind, lane, unique_until, state, due, cancel_at, max_recoveries, suspect, keep_completed,
     keep_failed, keep_id, created_at, updated_at
