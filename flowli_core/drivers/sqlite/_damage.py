@@ -263,7 +263,7 @@ def _remove_damaged_keys(connection: sqlite3.Connection) -> None:
 def _mend(connection: sqlite3.Connection, now: int) -> None:
     """Let records go on that wait for others which have finished, and lanes that wait for places which are free."""
     run(connection, "mend_behind")
-    if run(connection, "count_wrong_lanes").fetchone()[0]:
+    if run(connection, "count_wrong_lanes", now=now).fetchone()[0]:
         run(connection, "forget_lanes")
         run(connection, "find_lanes_again", now=now)
     run(connection, "offer_stuck_lanes", now=now)

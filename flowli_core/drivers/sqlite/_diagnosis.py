@@ -45,10 +45,10 @@ def diagnose(
             cure="the clock of this machine was set back; keep it right with NTP" if ahead > _DRIFT_MS else "",
         )
     )
-    return checks if quick else [*checks, *_check_integrity(connection)]
+    return checks if quick else [*checks, *_check_integrity(connection, now)]
 
 
-def _check_integrity(connection: sqlite3.Connection) -> list[Check]:
+def _check_integrity(connection: sqlite3.Connection, now: int) -> list[Check]:
     """Check that the file is intact, and that the stored counts are right."""
     found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)").fetchall()]
     intact = found == ["ok"]
@@ -70,7 +70,9 @@ def _check_integrity(connection: sqlite3.Connection) -> list[Check]:
         )
     )
     wrong: int = run(connection, "count_wrong_counts").fetchone()[0]
-    lanes: int = run(connection, "count_wrong_lanes").fetchone()[0] + run(connection, "count_stuck_lanes").fetchone()[0]
+    lanes: int = (
+        run(connection, "count_wrong_lanes", now=now).fetchone()[0] + run(connection, "count_stuck_lanes").fetchone()[0]
+    )
     stranded: int = run(connection, "count_stranded").fetchone()[0]
     problems = [f"{wrong} counts are wrong"] if wrong else []
     problems += [f"{lanes} lanes are wrong"] if lanes else []

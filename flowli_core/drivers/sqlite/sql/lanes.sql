@@ -81,6 +81,8 @@ ORDER BY lane.waiting DESC, lane.queue, lane.lane LIMIT :limit;
 SELECT count(*) FROM lane;
 
 -- name: count_wrong_lanes
+-- The lanes whose number of records is wrong, or all if the turn of one is damaged. A turn is at most a day, the longest
+-- period of a rate, after the due time of the first record.
 SELECT count(*) FROM (
     SELECT lane, queue, sum(n) AS n FROM (
         SELECT lane, queue, waiting AS n FROM lane
@@ -89,7 +91,14 @@ SELECT count(*) FROM (
         WHERE lane IS NOT NULL AND state = 'waiting' AND behind IS NULL GROUP BY 1, 2
     ) GROUP BY lane, queue
 ) WHERE n <> 0 OR EXISTS (
-    SELECT 1 FROM lane WHERE typeof(waiting) <> 'integer' OR typeof(at) NOT IN ('integer', 'null') OR suspect NOT IN (0, 1)
+    SELECT 1 FROM lane WHERE (
+        typeof(waiting) = 'integer' AND suspect IN (0, 1)
+        AND (at IS NULL OR (typeof(at) = 'integer' AND at >= 0 AND at <= 86400000 + max(:now, (
+            SELECT due FROM record
+            WHERE record.lane = lane.lane AND record.queue = lane.queue AND state = 'waiting' AND behind IS NULL
+            ORDER BY due, id LIMIT 1
+        ))))
+    ) IS NOT TRUE
 );
 
 -- name: remove_damaged_starts

@@ -111,7 +111,7 @@ CREATE TABLE lane (
     PRIMARY KEY (lane, queue)
 ) WITHOUT ROWID;
 CREATE INDEX lane_turn ON lane (queue, suspect, at, lane) WHERE at IS NOT NULL;
-CREATE INDEX lane_waiting ON lane (waiting);
+CREATE INDEX lane_waiting ON lane (waiting DESC, queue, lane);
 
 -- When records of a lane were reserved, in their order, until the period of the rate is over.
 CREATE TABLE lane_start (
