@@ -9,6 +9,7 @@ from tests.mutants.bulk import BULK
 from tests.mutants.mutation import Mutation
 from tests.mutants.outbox import OUTBOX
 from tests.mutants.sqlite_keys import SQLITE_KEYS
+from tests.mutants.sqlite_lanes import SQLITE_LANES
 
 _Changes = tuple[tuple[str, str] | tuple[str, str, str], ...]
 
@@ -87,14 +88,14 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
         ("a record that has begun expires", " cancel_at = 0, started_at", " started_at"),
     ),
     ("_reserve.py", "tests/conformance/test_expiry.py"): (
-        ("a suspect is reserved beside a record", "if is_suspect and not batch.is_empty():", "if False:"),
-        ("an expired record is reserved", "if 0 < columns[_CANCEL_AT] <= transaction.now:", "if False:"),
+        ("a suspect is reserved beside a record", "if columns[_SUSPECT] and not batch.is_empty():", "if False:"),
+        ("an expired record is reserved", "if 0 < columns[_CANCEL_AT] <= self.transaction.now:", "if False:"),
         (
             "a record expires before its time",
-            "if 0 < columns[_CANCEL_AT] <= transaction.now:",
+            "if 0 < columns[_CANCEL_AT] <= self.transaction.now:",
             "if columns[_CANCEL_AT]:",
         ),
-        ("any number of records expires in a step", "= len(self._late) == EXPIRE_PER_STEP", "= False"),
+        ("any number of records expires in a step", "if len(self._late) == EXPIRE_PER_STEP:", "if False:"),
         ("an expired record is not counted", '            self.transaction.count(name, queue, "cancelled")\n'),
     ),
     ("_records.py", "tests/conformance/test_expiry.py"): (
@@ -186,8 +187,8 @@ _SQLITE: dict[tuple[str, str], _Changes] = {
     ("_reserve.py", "tests/conformance/test_leases.py"): (
         (
             "a record is reserved beside a suspect",
-            "bool(columns[_SUSPECT]) or self.left == 0",
-            "self.left == 0",
+            "if columns[_SUSPECT] or not self.left:",
+            "if not self.left:",
         ),
     ),
     ("_schedules.py", "tests/conformance/test_schedules.py"): (
@@ -403,6 +404,7 @@ _RUNNING: dict[tuple[str, str], _Changes] = {
 _SETS = (
     ("flowli_core/drivers/sqlite/", ("-k", "sqlite"), _SQLITE),
     ("flowli_core/drivers/sqlite/", ("-k", "sqlite"), SQLITE_KEYS),
+    ("flowli_core/drivers/sqlite/", ("-k", "sqlite"), SQLITE_LANES),
     ("flowli_core/drivers/memory/", ("-k", "memory"), _MEMORY),
     ("flowli_core/_running/", (), _RUNNING),
     ("flowli_core/", (), BULK),

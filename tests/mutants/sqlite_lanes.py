@@ -1,0 +1,57 @@
+"""Known ways to break the guards of lanes in SQLite: see `guards.py`."""
+
+from __future__ import annotations
+
+_LANES, _TURNS, _RATES = (f"tests/conformance/test_{name}.py" for name in ("lanes", "lane_turns", "rates"))
+_IN_THE_FILE = "tests/sqlite/test_lanes.py"
+
+SQLITE_LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
+    ("_lanes.py", _LANES): (
+        ("a lane has one active record too many", "if taken >= limit.concurrency:", "if taken > limit.concurrency:"),
+        ("the numbers of a limit stay as they were", "if _find_limit(transaction, limit) == wanted", "if True"),
+        ("a free place wakes nobody", "                transaction.changed.add(queue)\n", "                pass\n"),
+    ),
+    ("_lanes.py", _TURNS): (
+        ("a lane that was served has its turn again", " or queue == served else", " else"),
+        ("a lane that waits loses its turn", "if type(old) is not int or queue == served", "if True"),
+    ),
+    ("_lanes.py", _RATES): (
+        ("a start is allowed too early", "start[0] + milliseconds(limit.rate.period)", "start[0]"),
+        ("the window is off by one", "count=limit.rate.count)", "count=limit.rate.count + 1)"),
+        ("a start is not counted", "    if rate is not None:\n", "    if False:\n"),
+    ),
+    ("_lanes.py", _IN_THE_FILE): (
+        ("a limit that cannot be read has no concurrency", "= _Limit(1, None)", "= _Limit(None, None)"),
+    ),
+    ("_records.py", _LANES): (
+        (
+            "the place of a finished record stays taken",
+            "        lanes.add(lane)\n    return lanes\n\n\ndef _release",
+            "    return lanes\n\n\ndef _release",
+        ),
+        (
+            "a record that waits again is not in its lane",
+            "            join(transaction, lane, row.queue)\n",
+            "            pass\n",
+        ),
+    ),
+    ("_reserve.py", _TURNS): (("there is one round only", "    while turns:\n", "    while False:\n"),),
+    ("_reserve.py", _LANES): (
+        (
+            "a lane runs beyond a smaller limit",
+            "    if not has_turn(batch.transaction, lane, queue):\n        return\n",
+        ),
+        ("a suspect of a lane runs beside others", "if not columns[_SUSPECT] or batch.is_empty():", "if True:"),
+    ),
+    ("_damage.py", _IN_THE_FILE): (
+        ("wrong lanes stay wrong", 'if run(connection, "count_wrong_lanes", now=now).fetchone()[0]:', "if False:"),
+        ("a lane waits for a place that nobody holds", '    run(connection, "offer_stuck_lanes", now=now)\n'),
+        ("damaged starts are kept", '            run(connection, "remove_damaged_starts", most=_MOST)\n'),
+    ),
+    ("_settle.py", _IN_THE_FILE): (
+        (
+            "starts are never removed",
+            '    transaction.run("forget_starts", now=transaction.now, limit=TRIM_PER_STEP)\n',
+        ),
+    ),
+}
