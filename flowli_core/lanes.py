@@ -10,7 +10,8 @@ time, then id, and in the order of the queue only the first of them counts, as i
 begins. A turn begins when the first record is due and may run: it has a place, and the rate allows it. It ends when a
 step reserves that record, or cancels it as expired. Then the next turn begins at once, if the next record is due and
 may run. Turns that begin later come later. So in a step each lane has one turn in a round, and a second one only after
-all that was due before. At the same time, lanes come before records, in the order of their limits and values.
+all that was due before. At the same time, lanes come before records, in the order of their limits and values. A step
+that is sent again may return the records of lanes in another order.
 
 The first record of a lane may be a suspect (see `Step`). Then the lane has its turn among the suspects.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from flowli_core.driver import (
     Ack,
@@ -23,107 +23,20 @@ from flowli_core.driver import (
     StepAnswer,
 )
 from flowli_core.durations import ZERO
-from flowli_core.limits import MOST_LOG_LINES, MOST_TAKEN_BACK, WORKER_MEMORY
-from flowli_core.new_records import Enqueued, NewRecord
-from flowli_core.reports import Report
-from flowli_core.stored import FINISHED, FinishedState, State, StoredRecord
-from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
+from flowli_core.limits import MOST_TAKEN_BACK, WORKER_MEMORY
+from flowli_core.new_records import Enqueued
+from flowli_core.stored import FINISHED
 from tests.conformance.model_history import HistoryModel
+from tests.conformance.model_lanes import Entry, LanesModel, lane_key
+from tests.conformance.model_records import Call, LastStep, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-
-@dataclass(slots=True)
-class Call:
-    """A record and everything that has happened to it."""
-
-    new: NewRecord
-    created_at: datetime
-    due: datetime
-    state: State
-    attempts: bytes | None = None
-    progress: bytes | None = None
-    log: list[bytes] = field(default_factory=list[bytes])
-    lines: dict[int, int] = field(default_factory=dict[int, int])
-    """The number of the next line under each token."""
-    result: bytes | None = None
-    recoveries: int = 0
-    recovered_token: int | None = None
-    taken_back: int = 0
-    cancel: bool = False
-    expires: datetime | None = None
-    """When it expires, or has expired. None once it cannot."""
-    token: int | None = None
-    settled: int | None = None
-    worker: str | None = None
-    ends: datetime | None = None
-    failed_at: datetime | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-
-    def is_suspect(self) -> bool:
-        """Return True if it was recovered as often as it may be."""
-        return self.recoveries >= self.new.max_recoveries
-
-    def enqueued(self, disposition: Literal["accepted", "duplicate", "existing"]) -> Enqueued:
-        """Return the answer to an enqueue."""
-        return Enqueued(
-            id=self.new.id,
-            disposition=disposition,
-            state=self.state,
-            scheduled_for=self.due,
-            attempts=self.attempts,
-        )
-
-    def differences(self, found: StoredRecord) -> dict[str, tuple[object, object]]:
-        """Compare it with a record of a driver: return (expected, found) for each field that differs."""
-        new = self.new
-        expected: dict[str, object] = {
-            "name": new.name,
-            "queue": new.queue,
-            "input": new.input,
-            "meta": new.meta,
-            "key": new.key,
-            "policy": new.policy,
-            "max_recoveries": new.max_recoveries,
-            "state": self.state,
-            "attempts": self.attempts,
-            "progress": self.progress,
-            "result": self.result,
-            "recoveries": self.recoveries,
-            "created_at": self.created_at,
-            "scheduled_for": self.due,
-            "failed_at": self.failed_at,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-            "lease_until": self.ends,
-            "cancel_requested": self.cancel and self.state == "active",
-            "expires_at": self.expires,
-            "expired": self.state == "cancelled" and self.expires is not None,
-        }
-        if self.state in {"active", "completed"}:
-            expected["worker"] = self.worker
-        return {
-            name: (value, getattr(found, name)) for name, value in expected.items() if getattr(found, name) != value
-        }
-
-
-@dataclass(slots=True)
-class LastStep:
-    """The last step of a sequence, and its answer."""
-
-    sequence: int
-    acks: tuple[AckAnswer, ...]
-    batch: list[tuple[str, int]]
-
-
-@dataclass(slots=True)
-class Worker:
-    """A worker: when it was last seen, its last step, and its last waiting step."""
-
-    seen: datetime
-    steps: dict[bool, LastStep] = field(default_factory=dict[bool, LastStep])
+    from flowli_core.new_records import NewRecord
+    from flowli_core.reports import Report
+    from flowli_core.stored import FinishedState, State
+    from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
 
 @dataclass(slots=True)
@@ -139,6 +52,13 @@ class Model:
     """The number of recoveries that were taken back."""
     paused: set[str] = field(default_factory=set[str])
     """The paused queues."""
+    lanes: LanesModel = field(default_factory=LanesModel)
+    kept_keys: dict[str, tuple[datetime, str]] = field(default_factory=dict[str, tuple[datetime, str]])
+    """The keys of completed records: until when, and whose."""
+
+    def refresh(self, served: tuple[str, str] | None = None) -> None:
+        """Set the turns of all lanes anew. One lane of a queue may have been served."""
+        self.lanes.refresh(self.calls.values(), self.now, served)
 
     def advance(self, by: timedelta) -> None:
         """Let time pass: scheduled records become due, and workers not seen for long are forgotten."""
@@ -156,6 +76,8 @@ class Model:
                 call.ends = max(call.ends - by, self.now)
             if call.state == "queued" and self.now < call.due <= seen:
                 call.due = self.now
+        self.lanes.follow_clock(self.now)
+        self.refresh()
 
     def enqueue(self, records: Sequence[NewRecord]) -> list[Enqueued]:
         """Store the records that are new."""
@@ -164,15 +86,32 @@ class Model:
     def _enqueue(self, new: NewRecord) -> Enqueued:
         if new.id in self.calls:
             return self.calls[new.id].enqueued("duplicate")
+        if new.key in self.kept_keys and self.kept_keys[new.key][0] > self.now:
+            kept = self.kept_keys[new.key][1]
+            if kept in self.calls:
+                return self.calls[kept].enqueued("existing")
+            return Enqueued(id=kept, disposition="existing", state="completed", scheduled_for=self.now)
         holder = self._holder(new.key)
-        if holder is not None:
+        if holder is not None and new.on_conflict == "keep":
             return holder.enqueued("existing")
-        due = new.due if isinstance(new.due, datetime) else self.now + new.due
-        call = self.calls[new.id] = Call(new, self.now, self.now, "queued")
-        self._wait(call, max(due, self.now))
-        call.expires = call.due + new.expires if isinstance(new.expires, timedelta) else new.expires
+        if holder is not None and holder.state != "active":
+            del self.calls[holder.new.id]
+            self.refresh()
+            call = self._store(replace(new, id=holder.new.id), created_at=holder.created_at, behind=holder.behind)
+            return call.enqueued("replaced")
+        call = self._store(new, created_at=self.now, behind=None if holder is None else holder.new.id)
         self.history.count(self.now, new, "enqueued")
         return call.enqueued("accepted")
+
+    def _store(self, new: NewRecord, *, created_at: datetime, behind: str | None) -> Call:
+        due = new.due if isinstance(new.due, datetime) else self.now + new.due
+        latest = due if new.max_wait is None else created_at + new.max_wait
+        call = self.calls[new.id] = Call(new, created_at, self.now, "queued", behind=behind)
+        if new.lane is not None:
+            self.lanes.limits[new.lane.limit] = new.lane
+        self._wait(call, max(min(due, latest), self.now))
+        call.expires = call.due + new.expires if isinstance(new.expires, timedelta) else new.expires
+        return call
 
     def step(self, step: Step, answer: StepAnswer) -> None:
         """Do a step, and check the driver's answer against it."""
@@ -192,7 +131,7 @@ class Model:
         if last is not None and step.sequence == last.sequence:
             held = [(one, token) for one, token in last.batch if self._is_held(one, token, step.worker)]
             assert answer.acks == last.acks
-            assert [(one.id, one.token) for one in answer.reserved] == held, (answer.reserved, held)
+            assert sorted([(one.id, one.token) for one in answer.reserved]) == sorted(held), (answer.reserved, held)
             assert (answer.recovered, answer.expired) == ((), ())
             for record_id, _ in held:
                 self.calls[record_id].ends = self.now + step.lease
@@ -261,18 +200,14 @@ class Model:
             return "changed"
         if call.state in {"queued", "active"}:
             return "unfinished"
-        holder = self._holder(call.new.key)
-        if holder is not None and holder is not call:
-            return "key_taken"
+        if call.state in FINISHED and call.new.key is not None:
+            until, kept = self.kept_keys.get(call.new.key, (self.now, ""))
+            if self._holder(call.new.key) or (until > self.now and kept != call.new.id):
+                return "key_taken"
+            self.kept_keys.pop(call.new.key, None)
         call.recovered_token, call.taken_back = None, 0
-        call.recoveries, call.cancel, call.attempts, call.result, call.finished_at = (
-            0,
-            False,
-            target.attempts,
-            None,
-            None,
-        )
-        call.progress = call.expires = None
+        call.recoveries, call.cancel, call.attempts = 0, False, target.attempts
+        call.result = call.finished_at = call.progress = call.expires = None
         self._wait(call, self.now)
         return "requeued"
 
@@ -304,12 +239,7 @@ class Model:
         for report in reports:
             if not self._is_held(report.id, report.token, worker):
                 continue
-            call = self.calls[report.id]
-            call.progress = report.progress or call.progress
-            for number, line in enumerate(report.log, report.first_line):
-                if number >= call.lines.get(report.token, 0):
-                    call.log = [*call.log, line][-MOST_LOG_LINES:]
-                    call.lines[report.token] = number + 1
+            self.calls[report.id].report(report)
 
     def _settle(self, ack: Ack, worker: str) -> AckAnswer:
         call = self.calls.get(ack.id)
@@ -348,6 +278,8 @@ class Model:
             if call.worker != step.worker:
                 call.recoveries, call.recovered_token = call.recoveries + 1, call.token
             call.token = call.ends = None
+            call.state = "queued"
+            self.refresh()
             self.history.count(self.now, call.new, "recovered")
             if call.recoveries > call.new.max_recoveries and not call.cancel:
                 self._finish(call, "failed")
@@ -365,6 +297,7 @@ class Model:
         if call is not None and unfinished and call.recovered_token == token and call.taken_back < MOST_TAKEN_BACK:
             call.recoveries, call.recovered_token, call.taken_back = call.recoveries - 1, None, call.taken_back + 1
             self.taken_back += 1
+            self.refresh()
 
     def _trim(self, step: Step) -> None:
         for state in FINISHED:
@@ -380,13 +313,15 @@ class Model:
     def _reserve(self, step: Step, answer: StepAnswer) -> list[tuple[str, int]]:
         expected: list[Call] = []
         expired: list[tuple[str, str, str]] = []
-        while len(expected) < step.want and (call := self._next(step, expected)):
+        for call in self._turns(step, expected):
             if call.expires is not None and call.expires <= self.now:
                 self._finish(call, "cancelled")
                 expired.append((call.new.id, call.new.name, call.new.queue))
             else:
                 call.state, call.expires = "active", None
+                self.lanes.start(call.new.lane, self.now)
                 expected.append(call)
+            self.refresh(served=(call.new.queue, lane_key(call.new.lane)))
         assert [(one.id, one.name, one.queue) for one in answer.expired] == expired
         assert [one.id for one in answer.reserved] == [call.new.id for call in expected]
         if not expected:
@@ -399,32 +334,39 @@ class Model:
             call.ends, call.started_at = self.now + step.lease, self.now
         return [(call.new.id, token) for call in expected]
 
-    def _next(self, step: Step, taken: list[Call]) -> Call | None:
-        """Return the next record to reserve. A suspect is taken alone."""
-        if taken and taken[0].is_suspect():
-            return None
-        may_be_suspect = step.suspect and step.wait is None and not taken
-        due = [call for queue in step.queues for call in self._due(queue)]
-        return next((call for call in due if may_be_suspect or not call.is_suspect()), None)
+    def _turns(self, step: Step, taken: list[Call]) -> Iterator[Call]:
+        """Return the records in the order of their turns. What is due when a round begins has one turn in it."""
+        for queue in dict.fromkeys(step.queues):
+            while len(taken) < step.want and not (taken and taken[0].is_suspect()):
+                entries = [one for one in self._entries(queue) if one.time <= self.now]
+                ordinary = [one for one in entries if not one.suspect][: step.want - len(taken)]
+                suspects = [one for one in entries if one.suspect and step.suspect and step.wait is None and not taken]
+                if not ordinary and not suspects:
+                    break
+                for entry in sorted([*ordinary, *suspects[:1]])[: step.want - len(taken)]:
+                    if not (entry.suspect and taken):
+                        yield self.calls[entry.record_id]
+                        if entry.suspect:
+                            break
 
-    def _due(self, queue: str) -> list[Call]:
+    def _entries(self, queue: str) -> list[Entry]:
+        """Return the entries in the order of a queue: its records in no lane, and its lanes that may go on."""
         if queue in self.paused:
             return []
-        here = [call for call in self.calls.values() if call.new.queue == queue and call.state == "queued"]
-        return sorted(here, key=lambda call: (call.due, call.new.id))
+        here = [call for call in self.calls.values() if call.new.queue == queue and call.is_waiting()]
+        plain = [Entry(one.due, one.new.id, one.new.id, one.is_suspect()) for one in here if one.new.lane is None]
+        return sorted([*plain, *self.lanes.entries(queue, here)])
 
     def _next_due(self, step: Step) -> timedelta | None:
         waits = [call.ends - self.now for call in self.calls.values() if call.ends is not None]
-        queues = set(step.queues) - self.paused
-        served = [call for call in self.calls.values() if call.new.queue in queues]
-        waits += [call.due - self.now for call in served if call.state == "scheduled"]
-        waits += [ZERO for call in served if call.state == "queued" and not call.is_suspect()]
+        entries = [entry for queue in step.queues for entry in self._entries(queue)]
+        waits += [entry.time - self.now for entry in entries if entry.time > self.now or not entry.suspect]
         return max(min(waits), ZERO) if waits else None
 
     def _suspect_due(self, step: Step) -> bool:
         for queue in step.queues:
-            if due := self._due(queue):
-                return all(call.is_suspect() for call in due if call.due == due[0].due)
+            if due := [entry for entry in self._entries(queue) if entry.time <= self.now]:
+                return all(entry.suspect for entry in due if entry.time == due[0].time)
         return False
 
     def _wait(self, call: Call, due: datetime) -> None:
@@ -433,15 +375,22 @@ class Model:
             return
         call.due = due
         call.state = "queued" if due <= self.now else "scheduled"
+        self.refresh()
 
     def _finish(self, call: Call, state: FinishedState) -> None:
-        call.state = state
-        call.finished_at = self.now
+        key, until = call.new.key, call.created_at + call.new.unique_for
+        if key is not None and self._holder(key) is call and state == "completed" and until > self.now:
+            self.kept_keys[key] = (until, call.new.id)
+        call.state, call.finished_at, call.behind = state, self.now, None
+        for other in self.calls.values():
+            other.behind = None if other.behind == call.new.id else other.behind
+        self.refresh()
         self.history.count(self.now, call.new, state)
 
     def _holder(self, key: str | None) -> Call | None:
-        unfinished = [call for call in self.calls.values() if call.state not in FINISHED]
-        return next((call for call in unfinished if key is not None and call.new.key == key), None)
+        """Return the unfinished record that holds a key: the one that is behind another, if there is one."""
+        unfinished = [call for call in self.calls.values() if call.state not in FINISHED and call.new.key == key]
+        return max(unfinished, key=lambda call: call.behind is not None, default=None) if key is not None else None
 
     def _is_held(self, record_id: str, token: int, worker: str) -> bool:
         call = self.calls.get(record_id)

@@ -87,10 +87,10 @@ class Lanes:
             return None
         return self._records[line.waiting.entries[0][1]]
 
-    def end_turn(self, record: Record) -> None:
-        """Let the lane of a record that had its turn wait for the next turn."""
+    def refresh(self, record: Record, *, served: bool = False) -> None:
+        """Set the turn of a record's lane anew, if it is in one: the next turn if this one was `served`."""
         if record.new.lane is not None:
-            self._refresh(lane_key(record.new.lane), record.new.queue, served=True)
+            self._refresh(lane_key(record.new.lane), record.new.queue, served=served)
 
     def follow_clock(self) -> None:
         """Let the lanes go on when the clock was set back: starts that are later than now count as now."""
@@ -161,7 +161,8 @@ class Lanes:
         now, (due, record_id) = self._queues.now, line.waiting.entries[0]
         turn = now if served or line.entry is None else min(line.entry[0], now)
         if rate is not None and len(state.starts) >= rate.count:
-            turn = max(turn, state.starts[-rate.count] + milliseconds(rate.period))
+            allowed = state.starts[-rate.count] + milliseconds(rate.period)
+            turn = allowed if allowed > now else turn
         return max(turn, due), self._records[record_id].is_suspect()
 
     def _set_starts(self, key: str, starts: list[int]) -> None:

@@ -185,7 +185,7 @@ class Steps:
                     break
                 store.take_out(record)
                 store.finish(record, "cancelled")
-                store.lanes.end_turn(record)
+                store.lanes.refresh(record, served=True)
                 expired.append(Expired(record.new.id, record.new.name, record.new.queue))
                 continue
             size += len(record.new.input)
@@ -193,7 +193,7 @@ class Steps:
                 break
             store.take_out(record)
             store.make_active(record, worker=step.worker, token=token, lease_end=lease_end)
-            store.lanes.end_turn(record)
+            store.lanes.refresh(record, served=True)
             batch.append(record)
             if record.is_suspect():
                 break

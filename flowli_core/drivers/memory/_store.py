@@ -202,13 +202,14 @@ class Store:
             return
         if record.taken_back >= MOST_TAKEN_BACK:
             return
-        is_waiting = record.status == "waiting"
-        if is_waiting:
-            self.take_out(record)
+        is_waiting, is_in_lane = record.status == "waiting", record.new.lane is not None
+        if is_waiting and not is_in_lane:
+            self._take_from_order(record)
         record.recoveries, record.recovered_token = record.recoveries - 1, None
         record.taken_back += 1
-        if is_waiting:
-            self._put_in_order(record)  # it may be no suspect any more
+        if is_waiting:  # it may be no suspect any more
+            self.moved.append(record_id)
+            self.lanes.refresh(record) if is_in_lane else self._put_in_order(record)
 
     def finish(self, record: Record, state: FinishedState) -> None:
         """Finish a record, count it, and free its key, unless it holds it longer or another record is behind it."""

@@ -126,7 +126,7 @@ def list_lanes(connection: sqlite3.Connection, now: int) -> tuple[tuple[StoredLa
 
 
 def _find_earliest(transaction: Transaction, lane: str) -> int | None:
-    """Return the earliest time at which the limit of a lane allows a start. Return None if it has no free place."""
+    """Return when the limit of a lane allows a start, 0 for now. Return None if it has no free place."""
     limit = _limit_of(transaction, lane)
     if limit.concurrency is not None:
         taken: int = transaction.run("count_places", lane=lane, most=limit.concurrency).fetchone()[0]
@@ -135,7 +135,8 @@ def _find_earliest(transaction: Transaction, lane: str) -> int | None:
     if limit.rate is None:
         return 0
     start = transaction.run("find_nth_last_start", lane=lane, count=limit.rate.count).fetchone()
-    return 0 if start is None else start[0] + milliseconds(limit.rate.period)
+    allowed: int = 0 if start is None else start[0] + milliseconds(limit.rate.period)
+    return allowed if allowed > transaction.now else 0
 
 
 def _limit_of(transaction: Transaction, lane: str) -> _Limit:

@@ -62,8 +62,14 @@ DELETE FROM lane_start WHERE (lane, number) IN (
 UPDATE lane_start SET at = :now, until = :now + until - at WHERE at > :now;
 
 -- name: set_turns_back
--- The clock was set back: what had its turn keeps it. The step that finds another lane there computes its turn again.
-UPDATE lane SET at = :now WHERE at > :now;
+-- The clock was set back: what had its turn keeps it. The step that finds another lane there computes its turn again. Of the
+-- records that were due, another may be the first now.
+UPDATE lane SET at = :now, suspect = ifnull((
+    SELECT record.suspect FROM record
+    WHERE record.lane = lane.lane AND record.queue = lane.queue AND state = 'waiting' AND behind IS NULL
+    ORDER BY due, id LIMIT 1
+), suspect)
+WHERE at > :now;
 
 -- name: list_lanes
 -- The lanes with the most waiting records, with the due time of the first and the number of active ones.

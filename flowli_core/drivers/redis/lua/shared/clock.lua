@@ -29,10 +29,14 @@ local function follow_clock(last_now)
           end
         end
       end
-      -- A lane that waits for its rate has a turn now, which finds out when it may run.
-      for _, index in ipairs({ root .. 'turn:' .. queue, root .. 'turn_suspect:' .. queue }) do
-        for _, lane in ipairs(call('ZRANGEBYSCORE', index, '(' .. now_text, last_now + 86400000)) do
-          call('ZADD', index, now, lane)
+      -- A lane that waits for its rate has a turn now, which finds out when it may run. Of the records that were due, another may
+      -- be the first now.
+      local turns = { [0] = root .. 'turn:' .. queue, root .. 'turn_suspect:' .. queue }
+      for is_suspect = 0, 1 do
+        for _, lane in ipairs(call('ZRANGEBYSCORE', turns[is_suspect], '(' .. now_text, last_now + 86400000)) do
+          local id = call('ZRANGE', root .. 'lane:' .. queue .. '\n' .. lane, 0, 0)[1]
+          call('ZREM', turns[is_suspect], lane)
+          call('ZADD', turns[id and call('SISMEMBER', root .. 'lane_suspects', id) or is_suspect], now, lane)
         end
       end
     end

@@ -149,7 +149,7 @@ local function lanes()
         local id = call('ZRANGE', key, 0, 0)[1]
         local due = number_or(call('ZSCORE', HELD[queue], id), 0)
         index = (call('SISMEMBER', SUSPECTS, id) == 1 and TURN_SUSPECT or TURN) .. queue
-        time = math.max(due, allowed, not is_served and old and old <= now and old or now)
+        time = math.max(due, allowed > now and allowed or not is_served and old and old <= now and old or now)
       end
     end
     if old and index ~= TURN .. queue then

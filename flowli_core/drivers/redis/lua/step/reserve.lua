@@ -164,7 +164,7 @@ local function reserve_from(queue, most, options, bytes)
       add_history('X', queue, shape.name, 1)
       expired[#expired + 1] = { id, shape.name, queue }
       removed, had_expired = removed + 1, true
-    elseif had_expired and #all_ids == 0 then
+    elseif had_expired and #all_ids == 0 and options.with_suspect and has_others(queue) then
       -- A suspect may be the next due record: read the indexes again.
       break
     else
