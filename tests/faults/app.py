@@ -18,6 +18,7 @@ from flowli_core.driver import Driver, Step, StepAnswer
 from flowli_core.drivers.redis import RedisDriver
 from flowli_core.drivers.sqlite import SqliteDriver
 from flowli_core.limits import Keep
+from tests.faults import limited
 from tests.running.workers_app import Folder
 from tests.support.faulty import FaultyDriver
 
@@ -123,6 +124,10 @@ class FaultJobs(Jobs[Folder]):
     slow = slow
     block = block
     poison = poison
+    in_pairs = limited.in_pairs
+    in_threes = limited.in_threes
+    rated = limited.rated
+    reindex = limited.reindex
     queues = ("elsewhere",)
 
 

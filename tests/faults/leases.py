@@ -1,8 +1,10 @@
 """An oracle of leases: which records were held, and from when to when.
 
 It knows nothing of the places and turns that a driver stores. It reads what handlers and killers have written to a log,
-and the ids and tokens of the active records, which it polls with a plain client. From these it makes the shortest hold
-that each lease has had. A token tells when its lease began: it is the store's time in microseconds.
+and the ids and tokens of the active records, which it polls with a plain client. Each poll shows the leases of one
+moment. The log shows the shortest time that each lease has had. A token tells when its lease began: it is the store's
+time in microseconds. The two are counted apart: what a poll shows may be as old as the transaction that is not
+committed yet, and the lease that this transaction begins has its time.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from tests.faults.app import SQLITE
-from tests.faults.run_log import RunLog, milliseconds
+from tests.faults.run_log import RunLog
 from tests.faults.scene import Scene
 from tests.redis.server import connect
 
@@ -39,15 +41,13 @@ class Hold:
 
 @dataclass
 class Polled:
-    """The leases that a store has shown, and when it showed each of them last."""
+    """The leases that a store has shown: each poll is a set of ids and tokens."""
 
-    last_seen: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
-    polls: int = 0
+    shown: list[frozenset[tuple[str, int]]] = field(default_factory=list[frozenset[tuple[str, int]]])
 
-    def add(self, held: Iterable[tuple[str, int]], at: int) -> None:
-        """Note the ids and tokens of the active records, which were read at a time or later."""
-        self.last_seen.update(dict.fromkeys(held, at))
-        self.polls += 1
+    def add(self, held: Iterable[tuple[str, int]]) -> None:
+        """Note the ids and tokens of the active records, which were read in one moment."""
+        self.shown.append(frozenset(held))
 
 
 @contextmanager
@@ -58,8 +58,7 @@ def polling(place: Scene) -> Generator[Polled]:
     def poll() -> None:
         with _reader(place) as read:
             while not has_ended.wait(_POLL_EVERY):
-                at = milliseconds()
-                polled.add(read(), at)
+                polled.add(read())
 
     thread = threading.Thread(target=poll)
     thread.start()
@@ -85,10 +84,10 @@ def holds(log: RunLog, polled: Polled) -> list[Hold]:
     """Return the leases, each with the latest time at which it was certainly held.
 
     A lease is held while its handler runs, but in a process that was stopped or killed only until the signal, because
-    the lease may expire after that. And it is held when the store shows it.
+    the lease may expire after that. One whose handler never began is held for a moment.
     """
     lanes: dict[str, str] = {}
-    ends: dict[tuple[str, int], int] = dict(polled.last_seen)
+    ends = {(record_id, token): token // 1000 for shown in polled.shown for record_id, token in shown}
     signals: dict[int, list[int]] = {}
     lines = log.lines()
     for event, pid, at, lane, record_id, _ in lines:
@@ -103,8 +102,9 @@ def holds(log: RunLog, polled: Polled) -> list[Hold]:
     return [Hold(lanes[record_id], record_id, token, end) for (record_id, token), end in ends.items()]
 
 
-def most_at_once(held: Iterable[Hold]) -> Counter[str]:
-    """Return the greatest number of leases that each lane has had at one moment."""
+def most_at_once(held: Iterable[Hold], polled: Polled | None = None) -> Counter[str]:
+    """Return the greatest number of leases that each lane has had at one moment, by the log or by a poll."""
+    held = list(held)
     changes: list[tuple[int, int, str]] = []
     for hold in held:
         changes += [(hold.start, 1, hold.lane), (hold.end, -1, hold.lane)]
@@ -112,6 +112,10 @@ def most_at_once(held: Iterable[Hold]) -> Counter[str]:
     for _, change, lane in sorted(changes):  # at the same millisecond, leases end before others begin
         now[lane] += change
         most[lane] = max(most[lane], now[lane])
+    lane_of = {(hold.id, hold.token): hold.lane for hold in held}
+    for shown in () if polled is None else polled.shown:
+        for lane, number in Counter([lane_of[one] for one in shown]).items():
+            most[lane] = max(most[lane], number)
     return most
 
 

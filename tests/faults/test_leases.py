@@ -29,14 +29,17 @@ def test_a_window_contains_its_first_millisecond_and_not_the_one_after_its_perio
     assert most_starts([hold(0, 1), hold(500, 501), hold(last, last + 1)], 1000) == most
 
 
-def test_a_killed_process_holds_its_leases_as_long_as_the_store_shows_them(tmp_path: Path) -> None:
+def test_the_leases_that_a_store_shows_at_one_moment_count_together(tmp_path: Path) -> None:
+    """Also those of a process that was killed before their handlers ended, or began."""
     log, polled = RunLog(tmp_path), Polled()
-    log.note("begin", pid=1, lane="a", record_id="one", token=7000)
-    polled.add([("one", 7000)], 50)
-    log.note("signal", pid=1)
-    (held,) = holds(log, polled)
-    assert (held.start, held.lane) == (7, "a")
-    assert held.end == log.lines()[0][2]  # it begins after the time at which the store showed it
+    for record_id in ("one", "two", "three"):
+        log.note("begin", pid=1, lane="a", record_id=record_id, token=7000)
+    polled.add([("one", 9000), ("two", 9000)])
+    polled.add([("three", 9000)])
+    held = holds(log, polled)
+    assert [one.end for one in held if one.token == 9000] == [9, 9, 9]
+    assert most_at_once([one for one in held if one.token == 9000]) == {"a": 0}
+    assert most_at_once([one for one in held if one.token == 9000], polled) == {"a": 2}
 
 
 def test_a_stopped_process_proves_its_leases_only_until_the_signal(tmp_path: Path) -> None:
@@ -47,6 +50,3 @@ def test_a_stopped_process_proves_its_leases_only_until_the_signal(tmp_path: Pat
     sent = log.lines()[1][2]
     log.note("end", pid=1, lane="a", record_id="one", token=7000)
     assert [one.end for one in holds(log, Polled())] == [sent]
-    polled = Polled()
-    polled.add([("one", 7000)], sent + 5)
-    assert [one.end for one in holds(log, polled)] == [sent + 5]
