@@ -88,12 +88,16 @@ LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]]
     ),
     ("shared/lanes.lua", _TURNS): (
         ("a waiting lane loses its turn", "not is_served and old and old <= now and old or now", "now"),
-        ("a lane is due with its first record only", "math.max(due, allowed, not", "math.max(allowed, not"),
+        (
+            "a lane is due with its first record only",
+            "time = math.max(due, allowed > now",
+            "time = math.max(allowed > now",
+        ),
     ),
     ("shared/lanes.lua", _RATES): (
         ("a start is allowed a period after the one before the last", "-limit.count))", "1 - limit.count))"),
         ("a start is not counted", "call('RPUSH', STARTS .. lane, now_text)", "0"),
-        ("a rate holds up no turn", "math.max(due, allowed, not", "math.max(due, not"),
+        ("a rate holds up no turn", "math.max(due, allowed > now and allowed or not", "math.max(due, not"),
         ("a start to come is counted until then", "if start and start > now then", "if false then"),
     ),
     ("shared/lanes.lua", _REDIS): (
@@ -119,7 +123,9 @@ LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]]
             "limits[name] = limit",
         ),
     ),
-    ("shared/clock.lua", _RATES): (("a turn stays where the clock was", "call('ZADD', index, now, lane)"),),
+    ("shared/clock.lua", _RATES): (
+        ("a turn stays where the clock was", "or is_suspect], now, lane)", "or is_suspect], last_now, lane)"),
+    ),
     ("shared/moves.lua", "tests/conformance/test_replace.py"): (
         (
             "a record behind another joins no lane",

@@ -173,7 +173,7 @@ _ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
         ),
         (
             "no suspect is next after an expired record",
-            "elseif had_expired and #all_ids == 0 then",
+            "elseif had_expired and #all_ids == 0 and options.with_suspect and has_others(queue) then",
             "elseif false then",
         ),
         (

@@ -6,8 +6,8 @@ OUTBOX: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]
     ("sqlalchemy/_outbox.py", "tests/outbox/test_claims.py"): (
         ("rows of others are claimed", "free = table.c.claimed_until <= now", "free = table.c.number > 0"),
         ("a claim has no end in the future", '{"claimed_until": now + _CLAIM_MS,', '{"claimed_until": now,'),
-        ("rows that are held up are sent", "        if held:\n", "        held = set()\n        if held:\n"),
-        ("rows that are held up stay claimed", "        if held:\n", "        if False:\n"),
+        ("rows that are held up are sent", "        held = set(late)\n", "        held = set[int]()\n"),
+        ("rows that are held up stay claimed", "        if late:\n", "        if False:\n"),
         ("a row that cannot be read holds up others", "        if unreadable:\n", "        if False:\n"),
         ("refused rows are tried at once", "_now() + _POSTPONE_MS", "0"),
         ("a refused row holds up others", '"claimed_by": _REFUSED}', '"claimed_by": "another"}'),
