@@ -31,8 +31,9 @@ class Limit(Generic[In_contra]):
     """A limit on the calls of a job, over all workers: `@job(Crawl, limit=Limit(concurrency=2, rate="100/1m"))`.
 
     At most `concurrency` calls are active at once. A `rate` such as "100/1m" or "10/s", or a `Rate`, is the most calls
-    that start in any period of that length. Calls over the limit wait in the store and occupy no worker. Retries count
-    as calls do. `run` in this process does not count.
+    that start in any period of that length, by the store's clock. It is a sliding window: so many may start at once,
+    and the next one when the first of them began a period ago. Calls over the limit wait in the store and occupy no
+    worker. Retries count as calls do. `run` in this process does not count.
 
     With `by=lambda input: input.domain`, each value has these numbers for itself, and the values of a queue take turns,
     however many calls of one of them wait. `Limit(by=...)` without numbers only takes turns. `by` is called with the
