@@ -23,7 +23,7 @@ example-fastapi example-starlette example-litestar: example-%: .venv/ready
 # Run the tests, in a process for each core. PYTEST_ARGS selects tests, which run in one process; MEASURED=1 records the
 # branches taken, for `make coverage`.
 test: .venv/ready
-	$(BIN)/$(if $(MEASURED),coverage run,python) -m pytest $(or $(PYTEST_ARGS),--numprocesses auto --maxprocesses 4 --dist loadfile)
+	$(BIN)/$(if $(MEASURED),coverage run,python) -m pytest $(or $(PYTEST_ARGS),--numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 # Report the branches that the measured tests took. Fails below 95 %.
 coverage: .venv/ready

@@ -7,9 +7,11 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,13 +40,21 @@ def run_in_terminal(folder: Path, *words: str, answer: str = "", ctrl_c_after: s
     ) as run:
         os.close(theirs)
         os.write(ours, answer.encode())
-        written = b""
+        written, deadline, was_sent = b"", time.monotonic() + 60, False
         try:
-            while part := os.read(ours, 65536):
-                written += part
-                if ctrl_c_after and ctrl_c_after in written.decode(errors="replace"):
+            while True:
+                is_ready = bool(select.select([ours], [], [], 1)[0])
+                if is_ready:
+                    part = os.read(ours, 65536)
+                    written += part
+                    if not part:
+                        break
+                if time.monotonic() > deadline:
+                    run.kill()
+                elif ctrl_c_after and ctrl_c_after in written.decode(errors="replace") and not (was_sent and is_ready):
+                    # Once more if it has written nothing since: Python misses a signal just before it waits for input.
                     run.send_signal(signal.SIGINT)
-                    ctrl_c_after = ""
+                    was_sent = True
         except OSError:
             pass  # Linux raises this when the other side has closed the terminal
         run.wait(timeout=30)

@@ -35,7 +35,7 @@ SQLITE_LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str]
             "            pass\n",
         ),
     ),
-    ("_reserve.py", _TURNS): (("there is one round only", "    while turns:\n", "    while False:\n"),),
+    ("_reserve.py", _TURNS): (("there is one round only", "    while has_lanes:\n", "    while False:\n"),),
     ("_reserve.py", _LANES): (
         (
             "a lane runs beyond a smaller limit",

@@ -93,8 +93,7 @@ class _Batch:
 
     def finish(self) -> tuple[tuple[Reserved, ...], int | None, tuple[Expired, ...]]:
         """Write the rest, and return what `reserve` returns."""
-        if self._late_numbers:
-            self._cancel(self._late_numbers)
+        self.cancel_late()
         if self._numbers:
             self._reserve(self._numbers)
         expired: list[Expired] = []
@@ -121,6 +120,12 @@ class _Batch:
             numbers=json.dumps(numbers),
         )
 
+    def cancel_late(self) -> None:
+        """Write that the records are cancelled that had expired and are in no lane."""
+        if self._late_numbers:
+            self._cancel(self._late_numbers)
+            self._late_numbers = []
+
     def _end_turn(self, columns: Columns, lane: str) -> None:
         leave(self.transaction, lane, columns[4])
         refresh(self.transaction, lane, served=columns[4])
@@ -134,7 +139,26 @@ def _fill(batch: _Batch, queue: str) -> None:
 
     In the first round, all records without a lane have their turn. In each of the others, every lane has one.
     """
-    with_suspects = batch.step.suspect and batch.step.wait is None and batch.is_empty()
+    while (has_lanes := _take_all(batch, queue)) is None:
+        pass
+    while has_lanes:
+        turns = [] if batch.is_full else _find_turns(batch, queue, with_suspects=_may_be_suspect(batch))
+        has_lanes = bool(turns)
+        for columns in turns:
+            if not columns[_SUSPECT] or batch.is_empty():
+                _add_first(batch, columns)
+            if batch.is_full:
+                return
+            if columns[_SUSPECT]:
+                break  # it had expired, so another suspect may be the next one now
+
+
+def _take_all(batch: _Batch, queue: str) -> bool | None:
+    """Begin with the first round. Return True if lanes had turns, or None if it must begin again.
+
+    It must after a suspect that had expired, because another suspect may be the next one now.
+    """
+    with_suspects = _may_be_suspect(batch)
     turns = _find_turns(batch, queue, with_suspects=with_suspects)
     # Records are read one by one: `want` of the longest inputs would not fit into memory.
     walk = _walk(batch.transaction, queue, batch.left + EXPIRE_PER_STEP + 1, with_suspects=with_suspects)
@@ -147,14 +171,15 @@ def _fill(batch: _Batch, queue: str) -> None:
             else:
                 batch.add(columns)
             if batch.is_full:
-                return
-    while turns:
-        turns = _find_turns(batch, queue, with_suspects=with_suspects and batch.is_empty())
-        for columns in turns:
-            if not columns[_SUSPECT] or batch.is_empty():
-                _add_first(batch, columns)
-            if batch.is_full:
-                return
+                break
+            if turns and columns[_SUSPECT]:
+                batch.cancel_late()
+                return None
+    return bool(turns)
+
+
+def _may_be_suspect(batch: _Batch) -> bool:
+    return batch.step.suspect and batch.step.wait is None and batch.is_empty()
 
 
 def _find_turns(batch: _Batch, queue: str, *, with_suspects: bool) -> list[Columns]:
