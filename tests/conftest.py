@@ -41,6 +41,10 @@ def leave() -> None:
     Registered before all other functions of the tests, so it is called after them: they stop servers.
     """
     if _exit_codes:
+        if (coverage := sys.modules.get("coverage")) and (measured := coverage.Coverage.current()):
+            # In a process of pytest-xdist it would be saved after this.
+            measured.stop()
+            measured.save()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_exit_codes[-1])
