@@ -91,7 +91,18 @@ async def test_a_lane_that_waits_for_a_place_that_nobody_holds_goes_on(
 
 
 @pytest.mark.parametrize(
-    "change", ["concurrency = 'x'", "count = -1", "count = 'x'", "period = x'00'", "name = 'other'"]
+    "change",
+    [
+        "concurrency = 'x'",
+        "count = -1",
+        "count = 'x'",
+        "period = x'00'",
+        "name = 'other'",
+        "concurrency = 0",
+        "concurrency = -1",
+        "period = 100000000000000000",
+        "count = 1 << 40",
+    ],
 )
 async def test_a_limit_that_cannot_be_read_lets_one_record_run_at_a_time(
     driver: SqliteDriver, foreign: sqlite3.Connection, change: str

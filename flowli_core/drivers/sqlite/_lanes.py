@@ -10,7 +10,7 @@ from flowli_core.drivers._times import milliseconds, moment_or_none
 from flowli_core.drivers.sqlite._damage import DamagedRowError
 from flowli_core.drivers.sqlite._sql import run
 from flowli_core.drivers.sqlite._transaction import Transaction
-from flowli_core.lanes import MOST_LISTED_LANES, Lane, Rate, StoredLane
+from flowli_core.lanes import MOST_CONCURRENCY, MOST_LISTED_LANES, MOST_RATE, Lane, Rate, StoredLane
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class _Limit:
 
 
 _UNREADABLE = _Limit(1, None)
+_LONGEST_PERIOD = milliseconds(timedelta(days=1))
 
 
 def pack(lane: Lane) -> str:
@@ -150,9 +151,13 @@ def _find_limit(transaction: Transaction, name: str) -> _Limit:
 
 def _read_limit(numbers: tuple[object, ...] | None) -> _Limit:
     match numbers:
+        case (int() | None as concurrency, *_) if concurrency is not None and not 0 < concurrency <= MOST_CONCURRENCY:
+            return _UNREADABLE
         case (int() | None as concurrency, None, None):
             return _Limit(concurrency, None)
-        case (int() | None as concurrency, int(count), int(period)) if count > 0 and period > 0:
+        case (int() | None as concurrency, int(count), int(period)) if (
+            0 < count <= MOST_RATE and 0 < period <= _LONGEST_PERIOD
+        ):
             return _Limit(concurrency, Rate(count, timedelta(milliseconds=period)))
         case _:
             return _UNREADABLE
