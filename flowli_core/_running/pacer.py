@@ -112,3 +112,5 @@ class Pacer:
         else:
             # Start the reserved jobs now, before the loop of the run (also woken by this) goes on.
             self._on_result(result)
+            if result.answer.suspect_due and self._client.has_unanswered_step:
+                self.step_soon()  # The answer of the step in flight is older, and may say that no suspect is due.

@@ -35,19 +35,26 @@ class Waiter:
 
 
 class Lines:
-    """For each queue the waiters, in the order in which they came. Not thread-safe."""
+    """For each queue the waiters, in the order in which they came, or the wake-up that is kept for the next one.
+
+    Not thread-safe.
+    """
 
     def __init__(self) -> None:
         self._lines: dict[str, OrderedDict[Waiter, None]] = {}
+        self._kept: set[str] = set()
 
     def queues(self) -> list[str]:
         """Return the queues that somebody waits for."""
         return list(self._lines)
 
     def join(self, waiter: Waiter) -> None:
-        """Add a waiter to the end of the line of each of its queues."""
+        """Add a waiter to the end of the line of each of its queues. Wake it if a wake-up is kept for it."""
         for queue in waiter.queues:
             self._lines.setdefault(queue, OrderedDict())[waiter] = None
+        for queue in self._kept.intersection(waiter.queues):
+            self._kept.discard(queue)
+            self.wake(queue)
 
     def leave(self, waiter: Waiter) -> None:
         """Remove a waiter from the lines that it may be in."""
@@ -59,13 +66,18 @@ class Lines:
                     del self._lines[queue]
 
     def wake(self, queue: str) -> Waiter | None:
-        """Wake the first waiter of a queue and return it."""
+        """Wake the first waiter of a queue and return it. If there is none, keep the wake-up for the next one."""
         for waiter in list(self._lines.get(queue, ())):
             self.leave(waiter)
             if waiter.wake():
                 waiter.woken_by = queue
                 return waiter
+        self._kept.add(queue)
         return None
+
+    def forget(self, queue: str) -> None:
+        """Keep no wake-up for a queue, because nothing is due there."""
+        self._kept.discard(queue)
 
     def wake_all(self) -> None:
         """Wake every waiter."""

@@ -17,6 +17,7 @@ from flowli_core.driver import Retried
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
 from flowli_core.limits import LAST_SEEN_PRECISION, WORKER_MEMORY
+from flowli_core.stored import Watch
 from tests.conformance.builders import (
     BROKEN,
     HOUR,
@@ -34,6 +35,7 @@ from tests.support.store import requeue_one
 
 if TYPE_CHECKING:
     from flowli_core.driver import Driver, Step, StepAnswer
+    from flowli_core.new_records import NewRecord
     from flowli_core.testing import ManualClock
 
 
@@ -90,6 +92,49 @@ async def test_a_record_that_became_due_before_the_wait_is_not_missed(
     assert await worker.take() == ()
     clock.advance("5s")
     assert await soon(await waiting(driver)) == ["a"]
+
+
+async def test_a_suspect_enqueued_before_the_wait_is_not_missed(driver: Driver, worker: Worker) -> None:
+    """No waiting step reserves it. So its worker learns of it only if the wake-up is kept."""
+    assert await worker.take() == ()
+    await driver.enqueue([record("a", max_recoveries=0)])
+    assert (await soon(driver.step(waiting_step()))).suspect_due
+
+
+async def test_a_suspect_that_a_step_has_left_is_not_missed(driver: Driver, worker: Worker, other: Worker) -> None:
+    """The next one that waits may be idle, and reserve it."""
+    await driver.enqueue([record("a", max_recoveries=0), record("b", max_recoveries=0)])
+    assert ids(await worker.take(5)) == ["a"]
+    assert (await soon(driver.step(waiting_step()))).suspect_due
+    assert ids(await other.take(5)) == ["b"]
+
+
+async def test_a_suspect_enqueued_while_others_wait_is_not_missed(driver: Driver, worker: Worker) -> None:
+    """Those who wait for another queue, or for changes, leave the wake-up to the next one of this queue."""
+    others = await waiting(driver, "r"), asyncio.create_task(driver.watch(Watch(watcher="w", wait=HOUR, add=("x",))))
+    await settled(driver)
+    assert await worker.take() == ()
+    await driver.enqueue([record("a", max_recoveries=0)])
+    await asyncio.sleep(0.1)  # SQLite notices the commit
+    assert (await soon(driver.step(waiting_step()))).suspect_due
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others)
+
+
+async def test_a_suspect_that_stays_due_does_not_end_every_wait(driver: Driver, worker: Worker) -> None:
+    """Its workers are busy. If each wait ended at once, they would wait again without a pause."""
+    assert await worker.take() == ()
+    await driver.enqueue([record("a", max_recoveries=0)])
+    first = waiting_step()
+    assert (await soon(driver.step(first))).suspect_due
+
+    async def wait_again() -> None:
+        for sequence in range(2, 5):
+            await driver.step(replace(first, sequence=sequence))
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(wait_again(), 0.3)
 
 
 async def until_taken(driver: Driver) -> list[str]:
@@ -267,10 +312,18 @@ async def test_a_cancelled_waiter_leaves_its_wake_up_for_later(driver: Driver) -
     assert [*await soon(await waiting(driver)), *await recall(driver, lost)] == ["a"]
 
 
-def enqueue_while_this_loop_is_blocked(driver: Driver) -> None:
+async def test_a_cancelled_waiter_leaves_the_wake_up_of_a_suspect_for_later(driver: Driver) -> None:
+    only = asyncio.create_task(driver.step(waiting_step()))
+    await settled(driver)
+    enqueue_while_this_loop_is_blocked(driver, record("a", max_recoveries=0))
+    await cancel(only)
+    assert (await soon(driver.step(waiting_step()))).suspect_due
+
+
+def enqueue_while_this_loop_is_blocked(driver: Driver, new: NewRecord | None = None) -> None:
     """Store a record, so that a waiter of this loop is woken but has not noticed it yet."""
     with ThreadPoolExecutor(1) as elsewhere:
-        elsewhere.submit(asyncio.run, _enqueue(driver)).result(PATIENCE)
+        elsewhere.submit(asyncio.run, _enqueue(driver, new)).result(PATIENCE)
 
 
 async def test_a_cancelled_waiter_gets_no_wake_up(driver: Driver) -> None:
@@ -296,8 +349,8 @@ async def test_a_waiter_is_woken_from_another_event_loop(driver: Driver) -> None
     assert await soon(waiter) == ["a"]
 
 
-async def _enqueue(driver: Driver) -> None:
-    await driver.enqueue([record("a")])
+async def _enqueue(driver: Driver, new: NewRecord | None = None) -> None:
+    await driver.enqueue([new or record("a")])
 
 
 async def test_a_waiting_step_whose_answer_was_lost_is_answered_again(driver: Driver) -> None:

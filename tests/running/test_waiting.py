@@ -9,7 +9,7 @@ from flowli_core import Runner
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.testing import ManualClock
 from tests.support.faulty import FaultyDriver
-from tests.support.running import Work, breathe, running, soon, until
+from tests.support.running import Hold, Work, breathe, running, soon, until
 
 
 @pytest.fixture
@@ -199,6 +199,29 @@ async def test_suspects_enqueued_one_after_the_other_run_without_delay(driver: F
             await idle(driver)
             (job,) = await work.add(number)
             await work.until(job, "completed")
+
+
+async def test_an_older_answer_does_not_hide_a_suspect(driver: FaultyDriver) -> None:
+    """A suspect is enqueued after the step in flight has run. The answer of the wait comes first, and says so."""
+    work, hold = Work(driver), Hold()
+    work.deeds.act = hold
+    suspects = work.registry(max_recoveries=0)
+    driver.only_wakes = True
+    async with running(Runner(work.jobs)):
+        await idle(driver)
+        (first,) = await work.add(0)
+        await soon(hold.started.wait())
+        await idle(driver)
+        gate, waits = driver.hold("step"), len(driver.waited)
+        hold.release.set()
+        await soon(gate.reached.wait())  # The step has stored the outcome of the first job.
+        await work.until(first, "completed")
+        second = await suspects.act.enqueue(1)
+        await until(lambda: len(driver.waited) > waits)
+        assert driver.waited[-1].suspect_due
+        await breathe()
+        gate.opened.set()
+        await work.until(second.id, "completed")
 
 
 async def test_a_full_runner_recalls_a_failed_wait(work: Work, driver: FaultyDriver) -> None:

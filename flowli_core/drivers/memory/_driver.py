@@ -97,6 +97,9 @@ class MemoryDriver:
             await self._wait(step, step.wait)
         with self._transition():
             answer = self._steps.take(step)
+            for queue in step.queues:
+                if not self._store.queues.has_due(queue):
+                    self._lines.forget(queue)
             for ack, result in zip(step.acks, answer.acks, strict=True):
                 if result == "lost":
                     self._store.take_back_recovery(ack.id, ack.token)

@@ -38,6 +38,10 @@ class Queues:
         order = self.orders.get((queue, suspect))
         return [] if order is None or queue in self.paused else order.until(self.now, limit)
 
+    def has_due(self, queue: str) -> bool:
+        """Return True if an entry of a queue is due, also one of a suspect."""
+        return bool(self.due(queue, 1) or self.due(queue, 1, suspect=True))
+
     def pause(self, queue: str) -> bool:
         """Pause a queue. Return False if it was paused already."""
         if queue in self.paused:

@@ -25,6 +25,8 @@ class WakeUps:
         with self._lock:
             if not self.closed:
                 self._lines.join(waiter)
+                if waiter.woken_by is not None:
+                    self._woken.add(waiter)
 
     def leave(self, waiter: Waiter) -> None:
         """Let a waiter no longer be woken. If it was woken and has not stepped, wake another in its place."""
@@ -78,10 +80,11 @@ class WakeUps:
 
         No waiting step reserves them. So while they stay due, only a change may wake a waiter for them.
         """
-        if not any(time is not None and time <= now for time in (first if suspects else first[:1])):
-            return
+        ordinary, suspect = [time is not None and time <= now for time in first]
         with self._lock:
-            if not (by_watcher and any(queue in waiter.queues for waiter in self._woken)):
+            if not (ordinary or suspect):
+                self._lines.forget(queue)
+            elif (ordinary or suspects) and not (by_watcher and any(queue in waiter.queues for waiter in self._woken)):
                 self._wake(queue)
 
     def wake_any(self) -> None:

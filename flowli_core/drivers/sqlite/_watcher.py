@@ -47,6 +47,8 @@ class Watcher:
         self._ended: Future[None] | None = None
         self._called = False
         self._closed = False
+        self._seen: dict[str, int] = {}
+        """The data_version of the last look at each queue, on the connection of this thread."""
 
     def call(self) -> None:
         """Read what is due at once, because somebody has begun to wait."""
@@ -105,6 +107,7 @@ class Watcher:
     def _watch(self, connection: sqlite3.Connection) -> None:
         """Poll until nobody has waited for a while."""
         seen = -1
+        self._seen.clear()
         read_at = self._read_clock()
         next_time: int | None = None
         while (called := self._pause(next_time)) is not None:
@@ -112,8 +115,8 @@ class Watcher:
             if called or version != seen or (next_time is not None and next_time <= self._read_clock()):
                 if version != seen:
                     self._wakeups.wake_watchers()
-                is_changed, seen = version != seen or not called, version
-                read_at, next_time = self._wake_for_due(connection, read_at, suspects=is_changed)
+                seen = version
+                read_at, next_time = self._wake_for_due(connection, read_at, version, is_called=called)
 
     def _pause(self, next_time: int | None) -> bool | None:
         """Wait until the next poll. Return True if `call` ended the wait, and None if the thread should end."""
@@ -128,16 +131,22 @@ class Watcher:
             called, self._called = self._called, False
             return None if self._closed else called
 
-    def _wake_for_due(self, connection: sqlite3.Connection, read_at: int, *, suspects: bool) -> tuple[int, int | None]:
+    def _wake_for_due(
+        self, connection: sqlite3.Connection, read_at: int, version: int, *, is_called: bool
+    ) -> tuple[int, int | None]:
         """Wake waiters for what is due. Return the current time, and when more will be due.
 
-        A tick wakes a waiter only when its time comes, because it stays due if this process cannot fire it.
+        That somebody has begun to wait is no reason to wake anybody for suspects that are due: something must have
+        changed since the last look at their queue. A tick wakes a waiter only when its time comes, because it stays due
+        if this process cannot fire it.
         """
         times: list[int] = []
         with self._publishing, snapshot(connection):
             now = self._read_clock()
             for queue in self._wakeups.queues():
                 first = first_due(connection, queue)
+                suspects = not is_called or self._seen.get(queue) != version
+                self._seen[queue] = version
                 self._wakeups.wake_for_due(queue, first, now, suspects=suspects, by_watcher=True)
                 times += _later(connection, queue, first, now)
             lease, tick = first_lease(connection), first_tick(connection)
