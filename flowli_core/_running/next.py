@@ -2,12 +2,12 @@
 
 from typing import Literal, NamedTuple
 
-Action = Literal["recall", "resend", "step", "stop listening", "finish", "listen", "sleep"]
+Action = Literal["finish answer", "recall", "resend", "step", "stop listening", "finish", "listen", "sleep"]
 """The next thing that a run does.
 
-recall: send the unanswered waiting step again, without waiting. resend: send the unanswered step again. step: send a
-new step. stop listening: cancel the waiting step in flight. finish: end the run. listen: send a waiting step. sleep:
-wait until a fact changes.
+finish answer: act on the answer that was put off. recall: send the unanswered waiting step again, without waiting.
+resend: send the unanswered step again. step: send a new step. stop listening: cancel the waiting step in flight.
+finish: end the run. listen: send a waiting step. sleep: wait until a fact changes.
 """
 
 
@@ -17,6 +17,7 @@ class Facts(NamedTuple):
     is_stopping: a stop was requested.
     free_slots: how many records the run may reserve; 0 while it is stopping.
     holds_leases: some reserved records are not settled, or the store has not confirmed their outcome.
+    has_put_off: the answer of the last step was put off until the next step is on its way.
     has_acks: there are outcomes to send to the store.
     has_unanswered_step: a step was interrupted. It may have reserved records, and its acks may be lost.
     has_unanswered_wait: a waiting step is in flight, or was interrupted. It may have reserved records.
@@ -31,6 +32,7 @@ class Facts(NamedTuple):
     is_stopping: bool
     free_slots: int
     holds_leases: bool
+    has_put_off: bool
     has_acks: bool
     has_unanswered_step: bool
     has_unanswered_wait: bool
@@ -42,8 +44,14 @@ class Facts(NamedTuple):
     is_drained: bool
 
 
-def next_action(facts: Facts) -> Action:  # noqa: PLR0911 - a return for each situation
-    """Return the next action of a run. The first condition that holds decides."""
+def next_action(facts: Facts) -> Action:
+    """Return the next action of a run. Only a step may come before the answer that was put off."""
+    action = _next_call(facts)
+    return "finish answer" if facts.has_put_off and action != "step" else action
+
+
+def _next_call(facts: Facts) -> Action:  # noqa: PLR0911 - a return for each situation
+    """Return the next action, as if no answer was put off. The first condition that holds decides."""
     if facts.has_unanswered_wait and not facts.is_listening:
         return "recall"  # The waiting step failed or was cancelled: get the records that it may have reserved.
     if facts.has_unanswered_step:

@@ -26,7 +26,7 @@ from flowli_core._running.slots import Slots
 from flowli_core._running.steps import StepClient, StepResult
 from flowli_core._running.stop import Stop
 from flowli_core._running.ticker import Ticker
-from flowli_core.driver import Driver
+from flowli_core.driver import Driver, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.errors import StoreUnavailable
 
@@ -119,7 +119,7 @@ class Run:
     def begin_stop(self, drain: timedelta) -> None:
         """Stop reserving, and ask the handlers that are still running after `drain` to end."""
         within = _LAST_CALLS
-        if self._slots.held or self.client.last_error is None:
+        if self._slots.holds_leases or self.client.last_error is None:
             # Otherwise all that is left to do is to return what a failed step may have reserved.
             within += (drain + self._options.cancel_grace).total_seconds()
         self._stop.request(within=within)
@@ -188,7 +188,7 @@ class Run:
 
     async def _leave(self) -> None:
         """Send the last step of this worker, if the store is reachable and no leases are held."""
-        if self.client.last_error is None and not self._slots.held:
+        if self.client.last_error is None and not self._slots.holds_leases:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_LEAVE_WITHIN):
                     await self.client.leave()
@@ -204,25 +204,19 @@ class Run:
                 await self._stop.before_deadline(self._work())
             raise
 
-    async def _work(self) -> None:
+    async def _work(self) -> None:  # noqa: C901 - a case for each action
         """Do one action after the other until the run is finished."""
         while True:
             facts = self._facts()
             match next_action(facts):
+                case "finish answer":
+                    self._finish()
                 case "recall":
                     self._take(await self._until_answered(self.client.recall))
                 case "resend":
                     await self._send()
                 case "step":
-                    await self._renew_expired()
-                    acks, reports = self._slots.take_acks(self._batches.ack_bytes)
-                    # While outcomes wait to be sent, take no more work: they would pile up on a slow network.
-                    suspect = self._may_take_suspect() and not facts.has_unanswered_wait
-                    free = self._slots.free if suspect and not facts.is_stopping else facts.free_slots
-                    want = 0 if self._slots.has_acks else min(free, self._batches.records)
-                    self._pacer.before_step(want)
-                    self.client.prepare(acks, reports, want=want, suspect=suspect)
-                    await self._send()
+                    await self._step(facts)
                 case "stop listening":
                     self._pacer.stop_listening()
                     await self._pacer.wait()
@@ -236,6 +230,20 @@ class Run:
                         return
                 case _ as never:
                     assert_never(never)
+
+    async def _step(self, facts: Facts) -> None:
+        """Send a step with the outcomes that wait. It asks for records if it carries all of them.
+
+        Otherwise they would pile up on a slow network.
+        """
+        await self._renew_expired()
+        acks, reports = self._slots.take_acks(self._batches.ack_bytes)
+        suspect = self._may_take_suspect() and not facts.has_unanswered_wait
+        free = self._slots.free if suspect and not facts.is_stopping else facts.free_slots
+        want = 0 if self._slots.has_acks else min(free, self._batches.records)
+        self._pacer.before_step(want)
+        self.client.prepare(acks, reports, want=want, suspect=suspect)
+        await self._send()
 
     async def _is_finished(self, facts: Facts) -> bool:
         """With `once`, send what waits in the outbox. Return False if the store got jobs that way.
@@ -272,12 +280,13 @@ class Run:
             self._slots.apply_heartbeat(lost, cancelled)
 
     def _facts(self) -> Facts:
-        is_stopping, holds_leases, turns = self._stop.is_requested, bool(self._slots.held), self._slots.turns
+        is_stopping, holds_leases, turns = self._stop.is_requested, self._slots.holds_leases, self._slots.turns
         is_taking = not is_stopping and self._slots.free > 0
         return Facts(
             is_stopping=is_stopping,
             free_slots=0 if not is_taking or turns.makes_room() else self._slots.free,
             holds_leases=holds_leases,
+            has_put_off=self._slots.has_put_off,
             has_acks=self._slots.has_acks,
             has_unanswered_step=self.client.has_unanswered_step,
             has_unanswered_wait=self.client.has_unanswered_wait,
@@ -302,10 +311,31 @@ class Run:
             self._batches.note_failure()
             self.client.note_failure(error)
 
-        result = await self._until_answered(self.client.send, on_error=note_failure)
+        # Act on the last answer when this step is on its way: so the store and the handlers work at the same time.
+        failures: list[Exception] = []
+        starting = self.loop.call_soon(self._finish, failures)
+        try:
+            result = await self._until_answered(self.client.send, on_error=note_failure)
+        finally:
+            starting.cancel()
+        self._finish(failures)
+        if failures:
+            raise failures[0]
         self._batches.note_answer(time.monotonic() - result.since)
-        self._slots.apply_answers(result.answer.acks)
-        self._take(result)
+        answer = result.answer
+        self._slots.put_off(answer, lease_until=result.since + self._options.lease.total_seconds())
+        if answer.next_due != ZERO or answer.suspect_due or any(reserved.suspect for reserved in answer.reserved):
+            self._finish()  # The next step would have nothing to do, or has to wait for these records.
+        self._plan(answer)
+
+    def _finish(self, failures: list[Exception] | None = None) -> None:
+        """Act on the answer that was put off. With `failures`, add an error to it instead of raising it."""
+        try:
+            self._slots.finish(is_stopping=self._stop.is_requested)
+        except Exception as error:
+            if failures is None:
+                raise
+            failures.append(error)
 
     async def _until_answered(
         self, call: Callable[[], Awaitable[StepResult]], *, on_error: Callable[[BaseException], None] | None = None
@@ -316,21 +346,25 @@ class Run:
         )
 
     def _take(self, result: StepResult) -> None:
-        """Start the records that a step reserved, and plan the next step. Another step may be in flight."""
-        answer, is_stopping = result.answer, self._stop.is_requested
+        """Start the records that a waiting step reserved, and plan the next step. Another step may be in flight."""
+        answer = result.answer
+        self._slots.take(
+            answer.reserved,
+            lease_until=result.since + self._options.lease.total_seconds(),
+            store_time=answer.now,
+            is_stopping=self._stop.is_requested,
+        )
+        self._plan(answer)
+
+    def _plan(self, answer: StepAnswer) -> None:
+        """Report what a step has changed, and plan the next step."""
         for recovered in answer.recovered:
             self._events.recovered(recovered)
         for expired in answer.expired:
             self._events.expired(expired)
         for damaged in answer.damaged:
             self._events.damaged(damaged)
-        lease_until = result.since + self._options.lease.total_seconds()
-        for reserved in answer.reserved:
-            if is_stopping:
-                self._slots.release(reserved)
-            else:
-                self._slots.start(reserved, lease_until=lease_until, store_time=answer.now)
         self._slots.turns.after_step(suspect_due=answer.suspect_due)
         self._pacer.after_step(answer, is_full=self._slots.free <= 0)
-        if not is_stopping:
+        if not self._stop.is_requested:
             self._ticker.after_step(answer)

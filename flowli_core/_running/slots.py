@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from flowli_core._jobs.parked import PARKED_DELAY
 from flowli_core._jobs.runtime import Runtime
@@ -18,7 +19,7 @@ from flowli_core._running.threads import Threads
 from flowli_core._wire.attempts import NEWER_RECORD, UNKNOWN_JOB, check_attempts_version, pack_attempts, unpack_attempts
 from flowli_core._wire.policy import Policy, unpack_policy
 from flowli_core._wire.versioned import NewerVersionError
-from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Reserved
+from flowli_core.driver import Ack, AckAnswer, Cancelled, Completed, Outcome, Released, Reserved, StepAnswer
 from flowli_core.durations import ZERO
 from flowli_core.errors import LastError
 from flowli_core.reports import Report
@@ -32,6 +33,16 @@ _WARNING_INTERVAL = 60.0
 
 _NO_POLICY = Policy(max_attempts=1, backoff=Fixed(delay=ZERO))
 """The policy of a record whose own cannot be read: it fails at once."""
+
+
+class _PutOff(NamedTuple):
+    """An answer to a step: the results of the acks that it carried, and the records that it reserved."""
+
+    sent: Sequence[tuple[Ack, Attempt | None]]
+    results: Sequence[AckAnswer]
+    reserved: Sequence[Reserved]
+    lease_until: float
+    store_time: datetime
 
 
 class Slots:
@@ -62,6 +73,7 @@ class Slots:
         """The last suspect that was started."""
         self._pending: list[tuple[Ack, Attempt | None]] = []
         self._sent: list[tuple[Ack, Attempt | None]] = []
+        self._put_off: _PutOff | None = None
         self._next_warning = 0.0
         self._runtime = runtime
         self._worker = worker
@@ -79,7 +91,7 @@ class Slots:
         """The number of records that may be reserved."""
         if self.renewal_problem or (self._suspect is not None and self._suspect.outcome is None):
             return 0
-        return self._concurrency - len(self.running)
+        return self._concurrency - len(self.running) - (0 if self._put_off is None else len(self._put_off.reserved))
 
     def set_renewal_problem(self, problem: str | None) -> None:
         """Set why leases cannot be renewed, or None if they can."""
@@ -89,7 +101,17 @@ class Slots:
     @property
     def is_settled(self) -> bool:
         """True if every attempt has an outcome. A handler may still be running if it ignored that it should end."""
-        return all(attempt.outcome is not None for attempt in self.running)
+        return self._put_off is None and all(attempt.outcome is not None for attempt in self.running)
+
+    @property
+    def holds_leases(self) -> bool:
+        """True if some reserved records are not settled, or the store has not confirmed their outcome."""
+        return bool(self.held) or self._put_off is not None
+
+    @property
+    def has_put_off(self) -> bool:
+        """True if an answer was put off."""
+        return self._put_off is not None
 
     @property
     def hung(self) -> int:
@@ -105,7 +127,7 @@ class Slots:
         """Return the first acks to send, and what their handlers reported last.
 
         These are at most 1,000 acks, and at most `max_bytes` of outcomes and reports, but at least one ack. Call
-        `apply_answers` with the answers before calling this again.
+        `put_off` with the answer before calling this again.
         """
         reports: list[Report] = []
         size = count = 0
@@ -126,18 +148,37 @@ class Slots:
         """Return the reports of the running handlers. Any thread may call it."""
         return [one.reports for one in list(self.held.values()) if one.reports is not None and one.outcome is None]
 
-    def apply_answers(self, answers: Sequence[AckAnswer]) -> None:
-        """Act on the answers to the acks of `take_acks`, in their order."""
+    def put_off(self, answer: StepAnswer, *, lease_until: float) -> None:
+        """Keep the answer to the acks of `take_acks`, with the records that it reserved, until `finish` is called."""
         sent, self._sent = self._sent, []
-        for (_, attempt), answer in zip(sent, answers, strict=True):
+        self._put_off = _PutOff(sent, answer.acks, answer.reserved, lease_until, answer.now)
+
+    def finish(self, *, is_stopping: bool) -> None:
+        """Act on the answer that was put off: apply the answers to acks, and start the records, or return them."""
+        if self._put_off is None:
+            return
+        sent, results, reserved, lease_until, store_time = self._put_off
+        self._put_off = None
+        for (_, attempt), result in zip(sent, results, strict=True):
             if attempt is None:
                 continue
-            if answer == "lost":
+            if result == "lost":
                 self._lose(attempt)
             else:
                 self._drop(attempt)
                 self._events.accepted(attempt)
                 attempt.forget_error()
+        self.take(reserved, lease_until=lease_until, store_time=store_time, is_stopping=is_stopping)
+
+    def take(
+        self, reserved: Sequence[Reserved], *, lease_until: float, store_time: datetime, is_stopping: bool
+    ) -> None:
+        """Start attempts at reserved records, or return them to the queue if the run is stopping."""
+        for one in reserved:
+            if is_stopping:
+                self.release(one)
+            else:
+                self.start(one, lease_until=lease_until, store_time=store_time)
 
     def apply_heartbeat(self, lost: Sequence[Attempt], cancelled: Sequence[Attempt]) -> None:
         """End the attempts whose lease a heartbeat found lost, and those whose cancellation was requested."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from flowli_core import DefinitionError, Hooks, Jobs, RunCounts, Runner, StrategyError, current_job
+from flowli_core._running.slots import Slots
 from flowli_core.testing import ManualClock, drain
 from tests.support.faulty import FaultyDriver
 from tests.support.running import Deeds, Duties, Hold, Work, act, breathe, running, soon, toil, until
@@ -333,6 +334,53 @@ async def test_a_full_runner_still_steps_regularly(monkeypatch: pytest.MonkeyPat
     async with running(Runner(work.jobs, concurrency=1)):
         await until(lambda: sum(not step.want for step in work.driver.steps) >= 3)
         hold.release.set()
+
+
+async def test_the_store_works_while_handlers_run() -> None:
+    """The next step is on its way when the handlers of a batch start."""
+    work, driver = (one := Work()), one.driver
+    steps_at_start: list[int] = []
+
+    async def act(number: int) -> None:
+        steps_at_start.append(len(driver.steps))
+        gate.opened.set()
+
+    work.deeds.act = act
+    await work.add(*range(100))
+    first, gate = driver.hold("step"), driver.hold("step")
+    first.opened.set()
+    await work.run(concurrency=50)
+    assert set(steps_at_start[:25]) == {2}
+
+
+async def test_an_error_in_starting_a_job_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the next step is on its way."""
+    work = Work()
+
+    def start(*_: object, **__: object) -> None:
+        raise RuntimeError("no slot")
+
+    monkeypatch.setattr(Slots, "start", start)
+    for count in (1, 100):
+        jobs = await work.add(*range(count))
+        with pytest.raises(RuntimeError, match="no slot"):
+            await work.run(concurrency=50)
+        assert (await work.job(jobs[0])).state == "active"
+
+
+async def test_jobs_of_a_batch_are_returned_if_the_run_stops_before_they_start() -> None:
+    """Its answer comes after the stop was requested, with more work due, so that it could be put off."""
+    work = Work()
+    ids = await work.add(*range(100))
+    gate, runner = work.driver.hold("step"), Runner(work.jobs, concurrency=50)
+    async with running(runner):
+        await soon(gate.reached.wait())
+        stopping = asyncio.create_task(runner.stop())
+        await breathe()
+        gate.opened.set()
+        await soon(stopping)
+    assert set(await work.states(ids)) == {"queued"}
+    assert all(job.attempts_made == 0 for job in [await work.job(one) for one in ids])
 
 
 @pytest.mark.parametrize(

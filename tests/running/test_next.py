@@ -16,6 +16,7 @@ IDLE = Facts(
     is_stopping=False,
     free_slots=10,
     holds_leases=False,
+    has_put_off=False,
     has_acks=False,
     has_unanswered_step=False,
     has_unanswered_wait=False,
@@ -40,6 +41,15 @@ TABLE = {
     "free slots are filled": (changed(IDLE, has_work=True), "step"),
     "free slots are filled while the run listens": (changed(LISTENING, has_work=True), "step"),
     "free slots are filled while handlers run": (changed(IDLE, has_work=True, holds_leases=True), "step"),
+    "a step is sent before the last answer is acted on": (
+        changed(IDLE, has_work=True, has_put_off=True, holds_leases=True),
+        "step",
+    ),
+    "the last answer comes before anything but a step": (
+        changed(FULL, has_put_off=True),
+        "finish answer",
+    ),
+    "the last answer comes before the end": (changed(STOPPING, has_put_off=True), "finish answer"),
     "full slots are not filled": (changed(FULL, has_work=True), "sleep"),
     "a run with full slots does not listen": (FULL, "sleep"),
     "a run with full slots steps if it must": (changed(FULL, must_step=True), "step"),
@@ -115,3 +125,8 @@ def test_a_run_sleeps_only_if_something_wakes_it() -> None:
 def test_a_run_has_one_waiting_step_in_flight_and_sends_none_while_it_stops() -> None:
     for facts in states_with("listen"):
         assert not any((facts.is_listening, facts.is_stopping, facts.has_unanswered_wait))
+
+
+def test_the_last_answer_waits_only_for_a_step() -> None:
+    for action in ("recall", "resend", "stop listening", "finish", "listen", "sleep"):
+        assert not any(facts.has_put_off for facts in states_with(action))
