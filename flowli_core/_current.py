@@ -68,20 +68,23 @@ class CurrentJob:
             self._report(None, lines)
 
 
-_current: ContextVar[CurrentJob] = ContextVar("flowli_current_job")
+MakeJob = Callable[[], CurrentJob]
+
+_current: ContextVar[CurrentJob | MakeJob] = ContextVar("flowli_current_job")
 
 
 def current_job() -> CurrentJob:
     """Return the running job. Raises StrategyError outside of a handler."""
-    try:
-        return _current.get()
-    except LookupError:
-        raise StrategyError("current_job() was called outside of a job") from None
+    job = running_job()
+    if job is None:
+        raise StrategyError("current_job() was called outside of a job")
+    return job
 
 
 def running_job() -> CurrentJob | None:
     """Return the running job, or None outside of a handler."""
-    return _current.get(None)
+    job = _current.get(None)
+    return job if job is None or isinstance(job, CurrentJob) else job()
 
 
 def running_meta() -> bytes | None:
@@ -91,13 +94,13 @@ def running_meta() -> bytes | None:
 
 def running_registry() -> object:
     """Return the registry whose job is running, or None outside of a handler."""
-    job = _current.get(None)
+    job = running_job()
     return None if job is None else job._registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - hidden from users
 
 
-def set_current(job: CurrentJob) -> None:
-    """Make this the current job of this task, until it ends."""
-    _current.set(job)
+def set_current(make_job: MakeJob) -> None:
+    """Make this the current job of this task, until it ends. The function is called when the job is asked for."""
+    _current.set(make_job)
 
 
 @contextmanager

@@ -46,8 +46,10 @@ from flowli_core.stored import (
 )
 from flowli_core.targets import CancelAnswer, RequeueAnswer, Target
 
+# Completed, Ack and Reserved are made for each job, and would be frozen if that did not take three times as long.
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Completed:
     """The handler returned `result`."""
 
@@ -89,7 +91,7 @@ class Cancelled:
 Outcome = Completed | Retried | Failed | Released | Cancelled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ack:
     """The outcome of running a record under a token. `started_at` is when its handler started, in the store's time."""
 
@@ -152,7 +154,7 @@ class Step:
     last_token: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Reserved:
     """A record that the worker may run until its lease ends.
 

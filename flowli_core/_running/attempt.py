@@ -27,7 +27,6 @@ from flowli_core._wire.attempts import (
     begin_at_handler,
     describe_error,
     pack_attempts,
-    unpack_attempts,
 )
 from flowli_core._wire.codec import pack_result
 from flowli_core._wire.policy import Policy
@@ -44,8 +43,8 @@ The handler may have done that itself, and would do it again at once.
 """
 
 
-_making_reports = threading.Lock()
-"""Keeps two threads of one handler from making its reports twice."""
+_making = threading.Lock()
+"""Keeps two threads of one handler from making its job or its reports twice."""
 
 
 class EndReason(enum.Enum):
@@ -57,7 +56,20 @@ class EndReason(enum.Enum):
     STOPPED = "its worker is stopping"
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the attempts of a run share."""
+
+    worker: str
+    runtime: Runtime
+    threads: Threads
+    cancel_grace: timedelta
+    on_settled: Callable[[Attempt], None]
+    on_ended: Callable[[Attempt], None]
+    on_report: Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
 class Attempt:
     """A reserved record while its handler runs.
 
@@ -66,37 +78,31 @@ class Attempt:
     discarded.
     """
 
+    surroundings: Surroundings
     reserved: Reserved
-    worker: str
     definition: Definition
     policy: Policy
-    runtime: Runtime
-    threads: Threads
-    cancel_grace: timedelta
     lease_until: float
     started_at: datetime
-    on_settled: Callable[[Attempt], None]
-    on_ended: Callable[[Attempt], None]
-    on_report: Callable[[], None]
+    earlier: Attempts
     reports: JobReports | None = None
     """Made when the handler first reports something: most never do."""
-    earlier: Attempts = field(init=False)
-    lease: Lease = field(init=False)
     outcome: Outcome | None = None
     error: BaseException | None = None
     described: LastError | None = None
     end_reason: EndReason | None = None
     started: float = field(default_factory=time.monotonic)
-    ended: float = field(init=False)
+    ended: float = 0.0
+    _current: CurrentJob | None = None
     _saw_end: bool = False
     _is_in_thread: bool = False
     _task: asyncio.Task[None] | None = None
     _timer: asyncio.TimerHandle | None = None
 
-    def __post_init__(self) -> None:
-        self.earlier = unpack_attempts(self.reserved.attempts)
-        self.lease = Lease(self.reserved.id, self.reserved.token)
-        self.ended = self.started
+    @property
+    def lease(self) -> Lease:
+        """The lease of the record."""
+        return Lease(self.reserved.id, self.reserved.token)
 
     @property
     def number(self) -> int:
@@ -112,7 +118,8 @@ class Attempt:
     def start(self) -> None:
         """Run the handler to an outcome, in a task."""
         # Not in the task group, which would wait for ever for a handler that ignores its cancellation.
-        self._task = asyncio.create_task(self._execute(), context=self.runtime.variables.copy())
+        loop, variables = asyncio.get_running_loop(), self.surroundings.runtime.variables
+        self._task = loop.create_task(self._execute(), context=variables.copy())
 
     def end(self, reason: EndReason) -> None:
         """Ask the handler to end, and settle without it if it still runs after `cancel_grace`."""
@@ -127,7 +134,7 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(
-            self.cancel_grace.total_seconds(), self._settle_without_handler
+            self.surroundings.cancel_grace.total_seconds(), self._settle_without_handler
         )
 
     def abandon(self) -> None:
@@ -149,13 +156,14 @@ class Attempt:
         if self.policy.timeout is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.policy.timeout.total_seconds(), self.end, EndReason.TIMEOUT)
-        current = self._current_job()
-        set_current(current)
-        outcome = await (self._run() if self.runtime.tracer is None else self._run_traced(self.runtime.tracer, current))
+        set_current(self._current_job)
+        tracer = self.surroundings.runtime.tracer
+        outcome = await (self._run() if tracer is None else self._run_traced(tracer, self._current_job()))
         if self._timer is not None:
             self._timer.cancel()
-        self._task = None  # Break the cycle task -> context -> attempt, so the garbage collector has no work.
-        self.on_ended(self)
+        # Break the cycles task -> context -> attempt and job -> attempt, so the garbage collector has no work.
+        self._task = self._current = None
+        self.surroundings.on_ended(self)
         self._settle(outcome)
 
     async def _run_traced(self, tracer: Tracer, current: CurrentJob) -> Outcome:
@@ -173,19 +181,23 @@ class Attempt:
         return "lost" if is_lost else type(self.outcome or outcome).__name__.lower()
 
     def _current_job(self) -> CurrentJob:
-        reserved = self.reserved
-        return CurrentJob(
-            id=reserved.id,
-            name=reserved.name,
-            queue=reserved.queue,
-            attempt=self.number,
-            recoveries=reserved.recoveries,
-            token=reserved.token,
-            _should_end=self._should_end,
-            _registry=self.runtime.registry,
-            _stored_meta=reserved.meta,
-            _report=self._report,
-        )
+        """Return the job that the handler sees. Most handlers never ask for it."""
+        with _making:
+            if self._current is None:
+                reserved = self.reserved
+                self._current = CurrentJob(
+                    id=reserved.id,
+                    name=reserved.name,
+                    queue=reserved.queue,
+                    attempt=self.number,
+                    recoveries=reserved.recoveries,
+                    token=reserved.token,
+                    _should_end=self._should_end,
+                    _registry=self.surroundings.runtime.registry,
+                    _stored_meta=reserved.meta,
+                    _report=self._report,
+                )
+            return self._current
 
     async def _run(self) -> Outcome:
         """Run the handler to an outcome. It raises nothing."""
@@ -203,7 +215,7 @@ class Attempt:
                 meta = definition.meta.unpack(wire)
         except ValidationError as error:
             return self._fail(error, note="; an earlier release, or another job of this name, stored it")
-        call, scope = self.runtime.call_handler, self.runtime.context
+        call, scope = self.surroundings.runtime.call_handler, self.surroundings.runtime.context
         if scope.is_ready:
             ctx = scope.shared  # Faster than to enter a context manager.
             result = await call(definition, input=given, meta=meta, ctx=ctx, in_thread=self._in_thread)
@@ -224,7 +236,7 @@ class Attempt:
     async def _in_thread(self, handler: Callable[..., Started], arguments: dict[str, Any]) -> Started:
         # Nothing can end a thread. If this task were cancelled, the job would be retried while the thread still runs.
         self._is_in_thread = True
-        result, error = await self.threads.call(handler, **arguments)
+        result, error = await self.surroundings.threads.call(handler, **arguments)
         self._is_in_thread = False
         if error is not None:
             try:
@@ -269,7 +281,7 @@ class Attempt:
             error,
             attempt=self.number,
             failures=attempts.failure_count,
-            rules=self.runtime.settings[self.reserved.name].retry,
+            rules=self.surroundings.runtime.settings[self.reserved.name].retry,
             max_attempts=self.policy.max_attempts,
             backoff=self.policy.backoff,
             random=random.random,
@@ -284,7 +296,7 @@ class Attempt:
             self.reserved.id,
             self.reserved.name,
             reason.value if reason else "",
-            format_duration(self.cancel_grace),
+            format_duration(self.surroundings.cancel_grace),
         )
         match reason:
             case EndReason.TIMEOUT:
@@ -299,7 +311,7 @@ class Attempt:
         if self.outcome is None:
             self.outcome = outcome
             self.ended = time.monotonic()
-            self.on_settled(self)
+            self.surroundings.on_settled(self)
             if self.end_reason is EndReason.LEASE_LOST:
                 self.forget_error()  # No outcome is reported.
 
@@ -315,7 +327,7 @@ class Attempt:
             number=self.number,
             started_at=self.started_at,
             duration=timedelta(seconds=time.monotonic() - self.started),
-            worker=self.worker,
+            worker=self.surroundings.worker,
         )
         return self.earlier.failed(this, error, recoveries=self.reserved.recoveries)
 
@@ -330,10 +342,10 @@ class Attempt:
         if self.outcome is not None or self.end_reason is EndReason.LEASE_LOST:
             return
         (self.reports or self._make_reports()).add(progress, lines)
-        self.on_report()
+        self.surroundings.on_report()
 
     def _make_reports(self) -> JobReports:
-        with _making_reports:
+        with _making:
             if self.reports is None:
                 store_time = self.started_at + timedelta(seconds=time.monotonic() - self.started)
                 self.reports = JobReports(self.lease, store_time)

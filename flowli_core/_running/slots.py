@@ -9,7 +9,7 @@ from typing import NamedTuple
 from flowli_core._jobs.parked import PARKED_DELAY
 from flowli_core._jobs.runtime import Runtime
 from flowli_core._logger import logger
-from flowli_core._running.attempt import Attempt, EndReason
+from flowli_core._running.attempt import Attempt, EndReason, Surroundings
 from flowli_core._running.events import Events
 from flowli_core._running.options import RunnerOptions
 from flowli_core._running.pacer import Pacer
@@ -76,15 +76,21 @@ class Slots:
         self._put_off: _PutOff | None = None
         self._next_warning = 0.0
         self._runtime = runtime
-        self._worker = worker
         self._concurrency = options.concurrency
         self._lease = options.lease.total_seconds()
-        self._cancel_grace = options.cancel_grace
         self._events = events
         self._pacer = pacer
         self._on_interrupt = on_interrupt
-        self._on_report = on_report
         self._threads = Threads(options.concurrency, name="flowli-job")
+        self._surroundings = Surroundings(
+            worker=worker,
+            runtime=runtime,
+            threads=self._threads,
+            cancel_grace=options.cancel_grace,
+            on_settled=self._on_settled,
+            on_ended=self._on_ended,
+            on_report=on_report,
+        )
 
     @property
     def free(self) -> int:
@@ -246,20 +252,8 @@ class Slots:
         if earlier is not None:
             # The lease of the earlier attempt had expired unnoticed, and this worker reserved the record again.
             self._end_lost(earlier)
-        attempt = Attempt(
-            reserved=reserved,
-            worker=self._worker,
-            definition=definition,
-            policy=policy,
-            runtime=self._runtime,
-            threads=self._threads,
-            cancel_grace=self._cancel_grace,
-            lease_until=lease_until,
-            started_at=store_time,
-            on_settled=self._on_settled,
-            on_ended=self._on_ended,
-            on_report=self._on_report,
-        )
+        earlier_attempts = unpack_attempts(reserved.attempts)
+        attempt = Attempt(self._surroundings, reserved, definition, policy, lease_until, store_time, earlier_attempts)
         if reserved.suspect:
             self._suspect = attempt
             self.turns.started()
