@@ -58,7 +58,7 @@ class EndReason(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the attempts of a run share."""
+    """The parts of a run that its attempts share."""
 
     worker: str
     runtime: Runtime

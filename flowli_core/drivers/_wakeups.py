@@ -37,7 +37,7 @@ class Waiter:
 class Lines:
     """For each queue the waiters, in the order in which they came, or the wake-up that is kept for the next one.
 
-    Not thread-safe.
+    It is kept for a suspect that is due. A waiter finds other due records when it begins to wait. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -65,14 +65,15 @@ class Lines:
                 if not line:
                     del self._lines[queue]
 
-    def wake(self, queue: str) -> Waiter | None:
-        """Wake the first waiter of a queue and return it. If there is none, keep the wake-up for the next one."""
+    def wake(self, queue: str, *, keep: bool = False) -> Waiter | None:
+        """Wake the first waiter of a queue and return it. If there is none, `keep` the wake-up for the next one."""
         for waiter in list(self._lines.get(queue, ())):
             self.leave(waiter)
             if waiter.wake():
                 waiter.woken_by = queue
                 return waiter
-        self._kept.add(queue)
+        if keep:
+            self._kept.add(queue)
         return None
 
     def forget(self, queue: str) -> None:

@@ -70,7 +70,7 @@ class MemoryDriver:
             self._store.follow_clock(now)
             yield now
             for queue in self._store.queues.changed:
-                self._lines.wake(queue)
+                self._lines.wake(queue, keep=bool(self._store.queues.due(queue, 1, suspect=True)))
             self._store.queues.changed.clear()
             self._watchers.notify(self._store.moved)
             self._store.moved.clear()
@@ -118,7 +118,7 @@ class MemoryDriver:
         except asyncio.CancelledError:
             with self._lock:
                 if waiter.woken_by is not None:
-                    self._lines.wake(waiter.woken_by)
+                    self._lines.wake(waiter.woken_by, keep=True)
             raise
         finally:
             with self._lock:

@@ -34,7 +34,7 @@ class WakeUps:
             self._lines.leave(waiter)
             if waiter in self._woken and waiter.woken_by is not None:
                 self._woken.discard(waiter)
-                self._wake(waiter.woken_by)
+                self._wake(waiter.woken_by, keep=True)
 
     def stepped(self, waiter: Waiter) -> None:
         """Note that a waiter has stepped."""
@@ -85,7 +85,7 @@ class WakeUps:
             if not (ordinary or suspect):
                 self._lines.forget(queue)
             elif (ordinary or suspects) and not (by_watcher and any(queue in waiter.queues for waiter in self._woken)):
-                self._wake(queue)
+                self._wake(queue, keep=suspect)
 
     def wake_any(self) -> None:
         """Wake a waiter of any queue, unless one was woken that has not stepped yet."""
@@ -113,7 +113,7 @@ class WakeUps:
         while self._watchers:
             self._watchers.pop().wake()
 
-    def _wake(self, queue: str) -> None:
-        waiter = self._lines.wake(queue)
+    def _wake(self, queue: str, *, keep: bool = False) -> None:
+        waiter = self._lines.wake(queue, keep=keep)
         if waiter is not None:
             self._woken.add(waiter)
