@@ -8,6 +8,7 @@ from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import with_target
 from flowli_core.cli._dashboard.command import dashboard
+from flowli_core.cli._init.command import init
 from flowli_core.cli._operations.check import check
 from flowli_core.cli._operations.doctor import doctor
 from flowli_core.cli._operations.history import history
@@ -26,7 +27,8 @@ from flowli_core.errors import FlowliError
 def flowli() -> None:
     """Run and manage background jobs.
 
-    A command needs the registry of the application: give --app module:attribute, or set the variable FLOWLI_APP.
+    Start with `flowli init my-service`, which writes a small service. All other commands need the registry of the
+    application: give --app module:attribute, or set the variable FLOWLI_APP.
 
     \b
     flowli worker app.jobs:jobs
@@ -52,6 +54,7 @@ operations: tuple[click.Command, ...] = (
 )
 """The commands that open a registry, do one thing and exit."""
 
+flowli.add_command(init)
 flowli.add_command(worker)
 for _operation in operations:
     flowli.add_command(with_target(_operation))
