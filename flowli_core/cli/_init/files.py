@@ -1,6 +1,7 @@
 """The files of a new service: made from the templates, and written without overwriting any."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -40,11 +41,9 @@ def name_of(folder: Path) -> str:
 def find_conflicts(folder: Path, paths: Mapping[str, str]) -> list[str]:
     """Return the files that exist already, and modules that a new package would hide."""
     packages = {Path(path).parent for path in paths if path.endswith("/__init__.py")}
-    return [path for path in [*paths, *(f"{package}.py" for package in packages)] if _exists(folder / path)]
-
-
-def _exists(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
+    hidden = [f"{package}.py" for package in packages]
+    # Links to nowhere exist, too.
+    return [path for path in [*paths, *hidden] if os.path.lexists(folder / path)]
 
 
 def write_files(folder: Path, texts: Mapping[str, str]) -> None:
