@@ -199,3 +199,31 @@ async def test_the_number_of_kept_keys_is_limited(
     await worker.step()
     answers = await driver.enqueue([record(f"new {name}", key=name) for name in "abcde"])
     assert [answer.disposition for answer in answers] == ["accepted"] * 2 + ["existing"] * 3
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_a_removed_record_keeps_its_key_although_its_id_is_used_again(
+    driver: Driver, worker: Worker, *, replaces: bool
+) -> None:
+    """The record that has its id now does not hold the key, and is not replaced."""
+    await run(driver, worker)
+    await worker.step(keep=Keep(completed=0))
+    await driver.enqueue([record("a", key="other", input=b"1")])
+    answer = await enqueue(driver, "b", replaces=replaces)
+    assert (answer.id, answer.disposition, answer.state) == ("a", "existing", "completed")
+    assert [(held.id, held.input) for held in await worker.take(5)] == [("a", b"1")]
+
+
+@pytest.mark.parametrize("trims", [False, True])
+async def test_a_key_is_free_in_time_although_the_id_of_its_record_is_used_again(
+    driver: Driver, worker: Worker, clock: ManualClock, *, trims: bool
+) -> None:
+    """The record that has the id now does not keep the key of the removed one."""
+    await run(driver, worker)
+    await worker.step(keep=Keep(completed=0))
+    await driver.enqueue([record("a", key="other", input=b"1")])
+    clock.advance(HOUR)
+    if trims:
+        await worker.step()
+    assert (await enqueue(driver, "b", replaces=True)).disposition == "accepted"
+    assert [(held.id, held.input) for held in await worker.take(5)] == [("a", b"1"), ("b", b"{}")]

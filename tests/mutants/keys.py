@@ -89,6 +89,10 @@ KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] 
     ),
     ("step/trim.lua", "tests/conformance/test_unique.py"): (
         ("the number of kept keys is not limited", "if unique > tonumber(most_taken) then", "if false then"),
+        ("a record with the id of a removed one keeps its key", "(its_key and its_key ~= key)", "false"),
+    ),
+    ("shared/add_records.lua", "tests/conformance/test_unique.py"): (
+        ("a record with the id of a removed one holds its key", "(not its_key or its_key == key) and blob", "blob"),
     ),
     ("requeue.lua", _KEPT): (
         ("a key that is no longer kept is taken", "not (unique_until and unique_until <= now) and", "true and"),

@@ -82,7 +82,7 @@ LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]]
         ),
         (
             "a lane is not asked again at its turn",
-            "if due and tonumber(due) <= now and start and start <= now then",
+            "if due and number_or(due, 0) <= now and start and start <= now then",
             "if due then",
         ),
     ),
@@ -100,7 +100,15 @@ LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]]
         ("a rate holds up no turn", "math.max(due, allowed > now and allowed or not", "math.max(due, not"),
         ("a start to come is counted until then", "if start and start > now then", "if false then"),
     ),
+    ("step/reserve.lua", _REDIS): (
+        (
+            "a record that is in no lane has its turn",
+            " or lane ~= lane_of_turn then",
+            " or lane and lane ~= lane_of_turn then",
+        ),
+    ),
     ("shared/lanes.lua", _REDIS): (
+        ("a lane waits for a damaged due time", "number_or(due, 0) <= now and", "tonumber(due) <= now and"),
         (
             "a limit that was read is not read again",
             "given_limits[name], limits[name] = nil, nil",

@@ -208,3 +208,28 @@ async def test_a_damaged_record_does_not_stop_its_lane(driver: RedisDriver, pref
     spoil("4")
     answer = await worker.step(want=9)
     assert ([one.id for one in answer.damaged], ids(answer.reserved)) == (["4"], ["3"])
+
+
+async def test_a_record_that_is_in_a_lane_by_mistake_runs_once(driver: RedisDriver, prefix: str, foreign: Any) -> None:
+    """It is set aside, because its record says that it is in no lane."""
+    worker, root = Worker(driver), f"{{{prefix}}}:1:"
+    await driver.enqueue([record("plain"), in_lane("1"), in_lane("2")])
+    foreign.hset(root + "record", "1", foreign.hget(root + "record", "plain"))
+    answer = await worker.step(want=9)
+    assert ([one.id for one in answer.damaged], sorted(ids(answer.reserved))) == (["1"], ["2", "plain"])
+    spoil("1")
+
+
+@pytest.mark.parametrize("max_recoveries", [3, 0])
+@pytest.mark.parametrize("due", ["inf", "1e300"])
+async def test_a_damaged_due_time_does_not_stop_a_lane(
+    driver: RedisDriver, prefix: str, foreign: Any, due: str, max_recoveries: int
+) -> None:
+    """Also that of a suspect, which a step looks for until no lane has a turn."""
+    worker = Worker(driver)
+    await driver.enqueue([in_lane("1", max_recoveries=max_recoveries), in_lane("2")])
+    foreign.zadd(f"{{{prefix}}}:1:held:q", {"1": due})
+    (held,) = await worker.take(9)
+    assert held.id == "1"
+    await worker.settle(held, DONE)
+    assert ids(await worker.take(9)) == ["2"]

@@ -85,7 +85,7 @@ class Store:
     def _resolve_conflict(self, new: NewRecord, key: str, due: int) -> Enqueued | None:
         """Return the answer if another record keeps the key or is replaced, and None if the new one is to be stored."""
         if kept := self.kept_keys.get(key, self.now):
-            if kept in self.records:
+            if kept in self.records and self.records[kept].new.key == key:
                 return self.records[kept].enqueued("existing", self.now)
             return Enqueued(id=kept, disposition="existing", state="completed", scheduled_for=moment(self.now))
         holder = self.records.get(self.keys.get(key, ""))

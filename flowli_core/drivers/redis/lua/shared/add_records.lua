@@ -11,6 +11,13 @@ local function find(id, blob, due)
   end
 end
 
+-- Returns the record that holds a key. Returns false if it was removed while it kept the key, and if another record has its id now.
+local function read_holder(holder, key)
+  local blob = call('HGET', RECORD, holder)
+  local its_key = blob and string.match(blob, '^%d+ ([^\n]*)\n', DIGEST + 1)
+  return (not its_key or its_key == key) and blob
+end
+
 -- The state in which the removed record of an id finished, if the id is still taken: see take_id in remove.lua.
 local function state_of_taken(id)
   local score = tonumber(call('ZSCORE', TAKEN, id) or 0)
@@ -100,7 +107,7 @@ local function add_records(given, at, first_number, number, refused, waits_for)
     local state, due_ms = find(id, stored[k], added[id])
     local holder_state, holder_due, key_is_held
     if holder and not state then
-      holder_state, holder_due = find(holder, not added[holder] and call('HGET', RECORD, holder), added[holder])
+      holder_state, holder_due = find(holder, not held[key] and read_holder(holder, key), held[key] and added[holder])
       key_is_held = holder_state and not FINISHED[holder_state] or tonumber(call('ZSCORE', root .. 'unique', key) or 0) > now
     end
     if state then
@@ -110,7 +117,7 @@ local function add_records(given, at, first_number, number, refused, waits_for)
     elseif taken_state then
       refused[#refused + 1] = { first_number + k - 1, 'duplicate', id, taken_state, now_text, false }
     elseif key_is_held then
-      local attempts = call('HGET', ATTEMPTS, holder)
+      local attempts = holder_state and call('HGET', ATTEMPTS, holder) or false
       attempts = attempts and string.sub(attempts, 1, LONGEST)
       holder_state = holder_state or 'completed'
       refused[#refused + 1] = { first_number + k - 1, 'existing', holder, holder_state, format_ms(holder_due or now), attempts }

@@ -121,7 +121,7 @@ local function lanes()
       call('ZREM', LANE .. queue .. '\n' .. lane, id)
     end
     local start = next_start(lane)
-    if due and tonumber(due) <= now and start and start <= now then
+    if due and number_or(due, 0) <= now and start and start <= now then
       return id, due
     end
     functions.touch(lane, queue)

@@ -70,7 +70,7 @@ local function add_replacing(given, at, number, refused)
   local from = at + 6 * (number - 1)
   local id, digest, key = unpack(ARGV, from, from + 2)
   local holder = call('HGET', HOLDER, key)
-  local blob = holder and call('HGET', RECORD, holder)
+  local blob = holder and read_holder(holder, key)
   local is_known = find(id, call('HGET', RECORD, id)) or (given[digest].keeps_id and state_of_taken(id))
   local state, _, queue
   if blob and not is_known then

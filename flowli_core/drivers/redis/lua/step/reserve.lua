@@ -130,7 +130,7 @@ local function reserve_from(queue, most, options, bytes)
     if blob then
       kind, shape, size, expires, lane = parse_record(blob)
     end
-    if not kind or shape.queue ~= queue or (lane or lane_of_turn) ~= lane_of_turn then
+    if not kind or shape.queue ~= queue or lane ~= lane_of_turn then
       -- There is nothing to run: the record is missing, or it cannot be read.
       if lane_of_turn then
         lanes().leave(id, queue, lane_of_turn, true)

@@ -1,9 +1,11 @@
 -- Trim: remove finished records after their retention, and those above the number to keep. Needs columns.lua, remove.lua.
--- Free the keys of completed records, unless an unfinished record holds them.
+-- Free the keys of completed records, unless an unfinished record holds them. If a record was removed, another may have its id now.
 local function free_keys(keys)
   for _, key in ipairs(keys) do
     local holder = call('HGET', HOLDER, key)
-    if holder and (FINISHED[parse_outcome(call('HGET', OUTCOME, holder))] or call('HSTRLEN', RECORD, holder) == 0) then
+    local blob = holder and call('HGET', RECORD, holder)
+    local its_key = blob and parse_head(blob)
+    if holder and (FINISHED[parse_outcome(call('HGET', OUTCOME, holder))] or not blob or (its_key and its_key ~= key)) then
       call('HDEL', HOLDER, key)
     end
     call('ZREM', UNIQUE, key)
