@@ -9,7 +9,6 @@ SQLITE_LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str]
     ("_lanes.py", _LANES): (
         ("a lane has one active record too many", "if taken >= limit.concurrency:", "if taken > limit.concurrency:"),
         ("the numbers of a limit stay as they were", "if _find_limit(transaction, limit) == wanted", "if True"),
-        ("a free place wakes nobody", "                transaction.changed.add(queue)\n", "                pass\n"),
     ),
     ("_lanes.py", _TURNS): (
         ("a lane that was served has its turn again", " or queue == served else", " else"),
