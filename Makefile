@@ -1,7 +1,7 @@
 # Each target first creates .venv with everything it needs, if .venv is missing or out of date.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-PACKAGES = flowli_cli flowli_core flowli_starlette flowli_fastapi flowli_litestar
+PACKAGES = flowli flowli_core flowli_starlette flowli_fastapi flowli_litestar
 BIN = .venv/bin
 # Warnings are not errors here: old libraries warn of a new pytest, and leave streams open in their test clients.
 # An old click names no similar command, and an old library crashes while a reloading worker ends.
@@ -9,7 +9,7 @@ LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not 
 	tests/jobs tests/schedules tests/running tests/conformance tests/adapters tests/cli tests/redis/test_clients.py \
 	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py tests/dashboard
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants lint check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants package lint check format bench clean
 
 # Send requests to a real service with jobs, and account for every job. KEEP=1 keeps its dashboard up until Ctrl-C.
 demo: .venv/ready
@@ -62,6 +62,16 @@ soak: .venv/ready
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
+# Build the source distribution, and the wheel from it, in dist. Check their contents, and install the wheel with each
+# extra by itself.
+package: .venv/ready
+	rm -rf dist
+	$(PYTHON) -m venv .venv-package
+	.venv-package/bin/python -m pip install --quiet --disable-pip-version-check build twine
+	.venv-package/bin/python -m build --outdir dist
+	.venv-package/bin/python -m twine check --strict dist/*
+	$(BIN)/python -m pytest -m package tests/package $(PYTEST_ARGS)
+
 # Check formatting and style. The pre-commit hook runs this.
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -90,7 +100,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/dashboard.py
 
 clean:
-	rm -rf .venv .venv-lowest .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lowest .venv-package .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Flowli needs Python 3.11 or later")'

@@ -44,6 +44,8 @@ from flowli_core.retry import Abort, Exponential, Fixed, JobTimeout, Retry, Retr
 from flowli_core.stored import FinishedState, Overview, QueueCounts, State, StateCounts
 from flowli_core.targets import CancelAnswer, RequeueAnswer
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Abort",
     "AllMissed",

@@ -1,9 +1,8 @@
 """The `flowli` command: the group of all commands, and errors in one line."""
 
-from importlib.metadata import version
-
 import click
 
+from flowli_core import __version__
 from flowli_core._text import escape_controls
 from flowli_core.cli._common import exits
 from flowli_core.cli._common.operation import with_target
@@ -23,7 +22,7 @@ from flowli_core.errors import FlowliError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})
-@click.version_option(version("flowli"), message="flowli %(version)s")
+@click.version_option(__version__, message="flowli %(version)s")
 def flowli() -> None:
     """Run and manage background jobs.
 

@@ -110,7 +110,7 @@ def test_a_second_interrupt_ends_a_command_that_waits_for_its_tasks() -> None:
 
 INTERRUPTED_IMPORT = """
 import os, signal, sys
-from flowli_cli import main
+from flowli.__main__ import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

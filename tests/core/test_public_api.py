@@ -8,11 +8,13 @@ import pkgutil
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import flowli
 import flowli_core
 
 ROOT = Path(flowli_core.__file__).parent.parent
@@ -30,6 +32,7 @@ NEVER = {
     "pytest",
 }
 PUBLIC_MODULES = {
+    "flowli": set[str](),
     "flowli_core": {
         "cli",
         "clock",
@@ -132,6 +135,25 @@ def test_only_names_of_types_have_no_docstring() -> None:
 
 
 def test_the_packages_are_marked_as_typed() -> None:
-    packages = [path.parent for path in ROOT.glob("flowli_*/__init__.py")]
+    packages = [path.parent for path in ROOT.glob("flowli*/__init__.py")]
     assert ROOT / "flowli_core" in packages
     assert [package.name for package in packages if not (package / "py.typed").is_file()] == []
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert flowli_core.__version__ == flowli.__version__ == version("flowli")
+
+
+def test_the_package_with_the_name_of_the_project_says_where_everything_is() -> None:
+    for package in set(PUBLIC_MODULES) - {"flowli"}:
+        assert package in str(flowli.__doc__)
+    with pytest.raises(ImportError, match=r"^Jobs is in flowli_core: from flowli_core import Jobs$"):
+        exec("from flowli import Jobs")  # noqa: S102
+    with pytest.raises(ImportError, match="cannot import name 'jobs_lifespan'"):
+        exec("from flowli import jobs_lifespan")  # noqa: S102
+    assert not hasattr(flowli, "nothing")
+
+
+def test_the_package_with_the_name_of_the_project_is_also_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "flowli", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"flowli {flowli.__version__}\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
-    *("flowli_cli", "flowli_core", "flowli_starlette", "flowli_fastapi", "flowli_litestar"),
+    *("flowli", "flowli_core", "flowli_starlette", "flowli_fastapi", "flowli_litestar"),
     *("tests", "examples", "benchmarks", ".github", ".ci"),
 )
 KINDS = {".py", ".lua", ".sql", ".md", ".yml", ".yaml", ".service", ""}

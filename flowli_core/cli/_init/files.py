@@ -4,11 +4,12 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
+
+from flowli_core import __version__
 
 _SUFFIX = ".tmpl"
 _NAMES = {"gitignore": ".gitignore"}
@@ -18,7 +19,7 @@ _NAMES = {"gitignore": ".gitignore"}
 def make_files(framework: str, *, name: str, framework_name: str) -> dict[str, str]:
     """Return the text of each file by its path in the folder of the service."""
     templates = files("flowli_core.cli._init") / "templates"
-    values = {"name": name, "framework_name": framework_name, "version": version("flowli")}
+    values = {"name": name, "framework_name": framework_name, "version": __version__}
     found = (file for part in ("common", framework) for file in _walk(templates / part))
     return {path: Template(text).substitute(values) for path, text in sorted(found)}
 

@@ -9,10 +9,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
-from flowli_core import FlowliError, Observer, StoreUnavailable
+from flowli_core import FlowliError, Observer, StoreUnavailable, __version__
 from flowli_core._jobs.inspect import MOST_PER_PAGE
 from flowli_core._jobs.registry import Jobs, runtime_of
 from flowli_core._logger import logger
@@ -47,7 +46,7 @@ class Started:
     def facts(self) -> dict[str, object]:
         """Return the facts with the versions, for a log line in JSON."""
         return {
-            "flowli": version("flowli"),
+            "flowli": __version__,
             "python": platform.python_version(),
             "loop": loop_name(),
             "driver": self.driver,
@@ -66,7 +65,7 @@ class Started:
             "jobs": ", ".join(self.jobs) or "none",
             "schedules": _summarize(self.schedules),
         }
-        head = f"flowli {version('flowli')}, Python {platform.python_version()}, {loop_name()}, pid {os.getpid()}"
+        head = f"flowli {__version__}, Python {platform.python_version()}, {loop_name()}, pid {os.getpid()}"
         return "\n".join([head, *(f"  {name:<10} {escape_controls(value)}" for name, value in lines.items())])
 
 

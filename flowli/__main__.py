@@ -1,10 +1,11 @@
-"""The `flowli` script. If it is interrupted while the command is loaded, it exits quietly.
+"""The `flowli` script, also `python -m flowli`. If it is interrupted while the command is loaded, it exits quietly.
 
 It is not a part of `flowli_core`, because the import of that package is what may be interrupted.
 """
 
 import os
 import signal
+import sys
 
 _INTERRUPTED = 130
 
@@ -25,3 +26,7 @@ def main() -> int:
 
 def _exit(_: int, __: object) -> None:
     os._exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
