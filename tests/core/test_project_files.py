@@ -56,6 +56,32 @@ def test_every_supported_python_is_tested() -> None:
         assert claimed <= set(matrix["python"])
 
 
+def test_what_publishes_has_no_secret_and_follows_the_check_of_the_package() -> None:
+    jobs = loaded(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
+    assert "secrets." not in (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    assert [name for name, job in jobs.items() if job.get("permissions") == {"id-token": "write"}] == ["publish"]
+    assert jobs["publish"]["needs"] == "package"
+    assert {"run": "make package"} in jobs["package"]["steps"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem
+)
+def test_the_forms_of_issues_are_complete(path: Path) -> None:
+    form = loaded(path)
+    if path.stem != "config":
+        assert form["name"]
+        assert form["description"]
+        assert all(part["attributes"] for part in form["body"])
+        ids = [part["id"] for part in form["body"] if part["type"] != "markdown"]
+        assert len(set(ids)) == len(ids)
+
+
+def test_the_links_to_the_repository_agree() -> None:
+    (source,) = {url for name, url in PROJECT["urls"].items() if name == "Source"}
+    assert all(url.startswith(source) for url in PROJECT["urls"].values())
+
+
 def test_the_servers_of_the_compose_file_are_tested() -> None:
     images = {service["image"] for service in loaded(ROOT / "compose.yaml")["services"].values()}
     assert images <= {image for matrix in matrices() for image in matrix.get("image", [])}
