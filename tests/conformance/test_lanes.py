@@ -356,6 +356,21 @@ async def test_the_lanes_of_suspects_run_one_after_the_other(driver: Driver, wor
     assert taken == [["x"], ["y"], ["z"], []]
 
 
+async def test_a_suspect_of_a_lane_does_not_join_a_batch_in_a_later_round(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """In the first round both lanes lose an expired record, so the batch is empty when the second one begins."""
+    for value in "xy":
+        await driver.enqueue([record(f"late {value}", lane=one(value), expires=MS)])
+        clock.advance(MS)
+    for value, max_recoveries in (("x", 3), ("y", 0)):
+        await driver.enqueue([record(value, lane=one(value), max_recoveries=max_recoveries)])
+        clock.advance(MS)
+    answer = await worker.step(want=5)
+    assert [found.id for found in answer.expired] == ["late x", "late y"]
+    assert (ids(answer.reserved), answer.suspect_due) == (["x"], True)
+
+
 async def test_a_waiting_step_reserves_no_suspect_of_a_lane(driver: Driver, worker: Worker) -> None:
     """It is not woken for one."""
     await driver.enqueue([record("a", lane=one("x"), max_recoveries=0), *some("b", "y")])

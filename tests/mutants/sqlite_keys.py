@@ -71,12 +71,13 @@ SQLITE_KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str],
     ("_damage.py", _IN_THE_FILE): (
         (
             "a record that is set aside frees none behind it",
-            "            if found:\n                _mend(connection, now)\n",
+            "            if found or run(",
+            "            if run(",
         ),
         ("damaged keys are kept", "            _remove_damaged_keys(connection)\n"),
         (
             "an idle step admits no record behind none",
-            "        _stop_schedules(connection)\n        _mend(connection, now)\n        _count_again",
+            '        _stop_schedules(connection)\n        run(connection, "mend_behind")\n        _count_again',
             "        _stop_schedules(connection)\n        _count_again",
         ),
     ),

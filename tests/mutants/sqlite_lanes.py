@@ -8,7 +8,11 @@ _IN_THE_FILE = "tests/sqlite/test_lanes.py"
 SQLITE_LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
     ("_lanes.py", _LANES): (
         ("a lane has one active record too many", "if taken >= limit.concurrency:", "if taken > limit.concurrency:"),
-        ("the numbers of a limit stay as they were", "if _find_limit(transaction, limit) == wanted", "if True"),
+        (
+            "the numbers of a limit stay as they were",
+            'if _read_limit(transaction.run("find_limit", name=limit).fetchone()) == wanted',
+            "if True",
+        ),
     ),
     ("_lanes.py", _TURNS): (
         ("a lane that was served has its turn again", " or queue == served else", " else"),
@@ -36,15 +40,28 @@ SQLITE_LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str]
     ),
     ("_reserve.py", _TURNS): (("there is one round only", "    while has_lanes:\n", "    while False:\n"),),
     ("_reserve.py", _LANES): (
-        (
-            "a lane runs beyond a smaller limit",
-            "    if not has_turn(batch.transaction, lane, queue):\n        return\n",
-        ),
+        ("a lane runs beyond a smaller limit", "if not has_turn(batch.transaction, lane, queue):", "if False:"),
         ("a suspect of a lane runs beside others", "if not columns[_SUSPECT] or batch.is_empty():", "if True:"),
     ),
+    ("_reserve.py", _IN_THE_FILE): (("a step looks at all lanes", "batch.idle_turns >= _MOST_IDLE_TURNS", "False"),),
     ("_damage.py", _IN_THE_FILE): (
-        ("wrong lanes stay wrong", 'if run(connection, "count_wrong_lanes", now=now).fetchone()[0]:', "if False:"),
-        ("a lane waits for a place that nobody holds", '    run(connection, "offer_stuck_lanes", now=now)\n'),
+        (
+            "wrong lanes stay wrong",
+            'if run(connection, "count_wrong_lanes", now=now, **lanes).fetchone()[0]:',
+            "if False:",
+        ),
+        ("a lane waits for a place that nobody holds", '    run(connection, "offer_stuck_lanes", now=now, **lanes)\n'),
+        (
+            "a lane without a row stays without",
+            'if found or run(connection, "count_without_lane", after=self._scanned, until=end).fetchone()[0]:',
+            "if found:",
+        ),
+        (
+            "lanes are scanned only once",
+            "_FIRST_LANE if end is None else tuple(end)",
+            "tuple(end) if end else (b'z', '')",
+        ),
+        ("a record in an unreadable lane is sound", 'not _LANE.match(row["lane"])', "False"),
         ("damaged starts are kept", '            run(connection, "remove_damaged_starts", most=_MOST)\n'),
     ),
     ("_settle.py", _IN_THE_FILE): (

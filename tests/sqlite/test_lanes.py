@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowli_core.drivers.sqlite._sql import SQL
+from flowli_core.durations import ZERO
 from flowli_core.lanes import Lane, Rate
+from flowli_core.stored import RecordById
 from flowli_core.testing import ManualClock
-from tests.conformance.builders import DONE, Worker, ids, record, soon, waiting_step
+from tests.conformance.builders import DONE, Worker, fresh_id, ids, record, soon, waiting_step
 
 if TYPE_CHECKING:
     from flowli_core.drivers.sqlite import SqliteDriver
@@ -140,6 +142,86 @@ async def test_a_record_of_a_lane_that_is_set_aside_leaves_it(
     assert await drain(Worker(driver)) == ["b"]
     assert foreign.execute("SELECT count(*) FROM lane").fetchone() == (0,)
     assert await find_problems(driver) == ""
+
+
+@pytest.mark.parametrize("text", ["'garbage'", "''", "char(10)", "char(10) || 'crawl'", "12", "x'0A'", "x'0AFF0A'"])
+async def test_a_record_whose_lane_cannot_be_read_stops_nothing(
+    driver: SqliteDriver, foreign: sqlite3.Connection, clock: ManualClock, text: str
+) -> None:
+    """The first idle step sets it aside. Until then it is in no lane that is listed."""
+    await driver.enqueue([record(name, lane=Lane("crawl", "x", 1)) for name in "abc"])
+    foreign.execute(f"UPDATE record SET lane = {text} WHERE id = 'a'")  # noqa: S608 - from the list above
+    foreign.execute(f"UPDATE lane SET lane = {text}")  # noqa: S608
+    assert (await driver.overview()).lane_count <= 2
+    assert await drain(Worker(driver)) == ["b", "c"]
+    (damaged,) = (await driver.records(RecordById("a"))).records
+    assert (damaged.state, damaged.damage) == ("failed", "its lane cannot be read")
+    assert (await driver.overview()).lanes == ()
+    assert await find_problems(driver) == ""
+
+
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM record WHERE id = 'a'", "UPDATE record SET lease_end = 'x' WHERE id = 'a'"]
+)
+async def test_a_place_whose_record_is_gone_is_free(
+    driver: SqliteDriver, foreign: sqlite3.Connection, change: str
+) -> None:
+    """The other record of the lane goes on, so nothing else would find that one of its two places is free."""
+    worker, other = Worker(driver), Worker(driver, "other")
+    await driver.enqueue([record(name, lane=Lane("crawl", "x", 2)) for name in "abc"])
+    assert ids(await worker.take(5)) == ["a", "b"]
+    foreign.execute("PRAGMA ignore_check_constraints = on")
+    foreign.execute(change)
+    assert await find_problems(driver) in {"1 lanes are wrong", ""}
+    for _ in range(3):
+        await other.step()
+    assert ids(await other.take(5)) == ["c"]
+    assert await find_problems(driver) == ""
+
+
+async def test_a_step_looks_at_few_lanes_after_the_clock_was_set_back(driver: SqliteDriver, clock: ManualClock) -> None:
+    """Every lane that waits for its rate has a turn then, in which it finds out that it has none."""
+    rate, worker = Rate(1, timedelta(hours=1)), Worker(driver)
+    for which in ("first", "second"):
+        await driver.enqueue(
+            [record(f"{which} {number}", lane=Lane("crawl", str(number), None, rate)) for number in range(450)]
+        )
+    for _ in range(5):
+        for held in await worker.take(100):
+            await worker.settle(held, DONE)
+    assert (await worker.step()).next_due == timedelta(hours=1)
+    clock.back("1m")
+    steps = 1
+    while (await worker.step(want=100)).next_due == ZERO:
+        steps += 1
+    assert steps == 3
+
+
+async def test_idle_steps_mend_lanes_a_few_at_a_time(driver: SqliteDriver, foreign: sqlite3.Connection) -> None:
+    rate, worker = Rate(1, timedelta(hours=1)), Worker(driver)
+    for _ in range(2):
+        await driver.enqueue(
+            [record(fresh_id(), lane=Lane("crawl", f"{number:03}", None, rate)) for number in range(450)]
+        )
+    for _ in range(5):
+        for held in await worker.take(100):
+            await worker.settle(held, DONE)
+    turns: list[int] = []
+    for _ in range(2):
+        foreign.execute("UPDATE lane SET at = NULL")
+        for _ in range(4):
+            await worker.step()
+            turns.append(foreign.execute("SELECT count(*) FROM lane WHERE at IS NOT NULL").fetchone()[0])
+    assert turns == [200, 400, 450, 450] * 2
+
+
+async def test_the_numbers_of_a_limit_are_written_only_if_they_differ(
+    driver: SqliteDriver, foreign: sqlite3.Connection
+) -> None:
+    await driver.enqueue([record("a", lane=Lane("crawl", "x", 1))])
+    foreign.execute("CREATE TRIGGER written BEFORE INSERT ON lane_limit BEGIN SELECT raise(ABORT, 'written'); END")
+    await driver.enqueue([record("b", lane=Lane("crawl", "x", 1))])
+    assert ids(await Worker(driver).take(5)) == ["a"]
 
 
 async def test_the_starts_of_a_lane_are_removed_after_its_period(

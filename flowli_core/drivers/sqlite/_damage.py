@@ -6,6 +6,7 @@ for that. They assume that rows are sound, and if one is not, they raise an erro
 without a due time is never due. A step that finds nothing to do looks for them in the next rows of the file.
 """
 
+import re
 import sqlite3
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -28,7 +29,10 @@ CUT = 8 * 1024 * 1024
 """The attempts and the result of a record are read up to this length."""
 
 _PER_SCAN = 200
+_LANE_RECORDS_PER_SCAN = 10_000
 _FIRST_NUMBER, _LAST_NUMBER = -(2**63), 2**63 - 1
+_FIRST_LANE, _LAST_LANE = ("", ""), (b"\xff" * 9, b"")
+"""They are before and after the names of all lanes and their queues: SQLite sorts bytes after texts."""
 _KEEP = milliseconds(timedelta(days=14))
 
 Status = Literal["waiting", "active"] | FinishedState
@@ -86,6 +90,10 @@ _GREATEST = {"due": LAST_STAMP, "cancel_at": LAST_STAMP, "finished_at": LAST_STA
 """The greatest sound numbers of columns for which that is less than _MOST: listings are in the order of these times."""
 
 
+_LANE = re.compile("\n.*\n")
+"""The beginning of the text of a lane: see _lanes.py."""
+
+
 class DamagedRowError(Exception):
     """A row cannot be read."""
 
@@ -103,21 +111,35 @@ class Repairer:
     def __init__(self) -> None:
         self.unreported: list[Damaged] = []
         self._scanned = _FIRST_NUMBER
+        self._scanned_lane: tuple[object, object] = _FIRST_LANE
 
     def scan(self, connection: sqlite3.Connection, now: int) -> None:
-        """Set the damaged records among the next rows aside, except those that are found when they become due."""
+        """Set the damaged records among the next rows aside, except those that are found when they become due.
+
+        Also mend the next lanes.
+        """
+        self._scan_lanes(connection, now)
         end: int | None = run(connection, "find_end", after=self._scanned, limit=_PER_SCAN).fetchone()[0]
         if end is not None:
             found = _set_aside(connection, now, after=self._scanned, until=end, also_future=False)
-            if found:
+            if found or run(connection, "count_without_lane", after=self._scanned, until=end).fetchone()[0]:
                 _mend(connection, now)
             self.unreported += found
             self._scanned = end
             return
         self._scanned = _FIRST_NUMBER
         _stop_schedules(connection)
-        _mend(connection, now)
+        run(connection, "mend_behind")
         _count_again(connection)
+
+    def _scan_lanes(self, connection: sqlite3.Connection, now: int) -> None:
+        lane, queue = self._scanned_lane
+        limits = {"limit": _PER_SCAN, "most": _LANE_RECORDS_PER_SCAN}
+        with decoding(connection):
+            end = run(connection, "find_end_of_lanes", lane=lane, queue=queue, **limits).fetchone()
+        if end is not None:
+            _mend_lanes(connection, now, after=self._scanned_lane, until=tuple(end))
+        self._scanned_lane = _FIRST_LANE if end is None else tuple(end)
 
     def repair(self, connection: sqlite3.Connection, now: int) -> bool:
         """Set all damaged rows aside, and compute counts again. Return False if there was nothing to repair."""
@@ -182,6 +204,8 @@ def _find_contradiction(row: Mapping[str, Any] | sqlite3.Row) -> str | None:
         return "its lease does not fit its state"
     if (row["finished_at"] is not None) != is_finished or (row["forget_at"] is not None) != is_finished:
         return "its end time does not fit its state"
+    if row["lane"] is not None and not _LANE.match(row["lane"]):
+        return "its lane cannot be read"
     return None if row["suspect"] == (row["recoveries"] >= row["max_recoveries"]) else "its recoveries do not add up"
 
 
@@ -261,12 +285,39 @@ def _remove_damaged_keys(connection: sqlite3.Connection) -> None:
 
 
 def _mend(connection: sqlite3.Connection, now: int) -> None:
-    """Let records go on that wait for others which have finished, and lanes that wait for places which are free."""
+    """Let records go on that wait for others which have finished, and mend all lanes."""
     run(connection, "mend_behind")
-    if run(connection, "count_wrong_lanes", now=now).fetchone()[0]:
-        run(connection, "forget_lanes")
-        run(connection, "find_lanes_again", now=now)
-    run(connection, "offer_stuck_lanes", now=now)
+    if run(connection, "count_without_lane", after=_FIRST_NUMBER, until=_LAST_NUMBER).fetchone()[0]:
+        _find_lanes_again(connection, now)
+    _mend_lanes(connection, now, after=_FIRST_LANE, until=_LAST_LANE)
+
+
+def _mend_lanes(
+    connection: sqlite3.Connection, now: int, *, after: tuple[object, object], until: tuple[object, object]
+) -> None:
+    """Mend the lanes of a range, and let those go on that wait for places which are free."""
+    lanes = {"lane": after[0], "queue": after[1], "last_lane": until[0], "last_queue": until[1]}
+    if run(connection, "count_wrong_lanes", now=now, **lanes).fetchone()[0]:
+        _find_lanes_again(connection, now)
+    run(connection, "offer_stuck_lanes", now=now, **lanes)
+
+
+def _find_lanes_again(connection: sqlite3.Connection, now: int) -> None:
+    run(connection, "forget_lanes")
+    run(connection, "find_lanes_again", now=now)
+
+
+def count_wrong_lanes(connection: sqlite3.Connection, now: int) -> int:
+    """Return how many lanes a scan would mend, with the records that are missing in theirs."""
+    first = {"lane": _FIRST_LANE[0], "queue": _FIRST_LANE[1]}
+    last = {"last_lane": _LAST_LANE[0], "last_queue": _LAST_LANE[1]}
+    return sum(
+        [
+            run(connection, "count_wrong_lanes", now=now, **first, **last).fetchone()[0],
+            run(connection, "count_stuck_lanes").fetchone()[0],
+            run(connection, "count_without_lane", after=_FIRST_NUMBER, until=_LAST_NUMBER).fetchone()[0],
+        ]
+    )
 
 
 def _count_again(connection: sqlite3.Connection) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flowli_core.diagnosis import Check
 from flowli_core.drivers._times import moment
-from flowli_core.drivers.sqlite._damage import find_all
+from flowli_core.drivers.sqlite._damage import count_wrong_lanes, find_all
 from flowli_core.drivers.sqlite._file import ROOM_KEPT, free_bytes
 from flowli_core.drivers.sqlite._sql import run
 
@@ -70,9 +70,7 @@ def _check_integrity(connection: sqlite3.Connection, now: int) -> list[Check]:
         )
     )
     wrong: int = run(connection, "count_wrong_counts").fetchone()[0]
-    lanes: int = (
-        run(connection, "count_wrong_lanes", now=now).fetchone()[0] + run(connection, "count_stuck_lanes").fetchone()[0]
-    )
+    lanes = count_wrong_lanes(connection, now)
     stranded: int = run(connection, "count_stranded").fetchone()[0]
     problems = [f"{wrong} counts are wrong"] if wrong else []
     problems += [f"{lanes} lanes are wrong"] if lanes else []

@@ -15,13 +15,14 @@ from flowli_core.lanes import MOST_CONCURRENCY, MOST_LISTED_LANES, MOST_RATE, La
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    """The numbers of a limit. What cannot be read of it is replaced by a concurrency of 1."""
+    """The numbers of a limit."""
 
     concurrency: int | None
     rate: Rate | None
 
 
 _UNREADABLE = _Limit(1, None)
+"""Takes the place of a limit that cannot be read."""
 _LONGEST_PERIOD = milliseconds(timedelta(days=1))
 
 
@@ -43,7 +44,7 @@ def put_limits(transaction: Transaction, lanes: Iterable[Lane]) -> None:
     """Store the numbers of limits that differ from those that are stored."""
     for limit, lane in {lane.limit: lane for lane in lanes}.items():
         wanted = _Limit(lane.concurrency, lane.rate)
-        if _find_limit(transaction, limit) == wanted and wanted != _UNREADABLE:
+        if _read_limit(transaction.run("find_limit", name=limit).fetchone()) == wanted:
             continue
         count, period = (None, None) if lane.rate is None else (lane.rate.count, milliseconds(lane.rate.period))
         transaction.run("put_limit", name=limit, concurrency=lane.concurrency, count=count, period=period)
@@ -102,8 +103,10 @@ def list_lanes(connection: sqlite3.Connection, now: int) -> tuple[tuple[StoredLa
     rows = run(connection, "list_lanes", limit=MOST_LISTED_LANES).fetchall()
     listed: list[StoredLane] = []
     for queue, text, waiting, at, due, active, *numbers in rows:
-        lane, limit = unpack(text), _read_limit(tuple(numbers))
-        if lane is None or not type(waiting) is type(due) is int or type(at) not in {int, type(None)}:
+        lane, limit = unpack(text), _read_limit(tuple(numbers)) or _UNREADABLE
+        if lane is None:
+            continue  # its records are damaged, and will be set aside
+        if not type(waiting) is type(due) is int or type(at) not in {int, type(None)}:
             raise DamagedRowError
         blocked: Literal["concurrency", "rate"] | None = None
         if at is None:
@@ -142,17 +145,15 @@ def _find_earliest(transaction: Transaction, lane: str) -> int | None:
 
 def _limit_of(transaction: Transaction, lane: str) -> _Limit:
     parts = unpack(lane)
-    return _UNREADABLE if parts is None else _find_limit(transaction, parts.limit)
+    found = parts and _read_limit(transaction.run("find_limit", name=parts.limit).fetchone())
+    return found or _UNREADABLE
 
 
-def _find_limit(transaction: Transaction, name: str) -> _Limit:
-    return _read_limit(transaction.run("find_limit", name=name).fetchone())
-
-
-def _read_limit(numbers: tuple[object, ...] | None) -> _Limit:
+def _read_limit(numbers: tuple[object, ...] | None) -> _Limit | None:
+    """Read the numbers of a limit. Return None if they are missing or cannot be read."""
     match numbers:
         case (int() | None as concurrency, *_) if concurrency is not None and not 0 < concurrency <= MOST_CONCURRENCY:
-            return _UNREADABLE
+            return None
         case (int() | None as concurrency, None, None):
             return _Limit(concurrency, None)
         case (int() | None as concurrency, int(count), int(period)) if (
@@ -160,4 +161,4 @@ def _read_limit(numbers: tuple[object, ...] | None) -> _Limit:
         ):
             return _Limit(concurrency, Rate(count, timedelta(milliseconds=period)))
         case _:
-            return _UNREADABLE
+            return None

@@ -19,6 +19,9 @@ from flowli_core.limits import EXPIRE_PER_STEP, MAX_BATCH_BYTES
 Columns = tuple[Any, ...]
 """The columns of the statements find_due and find_held; the first three are number, due and id."""
 
+_MOST_IDLE_TURNS = 200
+"""A step ends after so many turns of lanes that have none any more, as after the clock was set back."""
+
 _SUSPECT, _INPUT, _META, _POLICY, _CANCEL_AT = 5, 8, 9, 10, 11
 
 
@@ -46,6 +49,7 @@ class _Batch:
         self.step = step
         self.left = step.want
         self.is_full = step.want <= 0
+        self.idle_turns = 0
         self._size = 0
         self._token: int | None = None
         self._found: list[Columns] = []
@@ -192,6 +196,8 @@ def _add_first(batch: _Batch, turn: Columns) -> None:
     """Add the first record of a lane to a batch, if the lane has its turn."""
     _, _, lane, _, queue, is_suspect = turn
     if not has_turn(batch.transaction, lane, queue):
+        batch.idle_turns += 1
+        batch.is_full = batch.is_full or batch.idle_turns >= _MOST_IDLE_TURNS
         return
     now = batch.transaction.now
     first = batch.transaction.run("find_first_due_of_lane", lane=lane, queue=queue, now=now).fetchone()

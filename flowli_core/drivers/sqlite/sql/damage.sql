@@ -10,6 +10,7 @@ FROM record WHERE number > :after AND number <= :until AND (:known OR damage IS 
     typeof(id) = 'text' AND typeof(name) = 'text' AND typeof(queue) = 'text'
     AND typeof(key) IN ('text', 'null') AND typeof(worker) IN ('text', 'null') AND typeof(lane) IN ('text', 'null')
     AND id || name || queue || ifnull(key, '') || ifnull(replace(lane, char(10), ''), '') || ifnull(worker, '') NOT GLOB '*[^ -~]*'
+    AND (lane IS NULL OR lane GLOB char(10) || '*' || char(10) || '*')
     AND state IN ('waiting', 'active', 'completed', 'failed', 'cancelled')
     AND typeof(due) = 'integer' AND due BETWEEN 0 AND :last
     AND ifnull(size, 0) <= :longest

@@ -86,26 +86,36 @@ ORDER BY lane.waiting DESC, lane.queue, lane.lane LIMIT :limit;
 -- name: count_lanes
 SELECT count(*) FROM lane;
 
+-- name: find_end_of_lanes
+-- The last of the next lanes: of up to :limit, and of so few that together they have about :most waiting records.
+SELECT lane, queue FROM (
+    SELECT lane, queue, sum(waiting) OVER (ORDER BY lane, queue) - waiting AS before FROM (
+        SELECT lane, queue, waiting FROM lane WHERE (lane, queue) > (:lane, :queue) ORDER BY lane, queue LIMIT :limit
+    )
+) WHERE before < :most IS NOT FALSE ORDER BY lane DESC, queue DESC LIMIT 1;
+
 -- name: count_wrong_lanes
--- The lanes whose number of records is wrong, or all if the turn of one is damaged. A turn is at most a day, the longest
--- period of a rate, after the due time of the first record.
-SELECT count(*) FROM (
-    SELECT lane, queue, sum(n) AS n FROM (
-        SELECT lane, queue, waiting AS n FROM lane
-        UNION ALL
-        SELECT lane, ifnull(queue, ''), -count(*) FROM record
-        WHERE lane IS NOT NULL AND state = 'waiting' AND behind IS NULL GROUP BY 1, 2
-    ) GROUP BY lane, queue
-) WHERE n <> 0 OR EXISTS (
-    SELECT 1 FROM lane WHERE (
-        typeof(waiting) = 'integer' AND suspect IN (0, 1)
-        AND (at IS NULL OR (typeof(at) = 'integer' AND at >= 0 AND at <= 86400000 + max(:now, (
-            SELECT due FROM record
-            WHERE record.lane = lane.lane AND record.queue = lane.queue AND state = 'waiting' AND behind IS NULL
-            ORDER BY due, id LIMIT 1
-        ))))
-    ) IS NOT TRUE
-);
+-- The lanes of a range whose number of records is wrong, or whose turn is damaged. A turn is at most a day, the longest period
+-- of a rate, after the due time of the first record.
+SELECT count(*) FROM lane
+WHERE (lane, queue) > (:lane, :queue) AND (lane, queue) <= (:last_lane, :last_queue) AND (
+    typeof(waiting) = 'integer' AND waiting > 0 AND suspect IN (0, 1)
+    AND waiting = (
+        SELECT count(*) FROM record
+        WHERE record.lane = lane.lane AND record.queue = lane.queue AND state = 'waiting' AND behind IS NULL
+    )
+    AND (at IS NULL OR (typeof(at) = 'integer' AND at >= 0 AND at <= 86400000 + max(:now, (
+        SELECT due FROM record
+        WHERE record.lane = lane.lane AND record.queue = lane.queue AND state = 'waiting' AND behind IS NULL
+        ORDER BY due, id LIMIT 1
+    ))))
+) IS NOT TRUE;
+
+-- name: count_without_lane
+-- The waiting records of a range whose lane has no row.
+SELECT count(*) FROM record
+WHERE number > :after AND number <= :until AND lane IS NOT NULL AND state = 'waiting' AND behind IS NULL
+    AND NOT EXISTS (SELECT 1 FROM lane WHERE lane.lane = record.lane AND lane.queue = ifnull(record.queue, ''));
 
 -- name: remove_damaged_starts
 DELETE FROM lane_start WHERE (
@@ -123,10 +133,18 @@ SELECT lane, ifnull(queue, ''), count(*), :now, 0 FROM record
 WHERE lane IS NOT NULL AND state = 'waiting' AND behind IS NULL GROUP BY 1, 2;
 
 -- name: offer_stuck_lanes
--- Lanes that have no turn although no record holds a place of them.
+-- The lanes of a range that have no turn although they have a free place.
 UPDATE lane SET at = :now
-WHERE at IS NULL AND NOT EXISTS (SELECT 1 FROM record WHERE record.lane = lane.lane AND state = 'active');
+WHERE (lane, queue) > (:lane, :queue) AND (lane, queue) <= (:last_lane, :last_queue) AND at IS NULL
+    AND (SELECT count(*) FROM record WHERE record.lane = lane.lane AND state = 'active') < ifnull((
+        SELECT ifnull(concurrency, 1e15) FROM lane_limit
+        WHERE name = substr(lane.lane, 2, instr(substr(lane.lane, 2), char(10)) - 1)
+    ), 1);
 
 -- name: count_stuck_lanes
 SELECT count(*) FROM lane
-WHERE at IS NULL AND NOT EXISTS (SELECT 1 FROM record WHERE record.lane = lane.lane AND state = 'active');
+WHERE at IS NULL
+    AND (SELECT count(*) FROM record WHERE record.lane = lane.lane AND state = 'active') < ifnull((
+        SELECT ifnull(concurrency, 1e15) FROM lane_limit
+        WHERE name = substr(lane.lane, 2, instr(substr(lane.lane, 2), char(10)) - 1)
+    ), 1);
