@@ -92,6 +92,7 @@ class EmbeddedRunner:
             raise StrategyError("this runner is running already; its lifespan starts an embedded runner once")
         # Not a task group: one across the `yield` of a lifespan would cancel the server's own task.
         self._task = asyncio.create_task(self._supervise(), name="flowli-embedded-runner")
+        logger.info("jobs of these queues run in this process: %s", ", ".join(self._runner.queues))
 
     async def stop(self) -> None:
         """Stop the runner. Its jobs have `drain` to end."""

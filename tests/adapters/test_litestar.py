@@ -397,9 +397,9 @@ def test_litestar_jobs_runs_the_commands_of_flowli(two_registries: Any, words: l
     assert says in done.output
 
 
-def test_litestar_jobs_has_every_command_of_flowli() -> None:
+def test_litestar_jobs_has_every_command_of_flowli_for_a_registry() -> None:
     ours: Any = flowli.commands
-    assert {*ours, *ours["jobs"].commands} - {"jobs", "worker"} == set(jobs_group.commands)
+    assert {*ours, *ours["jobs"].commands} - {"init", "jobs", "worker"} == set(jobs_group.commands)
 
 
 def test_jobs_are_enqueued_and_watched(two_registries: Any) -> None:

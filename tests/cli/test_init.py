@@ -18,6 +18,7 @@ import pytest
 from flowli_core.cli import main
 from flowli_core.drivers.redis import RedisDriver
 from tests.adapters.servers import FRAMEWORKS, PATIENCE, free_port
+from tests.redis.server import clean_up, connect, fresh_prefix, shared_url
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -94,17 +95,35 @@ def test_a_new_service_is_typed_and_formatted(framework: str, tmp_path: Path) ->
     assert run(tmp_path, "-m", "mypy", "--cache-dir", str(cache), ".").startswith("Success")
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_new_service_runs_the_job_of_a_request(framework: str, tmp_path: Path) -> None:
-    assert main(["init", "--framework", framework]) == 0
-    with served(tmp_path) as client:
+def check_that_it_runs_a_job(folder: Path) -> None:
+    with served(folder) as client:
         response = client.post("/signups", json={"email": "ada@example.com"})
         assert response.status_code == 202
         path = f"/signups/{response.json()['id']}"
         while client.get(path).json()["state"] != "completed":
             time.sleep(0.02)
         assert client.get("/signups/other").status_code == 404
-    assert "to ada@example.com: Welcome" in (tmp_path / "server.log").read_text()
+    log = (folder / "server.log").read_text()
+    assert "jobs of these queues run in this process: default" in log
+    assert "to ada@example.com: Welcome" in log
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_new_service_runs_the_job_of_a_request(framework: str, tmp_path: Path) -> None:
+    assert main(["init", "--framework", framework]) == 0
+    check_that_it_runs_a_job(tmp_path)
+    assert (tmp_path / "jobs.sqlite3").exists()
+
+
+def test_a_new_service_stores_its_jobs_in_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", shared_url())
+    prefix = fresh_prefix()
+    assert main(["init", prefix]) == 0
+    check_that_it_runs_a_job(tmp_path / prefix)
+    assert not (tmp_path / prefix / "jobs.sqlite3").exists()
+    with connect(shared_url()) as admin:
+        assert admin.keys(f"{{{prefix}}}*")
+    clean_up()
 
 
 def test_the_requirements_name_this_version_and_extras_that_exist(tmp_path: Path) -> None:
@@ -122,6 +141,7 @@ def test_the_printed_commands_name_files_and_modules_of_the_service(
     out = capsys.readouterr().out
     assert "A FastAPI service with jobs is in my shop." in out
     assert "  cd 'my shop'\n" in out
+    assert "  uvicorn app.main:app " in out
     assert files_in(tmp_path / "my shop") == set(re.findall(r"^  (\S+)$", out, re.MULTILINE)) == FILES
     assert 'prefix="my-shop"' in (tmp_path / "my shop" / "app" / "jobs.py").read_text()
 

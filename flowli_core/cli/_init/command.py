@@ -15,8 +15,13 @@ _NEXT = (
     ("pip install -r requirements.txt", "in a virtual environment"),
     ("pytest", "test a route and its job"),
     ("uvicorn app.main:app", "serve it; jobs run in the same process"),
-    ("flowli dashboard app.jobs:jobs", "show the jobs in a browser"),
 )
+
+_THEN = """\
+Then send a request from a second terminal, and see its job in a browser:
+  curl localhost:8000/signups -H 'Content-Type: application/json' -d '{"email": "ada@example.com"}'
+  flowli dashboard app.jobs:jobs
+README.md says how to use Redis and separate workers."""
 
 
 @click.command()
@@ -50,4 +55,4 @@ def init(*, framework: str, folder: Path) -> None:
         click.echo(f"  cd {escape_controls(shlex.quote(str(folder)))}")
     for command, purpose in _NEXT:
         click.echo(f"  {command:<33}# {purpose}")
-    click.echo("README.md has a request to send, and says how to use Redis and separate workers.")
+    click.echo(_THEN)
