@@ -10,13 +10,16 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 
@@ -89,28 +92,56 @@ def systemd_variables() -> dict[str, str]:
     return dict(one.split("=", 1) for one in line.split())
 
 
+@contextmanager
+def worker_of_a_new_service(
+    folder: Path, variables: dict[str, str], *before: str
+) -> Generator[subprocess.Popen[bytes]]:
+    """Run a worker that has completed a job, and kill it at the end if it still runs."""
+    assert main(["init", str(folder)]) == 0
+    environment = os.environ | variables
+    flowli = [sys.executable, "-m", "flowli"]
+    enqueue = ["enqueue", "send_welcome", '{"email": "ada@example.com"}', "--wait", "--timeout", "30s"]
+    with subprocess.Popen(
+        [*before, *flowli, "worker"], cwd=folder, env=environment, stderr=subprocess.DEVNULL
+    ) as worker:
+        try:
+            subprocess.run([*flowli, *enqueue], cwd=folder, env=environment, check=True, capture_output=True)
+            yield worker
+        finally:
+            worker.kill()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 @pytest.mark.parametrize("variables", [docker_variables, kubernetes_variables, systemd_variables])
 def test_the_worker_of_a_new_service_runs_with_the_variables_of_each_file(
     variables: Callable[[], dict[str, str]], tmp_path: Path
 ) -> None:
-    """Docker's health check passes meanwhile, and SIGTERM ends the worker."""
-    assert main(["init", str(tmp_path)]) == 0
+    """systemd sends SIGTERM to the first process only, too."""
     port, given = str(free_port()), variables()
-    environment = os.environ | given | ({"FLOWLI_HEALTH_PORT": port} if "FLOWLI_HEALTH_PORT" in given else {})
-    flowli = [sys.executable, "-m", "flowli"]
-    with subprocess.Popen([*flowli, "worker"], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as worker:
-        try:
-            enqueue = ["enqueue", "send_welcome", '{"email": "ada@example.com"}', "--wait", "--timeout", "30s"]
-            subprocess.run([*flowli, *enqueue], cwd=tmp_path, env=environment, check=True, capture_output=True)
-            if variables is docker_variables:
-                (health,) = re.findall(r"^HEALTHCHECK .*\n +CMD (\[.*\])", dockerfile(), re.MULTILINE)
-                _, *arguments = json.loads(health.replace(given["FLOWLI_HEALTH_PORT"], port))
-                subprocess.run([sys.executable, *arguments], check=True)
-            worker.terminate()
-            assert worker.wait(30) == 0
-        finally:
-            worker.kill()
+    own_port = {"FLOWLI_HEALTH_PORT": port} if "FLOWLI_HEALTH_PORT" in given else {}
+    with worker_of_a_new_service(tmp_path, given | own_port) as worker:
+        if own_port:
+            (health,) = re.findall(r"^HEALTHCHECK .*\n +CMD (\[.*\])", dockerfile(), re.MULTILINE)
+            _, *arguments = json.loads(health.replace(docker_variables()["FLOWLI_HEALTH_PORT"], port))
+            subprocess.run([sys.executable, *arguments], check=True)
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                path = pod()["containers"][0][probe]["httpGet"]["path"]
+                assert httpx2.get(f"http://127.0.0.1:{port}{path}", trust_env=False).status_code == 200
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_worker_stops_on_sigterm_as_process_1_of_a_container(workers: str, tmp_path: Path) -> None:
+    """The kernel ignores a signal to process 1 that the process does not handle."""
+    given = docker_variables() | {"FLOWLI_HEALTH_PORT": "", "FLOWLI_WORKERS": workers}
+    isolated = ["unshare", "--pid", "--fork", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*isolated, "true"], check=False).returncode:
+        pytest.skip("only root can make such a process, on Linux")
+    with worker_of_a_new_service(tmp_path, given, *isolated) as parent:
+        (process_1,) = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        os.kill(int(process_1), signal.SIGTERM)
+        assert parent.wait(30) == 0
 
 
 CHECKS = [
