@@ -88,7 +88,7 @@ class Model:
             return self.calls[new.id].enqueued("duplicate")
         if new.key in self.kept_keys and self.kept_keys[new.key][0] > self.now:
             kept = self.kept_keys[new.key][1]
-            if kept in self.calls:
+            if kept in self.calls and self.calls[kept].new.key == new.key:
                 return self.calls[kept].enqueued("existing")
             return Enqueued(id=kept, disposition="existing", state="completed", scheduled_for=self.now)
         holder = self._holder(new.key)
