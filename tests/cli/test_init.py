@@ -88,6 +88,8 @@ def test_a_new_service_passes_its_own_tests(framework: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_new_service_is_typed_and_formatted(framework: str, tmp_path: Path) -> None:
+    pytest.importorskip("ruff")
+    pytest.importorskip("mypy")
     assert main(["init", "--framework", framework]) == 0
     run(tmp_path, "-m", "ruff", "check", "--no-cache", ".")
     run(tmp_path, "-m", "ruff", "format", "--no-cache", "--check", ".")
@@ -148,6 +150,7 @@ def test_the_printed_commands_name_files_and_modules_of_the_service(
 
 @pytest.mark.parametrize("name", ["...", "füße", "3", "import", "x" * 200, "a'b\"c\\n$name{}"])
 def test_any_name_of_a_folder_makes_a_valid_service(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("ruff")
     assert main(["init", name]) == 0
     for path in (tmp_path / name).rglob("*.py"):
         compile(path.read_text(), path.name, "exec")
