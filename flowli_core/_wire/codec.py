@@ -374,10 +374,8 @@ class Codec(Generic[T]):
 
 def pack_result(result: object) -> bytes:
     """Write the result of a handler as JSON. Raises ValidationError if JSON cannot hold it or it is too large."""
-    if result is None:
-        return b"null"
     try:
-        wire = to_json(result, inf_nan_mode="constants")
+        wire = b"null" if result is None else to_json(result, inf_nan_mode="constants")
         if b"NaN" in wire or b"Infinity" in wire:
             from_json(wire, allow_inf_nan=False)
     except (PydanticSerializationError, ValueError, RecursionError) as error:

@@ -213,7 +213,7 @@ class Model:
 
     def purge(self, state: FinishedState, older_than: timedelta, limit: int, ids: Sequence[str] | None) -> int:
         """Remove the oldest finished records, or the oldest of some."""
-        old = [call for call in self.oldest_first(state) if _end(call) < self.now - older_than]
+        old = [call for call in self.oldest_first(state) if call.end() < self.now - older_than]
         old = [call for call in old if ids is None or call.new.id in ids][:limit]
         for call in old:
             del self.calls[call.new.id]
@@ -233,7 +233,7 @@ class Model:
     def oldest_first(self, state: FinishedState) -> list[Call]:
         """Return the records that finished in a state."""
         here = [call for call in self.calls.values() if call.state == state]
-        return sorted(here, key=lambda call: (_end(call), call.new.id))
+        return sorted(here, key=lambda call: (call.end(), call.new.id))
 
     def _report(self, reports: Sequence[Report], worker: str) -> None:
         for report in reports:
@@ -303,7 +303,7 @@ class Model:
         for state in FINISHED:
             for call in self.oldest_first(state):
                 keep = call.new.keep_completed if state == "completed" else call.new.keep_failed
-                if _end(call) + keep <= self.now:
+                if call.end() + keep <= self.now:
                     del self.calls[call.new.id]
             most: int = getattr(step.keep, state)
             left = self.oldest_first(state)
@@ -395,8 +395,3 @@ class Model:
     def _is_held(self, record_id: str, token: int, worker: str) -> bool:
         call = self.calls.get(record_id)
         return call is not None and (call.token, call.worker) == (token, worker)
-
-
-def _end(call: Call) -> datetime:
-    assert call.finished_at is not None
-    return call.finished_at

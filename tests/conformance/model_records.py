@@ -69,6 +69,11 @@ class Call:
         """Return True if it was recovered as often as it may be."""
         return self.recoveries >= self.new.max_recoveries
 
+    def end(self) -> datetime:
+        """Return when the record finished."""
+        assert self.finished_at is not None
+        return self.finished_at
+
     def is_waiting(self) -> bool:
         """Return True if it waits in its queue or its lane."""
         return self.state in {"queued", "scheduled"} and self.behind is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-BULK: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
+from tests.mutants.mutation import Changes
+
+BULK: dict[tuple[str, str], Changes] = {
     ("_jobs/bulk.py", "tests/jobs/test_bulk.py"): (
         ("a job that came back is changed again", "if record.updated_at <= started]", "]"),
         ("jobs are requeued in any state", "state=record.state, attempts", "attempts"),

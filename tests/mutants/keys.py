@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from tests.mutants.mutation import Changes
+
 _KEYS = "tests/redis/test_keys.py"
 _KEPT = "tests/redis/test_kept_keys.py"
 _DAMAGE = "tests/redis/test_keys_damage.py"
 
-KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
+KEYS: dict[tuple[str, str], Changes] = {
     ("shared/replace.lua", _KEYS): (
         ("a replaced record is created anew", "number_or(string.match(blob, '^(%d+) ', DIGEST + 1), now)", "now"),
         ("a replaced record keeps its old shape", "subtract_uses(old_digest, 1)"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from tests.mutants.mutation import Changes
+
 _LANES, _TURNS, _RATES = [f"tests/conformance/test_{name}.py" for name in ("lanes", "lane_turns", "rates")]
 _REDIS = "tests/redis/test_lanes.py"
 
-LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
+LANES: dict[tuple[str, str], Changes] = {
     ("step/settle.lua", _LANES): (
         ("settle keeps the place", "lanes().free_place(unpack(record))"),
         ("a retried record leaves its lane", "{ id, shape, due_ms, lane }", "{ id, shape, due_ms }"),

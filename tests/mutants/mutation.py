@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Changes = tuple[tuple[str, str] | tuple[str, str, str], ...]
+"""The changes of one file: what each breaks, the text that it replaces, and the new text if there is one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mutation:

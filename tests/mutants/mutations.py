@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from tests.mutants.keys import KEYS
 from tests.mutants.lanes import LANES
-from tests.mutants.mutation import Mutation
+from tests.mutants.mutation import Changes, Mutation
 
 _FOLDER = "flowli_core/drivers/redis/lua"
 _DRIVER = ("-k", "redis and not least")
 
 
-_ALL: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
+_ALL: dict[tuple[str, str], Changes] = {
     ("step/settle.lua", "tests/conformance/test_leases.py"): (
         (
             "settle does not check the token",

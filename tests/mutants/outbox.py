@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-OUTBOX: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
+from tests.mutants.mutation import Changes
+
+OUTBOX: dict[tuple[str, str], Changes] = {
     ("sqlalchemy/_outbox.py", "tests/outbox/test_claims.py"): (
         ("rows of others are claimed", "free = table.c.claimed_until <= now", "free = table.c.number > 0"),
         ("a claim has no end in the future", '{"claimed_until": now + _CLAIM_MS,', '{"claimed_until": now,'),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from tests.mutants.mutation import Changes
+
 _REPLACE, _UNIQUE = "tests/conformance/test_replace.py", "tests/conformance/test_unique.py"
 _IN_THE_FILE = "tests/sqlite/test_keys.py"
 
-SQLITE_KEYS: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
+SQLITE_KEYS: dict[tuple[str, str], Changes] = {
     ("_enqueue.py", _REPLACE): (
         (
             "a record is replaced by one that keeps",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from tests.mutants.mutation import Changes
+
 _LANES, _TURNS, _RATES = (f"tests/conformance/test_{name}.py" for name in ("lanes", "lane_turns", "rates"))
 _IN_THE_FILE = "tests/sqlite/test_lanes.py"
 
-SQLITE_LANES: dict[tuple[str, str], tuple[tuple[str, str] | tuple[str, str, str], ...]] = {
+SQLITE_LANES: dict[tuple[str, str], Changes] = {
     ("_lanes.py", _LANES): (
         ("a lane has one active record too many", "if taken >= limit.concurrency:", "if taken > limit.concurrency:"),
         (

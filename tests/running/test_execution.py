@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
 
@@ -356,12 +357,8 @@ async def test_the_store_works_while_handlers_run() -> None:
 async def test_an_error_in_starting_a_job_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the next step is on its way."""
     work = Work()
-
-    def start(*_: object, **__: object) -> None:
-        raise RuntimeError("no slot")
-
-    monkeypatch.setattr(Slots, "start", start)
     for count in (1, 100):
+        monkeypatch.setattr(Slots, "start", Mock(side_effect=[RuntimeError("no slot"), *[None] * 200]))
         jobs = await work.add(*range(count))
         with pytest.raises(RuntimeError, match="no slot"):
             await work.run(concurrency=50)

@@ -37,6 +37,17 @@ async def test_an_enqueue_elsewhere_wakes_a_waiter(driver: SqliteDriver, elsewhe
     await soon(waiting)
 
 
+async def test_a_suspect_enqueued_elsewhere_during_another_wait_is_not_missed(
+    driver: SqliteDriver, elsewhere: SqliteDriver
+) -> None:
+    """The watcher of the process sees the commit, but nobody waits for the queue until later."""
+    another = wait(driver, "another")
+    await elsewhere.enqueue([record(max_recoveries=0)])
+    await elsewhere.enqueue([record(queue="another")])
+    await soon(another)
+    assert (await soon(wait(driver))).suspect_due
+
+
 async def test_an_enqueue_elsewhere_before_the_wait_is_not_missed(
     driver: SqliteDriver, elsewhere: SqliteDriver
 ) -> None:
