@@ -32,15 +32,17 @@ KEYS: dict[tuple[str, str], Changes] = {
         ("another type ends a replacement half-way: columns", "call('HGET', column, id)"),
         ("another type ends a replacement half-way: indexes", "call('ZSCORE', index, id)"),
     ),
-    ("shared/add_records.lua", _KEYS): (
+    ("shared/identities.lua", _KEYS): (
         ("a record waits for longer than it may", "math.min(due, created + most_wait)", "due"),
         (
             "a longest wait that is over is in the past",
             "due = math.max(math.min",
             "due = (function(a) return a end)(math.min",
         ),
-        ("a kept key is free", "tonumber(call('ZSCORE', root .. 'unique', key) or 0) > now", "false"),
-        ("a kept key is never free", "or tonumber(call('ZSCORE', root .. 'unique', key) or 0) > now", "or true"),
+        ("a kept key is free", "tonumber(call('ZSCORE', root .. 'unique', key) or 0) <= now", "true"),
+        ("a kept key is never free", "tonumber(call('ZSCORE', root .. 'unique', key) or 0) <= now", "false"),
+    ),
+    ("shared/add_records.lua", _KEYS): (
         ("a record is behind none", "call('HSET', root .. 'behind', ids[1], waits_for)"),
         ("a record behind another wakes a waiter", "      if not waits_for then\n", "      if true then\n"),
         ("a key that was kept is stored twice", "freed[#freed + 1] = key"),
@@ -93,7 +95,7 @@ KEYS: dict[tuple[str, str], Changes] = {
         ("the number of kept keys is not limited", "if unique > tonumber(most_taken) then", "if false then"),
         ("a record with the id of a removed one keeps its key", "(its_key and its_key ~= key)", "false"),
     ),
-    ("shared/add_records.lua", "tests/conformance/test_unique.py"): (
+    ("shared/identities.lua", "tests/conformance/test_unique.py"): (
         ("a record with the id of a removed one holds its key", "(not its_key or its_key == key) and blob", "blob"),
     ),
     ("requeue.lua", _KEPT): (

@@ -14,7 +14,7 @@ record                     hash  id -> shape digest, creation time, idempotency 
                                  record (1)
 shape                      hash  digest -> limits, queue, job name, policy, as many records share them; with the last of
                                  these records
-uses                       hash  digest -> number of records with this shape, see columns.lua; with the shape
+uses                       hash  digest -> number of records with this shape, see head.lua; with the shape
 token                      hash  id -> token, times, worker, lane of an active record; when it is settled or recovered
 attempts                   hash  id -> attempts, opaque to the driver; with the record (1), or by requeue
 progress                   hash  id -> the last progress that its handler reported; with the record (1), or by requeue
@@ -95,7 +95,7 @@ COLUMNS = (
     "workers",
     "tick",
 )
-"""The keys that all queues share, and that every script knows: see lua/shared/columns.lua."""
+"""The keys that all queues share, and that most scripts use: see lua/shared/columns.lua."""
 
 
 _HASHES = {

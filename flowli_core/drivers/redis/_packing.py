@@ -83,7 +83,7 @@ def unpack_shape(text: bytes) -> Shape | None:
 
 
 def read_number(stored: bytes) -> int | None:
-    """Read a number as number_or in columns.lua does. Return None if it is damaged."""
+    """Read a number as number_or in head.lua does. Return None if it is damaged."""
     number = int(stored) if stored.isdigit() and len(stored) <= len(str(_GREATEST)) else None
     return None if number is None or number > _GREATEST else number
 

@@ -1,10 +1,4 @@
--- The start of every script: the keys, the time, and how records are read.
---
--- KEYS: the column of records, a key that never exists, and those of one script. Other keys are not named: see _keys.py.
--- ARGV: the time in ms or -1 for the server's, and from ARGV[first] on the arguments of the operation.
-local RECORD = KEYS[1]
--- The text with which all keys begin.
-local root = string.sub(RECORD, 1, -7)
+-- The keys that most scripts use, and how records are read. Needs head.lua.
 local SHAPE, TOKEN, ATTEMPTS, OUTCOME, RECOVERIES = root .. 'shape', root .. 'token', root .. 'attempts',
   root .. 'outcome', root .. 'recoveries'
 local LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY = root .. 'lease', root .. 'completed', root .. 'failed',
@@ -12,28 +6,6 @@ local LEASE, COMPLETED, FAILED, CANCELLED, EXPIRY = root .. 'lease', root .. 'co
 local HOLDER, CANCELLING, COUNTS, QUEUES, SERIAL, WORKERS, TICK = root .. 'holder', root .. 'cancelling', root .. 'counts',
   root .. 'queues', root .. 'serial', root .. 'workers', root .. 'tick'
 local FINISHED = { completed = COMPLETED, failed = FAILED, cancelled = CANCELLED }
-
-local call = redis.call
-
--- Times are formatted here: Redis would format a number again for each command, and slowly.
-local function format_ms(ms)
-  return string.format('%.0f', ms)
-end
-
--- Read a number that another program may have damaged. Returns `default` if it is none from 0 to 2^53.
-local function number_or(text, default)
-  local number = tonumber(text or nil)
-  return number and number >= 0 and number <= 9007199254740992 and number or default
-end
-
-local now, micros = tonumber(ARGV[1]), 0
-if now < 0 then
-  local time = call('TIME')
-  now, micros = time[1] * 1000 + math.floor(time[2] / 1000), time[2] % 1000
-end
-local now_text = format_ms(now)
-
-local first = 2
 
 -- The keys of queues, by queue. A key is made when it is first used. The text with which they begin is at 0.
 local OF_QUEUE = {
@@ -47,36 +19,10 @@ local DUE, SUSPECT = setmetatable({ [0] = root .. 'due:' }, OF_QUEUE), setmetata
 local WAKE, HELD = setmetatable({ [0] = root .. 'wake:' }, OF_QUEUE), setmetatable({ [0] = root .. 'held:' }, OF_QUEUE)
 local TAKEN, USES, PROGRESS, LOG = root .. 'taken', root .. 'uses', root .. 'progress', root .. 'log'
 
--- What is stored beside a record may be damaged, and is read up to this length. The record itself: see parse_head.
-local LONGEST = 8388608
-
--- Run a command with many arguments, in slices that fit on Lua's stack. `width` arguments belong together.
-local function call_with_all(command, key, arguments, width)
-  local slice = 6000 - 6000 % width
-  for from = 1, #arguments, slice do
-    call(command, key, unpack(arguments, from, math.min(from + slice - 1, #arguments)))
-  end
-end
-
--- Read the fields of a hash: HMGET, in slices.
-local function read_fields(key, ids)
-  local values = {}
-  for from = 1, #ids, 6000 do
-    local slice = call('HMGET', key, unpack(ids, from, math.min(from + 5999, #ids)))
-    for i = 1, #slice do
-      values[from + i - 1] = slice[i]
-    end
-  end
-  return values
-end
-
 local function append(list, one, other)
   local length = #list
   list[length + 1], list[length + 2] = one, other
 end
-
--- The length of the digest of a shape, with which each record and each kind begin: see _packing.py.
-local DIGEST = 22
 
 -- The numbers, the queue and the name of a shape, which many records share: see pack_shape in _packing.py. Returns nil if it
 -- cannot be read.
@@ -87,10 +33,6 @@ local function parse_shape(text)
     return max_recoveries, keep_completed, keep_failed, keep_id, queue, name
   end
 end
-
--- uses: how many records have a shape, stored as USE for each record and one FIRST_USE. So a number that was changed, or that
--- was lost and began again at 0, is no such sum and stays none, whatever is added or removed: see parse_uses in uses.lua.
-local USE, FIRST_USE = 1000003, 271828
 
 -- The shape of a record, from its blob or kind, which begin with the digest. Returns nil if it cannot be read, and why. The
 -- kind of a record that was set aside is ! and its queue in hexadecimal digits; it is kept for 14 days.
