@@ -189,3 +189,15 @@ async def test_a_lane_without_records_is_gone(driver: Driver, worker: Worker) ->
     overview = await driver.overview()
     assert (overview.lanes, overview.lane_count) == ((), 0)
     assert (await worker.step(want=5)).next_due is None
+
+
+async def test_an_expired_record_uses_the_turn_of_its_lane_in_a_round(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """A round has as many turns as the step still wants records. So here another begins, with the same lane."""
+    await driver.enqueue([record("late", lane=Lane("tenant", "a", 9), expires=MS)])
+    clock.advance(MS)
+    await driver.enqueue([record("a", lane=Lane("tenant", "a", 9)), record("z")])
+    answer = await worker.step(want=1)
+    assert ([found.id for found in answer.expired], ids(answer.reserved)) == (["late"], ["a"])
+    assert ids(await worker.take(5)) == ["z"]

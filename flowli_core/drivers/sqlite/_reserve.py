@@ -97,9 +97,7 @@ class _Batch:
 
     def finish(self) -> tuple[tuple[Reserved, ...], int | None, tuple[Expired, ...]]:
         """Write the rest, and return what `reserve` returns."""
-        self.cancel_late()
-        if self._numbers:
-            self._reserve(self._numbers)
+        self.write()
         expired: list[Expired] = []
         for _, _, record_id, name, queue in self._late:
             if not type(record_id) is type(name) is str:
@@ -124,11 +122,14 @@ class _Batch:
             numbers=json.dumps(numbers),
         )
 
-    def cancel_late(self) -> None:
-        """Write that the records are cancelled that had expired and are in no lane."""
+    def write(self) -> None:
+        """Write which records in no lane are reserved, and which are cancelled because they had expired."""
         if self._late_numbers:
             self._cancel(self._late_numbers)
             self._late_numbers = []
+        if self._numbers:
+            self._reserve(self._numbers)
+            self._numbers = []
 
     def _end_turn(self, columns: Columns, lane: str) -> None:
         leave(self.transaction, lane, columns[4])
@@ -160,24 +161,26 @@ def _fill(batch: _Batch, queue: str) -> None:
 def _take_all(batch: _Batch, queue: str) -> bool | None:
     """Begin with the first round. Return True if lanes had turns, or None if it must begin again.
 
-    It must after a suspect that had expired, because another suspect may be the next one now.
+    It must after a suspect that had expired, because another suspect may be the next one now; and if there are lanes,
+    after as many turns as the batch has room for, because some of the records had expired.
     """
-    with_suspects = _may_be_suspect(batch)
+    with_suspects, room = _may_be_suspect(batch), batch.left
     turns = _find_turns(batch, queue, with_suspects=with_suspects)
     # Records are read one by one: `want` of the longest inputs would not fit into memory.
     walk = _walk(batch.transaction, queue, batch.left + EXPIRE_PER_STEP + 1, with_suspects=with_suspects)
     with closing(walk) as records:
-        for columns in merge(turns, records, key=itemgetter(1, 2)) if turns else records:
-            if columns[_SUSPECT] and not batch.is_empty():
-                continue  # it is not the first
-            if columns[0] is None:
+        for number, columns in enumerate(merge(turns, records, key=itemgetter(1, 2)) if turns else records, 1):
+            is_first = batch.is_empty()
+            if columns[_SUSPECT] and not is_first:
+                pass  # it runs alone
+            elif columns[0] is None:
                 _add_first(batch, columns)
             else:
                 batch.add(columns)
             if batch.is_full:
                 break
-            if turns and columns[_SUSPECT]:
-                batch.cancel_late()
+            if turns and (number == room or (columns[_SUSPECT] and is_first)):
+                batch.write()
                 return None
     return bool(turns)
 
@@ -188,7 +191,7 @@ def _may_be_suspect(batch: _Batch) -> bool:
 
 def _find_turns(batch: _Batch, queue: str, *, with_suspects: bool) -> list[Columns]:
     """Return the lanes that have their turn: None, the time, the lane, None, the queue, and 1 for a suspect."""
-    limits = {"now": batch.transaction.now, "limit": batch.left + EXPIRE_PER_STEP + 1}
+    limits = {"now": batch.transaction.now, "limit": batch.left}
     return batch.transaction.run("find_turns", queue=queue, suspects=with_suspects, **limits).fetchall()
 
 
