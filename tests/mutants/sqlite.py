@@ -88,7 +88,7 @@ SQLITE: dict[tuple[str, str], Changes] = {
         ("a record that has begun expires", " cancel_at = 0, started_at", " started_at"),
     ),
     ("_reserve.py", "tests/conformance/test_expiry.py"): (
-        ("a suspect is reserved beside a record", "if columns[_SUSPECT] and not batch.is_empty():", "if False:"),
+        ("a suspect is reserved beside a record", "if columns[_SUSPECT] and not is_first:", "if False:"),
         ("an expired record is reserved", "if 0 < columns[_CANCEL_AT] <= self.transaction.now:", "if False:"),
         (
             "a record expires before its time",
