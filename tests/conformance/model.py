@@ -73,6 +73,7 @@ class Model:
     def back(self, by: timedelta) -> None:
         """Set the clock back between two steps: what was due stays due, and leases keep the time that they had left."""
         seen, self.now = self.now, self.now - by
+        self.kept_keys = {key: kept for key, kept in self.kept_keys.items() if kept[0] > seen}  # the others are gone
         for call in self.calls.values():
             if call.ends is not None and call.ends > self.now:
                 call.ends = max(call.ends - by, self.now)
