@@ -203,7 +203,7 @@ def _check_queues(queues: object) -> tuple[str, ...] | None:
             "queues must be a list of at least one name, in the order in which they are served, or a dict of weights"
         )
     names = cast("Iterable[object]", queues)
-    return tuple(dict.fromkeys(_checks.name(name, argument="queues") for name in names))
+    return tuple(dict.fromkeys(_checks.name(name, argument="name of a queue") for name in names))
 
 
 def _check_weights(queues: object) -> Mapping[str, int] | None:

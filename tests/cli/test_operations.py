@@ -66,7 +66,8 @@ def test_enqueue_replaces_and_debounces_by_a_key(flowli: Callable[..., Output]) 
     first = flowli(*words, "--debounce", "1h", "--max-wait", "2h", "--unique-for", "1d").out.split()
     again = flowli(*words, "--replace", "--delay", "2h").out.split()
     assert (first[1:], again) == (["scheduled", "(accepted)"], [first[0], "scheduled", "(replaced)"])
-    assert "only a call with a key takes this" in flowli("enqueue", "send_email", '{"to": "ada"}', "--replace").err
+    assert "need --key" in flowli("enqueue", "send_email", '{"to": "ada"}', "--replace").err
+    assert "leave out --delay" in flowli(*words, "--debounce", "1h", "--delay", "2h").err
 
 
 def test_enqueue_takes_a_key_a_queue_and_a_delay(flowli: Callable[..., Output]) -> None:

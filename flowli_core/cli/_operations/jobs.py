@@ -148,6 +148,10 @@ async def enqueue(
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait")
+    if key is None and (replace or debounce or max_wait or unique_for):
+        raise click.UsageError("--replace, --debounce, --max-wait and --unique-for need --key")
+    if debounce is not None and delay is not None:
+        raise click.UsageError("--debounce says when the job is due: leave out --delay")
     if wait and is_private(registry):
         return fail(
             f"no worker sees the jobs of {runtime_of(registry).driver!r}, so --wait would not end; "

@@ -138,11 +138,14 @@ def _weights_of(queues: tuple[str, ...]) -> dict[str, int]:
     if not any(mark for _, mark, _ in pairs):
         return {}
     try:
-        return {name: int(weight) for name, _, weight in pairs}
+        weights = {name: int(weight) for name, _, weight in pairs}
     except ValueError:
         raise click.UsageError(
             f"--queues: give a whole number as weight to each queue, as in mail=3,bulk=1, got {','.join(queues)}"
         ) from None
+    if len(weights) < len(pairs):
+        raise click.UsageError(f"--queues: give each queue one weight, got {','.join(queues)}")
+    return weights
 
 
 def _as_text(value: object) -> str:
