@@ -119,7 +119,7 @@ def _lane_value(by: Callable[[In_contra], object], input: In_contra, job: str) -
     except ValueError:  # a lone surrogate, or an int of more than 4,300 digits
         raise _by_error(job, "a value that is no valid text") from None
     if text is None or size is None:
-        raise _by_error(job, f"a value of {type(found).__name__}")
+        raise _checks.internal(_by_error(job, f"a value of {type(found).__name__}"))
     if size > MOST_LANE_BYTES:
         raise _by_error(job, f"{size} bytes")
     return text
@@ -138,9 +138,7 @@ def _to_text(value: object) -> str | None:
 
 
 def _by_error(job: str, got: str) -> ValidationError:
-    return _checks.internal(
-        ValidationError(
-            f"{job}: the function `by` of its limit must return a str, an int, a UUID or an Enum of these, of at most "
-            f"{MOST_LANE_BYTES} bytes, or None; got {got}"
-        )
+    return ValidationError(
+        f"{job}: the function `by` of its limit must return a str, an int, a UUID or an Enum of these, of at most "
+        f"{MOST_LANE_BYTES} bytes, or None; got {got}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ import pytest
 from flowli_core import Jobs, job
 from flowli_core._wire.about import pack_about
 from flowli_core.cli import main
-from flowli_core.lanes import Lane
+from flowli_core.lanes import Lane, Rate
+from flowli_core.new_records import NewRecord
 from flowli_core.stored import StoredWorker
 from tests.cli.operated import Output
 from tests.support.laned import LanedDriver, lanes_of
@@ -182,3 +184,17 @@ def test_check_passes_with_blocked_lanes_and_explains_an_old_job(
     output = flowli("check", "--oldest", "5m")
     assert output.code == 1
     assert "for 1 h 0 min in the queue default, where lanes have reached their limits, longer than 5m" in output.err
+
+
+def test_a_burst_says_how_many_jobs_their_limits_have_left(
+    store: LanedDriver, flowli: Callable[..., Output], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends although they are due, because it would wait for others."""
+    limited = Lane("crawl", "x", None, Rate(1, timedelta(hours=1)))
+    asyncio.run(
+        store.enqueue(
+            [NewRecord(id=str(n), name="crawl", queue="default", input=b"null", lane=limited) for n in range(3)]
+        )
+    )
+    assert flowli("worker", "--burst").code == 0
+    assert "due jobs that wait for their limits, see `flowli lanes`: 2" in caplog.text

@@ -135,6 +135,7 @@ class Worker:
         if self._options.burst:
             counts = await self.runner.run_once()
             await self._warn_of_paused_queues(with_jobs=True)
+            await self._warn_of_limited_jobs()
             logger.info("burst finished: %s", ", ".join(f"{getattr(counts, name)} {name}" for name in counts.__slots__))
         else:
             watch = asyncio.create_task(self._stop_if_stuck())
@@ -151,6 +152,15 @@ class Worker:
                 waiting = overview.counts.by_queue.get(queue, StateCounts()).queued
                 if waiting or not with_jobs:
                     logger.warning("the queue %s is paused; due jobs that wait in it: %d", queue, waiting)
+
+    async def _warn_of_limited_jobs(self) -> None:
+        """Log how many due jobs a burst has left because limits hold them up."""
+        with contextlib.suppress(FlowliError):
+            overview = await self._jobs.inspect.get_overview()
+            queues = [queue for queue in self.runner.queues if queue not in overview.paused]
+            left = sum([overview.counts.by_queue.get(queue, StateCounts()).queued for queue in queues])
+            if left and any(lane.blocked is not None and lane.queue in queues for lane in overview.lanes):
+                logger.warning("due jobs that wait for their limits, see `flowli lanes`: %d", left)
 
     async def _stop_if_stuck(self) -> None:
         """Stop once every slot has been held for `stall_limit` by handlers that never end."""
