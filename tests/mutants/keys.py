@@ -126,6 +126,13 @@ KEYS: dict[tuple[str, str], Changes] = {
         ),
         ("a key that no record holds is not found", "if not call('HGET', HOLDER, found[2][i]) then", "if false then"),
     ),
+    ("audit.lua", "tests/redis/test_damaged_lanes.py"): (
+        (
+            "a record that waits for itself is not found",
+            "elseif call('HGET', BEHIND, waits_for) then",
+            "elseif false then",
+        ),
+    ),
     ("overview.lua", "tests/conformance/test_replace.py"): (
         ("a record behind another is the oldest", "first_due = find_oldest_held(index)"),
     ),

@@ -6,6 +6,7 @@ from tests.mutants.mutation import Changes
 
 _LANES, _TURNS, _RATES = [f"tests/conformance/test_{name}.py" for name in ("lanes", "lane_turns", "rates")]
 _REDIS = "tests/redis/test_lanes.py"
+_DAMAGED = "tests/redis/test_damaged_lanes.py"
 
 LANES: dict[tuple[str, str], Changes] = {
     ("step/settle.lua", _LANES): (
@@ -144,13 +145,38 @@ LANES: dict[tuple[str, str], Changes] = {
         ),
     ),
     ("audit/lanes.lua", _REDIS): (
-        ("a place of no record is not found", "if call('HGET', TOKEN, id) then", "if true then"),
+        (
+            "a place of no record is not found",
+            "'\\n(.*)$') == lane then",
+            "'\\n(.*)$') or true then",
+        ),
         ("a record without a place is not found", "call('SISMEMBER', root .. 'places:' .. lane, id) == 0", "false"),
         ("a lane that is stuck is not found", "if not is_active and not turn then", "if false then"),
     ),
+    ("audit/lanes.lua", _DAMAGED): (
+        ("a turn that is too late is not found", "tonumber(turn) > latest_turn(queue, lane) then", "false then"),
+        (
+            "a record with another due time in its lane is not found",
+            "due ~= call('ZSCORE', HELD[queue], id) then",
+            "false then",
+        ),
+        ("a place of a record of another lane is not found", "'\\n(.*)$') == lane then", "'\\n(.*)$') then"),
+    ),
+    ("mend_lane.lua", _DAMAGED): (
+        ("the name of no lane is kept", "call('ZREM', root .. 'lanes', member)"),
+        ("an entry of no record is held for ever", "call('ZREM', HELD[of], member)"),
+    ),
+    ("overview.lua", _DAMAGED): (("a damaged turn stops an overview", "format_ms(number_or(turn, 0))", "turn"),),
+    ("step/trim.lua", _DAMAGED): (
+        (
+            "a key with a damaged end is kept for ever",
+            "call('ZRANGEBYSCORE', UNIQUE, '(253402300799999', '+inf', 'LIMIT', 0, most)",
+            "{}",
+        ),
+    ),
     ("mend_lane.lua", _REDIS): (
-        ("a place of no record is kept", "lanes().free_place(id, lane)"),
-        ("a record is not put into its lane", "add_waiting(id, shape, due, its_lane)"),
+        ("a place of no record is kept", "lanes().free_place(id, place_of)"),
+        ("a record is not put into its lane", "add_waiting(id, shape, format_ms(number_or(due, last_due)), its_lane)"),
         ("an active record gets no place", "call('SADD', PLACES .. its_lane, id)"),
     ),
 }

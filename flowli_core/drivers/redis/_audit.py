@@ -15,7 +15,7 @@ The invariants that it checks:
   by a completed record while it is unique.
 - A record is behind another exactly if that has not finished; then it is held.
 - A held record that is behind no other is in its lane, and an active one has a place of its lane. No other record is in
-  a lane or has a place. A lane in which records wait has a turn, or active records.
+  a lane or has a place. A lane in which records wait has a turn as soon as it may run, or active records.
 - The suspects are the records that have been recovered as often as they may be.
 - Each schedule is in the index of schedules; in the index of ticks exactly if it has a next tick.
 """
@@ -42,6 +42,7 @@ _COUNTED = {"lease": "active", "completed": "completed", "failed": "failed", "ca
 _OF_RECORDS = ("token", "attempts", "outcome", "recoveries", "expiry", "holder", "cancelling", "progress", "log")
 _OF_KEYS = ("behind", "unique")
 _OF_LANES = ("lanes", "lane_suspects")
+_MENDED = {"lanes", "lane", "lane_suspects", "places", "turn", "turn_suspect", "held"}
 _OF_SCHEDULES = ("schedule", "schedules", "tick")
 _TOKEN = ("token", "")
 _TRIES = 3
@@ -99,17 +100,9 @@ class Audit:
     async def _mend_lanes(self) -> None:
         """Correct what was found of lanes: see the keys in _keys.py."""
         for finding in [*self._findings]:
-            kind, _, lane = finding.key.removeprefix(self._keys.named("")).partition(":")
-            if kind == "lanes":
-                queue, _, lane = finding.id.partition("\n")
-                await self._scripts.mend_lane(queue, lane, record_id="")
-            elif kind in {"turn", "turn_suspect"}:
-                await self._scripts.mend_lane(lane, finding.id, record_id="")
-            elif kind == "lane":
-                queue, _, lane = lane.partition("\n")
-                await self._scripts.mend_lane(queue, lane, record_id=finding.id)
-            elif kind in {"places", "lane_suspects"}:
-                await self._scripts.mend_lane("", lane, record_id=finding.id)
+            kind, _, of = finding.key.removeprefix(self._keys.named("")).partition(":")
+            if kind in _MENDED and finding.id:
+                await self._scripts.mend_lane(kind, of, finding.id)
 
     async def _compare_uses(self) -> None:
         """Check the records, and compare how many of them have each shape with what is stored.

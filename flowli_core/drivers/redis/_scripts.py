@@ -125,8 +125,8 @@ class Scripts:
     async def enqueue_any(self, records: Sequence[NewRecord]) -> Any:
         return await self._store("enqueue_any", _pack_records(records))
 
-    async def mend_lane(self, queue: str, lane: str, *, record_id: str) -> Any:
-        return await self._call("mend_lane", [queue, lane, record_id])
+    async def mend_lane(self, kind: str, of: str, member: str) -> Any:
+        return await self._call("mend_lane", [kind, of, member])
 
     async def step(self, step: Step) -> Any:
         return await self._evaluate(self._scripts["step"], self._step_words(step), self._client)

@@ -11,7 +11,7 @@ local is_held = kind and call('ZSCORE', HELD[shape.queue], id)
 local waits_for = call('HGET', BEHIND, id)
 local other = waits_for and call('HGET', RECORD, waits_for)
 local state = other and locate(waits_for, (shape_of(other)))
-local is_behind = state and not FINISHED[state] and (is_held or (blob and not kind))
+local is_behind = state and not FINISHED[state] and not call('HGET', BEHIND, waits_for) and (is_held or (blob and not kind))
 if is_behind or (not waits_for and (lane or not is_held)) then
   return 0
 end

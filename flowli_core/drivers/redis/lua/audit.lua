@@ -102,6 +102,8 @@ local function check_behind(id, waits_for)
     report('behind', id, 'is set, although the record is not held')
   elseif not state or FINISHED[state] then
     report('behind', id, 'is a record that has finished or is missing')
+  elseif call('HGET', BEHIND, waits_for) then
+    report('behind', id, 'is a record that is behind another itself')
   end
 end
 

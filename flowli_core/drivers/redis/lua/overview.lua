@@ -82,10 +82,11 @@ local function list_lanes()
   for i = 1, #entries, 2 do
     local queue, lane = string.match(entries[i], '^([^\n]*)\n(.*)$')
     if queue and string.find(lane, '\n', 1, true) then
-      local turn = call('ZSCORE', root .. 'turn:' .. queue, lane) or call('ZSCORE', root .. 'turn_suspect:' .. queue, lane) or '-1'
+      local turn = call('ZSCORE', root .. 'turn:' .. queue, lane) or call('ZSCORE', root .. 'turn_suspect:' .. queue, lane)
+      turn = turn and format_ms(number_or(turn, 0)) or '-1'
       local limit, start, active = lanes().limit_of(lane), lanes().next_start(lane), call('SCARD', root .. 'places:' .. lane)
       local text = limit.text == '' and '1 - -' or limit.text
-      rows[#rows + 1] = { entries[i], -entries[i + 1], active, text, start and turn or '-1', start and format_ms(start) or '0' }
+      rows[#rows + 1] = { entries[i], call('ZCARD', root .. 'lane:' .. entries[i]), active, text, start and turn or '-1', start and format_ms(start) or '0' }
     end
   end
   return rows

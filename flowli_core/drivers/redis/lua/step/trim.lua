@@ -35,6 +35,7 @@ local function trim(most, keep, most_taken)
   end
   if unique > 0 then
     free_keys(call('ZRANGEBYSCORE', UNIQUE, '-inf', now, 'LIMIT', 0, most))
+    free_keys(call('ZRANGEBYSCORE', UNIQUE, '(253402300799999', '+inf', 'LIMIT', 0, most)) -- after the year 9999: damaged
   end
   if unique > tonumber(most_taken) then
     free_keys(call('ZRANGE', UNIQUE, 0, math.min(unique - most_taken, most) - 1))
