@@ -385,7 +385,8 @@ class Model:
 
     def _finish(self, call: Call, state: FinishedState) -> None:
         key, until = call.new.key, call.created_at + call.new.unique_for
-        if key is not None and self._holder(key) is call and state == "completed" and until > self.now:
+        is_kept = state == "completed" and bool(call.new.unique_for) and until > self.now
+        if key is not None and self._holder(key) is call and is_kept:
             self.kept_keys[key] = (until, call.new.id)
         call.state, call.finished_at, call.behind = state, self.now, None
         for other in self.calls.values():

@@ -54,6 +54,17 @@ async def test_the_time_counts_from_the_creation(driver: Driver, worker: Worker,
     assert (await enqueue(driver, "b")).disposition == "accepted"
 
 
+async def test_a_record_that_is_not_unique_keeps_no_key_after_the_clock_was_set_back(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """It was created later than the time at which it completes."""
+    await driver.enqueue([record("a", key="k")])
+    held = await worker.take_one()
+    clock.back(MINUTE)
+    await worker.settle(held)
+    assert (await enqueue(driver, "b")).disposition == "accepted"
+
+
 @pytest.mark.parametrize("outcome", [Failed(b"{}"), Cancelled()])
 async def test_another_record_that_finished_keeps_no_key(driver: Driver, worker: Worker, outcome: Outcome) -> None:
     """It failed or was cancelled, so its work is not done."""

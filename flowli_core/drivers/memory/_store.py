@@ -229,8 +229,10 @@ class Store:
         if record.behind is not None:
             self.records[record.behind].follower = None
             self.keys[new.key], record.behind = record.behind, None
-        elif state == "completed" and (until := record.created + milliseconds(new.unique_for)) > self.now:
-            self.kept_keys.add(new.key, until, new.id)
+        elif state == "completed" and new.unique_for:
+            until = record.created + milliseconds(new.unique_for)
+            if until > self.now:
+                self.kept_keys.add(new.key, until, new.id)
 
     def renew(self, record: Record, lease_end: int) -> None:
         """Move the end of a lease."""
