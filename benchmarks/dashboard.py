@@ -1,6 +1,6 @@
 """Measure what a dashboard costs: with a million jobs in Redis, and fifty people who watch it while a worker drains.
 
-    python benchmarks/dashboard.py [--records 1000000] [--viewers 50] [--jobs 30000] [--rounds 4]
+    python -m benchmarks.dashboard [--records 1000000] [--viewers 50] [--jobs 30000] [--rounds 4]
 
 It prints the server's time for each page, the longest command of Redis by its slow log, and the jobs drained per second
 with and without viewers, in turn. The viewers run at a low priority, as if they had machines of their own. Compare the
@@ -26,13 +26,17 @@ from typing import Any
 
 import httpx2
 import uvicorn
-from drain import EMAIL, BenchJobs
 from redis.asyncio import Redis
-from redis_driver import load_delayed, started
 
 from flowli_core import Runner, job
 from flowli_core.dashboard import Dashboard
 from flowli_core.drivers.redis import RedisDriver
+
+from .bench.peers.child import COUNTER, STANDARD, payload
+from .bench.peers.flowli_peer import BenchJobs, Email, delay_many
+from .bench.server import started
+
+EMAIL = Email(**payload(STANDARD))
 
 PORT = 8651
 ADDRESS = f"http://127.0.0.1:{PORT}"
@@ -60,7 +64,7 @@ class PageJobs(BenchJobs):
 
 def registry(url: str) -> PageJobs:
     """Make the registry, with a connection of its own."""
-    return PageJobs(context=None, driver=RedisDriver.from_url(url, prefix="bench"))
+    return PageJobs(context=COUNTER, driver=RedisDriver.from_url(url, prefix="bench"))
 
 
 def serve(url: str) -> None:
@@ -188,7 +192,7 @@ async def fill(url: str, records: int) -> None:
     client: Any = Redis.from_url(url, socket_timeout=60)  # pyright: ignore[reportUnknownMemberType]
     async with registry(url) as jobs:
         await jobs.send_email.enqueue(EMAIL)
-        await load_delayed(client, records - FAILED)
+        await delay_many(jobs, records - FAILED)
         await jobs.fail.enqueue_many(range(FAILED))
         await Runner(jobs, concurrency=100).run_once()
     await client.slowlog_reset()
@@ -242,8 +246,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     given = parser.parse_args()
     logging.getLogger("flowli").setLevel(logging.CRITICAL)
-    with started() as url:
-        asyncio.run(measure(url, given))
+    with started() as server:
+        asyncio.run(measure(server.url, given))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure how long an idle worker on SQLite takes to notice a record enqueued in its own process, and in another one.
 
-    python benchmarks/sqlite_wakeup.py [rounds]
+    python -m benchmarks.sqlite_wakeup [rounds]
 
 A round starts with the call of `enqueue` and ends when the worker's waiting step returns, so it includes two commits.
 Both processes read the machine's clock (CLOCK_MONOTONIC on Linux), and the other process sends its time.

@@ -1,0 +1,183 @@
+"""The phases that measure one program. Each begins with an empty store, and returns its figures by row."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from .processes import PATIENCE, PeerError, Process, run
+from .server import Server
+from .subjects import BARE_LOOP, LOOP, OURS, Subject
+
+Figures = dict[str, float]
+"""A figure for each row that a program has."""
+
+WARM = 50
+SETTLE = 0.3
+POLL = 0.05
+PAUSE = 0.02
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The numbers of jobs, and seconds. `divide` makes the number of jobs smaller for slow programs."""
+
+    jobs: int = 40_000
+    one: int = 2_000
+    flight: int = 5_000
+    pickups: int = 200
+    idle: float = 20
+    delayed: int = 1_000_000
+    divide: int = 8
+
+    def of(self, subject: Subject) -> Sizes:
+        """Return the numbers for a program."""
+        if not subject.slow:
+            return self
+        return replace(self, jobs=self.jobs // self.divide, one=self.one // 2, flight=self.flight // 2)
+
+
+QUICK = Sizes(jobs=20_000, one=500, flight=2_000, pickups=50, idle=5, delayed=100_000, divide=10)
+TINY = Sizes(jobs=400, one=20, flight=100, pickups=5, idle=0.2, delayed=300, divide=1)
+
+
+async def throughput(server: Server, subject: Subject, sizes: Sizes) -> Figures:
+    """Measure the ways to enqueue, the memory of queued jobs, and a drain of all of them by one process."""
+    server.clear()
+    found: Figures = {}
+    stored = 0
+    async with run(subject, server.url) as producer:
+        await producer.ask("enqueue", how="one", count=WARM)
+        stored += WARM
+        for how, count in (("one", sizes.one), ("flight", sizes.flight), ("many", sizes.jobs)):
+            before = server.memory()
+            seconds = (await producer.ask("enqueue", how=how, count=count))["seconds"]
+            if seconds is not None:
+                found[how] = count / seconds
+                # The way that stores most comes last.
+                found["bytes"] = (server.memory() - before) / count
+                stored += count
+        if "many" not in found:
+            count = sizes.jobs
+            before = server.memory()
+            await producer.ask("enqueue", how="flight" if "flight" in found else "one", count=count)
+            found["bytes"] = (server.memory() - before) / count
+            stored += count
+    return found | await _drain(server, subject, stored, workers=1)
+
+
+async def pair(server: Server, subject: Subject, sizes: Sizes) -> Figures:
+    """Measure a drain by two processes."""
+    server.clear()
+    count = sizes.jobs
+    await _fill(server, subject, count)
+    return {"drain by two": (await _drain(server, subject, count, workers=2))["drain"]}
+
+
+async def pickup(server: Server, subject: Subject, sizes: Sizes) -> Figures:
+    """Measure the time from the call that enqueues to the first line of the handler, in another process that waits."""
+    server.clear()
+    async with run(subject, server.url) as producer, run(subject, server.url) as worker:
+        await worker.ask("work")
+        await producer.ask("pickups", count=3, pause=0.3)
+        await _until([worker], 3)
+        await producer.ask("pickups", count=sizes.pickups, pause=PAUSE)
+        await _until([worker], sizes.pickups + 3)
+        times = sorted((await worker.ask("times"))["times"][3:])
+    return {"p50": percentile(times, 50) * 1000, "p99": percentile(times, 99) * 1000}
+
+
+def percentile(ordered: list[float], percent: int) -> float:
+    """Return a value of an ordered list that `percent` of its values are not greater than."""
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+async def idle(server: Server, subject: Subject, sizes: Sizes) -> Figures:
+    """Count the commands that a worker sends in each second while there is nothing to do."""
+    server.clear()
+    async with run(subject, server.url) as worker:
+        async with run(subject, server.url) as producer:
+            await worker.ask("work")
+            await producer.ask("enqueue", how="one", count=10)
+            await _until([worker], 10)
+        await asyncio.sleep(min(2, sizes.idle))
+        sent = await asyncio.to_thread(server.received, sizes.idle)
+        await worker.ask("count")
+    return {"idle": sent / sizes.idle}
+
+
+async def above_delayed(server: Server, subject: Subject, sizes: Sizes) -> Figures:
+    """Measure a drain above jobs that are due in a day, beside a drain above none."""
+    found: Figures = {}
+    for delayed in (0, sizes.delayed):
+        server.clear()
+        async with run(subject, server.url) as producer:
+            await producer.ask("delay", count=delayed)
+            await producer.ask("enqueue", how="many", count=sizes.jobs)
+        drained = await _drain(server, subject, sizes.jobs, workers=1)
+        found[f"drain above {'delayed' if delayed else 'none'}"] = drained["drain"]
+        found[f"server us above {'delayed' if delayed else 'none'}"] = drained["server us"]
+    return found
+
+
+async def _fill(server: Server, subject: Subject, count: int) -> None:
+    async with run(subject, server.url) as producer:
+        for how in ("many", "flight", "one"):
+            if (await producer.ask("enqueue", how=how, count=count))["seconds"] is not None:
+                return
+
+
+async def _drain(server: Server, subject: Subject, expected: int, *, workers: int) -> Figures:
+    async with run(subject, server.url) as first:
+        if workers == 1:
+            return await _drain_by(server, [first], expected)
+        async with run(subject, server.url) as second:
+            return await _drain_by(server, [first, second], expected)
+
+
+async def _drain_by(server: Server, workers: list[Process], expected: int) -> Figures:
+    before = server.cpu()
+    await asyncio.gather(*[worker.ask("work") for worker in workers])
+    await _until(workers, expected)
+    await asyncio.sleep(SETTLE)
+    used = server.cpu() - before
+    counts = await asyncio.gather(*[worker.ask("count") for worker in workers])
+    ran = sum(count["ran"] for count in counts)
+    if ran != expected:
+        raise PeerError(f"{expected} jobs were stored, and {ran} were run")
+    busy = [count for count in counts if count["ran"]]
+    seconds = max(count["last"] for count in busy) - min(count["first"] for count in busy)
+    return {"drain": expected / seconds, "server us": used / expected * 1e6}
+
+
+async def _until(workers: list[Process], expected: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while True:
+        counts = await asyncio.gather(*[worker.ask("count") for worker in workers])
+        ran: int = sum(count["ran"] for count in counts)
+        if ran >= expected:
+            return
+        if time.monotonic() > end:
+            raise PeerError(f"{ran} of {expected} jobs were run within {PATIENCE} s")
+        await asyncio.sleep(POLL)
+
+
+Phase = Callable[[Server, Subject, Sizes], Awaitable[Figures]]
+
+
+def phases_of(subject: Subject, *, is_first: bool, quick: bool = False) -> list[Phase]:
+    """Return the phases of a program. The idle worker and the delayed jobs are measured in the first round only."""
+    if subject.only_pickup:
+        return [pickup]
+    found: list[Phase] = [throughput]
+    if not (quick and subject.slow):
+        found.append(pair)
+    if subject.name not in {LOOP, BARE_LOOP}:
+        found.append(pickup)
+        if is_first:
+            found.append(idle)
+    if is_first and subject.name == OURS:
+        found.append(above_delayed)
+    return found
