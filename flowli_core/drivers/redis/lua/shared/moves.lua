@@ -53,6 +53,9 @@ local function write_counts()
   end
 end
 
+-- The size in bytes of the largest record that can be read.
+local LARGEST = 67108864
+
 -- Read the head of a record's blob, "digest created key\nlength of meta, expiry, length of lane, unique ms\nlane meta input": see
 -- _packing.py. Returns its key, '' if it has none, and the size of its input; then, or nil for each that it has not, when it
 -- expires, its lane, and for how many ms its key stays unique. Returns nil if it cannot be read, or has more than 64 MiB.
@@ -74,7 +77,7 @@ local function parse_head(blob)
     end
   end
   local input_from = created_to and from + (meta_size or math.huge)
-  if created_to and created_to <= DIGEST + 17 and input_from <= #blob + 1 and #blob <= 67108864 then
+  if created_to and created_to <= DIGEST + 17 and input_from <= #blob + 1 and #blob <= LARGEST then
     return key, #blob + 1 - input_from, expires, lane, unique
   end
 end

@@ -6,9 +6,6 @@ local STATE_NUMBERS = { completed = 1, failed = 2, cancelled = 3 }
 
 -- Add an id to the members for `taken`, if it stays taken.
 local function take_id(taken, id, state, finished, shape)
-  if shape.keep_id == 0 then
-    return
-  end
   local free_at = tonumber(finished) + shape.keep_id
   if free_at > now then
     append(taken, format_ms(4 * free_at + STATE_NUMBERS[state]), id)
@@ -24,36 +21,56 @@ local function remove_of_shape(digest, ids)
   subtract_uses(digest, removed)
 end
 
+-- Read the start of an outcome, up to its first newline, that many records may have. Returns {state, finished, shape, digest}; the
+-- state is nil if it cannot be read, or is not that of a finished record in `in_state`, if that is given.
+local function read_start(start, in_state)
+  local state, _, _, _, _, _, kind, finished = parse_outcome(start)
+  if not FINISHED[state] or state ~= (in_state or state) then
+    return {}
+  end
+  local is_set_aside = string.byte(kind) == 33
+  local shape = shape_of(kind)
+  if is_set_aside and shape then
+    may_be_empty[shape.queue] = true
+  end
+  return { state = state, finished = finished, shape = shape, digest = not is_set_aside and string.sub(kind, 1, DIGEST) }
+end
+
 -- `in_state` is the state whose index held the ids; nil if they come from the ends of retention.
 local function remove(ids, in_state)
   if #ids == 0 then
     return
   end
-  local outcomes, by_state, by_digest, gone, taken = read_fields(OUTCOME, ids), {}, {}, {}, {}
-  for i, id in ipairs(ids) do
-    local state, _, _, _, _, _, kind, finished = parse_outcome(outcomes[i])
-    if not FINISHED[state] or state ~= (in_state or state) then
+  local outcomes, by_state, by_digest, gone, taken, starts = read_fields(OUTCOME, ids), {}, {}, {}, {}, {}
+  for i = 1, #ids do
+    local id, outcome = ids[i], outcomes[i] or ''
+    local start = string.sub(outcome, 1, string.find(outcome, '\n', 1, true) or 0)
+    local read = starts[start]
+    if not read then
+      read = read_start(start, in_state)
+      starts[start] = read
+    end
+    local state, shape, digest = read.state, read.shape, read.digest
+    if not state then
       -- The outcome is damaged, or the record has not finished and should have no end of retention.
-      state, kind = in_state or locate(id), nil
+      state = in_state or locate(id)
+      shape = FINISHED[state] and shape_of(call('HGET', RECORD, id) or '')
     end
     if FINISHED[state] then
-      by_state[state] = by_state[state] or {}
-      table.insert(by_state[state], id)
-      local shape = shape_of(kind or call('HGET', RECORD, id) or '')
+      local members = by_state[state] or {}
+      by_state[state], members[#members + 1] = members, id
       if shape then
         count(state, shape.queue, -1)
-        take_id(taken, id, state, finished or now_text, shape)
+        if shape.keep_id > 0 then
+          take_id(taken, id, state, read.finished or now_text, shape)
+        end
       end
     end
     if not state or FINISHED[state] then
       gone[#gone + 1] = id
-      local is_set_aside = kind and string.byte(kind) == 33
-      if is_set_aside then
-        may_be_empty[shape_of(kind).queue] = true
-      end
-      local digest = string.sub(not is_set_aside and kind or call('HGET', RECORD, id) or '', 1, DIGEST)
-      by_digest[digest] = by_digest[digest] or {}
-      table.insert(by_digest[digest], id)
+      digest = digest or string.sub(call('HGET', RECORD, id) or '', 1, DIGEST)
+      local members = by_digest[digest] or {}
+      by_digest[digest], members[#members + 1] = members, id
     end
   end
   for state, index in pairs(FINISHED) do

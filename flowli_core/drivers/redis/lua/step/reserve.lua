@@ -60,12 +60,16 @@ local MOST_IDLE, idle_turns = 1000, 0
 -- each record that has one.
 local function find_due(queue, most)
   local entries = call('ZRANGE', DUE[queue], 0, most, 'WITHSCORES')
-  local ids, dues = {}, {}
+  local ids, dues, due = {}, {}, nil
   for i = 1, math.min(#entries, 2 * most), 2 do
-    if tonumber(entries[i + 1]) > now then
-      break
+    if entries[i + 1] ~= due then
+      due = entries[i + 1]
+      if tonumber(due) > now then
+        break
+      end
     end
-    ids[#ids + 1], dues[#dues + 1] = entries[i], entries[i + 1]
+    local k = (i + 1) / 2
+    ids[k], dues[k] = entries[i], due
   end
   if not has_others(queue) then
     return ids, dues, entries
@@ -128,11 +132,21 @@ local function reserve_from(queue, most, options, bytes)
   local token, lease_end, worker = options.token, options.lease_end, options.worker
   local leases, tokens, reserved, in_lanes, removed = {}, {}, {}, {}, 0
   local is_full, had_expired, is_stale = false, false, false
+  -- Many records of a batch have the same head and due time. So the head that was last read is kept, with its kind, its shape and
+  -- the size of what is in front of the input, if it has nothing else; and the token that was last written.
+  local head, head_kind, head_shape, head_size = '', nil, nil, nil
+  local token_text, token_kind, token_due = nil, nil, nil
   for i, id in ipairs(ids) do
     local blob, kind, shape, size, expires, lane = blobs[i], nil, nil, nil, nil, nil
     local lane_of_turn = lane_of and lane_of[i]
-    if blob then
+    if blob and head_kind and string.sub(blob, 1, #head) == head and #blob >= head_size and #blob <= LARGEST then
+      kind, shape, size = head_kind, head_shape, #blob - head_size
+    elseif blob then
       kind, shape, size, expires, lane = parse_record(blob)
+      if kind and not expires and not lane and ids[i + 1] then
+        head = string.sub(blob, 1, string.find(blob, '\n', string.find(blob, '\n', DIGEST + 1, true) + 1, true))
+        head_kind, head_shape, head_size = kind, shape, #blob - size
+      end
     end
     if not kind or shape.queue ~= queue or lane ~= lane_of_turn then
       -- There is nothing to run: the record is missing, or it cannot be read.
@@ -177,10 +191,15 @@ local function reserve_from(queue, most, options, bytes)
         is_full = true
         break
       end
-      local due, n = string.find(dues[i], '^%d+$') and dues[i] or now_text, #reserved
+      local due, n, m = dues[i], #reserved, #all_ids + 1
+      if lane or kind ~= token_kind or due ~= token_due then
+        token_kind, token_due = not lane and kind, due
+        due = string.find(due, '^%d+$') and due or now_text
+        token_text = format_token(token, due, kind, worker, lane)
+      end
       leases[2 * n + 1], leases[2 * n + 2] = lease_end, id
-      tokens[2 * n + 1], tokens[2 * n + 2] = id, format_token(token, due, kind, worker, lane)
-      reserved[n + 1], all_ids[#all_ids + 1], all_blobs[#all_blobs + 1] = id, id, blob
+      tokens[2 * n + 1], tokens[2 * n + 2] = id, token_text
+      reserved[n + 1], all_ids[m], all_blobs[m] = id, id, blob
       if lane then
         lanes().take_place(id, lane)
         in_lanes[#in_lanes + 1] = { id, queue, lane, true }

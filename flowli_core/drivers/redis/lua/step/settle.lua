@@ -5,12 +5,30 @@
 -- The acks that finish a record. After another the record waits again, unless its cancellation was requested.
 local STATE_AFTER = { c = 'completed', f = 'failed', x = 'cancelled' }
 
--- When a record is due again. One that is released without a delay keeps its position in the queue.
-local function due_after(ack, delay, due)
-  if ack == 'r' or delay > 0 then
-    return now + delay
+-- Count the records of a call of `settle`: see its `runs`.
+local function count_runs(runs)
+  local BUCKETS, counted = '0123456789abcdefghijklmnopqr', {}
+  for i = 1, #runs do
+    local shape, state, letter, buckets, number = unpack(runs[i], 1, 5)
+    count('active', shape.queue, -number)
+    if state ~= '-' then
+      count(state, shape.queue, number)
+    end
+    if letter then
+      local numbers = counted[shape] or {}
+      counted[shape], numbers[letter] = numbers, numbers[letter] or {}
+      numbers[letter][buckets] = (numbers[letter][buckets] or 0) + number
+    end
   end
-  return math.min(due, now)
+  for shape, by_letter in pairs(counted) do
+    for letter, numbers in pairs(by_letter) do
+      for buckets, number in pairs(numbers) do
+        local run, wait = math.min(math.floor(buckets / 100), 27) + 1, math.min(buckets % 100, 27) + 1
+        local metric = letter == 'X' and 'X' or letter .. string.sub(BUCKETS, run, run) .. string.sub(BUCKETS, wait, wait)
+        add_history(metric, shape.queue, shape.name, number)
+      end
+    end
+  end
 end
 
 -- Settle `ack_count` acks of a worker from ARGV[from] on. Returns a letter for each: o done, d settled before by this token,
@@ -19,34 +37,46 @@ local function settle(from, ack_count, stepping)
   if ack_count == 0 then
     return ''
   end
-  local BUCKETS, last_started, last_due, last_buckets = '0123456789abcdefghijklmnopqr', nil, nil, nil
   local ids, answers, settled_now = {}, {}, {}
   for k = 1, ack_count do
     ids[k] = ARGV[from + 6 * (k - 1)]
   end
   local tokens, outcomes = read_fields(TOKEN, ids), read_fields(OUTCOME, ids)
   local frexp, any_cancelling = math.frexp, call('SCARD', CANCELLING) > 0
-  local settled, new_outcomes, attempts, expiries, waiting, counted, in_lanes = {}, {}, {}, {}, {}, {}, {}
+  local settled, new_outcomes, attempts, expiries, waiting, in_lanes = {}, {}, {}, {}, {}, {}
   local finished = { completed = {}, failed = {}, cancelled = {} }
+  -- Many records of a batch have the same token, times and result. So what was last read and written is kept, and records that
+  -- count alike one after another are one of `runs`: {shape, state, letter, buckets, number}.
+  local runs, run, run_text, run_state, run_letter, run_buckets = {}, nil, nil, nil, nil, nil
+  local text, active_token, reserved, due, kind, worker, shape, has_key, lane
+  local last_started, last_due, last_buckets
+  local head, head_text, head_state, head_started, head_failed, head_due
   for k = 1, ack_count do
     local at = from + 6 * (k - 1)
     local id, token, ack, started, delay, data = unpack(ARGV, at, at + 5)
-    local _, settled_before, _, failed = parse_outcome(outcomes[k])
-    local active_token, reserved, due, kind, worker
-    if tokens[k] and not settled_now[id] then
-      active_token, reserved, due, kind, worker = parse_token(tokens[k])
-    end
-    local shape = active_token == token and worker == stepping and shape_of(kind)
-    if shape then
-      local flag, lane = string.byte(kind, DIGEST + 1), nil
-      if flag == 42 or flag == 35 then -- * or #
-        lane = string.match(tokens[k], '\n(.*)$')
-        in_lanes[#in_lanes + 1] = lane and { id, lane }
+    if tokens[k] ~= text then
+      text, shape, lane = tokens[k], nil, nil
+      active_token, reserved, due, kind, worker = parse_token(text or '')
+      if kind then
+        local flag = string.byte(kind, DIGEST + 1)
+        shape, has_key = shape_of(kind), flag == 43 or flag == 35 -- + or #
+        if flag == 42 or flag == 35 then -- * or #
+          lane = string.match(text, '\n(.*)$')
+        end
       end
+    end
+    local settled_before, failed = '0', '0'
+    if outcomes[k] then
+      local _
+      _, settled_before, _, failed = parse_outcome(outcomes[k])
+    end
+    if active_token == token and worker == stepping and shape and not settled_now[id] then
       settled_now[id] = token
       local n = #settled
       settled[n + 1] = id
-      count('active', shape.queue, -1)
+      if lane then
+        in_lanes[#in_lanes + 1] = { id, lane }
+      end
       if ack == 'f' or ack == 'r' then
         failed = now_text
       end
@@ -61,39 +91,47 @@ local function settle(from, ack_count, stepping)
       if ack == 'g' or ack == 'p' then
         letter = is_cancelled and 'X' or nil
       else
-        -- Many records of a batch have the same times.
         if started ~= last_started or due ~= last_due then
-          local run = now - started
-          local wait = now - due - run
-          local _, run_bucket = frexp(run > 0 and run or 0)
-          local _, wait_bucket = frexp(wait > 0 and wait or 0)
+          local run_ms = now - started
+          local wait_ms = now - due - run_ms
+          local _, run_bucket = frexp(run_ms > 0 and run_ms or 0)
+          local _, wait_bucket = frexp(wait_ms > 0 and wait_ms or 0)
           last_started, last_due, last_buckets = started, due, 100 * run_bucket + wait_bucket
         end
         buckets = last_buckets
       end
-      if letter then
-        local numbers = shape.numbers
-        if not numbers then
-          numbers = { [letter] = {} }
-          shape.numbers, counted[#counted + 1] = numbers, shape
-        end
-        local of_letter = numbers[letter] or {}
-        of_letter[buckets] = (of_letter[buckets] or 0) + 1
-        numbers[letter] = of_letter
+      if text == run_text and state == run_state and letter == run_letter and buckets == run_buckets then
+        run[5] = run[5] + 1
+      else
+        run_text, run_state, run_letter, run_buckets = text, state, letter, buckets
+        run = { shape, state, letter, buckets, 1 }
+        runs[#runs + 1] = run
       end
+      local new_due = due
       if state == '-' then
-        local due_ms = due_after(ack, tonumber(delay), number_or(due, now))
-        due = format_ms(due_ms)
+        -- A record that is released without a delay keeps its position in the queue.
+        local delay_ms, due_ms = tonumber(delay), math.min(number_or(due, now), now)
+        if ack == 'r' or delay_ms > 0 then
+          due_ms = now + delay_ms
+        end
+        new_due = format_ms(due_ms)
         waiting[#waiting + 1] = { id, shape, due_ms, lane }
       else
-        append(finished[state], now_text, id)
-        append(expiries, shape.expiry[state], id)
-        count(state, shape.queue, 1)
-        release_key(id, kind, state)
+        local members = finished[state]
+        local m = #members
+        members[m + 1], members[m + 2] = now_text, id
+        m = #expiries
+        expiries[m + 1], expiries[m + 2] = shape.expiry[state], id
+        if has_key then
+          release_key(id, kind, state)
+        end
       end
-      local result = ack == 'c' and data or ''
+      if text ~= head_text or state ~= head_state or started ~= head_started or failed ~= head_failed or new_due ~= head_due then
+        head_text, head_state, head_started, head_failed, head_due = text, state, started, failed, new_due
+        head = format_outcome(state, token, started, failed, new_due, kind, worker, '')
+      end
       new_outcomes[2 * n + 1] = id
-      new_outcomes[2 * n + 2] = format_outcome(state, token, started, failed, due, kind, worker, result)
+      new_outcomes[2 * n + 2] = ack == 'c' and head .. data or head
       answers[k] = 'o'
     elseif settled_now[id] == token or (not settled_now[id] and settled_before == token and token ~= '0') then
       answers[k] = 'd'
@@ -119,15 +157,7 @@ local function settle(from, ack_count, stepping)
   refresh_lanes()
   call_with_all('ZREM', LEASE, settled, 1)
   call_with_all('HDEL', TOKEN, settled, 1)
-  for _, shape in ipairs(counted) do
-    for letter, numbers in pairs(shape.numbers) do
-      for buckets, number in pairs(numbers) do
-        local run, wait = math.min(math.floor(buckets / 100), 27) + 1, math.min(buckets % 100, 27) + 1
-        local metric = letter == 'X' and 'X' or letter .. string.sub(BUCKETS, run, run) .. string.sub(BUCKETS, wait, wait)
-        add_history(metric, shape.queue, shape.name, number)
-      end
-    end
-  end
+  count_runs(runs)
   notify(settled)
   return table.concat(answers)
 end
