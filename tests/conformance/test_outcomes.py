@@ -160,6 +160,64 @@ async def test_many_outcomes_in_one_step(driver: Driver, worker: Worker) -> None
     assert states == ["completed", "failed", "scheduled", "queued", "cancelled"]
 
 
+async def test_the_records_of_a_batch_end_each_in_its_own_way(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """Neighbours that have all but one thing in common keep their own states, results and times."""
+    await driver.enqueue([record(name) for name in "abcdef"])
+    batch = await worker.take(6)
+    start = clock.now()
+    clock.advance("2s")
+    outcomes: list[Outcome] = [Completed(b"1"), Cancelled(), Completed(b"2"), BROKEN, BROKEN, Completed(b"2")]
+    starts = [start, start, start, start, clock.now(), clock.now()]
+    acks = [ack(*one, started_at=at) for one, at in zip(zip(batch, outcomes, strict=True), starts, strict=True)]
+    assert (await worker.step(*acks)).acks == ("ok",) * 6
+    found = [await stored(driver, name) for name in "abcdef"]
+    states = ["completed", "cancelled", "completed", "failed", "failed", "completed"]
+    assert [(one.state, one.result, one.started_at, one.failed_at) for one in found] == [
+        (
+            state,
+            outcome.result if isinstance(outcome, Completed) else None,
+            at,
+            clock.now() if state == "failed" else None,
+        )
+        for state, outcome, at in zip(states, outcomes, starts, strict=True)
+    ]
+    counts = (await driver.overview()).counts
+    assert (counts.active, counts.completed, counts.failed, counts.cancelled) == (0, 3, 2, 1)
+
+
+async def test_the_records_of_a_batch_return_to_their_own_positions(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """Each keeps its due time when it is released."""
+    await driver.enqueue([record("a")])
+    due = clock.now()
+    clock.advance("1s")
+    await driver.enqueue([record("b"), record("c")])
+    batch = await worker.take(3)
+    await worker.step(*[ack(held, Released()) for held in batch])
+    assert [(await stored(driver, name)).scheduled_for for name in "abc"] == [due, clock.now(), clock.now()]
+
+
+async def test_the_records_of_a_batch_keep_their_own_keys_and_jobs(driver: Driver, worker: Worker) -> None:
+    """A key is free once its record has finished, also if that was reserved beside records without keys."""
+    first, second = record("a"), record("b", key="k")
+    await driver.enqueue(
+        [first, second, replace(record("c"), name="other", meta=b"meta"), replace(record("d"), meta=b"m")]
+    )
+    batch = await worker.take(4)
+    assert [(held.name, held.meta) for held in batch] == [
+        (first.name, None),
+        (first.name, None),
+        ("other", b"meta"),
+        (first.name, b"m"),
+    ]
+    await worker.step(*[ack(held) for held in batch])
+    (answer,) = await driver.enqueue([record("e", key="k")])
+    assert (answer.disposition, answer.id) == ("accepted", "e")
+
+
 async def test_a_released_record_may_be_reserved_by_the_same_step(driver: Driver, worker: Worker) -> None:
     """Settling comes before reserving. The record has a new token."""
     await driver.enqueue([record("a")])

@@ -30,9 +30,8 @@ def test_each_script_starts_with_a_header() -> None:
 
 def test_each_part_is_needed_by_a_script() -> None:
     """The parts in the folders, and those that the scripts name, are the same set."""
-    lines = [line for text in SCRIPTS.values() for line in re.findall("^-- Needs: (.*)$", text, re.MULTILINE)]
-    needed = {part for line in lines for part in re.findall(r"[\w/]+(?![\w/]*\()", line)}
-    assert {"shared/head", *needed} == set(FILES) - set(SCRIPTS)
+    lines = re.findall("-- (?:Needs|Insert): (.*)$", "\n".join(FILES.values()), re.MULTILINE)
+    assert {"shared/head", *(part for line in lines for part in line.split())} == set(FILES) - set(SCRIPTS)
 
 
 def test_scripts_call_only_documented_commands() -> None:

@@ -62,33 +62,32 @@ _LOADS = 5
 
 
 class Script:
-    """A file in lua/ behind those that it needs, and the digest by which a server knows it.
+    """A file in lua/ behind those that its line "Needs:" names, and the digest by which a server knows it.
 
-    Its line "Needs: a b name(c,d)" names them, and "name" is a function with the files in parentheses as its body: a
-    call that does not call it does not pay for their functions. All but head.lua and columns.lua become the body of a
-    function. Its inner functions then share the variables of these two, which costs less than that each captures them:
-    it saves 5 % of a step that settles and reserves nothing.
+    A call defines the functions of its script again. So a line "Insert:" stands for files that are needed there only,
+    inside of a branch or of a function: only a call that comes there pays for them.
+
+    All but head.lua and columns.lua become the body of a function. Its inner functions then share the variables of
+    these two, which costs less than that each captures them: it saves 5 % of a step that settles and reserves nothing.
     """
 
     def __init__(self, name: str) -> None:
-        text = _LUA.joinpath(f"{name}.lua").read_text()
+        text = _read(name)
         needs = re.search("^-- Needs: (.*)$", text, re.MULTILINE)
         if needs is not None:
             parts = needs[1].split()
             outer = ["shared/head", *(part for part in parts if part == "shared/columns")]
             inner = [part for part in parts if part not in outer]
-            head, body = ["".join(map(_read_part, some)) for some in (outer, inner)]
+            head, body = ["".join(map(_read, some)) for some in (outer, inner)]
             text = f"{head}local function operation()\n{body}{text}end\nreturn operation()\n"
         self.text = text
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _read_part(part: str) -> str:
-    """Return the text of a file that a script needs, or of a function with files as its body."""
-    if "(" not in part:
-        return _LUA.joinpath(f"{part}.lua").read_text()
-    name, files = part.rstrip(")").split("(")
-    return f"local function {name}()\n{''.join(map(_read_part, files.split(',')))}end\n"
+def _read(name: str) -> str:
+    """Return the text of a file in lua/, with the files that it inserts."""
+    text = _LUA.joinpath(f"{name}.lua").read_text()
+    return re.sub("^ *-- Insert: (.*)$", lambda line: "".join(map(_read, line[1].split())), text, flags=re.MULTILINE)
 
 
 class Scripts:

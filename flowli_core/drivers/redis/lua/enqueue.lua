@@ -1,5 +1,5 @@
 -- Store records that are not stored yet, all of them or none. None is in a lane or may replace another: see enqueue_any.lua.
--- Needs: general(shared/head,shared/columns,shared/clock,shared/identities,shared/general) shared/paused shared/add_history shared/add_records
+-- Needs: shared/general_alone shared/add_history shared/add_records
 -- ARGV[first..]: what read_shapes takes, and then what add_records takes: see add_records.lua.
 -- Answers {{digest, text, ...} of stored shapes that differ, now, {number, disposition, id, state, due, attempts} for each record
 --          that was not accepted}. If shapes differ, it has stored nothing.

@@ -1,9 +1,8 @@
 -- Fold the numbers of some pairs of queue and job, those first that were counted first: see shared/add_history.lua.
--- Needs: shared/columns shared/add_history
+-- Needs: shared/columns shared/fold_history
 -- ARGV[first..]: how many pairs.
 -- Answers {now, how many pairs there were}.
 -- First write: a ZREM of nothing, so that the history can be read when memory is full.
-local fold, PAIRS = make_history(), root .. 'history:jobs'
 call('ZREM', LEASE, '')
 local count = redis.pcall('ZCARD', PAIRS)
 if type(count) == 'table' then

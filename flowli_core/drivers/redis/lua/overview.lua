@@ -1,5 +1,5 @@
 -- Count the records and find the oldest due record of some queues, and list the workers.
--- Needs: shared/columns shared/clock shared/text shared/paused shared/lanes shared/list_paused
+-- Needs: shared/columns shared/clock shared/last_step shared/text shared/paused shared/lanes shared/list_paused
 -- ARGV[first..]: a cursor of the queues, '0' at the start, about how many queues to read, for how many ms a worker is listed
 --                after it was last seen, and how many lanes to list.
 -- Answers {now, cursor of the next queues or '0', {queue, number of queued, number of scheduled, when the oldest due record is due

@@ -1,5 +1,5 @@
 -- Store a schedule and the records of its ticks, or remove the schedule, if its revision is still the one that was read.
--- Needs: shared/columns shared/tokens shared/clock shared/watchers shared/paused shared/lanes shared/add_history shared/moves shared/uses shared/identities general(shared/general) shared/add_records shared/remove_waiting shared/replace shared/wake_up
+-- Needs: shared/columns shared/tokens shared/clock shared/watchers shared/paused shared/lanes shared/add_history shared/moves shared/uses shared/identities shared/general shared/add_records shared/remove_waiting shared/replace shared/wake_up
 -- KEYS[#KEYS - 1], KEYS[#KEYS]: the schedules by key, the index of their keys.
 -- ARGV[first..]: key, revision (0 if it must not be stored yet), and to remove it nothing more. To store it: 1 if it is
 --                paused, next tick in ms or -, last tick in ms or -, id of the last record or -, queue, spec, and if there

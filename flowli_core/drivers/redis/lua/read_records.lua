@@ -1,6 +1,6 @@
 -- Read one record, or a part of the page of the records in a state, newest first. A page may take several calls, because each
 -- reads a limited number of entries: _reads.py repeats them. They find the positions of the page first, then read its records.
--- Needs: shared/columns shared/clock shared/watchers shared/paused shared/lanes shared/moves shared/text read_records/filter
+-- Needs: shared/columns shared/clock shared/last_step shared/watchers shared/paused shared/lanes shared/moves shared/text read_records/filter
 -- ARGV[first..]: an id; or "ids" and ids, of which it reads fewer once the answer is large; or
 --                state, the ms and the id of the position after which the page begins (-1: at the start), how many records to
 --                read or 0 to find positions only, 1 to answer the payloads or 0 to leave them out, how many positions to find,

@@ -1,5 +1,5 @@
 -- Do the step of a worker: settle, recover, reserve, trim, next. A step that is sent again gets its first answer again.
--- Needs: shared/columns shared/tokens shared/clock shared/watchers shared/paused shared/lanes shared/add_history shared/moves shared/uses shared/remove shared/reports step/settle step/recover step/reserve step/trim step/next
+-- Needs: shared/columns shared/tokens shared/watchers shared/paused shared/lanes shared/add_history shared/moves step/reserve
 -- KEYS[#KEYS]: the worker: its last step of each sequence (sequence, acks, token, batch), when it was seen, when listed.
 -- ARGV[first..]: worker, sequence, lease ms, want, 1 to reserve a suspect, most bytes, most to recover, most to trim, how many
 --                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a
@@ -31,8 +31,12 @@ local lease_end = format_ms(now + lease_ms)
 local MOST_BEHIND = 1000
 
 local serial = call('HMGET', SERIAL, 'now', 'token', 'paused')
-if follow_clock(number_or(serial[1], 0)) then
-  serial[2] = call('HGET', SERIAL, 'token')
+local last_now = number_or(serial[1], 0)
+if last_now > now then
+  -- Insert: shared/clock
+  if follow_clock(last_now) then
+    serial[2] = call('HGET', SERIAL, 'token')
+  end
 end
 call('ZREM', LEASE, '')
 
@@ -57,6 +61,10 @@ if last_sequence and last_sequence > sequence + MOST_BEHIND then
   last_sequence = nil
 end
 
+local function first_lease_end()
+  return tonumber(call('ZRANGE', LEASE, 0, 0, 'WITHSCORES')[2])
+end
+
 -- Store the time of the step, for follow_clock.
 local function write_time()
   call('HSET', SERIAL, 'now', now_text)
@@ -64,9 +72,19 @@ end
 
 local acks, token, recovered, first_end, left_own = '', false, {}, nil, false
 if not last_sequence or sequence > last_sequence then
-  store_reports(reports_from, acks_from - 1, worker)
-  acks = settle(acks_from, ack_count, worker)
-  recovered, first_end, left_own = recover(most_recovered, worker, is_waiting, served[1])
+  if report_count ~= '0' then
+    -- Insert: shared/reports
+    store_reports(reports_from, acks_from - 1, worker)
+  end
+  if ack_count > 0 then
+    -- Insert: step/settle
+    acks = settle(acks_from, ack_count, worker)
+  end
+  first_end = first_lease_end()
+  if first_end and first_end <= now then
+    -- Insert: step/recover
+    recovered, first_end, left_own = recover(most_recovered, worker, is_waiting, served[1])
+  end
   token = next_number(serial[2], known_token)
   reserve(open, left_own and 0 or tonumber(want), {
     worker = worker, token = token, lease_end = lease_end, with_suspect = with_suspect and not is_waiting,
@@ -77,6 +95,7 @@ if not last_sequence or sequence > last_sequence then
     write_time()
   end
   if ack_count > 0 or not token then
+    -- Insert: step/trim
     trim(tonumber(most_trimmed), { completed = keep_completed, failed = keep_failed, cancelled = keep_cancelled }, keep_taken)
   end
   call('HSET', WORKER, SEQUENCE, sequence_text, ACKS, acks, BATCH_TOKEN, token or 0, BATCH, table.concat(batch.ids, ' '),
@@ -94,6 +113,7 @@ if not last_sequence or sequence > last_sequence then
     local state, _, _, _, _, _, kind, finished = parse_outcome(id and call('HGET', OUTCOME, id))
     local shape = FINISHED[state] and shape_of(kind)
     local latest = shape and tonumber(shape.expiry[state]) or now + KEEP_SET_ASIDE
+    -- Insert: shared/clock
     if is_set_back(number_or(finished, now)) then
       latest = latest + finished - now
     end
@@ -109,8 +129,10 @@ else
   if sequence == last_sequence then
     acks, token = last[2], number_or(last[3])
     if not acks or #acks ~= ack_count or string.find(acks, '[^odl]') then
+      -- Insert: step/settle
       acks = settle(acks_from, ack_count, worker)
     end
+    -- Insert: step/reserve_again
     reserve_again(last[3], last[4] or '', lease_end, worker)
     call('HSET', WORKER, 'seen', now_text)
     call('PEXPIRE', WORKER, remember_ms + list_ms)
@@ -125,7 +147,7 @@ if is_leaving == '1' then
 end
 write_counts()
 local is_unknown = not is_waiting and sequence > 1 and (not last_sequence or last_sequence < sequence - 1)
-local next_ms, tick_ms, is_suspect_first = find_next(open, first_end, lease_ms)
+-- Insert: step/next
 return {
   now, acks, batch.ids, batch.blobs, batch.histories, token or 0, recovered, set_asides, next_ms, tick_ms,
   is_suspect_first and 1 or 0, is_unknown and 1 or 0, expired,

@@ -1,13 +1,8 @@
--- Store records that are not stored yet, all of them or none. Needs head.lua, general.lua, paused.lua, add_history.lua, and for
+-- Store records that are not stored yet, all of them or none. Needs head.lua, general.lua, add_history.lua, and for
 -- records in lanes lanes.lua. It defines few functions and tables, because they cost a call that stores one record most: see head.lua.
 
--- Returns what general.lua returns. Few calls need it, so it is made when it is needed.
+-- What `general` returns. Few calls need it, so it is made when it is needed.
 local functions
-local function others()
-  ARGV[1] = now_text
-  functions = functions or general()
-  return functions
-end
 
 -- Count the records of a shape. Store it, and its queue, with the first of them.
 local function add_uses(digest, shape)
@@ -71,8 +66,9 @@ local function add_records(given, at, first_number, number, refused, waits_for)
     local shape = given[digest]
     local holder = key ~= '' and not waits_for and (held and held[key] or call('HGET', root .. 'holder', key))
     local may_be_refused = stored[k] or holder or (added and added[id]) or (shape.keeps_id and call('ZSCORE', root .. 'taken', id))
+    functions = functions or (may_be_refused and general())
     local refusal = may_be_refused
-      and others().refuse(first_number + k - 1, id, key, shape, stored[k], holder, added or {}, held or {})
+      and functions.refuse(first_number + k - 1, id, key, shape, stored[k], holder, added or {}, held or {})
     if refusal then
       refused[#refused + 1] = refusal
     else
@@ -84,7 +80,8 @@ local function add_records(given, at, first_number, number, refused, waits_for)
       elseif due_kind == 'a' then
         due = math.max(now, tonumber(ms))
       else
-        due, rest, lane = others().apply_options(due_kind, ms, now, rest)
+        functions = functions or general()
+        due, rest, lane = functions.apply_options(due_kind, ms, now, rest)
       end
       due_text, is_delayed = due_text or format_ms(due), is_delayed or due > now
       if number > 1 then
@@ -131,7 +128,8 @@ local function add_records(given, at, first_number, number, refused, waits_for)
   if is_delayed then
     local last_now = number_or(call('HGET', root .. 'serial', 'now'), 0)
     if last_now > now then
-      others().follow_clock(last_now)
+      functions = functions or general()
+      functions.follow_clock(last_now)
     end
   end
   for digest, shape in pairs(given) do
@@ -165,8 +163,11 @@ local function add_records(given, at, first_number, number, refused, waits_for)
         call('DEL', wake)
         is_new = call('ZADD', wake, '0', '0')
       end
-      if is_new == 1 and paused_since(queue) then
-        call('DEL', wake)
+      if is_new == 1 then
+        -- Insert: shared/paused
+        if paused_since(queue) then
+          call('DEL', wake)
+        end
       end
     end
   end

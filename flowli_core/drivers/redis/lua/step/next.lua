@@ -1,14 +1,20 @@
 -- Next: find out when there will be work, and wake another worker for the due records that this step left. Needs
--- columns.lua, reserve.lua.
-
--- Returns when the first record of a queue that is no suspect is due, when the first due suspect was due, and when the next
--- suspect will be due: nil if there is none.
-local function due_times(queue)
-  local due = first_due[queue]
+-- columns.lua, reserve.lua. It sets the ms until there is something to do, the ms until the next tick of a schedule, -1 for never,
+-- and `is_suspect_first` to true if a due suspect comes before all other due records.
+local soonest, is_suspect_first = first_end or math.huge, nil
+if #batch.ids > 0 then
+  soonest = math.min(soonest, now + lease_ms)
+end
+local tick = tonumber(call('ZRANGE', TICK, 0, 0, 'WITHSCORES')[2])
+if tick and tick > now then
+  soonest = math.min(soonest, tick)
+end
+for _, queue in ipairs(open) do
+  -- When the first record that is no suspect is due, when the first due suspect was due, and when the next suspect will be due.
+  local due, suspect, later = first_due[queue], nil, nil
   if due == nil then
     due = tonumber(call('ZRANGE', DUE[queue], 0, 0, 'WITHSCORES')[2])
   end
-  local suspect, later
   if has_others(queue) then
     local turn = tonumber(call('ZRANGE', root .. 'turn:' .. queue, 0, 0, 'WITHSCORES')[2])
     due = math.min(due or math.huge, turn or math.huge)
@@ -20,45 +26,18 @@ local function due_times(queue)
       later = next_one and math.min(later or next_one, next_one) or later
     end
   end
-  return due or nil, suspect, later
-end
-
--- Store a wake-up if the step left due records, and delete it if it left none. If it left only due suspects, store a wake-up
--- if it has reserved another suspect. Otherwise keep it as it is: waiting steps reserve no suspects, and would wake each other.
-local function update_wake_up(queue, due, suspect)
+  soonest = math.min(soonest, due or math.huge, later or math.huge)
+  -- Store a wake-up if the step left due records, and delete it if it left none. If it left only due suspects, store a wake-up
+  -- if it has reserved another suspect. Otherwise keep it as it is: waiting steps reserve no suspects, and would wake each other.
   if (due and due <= now) or (suspect and batch.has_suspect) then
-    call('ZADD', WAKE[queue], 0, '0')
+    call('ZADD', WAKE[queue], '0', '0')
   elseif not suspect and not announced[queue] then
     call('DEL', WAKE[queue])
   end
+  if is_suspect_first == nil and suspect and not (due and due <= suspect) then
+    is_suspect_first = true
+  elseif is_suspect_first == nil and due and due <= now then
+    is_suspect_first = false
+  end
 end
-
--- Returns the ms until there is something to do, the ms until the next tick of a schedule, -1 for never, and true if a due
--- suspect comes before all other due records.
-local function find_next(queues, first_lease_end, lease_ms)
-  local soonest = math.huge
-  local function add(time)
-    soonest = math.min(soonest, time or math.huge)
-  end
-  add(first_lease_end)
-  if #batch.ids > 0 then
-    add(now + lease_ms)
-  end
-  local tick = tonumber(call('ZRANGE', TICK, 0, 0, 'WITHSCORES')[2])
-  if tick and tick > now then
-    add(tick)
-  end
-  local is_suspect_first
-  for _, queue in ipairs(queues) do
-    local due, suspect, later = due_times(queue)
-    add(due)
-    add(later)
-    update_wake_up(queue, due, suspect)
-    if is_suspect_first == nil and suspect and not (due and due <= suspect) then
-      is_suspect_first = true
-    elseif is_suspect_first == nil and due and due <= now then
-      is_suspect_first = false
-    end
-  end
-  return soonest < math.huge and math.max(soonest - now, 0) or -1, tick and math.max(tick - now, 0) or -1, is_suspect_first
-end
+local next_ms, tick_ms = soonest < math.huge and math.max(soonest - now, 0) or -1, tick and math.max(tick - now, 0) or -1

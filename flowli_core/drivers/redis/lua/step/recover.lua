@@ -70,17 +70,9 @@ local function recover_one(id, token_text, outcome_text, stepping, queue)
   return { id, shape.name, shape.queue, meta, recoveries, state == '-' and 'queued' or state }
 end
 
-local function first_lease_end()
-  return tonumber(call('ZRANGE', LEASE, 0, 0, 'WITHSCORES')[2])
-end
-
 -- Recover up to `most` records. What cannot be read is set aside in `queue`. Returns the recovered, when the first of the other
 -- leases ends, nil if there is none, and true if this waiting step has left leases of its own worker as they are.
 local function recover(most, stepping, is_waiting, queue)
-  local lease_end = first_lease_end()
-  if not lease_end or lease_end > now then
-    return {}, lease_end
-  end
   local expired = call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most)
   local tokens, outcomes, ids, recovered = read_fields(TOKEN, expired), read_fields(OUTCOME, expired), {}, {}
   local left_own = false

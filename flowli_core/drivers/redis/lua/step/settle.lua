@@ -46,8 +46,8 @@ local function settle(from, ack_count, stepping)
   local settled, new_outcomes, attempts, expiries, waiting, in_lanes = {}, {}, {}, {}, {}, {}
   local finished = { completed = {}, failed = {}, cancelled = {} }
   -- Many records of a batch have the same token, times and result. So what was last read and written is kept, and records that
-  -- count alike one after another are one of `runs`: {shape, state, letter, buckets, number}.
-  local runs, run, run_text, run_state, run_letter, run_buckets = {}, nil, nil, nil, nil, nil
+  -- count alike one after another are one of `runs`: {shape, state, letter, buckets, number}. The letter decides the state.
+  local runs, run, run_text, run_letter, run_buckets = {}, nil, nil, nil, nil
   local text, active_token, reserved, due, kind, worker, shape, has_key, lane
   local last_started, last_due, last_buckets
   local head, head_text, head_state, head_started, head_failed, head_due
@@ -100,10 +100,10 @@ local function settle(from, ack_count, stepping)
         end
         buckets = last_buckets
       end
-      if text == run_text and state == run_state and letter == run_letter and buckets == run_buckets then
+      if text == run_text and letter == run_letter and buckets == run_buckets then
         run[5] = run[5] + 1
       else
-        run_text, run_state, run_letter, run_buckets = text, state, letter, buckets
+        run_text, run_letter, run_buckets = text, letter, buckets
         run = { shape, state, letter, buckets, 1 }
         runs[#runs + 1] = run
       end

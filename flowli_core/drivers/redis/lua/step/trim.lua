@@ -1,4 +1,5 @@
--- Trim: remove finished records after their retention, and those above the number to keep. Needs columns.lua, remove.lua.
+-- Trim: remove finished records after their retention, and those above the number to keep. Needs columns.lua, moves.lua.
+
 -- Free the keys of completed records, unless an unfinished record holds them. If a record was removed, another may have its id now.
 local function free_keys(keys)
   for _, key in ipairs(keys) do
@@ -12,14 +13,21 @@ local function free_keys(keys)
   end
 end
 
+local function remove_some(ids, state)
+  if #ids > 0 then
+    -- Insert: shared/uses shared/remove
+    remove(ids, state)
+  end
+end
+
 local function trim(most, keep, most_taken)
   local expired = call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, most)
-  remove(expired)
+  remove_some(expired)
   local left = most - #expired
   for _, state in ipairs({ 'completed', 'failed', 'cancelled' }) do
     local excess = math.min(call('ZCARD', FINISHED[state]) - tonumber(keep[state]), left)
     if excess > 0 then
-      remove(call('ZRANGE', FINISHED[state], 0, excess - 1), state)
+      remove_some(call('ZRANGE', FINISHED[state], 0, excess - 1), state)
       left = left - excess
     end
   end
