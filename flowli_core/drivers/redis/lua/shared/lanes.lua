@@ -9,7 +9,7 @@
 -- The queues in which a change has made a waiter learn of an earlier time.
 local announced = {}
 
--- Returns the functions of lanes. They are made when they are needed: see make_history.
+-- Returns the functions of lanes. They are made when they are needed: see head.lua.
 local functions_of_lanes
 local function lanes()
   if functions_of_lanes then
