@@ -200,22 +200,17 @@ async def test_the_records_of_a_batch_return_to_their_own_positions(
     assert [(await stored(driver, name)).scheduled_for for name in "abc"] == [due, clock.now(), clock.now()]
 
 
-async def test_the_records_of_a_batch_keep_their_own_keys_and_jobs(driver: Driver, worker: Worker) -> None:
-    """A key is free once its record has finished, also if that was reserved beside records without keys."""
-    first, second = record("a"), record("b", key="k")
-    await driver.enqueue(
-        [first, second, replace(record("c"), name="other", meta=b"meta"), replace(record("d"), meta=b"m")]
-    )
-    batch = await worker.take(4)
-    assert [(held.name, held.meta) for held in batch] == [
-        (first.name, None),
-        (first.name, None),
-        ("other", b"meta"),
-        (first.name, b"m"),
-    ]
-    await worker.step(*[ack(held) for held in batch])
-    (answer,) = await driver.enqueue([record("e", key="k")])
-    assert (answer.disposition, answer.id) == ("accepted", "e")
+async def test_the_records_of_a_batch_keep_their_own_jobs(
+    driver: Driver, worker: Worker, other: Worker, clock: ManualClock
+) -> None:
+    """Each has its own name and meta, also when it is recovered."""
+    metas = {"a": None, "b": None, "c": b"meta", "d": b"m"}
+    await driver.enqueue([record(one, name=f"job {one}", meta=meta) for one, meta in metas.items()])
+    expected = [(f"job {one}", meta) for one, meta in metas.items()]
+    assert [(held.name, held.meta) for held in await worker.take(4)] == expected
+    clock.advance(LEASE)
+    recovered = (await other.step()).recovered
+    assert sorted((one.name, one.meta) for one in recovered) == expected
 
 
 async def test_a_released_record_may_be_reserved_by_the_same_step(driver: Driver, worker: Worker) -> None:

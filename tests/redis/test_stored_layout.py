@@ -78,6 +78,13 @@ async def test_the_stored_bytes_stay_as_they_are(foreign: Any, prefix: str) -> N
     await driver.close()
 
 
+async def test_many_leases_have_no_other_member(driver: RedisDriver, foreign: Any, prefix: str) -> None:
+    """The long member that makes a tree of the sorted set is removed at once."""
+    await driver.enqueue([record(f"{number:02}") for number in range(40)])
+    await Worker(driver, queues=("mail",)).take(40)
+    assert foreign.zrange(f"{{{prefix}}}:1:lease", 0, -1) == [b"%02d" % number for number in range(40)]
+
+
 def read(admin: Any, prefix: str) -> dict[str, Any]:
     """Return the keys of a prefix with their values, as text."""
     stored: dict[str, Any] = {}
