@@ -145,6 +145,7 @@ LANES: dict[tuple[str, str], Changes] = {
         ),
     ),
     ("audit/lanes.lua", _REDIS): (
+        ("a place of a record of another lane is not found", "'\\n(.*)$') == lane then", "'\\n(.*)$') then"),
         (
             "a place of no record is not found",
             "'\\n(.*)$') == lane then",
@@ -160,7 +161,6 @@ LANES: dict[tuple[str, str], Changes] = {
             "due ~= call('ZSCORE', HELD[queue], id) then",
             "false then",
         ),
-        ("a place of a record of another lane is not found", "'\\n(.*)$') == lane then", "'\\n(.*)$') then"),
     ),
     ("mend_lane.lua", _DAMAGED): (
         ("the name of no lane is kept", "call('ZREM', root .. 'lanes', member)"),

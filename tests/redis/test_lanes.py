@@ -233,3 +233,15 @@ async def test_a_damaged_due_time_does_not_stop_a_lane(
     assert held.id == "1"
     await worker.settle(held, DONE)
     assert ids(await worker.take(9)) == ["2"]
+
+
+async def test_a_place_of_an_active_record_of_another_lane_is_found(
+    driver: RedisDriver, prefix: str, foreign: Any
+) -> None:
+    worker, places = Worker(driver), f"{{{prefix}}}:1:places:{A}"
+    await driver.enqueue([in_lane("other", Lane("mail", "b"))])
+    await worker.take(1)
+    await driver.enqueue([in_lane("1")])
+    foreign.sadd(places, "other")
+    assert [(one.key, one.id) for one in await driver.fsck()] == [(places, "other")]
+    assert ids(await worker.take(1)) == ["1"]
