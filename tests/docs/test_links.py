@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowli_core.cli import main
+from flowli_core.cli._main import flowli
 from tests.docs.pages import BLOCK, DOCS, PAGES, ROOT, code
 
 PACKAGES = ("flowli_core", "flowli_fastapi", "flowli_starlette", "flowli_litestar")
@@ -57,14 +57,12 @@ def test_each_make_target_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_each_command_of_flowli_and_each_of_its_options_exists(page: str) -> None:
-    for line in re.findall(
-        r"^(?:\$ )?flowli (.+?)(?:  +#.*)?$", "".join(c for _, c, _ in BLOCK.findall(PAGES[page])), re.MULTILINE
-    ):
-        command: Any = main
+    for line in re.findall(r"^(?:\$ )?flowli (.+?)(?:  +#.*)?$", code(page), re.MULTILINE):
+        command: Any = flowli
         for word in line.split():
             if word in getattr(command, "commands", {}):
                 command = command.commands[word]
             elif word.startswith("--"):
                 options = [option for parameter in command.params for option in parameter.opts]
                 assert word.partition("=")[0] in [*options, "--help", "--version"], f"{page}: flowli {line}"
-        assert command is not main or line.startswith("--"), f"{page}: flowli {line}"
+        assert command is not flowli or line.startswith("--"), f"{page}: flowli {line}"
