@@ -145,8 +145,9 @@ def _find_earliest(transaction: Transaction, lane: str) -> int | None:
 
 def _limit_of(transaction: Transaction, lane: str) -> _Limit:
     parts = unpack(lane)
-    found = parts and _read_limit(transaction.run("find_limit", name=parts.limit).fetchone())
-    return found or _UNREADABLE
+    if parts is None:
+        return _UNREADABLE
+    return _read_limit(transaction.run("find_limit", name=parts.limit).fetchone()) or _UNREADABLE
 
 
 def _read_limit(numbers: tuple[object, ...] | None) -> _Limit | None:
