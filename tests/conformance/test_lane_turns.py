@@ -201,3 +201,12 @@ async def test_an_expired_record_uses_the_turn_of_its_lane_in_a_round(
     answer = await worker.step(want=1)
     assert ([found.id for found in answer.expired], ids(answer.reserved)) == (["late"], ["a"])
     assert ids(await worker.take(5)) == ["z"]
+
+
+async def test_an_expired_record_in_no_lane_ends_no_round(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The lane that follows it in its round has another turn in the next one, before a lane that is behind both."""
+    await driver.enqueue([record("late", expires=MS)])
+    clock.advance(MS)
+    await driver.enqueue([*of_lane("a", 2), *of_lane("b", 1)])
+    answer = await worker.step(want=2)
+    assert ([found.id for found in answer.expired], ids(answer.reserved)) == (["late"], ["a0", "a1"])

@@ -181,7 +181,7 @@ _ALL: dict[tuple[str, str], Changes] = {
         ),
         (
             "no suspect is next after an expired record",
-            "elseif had_expired and #all_ids == 0 and options.with_suspect and has_others(queue) then",
+            "elseif had_expired and #all_ids == 0 and suspect_waits then",
             "elseif false then",
         ),
         (

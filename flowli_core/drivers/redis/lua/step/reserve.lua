@@ -19,8 +19,8 @@ local function has_others(queue)
   return others[queue]
 end
 
--- Find the first due suspect of a queue. Returns its id and due time in lists, and its lane; or nil if another record comes before
--- it. If its lane may not run now, the lists are empty.
+-- Find the first due suspect of a queue. Returns its id and due time in lists, and its lane; or nil, and true if there is one but
+-- another record comes before it. If its lane may not run now, the lists are empty.
 local function find_suspect(queue)
   -- The first of two entries, {member, time}: nil if there is none.
   local function first_of(one, other)
@@ -42,7 +42,7 @@ local function find_suspect(queue)
   local suspect = first_entry(SUSPECT[queue], root .. 'turn_suspect:' .. queue, now)
   local other = suspect and first_entry(DUE[queue], root .. 'turn:' .. queue, '+inf')
   if not suspect or (other and first_of(other, suspect) == other) then
-    return nil
+    return nil, suspect and true
   end
   local lane = string.match(suspect[1], '^\n(.*)$')
   if lane then
@@ -123,6 +123,7 @@ local function reserve_from(queue, most, options, bytes)
   if options.with_suspect and #batch.ids == 0 and has_others(queue) then
     ids, dues, lane_of = find_suspect(queue)
   end
+  local suspect_waits = not ids and dues
   if not ids then
     index = DUE[queue]
     ids, dues, entries, lane_of = find_due(queue, most)
@@ -182,7 +183,7 @@ local function reserve_from(queue, most, options, bytes)
       add_history('X', queue, shape.name, 1)
       expired[#expired + 1] = { id, shape.name, queue }
       removed, had_expired = removed + 1, true
-    elseif had_expired and #all_ids == 0 and options.with_suspect and has_others(queue) then
+    elseif had_expired and #all_ids == 0 and suspect_waits then
       -- A suspect may be the next due record: read the indexes again.
       break
     else
