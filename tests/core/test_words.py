@@ -13,13 +13,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
     *("flowli", "flowli_core", "flowli_starlette", "flowli_fastapi", "flowli_litestar"),
-    *("tests", "examples", "benchmarks", ".github", ".ci"),
+    *("tests", "examples", "benchmarks", "docs", ".github", ".ci"),
 )
 KINDS = {".py", ".lua", ".sql", ".md", ".yml", ".yaml", ".service", ""}
 FILES = sorted(
     path
     for path in [*ROOT.glob("*"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))]
-    if path.suffix in KINDS and path.is_file() and path != Path(__file__)
+    if path.suffix in KINDS and path.is_file() and path != Path(__file__) and "_build" not in path.parts
 )
 
 PHRASES = {

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from flowli_core import Jobs
 from flowli_core.cli._main import flowli
+from flowli_core.drivers.memory import MemoryDriver
+from flowli_core.metrics import PrometheusMetrics
 from tests.docs.pages import BLOCK, DOCS, PAGES, ROOT, code
 
 PACKAGES = ("flowli_core", "flowli_fastapi", "flowli_starlette", "flowli_litestar")
@@ -66,3 +71,16 @@ def test_each_command_of_flowli_and_each_of_its_options_exists(page: str) -> Non
                 options = [option for parameter in command.params for option in parameter.opts]
                 assert word.partition("=")[0] in [*options, "--help", "--version"], f"{page}: flowli {line}"
         assert command is not flowli or line.startswith("--"), f"{page}: flowli {line}"
+
+
+async def test_the_named_metrics_exist() -> None:
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    async with Jobs[None](context=None, driver=MemoryDriver()) as jobs:
+        await metrics.read_store(jobs)
+    exported = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in registry.collect()}
+    assert "flowli_attempts_total" in exported
+    page, board = PAGES["how-to/monitoring.md"], (DOCS / "how-to" / "grafana.json").read_text()
+    assert exported == set(re.findall(r"`(flowli_[a-z_]+)`", page))
+    assert {name.removesuffix("_bucket") for name in re.findall(r"flowli_[a-z_]+", board)} <= exported
+    assert json.loads(board)["panels"]
