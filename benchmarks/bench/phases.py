@@ -46,25 +46,25 @@ TINY = Sizes(jobs=400, one=20, flight=100, pickups=5, idle=0.2, delayed=300, div
 async def throughput(server: Server, subject: Subject, sizes: Sizes) -> Figures:
     """Measure the ways to enqueue, the memory of queued jobs, and a drain of all of them by one process."""
     server.clear()
+    empty = server.memory()
     found: Figures = {}
-    stored = 0
     async with run(subject, server.url) as producer:
         await producer.ask("enqueue", how="one", count=WARM)
-        stored += WARM
+        stored = WARM
         for how, count in (("one", sizes.one), ("flight", sizes.flight), ("many", sizes.jobs)):
-            before = server.memory()
-            seconds = (await producer.ask("enqueue", how=how, count=count))["seconds"]
-            if seconds is not None:
-                found[how] = count / seconds
-                # The way that stores most comes last.
-                found["bytes"] = (server.memory() - before) / count
+            before = server.cpu()
+            answer = await producer.ask("enqueue", how=how, count=count)
+            if answer["seconds"] is not None:
                 stored += count
+                found[how] = count / answer["seconds"]
+                found[f"{how} server us"] = (server.cpu() - before) / count * 1e6
+                found[f"{how} client us"] = answer["cpu"] / count * 1e6
         if "many" not in found:
-            count = sizes.jobs
-            before = server.memory()
-            await producer.ask("enqueue", how="flight" if "flight" in found else "one", count=count)
-            found["bytes"] = (server.memory() - before) / count
-            stored += count
+            await producer.ask("enqueue", how="flight" if "flight" in found else "one", count=sizes.jobs)
+            stored += sizes.jobs
+    # The buffers of clients that have left do not count.
+    server.wait_until_left()
+    found["bytes"] = (server.memory() - empty) / stored
     return found | await _drain(server, subject, stored, workers=1)
 
 
@@ -138,6 +138,7 @@ async def _drain(server: Server, subject: Subject, expected: int, *, workers: in
 
 
 async def _drain_by(server: Server, workers: list[Process], expected: int) -> Figures:
+    idle_cpu = await _cpu(workers)
     before = server.cpu()
     await asyncio.gather(*[worker.ask("work") for worker in workers])
     await _until(workers, expected)
@@ -149,18 +150,29 @@ async def _drain_by(server: Server, workers: list[Process], expected: int) -> Fi
         raise PeerError(f"{expected} jobs were stored, and {ran} were run")
     busy = [count for count in counts if count["ran"]]
     seconds = max(count["last"] for count in busy) - min(count["first"] for count in busy)
-    return {"drain": expected / seconds, "server us": used / expected * 1e6}
+    return {
+        "drain": expected / seconds,
+        "server us": used / expected * 1e6,
+        "worker us": (sum(count["cpu"] for count in counts) - idle_cpu) / expected * 1e6,
+    }
+
+
+async def _cpu(workers: list[Process]) -> float:
+    seconds: list[float] = [(await worker.ask("count"))["cpu"] for worker in workers]
+    return sum(seconds)
 
 
 async def _until(workers: list[Process], expected: int) -> None:
-    end = time.monotonic() + PATIENCE
+    last, end = 0, time.monotonic() + PATIENCE
     while True:
         counts = await asyncio.gather(*[worker.ask("count") for worker in workers])
         ran: int = sum(count["ran"] for count in counts)
         if ran >= expected:
             return
+        if ran > last:
+            last, end = ran, time.monotonic() + PATIENCE
         if time.monotonic() > end:
-            raise PeerError(f"{ran} of {expected} jobs were run within {PATIENCE} s")
+            raise PeerError(f"{ran} of {expected} jobs were run, and none within {PATIENCE} s")
         await asyncio.sleep(POLL)
 
 
@@ -172,11 +184,12 @@ def phases_of(subject: Subject, *, is_first: bool, quick: bool = False) -> list[
     if subject.only_pickup:
         return [pickup]
     found: list[Phase] = [throughput]
-    if not (quick and subject.slow):
+    is_short = quick and subject.slow
+    if not is_short:
         found.append(pair)
     if subject.name not in {LOOP, BARE_LOOP}:
         found.append(pickup)
-        if is_first:
+        if is_first and not is_short:
             found.append(idle)
     if is_first and subject.name == OURS:
         found.append(above_delayed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +18,7 @@ BAR = 20
 LABEL = 130
 THOUSAND, TEN = 1000, 10
 VALUE = 80
+MOST_LENGTH = 5
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,18 @@ def short(value: float) -> str:
 
 
 def _bars(panel: Panel, left: float, top: float) -> str:
-    greatest = max((bar.value for bar in panel.bars), default=1) or 1
+    # A bar that is far longer than the others is cut off, so that the others can be told apart.
+    values = [bar.value for bar in panel.bars]
+    greatest = min(max(values), MOST_LENGTH * statistics.median(values)) or 1
     room = PANEL_WIDTH - LABEL - VALUE
     parts = [text(left, top, panel.title, weight="bold", size=14)]
     for number, bar in enumerate(panel.bars):
         y = top + 12 + number * BAR
-        width = max(1.0, bar.value / greatest * room)
+        width = max(1.0, min(1, bar.value / greatest) * room)
         parts += [
             text(left + LABEL - 8, y + 13, bar.label, anchor="end"),
             f'<rect x="{left + LABEL}" y="{y + 2}" width="{width:.1f}" height="{BAR - 5}" rx="2" fill="{bar.color}"/>',
-            text(left + LABEL + width + 6, y + 13, short(bar.value)),
+            text(left + LABEL + width + 6, y + 13, ("» " if bar.value > greatest else "") + short(bar.value)),
         ]
     return "\n".join(parts)
 

@@ -12,8 +12,8 @@ from typing import IO, Any
 from . import environments
 from .subjects import Subject
 
-PATIENCE = 120
-"""Seconds that a peer may take for one answer."""
+PATIENCE = 60
+"""Seconds that a peer may take for one answer, or without running a job."""
 
 
 class PeerError(Exception):

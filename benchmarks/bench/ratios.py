@@ -10,7 +10,19 @@ from typing import Any
 from .phases import Figures
 from .subjects import BARE_LOOP, BULLMQ, LOOP, OURS, POP
 
-LESS_IS_BETTER = frozenset({"server us", "p50", "p99", "idle", "bytes", "server us above delayed"})
+LESS_IS_BETTER = frozenset(
+    {
+        "server us",
+        "worker us",
+        "one server us",
+        "one client us",
+        "p50",
+        "p99",
+        "idle",
+        "bytes",
+        "server us above delayed",
+    }
+)
 NOT_PEERS = frozenset({OURS, LOOP, BARE_LOOP, POP})
 
 

@@ -12,7 +12,10 @@ ROWS = {
     "drain": "drain, 1 process, jobs/s",
     "drain by two": "drain, 2 processes, jobs/s",
     "server us": "server us per drained job",
+    "worker us": "worker us per drained job",
     "one": "enqueue one by one, jobs/s",
+    "one server us": "server us per single enqueue",
+    "one client us": "client us per single enqueue",
     "flight": "enqueue, 100 in flight, jobs/s",
     "many": "enqueue many, jobs/s",
     "p50": "pickup p50, ms",
@@ -39,12 +42,18 @@ those of one machine on one day.
   started and imported everything. It counts only if the handlers ran exactly as many jobs as were stored, which also
   proves that each enqueue stored what it claims.
 - The server's time is the CPU that Redis counts for itself, from the start of the worker until the queue is empty.
+  The worker's time is the CPU of its process meanwhile. Neither depends on what else the machine does.
+- A single enqueue is awaited before the next one. Its times on the server and in the client are CPU, too.
 - A pickup runs from just before the call that enqueues to the first line of the handler, in another process, which
   waits. A job is enqueued every 20 ms.
 - An idle worker is watched with MONITOR, which shows the commands that come from clients.
-- The memory of a queued job is what the server has allocated more after the largest enqueue, for each job.
+- The memory of a queued job is what the server has allocated more than when it was empty, after all enqueues and
+  without clients, for each job.
 - The loops are hand-written: they do the least that a queue on Redis must do, and have no names, retries, recovery or
   wake-ups. The bare pop is one BZPOPMIN after the other, and loses what it has popped if it dies."""
+
+
+ENOUGH_ROUNDS = 3
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -104,7 +113,7 @@ def fairness(run: Recorded) -> str:
 def markdown(run: Recorded) -> str:
     """Return the whole report."""
     about = ", ".join([f"{name} {value}" for name, value in run.about.items()])
-    parts = ["# Benchmarks", f"Measured: {about}.", goals(run), "![Bars for each row](benchmarks.svg)"]
+    parts = ["# Benchmarks", f"Measured: {about}.", *_warning(run), goals(run), "![Bars for each row](benchmarks.svg)"]
     parts += ["## Ratios", relative(run), "## Figures, of this machine and day only", absolute(run)]
     if run.failures:
         parts += ["## Not measured", *[f"- {name}: {why}" for name, why in run.failures.items()]]
@@ -115,6 +124,12 @@ def markdown(run: Recorded) -> str:
         parts += [size.markdown(run.sizes)]
     parts += ["## Method", METHOD, "## What ran, and what it guarantees", fairness(run)]
     return "\n\n".join(parts) + "\n"
+
+
+def _warning(run: Recorded) -> list[str]:
+    if len(run.rounds) >= ENOUGH_ROUNDS:
+        return []
+    return ["**This was a quick run, so its ratios are rough.** A full one takes the medians of at least three rounds."]
 
 
 def _stores(run: Recorded) -> str:

@@ -42,7 +42,7 @@ class Server:
 
     def clear(self) -> None:
         """Delete everything that is stored."""
-        self.client.flushall()
+        self.client.execute_command("FLUSHALL", "SYNC")
 
     def cpu(self) -> float:
         """Return the seconds of CPU that the server has used."""
@@ -53,6 +53,12 @@ class Server:
         """Return the bytes that the server has allocated."""
         used: int = self.client.info("memory")["used_memory"]
         return used
+
+    def wait_until_left(self) -> None:
+        """Wait until the server has noticed that all other clients have left."""
+        end = time.monotonic() + 5
+        while self.client.info("clients")["connected_clients"] > 1 and time.monotonic() < end:
+            time.sleep(0.02)
 
     def version(self) -> str:
         """Return the name and version of the server."""

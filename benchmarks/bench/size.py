@@ -50,7 +50,8 @@ class Setting:
     @property
     def label(self) -> str:
         """A few words for it."""
-        return f"{self.queues:,} queue{'s' * (self.queues > 1)}, {self.lanes or 'no'} lane{'s' * (self.lanes != 1)}"
+        lanes = f"{self.lanes:,}" if self.lanes else "no"
+        return f"{self.queues:,} queue{'s' * (self.queues > 1)}, {lanes} lane{'s' * (self.lanes != 1)}"
 
     def record(self, number: int, prefix: str) -> NewRecord:
         """Return a record in its queue and its lane."""

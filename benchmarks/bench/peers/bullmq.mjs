@@ -16,6 +16,8 @@ let worker;
 
 // Seconds of the clock that Python calls perf_counter.
 const now = () => Number(process.hrtime.bigint()) / 1e9;
+// Seconds of CPU that this process has used.
+const cpu = () => (process.cpuUsage().user + process.cpuUsage().system) / 1e6;
 const payload = (subject) => ({ to: 'someone@example.com', subject, template: 'welcome-2026', locale: 'en-GB' });
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
@@ -28,6 +30,7 @@ async function run(job) {
 
 async function enqueue(how, count) {
   const start = now();
+  const used = cpu();
   if (how === 'many') {
     for (let first = 0; first < count; first += 1000) {
       const jobs = Array.from({ length: Math.min(1000, count - first) });
@@ -42,7 +45,7 @@ async function enqueue(how, count) {
     };
     await Promise.all(Array.from({ length: width }, (_, first) => lane(first)));
   }
-  return { seconds: now() - start };
+  return { seconds: now() - start, cpu: cpu() - used };
 }
 
 async function answer(words) {
@@ -51,7 +54,7 @@ async function answer(words) {
       worker = new Worker('bench', run, { connection, concurrency: 100 });
       return {};
     case 'count':
-      return counter;
+      return { ...counter, cpu: cpu() };
     case 'times':
       return { times };
     case 'pickups':

@@ -92,7 +92,7 @@ class Served:
             if self.working is not None and self.working.done():
                 self.working.result()
                 raise RuntimeError("the worker has stopped")
-            return {"ran": COUNTER.ran, "first": COUNTER.first, "last": COUNTER.last}
+            return {"ran": COUNTER.ran, "first": COUNTER.first, "last": COUNTER.last, "cpu": time.process_time()}
         elif what == "times":
             return {"times": COUNTER.times}
         elif what == "delay":
@@ -120,12 +120,12 @@ async def _enqueue(peer: Peer, how: str, count: int) -> dict[str, Any]:
         for _ in range(first, count, width):
             await peer.enqueue(STANDARD)
 
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     if width:
         await asyncio.gather(*[lane(first) for first in range(width)])
     else:
         await peer.enqueue_many(subjects)
-    return {"seconds": time.perf_counter() - start}
+    return {"seconds": time.perf_counter() - start, "cpu": time.process_time() - used}
 
 
 async def _serve(peer: Peer, out: TextIO) -> None:

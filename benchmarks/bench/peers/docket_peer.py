@@ -34,12 +34,12 @@ class Docket(Peer):
 
     async def enqueue_many(self, subjects: list[str]) -> None:
         """Schedule many tasks, by chunks of a thousand."""
-        call = self.docket.call(send_email)
-        await self.docket.add_many([call(**payload(subject)) for subject in subjects])
+        await self.docket.add_many([self.docket.call(send_email)(**payload(subject)) for subject in subjects])
 
     async def work(self) -> None:
-        """Run fifty tasks at a time: a hundred use up the connections of redis-py 8."""
-        async with docket.Worker(self.docket, concurrency=50) as worker:
+        """Run fifty tasks at a time: a hundred use up the connections of redis-py 8. Look for the next every 10 ms."""
+        pause = timedelta(milliseconds=10)
+        async with docket.Worker(self.docket, concurrency=50, minimum_check_interval=pause) as worker:
             await worker.run_forever()
 
 
