@@ -54,7 +54,7 @@ def short(value: float) -> str:
 
 
 def _bars(panel: Panel, left: float, top: float) -> str:
-    # A bar that is far longer than the others is cut off, so that the others can be told apart.
+    # A bar that is far longer than the others is cut off, so that the others keep some length.
     values = [bar.value for bar in panel.bars]
     greatest = min(max(values), MOST_LENGTH * statistics.median(values)) or 1
     room = PANEL_WIDTH - LABEL - VALUE
