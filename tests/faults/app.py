@@ -143,7 +143,9 @@ def make_jobs(folder: Folder, url: str, prefix: str, *, fail: str = "") -> Fault
         driver = cast("Driver", Failpoints(driver, fail, folder.path / "died"))
     # By default keep all finished jobs, so that a test can count them.
     keep = Keep(completed=int(os.environ.get("FLOWLI_KEEP", "1000000")))
-    return FaultJobs(context=folder, driver=driver, defaults=Defaults(keep=keep))
+    # A storm kills so many workers that a job may lose more than three by chance.
+    max_recoveries = int(os.environ.get("FLOWLI_MAX_RECOVERIES", "3"))
+    return FaultJobs(context=folder, driver=driver, defaults=Defaults(keep=keep, max_recoveries=max_recoveries))
 
 
 jobs = make_jobs(

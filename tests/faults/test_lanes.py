@@ -25,6 +25,12 @@ LONGEST = 300
 """Seconds after which unfinished jobs count as stuck."""
 
 
+@pytest.fixture(autouse=True)
+def many_recoveries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no job of these tests fail because it has lost too many workers."""
+    monkeypatch.setenv("FLOWLI_MAX_RECOVERIES", "50")
+
+
 @asynccontextmanager
 async def scene_on(store: str, path: Path) -> AsyncGenerator[Scene]:
     """Open a scene on a store."""

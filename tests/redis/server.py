@@ -283,7 +283,7 @@ def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
             if not may_stay and admin.pttl(key) < 0:
                 leaked.append(key.decode())
     admin.close()
-    assert not leaked, "keys that never expire were left behind, or keys outside of the prefix"
+    assert not leaked, f"keys that never expire were left behind, or keys outside of the prefix: {leaked[:5]}"
     with ThreadPoolExecutor(1) as outside:  # an event loop may be running in this thread
         for prefix in prefixes:
             audit = outside.submit(asyncio.run, findings(url, prefix))

@@ -388,7 +388,7 @@ async def test_jobs_of_a_batch_are_returned_if_the_run_stops_before_they_start()
         ({"concurrency": 10**6}, "concurrency"),
         ({"queues": "mail"}, "queues"),
         ({"queues": []}, "queues"),
-        ({"queues": ["{x}"]}, "queues"),
+        ({"queues": ["{x}"]}, "name of a queue"),
         ({"lease": "999ms"}, "lease"),
         ({"lease": "25h"}, "lease"),
         ({"lease": 30}, "lease"),
