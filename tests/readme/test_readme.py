@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.docs.running import CRAWLED, FOLLOWED, SHOWN, run
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -40,45 +40,6 @@ with TestClient(app) as client:
     print(answer["report"])
 """
 
-LIVE_CLIENT = """
-from fastapi.testclient import TestClient
-from live import app
-
-with TestClient(app, headers={"X-Forwarded-User": "ada"}) as client:
-    path = client.post("/reports", json={"customer": "Ada"}).headers["Location"]
-    with client.stream("GET", f"{path}/events") as response:
-        names = [line for line in response.iter_lines() if line.startswith("event")]
-    assert client.get(path, headers={"X-Forwarded-User": "eve"}).status_code == 404
-    print(names[-1], client.get(path).json()["result"])
-"""
-
-ADMIN_CLIENT = """
-from fastapi.testclient import TestClient
-from admin import app
-
-with TestClient(app) as client:
-    id = client.post("/reports", json={"customer": "Ada"}).json()["id"]
-    for user in ("ada", "eve", ""):
-        response = client.get("/jobs/job", params={"id": id}, headers={"X-Forwarded-User": user})
-        print(user, response.status_code, "customer" in response.text)
-"""
-
-CRAWLER = """
-import asyncio
-from crawler import AppJobs, Page, on_edit
-from flowli_core.drivers.memory import MemoryDriver
-
-async def main():
-    async with AppJobs(context=None, driver=MemoryDriver()) as jobs:
-        receipt = await jobs.crawl.enqueue(Page(domain="a.org"))
-        await on_edit(jobs, "acme")
-        await on_edit(jobs, "acme")
-        record = await jobs.inspect.get_job(receipt.id)
-        print(record.limit, record.lane, await jobs.inspect.count("scheduled"))
-
-asyncio.run(main())
-"""
-
 OTHER_CLIENT = """
 import time
 from {framework}.{module} import TestClient
@@ -91,15 +52,6 @@ with TestClient(app) as client:
         time.sleep(0.01)
     print(bool(answer.json()["id"]))
 """
-
-
-def run(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Warning" not in done.stderr, done.stderr
-    return done.stdout
 
 
 @pytest.fixture
@@ -134,15 +86,15 @@ def test_the_fastapi_application_answers_with_the_result_of_its_job(folder: Path
 
 
 def test_a_client_follows_a_job_through_its_routes(folder: Path) -> None:
-    assert run(folder, "-c", LIVE_CLIENT) == "event: end The report of Ada\n"
+    assert run(folder, "-c", FOLLOWED) == "event: end The report of Ada\n"
 
 
 def test_the_dashboard_lets_in_whom_its_application_authorizes(folder: Path) -> None:
-    assert run(folder, "-c", ADMIN_CLIENT) == "ada 200 True\neve 200 False\n 403 False\n"
+    assert run(folder, "-c", SHOWN) == "ada 200 True\neve 200 False\n 403 False\n"
 
 
 def test_the_calls_of_the_crawler_are_limited_and_debounced(folder: Path) -> None:
-    assert run(folder, "-c", CRAWLER) == "crawl a.org 1\n"
+    assert run(folder, "-c", CRAWLED) == "crawl a.org 1\n"
 
 
 @pytest.mark.parametrize(("framework", "module"), [("starlette", "testclient"), ("litestar", "testing")])
