@@ -280,7 +280,7 @@ def inspect(url: str, *prefixes: str, is_ours: bool = True) -> None:
             pair = name.removeprefix("history:job:")
             may_stay = may_stay or (pair != name and admin.zscore(f"{root}history:jobs", pair) is not None)
             may_stay = may_stay or _is_of_lane(admin, root, name)
-            if not may_stay and admin.pttl(key) < 0:
+            if not may_stay and admin.pttl(key) == -1:  # -2 if it has expired since it was listed
                 leaked.append(key.decode())
     admin.close()
     assert not leaked, f"keys that never expire were left behind, or keys outside of the prefix: {leaked[:5]}"
@@ -317,7 +317,7 @@ def size() -> int:
     url, prefix = _used[-1]
     admin = connect(url)
     everything = admin.scan_iter(match=f"{{{prefix}}}*", count=1000)
-    keys = [key for key in everything if admin.pttl(key) < 0 and b":history" not in key]
+    keys = [key for key in everything if admin.pttl(key) == -1 and b":history" not in key]
     total = sum(len(key) + len(admin.dump(key)) for key in keys)
     admin.close()
     return total
