@@ -45,7 +45,7 @@ async def worker(driver: RedisDriver) -> Worker:
 async def put_behind(driver: RedisDriver, worker: Worker, *, max_recoveries: int = 0) -> Reserved:
     """Reserve a, and put b behind it."""
     await driver.enqueue([record("a", key="k", max_recoveries=max_recoveries)])
-    held = await worker.take_one(lease=timedelta(milliseconds=50))
+    held = await worker.take_one()
     assert await enqueue(driver, replacing("b")) == [("b", "accepted", "queued")]
     return held
 
