@@ -35,6 +35,7 @@ _ALL: dict[tuple[str, str], Changes] = {
         ("a run has records that end differently", " and letter == run_letter", ""),
         ("an outcome is that of the record before", "state ~= head_state or ", ""),
         ("a token is read once", "if tokens[k] ~= text then", "if not text then"),
+        ("the words of an ack are read once", "if words ~= last_words then", "if not last_words then"),
     ),
     ("step/settle.lua", "tests/conformance/test_retention.py"): (
         ("settle does not reduce the active count", "count('active', shape.queue, -number)"),
@@ -150,6 +151,11 @@ _ALL: dict[tuple[str, str], Changes] = {
         ("a recovered record is reported with half of its meta", "from + length - 1", "from + length / 2"),
     ),
     ("step/reserve.lua", "tests/conformance/test_leases.py"): (
+        (
+            "attempts are read only beside recoveries",
+            "ATTEMPTS, RECOVERIES) == 0 then",
+            "ATTEMPTS, RECOVERIES) < 2 then",
+        ),
         ("a suspect although none is wanted", "if options.with_suspect and #batch", "if #batch"),
         (
             "a suspect beside records of an earlier queue",
@@ -369,7 +375,8 @@ _ALL: dict[tuple[str, str], Changes] = {
     ("shared/remove.lua", "tests/conformance/test_retention.py"): (
         ("removed records stay counted", "count(state, shape.queue, -1)"),
         ("removed records keep their expiry", "call_with_all('ZREM', EXPIRY, ids, 1)"),
-        ("removed records stay in other columns", "{ OUTCOME, ATTEMPTS, RECOVERIES }", "{ OUTCOME }"),
+        ("removed records keep their outcome", "call_with_all('HDEL', OUTCOME, gone, 1)"),
+        ("removed records keep their attempts and recoveries", "ipairs({ ATTEMPTS, RECOVERIES })", "ipairs({})"),
     ),
     ("shared/uses.lua", "tests/conformance/test_size.py"): (
         ("a shape is never forgotten", "call('HDEL', SHAPE, digest)"),

@@ -177,10 +177,10 @@ def _unpack_expiry_and_lane(blob: bytes) -> tuple[datetime | None, Lane | None]:
 
 
 def pack_ack(ack: Ack) -> tuple[Word, ...]:
-    """Return the words of an ack for step.lua: id, token, kind, started, delay, data."""
+    """Return the words of an ack for settle.lua: id, token with kind, delay and start, data."""
     kind, delay, data = _pack_outcome(ack.outcome)
     started = "" if ack.started_at is None else stamp(ack.started_at)
-    return ack.id, ack.token, kind, started, delay, data
+    return ack.id, f"{ack.token} {kind} {delay} {started}", data
 
 
 def pack_report(report: Report) -> tuple[Word, ...]:

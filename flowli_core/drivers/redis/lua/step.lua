@@ -5,9 +5,7 @@
 --                completed, failed and cancelled records and how many taken ids to keep, for how many ms to remember a
 --                worker, the interval in ms at which to list it as alive, 1 if it is a waiting step, 1 if it is the
 --                worker's last step, the greatest token that the worker knows, its description or '', how many queues, how
---                many reports, the names of the queues in order, the reports (see reports.lua), and for each ack: id,
---                token, kind, started ms or '', delay ms, data.
---                The kinds: c completed, f failed, r retried, x cancelled, g released, p released with attempts.
+--                many reports, the names of the queues in order, the reports (see reports.lua), and the acks (see settle.lua).
 -- Answers {now, a letter for each ack, ids reserved, their blobs, {position, attempts, recoveries} of those with a history,
 --          token or 0, {id, name, queue, meta, recoveries, state} of those recovered, {id, queue, damage} of those set aside, ms to the
 --          next work or -1, ms to the next tick of a schedule or -1, 1 if a suspect is the next due record,
@@ -25,7 +23,7 @@ with_suspect, is_waiting = with_suspect == '1', is_waiting == '1'
 local reports_from = first + 20 + served_count
 local served = { unpack(ARGV, first + 20, reports_from - 1) }
 local acks_from = reports_from + 5 * report_count
-local ack_count = (#ARGV - acks_from + 1) / 6
+local ack_count = (#ARGV - acks_from + 1) / 3
 local lease_end = format_ms(now + lease_ms)
 -- A stored sequence number that is greater than that of the step by more than this is damaged.
 local MOST_BEHIND = 1000

@@ -81,8 +81,11 @@ local function remove(ids, in_state)
   for digest, ids_of_shape in pairs(by_digest) do
     remove_of_shape(digest, ids_of_shape)
   end
-  for _, column in ipairs({ OUTCOME, ATTEMPTS, RECOVERIES }) do
-    call_with_all('HDEL', column, gone, 1)
+  call_with_all('HDEL', OUTCOME, gone, 1)
+  for _, column in ipairs({ ATTEMPTS, RECOVERIES }) do
+    if call('EXISTS', column) == 1 then
+      call_with_all('HDEL', column, gone, 1)
+    end
   end
   if call('EXISTS', PROGRESS, LOG) > 0 then
     pcall(call_with_all, 'HDEL', PROGRESS, gone, 1)

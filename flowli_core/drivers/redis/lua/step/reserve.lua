@@ -99,6 +99,9 @@ end
 
 -- Add the attempts and recoveries of the records from `position` in the batch on. A record without an outcome has none.
 local function add_histories(ids, position)
+  if call('EXISTS', ATTEMPTS, RECOVERIES) == 0 then
+    return
+  end
   local outcomes, with_history, positions = read_fields(OUTCOME, ids), {}, {}
   for i = 1, #ids do
     if outcomes[i] then

@@ -1,6 +1,7 @@
 -- Settle: apply the outcomes that a worker reports, and move each record on. Needs
 -- columns.lua, add_history.lua, moves.lua.
--- An ack is six arguments: id, token, kind, started ms or '', delay ms, data.
+-- An ack is three arguments: id, "token kind delay-ms started-ms" without the start if it has none, data. The kinds:
+-- c completed, f failed, r retried, x cancelled, g released, p released with attempts.
 
 -- The acks that finish a record. After another the record waits again, unless its cancellation was requested.
 local STATE_AFTER = { c = 'completed', f = 'failed', x = 'cancelled' }
@@ -39,7 +40,7 @@ local function settle(from, ack_count, stepping)
   end
   local ids, answers, settled_now = {}, {}, {}
   for k = 1, ack_count do
-    ids[k] = ARGV[from + 6 * (k - 1)]
+    ids[k] = ARGV[from + 3 * (k - 1)]
   end
   local tokens, outcomes = read_fields(TOKEN, ids), read_fields(OUTCOME, ids)
   local frexp, any_cancelling = math.frexp, call('SCARD', CANCELLING) > 0
@@ -49,11 +50,15 @@ local function settle(from, ack_count, stepping)
   -- count alike one after another are one of `runs`: {shape, state, letter, buckets, number}. The letter decides the state.
   local runs, run, run_text, run_letter, run_buckets = {}, nil, nil, nil, nil
   local text, active_token, reserved, due, kind, worker, shape, has_key, lane
+  local last_words, token, ack, delay, given_start
   local last_started, last_due, last_buckets
   local head, head_text, head_state, head_started, head_failed, head_due
   for k = 1, ack_count do
-    local at = from + 6 * (k - 1)
-    local id, token, ack, started, delay, data = unpack(ARGV, at, at + 5)
+    local id, words, data = ids[k], ARGV[from + 3 * k - 2], ARGV[from + 3 * k - 1]
+    if words ~= last_words then
+      last_words = words
+      token, ack, delay, given_start = string.match(words, '^(%d+) (%a) (%d+) (%d*)$')
+    end
     if tokens[k] ~= text then
       text, shape, lane = tokens[k], nil, nil
       active_token, reserved, due, kind, worker = parse_token(text or '')
@@ -85,7 +90,7 @@ local function settle(from, ack_count, stepping)
       end
       local is_cancelled = any_cancelling and call('SISMEMBER', CANCELLING, id) == 1
       local state = STATE_AFTER[ack] or (is_cancelled and 'cancelled') or '-'
-      started = started ~= '' and started or reserved
+      local started = given_start ~= '' and given_start or reserved
       -- For the history. Both buckets are one number, because a batch makes no text for each record.
       local letter, buckets = is_cancelled and ack == 'r' and 'x' or ack, 0
       if ack == 'g' or ack == 'p' then
