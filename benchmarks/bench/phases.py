@@ -65,7 +65,7 @@ async def throughput(server: Server, subject: Subject, sizes: Sizes) -> Figures:
     # The buffers of clients that have left do not count.
     server.wait_until_left()
     found["bytes"] = (server.memory() - empty) / stored
-    return found | await _drain(server, subject, stored, workers=1)
+    return found | await drain(server, subject, stored, workers=1)
 
 
 async def pair(server: Server, subject: Subject, sizes: Sizes) -> Figures:
@@ -73,7 +73,7 @@ async def pair(server: Server, subject: Subject, sizes: Sizes) -> Figures:
     server.clear()
     count = sizes.jobs
     await _fill(server, subject, count)
-    return {"drain by two": (await _drain(server, subject, count, workers=2))["drain"]}
+    return {"drain by two": (await drain(server, subject, count, workers=2))["drain"]}
 
 
 async def pickup(server: Server, subject: Subject, sizes: Sizes) -> Figures:
@@ -116,7 +116,7 @@ async def above_delayed(server: Server, subject: Subject, sizes: Sizes) -> Figur
         async with run(subject, server.url) as producer:
             await producer.ask("delay", count=delayed)
             await producer.ask("enqueue", how="many", count=sizes.jobs)
-        drained = await _drain(server, subject, sizes.jobs, workers=1)
+        drained = await drain(server, subject, sizes.jobs, workers=1)
         found[f"drain above {'delayed' if delayed else 'none'}"] = drained["drain"]
         found[f"server us above {'delayed' if delayed else 'none'}"] = drained["server us"]
     return found
@@ -129,7 +129,8 @@ async def _fill(server: Server, subject: Subject, count: int) -> None:
                 return
 
 
-async def _drain(server: Server, subject: Subject, expected: int, *, workers: int) -> Figures:
+async def drain(server: Server, subject: Subject, expected: int, *, workers: int) -> Figures:
+    """Measure a drain of stored jobs by one or two workers."""
     async with run(subject, server.url) as first:
         if workers == 1:
             return await _drain_by(server, [first], expected)

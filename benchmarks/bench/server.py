@@ -54,6 +54,11 @@ class Server:
         used: int = self.client.info("memory")["used_memory"]
         return used
 
+    def calls(self, command: str) -> int:
+        """Return how often a command was called."""
+        of_command: dict[str, int] = self.client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})
+        return of_command["calls"]
+
     def wait_until_left(self) -> None:
         """Wait until the server has noticed that all other clients have left."""
         end = time.monotonic() + 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 
 from pydantic import BaseModel
@@ -13,6 +14,7 @@ from flowli_core.drivers.redis import RedisDriver
 from .child import COUNTER, STANDARD, Counter, Peer, payload, serve
 
 WIDTH = 500
+CONCURRENCY_VARIABLE = "FLOWLI_BENCH_CONCURRENCY"
 
 
 class Email(BaseModel):
@@ -70,8 +72,8 @@ class Flowli(Peer):
         await delay_many(self.jobs, count)
 
     async def work(self) -> None:
-        """Run a hundred jobs at a time."""
-        async with Runner(self.jobs, concurrency=100):
+        """Run a hundred jobs at a time, unless the environment says another number."""
+        async with Runner(self.jobs, concurrency=int(os.environ.get(CONCURRENCY_VARIABLE, "100"))):
             await asyncio.Event().wait()
 
 
