@@ -349,7 +349,7 @@ class Model:
                 suspects = [one for one in entries if one.suspect and step.suspect and step.wait is None and not taken]
                 if not ordinary and not suspects:
                     break
-                for entry in sorted([*ordinary, *suspects[:1]])[: step.want - len(taken)]:
+                for entry in sorted([*ordinary, *suspects[:1]]):
                     if not (entry.suspect and taken):
                         yield self.calls[entry.record_id]
                         if entry.suspect:

@@ -210,3 +210,11 @@ async def test_an_expired_record_in_no_lane_ends_no_round(driver: Driver, worker
     await driver.enqueue([*of_lane("a", 2), *of_lane("b", 1)])
     answer = await worker.step(want=2)
     assert ([found.id for found in answer.expired], ids(answer.reserved)) == (["late"], ["a0", "a1"])
+
+
+async def test_a_suspect_that_is_passed_over_ends_no_round(driver: Driver, worker: Worker, clock: ManualClock) -> None:
+    """The record that is due now is in the round, and so comes before the next turn of the lane, which begins now."""
+    await driver.enqueue([*of_lane("a", 2), record("s", max_recoveries=0)])
+    clock.advance(MS)
+    await driver.enqueue([record("u")])
+    assert ids(await worker.take(2)) == ["a0", "u"]

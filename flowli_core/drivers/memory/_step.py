@@ -218,7 +218,7 @@ class Steps:
         room = step.want - len(batch)
         due = self._store.queues.due(queue, room)
         if step.suspect and step.wait is None and not batch and room > 0:
-            due = sorted(due + self._store.queues.due(queue, 1, suspect=True))[:room]
+            due = sorted(due + self._store.queues.due(queue, 1, suspect=True))
         return due
 
     def _reserve_again(self, step: Step, last: LastStep) -> list[Record]:

@@ -169,11 +169,13 @@ def _take_all(batch: _Batch, queue: str) -> bool | None:
     # Records are read one by one: `want` of the longest inputs would not fit into memory.
     walk = _walk(batch.transaction, queue, batch.left + EXPIRE_PER_STEP + 1, with_suspects=with_suspects)
     with closing(walk) as records:
-        for number, columns in enumerate(merge(turns, records, key=itemgetter(1, 2)) if turns else records, 1):
+        number = 0
+        for columns in merge(turns, records, key=itemgetter(1, 2)) if turns else records:
             is_first = batch.is_empty()
             if columns[_SUSPECT] and not is_first:
-                pass  # it runs alone
-            elif columns[0] is None:
+                continue  # it runs alone
+            number += 1
+            if columns[0] is None:
                 _add_first(batch, columns)
             else:
                 batch.add(columns)
