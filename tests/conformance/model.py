@@ -349,7 +349,9 @@ class Model:
                 suspects = [one for one in entries if one.suspect and step.suspect and step.wait is None and not taken]
                 if not ordinary and not suspects:
                     break
-                for entry in sorted([*ordinary, *suspects[:1]]):
+                room = step.want - len(taken)
+                suspects = [one for one in suspects[:1] if len(ordinary) < room or one < ordinary[-1]]
+                for entry in sorted([*ordinary, *suspects]):
                     if not (entry.suspect and taken):
                         yield self.calls[entry.record_id]
                         if entry.suspect:

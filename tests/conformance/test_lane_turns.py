@@ -218,3 +218,17 @@ async def test_a_suspect_that_is_passed_over_ends_no_round(driver: Driver, worke
     clock.advance(MS)
     await driver.enqueue([record("u")])
     assert ids(await worker.take(2)) == ["a0", "u"]
+
+
+async def test_a_suspect_is_not_in_a_round_before_a_record_that_comes_first(
+    driver: Driver, worker: Worker, clock: ManualClock
+) -> None:
+    """A round has as many turns as the step still wants records. Those that had expired use them, and make room."""
+    late = [record("l0", lane=Lane("tenant", "l"), expires=MS), record("l1", expires=MS)]
+    await driver.enqueue(late)
+    clock.advance(MS)
+    await driver.enqueue([record("r")])
+    clock.advance(MS)
+    await driver.enqueue([record("s", max_recoveries=0)])
+    answer = await worker.step(want=2, suspect=True)
+    assert ([found.id for found in answer.expired], ids(answer.reserved)) == (["l0", "l1"], ["r"])

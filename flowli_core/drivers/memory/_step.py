@@ -218,7 +218,9 @@ class Steps:
         room = step.want - len(batch)
         due = self._store.queues.due(queue, room)
         if step.suspect and step.wait is None and not batch and room > 0:
-            due = sorted(due + self._store.queues.due(queue, 1, suspect=True))
+            suspects = self._store.queues.due(queue, 1, suspect=True)
+            # After a full round come the other records that are due.
+            due = sorted(due + [one for one in suspects if len(due) < room or one < due[-1]])
         return due
 
     def _reserve_again(self, step: Step, last: LastStep) -> list[Record]:
