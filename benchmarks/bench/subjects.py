@@ -47,7 +47,7 @@ SUBJECTS = (
         OURS,
         ("flowli_peer",),
         (),
-        "concurrency 100, uvloop, redis-py with hiredis",
+        "concurrency 200, uvloop, redis-py with hiredis",
         "at least once: renewed leases with tokens, recovery, retries with limits on poison jobs, durable settlement in"
         " the same step, wake-ups, history, input validated on both sides, cancellation, dashboard data",
     ),

@@ -72,8 +72,8 @@ class Flowli(Peer):
         await delay_many(self.jobs, count)
 
     async def work(self) -> None:
-        """Run a hundred jobs at a time, unless the environment says another number."""
-        async with Runner(self.jobs, concurrency=int(os.environ.get(CONCURRENCY_VARIABLE, "100"))):
+        """Run two hundred jobs at a time, unless the environment says another number."""
+        async with Runner(self.jobs, concurrency=int(os.environ.get(CONCURRENCY_VARIABLE, "200"))):
             await asyncio.Event().wait()
 
 
