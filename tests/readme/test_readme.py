@@ -1,4 +1,4 @@
-"""Run the programs of the README, and compare what they print with what the README shows."""
+"""Run the programs of the README, and compare what it shows with what they print, and with the benchmarks."""
 
 from __future__ import annotations
 
@@ -7,50 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.running import CRAWLED, FOLLOWED, SHOWN, run
+from tests.docs.running import run
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", README, re.DOTALL))
-PRINTING = (
-    "hello.py",
-    "in_a_function.py",
-    "pages.py",
-    "results.py",
-    "import_pages.py",
-    "sessions.py",
-    "orders.py",
-    "timed.py",
-    "scheduled.py",
-)
+FILES = "https://github.com/flowli/flowli/blob/main/"
 CACHE = ROOT / ".mypy_cache" / "readme"
-TESTS = ("conftest.py", "test_jobs.py", "test_app.py")
 
-FASTAPI_CLIENT = """
+CLIENT = """
 import time
 from fastapi.testclient import TestClient
-from app import app
+from app import app, jobs
+from flowli_core import run_sync
 
 with TestClient(app) as client:
-    receipt = client.post("/reports", json={"customer": "Ada"}).json()
-    while (answer := client.get(f"/reports/{receipt['id']}").json())["state"] != "completed":
+    assert client.get("/docs").status_code == 200
+    answer = client.post("/signups", json={"to": "ada@example.com"})
+    while run_sync(jobs.send_email.get(answer.json()["id"])).state != "completed":
         time.sleep(0.01)
-    assert client.get("/reports/none").status_code == 404
-    assert client.get("/healthz").json()["status"] == "ready"
-    print(answer["report"])
-"""
-
-OTHER_CLIENT = """
-import time
-from {framework}.{module} import TestClient
-from {framework}_app import app, jobs
-
-with TestClient(app) as client:
-    answer = client.post("/reports", json={{"customer": "Ada"}})
-    assert answer.status_code == 202, answer.text
-    while client.get("/healthz").json()["status"] != "ready":
-        time.sleep(0.01)
-    print(bool(answer.json()["id"]))
+    print(answer.status_code)
 """
 
 
@@ -61,57 +37,52 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def tables(text: str, corner: str) -> dict[str, dict[str, str]]:
+    """Return the cells of the table that has this text in its corner, by row and column."""
+    lines = text[text.index(f"| {corner} |") :].split("\n\n", maxsplit=1)[0].splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+
+
 def test_every_python_snippet_has_a_name_and_is_run_here() -> None:
     assert README.count("```python") == len(SNIPPETS)
-    assert set(SNIPPETS) == {
-        "reports.py",
-        "app.py",
-        "starlette_app.py",
-        "litestar_app.py",
-        "live.py",
-        "admin.py",
-        "crawler.py",
-        *PRINTING,
-        *TESTS,
-    }
+    assert set(SNIPPETS) == {"app.py", "strategies.py"}
 
 
-def test_the_programs_print_what_is_shown(folder: Path) -> None:
-    shown = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
-    assert [run(folder, name) for name in PRINTING] == shown
+def test_the_service_answers_and_runs_its_job(folder: Path) -> None:
+    printed = re.findall(r"prints `([^`]+)`", README)
+    assert run(folder, "-c", CLIENT) == f"{printed[0]}\n202\n"
 
 
-def test_the_fastapi_application_answers_with_the_result_of_its_job(folder: Path) -> None:
-    assert run(folder, "-c", FASTAPI_CLIENT) == "The report of Ada\n"
+def test_the_strategies_print_what_is_shown(folder: Path) -> None:
+    assert [run(folder, "strategies.py")] == re.findall(r"```text\n(.*?)```", README, re.DOTALL)
 
 
-def test_a_client_follows_a_job_through_its_routes(folder: Path) -> None:
-    assert run(folder, "-c", FOLLOWED) == "event: end The report of Ada\n"
-
-
-def test_the_dashboard_lets_in_whom_its_application_authorizes(folder: Path) -> None:
-    assert run(folder, "-c", SHOWN) == "ada 200 True\neve 200 False\n 403 False\n"
-
-
-def test_the_calls_of_the_crawler_are_limited_and_debounced(folder: Path) -> None:
-    assert run(folder, "-c", CRAWLED) == "crawl a.org 1\n"
-
-
-@pytest.mark.parametrize(("framework", "module"), [("starlette", "testclient"), ("litestar", "testing")])
-def test_the_other_applications_enqueue_their_job(folder: Path, framework: str, module: str) -> None:
-    assert run(folder, "-c", OTHER_CLIENT.format(framework=framework, module=module)) == "True\n"
-
-
-def test_the_examples_of_tests_pass(folder: Path) -> None:
-    (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    assert "2 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-
-
-def test_mypy_accepts_every_program(folder: Path) -> None:
+def test_mypy_accepts_every_program_and_refuses_a_misspelt_field(folder: Path) -> None:
     assert run(folder, "-m", "mypy", "--strict", "--cache-dir", str(CACHE), *SNIPPETS).startswith("Success")
+    (wrong,) = re.findall(r"`(jobs\.send_email\.enqueue\(too=[^`]+)`", README)
+    (folder / "wrong.py").write_text(f"from app import jobs\n\n\nasync def call() -> None:\n    await {wrong}\n")
+    with pytest.raises(AssertionError, match='Unexpected keyword argument "too"'):
+        run(folder, "-m", "mypy", "--strict", "--cache-dir", str(CACHE), "wrong.py")
 
 
 def test_the_commands_that_are_named_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make ([\w-]+)", README, re.MULTILINE):
+    named = re.findall(r"^make ([\w-]+)|`make ([\w-]+)", README, re.MULTILINE)
+    assert len(named) > 2
+    for target in ["".join(pair) for pair in named]:
         assert re.search(rf"^(?:[\w-]+ )*{target}(?: [\w-]+)*:", makefile, re.MULTILINE), target
+
+
+def test_links_are_absolute_and_lead_to_files() -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", README)
+    pictures = [link.replace("https://raw.githubusercontent.com/flowli/flowli/main/", FILES) for link in links]
+    assert all(link.startswith(FILES) for link in pictures)
+    assert [link for link in pictures if not (ROOT / link.removeprefix(FILES)).is_file()] == []
+
+
+def test_the_figures_are_those_of_the_benchmarks() -> None:
+    measured = tables((ROOT / "docs/benchmarks.md").read_text(), "Flowli is better by")
+    shown = tables(README, "Flowli is better by")
+    assert len(shown) > 3
+    assert {row: {name: measured[row][name] for name in cells} for row, cells in shown.items()} == shown
