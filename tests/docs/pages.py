@@ -33,6 +33,12 @@ def code(page: str) -> str:
     return "".join(found[2] for found in BLOCK.finditer(PAGES[page]))
 
 
+def anchors(text: str) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    headings: list[str] = re.findall(r"^#+ (.+)$", BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def _programs() -> list[Program]:
     found: list[Program] = []
     for page in PAGES.keys() - FORMER:

@@ -14,16 +14,11 @@ from flowli_core import Jobs
 from flowli_core.cli._main import flowli
 from flowli_core.drivers.memory import MemoryDriver
 from flowli_core.metrics import PrometheusMetrics
-from tests.docs.pages import BLOCK, DOCS, PAGES, ROOT, code
+from tests.docs.pages import BLOCK, DOCS, PAGES, ROOT, anchors, code
 
 PACKAGES = ("flowli_core", "flowli_fastapi", "flowli_starlette", "flowli_litestar")
 DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:data):: ([\w.]+)$", re.MULTILINE)
 REFERENCE = {name for path in (DOCS / "reference").glob("*.rst") for name in DIRECTIVE.findall(path.read_text())}
-
-
-def anchors(text: str) -> set[str]:
-    headings: list[str] = re.findall(r"^#+ (.+)$", BLOCK.sub("", text), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
