@@ -34,7 +34,7 @@ SORTS = {
     "find_lanes_again": AUDIT,
     "find_end_of_lanes": "it sorts the lanes of one slice of an audit",
     "find_expired": "it sorts the leases that end in the same millisecond",
-    "find_turns": "SQLite ends each of the two ranges at the limit: a step takes as long with 100,000 lanes as with 4,000",
+    "find_turns": "SQLite ends each of the two ranges at the limit: 100,000 lanes take a step no longer",
     "find_key_holders": "it sorts at most two records for each key of a batch",
     "find_latest_due": "it sorts a row for each queue",
     "count_finished": "it groups a row for each queue and state",
