@@ -106,16 +106,16 @@ def test_each_link_to_the_repository_leads_to_a_file_and_a_heading() -> None:
         assert not anchor or anchor in anchors((ROOT / path).read_text()), target
 
 
-def rows(table: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+def figures(text: str) -> list[list[str]]:
+    """Return the rows of the table of ratios."""
+    table = re.search(r"^\| Flowli is better by .*?(?=\n\n)", text, re.DOTALL | re.MULTILINE)
+    assert table is not None
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].splitlines()]
 
 
 def test_the_figures_are_those_of_the_last_benchmark() -> None:
     """After a run of the benchmarks, copy its ratios to the README."""
-    shown, measured = (
-        rows(re.search(r"^\| Flowli is better by .*?(?=\n\n)", text, re.DOTALL | re.MULTILINE)[0])  # type: ignore[index]
-        for text in (README, (ROOT / "docs" / "benchmarks.md").read_text())
-    )
+    shown, measured = figures(README), figures((ROOT / "docs" / "benchmarks.md").read_text())
     ratios = {(row[0], name): cell for row in measured[2:] for name, cell in zip(measured[0], row, strict=True)}
     for row in shown[2:]:
         for name, cell in zip(shown[0][1:], row[1:], strict=True):

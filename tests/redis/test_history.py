@@ -170,6 +170,18 @@ async def test_a_key_of_another_type_stops_nothing(
     assert await driver.fsck() == ()
 
 
+async def test_an_index_of_another_type_stops_no_count_of_the_next_minute(
+    driver: RedisDriver, clock: ManualClock, foreign: Any, key: Callable[[str], str]
+) -> None:
+    await driver.enqueue([record()])
+    foreign.delete(key("history:jobs"))
+    foreign.set(key("history:jobs"), "x")
+    clock.advance(MINUTE)
+    await driver.enqueue([record()])
+    assert foreign.zcard(key("history:jobs")) == 1
+    assert sum(one.enqueued for one in await read(driver)) == 2
+
+
 @pytest.mark.parametrize("name", KEYS[2:])
 async def test_a_read_removes_a_period_of_another_type(
     driver: RedisDriver, clock: ManualClock, foreign: Any, key: Callable[[str], str], name: str

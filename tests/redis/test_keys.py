@@ -354,3 +354,17 @@ async def test_a_ticks_record_may_replace_another(driver: RedisDriver) -> None:
     kept = await find_schedule(driver, "s")
     assert kept is not None
     assert kept.last_record_id == "c"
+
+
+async def test_a_kept_key_is_free_after_its_time_although_the_id_of_its_record_is_used_again(
+    driver: RedisDriver, worker: Worker, clock: ManualClock, prefix: str, foreign: Any
+) -> None:
+    """The record that has the id now has another key, which it keeps."""
+    await driver.enqueue([unique("a")])
+    await worker.settle(await worker.take_one())
+    clock.advance(MINUTE)
+    assert await driver.purge("completed", older_than=timedelta(0), limit=10) == 1
+    await driver.enqueue([record("a", key="other", due=2 * HOUR)])
+    clock.advance(HOUR)
+    await worker.step()
+    assert foreign.hgetall(f"{{{prefix}}}:1:holder") == {b"other": b"a"}
